@@ -1,0 +1,51 @@
+"""realnvp: normalizing flows with Real NVP (Dinh et al., arXiv 1605.08803) and what grew from it.
+
+>>> import torch, realnvp
+>>> flow = realnvp.image_flow((1, 8, 8), levels=17, hidden=8, blocks=1)
+>>> images = torch.randint(0, 17, (4, 1, 8, 8), dtype=torch.uint8)
+>>> flow.bits_per_dim(images).shape
+torch.Size([4])
+"""
+
+from realnvp.bijections import (
+    ActNorm,
+    Affine,
+    AffineCoupling,
+    Bijection,
+    Chain,
+    ChannelMask,
+    CheckerboardMask,
+    Coupling,
+    Dequantize,
+    FactorOut,
+    Inverse,
+    Logit,
+    RunningBatchNorm,
+    Squeeze,
+)
+from realnvp.builders import image_flow, vector_flow
+from realnvp.models import Flow
+from realnvp.pretrained import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActNorm",
+    "Affine",
+    "AffineCoupling",
+    "Bijection",
+    "Chain",
+    "ChannelMask",
+    "CheckerboardMask",
+    "Coupling",
+    "Dequantize",
+    "FactorOut",
+    "Flow",
+    "Inverse",
+    "Logit",
+    "RunningBatchNorm",
+    "Squeeze",
+    "image_flow",
+    "load",
+    "vector_flow",
+]

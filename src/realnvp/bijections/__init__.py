@@ -1,0 +1,24 @@
+"""Bijections: invertible maps with a tractable log-determinant, one idea per file."""
+
+from realnvp.bijections.base import Bijection, Chain, Inverse
+from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
+from realnvp.bijections.norm import ActNorm, RunningBatchNorm
+from realnvp.bijections.preprocess import Affine, Dequantize, Logit
+from realnvp.bijections.reshape import FactorOut, Squeeze
+
+__all__ = [
+    "ActNorm",
+    "Affine",
+    "AffineCoupling",
+    "Bijection",
+    "Chain",
+    "ChannelMask",
+    "CheckerboardMask",
+    "Coupling",
+    "Dequantize",
+    "FactorOut",
+    "Inverse",
+    "Logit",
+    "RunningBatchNorm",
+    "Squeeze",
+]

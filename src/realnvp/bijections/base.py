@@ -1,0 +1,182 @@
+r"""The contract of a bijection, and the two ways to build one from others.
+
+A normalizing flow is an invertible map :math:`f` from data :math:`x` to latents :math:`z` with a
+prior :math:`p_Z` whose density is known. The change of variables gives the density of the data,
+
+.. math:: \log p_X(x) = \log p_Z(f(x)) + \log |\det \partial f(x) / \partial x|,
+
+and for a composition :math:`f = f_n \circ \dots \circ f_1` the log-determinants add up. So every
+layer is a :class:`Bijection` that returns its value and its own log-determinant, and
+:class:`Chain` adds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Bijection", "Chain", "Inverse", "Terms", "sum_per_example", "zero_log_det"]
+
+Terms = dict[str, Tensor]
+"""Log-determinants by kind ("coupling", "norm", "preprocessing"), each of shape ``(B,)``."""
+
+
+def sum_per_example(values: Tensor) -> Tensor:
+    """The sum over all dimensions but the first: ``(B, ...) -> (B,)``.
+
+    >>> sum_per_example(torch.ones(2, 3, 4, 4))
+    tensor([48., 48.])
+    """
+    return values.flatten(1).sum(1)
+
+
+def zero_log_det(x: Tensor) -> Tensor:
+    """The log-determinant of a map that preserves volume, one number per example."""
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    return torch.zeros(len(x), dtype=dtype, device=x.device)
+
+
+class Bijection(nn.Module, ABC):
+    r"""An invertible map with a tractable log-determinant.
+
+    An implementer writes :meth:`forward` (data to latent) and :meth:`inverse` (latent to data).
+    Both return the mapped tensor and :math:`\log |\det J|` of *that* direction, a tensor of shape
+    ``(B,)`` on the input's device, float32 or wider, summed (never averaged) over all other
+    dimensions. At corresponding points the two log-determinants are each other's negative.
+    Construction gives the identity map, so that a deep flow starts where gradients are tame.
+
+    ``condition`` is what the density is conditioned on, ``(B, K)``, handed to every layer; those
+    that have no use for it ignore it.
+    """
+
+    term: ClassVar[str] = "coupling"
+    """Under which term of the loss the log-determinant is reported."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data to latent: ``x -> (z, log_det)``."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map latent to data: ``z -> (x, log_det)``."""
+
+    def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
+        """As :meth:`forward`, with the log-determinant split by :attr:`term`."""
+        z, log_det = self(x, condition)
+        return z, {self.term: log_det}
+
+    def rearrange(self, labels: Tensor) -> Tensor:
+        """Carry labels of the input's entries to where :meth:`forward` puts those entries.
+
+        The labels, integers of the input's shape, say which scale an entry belongs to: layers that
+        reshape move them, and factoring out raises those of the entries that go on by one.
+        """
+        return labels
+
+    def restore(self, labels: Tensor) -> Tensor:
+        """The inverse of :meth:`rearrange`."""
+        return labels
+
+
+class Chain(Bijection):
+    r"""The composition of bijections in reading order: the first is applied to the data first.
+
+    .. math:: f = f_n \circ \dots \circ f_1, \qquad
+        \log |\det J_f(x)| = \sum_i \log |\det J_{f_i}(x_{i-1})|
+
+    >>> from realnvp.bijections import Affine
+    >>> chain = Chain(Affine(torch.zeros(2), torch.full((2,), 2.0)), Affine(torch.ones(2)))
+    >>> z, log_det = chain(torch.tensor([[4.0, 6.0]]))
+    >>> z
+    tensor([[1., 2.]])
+    >>> log_det  # -2 log 2
+    tensor([-1.3863])
+    """
+
+    def __init__(self, *layers: Bijection) -> None:
+        super().__init__()
+        for layer in layers:
+            if not isinstance(layer, Bijection):
+                raise ValueError(f"a Chain is made of bijections, got a {type(layer).__name__}")
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        total = zero_log_det(x)
+        for layer in self.layers:
+            x, log_det = layer(x, condition)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        total = zero_log_det(z)
+        for layer in self._backwards():
+            z, log_det = layer.inverse(z, condition)
+            total = total + log_det
+        return z, total
+
+    def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
+        total: Terms = {}
+        for layer in self:
+            x, terms = layer.forward_terms(x, condition)
+            for name, log_det in terms.items():
+                total[name] = total[name] + log_det if name in total else log_det
+        return x, total
+
+    def rearrange(self, labels: Tensor) -> Tensor:
+        for layer in self:
+            labels = layer.rearrange(labels)
+        return labels
+
+    def restore(self, labels: Tensor) -> Tensor:
+        for layer in self._backwards():
+            labels = layer.restore(labels)
+        return labels
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.layers)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Bijection:
+        return self.layers[index]  # type: ignore[return-value]
+
+    def _backwards(self) -> Iterator[Bijection]:
+        return reversed(self.layers)  # type: ignore[arg-type]
+
+
+class Inverse(Bijection):
+    """A bijection turned around: its forward is the inner one's inverse.
+
+    Args:
+        inner: the bijection to turn around.
+
+    >>> from realnvp.bijections import Affine
+    >>> halve = Inverse(Affine(torch.zeros(2), torch.full((2,), 0.5)))
+    >>> halve(torch.tensor([[4.0, 6.0]]))[0]
+    tensor([[2., 3.]])
+    """
+
+    def __init__(self, inner: Bijection) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.inner.inverse(x, condition)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.inner(z, condition)
+
+    def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
+        z, log_det = self(x, condition)
+        return z, {self.inner.term: log_det}
+
+    def rearrange(self, labels: Tensor) -> Tensor:
+        return self.inner.restore(labels)
+
+    def restore(self, labels: Tensor) -> Tensor:
+        return self.inner.rearrange(labels)

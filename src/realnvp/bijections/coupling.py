@@ -1,0 +1,187 @@
+r"""Coupling layers: half of the variables set how the other half is transformed.
+
+A mask splits :math:`x` into a *passive* part, which passes unchanged, and an *active* part. A
+conditioner, any network, reads the passive part and gives the parameters of an elementwise map of
+the active one (arXiv 1605.08803, section 3.2). The Jacobian is triangular whatever the network,
+so its log-determinant is the sum of the elementwise ones; and since the passive part is there
+after the map as before, the inverse reads the same parameters and never inverts the network.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from realnvp.bijections.base import Bijection, sum_per_example
+
+__all__ = ["AffineCoupling", "ChannelMask", "CheckerboardMask", "Coupling", "Mask"]
+
+
+class Mask(Protocol):
+    """How a coupling splits its input, and puts it together again."""
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``x -> (passive, active)``."""
+
+    def merge(self, passive: Tensor, active: Tensor) -> Tensor:
+        """The inverse of :meth:`split`."""
+
+    def sum(self, log_det: Tensor) -> Tensor:
+        """Elementwise log-determinants of the active part, summed per example."""
+
+    def sizes(self, channels: int) -> tuple[int, int]:
+        """Channels of the passive and of the active part of an input with ``channels``."""
+
+
+class ChannelMask:
+    """Split the channels of an image, or the columns of a vector, into two halves.
+
+    Args:
+        flip: the first half is passive; with ``flip`` the second. An odd number of channels makes
+            the first half the larger one.
+
+    >>> ChannelMask().split(torch.tensor([[1, 2, 3]]))
+    (tensor([[1, 2]]), tensor([[3]]))
+    """
+
+    def __init__(self, flip: bool = False) -> None:
+        self.flip = flip
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = x.tensor_split([(x.shape[1] + 1) // 2], dim=1)
+        return (second, first) if self.flip else (first, second)
+
+    def merge(self, passive: Tensor, active: Tensor) -> Tensor:
+        return torch.cat((active, passive) if self.flip else (passive, active), dim=1)
+
+    def sum(self, log_det: Tensor) -> Tensor:
+        return sum_per_example(log_det)
+
+    def sizes(self, channels: int) -> tuple[int, int]:
+        halves = (channels + 1) // 2, channels // 2
+        return halves[::-1] if self.flip else halves
+
+
+class CheckerboardMask:
+    """Split an image like the squares of a chess board (arXiv 1605.08803, figure 3, left).
+
+    Both parts keep the image's shape, with zeros at the other part's squares, so that the
+    conditioner's convolutions see the passive pixels where they are.
+
+    Args:
+        flip: pixels with even ``row + column`` are passive; with ``flip`` the odd ones.
+
+    >>> CheckerboardMask().split(torch.ones(1, 1, 2, 2))[0]
+    tensor([[[[1., 0.], [0., 1.]]]])
+    """
+
+    def __init__(self, flip: bool = False) -> None:
+        self.flip = flip
+
+    def _passive(self, x: Tensor) -> Tensor:
+        rows = torch.arange(x.shape[-2], device=x.device)[:, None]
+        columns = torch.arange(x.shape[-1], device=x.device)
+        return ((rows + columns) % 2 == int(self.flip)).to(x.dtype)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        passive = x * self._passive(x)
+        return passive, x - passive
+
+    def merge(self, passive: Tensor, active: Tensor) -> Tensor:
+        mask = self._passive(active)
+        return passive * mask + active * (1 - mask)
+
+    def sum(self, log_det: Tensor) -> Tensor:
+        # The passive squares hold zeros that were transformed with the rest: they must not count.
+        return sum_per_example(log_det * (1 - self._passive(log_det)))
+
+    def sizes(self, channels: int) -> tuple[int, int]:
+        return channels, channels
+
+
+class Coupling(Bijection):
+    """A coupling layer, whatever its elementwise map.
+
+    A subclass names :attr:`parameters_per_variable` and implements :meth:`transform` and
+    :meth:`untransform`. The conditioner maps the passive part, and the condition if there is
+    one, to ``parameters_per_variable`` times the channels of the active part, grouped by
+    parameter.
+
+    Args:
+        mask: splits the input into its passive and active parts.
+        conditioner: a network ``(passive, condition) -> parameters``.
+    """
+
+    parameters_per_variable: int
+
+    def __init__(self, mask: Mask, conditioner: nn.Module) -> None:
+        super().__init__()
+        self.mask = mask
+        self.conditioner = conditioner
+
+    @abstractmethod
+    def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The elementwise map of the active part and its elementwise log-derivative."""
+
+    @abstractmethod
+    def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of :meth:`transform`, with the inverse's elementwise log-derivative."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        passive, active = self.mask.split(x)
+        active, log_det = self.transform(active, self.conditioner(passive, condition))
+        return self.mask.merge(passive, active), self.mask.sum(log_det)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        passive, active = self.mask.split(z)
+        active, log_det = self.untransform(active, self.conditioner(passive, condition))
+        return self.mask.merge(passive, active), self.mask.sum(log_det)
+
+
+class AffineCoupling(Coupling):
+    r"""The affine coupling of Real NVP (arXiv 1605.08803, equations 7 to 9, and section 4.1).
+
+    .. math::
+        z_a = x_a \odot \exp(s) + t, \qquad s = \mathrm{scale} \odot \tanh(\tilde s), \qquad
+        (\tilde s, t) = \mathrm{conditioner}(x_p), \qquad \log |\det J| = \sum s
+
+    with one learned :math:`\mathrm{scale}` per channel: a smooth bound on :math:`s`, where a hard
+    clamp would stop gradients. Its L2 penalty is :meth:`penalty`.
+
+    Args:
+        mask: splits the input into its passive and active parts.
+        conditioner: a network whose output has twice the channels of the active part:
+            :math:`\tilde s`, then :math:`t`.
+        channels: channels of the active part.
+
+    >>> from realnvp.nets import MLP
+    >>> layer = AffineCoupling(ChannelMask(), MLP(1, 2, hidden=8, blocks=1), channels=1)
+    >>> layer(torch.tensor([[1.0, 2.0]]))  # starts as the identity
+    (tensor([[1., 2.]], grad_fn=...), tensor([0.], grad_fn=...))
+    """
+
+    parameters_per_variable = 2
+
+    def __init__(self, mask: Mask, conditioner: nn.Module, channels: int) -> None:
+        super().__init__(mask, conditioner)
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def _scale_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = parameters.chunk(2, dim=1)
+        scale = self.scale.view(-1, *(1 for _ in raw.shape[2:]))
+        return scale * torch.tanh(raw), shift
+
+    def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self._scale_shift(parameters)
+        return active * torch.exp(log_scale) + shift, log_scale
+
+    def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self._scale_shift(parameters)
+        return (active - shift) * torch.exp(-log_scale), -log_scale
+
+    def penalty(self) -> Tensor:
+        """The sum of the squared learned scales, to be multiplied by 5e-5 (paper, section 4)."""
+        return self.scale.square().sum()

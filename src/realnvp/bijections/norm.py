@@ -1,0 +1,162 @@
+"""Normalization between couplings, with its log-determinant: what makes deep flows trainable."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from realnvp.bijections.base import Bijection
+
+__all__ = ["ActNorm", "RunningBatchNorm"]
+
+
+def _mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean over all processes, with gradients; each must hold equally many examples."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        from torch.distributed.nn.functional import all_reduce
+
+        return all_reduce(value) / dist.get_world_size()
+    return value
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel, over the batch, the pixels and all processes."""
+    dims = [0, *range(2, x.ndim)]
+    mean = _mean_over_ranks(x.mean(dims))
+    centred = x - _per_channel(mean, x)
+    return mean, _mean_over_ranks(centred.square().mean(dims))
+
+
+def _per_channel(value: Tensor, x: Tensor) -> Tensor:
+    return value.view(1, -1, *(1 for _ in x.shape[2:]))
+
+
+def _spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
+    """A per-channel log-scale counts once for every pixel: times H * W, the same per example."""
+    pixels = x[0, 0].numel()
+    return (log_scale.sum() * pixels).expand(len(x))
+
+
+class RunningBatchNorm(Bijection):
+    r"""Batch norm by running averages (arXiv 1605.08803, section 3.7 and appendix E).
+
+    .. math::
+        z = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad
+        \log |\det J| = -\tfrac{1}{2} H W \sum_c \log(\sigma_c^2 + \epsilon), \qquad
+        \mu = (1 - m)\,\mu_\mathrm{running} + m\,\mu_\mathrm{batch}
+
+    and likewise :math:`\sigma^2`, the *biased* variance (PyTorch keeps the unbiased one). In
+    training mode, the averages move with every batch, gradients flow through the batch's part
+    only, and the first batch initializes them. In evaluation mode they stay as they are, and only
+    then is there an inverse. Over several processes, the batch's statistics are those of all.
+
+    Args:
+        channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
+        momentum: weight :math:`m` of the current batch.
+        eps: added to the variance.
+
+    >>> norm = RunningBatchNorm(1)
+    >>> z, log_det = norm(torch.tensor([[-2.0], [2.0]]))  # variance 4
+    >>> log_det
+    tensor([-0.6931, -0.6931])
+    """
+
+    term = "norm"
+
+    running_mean: Tensor
+    running_var: Tensor
+    initialized: Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 2.0**-16) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.register_buffer("running_mean", torch.zeros(channels))
+        # A power of two as eps makes 1 - eps exact, so that construction gives the identity.
+        self.register_buffer("running_var", torch.full((channels,), 1 - eps))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, var = _statistics(x)
+        with torch.no_grad():
+            # where() instead of a branch: a branch would wait for the GPU at every layer
+            old_mean = torch.where(self.initialized, self.running_mean, mean)
+            old_var = torch.where(self.initialized, self.running_var, var)
+        mean = (1 - self.momentum) * old_mean + self.momentum * mean
+        var = (1 - self.momentum) * old_var + self.momentum * var
+        with torch.no_grad():
+            self.running_mean.copy_(mean)
+            self.running_var.copy_(var)
+            self.initialized.fill_(True)
+        return mean, var
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, var = self._update(x) if self.training else (self.running_mean, self.running_var)
+        var = var + self.eps
+        z = (x - _per_channel(mean, x)) * _per_channel(var.rsqrt(), x)
+        return z, _spread_log_det(-0.5 * var.log(), x)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.training:
+            raise RuntimeError(
+                "RunningBatchNorm has an inverse in evaluation mode only: call .eval() first"
+            )
+        var = self.running_var + self.eps
+        x = z * _per_channel(var.sqrt(), z) + _per_channel(self.running_mean, z)
+        return x, _spread_log_det(0.5 * var.log(), z)
+
+
+class ActNorm(Bijection):
+    r"""A learned shift and scale per channel, initialized by the first batch (arXiv 1807.03039).
+
+    .. math:: z = (x - \mathrm{shift}) \odot \exp(-\mathrm{log\_scale}), \qquad
+        \log |\det J| = -H W \sum_c \mathrm{log\_scale}_c
+
+    The first batch in training mode sets shift and scale so that its output has mean 0 and
+    deviation 1 per channel; sampling and evaluation never do. Over several processes, that is the
+    batch of all.
+
+    Args:
+        channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
+        floor: least deviation, so that a constant channel is not blown up.
+
+    >>> norm = ActNorm(1)
+    >>> norm(torch.tensor([[1.0], [3.0]]))[0].flatten().tolist()
+    [-1.0, 1.0]
+    """
+
+    term = "norm"
+
+    initialized: Tensor
+
+    def __init__(self, channels: int, floor: float = 1e-3) -> None:
+        super().__init__()
+        self.floor = floor
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("initialized", torch.tensor(False))
+        self._known = False  # spares reading the flag, which waits for the GPU, once it is set
+
+    def _initialize(self, x: Tensor) -> None:
+        if not self.initialized:
+            with torch.no_grad():
+                mean, var = _statistics(x)
+                self.shift.copy_(mean)
+                self.log_scale.copy_(var.sqrt().clamp(min=self.floor).log())
+                self.initialized.fill_(True)
+        self._known = True
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        self._known = False
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.training and not self._known:
+            self._initialize(x)
+        z = (x - _per_channel(self.shift, x)) * _per_channel(torch.exp(-self.log_scale), x)
+        return z, _spread_log_det(-self.log_scale, x)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = z * _per_channel(torch.exp(self.log_scale), z) + _per_channel(self.shift, z)
+        return x, _spread_log_det(self.log_scale, z)

@@ -1,0 +1,158 @@
+r"""Preprocessing as part of the flow, so that the likelihood is that of the raw data.
+
+Pixels are integers, and a density fitted to integers can grow without bound. Uniform noise
+:math:`u` makes them continuous, and the density of :math:`x + u` bounds the probability of
+:math:`x` from below (arXiv 1511.01844, section 3.1):
+
+.. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
+
+:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`; :class:`Logit` takes the unit
+interval to the real line. Both report their log-determinants like any other layer: left out, they
+make losses that look fine and mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from realnvp.bijections.base import Bijection, sum_per_example
+
+__all__ = ["Affine", "Dequantize", "Logit"]
+
+
+class Dequantize(Bijection):
+    r"""Make ``levels`` integers continuous: :math:`v = (x + u) / K`, :math:`u` uniform on [0, 1).
+
+    .. math:: \log |\det J| = -D \log K
+
+    The one layer whose forward is random. The inverse is deterministic: it floors and clamps to
+    the integers ``0 .. levels - 1`` and returns them as uint8 (up to 256 levels) or int32. A
+    model that is exactly uniform on the unit cube gives exactly :math:`\log_2 K` bits/dim.
+
+    Args:
+        levels: number :math:`K` of grey levels.
+
+    Attributes:
+        generator: source of the noise; None is PyTorch's global one.
+        margin: keeps the noise away from both ends, for latents that decode to the very same
+            pixels in spite of float32 rounding; 0 (the whole interval) whenever densities count.
+
+    >>> v, log_det = Dequantize(4)(torch.tensor([[0, 3]]))
+    >>> bool((v >= 0).all() and (v <= 1).all()), round(log_det.item(), 4)  # -2 log 4
+    (True, -2.7726)
+    >>> Dequantize(4).inverse(v)[0]
+    tensor([[0, 3]], dtype=torch.uint8)
+    """
+
+    term = "preprocessing"
+
+    _one: Tensor
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"dequantization needs at least 2 levels, got {levels}")
+        self.levels = levels
+        self.generator: torch.Generator | None = None
+        self.margin = 0.0
+        # Integers have no floating point type to follow: this buffer follows .to() and .double().
+        self.register_buffer("_one", torch.ones(()), persistent=False)
+
+    def _log_det(self, x: Tensor, sign: int) -> Tensor:
+        value = sign * x[0].numel() * math.log(self.levels)
+        return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        noise = torch.rand(
+            x.shape, generator=self.generator, dtype=self._one.dtype, device=x.device
+        )
+        if self.margin:
+            noise = self.margin + (1 - 2 * self.margin) * noise
+        return (x.to(noise.dtype) + noise) / self.levels, self._log_det(x, -1)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = torch.floor(z * self.levels).clamp(0, self.levels - 1)
+        dtype = torch.uint8 if self.levels <= 256 else torch.int32
+        return x.to(dtype), self._log_det(z, +1)
+
+
+class Logit(Bijection):
+    r"""From the unit interval to the real line (arXiv 1605.08803, section 4.1).
+
+    .. math::
+        y = \mathrm{logit}(\alpha + (1 - 2\alpha) v), \qquad
+        \log |\det J| = \sum \mathrm{softplus}(y) + \mathrm{softplus}(-y) + \log(1 - 2\alpha)
+
+    The slope is :math:`1 - 2\alpha`, so that :math:`y` stays finite at both ends: with the
+    :math:`1 - \alpha` found elsewhere, :math:`v = 1`, which float32 rounding does produce, gives
+    infinity.
+
+    Args:
+        alpha: distance kept from 0 and 1, in (0, 0.5).
+
+    >>> y, _ = Logit(0.05)(torch.tensor([[0.0, 0.5, 1.0]]))
+    >>> [round(value, 4) for value in y[0].tolist()]
+    [-2.9444, 0.0, 2.9444]
+    """
+
+    term = "preprocessing"
+
+    def __init__(self, alpha: float = 0.05) -> None:
+        super().__init__()
+        if not 0 < alpha < 0.5:
+            raise ValueError(f"alpha is in (0, 0.5), got {alpha}")
+        self.alpha = alpha
+
+    def _log_slope(self, y: Tensor) -> Tensor:
+        slope = F.softplus(y) + F.softplus(-y) + math.log1p(-2 * self.alpha)
+        return sum_per_example(slope)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y = torch.logit(self.alpha + (1 - 2 * self.alpha) * x)
+        return y, self._log_slope(y)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
+        return x, -self._log_slope(z)
+
+
+class Affine(Bijection):
+    r"""A fixed shift and scale: :math:`z = (x - \mathrm{shift}) / \mathrm{scale}`.
+
+    Standardization, when they are the training data's mean and deviation;
+    :math:`\log |\det J| = -\sum \log \mathrm{scale}`.
+
+    Args:
+        shift: subtracted; a tensor that broadcasts to one example.
+        scale: divided by; positive, of the shift's shape. Ones if left out.
+
+    >>> Affine(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 4.0]))(torch.tensor([[3.0, 5.0]]))[0]
+    tensor([[1., 1.]])
+    """
+
+    term = "preprocessing"
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shift: Tensor, scale: Tensor | None = None) -> None:
+        super().__init__()
+        scale = torch.ones_like(shift) if scale is None else scale
+        if not (torch.isfinite(shift).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError("standardization needs finite shifts and finite, positive scales")
+        self.register_buffer("shift", shift.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def _log_det(self, x: Tensor, sign: int) -> Tensor:
+        log_scale = self.scale.log().expand(x.shape[1:]).sum()
+        return (sign * log_scale).expand(len(x))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return (x - self.shift) / self.scale, self._log_det(x, -1)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * self.scale + self.shift, self._log_det(z, +1)

@@ -1,0 +1,231 @@
+"""Every setting of a run, as validated dataclasses; the recipes in ``recipes/*.yaml`` are
+instances of :class:`ImageRecipe` or :class:`VectorRecipe`.
+
+This module imports nothing heavy, so that the command line can show help at once. Each field's
+comment is its documentation; ranges are checked when the dataclass is made, so that a wrong value
+fails before any data is read or any folder is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = [
+    "DataConfig",
+    "ImageModel",
+    "ImageRecipe",
+    "TrainingConfig",
+    "VectorModel",
+    "VectorRecipe",
+]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(
+            value is None or (value > 0 and math.isfinite(value)),
+            f"{name} must be a positive number, got {value}",
+        )
+
+
+@dataclass
+class ImageModel:
+    """The multi-scale Real NVP for images (arXiv 1605.08803, section 3.6 and appendix).
+
+    Args:
+        scales: levels of the multi-scale architecture; 1 is one level with four checkerboard
+            couplings, each further one adds three checkerboard couplings, a squeeze, three
+            channel-wise couplings and a factoring out.
+        hidden: feature maps of the residual conditioners at the first scale, doubled per scale.
+        blocks: residual blocks of each conditioner.
+        norm: normalization between the couplings: "batch" (running-average batch norm, the
+            paper's), "act" (ActNorm, arXiv 1807.03039) or "none".
+        norm_momentum: weight of the current batch in the running averages.
+        conditioner_norm: normalization inside the conditioners: "batch" (the paper's),
+            "instance" (the seed's) or "none".
+        alpha: how far the logit keeps away from 0 and 1.
+        scale_penalty: L2 penalty on the learned scales of the couplings (paper, section 4).
+    """
+
+    scales: int = 2
+    hidden: int = 32
+    blocks: int = 4
+    norm: Literal["batch", "act", "none"] = "batch"
+    norm_momentum: float = 0.1
+    conditioner_norm: Literal["batch", "instance", "none"] = "batch"
+    alpha: float = 0.05
+    scale_penalty: float = 5e-5
+
+    def __post_init__(self) -> None:
+        _positive(self, "scales", "hidden")
+        _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
+        _require(
+            0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
+        )
+        _require(0 < self.alpha < 0.5, f"alpha is in (0, 0.5), got {self.alpha}")
+        _require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
+
+
+@dataclass
+class DataConfig:
+    """Where the data come from, and how they are split.
+
+    Args:
+        source: a named set (moons circles blobs uniform spirals pinwheel checkerboard
+            eight-gaussians digits mnist fashion-mnist cifar10 celeba) or a path: .npz/.npy,
+            image folder, CSV/Parquet, IDX.
+        root: folder of the named sets, in torchvision's layout; also where they are downloaded.
+        validation: how much of the training data is held out to validate: a fraction below 1, or
+            a number of examples.
+        holdout: which examples are held out: the "last" of the file, or "random" ones.
+        points: how many points a toy set draws for training.
+        size: resize the images of a folder to this many pixels (height and width).
+        flip: train on random horizontal flips.
+        condition: what the density is conditioned on: null, "label" (of a labelled set), or the
+            name of a table's column.
+        seed: seed of the split and of generated sets.
+    """
+
+    source: str = "digits"
+    root: str = "data"
+    validation: float = 0.1
+    holdout: Literal["last", "random"] = "random"
+    points: int = 10_000
+    size: int | None = None
+    flip: bool = False
+    condition: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _positive(self, "validation", "points", "size")
+        _require(bool(self.source), "data.source is empty: name a data set or give a path")
+        _require(
+            self.validation < 1 or float(self.validation).is_integer(),
+            f"validation is a fraction below 1 or a whole number of examples, "
+            f"got {self.validation}",
+        )
+
+
+@dataclass
+class VectorModel:
+    """Real NVP for vectors: points and the rows of a table.
+
+    Args:
+        couplings: number of coupling layers; each transforms one half of the columns.
+        hidden: units of each hidden layer of the conditioners.
+        blocks: residual blocks of each conditioner.
+        norm: normalization between the couplings: "batch", "act" or "none".
+        norm_momentum: weight of the current batch in the running averages.
+        scale_penalty: L2 penalty on the learned scales of the couplings.
+    """
+
+    couplings: int = 8
+    hidden: int = 64
+    blocks: int = 2
+    norm: Literal["batch", "act", "none"] = "act"
+    norm_momentum: float = 0.1
+    scale_penalty: float = 5e-5
+
+    def __post_init__(self) -> None:
+        _positive(self, "couplings", "hidden")
+        _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
+        _require(
+            0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
+        )
+        _require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
+
+
+@dataclass
+class TrainingConfig:
+    """How a model is trained. The first budget that is reached ends the run.
+
+    Args:
+        minutes: budget of training time.
+        epochs: budget of passes over the training data.
+        steps: budget of optimizer steps.
+        batch_size: examples per step.
+        optimizer: "adam" or "adamw".
+        lr: peak learning rate.
+        weight_decay: of the conditioners' weights; decoupled with adamw, L2 with adam.
+        betas: Adam's moment decays.
+        warmup: steps over which the learning rate rises from 0.
+        decay: shape of the learning rate over the budget: "cosine" to zero, "linear" to zero, or
+            "constant".
+        cooldown: fraction of the budget over which the rate decays; 1 is all of it.
+        clip: largest norm of the gradient (of the loss in nats per dimension).
+        ema: decay per step of the exponential moving average of the weights, which is what is
+            evaluated and saved; 0 evaluates the raw weights.
+        validate_every: seconds of training between validations, at most; one is always done at
+            the end.
+        validation_examples: at most so many are used for the validations during training.
+        precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
+            it natively and float32 elsewhere. Couplings and log-determinants stay in float32.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        devices: number of processes, one a device.
+    """
+
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 64
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: int = 100
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    cooldown: float = 1.0
+    clip: float = 1.0
+    ema: float = 0.999
+    validate_every: float = 60.0
+    validation_examples: int = 2_000
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(
+            self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validate_every",
+            "validation_examples", "devices",
+        )  # fmt: skip
+        _require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
+        _require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
+        _require(0 < self.cooldown <= 1, f"cooldown is in (0, 1], got {self.cooldown}")
+        _require(0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")
+        _require(
+            all(0 <= beta < 1 for beta in self.betas), f"betas are in [0, 1), got {self.betas}"
+        )
+
+
+@dataclass
+class ImageRecipe:
+    """A recipe for images: model, data and training settings."""
+
+    model: ImageModel = field(default_factory=ImageModel)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+
+
+@dataclass
+class VectorRecipe:
+    """A recipe for points and tables: model, data and training settings."""
+
+    model: VectorModel = field(default_factory=VectorModel)
+    data: DataConfig = field(default_factory=lambda: DataConfig(source="moons"))
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+
+
+def to_dict(config: object) -> dict:
+    """The settings as plain nested dicts, for YAML and JSON."""
+    return dataclasses.asdict(config)  # type: ignore[call-overload]

@@ -1,0 +1,337 @@
+r"""The flow: a bijection with a standard normal prior is a density.
+
+.. math::
+    \log p_X(x) = \log \mathcal N(f(x); 0, I) + \log |\det J_f(x)|, \qquad
+    \text{bits/dim} = -\frac{\log p_X(x)}{D \log 2}
+
+with everything in :math:`f`: dequantization, logit or standardization, couplings and norms. So the
+likelihood is that of the raw data, and bits/dim is defined once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from realnvp.bijections import AffineCoupling, Bijection, Dequantize
+from realnvp.bijections.base import Terms, sum_per_example
+from realnvp.nets import Conditioner
+
+__all__ = ["Flow"]
+
+ENCODE_MARGIN = 0.02
+"""How far the noise of :meth:`Flow.encode` keeps from the ends of a grey level."""
+
+
+class Flow(nn.Module):
+    r"""A density :math:`p_X`: a bijection from data to latents under a standard normal prior.
+
+    Args:
+        bijection: from raw data to latents, preprocessing included.
+        shape: shape of one example, ``(C, H, W)`` or ``(D,)``; the latents have the same.
+        condition_dim: size K of the condition, 0 for none.
+        classes: the condition is one of so many classes: labels ``(B,)`` are accepted and become
+            one-hot vectors of length ``condition_dim``, which must be this number.
+        scale_penalty: weight of the L2 penalty on the couplings' learned scales.
+        config: how a builder made it, which is what makes it possible to save; see
+            :meth:`save_pretrained`.
+
+    >>> from realnvp import vector_flow
+    >>> flow = vector_flow(2)
+    >>> flow.eval().log_prob(torch.zeros(3, 2)).detach()  # the identity: -log(2 pi)
+    tensor([-1.8379, -1.8379, -1.8379])
+    >>> flow.sample(5).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        bijection: Bijection,
+        shape: tuple[int, ...],
+        *,
+        condition_dim: int = 0,
+        classes: int | None = None,
+        scale_penalty: float = 5e-5,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if classes is not None and classes != condition_dim:
+            raise ValueError(f"{classes} classes need condition_dim={classes}, got {condition_dim}")
+        self.bijection = bijection
+        self.shape = tuple(shape)
+        self.condition_dim = condition_dim
+        self.classes = classes
+        self.config = config
+        self.scale_penalty = scale_penalty
+        self._dequantizers = [m for m in self.modules() if isinstance(m, Dequantize)]
+        self._couplings = [m for m in self.modules() if isinstance(m, AffineCoupling)]
+
+    @property
+    def dim(self) -> int:
+        """Number D of the data's own dimensions."""
+        return math.prod(self.shape)
+
+    @property
+    def levels(self) -> int | None:
+        """Number of grey levels of discrete data, None for continuous data."""
+        return self._dequantizers[0].levels if self._dequantizers else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        return next(self._tensors()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the latents."""
+        return next(t.dtype for t in self._tensors() if t.is_floating_point())
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
+        yield torch.empty(0)  # a flow without any is on the CPU
+
+    # ------------------------------------------------------------------ densities
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The same as :meth:`log_prob`, so that wrapping a model for many devices works."""
+        return self.log_prob(x, condition)
+
+    def log_prob(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        r"""Log-density of raw data, in nats: :math:`\log p_X(x)`.
+
+        For discrete data it is the log of one draw of the dequantization bound: its mean over the
+        noise is at most :math:`\log P(x)`.
+
+        Args:
+            x: ``(B, *shape)``; integers ``0 .. levels - 1`` (uint8) for images, floats for vectors.
+            condition: labels ``(B,)`` or vectors ``(B, K)`` if the flow is conditional.
+            generator: source of the dequantization noise.
+
+        Returns:
+            ``(B,)``, float32 or wider.
+
+        Raises:
+            ValueError: if shape, type or range are not the model's, or values are not finite.
+        """
+        self._check(x)
+        with self._noise(generator):
+            z, log_det = self.bijection(self._cast(x), self._condition(condition, len(x)))
+        return self._log_prior(z) + log_det
+
+    def bits_per_dim(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        r"""Bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, one number per example.
+
+        Raises:
+            ValueError: if the data are continuous: the density of continuous data changes with
+                its units, and bits/dim means nothing. Use :meth:`log_prob`.
+        """
+        if self.levels is None:
+            raise ValueError(
+                "bits/dim is defined for discrete data (images with levels); "
+                "use log_prob, in nats, for continuous data"
+            )
+        return -self.log_prob(x, condition, generator) / (self.dim * math.log(2))
+
+    def loss_terms(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Terms:
+        """The terms of the loss, in nats per example, averaged over the batch; they add up to it.
+
+        Returns:
+            scalars "prior" (minus the latents' log-density), "coupling", "norm" and
+            "preprocessing" (minus those layers' log-determinants), and "regulariser" (L2 of the
+            couplings' learned scales, 5e-5 in the paper, section 4).
+        """
+        self._check_shape(x)
+        with self._noise(generator):
+            z, log_dets = self.bijection.forward_terms(
+                self._cast(x), self._condition(condition, len(x))
+            )
+        zero = z.new_zeros(())
+        terms = {"prior": -self._log_prior(z).mean()}
+        for name in ("coupling", "norm", "preprocessing"):
+            terms[name] = -log_dets[name].mean() if name in log_dets else zero
+        penalty = sum((coupling.penalty() for coupling in self._couplings), zero)
+        terms["regulariser"] = self.scale_penalty * penalty
+        return terms
+
+    # ------------------------------------------------------------------ latents and samples
+
+    def encode(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Latents of raw data: ``(B, *shape) -> (B, *shape)``.
+
+        Images draw their noise from the inner 96 % of each grey level, so that float32 rounding
+        cannot push a pixel over an edge: ``decode(encode(x))`` is ``x``. Like :meth:`decode` and
+        :meth:`sample` it always computes in evaluation mode.
+        """
+        self._check(x)
+        with self._evaluating(), self._noise(generator, ENCODE_MARGIN):
+            return self.bijection(self._cast(x), self._condition(condition, len(x)))[0]
+
+    def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Raw data from latents, the inverse of :meth:`encode`."""
+        if tuple(z.shape[1:]) != self.shape:
+            raise ValueError(f"latents must have shape (B, {self._sizes}), got {tuple(z.shape)}")
+        with self._evaluating():
+            return self.bijection.inverse(z, self._condition(condition, len(z)))[0]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        batch_size: int = 256,
+    ) -> Tensor:
+        """Draw ``n`` examples.
+
+        Args:
+            n: how many.
+            temperature: standard deviation of the prior; below 1 gives likelier, less varied
+                samples, which are then not draws from the model's density.
+            condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
+            generator: source of the latents.
+            batch_size: how many are computed at once.
+        """
+        if n < 1:
+            raise ValueError(f"the number of samples must be 1 or more, got {n}")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature is a standard deviation, 0 or more, got {temperature}")
+        z = temperature * torch.randn(
+            n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
+        )
+        condition = self._condition(condition, n)
+        conditions = [None] * n if condition is None else condition.split(batch_size)
+        return torch.cat(
+            [self.decode(part, c) for part, c in zip(z.split(batch_size), conditions, strict=False)]
+        )
+
+    def latent_scales(self) -> Tensor:
+        """Which scale each latent entry belongs to: integers of :attr:`shape`, 0 the finest.
+
+        Entries of scale 0 are factored out first; the last scale holds what passed through all.
+        """
+        return self.bijection.rearrange(torch.zeros(1, *self.shape, dtype=torch.int64))[0]
+
+    # ------------------------------------------------------------------ saving
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt."""
+        from realnvp.pretrained import save
+
+        save(self, Path(folder))
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> Flow:
+        """Rebuild a saved model, in evaluation mode; it need not be told the architecture."""
+        from realnvp.pretrained import load_folder
+
+        return load_folder(Path(folder))
+
+    def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
+        """Let all conditioners compute in ``dtype`` (None: that of the input)."""
+        for module in self.modules():
+            if isinstance(module, Conditioner):
+                module.compute_dtype = dtype
+
+    # ------------------------------------------------------------------ internals
+
+    @property
+    def _sizes(self) -> str:
+        return ", ".join(map(str, self.shape))
+
+    def _log_prior(self, z: Tensor) -> Tensor:
+        return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
+
+    @contextmanager
+    def _noise(self, generator: torch.Generator | None, margin: float = 0.0) -> Iterator[None]:
+        for layer in self._dequantizers:
+            layer.generator, layer.margin = generator, margin
+        try:
+            yield
+        finally:
+            for layer in self._dequantizers:
+                layer.generator, layer.margin = None, 0.0
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x if self._dequantizers else x.to(self.dtype)
+
+    def _condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        if self.condition_dim == 0:
+            if condition is not None:
+                raise ValueError("this flow is not conditional: leave the condition out")
+            return None
+        if condition is None:
+            what = f"labels (B,) below {self.classes}" if self.classes else "a condition"
+            raise ValueError(f"this flow is conditional: pass {what} of {self.condition_dim} values")
+        if self.classes is not None and condition.ndim == 1:
+            if condition.is_floating_point() or condition.min() < 0:
+                raise ValueError(f"labels are integers 0 .. {self.classes - 1}")
+            if condition.max() >= self.classes:
+                raise ValueError(f"labels are below {self.classes}, got {int(condition.max())}")
+            condition = F.one_hot(condition.long(), self.classes)
+        if tuple(condition.shape) != (batch, self.condition_dim):
+            raise ValueError(
+                f"the condition must have shape ({batch}, {self.condition_dim}), "
+                f"got {tuple(condition.shape)}"
+            )
+        return condition.to(self.dtype)
+
+    def _check_shape(self, x: Tensor) -> None:
+        if tuple(x.shape[1:]) != self.shape or x.ndim < 2:
+            raise ValueError(f"this flow models shape (B, {self._sizes}), got {tuple(x.shape)}")
+
+    def _check(self, x: Tensor) -> None:
+        self._check_shape(x)
+        if self.levels is None:
+            if not torch.isfinite(x).all():
+                raise ValueError("the data have NaN or infinite values: remove or replace them")
+            return
+        if x.is_floating_point() or x.dtype == torch.bool:
+            raise ValueError(
+                f"this flow models integers 0 .. {self.levels - 1} (uint8), got {x.dtype}: "
+                f"pass raw pixels, preprocessing is part of the model"
+            )
+        # as Python numbers: in uint8, 256 would wrap to 0
+        if len(x) and (int(x.min()) < 0 or int(x.max()) >= self.levels):
+            raise ValueError(
+                f"this flow models integers 0 .. {self.levels - 1}, "
+                f"got {int(x.min())} .. {int(x.max())}"
+            )

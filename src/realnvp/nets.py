@@ -1,0 +1,190 @@
+r"""Conditioners: the networks that read a coupling's passive part and set its parameters.
+
+A conditioner is never inverted, so it may be any network (arXiv 1605.08803, section 3.2). Its
+last layer starts at zero: the coupling starts as the identity.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["MLP", "Conditioner", "ResNet", "WeightNormConv2d"]
+
+
+class Conditioner(nn.Module, ABC):
+    """Base of the conditioners: computes in a narrower type where that is faster.
+
+    Only the conditioner may: the coupling's arithmetic and every log-determinant stay in the
+    input's own type, into which the parameters are cast back.
+
+    Attributes:
+        compute_dtype: type of the network's arithmetic (autocast); None is the input's own.
+    """
+
+    compute_dtype: torch.dtype | None = None
+    last: nn.Linear | nn.Conv2d
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Parameters of the coupling, from its passive part and the condition ``(B, K)``."""
+        with torch.autocast(
+            x.device.type,
+            dtype=self.compute_dtype or torch.bfloat16,
+            enabled=self.compute_dtype is not None,
+        ):
+            return self.network(x, condition).to(x.dtype)
+
+    @abstractmethod
+    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """The network itself."""
+
+    def _zero_last(self) -> None:
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+
+class WeightNormConv2d(nn.Module):
+    r"""A convolution with weight normalization (arXiv 1602.07868), "same" padding.
+
+    .. math:: w = g \, v / \|v\|
+
+    with one learned length :math:`g` per output channel. Starts with PyTorch's default weights.
+
+    Args:
+        channels_in: input channels.
+        channels_out: output channels.
+        kernel: an odd kernel size.
+
+    >>> WeightNormConv2d(3, 8, 3)(torch.ones(1, 3, 4, 4)).shape
+    torch.Size([1, 8, 4, 4])
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3) -> None:
+        super().__init__()
+        init = nn.Conv2d(channels_in, channels_out, kernel)
+        self.direction = nn.Parameter(
+            init.weight.detach().to(memory_format=torch.channels_last)  # fastest for all kernels
+        )
+        self.length = nn.Parameter(self._norm().detach())
+        assert init.bias is not None
+        self.bias = nn.Parameter(init.bias.detach())
+        self.padding = kernel // 2
+
+    def _norm(self) -> Tensor:
+        return torch.linalg.vector_norm(self.direction, dim=(1, 2, 3), keepdim=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.direction * (self.length / self._norm())
+        return F.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+def _norm_layer(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f'conditioner_norm is "batch", "instance" or "none", got {kind!r}')
+
+
+class _ResidualBlock(nn.Module):
+    """Pre-activation (arXiv 1603.05027): norm, ReLU, convolution, twice, and the sum."""
+
+    def __init__(self, hidden: int, norm: str) -> None:
+        super().__init__()
+        self.norm1 = _norm_layer(norm, hidden)
+        self.conv1 = WeightNormConv2d(hidden, hidden)
+        self.norm2 = _norm_layer(norm, hidden)
+        self.conv2 = WeightNormConv2d(hidden, hidden)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        h = self.conv1(F.relu(self.norm1(x)))
+        if bias is not None:
+            h = h + bias[:, :, None, None]
+        return x + self.conv2(F.relu(self.norm2(h)))
+
+
+class ResNet(Conditioner):
+    """The residual convolutional conditioner of Real NVP (arXiv 1605.08803, section 4.1).
+
+    A projecting convolution at each end (as the paper leaves open and the field does), and
+    between them pre-activation blocks of two 3x3 convolutions with weight normalization. A
+    condition shifts the features inside every block.
+
+    Args:
+        channels_in: channels of the coupling's passive part.
+        channels_out: channels of the parameters.
+        hidden: feature maps.
+        blocks: number of residual blocks.
+        norm: "batch", "instance" or "none".
+        condition_dim: size K of the condition; 0 is none.
+
+    >>> ResNet(1, 2, hidden=8, blocks=1)(torch.ones(3, 1, 4, 4)).abs().max().item()
+    0.0
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        hidden: int,
+        blocks: int,
+        norm: str = "batch",
+        condition_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.first = WeightNormConv2d(channels_in, hidden)
+        self.blocks = nn.ModuleList(_ResidualBlock(hidden, norm) for _ in range(blocks))
+        self.norm = _norm_layer(norm, hidden)
+        self.last = nn.Conv2d(hidden, channels_out, 1)
+        self.embed = nn.Linear(condition_dim, hidden * (blocks + 1)) if condition_dim else None
+        self._zero_last()
+
+    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.first(x.contiguous(memory_format=torch.channels_last))
+        biases: list[Tensor | None] = [None] * (len(self.blocks) + 1)
+        if self.embed is not None:
+            biases = list(self.embed(condition).chunk(len(biases), dim=1))
+            h = h + biases[-1][:, :, None, None]  # type: ignore[index]
+        for block, bias in zip(self.blocks, biases, strict=False):
+            h = block(h, bias)
+        return self.last(F.relu(self.norm(h)))
+
+
+class MLP(Conditioner):
+    """A residual multilayer perceptron for vectors; the condition is one more input.
+
+    Args:
+        features_in: columns of the coupling's passive part.
+        features_out: number of parameters.
+        hidden: units of each layer.
+        blocks: residual blocks of two layers each.
+        condition_dim: size K of the condition; 0 is none.
+
+    >>> MLP(1, 2, hidden=8, blocks=1)(torch.ones(3, 1)).abs().max().item()
+    0.0
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        hidden: int,
+        blocks: int,
+        condition_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.first = nn.Linear(features_in + condition_dim, hidden)
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2 * blocks))
+        self.last = nn.Linear(hidden, features_out)
+        self._zero_last()
+
+    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.first(x if condition is None else torch.cat((x, condition), dim=1))
+        for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
+            h = h + second(F.silu(first(F.silu(h))))
+        return self.last(F.silu(h))
