@@ -17,9 +17,11 @@ __all__ = [
     "DataConfig",
     "ImageModel",
     "ImageRecipe",
+    "Recipe",
     "TrainingConfig",
     "VectorModel",
     "VectorRecipe",
+    "to_dict",
 ]
 
 
@@ -224,6 +226,9 @@ class VectorRecipe:
     data: DataConfig = field(default_factory=lambda: DataConfig(source="moons"))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
+
+
+Recipe = ImageRecipe | VectorRecipe
 
 
 def to_dict(config: object) -> dict:

@@ -127,8 +127,8 @@ class Flow(nn.Module):
             ValueError: if shape, type or range are not the model's, or values are not finite.
         """
         self._check(x)
-        with self._noise(generator):
-            z, log_det = self.bijection(self._cast(x), self._condition(condition, len(x)))
+        with self.noise(generator):
+            z, log_det = self.bijection(self._cast(x), self.as_condition(condition, len(x)))
         return self._log_prior(z) + log_det
 
     def bits_per_dim(
@@ -164,9 +164,9 @@ class Flow(nn.Module):
             couplings' learned scales, 5e-5 in the paper, section 4).
         """
         self._check_shape(x)
-        with self._noise(generator):
+        with self.noise(generator):
             z, log_dets = self.bijection.forward_terms(
-                self._cast(x), self._condition(condition, len(x))
+                self._cast(x), self.as_condition(condition, len(x))
             )
         zero = z.new_zeros(())
         terms = {"prior": -self._log_prior(z).mean()}
@@ -191,15 +191,15 @@ class Flow(nn.Module):
         :meth:`sample` it always computes in evaluation mode.
         """
         self._check(x)
-        with self._evaluating(), self._noise(generator, ENCODE_MARGIN):
-            return self.bijection(self._cast(x), self._condition(condition, len(x)))[0]
+        with self.evaluating(), self.noise(generator, ENCODE_MARGIN):
+            return self.bijection(self._cast(x), self.as_condition(condition, len(x)))[0]
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Raw data from latents, the inverse of :meth:`encode`."""
         if tuple(z.shape[1:]) != self.shape:
             raise ValueError(f"latents must have shape (B, {self._sizes}), got {tuple(z.shape)}")
-        with self._evaluating():
-            return self.bijection.inverse(z, self._condition(condition, len(z)))[0]
+        with self.evaluating():
+            return self.bijection.inverse(z, self.as_condition(condition, len(z)))[0]
 
     @torch.no_grad()
     def sample(
@@ -227,7 +227,7 @@ class Flow(nn.Module):
         z = temperature * torch.randn(
             n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
         )
-        condition = self._condition(condition, n)
+        condition = self.as_condition(condition, n)
         conditions = [None] * n if condition is None else condition.split(batch_size)
         return torch.cat(
             [self.decode(part, c) for part, c in zip(z.split(batch_size), conditions, strict=False)]
@@ -271,7 +271,7 @@ class Flow(nn.Module):
         return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
 
     @contextmanager
-    def _noise(self, generator: torch.Generator | None, margin: float = 0.0) -> Iterator[None]:
+    def noise(self, generator: torch.Generator | None, margin: float = 0.0) -> Iterator[None]:
         for layer in self._dequantizers:
             layer.generator, layer.margin = generator, margin
         try:
@@ -281,7 +281,7 @@ class Flow(nn.Module):
                 layer.generator, layer.margin = None, 0.0
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
@@ -293,7 +293,7 @@ class Flow(nn.Module):
     def _cast(self, x: Tensor) -> Tensor:
         return x if self._dequantizers else x.to(self.dtype)
 
-    def _condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
+    def as_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
         if self.condition_dim == 0:
             if condition is not None:
                 raise ValueError("this flow is not conditional: leave the condition out")

@@ -1,0 +1,243 @@
+"""Vectors and tables: `(N, D)` arrays, CSV, TSV and Parquet files, as float32 tensors.
+
+A density of columns needs numbers in all of them, at least two columns (a coupling transforms one
+part given the rest), and numbers that float32 can tell apart; everything else is refused with the
+column's name rather than guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import math
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from realnvp.data.dataset import Parts, Split, parse_labels, some_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_table", "vector_tensor"]
+
+_MISSING = {"", "na", "n/a", "nan", "null", "none"}
+
+
+def vector_tensor(
+    values: np.ndarray, where: str, names: Sequence[str] | None = None
+) -> torch.Tensor:
+    """Turn rows of numbers into a float32 tensor `(N, D)`.
+
+    Args:
+        values: `(N, D)`, `D >= 2`, floating-point or whole numbers.
+        where: what the values are, for messages.
+        names: names of the columns, for messages.
+
+    Raises:
+        ValueError: for NaN and infinity, for fewer than two columns, and for columns that float32
+            cannot hold.
+
+    >>> vector_tensor(np.array([[1, 2], [3, 4]]), "a")
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
+    if len(values) == 0:
+        raise ValueError(f"{where} is empty: it has no rows")
+    if values.shape[1] < 2:
+        held = f" ({names[0]!r})" if names else ""
+        raise ValueError(
+            f"{where} has {values.shape[1]} column{held}: a coupling transforms one part of the "
+            "columns given the rest, so a flow needs at least two"
+        )
+    if values.dtype == np.uint8:
+        raise ValueError(
+            f"{where} is a uint8 array of shape {values.shape}: save images as (N, H, W) or "
+            "(N, H, W, C), and vectors as float32"
+        )
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{where} holds {values.dtype} values: save numbers, as float32")
+    with np.errstate(over="ignore"):  # what overflows is reported below
+        x = values.astype(np.float32)
+    finite = np.isfinite(x)
+    if not finite.all():
+        column = int(np.argmin(finite.all(axis=0)))
+        row = int(np.argmin(finite[:, column]))
+        value = values[row, column]
+        what = "a missing value (NaN)" if np.isnan(value) else f"{value}"
+        advice = " or is too large for float32" if np.isfinite(value) else ""
+        raise ValueError(
+            f"{_column(column, names)} of {where} holds {what}{advice}, first in row {row + 1} "
+            "(counting from 1): remove or fill in such rows"
+        )
+    spread = values.std(axis=0, dtype=np.float64)
+    lost = np.abs(x - values.astype(np.float64)).max(axis=0)
+    bad = (spread > 0) & (lost > 0.01 * spread)
+    if bad.any():
+        column = int(np.argmax(bad))
+        raise ValueError(
+            f"{_column(column, names)} of {where} varies by {spread[column]:.3g} around "
+            f"{values[:, column].mean(dtype=np.float64):.6g}, finer than float32 can tell: "
+            "subtract its mean first"
+        )
+    return torch.from_numpy(x)
+
+
+def _column(index: int, names: Sequence[str] | None) -> str:
+    return f"column {names[index]!r}" if names else f"column {index}"
+
+
+def read_table(
+    path: Path,
+    condition: str | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+) -> Parts:
+    """Read a CSV, TSV or Parquet file of numbers.
+
+    The first line of a text file names the columns, unless all of it is numbers: then the columns
+    are called x0, x1, ... (a first line 0, 1, 2, ... names columns when the numbers below it have
+    a decimal point). The separator is the comma, semicolon or tab, whichever the first line has
+    most of.
+
+    The column that the density is conditioned on is taken out of `x`. A column of numbers becomes
+    the condition as it is, float32 `(N, 1)`. A column of text, and any column called "label",
+    becomes classes, int64 `(N,)`.
+
+    Args:
+        path: the file.
+        condition: name of the column to condition on.
+        columns: take these columns, in this order, and ignore others.
+        categories: names of the condition's classes that are numbered already, in order.
+
+    Raises:
+        ValueError: when the file is damaged, a column is missing or not of numbers.
+    """
+    frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+    if len(frame) == 0:
+        raise ValueError(f"{path} has no rows below its header")
+    held = [str(name) for name in frame.columns]
+    twice = sorted({name for name in held if held.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} has two columns called {twice[0]!r}: rename one")
+    frame.columns = held
+    wanted = [*(columns or ()), *([condition] if condition is not None else ())]
+    for name in wanted:
+        if name not in held:
+            raise ValueError(f"{path} has no column {name!r}; its columns are {some_of(held)}")
+    names = list(columns) if columns else [name for name in held if name != condition]
+    x = vector_tensor(_numbers(frame[names], path), f"{path}", names)
+    if condition is None:
+        return Parts(Split(x), columns=tuple(names))
+    where = f"column {condition!r} of {path}"
+    column = frame[condition]
+    if column.isna().any():
+        row = int(np.argmax(column.isna().to_numpy())) + 1
+        raise ValueError(f"{where} has a missing value, first in row {row} (counting from 1)")
+    if condition == "label" or not _is_numeric(column):
+        values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
+        labels, found = parse_labels(values, where, categories)
+        return Parts(Split(x, labels, labels), columns=tuple(names), categories=found)
+    number = torch.from_numpy(_numbers(frame[[condition]], path).astype(np.float32))
+    if not number.isfinite().all():
+        raise ValueError(f"{where} holds values that are not finite in float32")
+    return Parts(Split(x, number), columns=tuple(names))
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    from pandas.api import types
+
+    return (
+        types.is_numeric_dtype(column)
+        and not types.is_bool_dtype(column)
+        and not types.is_complex_dtype(column)
+    )
+
+
+def _numbers(frame: pd.DataFrame, path: Path) -> np.ndarray:
+    import pandas as pd
+
+    for name in frame.columns:
+        if not _is_numeric(frame[name]):
+            text = frame[name].astype(str)
+            row = int(np.argmax(pd.to_numeric(text, errors="coerce").isna().to_numpy()))
+            raise ValueError(
+                f"column {name!r} of {path} is not numeric but {frame[name].dtype}: row {row + 1} "
+                f"(counting from 1) holds {text.iloc[row]!r}; drop it or turn it into numbers"
+            )
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        opened = gzip.open if path.suffix.lower() == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            head = list(itertools.islice((line for line in file if line.strip()), 2))
+        if not head:
+            raise ValueError("it is empty")
+        separator = max(",;\t", key=head[0].count)
+        rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
+        named = not _are_data(rows)
+        names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
+        with warnings.catch_warnings():
+            # pandas only warns when it drops what a too long row has too much.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path, sep=separator, header=0 if named else None, index_col=False,
+                skipinitialspace=True, encoding="utf-8-sig", low_memory=False,
+            )  # fmt: skip
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if "" in names:
+        raise ValueError(
+            f"column {names.index('') + 1} of {path} has no name in the header: name it, or save "
+            "without the row numbers (in pandas, index=False)"
+        )
+    if len(names) != frame.shape[1]:
+        raise ValueError(f"{path} has {len(names)} names for {frame.shape[1]} columns")
+    frame.columns = names
+    return frame
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"x{i}" for i in range(count)]
+
+
+def _are_data(rows: list[list[str]]) -> bool:
+    """Whether the first line of a file is data, seeing it and the second."""
+    first = [word.strip() for word in rows[0]]
+    numbers = [_is_number(word) for word in first]
+    if not any(numbers):
+        return False
+    if not all(
+        number or word.lower() in _MISSING for number, word in zip(numbers, first, strict=True)
+    ):
+        return False
+    counted = first == [str(i) for i in range(len(first))]
+    return not (counted and any("." in word for row in rows[1:] for word in row))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return not math.isnan(float(word))
+    except ValueError:
+        return False

@@ -1,0 +1,111 @@
+"""Every picture: sample grids and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["image_grid", "learning_curves", "save_figure", "scatter"]
+
+mpl.use("Agg")  # pictures go to files: no display is needed, or asked for
+
+DATA, MODEL = "tab:blue", "tab:red"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def image_grid(
+    images: Tensor, path: Path, *, levels: int = 256, columns: int = 10, border: int = 1
+) -> None:
+    """Write images side by side as one PNG, small ones magnified without smoothing.
+
+    Args:
+        images: integers ``(N, C, H, W)``; one channel is grey, three are RGB, of any other number
+            the first is shown.
+        path: file to write.
+        levels: number of grey levels: ``levels - 1`` is white.
+        columns: images per row.
+        border: pixels between images.
+    """
+    n, channels, height, width = images.shape
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    kept = images if channels in (1, 3) else images[:, :1]
+    pixels = (kept.cpu().numpy().astype(np.float64) * 255 / (levels - 1)).round().astype(np.uint8)
+    cell = height + border, width + border
+    canvas = np.full((rows * cell[0] + border, columns * cell[1] + border, kept.shape[1]), 128)
+    for i, image in enumerate(pixels):
+        top, left = border + i // columns * cell[0], border + i % columns * cell[1]
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    zoom = max(1, round(800 / canvas.shape[1]))
+    canvas = canvas.astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(canvas[:, :, 0] if canvas.shape[2] == 1 else canvas).save(path)
+
+
+def scatter(data: Tensor, samples: Tensor, path: Path) -> None:
+    """Data in blue and samples in red, side by side; of more than two columns the first two.
+
+    Args:
+        data: ``(N, D)``.
+        samples: ``(M, D)``.
+        path: file to write.
+    """
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, points, color, title in (
+        (left, data, DATA, "data"),
+        (right, samples, MODEL, "samples"),
+    ):
+        xy = points[:, :2].cpu().numpy()
+        axes.scatter(xy[:, 0], xy[:, 1], s=4, alpha=0.4, color=color, linewidths=0)
+        axes.set_title(title)
+    # A flow has rare far samples; the picture is of the data's range.
+    low, high = np.quantile(data[:, :2].cpu().numpy(), [0.001, 0.999], axis=0)
+    margin = 0.1 * (high - low) + 1e-6
+    left.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    left.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    save_figure(figure, path)
+
+
+def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) -> None:
+    """The training loss and the validation, over minutes, from a run's metrics.
+
+    Args:
+        records: lines of ``metrics.jsonl``.
+        path: file to write.
+        unit: "bits/dim" or "nats".
+    """
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for kind, key, style in (
+        ("train", "loss", {"color": DATA, "alpha": 0.5, "label": "training loss"}),
+        ("validation", "validation", {"color": MODEL, "marker": "o", "ms": 3, "label": "validation"}),
+    ):
+        points = [(r["seconds"] / 60, r[key]) for r in records if r["kind"] == kind]
+        if points:
+            minutes, values = zip(*points, strict=True)
+            axes.plot(minutes, values, **style)
+    # The first losses are far above all that follow: show from a little above the rest.
+    values = [r["loss"] for r in records if r["kind"] == "train"]
+    values += [r["validation"] for r in records if r["kind"] == "validation"]
+    finite = np.array([value for value in values if np.isfinite(value)])
+    if len(finite) > 10:
+        low, high = finite.min(), np.quantile(finite, 0.9)
+        axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3)
+    axes.set_xlabel("minutes of training")
+    axes.set_ylabel(unit)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
