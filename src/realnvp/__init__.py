@@ -7,25 +7,29 @@
 torch.Size([4])
 """
 
-from realnvp.bijections import (
-    ActNorm,
-    Affine,
-    AffineCoupling,
-    Bijection,
-    Chain,
-    ChannelMask,
-    CheckerboardMask,
-    Coupling,
-    Dequantize,
-    FactorOut,
-    Inverse,
-    Logit,
-    RunningBatchNorm,
-    Squeeze,
-)
-from realnvp.builders import image_flow, vector_flow
-from realnvp.models import Flow
-from realnvp.pretrained import load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from realnvp.bijections import (
+        ActNorm,
+        Affine,
+        AffineCoupling,
+        Bijection,
+        Chain,
+        ChannelMask,
+        CheckerboardMask,
+        Coupling,
+        Dequantize,
+        FactorOut,
+        Inverse,
+        Logit,
+        RunningBatchNorm,
+        Squeeze,
+    )
+    from realnvp.builders import image_flow, vector_flow
+    from realnvp.models import Flow
+    from realnvp.pretrained import load
 
 __version__ = "0.1.0"
 
@@ -49,3 +53,21 @@ __all__ = [
     "load",
     "vector_flow",
 ]
+
+_HOMES = {
+    "Flow": "realnvp.models",
+    "image_flow": "realnvp.builders",
+    "load": "realnvp.pretrained",
+    "vector_flow": "realnvp.builders",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch takes a second to import: the command line's help must not wait for it.
+    if name in __all__:
+        return getattr(import_module(_HOMES.get(name, "realnvp.bijections")), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

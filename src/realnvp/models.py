@@ -43,6 +43,9 @@ class Flow(nn.Module):
         config: how a builder made it, which is what makes it possible to save; see
             :meth:`save_pretrained`.
 
+    Attributes:
+        trained_on: the data settings, columns and categories it was trained with, saved with it.
+
     >>> from realnvp import vector_flow
     >>> flow = vector_flow(2)
     >>> flow.eval().log_prob(torch.zeros(3, 2)).detach()  # the identity: -log(2 pi)
@@ -70,6 +73,7 @@ class Flow(nn.Module):
         self.classes = classes
         self.config = config
         self.scale_penalty = scale_penalty
+        self.trained_on: dict[str, Any] | None = None
         self._dequantizers = [m for m in self.modules() if isinstance(m, Dequantize)]
         self._couplings = [m for m in self.modules() if isinstance(m, AffineCoupling)]
 

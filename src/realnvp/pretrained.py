@@ -55,6 +55,7 @@ def save(flow: Flow, folder: Path) -> None:
     config = {
         "model_type": "realnvp",
         **flow.config,
+        "trained_on": flow.trained_on,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_atomically(folder / WEIGHTS, content)
@@ -106,6 +107,7 @@ def load_folder(folder: Path) -> Flow:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {reason}") from error
+    flow.trained_on = config.get("trained_on")
     return flow.eval()
 
 

@@ -187,6 +187,11 @@ class Trainer:
         fabric.launch()
         torch.manual_seed(recipe.seed)
         self.flow = build(recipe, dataset)
+        self.flow.trained_on = {
+            "data": to_dict(recipe.data),
+            "columns": dataset.columns,
+            "categories": dataset.categories,
+        }
         self.flow.set_compute_dtype(compute_dtype(config, self.flow, fabric.device))
         optimizer = make_optimizer(self.flow, config)
         self.wrapped, self.optimizer = fabric.setup(self.flow, optimizer)

@@ -1,0 +1,8 @@
+"""``python -m realnvp`` is the command line."""
+
+import sys
+
+from realnvp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The debugging that every flow needs once: layer by layer, does it invert, does its log count?
+
+Each layer is checked on what really reaches it: the round trip through its own inverse, the
+log-determinants of both directions against each other, and, where the layer's input is small, the
+log-determinant against autograd's Jacobian in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from realnvp.bijections import Bijection, Dequantize
+from realnvp.builders import image_flow, vector_flow
+from realnvp.models import ENCODE_MARGIN, Flow
+
+__all__ = ["LayerReport", "check_layers", "check_latents", "overfit"]
+
+JACOBIAN_LIMIT = 256
+"""Largest number of inputs of a layer whose Jacobian is computed."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What was found of one layer; errors are largest absolute ones.
+
+    ``log_det_error`` is the relative error against autograd's Jacobian in float64, None where the
+    layer is too large for that (or random, as dequantization is).
+    """
+
+    name: str
+    kind: str
+    mean: float
+    deviation: float
+    round_trip_error: float
+    antisymmetry_error: float
+    log_det_error: float | None
+
+
+def _leaves(flow: Flow) -> Iterator[tuple[str, Bijection]]:
+    for name, module in flow.bijection.named_modules():
+        inner = [m for m in module.modules() if isinstance(m, Bijection) and m is not module]
+        if isinstance(module, Bijection) and not inner:
+            yield name, module
+
+
+def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list[LayerReport]:
+    """A report on every layer, in the order in which data pass them.
+
+    Args:
+        flow: the model.
+        x: some examples ``(B, *shape)``.
+        condition: of the examples, if the flow is conditional.
+    """
+    inputs: dict[str, Tensor] = {}
+    names = dict(_leaves(flow))
+
+    def remember(name: str) -> Callable[[nn.Module, tuple], None]:
+        def hook(module: nn.Module, args: tuple) -> None:
+            inputs[name] = args[0].detach()
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in names.items()]
+    with torch.no_grad(), flow.evaluating(), flow.noise(None, ENCODE_MARGIN):
+        condition = flow.as_condition(condition, len(x))
+        try:
+            flow.bijection(x if flow.levels is not None else x.to(flow.dtype), condition)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        # In the order of the calls; an inverted squeeze is never called forwards, and is exact.
+        return [_report(name, names[name], inputs[name], condition) for name in inputs]
+
+
+def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) -> LayerReport:
+    z, forward = layer(x, condition)
+    back, inverse = layer.inverse(z, condition)
+    error = None
+    if not isinstance(layer, Dequantize) and x[0].numel() <= JACOBIAN_LIMIT:
+        first = None if condition is None else condition[:1].double()
+        error = _jacobian_error(copy.deepcopy(layer).double(), x[:1].double(), first)
+    return LayerReport(
+        name=name,
+        kind=type(layer).__name__,
+        mean=z.double().mean().item(),
+        deviation=z.double().std().item(),
+        round_trip_error=(back.double() - x.double()).abs().max().item(),
+        antisymmetry_error=(forward + inverse).abs().max().item(),
+        log_det_error=error,
+    )
+
+
+@torch.enable_grad()
+def _jacobian_error(layer: Bijection, x: Tensor, condition: Tensor | None) -> float:
+    for module in layer.modules():
+        if hasattr(module, "compute_dtype"):
+            module.compute_dtype = None
+    _, log_det = layer(x, condition)
+    jacobian = torch.autograd.functional.jacobian(lambda v: layer(v, condition)[0].flatten(), x)
+    true = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
+    return ((log_det - true).abs() / true.abs().clamp(min=1)).item()
+
+
+def check_latents(
+    flow: Flow, x: Tensor, condition: Tensor | None = None
+) -> list[tuple[str, float, float]]:
+    """Mean and deviation of the latents, of all and of each scale: 0 and 1 if the model fits.
+
+    Returns:
+        rows of name, mean, standard deviation.
+    """
+    generator = torch.Generator(flow.device).manual_seed(0)
+    with torch.no_grad(), flow.evaluating(), flow.noise(generator):
+        data = x if flow.levels is not None else x.to(flow.dtype)
+        z, _ = flow.bijection(data, flow.as_condition(condition, len(x)))
+    rows = [("all latents", z.mean().item(), z.std().item())]
+    scales = flow.latent_scales().to(z.device)
+    count = int(scales.max()) + 1
+    for scale in range(count if count > 1 else 0):
+        part = z[:, scales == scale]
+        rows.append((f"scale {scale + 1}", part.mean().item(), part.std().item()))
+    return rows
+
+
+def overfit(
+    flow: Flow,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    steps: int = 200,
+    lr: float = 2e-3,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> tuple[float, float]:
+    """Train a fresh copy of the architecture on a handful of examples: can it learn at all?
+
+    Args:
+        flow: whose architecture is built anew; its weights are neither used nor changed.
+        x: the handful.
+        condition: of the examples, if the flow is conditional.
+        steps: optimizer steps.
+        lr: learning rate of Adam.
+        progress: called with the step, the steps, and the loss.
+
+    Returns:
+        the loss before and after, in bits/dim of images or nats of vectors.
+
+    Raises:
+        ValueError: if nothing tells how to build the architecture.
+    """
+    if flow.config is None:
+        raise ValueError("only flows made by image_flow or vector_flow can be built anew")
+    build = image_flow if flow.config["builder"] == "image_flow" else vector_flow
+    torch.manual_seed(0)
+    fresh: Flow = build(**flow.config["arguments"]).to(flow.device)
+    if flow.levels is None:
+        x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
+    optimizer = torch.optim.Adam(fresh.parameters(), lr=lr)
+    unit = 1.0 if flow.levels is None else 1 / (flow.dim * math.log(2))
+    losses = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = torch.stack(list(fresh.loss_terms(x, condition).values())).sum()
+        (loss / flow.dim).backward()
+        torch.nn.utils.clip_grad_norm_(fresh.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item() * unit)
+        if progress is not None:
+            progress(step + 1, steps, losses[-1])
+    return losses[0], sum(losses[-10:]) / len(losses[-10:])

@@ -1,0 +1,155 @@
+"""What several verbs share: the model argument, its data, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from realnvp.config import DataConfig
+from realnvp.data import Split, load_data, load_examples
+from realnvp.data.toy import TOY
+from realnvp.models import Flow
+from realnvp.pretrained import load
+from realnvp.settings import Parser
+
+__all__ = [
+    "add_data",
+    "add_model",
+    "examples",
+    "label_condition",
+    "named_row",
+    "print_json",
+    "print_table",
+    "read_model",
+    "refuse_existing",
+]
+
+
+def add_model(parser: Parser) -> None:
+    """The MODEL argument and the device."""
+    parser.add_argument("model", metavar="MODEL", help="a run folder, or a saved model folder")
+    parser.add_argument(
+        "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
+    )
+
+
+def add_data(parser: Parser) -> None:
+    """Which data the model is shown."""
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="a named set (its test part) or a file or folder (all of it);\n"
+        "default: the data the model was trained with, see --split",
+    )
+    parser.add_argument("--data-root", help="folder of the named sets")
+    parser.add_argument(
+        "--split",
+        choices=["train", "validation", "test"],
+        help="part of the model's own data (default: validation; test for 2D sets,\n"
+        "which is a fresh sample)",
+    )
+
+
+def read_model(args: Any) -> Flow:
+    """The model of the arguments, on its device."""
+    name = args.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return load(args.model).to(torch.device(name))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def examples(flow: Flow, args: Any, seed: int = 0) -> tuple[Split, str]:
+    """The data of the arguments, checked against the model, and their name."""
+    trained_on = flow.trained_on
+    data = dict(trained_on["data"]) if trained_on else {}
+    if args.data_root is not None:
+        data["root"] = args.data_root
+    if args.data is not None:
+        if args.split is not None:
+            raise ValueError("--split is of the model's own data: leave --data or --split out")
+        known = trained_on or {}
+        split = load_examples(
+            args.data,
+            shape=flow.shape,
+            levels=flow.levels,
+            condition=data.get("condition"),
+            classes=flow.classes,
+            columns=known.get("columns"),
+            categories=known.get("categories"),
+            root=data.get("root", "data"),
+            size=data.get("size"),
+            seed=data.get("seed", 0),
+        )
+        return split, args.data
+    if trained_on is None:
+        raise ValueError("the model does not say what it was trained on: give --data")
+    config = DataConfig(**data)
+    part = args.split or ("test" if config.source in TOY else "validation")
+    split = getattr(load_data(config), part)
+    if split is None:
+        raise ValueError(f"{config.source} has no test part: give --data, or another --split")
+    return split, f"{config.source} ({part})"
+
+
+def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | None:
+    """The condition of ``n`` samples: the label asked for, or all classes in turn."""
+    if flow.condition_dim == 0:
+        if label is not None:
+            raise ValueError("the model is not conditional: leave --label out")
+        return None
+    if flow.classes is None:
+        if label is None:
+            raise ValueError("the model is conditioned on numbers: give --label VALUE[,VALUE...]")
+        try:
+            values = torch.tensor([float(value) for value in label.split(",")])
+        except ValueError as error:
+            raise ValueError(f"--label must be numbers, got {label!r}") from error
+        return values.expand(n, len(values))
+    if label is None:
+        return torch.arange(n) * flow.classes // n
+    categories = (flow.trained_on or {}).get("categories") or []
+    if label in categories:
+        return torch.full((n,), categories.index(label))
+    if not label.isdecimal() or int(label) >= flow.classes:
+        names = ", ".join(categories) if categories else f"0 .. {flow.classes - 1}"
+        raise ValueError(f"unknown label {label!r}: there are {names}")
+    return torch.full((n,), int(label))
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """A file that is there is not overwritten unless that is asked for."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+
+
+def named_row(name: str, value: float | None, error: float | None = None) -> tuple[str, str]:
+    """A row of a table of numbers."""
+    text = "" if value is None else f"{value:.4f}"
+    return name, text if error is None else f"{text} ± {error:.4f}"
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width: give it enough that no number is cut.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value))

@@ -1,0 +1,200 @@
+"""From a recipe and the command line to a validated :class:`~realnvp.config.Recipe`.
+
+A recipe is a YAML file with the sections of the dataclasses in :mod:`realnvp.config`. Every one of
+its keys can be set on the command line as ``--section.key value``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from realnvp.config import (
+    DataConfig,
+    ImageModel,
+    ImageRecipe,
+    Recipe,
+    TrainingConfig,
+    VectorModel,
+    VectorRecipe,
+)
+
+__all__ = ["Parser", "add_settings", "expand", "make_recipe", "read_recipe", "recipe_names"]
+
+KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
+TOY_RECIPE = "moons"
+TOYS = "circles blobs uniform spirals pinwheel checkerboard eight-gaussians".split()
+
+# The settings that people set most have short forms.
+SHORT = {
+    "data.source": "--data",
+    "data.root": "--data-root",
+    "data.condition": "--condition",
+    "training.minutes": "--minutes",
+    "training.epochs": "--epochs",
+    "training.steps": "--steps",
+    "training.precision": "--precision",
+    "training.devices": "--devices",
+}
+BUDGETS = ("training.minutes", "training.epochs", "training.steps")
+
+
+class _Help(DefaultHelpFormatter):
+    """Keeps the lines of the examples, and folds the long list of options."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(indent + line for line in text.splitlines(keepends=True))
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        positional = [action.metavar or action.dest for action in actions if not action.option_strings]
+        super().add_usage(" ".join(["%(prog)s", *positional, "[options]"]), actions, groups, prefix)
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are ValueErrors of one line, which the command line reports."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", _Help)
+        super().__init__(*args, exit_on_error=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        one_line = re.sub(r"\s+", " ", str(message)).strip()
+        one_line = re.sub(r'^Parser key "(.+?)": ', r"--\1: ", one_line)
+        raise ValueError(f"{one_line} (see {self.prog} --help)")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package.
+
+    >>> "digits" in recipe_names()
+    True
+    """
+    names = {file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".yaml")}
+    return sorted(names | set(TOYS))
+
+
+def _folder() -> Any:
+    return files("realnvp") / "recipes"
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings in a recipe, by name or as a path to a YAML file.
+
+    Raises:
+        ValueError: if there is no such recipe, or it is not a YAML mapping.
+    """
+    path = Path(name)
+    if name in recipe_names():
+        text = (_folder() / f"{TOY_RECIPE if name in TOYS else name}.yaml").read_text("utf-8")
+    elif path.suffix in (".yaml", ".yml") and path.is_file():
+        text = path.read_text("utf-8")
+    else:
+        close = difflib.get_close_matches(name, recipe_names(), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
+            f"or give a path to a .yaml file"
+        )
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
+    if settings.get("kind") not in KINDS:
+        raise ValueError(f"{name} must say kind: image or kind: vector")
+    if name in TOYS:
+        settings["data"] = {**settings.get("data", {}), "source": name}
+    return settings
+
+
+def _sections(kind: str) -> dict[str, type]:
+    model = ImageModel if kind == "image" else VectorModel
+    return {"model": model, "data": DataConfig, "training": TrainingConfig}
+
+
+def _documentation(section: type) -> dict[str, str]:
+    """What the docstring's Args say of each field."""
+    text = (section.__doc__ or "").partition("Args:")[2]
+    entries = re.findall(r"^ {8}(\w+): (.*?)(?=^ {8}\w+: |\Z)", text + "\n", re.M | re.S)
+    return {name: re.sub(r"\s+", " ", doc).strip() for name, doc in entries}
+
+
+def add_settings(parser: Parser, name: str) -> None:
+    """Add every setting of a recipe as an option, with the recipe's values as defaults.
+
+    Raises:
+        ValueError: if the recipe has a key that does not exist.
+    """
+    settings = read_recipe(name)
+    flat = {"seed": settings.pop("seed", 0)}
+    kind = settings.pop("kind")
+    for section, values in settings.items():
+        if not isinstance(values, dict):
+            raise ValueError(f"{section} in recipe {name} must be a section with keys")
+        flat.update({f"{section}.{key}": value for key, value in values.items()})
+    known = {"seed"}
+    parser.add_argument(
+        "--seed", type=int, default=flat["seed"], help="of weights, noise and order"
+    )
+    for section, config in _sections(kind).items():
+        group = parser.add_argument_group(f"{section} settings")
+        documentation = _documentation(config)
+        hints = get_type_hints(config)
+        for field in dataclasses.fields(config):
+            key = f"{section}.{field.name}"
+            known.add(key)
+            short = f" Short: {SHORT[key]}." if key in SHORT else ""
+            group.add_argument(
+                f"--{key}",
+                type=hints[field.name],
+                default=flat.get(key, field.default),
+                help=documentation[field.name] + short,
+            )
+    for key in flat:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"recipe {name} has an unknown key {key}{hint}")
+
+
+def expand(argv: Sequence[str]) -> list[str]:
+    """Short forms of settings written out.
+
+    >>> expand(["digits", "--minutes", "5", "--data=mnist"])
+    ['digits', '--training.minutes', '5', '--data.source=mnist']
+    """
+    long = {short: f"--{key}" for key, short in SHORT.items()}
+    pairs = [token.partition("=") for token in argv]
+    return [long.get(name, name) + equals + value for name, equals, value in pairs]
+
+
+def make_recipe(name: str, parsed: Any, argv: Sequence[str]) -> Recipe:
+    """The validated recipe from parsed options.
+
+    A budget that is given on the command line replaces those of the recipe.
+
+    Args:
+        name: of the recipe.
+        parsed: what the parser returned.
+        argv: the expanded command line, to see which budgets were given.
+    """
+    kind = read_recipe(name)["kind"]
+    values = {
+        section: dict(vars(parsed[section])) for section in _sections(kind)
+    }
+    given = {token.partition("=")[0] for token in argv}
+    asked = {key for key in BUDGETS if f"--{key}" in given}
+    if asked:
+        for key in set(BUDGETS) - asked:
+            values["training"][key.partition(".")[2]] = None
+    configs = {section: make(**values[section]) for section, make in _sections(kind).items()}
+    return KINDS[kind](**configs, seed=parsed.seed)
