@@ -101,7 +101,9 @@ BIJECTIONS: dict[str, Case] = {
     "affine-channel": Case(lambda: affine(ChannelMask(), 4), (4, 3, 3)),
     "affine-channel-flip": Case(lambda: affine(ChannelMask(True), 3), (3, 2, 2)),
     "affine-instance-norm": Case(lambda: affine(ChannelMask(), 2, norm="instance"), (2, 4, 4)),
-    "affine-conditional": Case(lambda: affine(CheckerboardMask(), 2, condition_dim=3), (2, 4, 4), 3),
+    "affine-conditional": Case(
+        lambda: affine(CheckerboardMask(), 2, condition_dim=3), (2, 4, 4), 3
+    ),
     "affine-vector": Case(lambda: affine_vector(False, 5), (5,)),
     "affine-vector-flip": Case(lambda: affine_vector(True, 2), (2,)),
     "affine-vector-conditional": Case(lambda: affine_vector(True, 3, 2), (3,), 2),
@@ -114,7 +116,9 @@ BIJECTIONS: dict[str, Case] = {
     "unsqueeze": Case(lambda: Inverse(Squeeze("checkerboard")), (8, 2, 3), identity=False),
     "factor-out": Case(lambda: FactorOut(affine(CheckerboardMask(), 2)), (3, 4, 4)),
     "logit": Case(lambda: Logit(0.05), (2, 3, 3), unit_interval=True, identity=False),
-    "standardization": Case(lambda: Affine(torch.randn(3), torch.rand(3) + 1), (3,), identity=False),
+    "standardization": Case(
+        lambda: Affine(torch.randn(3), torch.rand(3) + 1), (3,), identity=False
+    ),
     "chain": Case(lambda: Chain(affine_vector(False, 3), ActNorm(3), affine_vector(True, 3)), (3,)),
     "inverse": Case(lambda: Inverse(affine_vector(False, 4)), (4,)),
     "image-flow": Case(lambda: image_body(scales=2), (2, 4, 8), unit_interval=True, identity=False),

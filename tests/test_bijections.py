@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from conftest import BIJECTIONS, Case, affine
 
+from conftest import BIJECTIONS, Case, affine
 from realnvp import (
     ActNorm,
     Chain,
@@ -45,9 +45,7 @@ def test_round_trip(case: Case):
 def test_log_det_is_that_of_the_jacobian(case: Case):
     layer, (x, condition) = case.build(), case.inputs()
     z, log_det = layer(x, condition)
-    torch.testing.assert_close(
-        log_det, jacobian_log_det(layer, x, condition), rtol=1e-8, atol=1e-8
-    )
+    torch.testing.assert_close(log_det, jacobian_log_det(layer, x, condition), rtol=1e-8, atol=1e-8)
     _, log_det = layer.inverse(z.detach(), condition)
     torch.testing.assert_close(
         log_det, jacobian_log_det(layer.inverse, z.detach(), condition), rtol=1e-8, atol=1e-8

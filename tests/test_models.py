@@ -7,9 +7,9 @@ import math
 
 import pytest
 import torch
-from conftest import randomize
 
 import realnvp
+from conftest import randomize
 from realnvp import Chain, Dequantize, Flow, Logit, image_flow, vector_flow
 
 

@@ -45,7 +45,9 @@ def _config(builder: str, **arguments: Any) -> dict[str, Any]:
     return {"builder": builder, "arguments": arguments}
 
 
-def _normalized(layer: Bijection, channels: int, model: ImageModel | VectorModel) -> list[Bijection]:
+def _normalized(
+    layer: Bijection, channels: int, model: ImageModel | VectorModel
+) -> list[Bijection]:
     """A coupling and, after it, the normalization of its output."""
     if model.norm == "batch":
         return [layer, RunningBatchNorm(channels, model.norm_momentum)]
@@ -119,8 +121,8 @@ def image_flow(
         pixels = height * width
         for i in range(3 if remaining > 1 else 4):
             # A single pixel has no checkerboard: its channels are all there is to split.
-            mask = CheckerboardMask if pixels > 1 else ChannelMask
-            layers += coupling(mask(flip=i % 2 == 1), channels, pixels, hidden)
+            kind = CheckerboardMask if pixels > 1 else ChannelMask
+            layers += coupling(kind(flip=i % 2 == 1), channels, pixels, hidden)
         if remaining > 1:
             layers.append(Squeeze())
             for i in range(3):

@@ -19,7 +19,7 @@ from realnvp.bijections import Bijection, Dequantize
 from realnvp.builders import image_flow, vector_flow
 from realnvp.models import ENCODE_MARGIN, Flow
 
-__all__ = ["LayerReport", "check_layers", "check_latents", "overfit"]
+__all__ = ["LayerReport", "check_latents", "check_layers", "overfit"]
 
 JACOBIAN_LIMIT = 256
 """Largest number of inputs of a layer whose Jacobian is computed."""
@@ -72,8 +72,8 @@ def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list
         try:
             flow.bijection(x if flow.levels is not None else x.to(flow.dtype), condition)
         finally:
-            for hook in hooks:
-                hook.remove()
+            for handle in hooks:
+                handle.remove()
         # In the order of the calls; an inverted squeeze is never called forwards, and is exact.
         return [_report(name, names[name], inputs[name], condition) for name in inputs]
 

@@ -212,7 +212,7 @@ class TrainingConfig:
 class ImageRecipe:
     """A recipe for images: model, data and training settings."""
 
-    kind: Literal["image"] = "image"
+    kind: Literal["image"] = field(default="image", init=False)
     model: ImageModel = field(default_factory=ImageModel)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -223,7 +223,7 @@ class ImageRecipe:
 class VectorRecipe:
     """A recipe for points and tables: model, data and training settings."""
 
-    kind: Literal["vector"] = "vector"
+    kind: Literal["vector"] = field(default="vector", init=False)
     model: VectorModel = field(default_factory=VectorModel)
     data: DataConfig = field(default_factory=lambda: DataConfig(source="moons"))
     training: TrainingConfig = field(default_factory=TrainingConfig)

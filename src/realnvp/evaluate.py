@@ -46,6 +46,14 @@ class Likelihood:
     kl: float | None = None
     kl_standard_error: float | None = None
 
+    @property
+    def loss(self) -> float:
+        """What is to be small: bits/dim, or minus the nats."""
+        if self.bits_per_dim is not None:
+            return self.bits_per_dim
+        assert self.nats is not None  # it is one of the two
+        return -self.nats
+
     def as_dict(self) -> dict[str, Any]:
         """What is known, for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}

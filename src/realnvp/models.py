@@ -304,7 +304,9 @@ class Flow(nn.Module):
             return None
         if condition is None:
             what = f"labels (B,) below {self.classes}" if self.classes else "a condition"
-            raise ValueError(f"this flow is conditional: pass {what} of {self.condition_dim} values")
+            raise ValueError(
+                f"this flow is conditional: pass {what} of {self.condition_dim} values"
+            )
         if self.classes is not None and condition.ndim == 1:
             if condition.is_floating_point() or condition.min() < 0:
                 raise ValueError(f"labels are integers 0 .. {self.classes - 1}")

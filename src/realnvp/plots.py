@@ -89,18 +89,14 @@ def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) ->
     """
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
-    for kind, key, style in (
-        ("train", "loss", {"color": DATA, "alpha": 0.5, "label": "training loss"}),
-        ("validation", "validation", {"color": MODEL, "marker": "o", "ms": 3, "label": "validation"}),
-    ):
-        points = [(r["seconds"] / 60, r[key]) for r in records if r["kind"] == kind]
-        if points:
-            minutes, values = zip(*points, strict=True)
-            axes.plot(minutes, values, **style)
+    training, validation = (
+        [(r["seconds"] / 60, r[key]) for r in records if r["kind"] == kind]
+        for kind, key in (("train", "loss"), ("validation", "validation"))
+    )
+    axes.plot(*zip(*training, strict=True), color=DATA, alpha=0.5, label="training loss")
+    axes.plot(*zip(*validation, strict=True), color=MODEL, marker="o", ms=3, label="validation")
     # The first losses are far above all that follow: show from a little above the rest.
-    values = [r["loss"] for r in records if r["kind"] == "train"]
-    values += [r["validation"] for r in records if r["kind"] == "validation"]
-    finite = np.array([value for value in values if np.isfinite(value)])
+    finite = np.array([value for _, value in training + validation if np.isfinite(value)])
     if len(finite) > 10:
         low, high = finite.min(), np.quantile(finite, 0.9)
         axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3)

@@ -55,7 +55,8 @@ class Bar:
             transient=True,
             disable=not self._terminal,
         )
-        self._task = self._progress.add_task(title, total=1.0, completed=done, eta="", text="")
+        self._task = self._progress.add_task(title, total=1.0, eta="", text="")
+        self._progress.update(self._task, completed=done)
 
     def __enter__(self) -> Bar:
         self._progress.start()

@@ -16,7 +16,9 @@ from realnvp.models import Flow
 __all__ = ["interpolate", "levels"]
 
 
-def interpolate(flow: Flow, corners: Tensor, steps: int = 8, condition: Tensor | None = None) -> Tensor:
+def interpolate(
+    flow: Flow, corners: Tensor, steps: int = 8, condition: Tensor | None = None
+) -> Tensor:
     r"""A square of the latent space between four examples (paper, section 4.2, equation 19).
 
     .. math:: z = \cos\phi\,(\cos\phi'\,z_1 + \sin\phi'\,z_2)
@@ -72,7 +74,5 @@ def levels(
         z = flow.encode(x, condition)
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         scales = flow.latent_scales().to(z.device)
-        kept = [
-            torch.where(scales >= scale, z, noise) for scale in range(int(scales.max()) + 1)
-        ]
+        kept = [torch.where(scales >= scale, z, noise) for scale in range(int(scales.max()) + 1)]
         return torch.stack([flow.decode(part, condition) for part in kept])

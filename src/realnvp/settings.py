@@ -31,7 +31,7 @@ __all__ = ["Parser", "add_settings", "expand", "make_recipe", "read_recipe", "re
 
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
 TOY_RECIPE = "moons"
-TOYS = "circles blobs uniform spirals pinwheel checkerboard eight-gaussians".split()
+TOYS = ["circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard", "eight-gaussians"]
 
 # The settings that people set most have short forms.
 SHORT = {
@@ -54,7 +54,9 @@ class _Help(DefaultHelpFormatter):
         return "".join(indent + line for line in text.splitlines(keepends=True))
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        positional = [action.metavar or action.dest for action in actions if not action.option_strings]
+        positional = [
+            action.metavar or action.dest for action in actions if not action.option_strings
+        ]
         super().add_usage(" ".join(["%(prog)s", *positional, "[options]"]), actions, groups, prefix)
 
 
@@ -188,9 +190,7 @@ def make_recipe(name: str, parsed: Any, argv: Sequence[str]) -> Recipe:
         argv: the expanded command line, to see which budgets were given.
     """
     kind = read_recipe(name)["kind"]
-    values = {
-        section: dict(vars(parsed[section])) for section in _sections(kind)
-    }
+    values = {section: dict(vars(parsed[section])) for section in _sections(kind)}
     given = {token.partition("=")[0] for token in argv}
     asked = {key for key in BUDGETS if f"--{key}" in given}
     if asked:

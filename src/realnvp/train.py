@@ -69,8 +69,9 @@ def build(recipe: Recipe, dataset: Dataset) -> Flow:
     }
     options = to_dict(recipe.model)
     if isinstance(recipe, ImageRecipe) and dataset.kind == "image":
-        assert dataset.levels is not None and len(dataset.shape) == 3
-        return image_flow(dataset.shape, levels=dataset.levels, **condition, **options)
+        assert dataset.levels is not None  # images always have levels
+        channels, height, width = dataset.shape
+        return image_flow((channels, height, width), levels=dataset.levels, **condition, **options)
     if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
         x = dataset.train.x
         std = x.std(0, correction=0).clamp(min=1e-6)
@@ -121,7 +122,7 @@ def first_bad_layer(flow: Flow, x: Tensor, condition: Tensor | None) -> str:
     """Name the first layer whose output is not finite, for an error that helps."""
     found: list[str] = []
 
-    def check(name: str):  # noqa: ANN202
+    def check(name: str):
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
             tensors = output if isinstance(output, tuple) else (output,)
             if not found and not all(torch.isfinite(t).all() for t in tensors):
@@ -253,6 +254,7 @@ class Trainer:
         norm = self.fabric.clip_gradients(
             self.wrapped, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
+        assert norm is not None  # clipping by norm returns it
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"step {self.step}: not finite in {first_bad_layer(self.flow, x, condition)}; "
@@ -294,16 +296,14 @@ class Trainer:
         """Evaluate the averaged weights, keep them if they are the best, and save everything."""
         with self.ema.applied():
             result = evaluate(self.flow, self.validation, seed=self.recipe.seed)
-            value = result.bits_per_dim if result.bits_per_dim is not None else -result.nats
+            value = result.loss
             if value < self.best:
                 self.best = value
                 self.flow.save_pretrained(self.run.model_folder)
             self.picture(self.run.folder / "samples" / f"step-{self.step:07d}.png")
         record = {"validation": value, "standard_error": result.standard_error}
         self.metrics.log("validation", self.step, self.seconds, record)
-        plots.learning_curves(
-            self.metrics.records, self.run.folder / "curves.png", self.unit_name
-        )
+        plots.learning_curves(self.metrics.records, self.run.folder / "curves.png", self.unit_name)
         self.run.save(
             self.fabric,
             {

@@ -97,7 +97,9 @@ def main(argv: list[str]) -> int:
             f"overfit: {min(8, len(few))} examples from {learned[0]:.3f} to {learned[1]:.3f} "
             f"{unit_of(flow)[1]}"
         )
-    print(f"wrong layers: {', '.join(wrong)}" if wrong else "every layer inverts and counts its log")
+    print(
+        f"wrong layers: {', '.join(wrong)}" if wrong else "every layer inverts and counts its log"
+    )
     return 1 if wrong else 0
 
 

@@ -25,9 +25,11 @@ __all__ = [
     "examples",
     "label_condition",
     "named_row",
+    "picture_parser",
     "print_json",
     "print_table",
     "read_model",
+    "read_picture_arguments",
     "refuse_existing",
 ]
 
@@ -130,6 +132,40 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """A file that is there is not overwritten unless that is asked for."""
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+
+
+def picture_parser(verb: str, description: str, epilog: str) -> Parser:
+    """The arguments of a verb that draws a picture of some of the data's images."""
+    parser = Parser(prog=f"realnvp {verb}", description=description, epilog=epilog)
+    add_model(parser)
+    add_data(parser)
+    parser.add_argument("--seed", type=int, default=0, help="which images are chosen")
+    parser.add_argument("--out", default=f"{verb}.png", help="the picture to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    return parser
+
+
+def read_picture_arguments(
+    parser: Parser, argv: list[str], count: int | None
+) -> tuple[Flow, torch.Tensor, torch.Tensor | None, Path, Any]:
+    """The image model, ``count`` (or ``--n``) of the data's images, and where to write."""
+    args = parser.parse_args(argv)
+    path = Path(args.out)
+    if path.suffix != ".png":
+        raise ValueError(f"--out must end in .png, got {path}")
+    refuse_existing(path, args.overwrite)
+    flow = read_model(args)
+    if flow.levels is None:
+        raise ValueError(f"{args.model} is a model of vectors: this picture is of images")
+    split, _ = examples(flow, args)
+    wanted = args.n if count is None else count
+    if not 1 <= wanted <= len(split):
+        raise ValueError(f"--n must be 1 .. {len(split)}, got {wanted}")
+    chosen = split.select(
+        torch.randperm(len(split), generator=torch.Generator().manual_seed(args.seed))[:wanted]
+    )
+    condition = None if chosen.condition is None else chosen.condition.to(flow.device)
+    return flow, chosen.x.to(flow.device), condition, path, args
 
 
 def named_row(name: str, value: float | None, error: float | None = None) -> tuple[str, str]:

@@ -40,9 +40,7 @@ def main(argv: list[str]) -> int:
     )
     add_model(parser)
     add_data(parser)
-    parser.add_argument(
-        "--samples", type=int, default=1, metavar="K", help="noise draws per image"
-    )
+    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noise draws per image")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

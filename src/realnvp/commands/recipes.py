@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     for name, recipe in recipes.items():
         model, training = recipe.get("model", {}), recipe.get("training", {})
         budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
-        settings = ", ".join(f"{key} {value}" for key, value in model.items())
-        rows.append((name, recipe["kind"], recipe["data"]["source"], settings, ", ".join(budget)))
+        options = ", ".join(f"{key} {value}" for key, value in model.items())
+        rows.append((name, recipe["kind"], recipe["data"]["source"], options, ", ".join(budget)))
     print_table("recipes", ["name", "kind", "data", "model", "budget"], rows)
     return 0

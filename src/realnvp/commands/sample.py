@@ -82,7 +82,8 @@ def _write(flow: Flow, samples: torch.Tensor, path: Path) -> None:
     buffer = io.BytesIO()
     array = samples.numpy()
     if path.suffix == ".npz":
-        np.savez_compressed(buffer, **{"images" if flow.levels is not None else "x": array})
+        name = "images" if flow.levels is not None else "x"
+        np.savez_compressed(buffer, **{name: array})  # type: ignore[arg-type]
     elif path.suffix == ".npy":
         np.save(buffer, array)
     else:

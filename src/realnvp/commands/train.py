@@ -88,9 +88,7 @@ def likelihood_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(named_row("nats (mean log-density)", result["nats"], result["standard_error"]))
     if "kl" in result:
         rows.append(named_row("nats of the true density", result["true_nats"]))
-        rows.append(
-            named_row("KL(true || model), nats", result["kl"], result["kl_standard_error"])
-        )
+        rows.append(named_row("KL(true || model), nats", result["kl"], result["kl_standard_error"]))
     rows.append(("examples", f"{result['examples']:,}"))
     return rows
 

@@ -1,0 +1,42 @@
+# make demo   train on embedded data, evaluate, leave pictures in demo/
+# make test   linters, type checker, all tests
+# make clean  remove what these left
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: demo test lint clean
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@ $(VENV)/installed
+
+demo: $(VENV)/installed
+	@rm -rf $(DEMO)/digits $(DEMO)/*.png
+	$(BIN)/realnvp train digits --out $(DEMO)/digits
+	$(BIN)/realnvp eval $(DEMO)/digits --split test --samples 16
+	$(BIN)/realnvp sample $(DEMO)/digits --out $(DEMO)/samples.png
+	$(BIN)/realnvp sample $(DEMO)/digits --temperature 0.7 --out $(DEMO)/samples-temperature-0.7.png
+	$(BIN)/realnvp interpolate $(DEMO)/digits --out $(DEMO)/interpolation.png
+	$(BIN)/realnvp levels $(DEMO)/digits --out $(DEMO)/levels.png
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

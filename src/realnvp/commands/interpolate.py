@@ -1,0 +1,25 @@
+"""``realnvp interpolate``."""
+
+from __future__ import annotations
+
+from realnvp import plots
+from realnvp.commands.common import picture_parser, read_picture_arguments
+from realnvp.sample import interpolate
+
+EPILOG = """examples:
+  realnvp interpolate runs/digits
+  realnvp interpolate runs/digits --seed 3 --steps 12 --out between.png
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Draw the square of images between four of the data (paper, section 4.2)."""
+    parser = picture_parser("interpolate", "Images between four of the data, by latents.", EPILOG)
+    parser.add_argument("--steps", type=int, default=8, help="images along each side")
+    flow, x, condition, path, args = read_picture_arguments(parser, argv, 4)
+    if condition is not None:
+        condition = condition[:1].expand(4, *condition.shape[1:])
+    images = interpolate(flow, x, args.steps, condition)
+    plots.image_grid(images, path, levels=flow.levels or 256, columns=args.steps)
+    print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")
+    return 0

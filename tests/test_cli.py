@@ -1,0 +1,346 @@
+"""The command line as a user meets it: every verb, and one line of help for every bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import realnvp
+from realnvp.builders import image_flow, vector_flow
+from realnvp.cli import VERBS, main
+from realnvp.config import DataConfig
+from realnvp.settings import TOYS, Parser, add_settings, make_recipe, recipe_names
+from realnvp.train import build
+
+SMALL = ["--model.hidden", "8", "--model.blocks", "1", "--quiet"]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Path:
+    """A folder with a trained run of images and one of points."""
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe, options in (("digits", SMALL), ("moons", ["--model.hidden", "16", "--quiet"])):
+        arguments = ["train", recipe, "--steps", "8", "--out", str(folder / recipe), *options]
+        assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def json_of(capsys) -> dict:
+    out = capsys.readouterr().out
+    return json.loads(out)
+
+
+# ---------------------------------------------------------------------- what works
+
+
+def test_help_lists_every_verb_without_importing_torch(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
+    assert main(["--version"]) == 0
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, realnvp.cli; realnvp.cli.main(['--help']); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"realnvp {verb}" in capsys.readouterr().out.partition("examples:")[2]
+
+
+def test_train_help_shows_the_recipes_settings(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "cifar10", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--model.hidden HIDDEN feature maps" in out
+    assert "default: 64)" in out
+
+
+def test_train_prints_a_table_and_names_what_it_left(here, capsys):
+    assert main(["train", "digits", "--steps", "3", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "bits/dim" in out
+    for name in ("model", "curves.png", "metrics.jsonl", "config.yaml", "checkpoints"):
+        assert str(Path("runs/digits") / name) in out
+        assert (here / "runs/digits" / name).exists()
+
+
+def test_train_json_is_one_object_and_resume_goes_on(here, capsys):
+    assert main(["train", "moons", "--steps", "3", "--json", "--seed", "4"]) == 0
+    first = json_of(capsys)
+    assert first["steps"] == 3
+    assert {"nats", "true_nats", "kl", "standard_error"} <= set(first)
+    assert main(["train", "moons", "--steps", "5", "--json", "--resume"]) == 0
+    assert json_of(capsys)["steps"] == 5
+    assert yaml.safe_load((here / "runs/moons/config.yaml").read_text())["seed"] == 4
+
+
+def test_a_runs_config_is_itself_a_recipe(here, runs, capsys):
+    shutil.copy(runs / "moons" / "config.yaml", "mine.yaml")
+    assert main(["train", "mine.yaml", "--steps", "2", "--json", "--data=circles"]) == 0
+    assert json_of(capsys)["run"] == "runs/mine"
+    settings = yaml.safe_load((here / "runs/mine/config.yaml").read_text())
+    assert settings["data"]["source"] == "circles"
+    assert settings["model"]["hidden"] == 16
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_parses_and_builds(name):
+    parser = Parser()
+    parser.add_argument("recipe")
+    add_settings(parser, name)
+    recipe = make_recipe(name, parser.parse_args([name]), [name])
+    assert recipe.training.minutes or recipe.training.steps or recipe.training.epochs
+    if recipe.kind == "vector":
+        from realnvp.data import load_data
+
+        data = DataConfig(source=recipe.data.source, points=100)
+        assert build(recipe, load_data(data)).dim == 2
+    else:
+        shape = {"celeba": (3, 64, 64), "cifar10": (3, 32, 32), "mnist": (1, 28, 28)}
+        options = {**vars(recipe.model), "hidden": 4, "blocks": 1}
+        flow = image_flow(shape.get(name, (1, 8, 8)), **options)
+        x = torch.zeros(2, *flow.shape, dtype=torch.uint8)
+        assert torch.isfinite(flow.log_prob(x)).all()
+
+
+def test_paper_recipes_have_the_papers_settings():
+    from realnvp.settings import read_recipe
+
+    assert read_recipe("cifar10")["model"] == {"scales": 2, "hidden": 64, "blocks": 8}
+    assert read_recipe("celeba")["model"] == {"scales": 5, "hidden": 32, "blocks": 2}
+    assert set(TOYS) < set(recipe_names())
+
+
+@pytest.mark.parametrize("run", ["digits", "moons"])
+def test_eval(runs, run, capsys):
+    assert main(["eval", str(runs / run), "--json"]) == 0
+    result = json_of(capsys)
+    assert ("bits_per_dim" in result) == (run == "digits")
+    assert ("kl" in result) == (run == "moons")
+    assert result["round_trip"]["wrong_values"] == 0
+    assert main(["eval", str(runs / run), "--samples", "2"]) == 0
+    assert "round trip" in capsys.readouterr().out
+
+
+def test_eval_of_other_data(runs, here, capsys):
+    np.save("images.npy", np.random.default_rng(0).integers(0, 17, (20, 8, 8), dtype=np.uint8))
+    assert main(["eval", str(runs / "digits"), "--data", "images.npy", "--json"]) == 0
+    assert json_of(capsys)["examples"] == 20
+    assert main(["eval", str(runs / "digits"), "--split", "test", "--json"]) == 0
+    assert json_of(capsys)["examples"] == 257
+
+
+def test_sample_formats_seed_and_overwrite(runs, here, capsys):
+    model = str(runs / "digits")
+    assert main(["sample", model, "-n", "7"]) == 0
+    assert width_of("samples.png") > 50
+    for name in ("a.npz", "b.npz"):
+        assert main(["sample", model, "-n", "3", "--out", name, "--seed", "5"]) == 0
+    a, b = np.load("a.npz")["images"], np.load("b.npz")["images"]
+    assert a.shape == (3, 1, 8, 8)
+    assert (a == b).all()
+    assert main(["sample", str(runs / "moons"), "--out", "points.csv", "-n", "4"]) == 0
+    assert len(Path("points.csv").read_text().splitlines()) == 5
+    assert main(["sample", model, "--overwrite"]) == 0
+    flow = realnvp.load(model)
+    expected = flow.sample(3, generator=torch.Generator().manual_seed(5))
+    assert (expected.numpy() == a).all()
+
+
+def test_pictures(runs, here):
+    assert main(["interpolate", str(runs / "digits"), "--steps", "3"]) == 0
+    assert main(["levels", str(runs / "digits"), "-n", "4"]) == 0
+    assert width_of("interpolate.png") > 0
+    assert width_of("levels.png") > 0
+
+
+@pytest.mark.parametrize("run", ["digits", "moons"])
+def test_check(runs, run, capsys):
+    assert main(["check", str(runs / run), "--json", "-n", "8"]) == 0
+    result = json_of(capsys)
+    assert result["wrong"] == []
+    assert any(layer["log_det_error"] is not None for layer in result["layers"])
+    assert main(["check", str(runs / run), "-n", "8"]) == 0
+    assert "every layer inverts" in capsys.readouterr().out
+
+
+def test_check_finds_a_broken_model(runs, here, monkeypatch, capsys):
+    from realnvp import ActNorm
+
+    forward = ActNorm.forward
+    monkeypatch.setattr(
+        ActNorm, "forward", lambda self, x, c=None: (forward(self, x)[0], torch.ones(len(x)).to(x))
+    )
+    assert main(["check", str(runs / "moons"), "-n", "8"]) == 1
+    assert "wrong layers: layers.2" in capsys.readouterr().out
+
+
+def test_recipes(capsys):
+    assert main(["recipes"]) == 0
+    assert "cifar10" in capsys.readouterr().out
+    assert main(["recipes", "digits"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["kind"] == "image"
+
+
+# ---------------------------------------------------------------------- what does not
+
+
+def width_of(name: str) -> int:
+    with Image.open(name) as image:
+        return image.width
+
+
+def png(name: str, size: tuple[int, int] = (8, 8)) -> None:
+    Path(name).parent.mkdir(exist_ok=True, parents=True)
+    Image.new("L", size, 100).save(name)
+
+
+def corrupt_model() -> None:
+    image_flow((1, 4, 4), hidden=4, blocks=1).save_pretrained("broken")
+    content = bytearray(Path("broken/model.safetensors").read_bytes())
+    content[-3] ^= 255
+    Path("broken/model.safetensors").write_bytes(content)
+
+
+TABLE = ["train", "moons", "--steps", "2", "--data"]
+IMAGES = ["train", "image-small", "--steps", "2", "--data"]
+
+BAD = {
+    "unknown verb": (None, ["frobnicate"], "unknown verb"),
+    "no recipe": (None, ["train"], "recipe"),
+    "unknown recipe": (None, ["train", "mnits"], "did you mean 'mnist'"),
+    "unknown key": (None, ["train", "digits", "--model.hiden", "3"], "--model.hiden"),
+    "wrong type": (None, ["train", "digits", "--model.hidden", "many"], "model.hidden"),
+    "wrong choice": (None, ["train", "digits", "--model.norm", "layer"], "model.norm"),
+    "zero": (None, ["train", "digits", "--model.hidden", "0"], "hidden"),
+    "negative minutes": (None, ["train", "digits", "--minutes", "-1"], "minutes"),
+    "nan": (None, ["train", "digits", "--training.lr", "nan"], "lr"),
+    "broken yaml": (
+        lambda: Path("r.yaml").write_text("kind: [image"), ["train", "r.yaml"], "not valid YAML"
+    ),
+    "yaml without kind": (
+        lambda: Path("r.yaml").write_text("model: {}"), ["train", "r.yaml"], "kind: image"
+    ),
+    "unknown key in yaml": (
+        lambda: Path("r.yaml").write_text("kind: image\nmodel: {hiden: 3}"),
+        ["train", "r.yaml"],
+        "did you mean model.hidden",
+    ),
+    "missing file": (None, [*TABLE, "nowhere.csv"], "nowhere.csv"),
+    "nan in a table": (
+        lambda: Path("t.csv").write_text("a,b\n1,2\n3,nan\n5,6\n7,9"), [*TABLE, "t.csv"], "b"
+    ),
+    "one column": (
+        lambda: Path("t.csv").write_text("a\n1\n2\n3\n4"), [*TABLE, "t.csv"], "column"
+    ),
+    "text in a table": (
+        lambda: Path("t.csv").write_text("a,b\n1,x\n3,y\n5,z\n7,w"), [*TABLE, "t.csv"], "b"
+    ),
+    "empty folder": (lambda: Path("empty").mkdir(), [*IMAGES, "empty"], "empty"),
+    "mixed sizes": (
+        lambda: (png("f/a.png"), png("f/b.png", (8, 6)), png("f/c.png")),
+        [*IMAGES, "f"],
+        "--data.size",
+    ),
+    "odd sizes": (
+        lambda: np.save("o.npy", np.zeros((9, 7, 7), np.uint8)), [*IMAGES, "o.npy"], "1 scale"
+    ),
+    "wrong dtype": (
+        lambda: np.save("o.npy", np.zeros((9, 8, 8), np.float32)), [*IMAGES, "o.npy"], "uint8"
+    ),
+    "truncated image": (
+        lambda: (png("f/a.png"), png("f/b.png"), Path("f/c.png").write_bytes(b"\x89PNG")),
+        [*IMAGES, "f"],
+        "c.png",
+    ),
+    "wrong kind": (None, ["train", "mnist", "--steps", "2", "--data", "moons"], "models images"),
+    "existing run": (lambda: png("runs/digits/x.png"), ["train", "digits"], "--resume"),
+    "nothing to resume": (None, ["train", "digits", "--resume"], "no run to resume"),
+    "no such model": (None, ["eval", "nowhere"], "no model"),
+    "folder without a model": (lambda: Path("d").mkdir(), ["eval", "d"], "config.json"),
+    "corrupt model": (corrupt_model, ["sample", "broken"], "checksum"),
+    "model without data": (
+        lambda: vector_flow(2).save_pretrained("v"), ["eval", "v"], "give --data"
+    ),
+    "data of another shape": (
+        lambda: vector_flow(3).save_pretrained("v"), ["eval", "v", "--data", "moons"], "columns"
+    ),
+    "negative samples": (
+        lambda: vector_flow(2).save_pretrained("v"), ["sample", "v", "-n", "-3"], "1 or more"
+    ),
+    "bad temperature": (
+        lambda: vector_flow(2).save_pretrained("v"),
+        ["sample", "v", "--temperature", "-1"],
+        "temperature",
+    ),
+    "bad output": (
+        lambda: vector_flow(2).save_pretrained("v"), ["sample", "v", "--out", "a.gif"], "must end"
+    ),
+    "existing output": (
+        lambda: (vector_flow(2).save_pretrained("v"), Path("samples.png").write_text("mine")),
+        ["sample", "v"],
+        "--overwrite",
+    ),
+    "label of an unconditional model": (
+        lambda: vector_flow(2).save_pretrained("v"), ["sample", "v", "--label", "3"], "conditional"
+    ),
+    "zero draws": (
+        lambda: vector_flow(2).save_pretrained("v"),
+        ["eval", "v", "--data", "moons", "--samples", "0"],
+        "--samples",
+    ),
+    "unknown device": (
+        lambda: vector_flow(2).save_pretrained("v"), ["sample", "v", "--device", "tpu9"], "device"
+    ),
+    "levels of points": (
+        lambda: vector_flow(2).save_pretrained("v"), ["levels", "v"], "model of vectors"
+    ),
+}  # fmt: skip
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gives_one_helpful_line_and_loses_nothing(name, here, capsys):
+    prepare, arguments, message = BAD[name]
+    if prepare is not None:
+        prepare()
+    before = files(here)
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("realnvp: error: ")
+    assert message in lines[0]
+    assert "Traceback" not in captured.err
+    assert files(here) == before
+
+
+def test_debug_shows_the_error_itself(here):
+    with pytest.raises(FileNotFoundError):
+        main(["eval", "nowhere", "--debug"])
