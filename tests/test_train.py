@@ -17,7 +17,8 @@ from realnvp.data import Split
 from realnvp.data.batches import Batches
 from realnvp.ema import EMA
 from realnvp.optim import learning_rate
-from realnvp.train import Interrupted, train
+from realnvp.safety import Interrupted
+from realnvp.train import train
 
 TINY = ImageModel(hidden=8, blocks=1)
 

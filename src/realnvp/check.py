@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from realnvp.bijections import Bijection, Dequantize
 from realnvp.builders import image_flow, vector_flow
 from realnvp.models import ENCODE_MARGIN, Flow
+from realnvp.nets import Conditioner
 
 __all__ = ["LayerReport", "check_latents", "check_layers", "overfit"]
 
@@ -99,7 +100,7 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
 @torch.enable_grad()
 def _jacobian_error(layer: Bijection, x: Tensor, condition: Tensor | None) -> float:
     for module in layer.modules():
-        if hasattr(module, "compute_dtype"):
+        if isinstance(module, Conditioner):
             module.compute_dtype = None
     _, log_det = layer(x, condition)
     jacobian = torch.autograd.functional.jacobian(lambda v: layer(v, condition)[0].flatten(), x)

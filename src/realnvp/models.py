@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from realnvp.bijections import AffineCoupling, Bijection, Dequantize
 from realnvp.bijections.base import Terms, sum_per_example
+from realnvp.inputs import as_condition, check_data, check_shape
 from realnvp.nets import Conditioner
 
 __all__ = ["Flow"]
@@ -130,7 +130,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: if shape, type or range are not the model's, or values are not finite.
         """
-        self._check(x)
+        check_data(x, self.shape, self.levels)
         with self.noise(generator):
             z, log_det = self.bijection(self._cast(x), self.as_condition(condition, len(x)))
         return self._log_prior(z) + log_det
@@ -167,7 +167,7 @@ class Flow(nn.Module):
             "preprocessing" (minus those layers' log-determinants), and "regulariser" (L2 of the
             couplings' learned scales, 5e-5 in the paper, section 4).
         """
-        self._check_shape(x)
+        check_shape(x, self.shape)
         with self.noise(generator):
             z, log_dets = self.bijection.forward_terms(
                 self._cast(x), self.as_condition(condition, len(x))
@@ -194,14 +194,15 @@ class Flow(nn.Module):
         cannot push a pixel over an edge: ``decode(encode(x))`` is ``x``. Like :meth:`decode` and
         :meth:`sample` it always computes in evaluation mode.
         """
-        self._check(x)
+        check_data(x, self.shape, self.levels)
         with self.evaluating(), self.noise(generator, ENCODE_MARGIN):
             return self.bijection(self._cast(x), self.as_condition(condition, len(x)))[0]
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Raw data from latents, the inverse of :meth:`encode`."""
         if tuple(z.shape[1:]) != self.shape:
-            raise ValueError(f"latents must have shape (B, {self._sizes}), got {tuple(z.shape)}")
+            sizes = ", ".join(map(str, self.shape))
+            raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
         with self.evaluating():
             return self.bijection.inverse(z, self.as_condition(condition, len(z)))[0]
 
@@ -267,10 +268,6 @@ class Flow(nn.Module):
 
     # ------------------------------------------------------------------ internals
 
-    @property
-    def _sizes(self) -> str:
-        return ", ".join(map(str, self.shape))
-
     def _log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
 
@@ -298,46 +295,5 @@ class Flow(nn.Module):
         return x if self._dequantizers else x.to(self.dtype)
 
     def as_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
-        if self.condition_dim == 0:
-            if condition is not None:
-                raise ValueError("this flow is not conditional: leave the condition out")
-            return None
-        if condition is None:
-            what = f"labels (B,) below {self.classes}" if self.classes else "a condition"
-            raise ValueError(
-                f"this flow is conditional: pass {what} of {self.condition_dim} values"
-            )
-        if self.classes is not None and condition.ndim == 1:
-            if condition.is_floating_point() or condition.min() < 0:
-                raise ValueError(f"labels are integers 0 .. {self.classes - 1}")
-            if condition.max() >= self.classes:
-                raise ValueError(f"labels are below {self.classes}, got {int(condition.max())}")
-            condition = F.one_hot(condition.long(), self.classes)
-        if tuple(condition.shape) != (batch, self.condition_dim):
-            raise ValueError(
-                f"the condition must have shape ({batch}, {self.condition_dim}), "
-                f"got {tuple(condition.shape)}"
-            )
-        return condition.to(self.dtype)
-
-    def _check_shape(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.shape or x.ndim < 2:
-            raise ValueError(f"this flow models shape (B, {self._sizes}), got {tuple(x.shape)}")
-
-    def _check(self, x: Tensor) -> None:
-        self._check_shape(x)
-        if self.levels is None:
-            if not torch.isfinite(x).all():
-                raise ValueError("the data have NaN or infinite values: remove or replace them")
-            return
-        if x.is_floating_point() or x.dtype == torch.bool:
-            raise ValueError(
-                f"this flow models integers 0 .. {self.levels - 1} (uint8), got {x.dtype}: "
-                f"pass raw pixels, preprocessing is part of the model"
-            )
-        # as Python numbers: in uint8, 256 would wrap to 0
-        if len(x) and (int(x.min()) < 0 or int(x.max()) >= self.levels):
-            raise ValueError(
-                f"this flow models integers 0 .. {self.levels - 1}, "
-                f"got {int(x.min())} .. {int(x.max())}"
-            )
+        """The condition as the layers take it: checked, labels one-hot, in the model's type."""
+        return as_condition(condition, batch, self.condition_dim, self.classes, self.dtype)

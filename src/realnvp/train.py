@@ -7,13 +7,9 @@ noise of a step from the seed and the step. So a resumed run equals an uninterru
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,7 +17,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from realnvp import plots
-from realnvp.bijections import Bijection
 from realnvp.builders import image_flow, vector_flow
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
 from realnvp.data import Dataset, load_data
@@ -32,8 +27,9 @@ from realnvp.models import Flow
 from realnvp.optim import learning_rate, make_optimizer
 from realnvp.progress import Bar, duration
 from realnvp.runs import Metrics, Run
+from realnvp.safety import Interrupted, first_bad_layer, stop_signals
 
-__all__ = ["Interrupted", "Outcome", "build", "train"]
+__all__ = ["Outcome", "build", "train"]
 
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
@@ -51,10 +47,6 @@ class Outcome:
     steps: int
     seconds: float
     parameters: int
-
-
-class Interrupted(Exception):
-    """The user stopped the training; everything is saved."""
 
 
 def build(recipe: Recipe, dataset: Dataset) -> Flow:
@@ -93,55 +85,6 @@ def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> t
         }
         return torch.bfloat16 if native.get(device.type, lambda: False)() else None
     return torch.bfloat16 if config.precision == "bfloat16" else None
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the loop after the current step; a second one ends it at once."""
-    caught: list[int] = []
-
-    def catch(number: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        old = [signal.signal(number, catch) for number in numbers]
-    except ValueError:  # not the main thread: the signals are somebody else's
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        for number, handler in zip(numbers, old, strict=True):
-            signal.signal(number, handler)
-
-
-def first_bad_layer(flow: Flow, x: Tensor, condition: Tensor | None) -> str:
-    """Name the first layer whose output is not finite, for an error that helps."""
-    found: list[str] = []
-
-    def check(name: str):
-        def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
-            tensors = output if isinstance(output, tuple) else (output,)
-            if not found and not all(torch.isfinite(t).all() for t in tensors):
-                found.append(f"{name} ({type(module).__name__})")
-
-        return hook
-
-    hooks = [
-        module.register_forward_hook(check(name))
-        for name, module in flow.named_modules()
-        if not list(module.children()) or isinstance(module, Bijection)
-    ]
-    try:
-        with torch.no_grad(), flow.evaluating():
-            flow.loss_terms(x, condition)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return found[0] if found else "the gradient (every layer's output is finite)"
 
 
 def unit_of(flow: Flow) -> tuple[float, str]:
