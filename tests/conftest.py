@@ -27,6 +27,9 @@ from realnvp import (
 )
 from realnvp.nets import MLP, ResNet
 
+# Models here are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
+
 
 @dataclass(frozen=True)
 class Case:

@@ -17,7 +17,7 @@ from realnvp.builders import image_flow, vector_flow
 from realnvp.cli import VERBS, main
 from realnvp.config import DataConfig
 from realnvp.settings import TOYS, Parser, add_settings, make_recipe, recipe_names
-from realnvp.train import build
+from realnvp.setup import build
 
 SMALL = ["--model.hidden", "8", "--model.blocks", "1", "--quiet"]
 

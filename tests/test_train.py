@@ -16,8 +16,8 @@ from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, 
 from realnvp.data import Split
 from realnvp.data.batches import Batches
 from realnvp.ema import EMA
-from realnvp.optim import learning_rate
 from realnvp.safety import Interrupted
+from realnvp.setup import learning_rate
 from realnvp.train import train
 
 TINY = ImageModel(hidden=8, blocks=1)

@@ -166,8 +166,10 @@ class TrainingConfig:
         clip: largest norm of the gradient (of the loss in nats per dimension).
         ema: decay per step of the exponential moving average of the weights, which is what is
             evaluated and saved; 0 evaluates the raw weights.
-        validate_every: seconds of training between validations, at most; one is always done at
-            the end.
+        validations: how many validations are spread evenly over the budget; the best one's model
+            is kept.
+        patience: stop after so many validations without a better one; null never does.
+        checkpoint_every: seconds between checkpoints, from which a run can go on.
         validation_examples: at most so many are used for the validations during training.
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
             it natively and float32 elsewhere. Couplings and log-determinants stay in float32.
@@ -188,7 +190,9 @@ class TrainingConfig:
     cooldown: float = 1.0
     clip: float = 1.0
     ema: float = 0.999
-    validate_every: float = 60.0
+    validations: int = 20
+    patience: int | None = None
+    checkpoint_every: float = 60.0
     validation_examples: int = 2_000
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     accelerator: str = "auto"
@@ -196,8 +200,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _positive(
-            self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validate_every",
-            "validation_examples", "devices",
+            self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validations",
+            "patience", "checkpoint_every", "validation_examples", "devices",
         )  # fmt: skip
         _require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
         _require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")

@@ -16,26 +16,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from realnvp import plots
-from realnvp.builders import image_flow, vector_flow
-from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
+from realnvp.config import Recipe, to_dict
 from realnvp.data import Dataset, load_data
 from realnvp.data.batches import Batches, step_seed, to_device
 from realnvp.ema import EMA
 from realnvp.evaluate import Likelihood, evaluate
+from realnvp.keeper import Keeper
 from realnvp.models import Flow
-from realnvp.optim import learning_rate, make_optimizer
 from realnvp.progress import Bar, duration
-from realnvp.runs import Metrics, Run
+from realnvp.runs import Run
 from realnvp.safety import Interrupted, first_bad_layer, stop_signals
+from realnvp.setup import build, compute_dtype, learning_rate, make_optimizer
 
-__all__ = ["Outcome", "build", "train"]
+__all__ = ["Outcome", "Trainer", "train", "unit_of"]
 
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
-
-GRID = 100
-"""Images in a sample grid."""
 
 
 @dataclass
@@ -47,44 +43,6 @@ class Outcome:
     steps: int
     seconds: float
     parameters: int
-
-
-def build(recipe: Recipe, dataset: Dataset) -> Flow:
-    """The recipe's untrained model for a data set.
-
-    Raises:
-        ValueError: if the recipe is for the other kind of data.
-    """
-    condition: dict[str, Any] = {
-        "condition_dim": dataset.condition_dim,
-        "classes": dataset.condition_classes or None,
-    }
-    options = to_dict(recipe.model)
-    if isinstance(recipe, ImageRecipe) and dataset.kind == "image":
-        assert dataset.levels is not None  # images always have levels
-        channels, height, width = dataset.shape
-        return image_flow((channels, height, width), levels=dataset.levels, **condition, **options)
-    if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        x = dataset.train.x
-        std = x.std(0, correction=0).clamp(min=1e-6)
-        return vector_flow(x.shape[1], mean=x.mean(0), std=std, **condition, **options)
-    raise ValueError(
-        f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "
-        f"{dataset.name} holds {dataset.kind}s: choose another recipe (realnvp recipes lists them)"
-    )
-
-
-def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> torch.dtype | None:
-    """The type in which the conditioners compute: bfloat16 where it is native, if "auto"."""
-    if config.precision == "auto":
-        if len(flow.shape) == 1:  # tiny matrices gain nothing
-            return None
-        native = {
-            "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False),
-            "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        }
-        return torch.bfloat16 if native.get(device.type, lambda: False)() else None
-    return torch.bfloat16 if config.precision == "bfloat16" else None
 
 
 def unit_of(flow: Flow) -> tuple[float, str]:
@@ -107,26 +65,48 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
         Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
         FloatingPointError: if the loss or a gradient is not finite, naming the layer.
     """
-    config = recipe.training
-    if config.minutes is None and config.epochs is None and config.steps is None:
-        raise ValueError("no budget: give --minutes, --epochs or --steps")
     run = Run(folder, resume=resume)
-    trainer = Trainer(recipe, run, load_data(recipe.data), quiet=quiet)
+    trainer = Trainer(recipe, load_data(recipe.data))
     if resume:
-        trainer.restore()
-    else:
-        run.create(to_dict(recipe))
-    with stop_signals() as stopped:
-        trainer.fit(stopped)
-    return trainer.finish()
+        trainer.load_state_dict(run.load())
+    run.create(to_dict(recipe))
+    trainer.keeper = run.keeper(trainer.step)
+    with stop_signals() as stopped, Bar("training", trainer.progress(), visible=not quiet) as bar:
+        trainer.fit(stopped, bar)
+    if stopped:
+        raise Interrupted(
+            f"stopped at step {trainer.step} after {duration(trainer.seconds)}; everything is "
+            f"saved in {folder}: go on with the same command and --resume"
+        )
+    flow = trainer.best_flow()
+    toy = trainer.dataset.toy
+    likelihood = evaluate(
+        flow,
+        trainer.dataset.validation,
+        seed=recipe.seed,
+        true_log_density=toy.log_density if toy is not None else None,
+    )
+    parameters = sum(p.numel() for p in flow.parameters())
+    return Outcome(run, likelihood, trainer.step, trainer.seconds, parameters)
 
 
 class Trainer:
-    """Everything that a training needs, set up; :meth:`fit` is the loop."""
+    """Everything that a training needs, set up; :meth:`fit` is the loop.
 
-    def __init__(self, recipe: Recipe, run: Run, dataset: Dataset, *, quiet: bool = False) -> None:
-        self.recipe, self.run, self.dataset, self.quiet = recipe, run, dataset, quiet
+    Args:
+        recipe: model, data and training settings; at least one budget.
+        dataset: the data.
+
+    Attributes:
+        keeper: where the best model, the metrics and the checkpoints go; in memory, unless it is
+            set to a run's.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        self.recipe, self.dataset = recipe, dataset
         self.config = config = recipe.training
+        if config.minutes is None and config.epochs is None and config.steps is None:
+            raise ValueError("no budget: give --minutes, --epochs or --steps")
         self.fabric = fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
         fabric.launch()
         torch.manual_seed(recipe.seed)
@@ -148,40 +128,43 @@ class Trainer:
         self.validation = to_device(dataset.validation.select(few), fabric.device)
         self.generator = torch.Generator(fabric.device)
         self.unit, self.unit_name = unit_of(self.flow)
-        self.step, self.seconds, self.best = 0, 0.0, math.inf
+        self.keeper: Keeper = Keeper()
+        self.step, self.seconds = 0, 0.0
+        self.best, self.worse = math.inf, 0  # validations since the best one
 
     # ------------------------------------------------------------------ the loop
 
-    def fit(self, stopped: list[int]) -> None:
+    def fit(self, stopped: list[int], bar: Bar) -> None:
         """Train until the budget is used up, or a signal number appears in ``stopped``."""
-        config, log_terms, logged = self.config, _Mean(), time.monotonic()
-        self.metrics = Metrics(self.run, self.step)
+        config, means = self.config, _Mean()
         start = time.monotonic() - self.seconds
-        validated = self.seconds
-        with Bar("training", self.progress(), visible=not self.quiet) as bar:
-            while self.progress() < 1 and not stopped:
-                lr = learning_rate(config, self.step, self.progress())
-                terms = self.train_step(lr)
-                log_terms.add(terms)
-                self.seconds = time.monotonic() - start
-                if time.monotonic() - logged >= LOG_EVERY:
-                    rate = log_terms.count * self.batches.size / (time.monotonic() - logged)
-                    self.log(bar, log_terms.take(), lr, rate)
-                    logged = time.monotonic()
-                if self.seconds - validated >= config.validate_every and self.progress() < 1:
-                    self.validate(bar)
-                    self.seconds = validated = time.monotonic() - start
-                    logged = time.monotonic()
-            if log_terms.count:
-                rate = log_terms.count * self.batches.size / (time.monotonic() - logged)
-                self.log(bar, log_terms.take(), lr, rate)
-            self.validate(bar)
-        self.metrics.close()
+        logged = saved = time.monotonic()
+        while self.progress() < 1 and not stopped and not self.out_of_patience():
+            before = self.progress()
+            lr = learning_rate(config, self.step, before)
+            means.add(self.train_step(lr))
+            self.seconds = time.monotonic() - start
+            now = time.monotonic()
+            due = math.floor(self.progress() * config.validations)
+            validate = due > math.floor(before * config.validations)
+            if now - logged >= LOG_EVERY or validate:
+                rate = means.count * self.batches.size / (now - logged)
+                self.log(bar, means.take(), lr, rate)
+                logged = now
+            if validate:
+                self.validate(bar)
+            if validate or now - saved >= config.checkpoint_every:
+                self.keeper.save(self)
+                saved = time.monotonic()
+            if validate:  # its time is part of the budget, but not of the training's speed
+                logged = time.monotonic()
+                self.seconds = logged - start
         if stopped:
-            raise Interrupted(
-                f"stopped at step {self.step} after {duration(self.seconds)}; everything is saved "
-                f"in {self.run.folder}: go on with the same command and --resume"
-            )
+            self.keeper.save(self)
+        elif math.isinf(self.best):  # so short a budget that none was due
+            self.validate(bar)
+            self.keeper.save(self)
+        self.keeper.close()
 
     def train_step(self, lr: float) -> dict[str, Tensor]:
         """One optimizer step; returns the terms of the loss, in nats per example."""
@@ -201,8 +184,7 @@ class Trainer:
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"step {self.step}: not finite in {first_bad_layer(self.flow, x, condition)}; "
-                f"the last checkpoint in {self.run.folder} is intact: resume it with a lower "
-                f"--training.lr"
+                f"the last checkpoint is intact: resume it with a lower --training.lr"
             )
         self.optimizer.step()
         self.ema.update()
@@ -219,6 +201,10 @@ class Trainer:
         ]
         return min(1.0, max(used))
 
+    def out_of_patience(self) -> bool:
+        """Whether so many validations were no better that training is to stop early."""
+        return self.config.patience is not None and self.worse >= self.config.patience
+
     # ------------------------------------------------------------------ what it leaves
 
     def log(self, bar: Bar, terms: dict[str, float], lr: float, rate: float) -> None:
@@ -227,79 +213,65 @@ class Trainer:
         values = {name: value * self.unit for name, value in terms.items()}
         loss = sum(values.values())
         record = {"loss": loss, **values, "gradient": gradient, "lr": lr, "examples_per_s": rate}
-        self.metrics.log("train", self.step, self.seconds, record)
+        self.keeper.log("train", self.step, self.seconds, record)
         short = " ".join(f"{name} {value:.2f}" for name, value in values.items() if value)
         best = f" best {self.best:.3f}" if math.isfinite(self.best) else ""
         bar.update(
             self.progress(),
-            f"{loss:.3f} {self.unit_name}{best} [dim]({short})[/dim] {rate:.0f} examples/s",
+            f"{loss:.3f} {self.unit_name}{best} ({short}) {rate:.0f} examples/s",
         )
 
     def validate(self, bar: Bar) -> None:
-        """Evaluate the averaged weights, keep them if they are the best, and save everything."""
+        """Evaluate the averaged weights, and keep them if they are the best."""
         with self.ema.applied():
             result = evaluate(self.flow, self.validation, seed=self.recipe.seed)
-            value = result.loss
-            if value < self.best:
-                self.best = value
-                self.flow.save_pretrained(self.run.model_folder)
-            self.picture(self.run.folder / "samples" / f"step-{self.step:07d}.png")
-        record = {"validation": value, "standard_error": result.standard_error}
-        self.metrics.log("validation", self.step, self.seconds, record)
-        plots.learning_curves(self.metrics.records, self.run.folder / "curves.png", self.unit_name)
-        self.run.save(
-            self.fabric,
-            {
-                "model": self.flow,
-                "optimizer": self.optimizer,
-                "ema": self.ema.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "best": self.best,
-                "rng": torch.get_rng_state(),
-            },
-        )
+            self.worse += 1
+            if result.loss < self.best:
+                self.best, self.worse = result.loss, 0
+                self.keeper.keep(self.flow)
+            record = {"validation": result.loss, "standard_error": result.standard_error}
+            self.keeper.log("validation", self.step, self.seconds, record)
+            self.keeper.picture(self)
         bar.say(
-            f"step {self.step:,} after {duration(self.seconds)}: validation {value:.4f} "
+            f"step {self.step:,} after {duration(self.seconds)}: validation {result.loss:.4f} "
             f"± {result.standard_error:.4f} {self.unit_name}"
         )
 
-    def restore(self) -> None:
-        """Go on from the newest checkpoint."""
-        rest = self.run.load(self.fabric, {"model": self.flow, "optimizer": self.optimizer})
-        self.ema.load_state_dict(rest["ema"])
-        torch.set_rng_state(rest["rng"])
-        self.step, self.seconds, self.best = rest["step"], rest["seconds"], rest["best"]
+    def best_flow(self) -> Flow:
+        """The model with the best validation, in evaluation mode and full precision."""
+        return self.keeper.best(self.flow).to(self.fabric.device)
 
-    def picture(self, path: Path) -> None:
-        """Samples from latents that are the same at every validation."""
-        generator = torch.Generator(self.flow.device).manual_seed(self.recipe.seed)
-        n = GRID if self.flow.levels is not None else 2000
-        condition = self.validation.condition
-        if condition is not None:
-            index = torch.arange(n, device=condition.device) % len(condition)
-            if self.flow.classes is not None:  # as many rows as classes, one class a row
-                condition = torch.arange(n, device=condition.device) * self.flow.classes // n
-            else:
-                condition = condition[index]
-        samples = self.flow.sample(n, condition=condition, generator=generator)
-        if self.flow.levels is not None:
-            plots.image_grid(samples, path, levels=self.flow.levels)
-        else:
-            plots.scatter(self.validation.x[:n], samples, path)
+    def state_dict(self) -> dict[str, Any]:
+        """All that the training goes on from: nothing else has a state."""
+        return {
+            "model": self.flow.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "worse": self.worse,
+            "rng": torch.get_rng_state(),
+        }
 
-    def finish(self) -> Outcome:
-        """Evaluate the best model on the whole validation split, in full precision."""
-        flow = Flow.from_pretrained(self.run.model_folder).to(self.fabric.device)
-        toy = self.dataset.toy
-        likelihood = evaluate(
-            flow,
-            self.dataset.validation,
-            seed=self.recipe.seed,
-            true_log_density=toy.log_density if toy is not None else None,
-        )
-        parameters = sum(p.numel() for p in flow.parameters())
-        return Outcome(self.run, likelihood, self.step, self.seconds, parameters)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: if the checkpoint is of another model or training.
+        """
+        try:
+            self.flow.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            torch.set_rng_state(state["rng"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.best, self.worse = state["best"], state["worse"]
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the checkpoint does not fit the settings: resume a run with the model it began "
+                f"with ({str(error).splitlines()[-1].strip()})"
+            ) from error
 
 
 class _Mean:

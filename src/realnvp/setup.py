@@ -1,0 +1,77 @@
+"""From a recipe to what is trained: the model, its arithmetic, the optimizer, the schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from realnvp.builders import image_flow, vector_flow
+from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
+from realnvp.data import Dataset
+from realnvp.models import Flow
+
+__all__ = ["build", "compute_dtype", "learning_rate", "make_optimizer"]
+
+
+def build(recipe: Recipe, dataset: Dataset) -> Flow:
+    """The recipe's untrained model for a data set.
+
+    Raises:
+        ValueError: if the recipe is for the other kind of data.
+    """
+    condition: dict[str, Any] = {
+        "condition_dim": dataset.condition_dim,
+        "classes": dataset.condition_classes or None,
+    }
+    options = to_dict(recipe.model)
+    if isinstance(recipe, ImageRecipe) and dataset.kind == "image":
+        assert dataset.levels is not None  # images always have levels
+        channels, height, width = dataset.shape
+        return image_flow((channels, height, width), levels=dataset.levels, **condition, **options)
+    if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
+        x = dataset.train.x
+        std = x.std(0, correction=0).clamp(min=1e-6)
+        return vector_flow(x.shape[1], mean=x.mean(0), std=std, **condition, **options)
+    raise ValueError(
+        f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "
+        f"{dataset.name} holds {dataset.kind}s: choose another recipe (realnvp recipes lists them)"
+    )
+
+
+def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> torch.dtype | None:
+    """The type in which the conditioners compute: bfloat16 where it is native, if "auto"."""
+    if config.precision == "auto":
+        if len(flow.shape) == 1:  # tiny matrices gain nothing
+            return None
+        native = {
+            "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False),
+            "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+        }
+        return torch.bfloat16 if native.get(device.type, lambda: False)() else None
+    return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW; the weight decay is of the conditioners' weights, not of biases and norms."""
+    weights = [p for p in flow.parameters() if p.ndim > 1]
+    others = [p for p in flow.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
+    """Warm-up by steps, then the decay over the last ``cooldown`` of the budget."""
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    done = max(0.0, (progress - (1 - config.cooldown)) / config.cooldown)
+    fall = {
+        "constant": 1.0,
+        "linear": 1 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * min(done, 1.0))),
+    }[config.decay]
+    return config.lr * rise * fall
