@@ -20,6 +20,7 @@ from realnvp import (
     FactorOut,
     Inverse,
     Logit,
+    MixtureLogisticCoupling,
     RunningBatchNorm,
     Squeeze,
     image_flow,
@@ -91,6 +92,12 @@ def affine_vector(flip: bool, dim: int, condition_dim: int = 0) -> AffineCouplin
     return AffineCoupling(mask, net, active)
 
 
+def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> MixtureLogisticCoupling:
+    passive, active = mask.sizes(channels)
+    net = ResNet(passive, MixtureLogisticCoupling.parameters_of(3) * active, hidden=4, blocks=1)
+    return MixtureLogisticCoupling(mask, net, active, components=3)
+
+
 def image_body(**options: object) -> Bijection:
     """An image model after its dequantization, which is random and so has no Jacobian."""
     flow = image_flow((2, 4, 8), hidden=4, blocks=1, **options)  # type: ignore[arg-type]
@@ -110,6 +117,8 @@ BIJECTIONS: dict[str, Case] = {
     "affine-vector": Case(lambda: affine_vector(False, 5), (5,)),
     "affine-vector-flip": Case(lambda: affine_vector(True, 2), (2,)),
     "affine-vector-conditional": Case(lambda: affine_vector(True, 3, 2), (3,), 2),
+    "mixture-checkerboard": Case(lambda: mixture(CheckerboardMask(), 1), (1, 3, 4)),
+    "mixture-channel": Case(lambda: mixture(ChannelMask(True), 3), (3, 2, 2)),
     "running-batch-norm": Case(lambda: RunningBatchNorm(3), (3, 4, 2)),
     "running-batch-norm-vector": Case(lambda: RunningBatchNorm(4), (4,)),
     "actnorm": Case(lambda: ActNorm(3), (3, 4, 2)),
@@ -127,6 +136,12 @@ BIJECTIONS: dict[str, Case] = {
     "image-flow": Case(lambda: image_body(scales=2), (2, 4, 8), unit_interval=True, identity=False),
     "image-flow-3": Case(
         lambda: image_body(scales=3, norm="act", conditioner_norm="instance"),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "image-flow-mixture": Case(
+        lambda: image_body(coupling="mixture", split_prior=True, components=2),
         (2, 4, 8),
         unit_interval=True,
         identity=False,

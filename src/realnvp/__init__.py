@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         FactorOut,
         Inverse,
         Logit,
+        MixtureLogisticCoupling,
         RunningBatchNorm,
         Squeeze,
+        VariationalDequantize,
     )
     from realnvp.builders import image_flow, vector_flow
     from realnvp.models import Flow
@@ -47,8 +49,10 @@ __all__ = [
     "Flow",
     "Inverse",
     "Logit",
+    "MixtureLogisticCoupling",
     "RunningBatchNorm",
     "Squeeze",
+    "VariationalDequantize",
     "image_flow",
     "load",
     "vector_flow",

@@ -11,7 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 __all__ = [
     "DataConfig",
@@ -34,19 +37,65 @@ def _positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         _require(
-            value is None or (value > 0 and math.isfinite(value)),
-            f"{name} must be a positive number, got {value}",
+            value is None or 0 < value < math.inf, f"{name} must be a positive number, got {value}"
         )
+
+
+_hints = cache(get_type_hints)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value, which may come from anybody's JSON, is of a field's type."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(parts)
+            and all(_is(item, part) for item, part in zip(value, parts, strict=True))
+        )
+    if hint in (int, float):  # True is an int to Python, but not to people
+        kind = Integral if hint is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, NoneType if hint is None else hint)
+
+
+def _check_types(config: object, **most: int) -> None:
+    """Every field has the type that it is declared with; ``most`` are the largest numbers."""
+    hints = _hints(type(config))
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        value, hint = getattr(config, item.name), hints[item.name]
+        if not _is(value, hint):
+            choices = " or ".join(f'"{choice}"' for choice in get_args(hint))
+            wanted = choices if get_origin(hint) is Literal else str(item.type)
+            raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
+        limit = most.get(item.name, 2**53)  # beyond it, float arithmetic would lose count
+        if isinstance(value, Integral):
+            # its digits could be thousands
+            _require(value <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
 @dataclass
 class ImageModel:
-    """The multi-scale Real NVP for images (arXiv 1605.08803, section 3.6 and appendix).
+    """A multi-scale flow for images; the defaults are Real NVP's parts (arXiv 1605.08803).
 
     Args:
-        scales: levels of the multi-scale architecture; 1 is one level with four checkerboard
-            couplings, each further one adds three checkerboard couplings, a squeeze, three
-            channel-wise couplings and a factoring out.
+        architecture: "realnvp" is the paper's (section 3.6); "glow" squeezes first, and then
+            repeats steps of normalization, 1x1 convolution and channel-wise coupling
+            (arXiv 1807.03039).
+        scales: levels of the multi-scale architecture. Of "realnvp", 1 is one level with four
+            checkerboard couplings, each further one adds three checkerboard couplings, a squeeze,
+            three channel-wise couplings and a factoring out; of "glow", each is a squeeze and
+            its steps.
+        steps: steps of each scale of "glow".
+        coupling: "affine" (the paper's), or "mixture", an affine map after the CDF of a mixture
+            of logistics (arXiv 1902.00275).
+        components: logistics of a mixture.
+        dequantization: "uniform" noise, or "variational" noise that a small flow learns.
+        split_prior: predict the factored-out half from the half that goes on.
         hidden: feature maps of the residual conditioners at the first scale, doubled per scale.
         blocks: residual blocks of each conditioner.
         norm: normalization between the couplings: "batch" (running-average batch norm, the
@@ -58,7 +107,13 @@ class ImageModel:
         scale_penalty: L2 penalty on the learned scales of the couplings (paper, section 4).
     """
 
+    architecture: Literal["realnvp", "glow"] = "realnvp"
     scales: int = 2
+    steps: int = 8
+    coupling: Literal["affine", "mixture"] = "affine"
+    components: int = 4
+    dequantization: Literal["uniform", "variational"] = "uniform"
+    split_prior: bool = False
     hidden: int = 32
     blocks: int = 4
     norm: Literal["batch", "act", "none"] = "batch"
@@ -68,7 +123,8 @@ class ImageModel:
     scale_penalty: float = 5e-5
 
     def __post_init__(self) -> None:
-        _positive(self, "scales", "hidden")
+        _check_types(self, scales=30, steps=1000, blocks=1000, components=1000)
+        _positive(self, "scales", "hidden", "steps", "components")
         _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         _require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
@@ -108,6 +164,7 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _positive(self, "validation", "points", "size")
         _require(bool(self.source), "data.source is empty: name a data set or give a path")
         _require(
@@ -138,6 +195,7 @@ class VectorModel:
     scale_penalty: float = 5e-5
 
     def __post_init__(self) -> None:
+        _check_types(self, couplings=10_000, blocks=1000)
         _positive(self, "couplings", "hidden")
         _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         _require(
@@ -154,7 +212,7 @@ class TrainingConfig:
         minutes: budget of training time.
         epochs: budget of passes over the training data.
         steps: budget of optimizer steps.
-        batch_size: examples per step.
+        batch_size: examples per step, over all processes.
         optimizer: "adam" or "adamw".
         lr: peak learning rate.
         weight_decay: of the conditioners' weights; decoupled with adamw, L2 with adam.
@@ -174,7 +232,10 @@ class TrainingConfig:
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
             it natively and float32 elsewhere. Couplings and log-determinants stay in float32.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        devices: number of processes, one a device.
+        devices: number of processes on each machine, one a device.
+        nodes: number of machines.
+        strategy: how several processes share the work: "ddp" copies the model to each, "fsdp"
+            shards its parameters over all of them.
     """
 
     minutes: float | None = None
@@ -197,11 +258,14 @@ class TrainingConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _positive(
             self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validations",
-            "patience", "checkpoint_every", "validation_examples", "devices",
+            "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
         )  # fmt: skip
         _require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
         _require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
@@ -222,6 +286,9 @@ class ImageRecipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
+
 
 @dataclass
 class VectorRecipe:
@@ -232,6 +299,9 @@ class VectorRecipe:
     data: DataConfig = field(default_factory=lambda: DataConfig(source="moons"))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
 
 
 Recipe = ImageRecipe | VectorRecipe

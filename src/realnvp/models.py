@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections import AffineCoupling, Bijection, Dequantize
+from realnvp.bijections import Bijection, Coupling, Dequantize
 from realnvp.bijections.base import Terms, sum_per_example
+from realnvp.bijections.preprocess import Noise
 from realnvp.inputs import as_condition, check_data, check_shape
 from realnvp.nets import Conditioner
 
@@ -75,7 +76,7 @@ class Flow(nn.Module):
         self.scale_penalty = scale_penalty
         self.trained_on: dict[str, Any] | None = None
         self._dequantizers = [m for m in self.modules() if isinstance(m, Dequantize)]
-        self._couplings = [m for m in self.modules() if isinstance(m, AffineCoupling)]
+        self._couplings = [m for m in self.modules() if isinstance(m, Coupling)]
 
     @property
     def dim(self) -> int:
@@ -112,7 +113,7 @@ class Flow(nn.Module):
         self,
         x: Tensor,
         condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Tensor:
         r"""Log-density of raw data, in nats: :math:`\log p_X(x)`.
 
@@ -122,7 +123,8 @@ class Flow(nn.Module):
         Args:
             x: ``(B, *shape)``; integers ``0 .. levels - 1`` (uint8) for images, floats for vectors.
             condition: labels ``(B,)`` or vectors ``(B, K)`` if the flow is conditional.
-            generator: source of the dequantization noise.
+            generator: source of the dequantization noise: a generator, or the uniform numbers
+                themselves, of the shape of ``x``.
 
         Returns:
             ``(B,)``, float32 or wider.
@@ -139,7 +141,7 @@ class Flow(nn.Module):
         self,
         x: Tensor,
         condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Tensor:
         r"""Bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, one number per example.
 
@@ -158,7 +160,7 @@ class Flow(nn.Module):
         self,
         x: Tensor,
         condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Terms:
         """The terms of the loss, in nats per example, averaged over the batch; they add up to it.
 
@@ -272,9 +274,9 @@ class Flow(nn.Module):
         return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
 
     @contextmanager
-    def noise(self, generator: torch.Generator | None, margin: float = 0.0) -> Iterator[None]:
+    def noise(self, source: Noise, margin: float = 0.0) -> Iterator[None]:
         for layer in self._dequantizers:
-            layer.generator, layer.margin = generator, margin
+            layer.generator, layer.margin = source, margin
         try:
             yield
         finally:

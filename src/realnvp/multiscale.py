@@ -1,4 +1,4 @@
-"""The builder of image models: Real NVP's multi-scale architecture."""
+"""The builder of image models: Real NVP's multi-scale architecture, and Glow's."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from realnvp.bijections import (
     Chain,
     ChannelMask,
     CheckerboardMask,
+    Coupling,
     Dequantize,
     FactorOut,
     Inverse,
     Logit,
+    MixtureLogisticCoupling,
     Squeeze,
+    VariationalDequantize,
 )
 from realnvp.bijections.coupling import Mask
 from realnvp.building import config_of, normalized, options_of
 from realnvp.config import ImageModel
 from realnvp.models import Flow
-from realnvp.nets import ResNet
+from realnvp.nets import ImageFeatures, ResNet
 
 __all__ = ["image_flow"]
+
+NOISE_FEATURES = 16
+"""Feature maps of the networks of variational dequantization, which are small."""
 
 
 def image_flow(
@@ -34,14 +40,16 @@ def image_flow(
     classes: int | None = None,
     **options: Any,
 ) -> Flow:
-    """Real NVP's multi-scale model of images (arXiv 1605.08803, section 3.6 and appendix).
+    """A multi-scale flow for images; Real NVP's (arXiv 1605.08803, section 3.6), by default.
 
     Dequantize, logit, then per scale three checkerboard couplings, a squeeze, three channel-wise
     couplings, and half of the variables factored out; at the last scale four checkerboard
     couplings. Each coupling is followed by a normalization. The latents have the image's shape.
+    The options replace parts by those of Glow (arXiv 1807.03039) and Flow++ (arXiv 1902.00275).
 
     Args:
-        shape: ``(C, H, W)``, any C; H and W divisible by ``2 ** (scales - 1)``.
+        shape: ``(C, H, W)``, any C; H and W divisible by ``2 ** (scales - 1)``, or by
+            ``2 ** scales`` with the architecture "glow".
         levels: grey levels of the pixels, which are integers ``0 .. levels - 1``.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
@@ -58,54 +66,18 @@ def image_flow(
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"the shape of an image is (channels, height, width), got {tuple(shape)}")
     channels, height, width = shape
-    factor = 2 ** (model.scales - 1)
-    if height % factor or width % factor:
-        fitting = 1
-        while height % 2**fitting == 0 and width % 2**fitting == 0:
-            fitting += 1
-        raise ValueError(
-            f"{model.scales} scales need height and width divisible by {factor}, got {height}x"
-            f"{width}: use at most {fitting} scale{'s'[: fitting - 1]}, or images whose sides are "
-            f"multiples of {factor}"
-        )
+    _check_size(model, height, width)
     if channels * height * width == 1:
         raise ValueError("an image of one grey pixel cannot be split by a coupling")
     condition_dim = condition_dim if classes is None else classes
-
-    def coupling(mask: Mask, channels: int, pixels: int, hidden: int) -> list[Bijection]:
-        passive, active = mask.sizes(channels)
-        # The statistics of a single pixel are the pixel: instance norm would erase it.
-        norm = "none" if model.conditioner_norm == "instance" and pixels == 1 else None
-        conditioner = ResNet(
-            passive,
-            AffineCoupling.parameters_per_variable * active,
-            hidden,
-            model.blocks,
-            norm or model.conditioner_norm,
-            condition_dim,
-        )
-        return normalized(AffineCoupling(mask, conditioner, active), channels, model)
-
-    def scale(channels: int, height: int, width: int, hidden: int, remaining: int) -> Chain:
-        layers: list[Bijection] = []
-        pixels = height * width
-        for i in range(3 if remaining > 1 else 4):
-            # A single pixel has no checkerboard: its channels are all there is to split.
-            kind = CheckerboardMask if pixels > 1 else ChannelMask
-            layers += coupling(kind(flip=i % 2 == 1), channels, pixels, hidden)
-        if remaining > 1:
-            layers.append(Squeeze())
-            for i in range(3):
-                mask = ChannelMask(flip=i % 2 == 1)
-                layers += coupling(mask, 4 * channels, pixels // 4, 2 * hidden)
-            inner = scale(2 * channels, height // 2, width // 2, 2 * hidden, remaining - 1)
-            layers += [Inverse(Squeeze()), Squeeze("checkerboard"), FactorOut(inner)]
-            layers.append(Inverse(Squeeze("checkerboard")))
-        return Chain(*layers)
-
-    body = scale(channels, height, width, model.hidden, model.scales)
+    parts = _Parts(model, condition_dim)
+    scale = parts.realnvp_scale if model.architecture == "realnvp" else parts.glow_scale
     return Flow(
-        Chain(Dequantize(levels), Logit(model.alpha), *body),
+        Chain(
+            parts.dequantize(levels, channels),
+            Logit(model.alpha),
+            *scale(channels, height, width, model.hidden, model.scales),
+        ),
         (channels, height, width),
         condition_dim=condition_dim,
         classes=classes,
@@ -119,3 +91,102 @@ def image_flow(
             **dataclasses.asdict(model),
         ),
     )
+
+
+def _check_size(model: ImageModel, height: int, width: int) -> None:
+    first = 1 if model.architecture == "realnvp" else 0  # scales that need no squeeze
+    factor = 2 ** (model.scales - first)
+    if height % factor == 0 and width % factor == 0:
+        return
+    squeezes = 0
+    while height % 2 ** (squeezes + 1) == 0 and width % 2 ** (squeezes + 1) == 0:
+        squeezes += 1
+    fitting = squeezes + first
+    advice = f"use at most {fitting} scale{'s'[: fitting - 1]}, or " if fitting else "use "
+    raise ValueError(
+        f"{model.scales} scales need height and width divisible by {factor}, got {height}x{width}: "
+        f"{advice}images whose sides are multiples of {factor}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """Makes the parts of a model."""
+
+    model: ImageModel
+    condition_dim: int
+
+    def coupling(self, mask: Mask, channels: int, pixels: int, hidden: int) -> Coupling:
+        model = self.model
+        passive, active = mask.sizes(channels)
+        mixture = model.coupling == "mixture"
+        per_variable = (
+            MixtureLogisticCoupling.parameters_of(model.components)
+            if mixture
+            else AffineCoupling.parameters_per_variable
+        )
+        # The statistics of a single pixel are the pixel: instance norm would erase it.
+        norm = "none" if model.conditioner_norm == "instance" and pixels == 1 else None
+        conditioner = ResNet(
+            passive,
+            per_variable * active,
+            hidden,
+            model.blocks,
+            norm or model.conditioner_norm,
+            self.condition_dim,
+        )
+        if mixture:
+            return MixtureLogisticCoupling(mask, conditioner, active, model.components)
+        return AffineCoupling(mask, conditioner, active)
+
+    def factor_out(self, channels: int, pixels: int, hidden: int, inner: Chain) -> list[Bijection]:
+        """Pass the first half of the channels to the latents, and the second through ``inner``.
+
+        With a split prior (arXiv 1807.03039), what goes on predicts the mean and deviation of what
+        leaves: that is an affine coupling, and the latents stay standard normal.
+        """
+        prior: list[Bijection] = []
+        if self.model.split_prior:
+            mask = ChannelMask(flip=True)
+            passive, active = mask.sizes(channels)
+            net = ResNet(passive, 2 * active, hidden, 1, "none", self.condition_dim)
+            prior.append(AffineCoupling(mask, net, active))
+        return [*prior, FactorOut(inner)]
+
+    def realnvp_scale(
+        self, channels: int, height: int, width: int, hidden: int, remaining: int
+    ) -> Chain:
+        layers: list[Bijection] = []
+        pixels = height * width
+        for i in range(3 if remaining > 1 else 4):
+            # A single pixel has no checkerboard: its channels are all there is to split.
+            kind = CheckerboardMask if pixels > 1 else ChannelMask
+            coupling = self.coupling(kind(flip=i % 2 == 1), channels, pixels, hidden)
+            layers += normalized(coupling, channels, self.model)
+        if remaining > 1:
+            layers.append(Squeeze())
+            for i in range(3):
+                mask = ChannelMask(flip=i % 2 == 1)
+                coupling = self.coupling(mask, 4 * channels, pixels // 4, 2 * hidden)
+                layers += normalized(coupling, 4 * channels, self.model)
+            inner = self.realnvp_scale(
+                2 * channels, height // 2, width // 2, 2 * hidden, remaining - 1
+            )
+            layers += [Inverse(Squeeze()), Squeeze("checkerboard")]
+            layers += self.factor_out(4 * channels, pixels // 4, 2 * hidden, inner)
+            layers.append(Inverse(Squeeze("checkerboard")))
+        return Chain(*layers)
+
+    def dequantize(self, levels: int, channels: int) -> Dequantize:
+        if self.model.dequantization == "uniform":
+            return Dequantize(levels)
+        features = ImageFeatures(
+            channels, NOISE_FEATURES, blocks=1, condition_dim=self.condition_dim
+        )
+
+        def layer(flip: bool) -> Bijection:
+            net = ResNet(channels, 2 * channels, NOISE_FEATURES, 1, "none", 0, NOISE_FEATURES)
+            return AffineCoupling(CheckerboardMask(flip), net, channels)
+
+        noise = Chain(layer(False), layer(True), layer(False), layer(True))
+        return VariationalDequantize(levels, features, noise)

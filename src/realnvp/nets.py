@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MLP", "Conditioner", "ResNet", "WeightNormConv2d"]
+from realnvp.batch_norm import BatchNorm2d
+
+__all__ = ["MLP", "Conditioner", "ImageFeatures", "ResNet", "WeightNormConv2d"]
 
 
 class Conditioner(nn.Module, ABC):
@@ -83,7 +85,7 @@ class WeightNormConv2d(nn.Module):
 
 def _norm_layer(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return BatchNorm2d(channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
     if kind == "none":
@@ -113,7 +115,8 @@ class ResNet(Conditioner):
 
     A projecting convolution at each end (as the paper leaves open and the field does), and
     between them pre-activation blocks of two 3x3 convolutions with weight normalization. A
-    condition shifts the features inside every block.
+    condition ``(B, K)`` shifts the features inside every block; ``context_channels`` more channels
+    are expected as a condition that is an image, ``(B, F, H, W)``, and join the input.
 
     Args:
         channels_in: channels of the coupling's passive part.
@@ -122,6 +125,7 @@ class ResNet(Conditioner):
         blocks: number of residual blocks.
         norm: "batch", "instance" or "none".
         condition_dim: size K of the condition; 0 is none.
+        context_channels: channels F of the condition, if it is an image; 0 is none.
 
     >>> ResNet(1, 2, hidden=8, blocks=1)(torch.ones(3, 1, 4, 4)).abs().max().item()
     0.0
@@ -135,9 +139,11 @@ class ResNet(Conditioner):
         blocks: int,
         norm: str = "batch",
         condition_dim: int = 0,
+        context_channels: int = 0,
     ) -> None:
         super().__init__()
-        self.first = WeightNormConv2d(channels_in, hidden)
+        self.first = WeightNormConv2d(channels_in + context_channels, hidden)
+        self.joins = context_channels > 0
         self.blocks = nn.ModuleList(_ResidualBlock(hidden, norm) for _ in range(blocks))
         self.norm = _norm_layer(norm, hidden)
         self.last = nn.Conv2d(hidden, channels_out, 1)
@@ -145,6 +151,8 @@ class ResNet(Conditioner):
         self._zero_last()
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        if self.joins and condition is not None:
+            x = torch.cat((x, condition), dim=1)
         h = self.first(x.contiguous(memory_format=torch.channels_last))
         biases: list[Tensor | None] = [None] * (len(self.blocks) + 1)
         if self.embed is not None:
@@ -153,6 +161,24 @@ class ResNet(Conditioner):
         for block, bias in zip(self.blocks, biases, strict=False):
             h = block(h, bias)
         return self.last(F.relu(self.norm(h)))
+
+
+class ImageFeatures(ResNet):
+    """A residual network from images to features, which is no conditioner: nothing starts at zero.
+
+    Args:
+        channels: of the image.
+        features: feature maps.
+        blocks: number of residual blocks.
+        condition_dim: size K of the condition; 0 is none.
+
+    >>> ImageFeatures(1, 8, blocks=1)(torch.ones(3, 1, 4, 4)).shape
+    torch.Size([3, 8, 4, 4])
+    """
+
+    def __init__(self, channels: int, features: int, blocks: int, condition_dim: int = 0) -> None:
+        super().__init__(channels, features, features, blocks, "none", condition_dim)
+        self.last.reset_parameters()
 
 
 class MLP(Conditioner):

@@ -2,6 +2,8 @@
 
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
+from realnvp.bijections.dequantize import VariationalDequantize
+from realnvp.bijections.mixture import MixtureLogisticCoupling
 from realnvp.bijections.norm import ActNorm, RunningBatchNorm
 from realnvp.bijections.preprocess import Affine, Dequantize, Logit
 from realnvp.bijections.reshape import FactorOut, Squeeze
@@ -19,6 +21,8 @@ __all__ = [
     "FactorOut",
     "Inverse",
     "Logit",
+    "MixtureLogisticCoupling",
     "RunningBatchNorm",
     "Squeeze",
+    "VariationalDequantize",
 ]

@@ -130,6 +130,10 @@ class Coupling(Bijection):
     def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of :meth:`transform`, with the inverse's elementwise log-derivative."""
 
+    def penalty(self) -> Tensor | float:
+        """What the regulariser sums: the squares of learned scales, where there are any."""
+        return 0.0
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(x)
         active, log_det = self.transform(active, self.conditioner(passive, condition))
