@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from realnvp.classify import accuracy
 from realnvp.commands.common import (
     add_data,
     add_model,
@@ -63,12 +64,16 @@ def main(argv: list[str]) -> int:
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
     back = round_trip(flow, few, seed=args.seed)
     result = likelihood.as_dict()
+    if flow.classes is not None and split.labels is not None:
+        result["accuracy"] = accuracy(flow, split, batch_size=args.batch_size, seed=args.seed)
     if args.json:
         print_json({**result, "data": name, "round_trip": asdict(back)})
         return 0
     rows = likelihood_rows(result)
     exact = f"{back.values - back.wrong_values:,} of {back.values:,} values exact"
     rows.append(("round trip", f"{exact}, float error {back.float_error:.1e}"))
+    if "accuracy" in result:
+        rows.append(("accuracy, by Bayes' rule", f"{result['accuracy']:.2%}"))
     print_table(f"{args.model} on {name}", ["", "value"], rows)
     return 0
 
