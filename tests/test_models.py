@@ -281,6 +281,8 @@ def test_corrupt_model_folder_is_refused(tmp_path, damage: str):
     [
         (lambda: image_flow((1, 6, 6), scales=3), "use at most 2 scales"),
         (lambda: image_flow((1, 7, 7), scales=2), "use at most 1 scale,"),
+        (lambda: image_flow((1, 6, 6), scales=2, architecture="glow"), "use at most 1 scale,"),
+        (lambda: image_flow((1, 7, 7), scales=1, architecture="glow"), "use images whose sides"),
         (lambda: image_flow((28, 28)), "channels, height, width"),
         (lambda: image_flow((1, 1, 1), scales=1), "one grey pixel"),
         (lambda: image_flow((1, 4, 4), hiden=3), "unknown model option 'hiden'"),

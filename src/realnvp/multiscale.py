@@ -15,6 +15,7 @@ from realnvp.bijections import (
     Dequantize,
     FactorOut,
     Inverse,
+    InvertibleLinear,
     Logit,
     MixtureLogisticCoupling,
     Squeeze,
@@ -176,6 +177,27 @@ class _Parts:
             layers += self.factor_out(4 * channels, pixels // 4, 2 * hidden, inner)
             layers.append(Inverse(Squeeze("checkerboard")))
         return Chain(*layers)
+
+    def glow_scale(
+        self, channels: int, height: int, width: int, hidden: int, remaining: int
+    ) -> Chain:
+        """Squeeze, then steps of 1x1 convolution, coupling and normalization (arXiv 1807.03039).
+
+        The normalization comes after the coupling, not before: the step's input is then what the
+        one before it normalized, and the first step's is the logit's.
+        """
+        layers: list[Bijection] = [Squeeze()]
+        channels, pixels = 4 * channels, height * width // 4
+        for i in range(self.model.steps):
+            layers.append(InvertibleLinear(channels))
+            coupling = self.coupling(ChannelMask(flip=i % 2 == 1), channels, pixels, hidden)
+            layers += normalized(coupling, channels, self.model)
+        if remaining > 1:
+            inner = self.glow_scale(
+                channels - channels // 2, height // 2, width // 2, 2 * hidden, remaining - 1
+            )
+            layers += self.factor_out(channels, pixels, hidden, inner)
+        return Chain(*layers, Inverse(Squeeze()))
 
     def dequantize(self, levels: int, channels: int) -> Dequantize:
         if self.model.dequantization == "uniform":

@@ -3,6 +3,7 @@
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
 from realnvp.bijections.dequantize import VariationalDequantize
+from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.mixture import MixtureLogisticCoupling
 from realnvp.bijections.norm import ActNorm, RunningBatchNorm
 from realnvp.bijections.preprocess import Affine, Dequantize, Logit
@@ -20,6 +21,7 @@ __all__ = [
     "Dequantize",
     "FactorOut",
     "Inverse",
+    "InvertibleLinear",
     "Logit",
     "MixtureLogisticCoupling",
     "RunningBatchNorm",
