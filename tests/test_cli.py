@@ -109,7 +109,8 @@ def test_every_recipe_parses_and_builds(name):
     parser = Parser()
     parser.add_argument("recipe")
     add_settings(parser, name)
-    recipe = make_recipe(name, parser.parse_args([name]), [name])
+    argv = [name, "--data.source", "moons"] if name == "table" else [name]
+    recipe = make_recipe(name, parser.parse_args(argv), argv)
     assert recipe.training.minutes or recipe.training.steps or recipe.training.epochs
     if recipe.kind == "vector":
         from realnvp.data import load_data

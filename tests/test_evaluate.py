@@ -11,7 +11,8 @@ from conftest import randomize
 from realnvp import Chain, Dequantize, Flow, vector_flow
 from realnvp.check import check_latents, check_layers, overfit
 from realnvp.data import Split
-from realnvp.evaluate import evaluate, log_likelihood, round_trip
+from realnvp.evaluate import DRAWS, evaluate, log_likelihood, log_likelihoods, round_trip
+from realnvp.noise import uniform
 from realnvp.sample import interpolate, levels
 from test_models import UniformToNormal, small_image_flow, small_images
 
@@ -19,12 +20,19 @@ from test_models import UniformToNormal, small_image_flow, small_images
 def test_likelihood_is_the_mean_with_its_standard_error():
     flow, x = small_image_flow(), small_images(50)
     result = evaluate(flow, Split(x), seed=3)
-    bits = flow.bits_per_dim(x, generator=torch.Generator().manual_seed(3)).double()
+    bits = flow.bits_per_dim(x, generator=uniform((3, DRAWS, 0), 0, 50, flow.shape)).double()
     assert result.bits_per_dim == pytest.approx(bits.mean().item(), rel=1e-6)
     assert result.standard_error == pytest.approx(bits.std().item() / math.sqrt(50), rel=1e-5)
     assert (result.examples, result.levels, result.noise_draws) == (50, 17, 1)
     assert evaluate(flow, Split(x), seed=3) == result
     assert evaluate(flow, Split(x), seed=4) != result
+
+
+def test_noise_depends_on_the_example_only():
+    flow, x = small_image_flow(), small_images(50)
+    whole = log_likelihoods(flow, Split(x), samples=2)
+    parts = log_likelihoods(flow, Split(x), samples=2, batch_size=7)
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-3)
 
 
 def test_more_noise_draws_tighten_the_bound_of_a_rough_density():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+
+from realnvp.errors import Elsewhere, Interrupted, describe, is_expected
 
 __all__ = ["main"]
 
@@ -49,7 +52,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run one command; returns the exit status.
+
+    0 is success, 1 a check that failed, 2 input or a machine that does not allow it, and 128 plus
+    the number of a signal (130 Ctrl-C, 143 SIGTERM) a training that it ended, saved.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [token for token in arguments if token != "--debug"]
@@ -68,24 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return import_module(f"realnvp.commands.{verb}").main(rest)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except Elsewhere as elsewhere:  # the main process of several tells why
+        return elsewhere.status
+    except Interrupted as interrupted:
+        return _fail(str(interrupted), interrupted.status)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 -- for what is still to be flushed
+        return 0
     except Exception as error:
-        if debug:
+        # One line that helps, for what a user can do something about; a bug keeps its traceback.
+        if debug or not (is_expected(error) or isinstance(error, argparse.ArgumentError)):
             raise
-        return _report(error)
-
-
-def _report(error: Exception) -> int:
-    """One line that helps, for what a user can do something about; a bug keeps its traceback."""
-    if type(error).__name__ == "Interrupted":
-        return _fail(str(error), 130)
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror}{where}")
-    if isinstance(error, ValueError | OSError | FloatingPointError | argparse.ArgumentError):
-        return _fail(str(error))
-    if isinstance(error, RuntimeError) and "out of memory" in str(error):
-        return _fail("out of memory: lower --training.batch_size or the model's size")
-    raise error
+        return _fail(describe(error))
 
 
 def _fail(message: str, status: int = 2) -> int:

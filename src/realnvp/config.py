@@ -41,7 +41,9 @@ def _positive(config: object, *names: str) -> None:
         )
 
 
-_hints = cache(get_type_hints)
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _is(value: Any, hint: Any) -> bool:
@@ -63,10 +65,10 @@ def _is(value: Any, hint: Any) -> bool:
     return isinstance(value, NoneType if hint is None else hint)
 
 
-def _check_types(config: object, **most: int) -> None:
+def _check_types(config: Any, **most: int) -> None:
     """Every field has the type that it is declared with; ``most`` are the largest numbers."""
     hints = _hints(type(config))
-    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+    for item in dataclasses.fields(config):
         value, hint = getattr(config, item.name), hints[item.name]
         if not _is(value, hint):
             choices = " or ".join(f'"{choice}"' for choice in get_args(hint))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["EMA"]
 
@@ -23,19 +23,29 @@ class EMA:
     Args:
         model: whose tensors are averaged; they are read, and swapped by :meth:`applied`.
         decay: per step; 0 follows the model.
+
+    Attributes:
+        average: the averages, by name.
+        updates: how many there were.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._model = [t for t in model.state_dict().values() if t.is_floating_point()]
-        self._average = [t.clone() for t in self._model]
+        tensors = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
+        self._model = tensors
+        self.average = {name: tensor.clone() for name, tensor in tensors.items()}
+        # Sharded parameters and whole buffers cannot be averaged in one call.
+        kinds = {type(tensor) for tensor in tensors.values()}
+        names = [[n for n, t in tensors.items() if type(t) is kind] for kind in kinds]
+        self._pairs = [([self.average[n] for n in g], [tensors[n] for n in g]) for g in names]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the model's present weights into the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
-        torch._foreach_lerp_(self._average, self._model, 1 - decay)
+        for mine, its in self._pairs:
+            torch._foreach_lerp_(mine, its, 1 - decay)
         self.updates += 1
 
     @contextmanager
@@ -49,17 +59,8 @@ class EMA:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for mine, its in zip(self._average, self._model, strict=True):
+        for name, mine in self.average.items():
+            its = self._model[name]
             kept = its.clone()
             its.copy_(mine)
             mine.copy_(kept)
-
-    def state_dict(self) -> dict[str, list[Tensor] | int]:
-        """For a checkpoint."""
-        return {"updates": self.updates, "average": self._average}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a checkpoint."""
-        self.updates = state["updates"]
-        for mine, saved in zip(self._average, state["average"], strict=True):
-            mine.copy_(saved)

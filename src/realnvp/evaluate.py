@@ -19,10 +19,22 @@ import torch
 from torch import Tensor
 
 from realnvp.bijections import Chain, Dequantize
+from realnvp.bijections.preprocess import Noise
 from realnvp.data import Split
 from realnvp.models import ENCODE_MARGIN, Flow
+from realnvp.noise import uniform
+from realnvp.ranks import rank, ranks, total
 
-__all__ = ["Likelihood", "RoundTrip", "evaluate", "log_likelihood", "round_trip"]
+__all__ = [
+    "Likelihood",
+    "RoundTrip",
+    "evaluate",
+    "log_likelihood",
+    "log_likelihoods",
+    "round_trip",
+]
+
+DRAWS, ROUND_TRIP = 3, 4  # streams of random numbers, beside those of training
 
 Progress = Callable[[int, int], None]
 """Called with the number of examples done, and of all."""
@@ -75,15 +87,19 @@ class RoundTrip:
 
 
 def batches(
-    split: Split, batch_size: int, device: torch.device
+    split: Split, batch_size: int, device: torch.device, shared: bool = False
 ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-    """The examples of a split in order: how many are done after the batch, ``x``, ``condition``."""
-    for start in range(0, len(split), batch_size):
+    """The examples of a split in order: number of the first, ``x``, ``condition``.
+
+    Shared, every process has some of the batches, which are the same however many there are.
+    """
+    step = batch_size * (ranks() if shared else 1)
+    for start in range(batch_size * rank() if shared else 0, len(split), step):
         x = split.x[start : start + batch_size].to(device)
         condition = split.condition
         if condition is not None:
             condition = condition[start : start + batch_size].to(device)
-        yield start + len(x), x, condition
+        yield start, x, condition
 
 
 def log_likelihood(
@@ -92,7 +108,7 @@ def log_likelihood(
     condition: Tensor | None = None,
     *,
     samples: int = 1,
-    generator: torch.Generator | None = None,
+    generator: Noise | Callable[[int], Noise] = None,
 ) -> Tensor:
     """Log-likelihood of each example in nats, a bound over ``samples`` noise draws for images.
 
@@ -101,7 +117,7 @@ def log_likelihood(
         x: ``(B, *shape)``.
         condition: labels or vectors, if the flow is conditional.
         samples: number K of noise draws; continuous data have no noise, and K changes nothing.
-        generator: source of the noise.
+        generator: source of the noise, or a function that returns that of each draw.
 
     Returns:
         ``(B,)``.
@@ -109,8 +125,57 @@ def log_likelihood(
     if samples < 1:
         raise ValueError(f"the number of noise draws must be 1 or more, got {samples}")
     draws = samples if flow.levels is not None else 1
-    log_probs = [flow.log_prob(x, condition, generator) for _ in range(draws)]
+    sources = [generator(draw) if callable(generator) else generator for draw in range(draws)]
+    log_probs = [flow.log_prob(x, condition, source) for source in sources]
     return torch.logsumexp(torch.stack(log_probs), dim=0) - math.log(draws)
+
+
+@torch.no_grad()
+def log_likelihoods(
+    flow: Flow,
+    split: Split,
+    *,
+    samples: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    shared: bool = False,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The log-likelihood of every example of a split, in nats: its score.
+
+    The noise is a function of the seed and the example's number, so the result neither depends on
+    the batch size (but for rounding) nor on the number of processes.
+
+    Args:
+        flow: the model; it is evaluated in evaluation mode and left as it was.
+        split: the examples.
+        samples: noise draws per example, for images.
+        batch_size: examples computed at once.
+        seed: of the noise.
+        shared: share the work with the other processes of the process group. All must call this,
+            and each returns the whole.
+        progress: called after every batch.
+
+    Returns:
+        ``(N,)``, float64, on the CPU.
+    """
+    if len(split) == 0:
+        raise ValueError("there are no examples to evaluate")
+    log_p = torch.zeros(len(split), dtype=torch.float64)
+    with flow.evaluating():
+        for start, x, condition in batches(split, batch_size, flow.device, shared):
+
+            def noise(draw: int, start: int = start, x: Tensor = x) -> Noise:
+                if flow.levels is None:
+                    return None
+                numbers = (seed, DRAWS, draw), start, len(x)
+                return uniform(*numbers, flow.shape, flow.dtype, flow.device)
+
+            part = log_likelihood(flow, x, condition, samples=samples, generator=noise)
+            log_p[start : start + len(x)] = part.cpu().double()
+            if progress is not None:
+                progress(start + len(x), len(split))
+    return total(log_p.to(flow.device)).cpu() if shared and ranks() > 1 else log_p
 
 
 @torch.no_grad()
@@ -122,6 +187,7 @@ def evaluate(
     batch_size: int = 250,
     seed: int = 0,
     true_log_density: Callable[[Any], Any] | None = None,
+    shared: bool = False,
     progress: Progress | None = None,
 ) -> Likelihood:
     """The likelihood of the examples of a split, with noise that is the same at every call.
@@ -133,19 +199,18 @@ def evaluate(
         batch_size: examples computed at once.
         seed: of the noise.
         true_log_density: of toy sets, array ``(N, D)`` to ``(N,)`` in nats.
+        shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.
     """
-    if len(split) == 0:
-        raise ValueError("there are no examples to evaluate")
-    generator = torch.Generator(flow.device).manual_seed(seed)
-    parts = []
-    with flow.evaluating():
-        for done, x, condition in batches(split, batch_size, flow.device):
-            part = log_likelihood(flow, x, condition, samples=samples, generator=generator)
-            parts.append(part.double().cpu())
-            if progress is not None:
-                progress(done, len(split))
-    log_p = torch.cat(parts)
+    log_p = log_likelihoods(
+        flow,
+        split,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        shared=shared,
+        progress=progress,
+    )
     n = len(log_p)
 
     def error(values: Tensor) -> float:
@@ -158,7 +223,7 @@ def evaluate(
         )
     if true_log_density is None:
         return Likelihood(n, error(log_p), 1, nats=log_p.mean().item())
-    true = torch.as_tensor(true_log_density(split.x.numpy()))
+    true = torch.as_tensor(true_log_density(split.x.cpu().numpy()))
     return Likelihood(
         n,
         error(log_p),
@@ -171,21 +236,46 @@ def evaluate(
 
 
 @torch.no_grad()
-def round_trip(flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0) -> RoundTrip:
-    """Encode and decode the examples of a split, and count what does not come back."""
-    generator = torch.Generator(flow.device).manual_seed(seed)
+def round_trip(
+    flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0, shared: bool = False
+) -> RoundTrip:
+    """Encode and decode the examples of a split, and count what does not come back.
+
+    Args:
+        flow: the model.
+        split: the examples.
+        batch_size: examples computed at once.
+        seed: of the noise.
+        shared: share the work with the other processes; see :func:`log_likelihoods`.
+    """
     wrong, worst = 0, 0.0
     layers = list(flow.bijection) if isinstance(flow.bijection, Chain) else [flow.bijection]
     dequantize = layers.pop(0) if isinstance(layers[0], Dequantize) else None
     body = Chain(*layers)
-    with flow.evaluating(), flow.noise(generator, ENCODE_MARGIN):
-        for _, x, condition in batches(split, batch_size, flow.device):
+    with flow.evaluating():
+        for start, x, condition in batches(split, batch_size, flow.device, shared):
             condition = flow.as_condition(condition, len(x))
-            v = x.to(flow.dtype) if dequantize is None else dequantize(x)[0]
+            if dequantize is None:
+                v = x.to(flow.dtype)
+            else:
+                numbers = (seed, ROUND_TRIP), start, len(x)
+                noise = uniform(*numbers, flow.shape, flow.dtype, flow.device)
+                with flow.noise(noise, ENCODE_MARGIN):
+                    v = dequantize(x, condition)[0]
             back, _ = body.inverse(body(v, condition)[0], condition)
             worst = max(worst, (back - v).abs().max().item())
             if dequantize is None:
                 wrong += int(((back - v).abs() > 1e-3 * v.abs().clamp(min=1)).sum())
             else:
                 wrong += int((dequantize.inverse(back)[0] != x).sum())
+    if shared and ranks() > 1:
+        wrong = int(total(torch.tensor(wrong, device=flow.device)))
+        worst = total(_one_hot(worst, flow.device)).max().item()
     return RoundTrip(len(split), split.x.numel(), wrong, worst)
+
+
+def _one_hot(value: float, device: torch.device) -> Tensor:
+    """This process's number in its place among those of all."""
+    values = torch.zeros(ranks(), dtype=torch.float64, device=device)
+    values[rank()] = value
+    return values

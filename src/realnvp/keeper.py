@@ -1,11 +1,10 @@
-"""Where a training puts what it makes: in memory here, in a run folder in :mod:`realnvp.runs`."""
+"""Where a training puts what it makes: nowhere here, in a run folder in :mod:`realnvp.runs`."""
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from realnvp.models import Flow
+from torch import Tensor
 
 if TYPE_CHECKING:
     from realnvp.train import Trainer
@@ -14,30 +13,20 @@ __all__ = ["Keeper"]
 
 
 class Keeper:
-    """Keeps the best model in memory, and nothing else: for trainings that leave no folder."""
+    """Keeps nothing: for trainings that leave no folder, and all processes but the main one."""
 
-    def __init__(self) -> None:
-        self._best: dict | None = None
+    def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
+        """Write a record; ``kind`` is "train", "validation" or "skipped"."""
 
-    def log(self, kind: str, step: int, seconds: float, values: dict[str, float]) -> None:
-        """Write a record; ``kind`` is "train" or "validation"."""
+    def rewind(self, step: int) -> None:
+        """Forget the records after a step, from which training goes on."""
 
-    def keep(self, flow: Flow) -> None:
-        """Keep the model as the best."""
-        self._best = copy.deepcopy(flow.state_dict())
+    def picture(self, trainer: Trainer, samples: Tensor) -> None:
+        """Draw how training stands, with some samples."""
 
-    def picture(self, trainer: Trainer) -> None:
-        """Draw how training stands."""
+    def save(self, trainer: Trainer, state: dict[str, Any], *, final: bool = False) -> None:
+        """Write a checkpoint, and the best model if it is new.
 
-    def save(self, trainer: Trainer) -> None:
-        """Write a checkpoint."""
-
-    def best(self, flow: Flow) -> Flow:
-        """The best model; ``flow`` has its architecture, and may become it."""
-        if self._best is not None:
-            flow.load_state_dict(self._best)
-        flow.set_compute_dtype(None)
-        return flow.eval()
-
-    def close(self) -> None:
-        """Write what is left."""
+        Raises:
+            OSError: if it cannot be written, and it is the ``final`` one.
+        """

@@ -178,7 +178,7 @@ class Flow(nn.Module):
         terms = {"prior": -self._log_prior(z).mean()}
         for name in ("coupling", "norm", "preprocessing"):
             terms[name] = -log_dets[name].mean() if name in log_dets else zero
-        penalty = sum((coupling.penalty() for coupling in self._couplings), zero)
+        penalty = zero + sum(coupling.penalty() for coupling in self._couplings)
         terms["regulariser"] = self.scale_penalty * penalty
         return terms
 

@@ -1,80 +1,104 @@
-"""Saved models: ``config.json`` and ``model.safetensors`` in a folder, never a pickle."""
+"""Saved models: ``config.json`` and ``model.safetensors`` in a folder, never a pickle.
+
+A model may come from anybody, so nothing in it is used before it is verified: the weights carry a
+checksum of themselves and of ``config.json``; the builder's arguments are checked like a user's;
+and the model is first built without memory, to compare its tensors with those in the file, so that
+a huge number in ``config.json`` asks for nothing. During a training ``config.json`` stays as it is,
+and the weights are replaced whole: at every moment the folder holds a valid model.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 import realnvp.builders
+from realnvp.checkpoint import check_like
+from realnvp.config import DataConfig
+from realnvp.files import write_atomically
 from realnvp.models import Flow
+from realnvp.sealed import parse_json, seal, unseal
 
-__all__ = ["load", "load_folder", "save", "write_atomically"]
+__all__ = ["load", "load_folder", "save"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 BUILDERS = ("image_flow", "vector_flow")
+LAYERS = ("scales", "steps", "couplings", "blocks")  # arguments that count layers
+CONFIG_LIMIT = 16_000_000  # bytes
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file such that whatever happens, there is the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save(flow: Flow, folder: Path) -> None:
+def save(flow: Flow, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """Write the model into a folder, which is made if needed.
+
+    Args:
+        flow: made by a builder.
+        folder: for the two files, which are replaced if they are there.
+        weights: to save instead of the flow's own, by the same names.
 
     Raises:
         ValueError: if the flow was not made by a builder, so that nothing says how to rebuild it.
+        OSError: if the files cannot be written.
     """
     if flow.config is None:
         raise ValueError(
             "only flows made by image_flow or vector_flow can be saved: "
             "nothing tells how to rebuild this one; save its state_dict instead"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in flow.state_dict().items()
-    }
-    content = to_bytes(tensors)
-    config = {
-        "model_type": "realnvp",
-        **flow.config,
-        "trained_on": flow.trained_on,
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    weights = flow.state_dict() if weights is None else weights
+    tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
+    settings = {"model_type": "realnvp", **flow.config, "trained_on": flow.trained_on}
+    config = json.dumps(settings, indent=2).encode() + b"\n"
+    content = seal(tensors, {"config_sha256": hashlib.sha256(config).hexdigest()})
+    write_atomically(folder / CONFIG, config)
     write_atomically(folder / WEIGHTS, content)
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2).encode() + b"\n")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings and the tensors, after both files were verified."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no saved model: {name} is missing")
     path = folder / CONFIG
+    if path.stat().st_size > CONFIG_LIMIT:
+        raise ValueError(f"{path} does not describe a realnvp model: it is too large")
+    text = path.read_bytes()
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: the model folder is corrupt") from error
+        config = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is corrupt: {error}") from error
+    try:
+        tensors, data = unseal((folder / WEIGHTS).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{folder / WEIGHTS} cannot be used: {error}") from error
+    if hashlib.sha256(text).hexdigest() != data.get("config_sha256"):
+        raise ValueError(
+            f"{path} does not belong to {WEIGHTS}: by its checksum it was changed, or is another "
+            f"model's"
+        )
     if (
         not isinstance(config, dict)
         or config.get("builder") not in BUILDERS
         or not isinstance(config.get("arguments"), dict)
     ):
         raise ValueError(f"{path} does not describe a realnvp model")
-    return config
+    return config, tensors
+
+
+def _check_trained_on(value: Any) -> None:
+    """What commands read from it is what a training wrote."""
+    if value is None:
+        return
+    lists = [value.get(name) for name in ("columns", "categories")]
+    for names in lists:
+        if names is not None and not all(isinstance(name, str) for name in names):
+            raise ValueError("the names of columns and categories must be text")
+    DataConfig(**value["data"])
 
 
 def load_folder(folder: Path) -> Flow:
@@ -84,29 +108,27 @@ def load_folder(folder: Path) -> Flow:
         FileNotFoundError: if the folder has no saved model.
         ValueError: if its files are corrupt, or do not belong together.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no saved model: {name} is missing")
-    config = _read_config(folder)
-    content = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(content).hexdigest() != config.get("sha256"):
-        raise ValueError(
-            f"{folder / WEIGHTS} does not match the checksum in {CONFIG}: it is corrupt, "
-            f"or belongs to another model"
-        )
-    arguments = config["arguments"]
+    config, tensors = _read(folder)
+    build, arguments = getattr(realnvp.builders, config["builder"]), config["arguments"]
+    double = any(t.dtype == torch.float64 for t in tensors.values())
     try:
-        flow: Flow = getattr(realnvp.builders, config["builder"])(**arguments)
-        tensors = from_bytes(content)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the model in {folder} cannot be rebuilt: {error}") from error
-    if any(t.dtype == torch.float64 for t in tensors.values()):
-        flow = flow.double()
-    try:
-        flow.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {reason}") from error
+        for name in LAYERS:
+            if isinstance(arguments.get(name), int) and arguments[name] > len(tensors):
+                raise ValueError(f"{name} is more than there are tensors")
+        _check_trained_on(config.get("trained_on"))
+        with torch.device("meta"):
+            empty = build(**arguments)
+        # RuntimeError and OverflowError: sizes that no memory could have
+        check_like(tensors, (empty.double() if double else empty).state_dict(), "the tensor")
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} has values that are not finite")
+        flow: Flow = build(**arguments)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the model in {folder} cannot be rebuilt: {reason}") from error
+    flow = flow.double() if double else flow
+    flow.load_state_dict(tensors)
     flow.trained_on = config.get("trained_on")
     return flow.eval()
 

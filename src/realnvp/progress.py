@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -9,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-__all__ = ["Bar", "duration"]
+__all__ = ["Bar", "duration", "warn"]
 
 LINE_EVERY = 10.0
 """Seconds between lines where stderr is not a terminal."""
@@ -29,17 +30,32 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    _tell(f"realnvp: warning: {text}")
+
+
+def _tell(text: str) -> None:
+    # A training outlives whoever reads of it, and a full disk under a log.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 class Bar:
     """A progress bar over a fraction, with a text that says how things stand.
 
     Args:
         title: what is going on.
         done: fraction that was done before, of a resumed run.
-        visible: False shows nothing.
+        visible: False shows nothing but warnings.
+        main: False shows not even these: another process does.
     """
 
-    def __init__(self, title: str, done: float = 0.0, visible: bool = True) -> None:
+    def __init__(
+        self, title: str, done: float = 0.0, visible: bool = True, main: bool = True
+    ) -> None:
         self.title = title
+        self._main, visible = main, visible and main
         self._visible = visible
         self._console = Console(stderr=True)
         self._terminal = visible and self._console.is_terminal
@@ -82,11 +98,20 @@ class Bar:
             self._progress.update(self._task, completed=fraction, eta=eta, text=text)
         elif now - self._last_line >= LINE_EVERY:
             self._last_line = now
-            print(f"{self.title} {fraction:4.0%} {eta}  {text}", file=sys.stderr, flush=True)
+            _tell(f"{self.title} {fraction:4.0%} {eta}  {text}")
+
+    def warn(self, text: str) -> None:
+        """Print a warning, whether progress is shown or not."""
+        if not self._main:
+            return
+        if self._terminal:
+            self._progress.console.print(f"realnvp: warning: {text}", highlight=False, markup=False)
+        else:
+            warn(text)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self._terminal:
             self._progress.console.print(text, highlight=False)
         elif self._visible:
-            print(text, file=sys.stderr, flush=True)
+            _tell(text)

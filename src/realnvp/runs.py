@@ -1,31 +1,27 @@
 """The folder that a training leaves: settings, metrics, checkpoints, pictures and the model.
 
 Nothing in it is ever half written: checkpoints are written to a temporary file, flushed and
-renamed, and the previous one is kept, so that a torn file still leaves one to go on from.
+renamed, and the previous one is kept, so that a torn file still leaves one to go on from. The
+first is written before the first step. A disk that is full later on does not end a training, which
+may outlive that: it warns, and tries again at the next checkpoint; only the last one must succeed.
 """
 
 from __future__ import annotations
 
-import io
-import json
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 import yaml
 
-from realnvp import plots
-from realnvp.keeper import Keeper
-from realnvp.models import Flow
-from realnvp.pretrained import write_atomically
-
-if TYPE_CHECKING:
-    from realnvp.train import Trainer
+from realnvp import checkpoint
+from realnvp.files import remove_temporary, replacing, sync_file, write_atomically
 
 __all__ = ["Run"]
-
-GRID = 100
-"""Images in a sample grid."""
 
 
 class Run:
@@ -38,13 +34,18 @@ class Run:
     Raises:
         FileExistsError: if there is something in the folder, and ``resume`` is not asked for.
         FileNotFoundError: if there is no run to resume.
+        BlockingIOError: if another process is training in the folder.
     """
 
     def __init__(self, folder: Path, *, resume: bool = False) -> None:
         self.folder = folder
+        self._lock: int | None = None
         if resume and not self.config_path.is_file():
             raise FileNotFoundError(f"there is no run to resume in {folder}")
-        if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if resume:
+            self._take_lock()
+            remove_temporary(folder)
+        elif folder.exists() and not self._is_unused():
             raise FileExistsError(
                 f"{folder} exists: add --resume to go on with it, or choose another with --out"
             )
@@ -62,116 +63,135 @@ class Run:
     @property
     def last(self) -> Path:
         """The newest checkpoint."""
-        return self.folder / "checkpoints" / "last.ckpt"
+        return self.folder / "checkpoints" / "last.safetensors"
 
     @property
     def previous(self) -> Path:
         """The checkpoint before it."""
-        return self.folder / "checkpoints" / "previous.ckpt"
+        return self.folder / "checkpoints" / "previous.safetensors"
 
-    def create(self, config: dict[str, Any]) -> None:
-        """Make the folder and write the settings."""
-        self.last.parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / "samples").mkdir(exist_ok=True)
-        text = yaml.safe_dump(_plain(config), sort_keys=False)
-        write_atomically(self.config_path, text.encode())
+    def _is_unused(self) -> bool:
+        """Whether nothing is there, or what a process leaves that was killed as it began."""
+        left = {self.last.parent, self._lock_path, self.folder / "samples"}
+        return self.folder.is_dir() and all(
+            path in left or ".tmp~" in path.name for path in self.folder.rglob("*")
+        )
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint; the one that was the newest is kept as the previous."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        if self.last.exists():
-            self.last.replace(self.previous)
-        write_atomically(self.last, buffer.getvalue())
+    # ------------------------------------------------------------------ one process at a time
 
-    def load(self) -> dict[str, Any]:
-        """The newest checkpoint that can be read.
+    @property
+    def _lock_path(self) -> Path:
+        return self.folder / "checkpoints" / "lock"
 
-        Raises:
-            FileNotFoundError: if no checkpoint was written yet.
-            ValueError: if none can be read.
-        """
-        paths = [path for path in (self.last, self.previous) if path.is_file()]
-        if not paths:
-            raise FileNotFoundError(
-                f"{self.folder} has no checkpoint yet: remove it, or choose another with --out"
-            )
-        errors = []
-        for path in paths:
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # whatever a damaged file makes the reader raise
-                errors.append(f"{path.name}: {str(error).splitlines()[0]}")
-        raise ValueError(f"no checkpoint in {self.folder} can be read ({'; '.join(errors)})")
-
-    def keeper(self, step: int) -> Keeper:
-        """What puts a training's results here; records after ``step`` are dropped."""
-        return _RunKeeper(self, step)
-
-
-class _RunKeeper(Keeper):
-    """Puts the model, the metrics, the pictures and the checkpoints into a run folder."""
-
-    def __init__(self, run: Run, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        super().__init__()
-        self.run = run
-        self.path = run.folder / "metrics.jsonl"
-        self.records = [r for r in _read_records(self.path) if r["step"] <= step]
-        text = "".join(json.dumps(record) + "\n" for record in self.records)
-        write_atomically(self.path, text.encode())
-        self._board = SummaryWriter(str(run.folder), purge_step=step + 1 if step else None)
-
-    def log(self, kind: str, step: int, seconds: float, values: dict[str, float]) -> None:
-        record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        self.records.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
-
-    def keep(self, flow: Flow) -> None:
-        flow.save_pretrained(self.run.model_folder)
-
-    def picture(self, trainer: Trainer) -> None:
-        """Samples from latents that are the same every time, and the learning curves."""
-        flow, path = trainer.flow, self.run.folder / "samples" / f"step-{trainer.step:07d}.png"
-        generator = torch.Generator(flow.device).manual_seed(trainer.recipe.seed)
-        validation = trainer.validation
-        n = GRID if flow.levels is not None else 2000
-        condition = validation.condition
-        if condition is not None:
-            rows = torch.arange(n, device=condition.device)
-            if flow.classes is not None:  # one class after the other
-                condition = rows * flow.classes // n
-            else:
-                condition = condition[rows % len(condition)]
-        samples = flow.sample(n, condition=condition, generator=generator)
-        if flow.levels is not None:
-            plots.image_grid(samples, path, levels=flow.levels)
-        else:
-            plots.scatter(validation.x[:n], samples, path)
-        plots.learning_curves(self.records, self.run.folder / "curves.png", trainer.unit_name)
-
-    def save(self, trainer: Trainer) -> None:
-        self.run.save(trainer.state_dict())
-
-    def best(self, flow: Flow) -> Flow:
-        return Flow.from_pretrained(self.run.model_folder)
+    def _take_lock(self) -> None:
+        """Hold the folder until :meth:`close`, or until the process ends, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # Windows: nothing keeps two runs apart
+            return
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise BlockingIOError(
+                f"{self.folder} is being trained by {holder or 'another process'}: wait for it, "
+                f"or choose another folder with --out"
+            ) from error
+        except OSError:  # a network file system without locks
+            os.close(descriptor)
+            return
+        with contextlib.suppress(OSError):  # what is in it is only told to people
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        self._lock = descriptor
 
     def close(self) -> None:
-        self._board.close()
+        """Let others have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
+    # ------------------------------------------------------------------ settings and state
 
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    records = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    def create(self, config: dict[str, Any], state: dict[str, Any]) -> None:
+        """Make a new run's folder with its settings and first checkpoint, or nothing.
+
+        Raises:
+            OSError: if that is not possible; what was made is removed again.
+        """
+        with self._nothing_left_behind():
+            self._take_lock()
+            if not self._is_unused():
+                raise FileExistsError(f"{self.folder} was just taken by another run")
+            remove_temporary(self.folder)
+            (self.folder / "samples").mkdir(exist_ok=True)
+            self.write_config(config)
+            self.save(state)
+
+    @contextlib.contextmanager
+    def _nothing_left_behind(self) -> Iterator[None]:
+        made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:  # a line cut short by a crash
-            continue
-    return records
+            yield
+        except (BlockingIOError, FileExistsError):  # it is another run's
+            self.close()
+            raise
+        except OSError:
+            self.close()
+            self.config_path.unlink(missing_ok=True)
+            for path in (self.last.parent, self.folder / "samples"):
+                shutil.rmtree(path, ignore_errors=True)
+            for path in made:
+                with contextlib.suppress(OSError):  # somebody has put something there
+                    path.rmdir()
+            raise
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write the resolved settings."""
+        write_atomically(self.config_path, yaml.safe_dump(_plain(config), sort_keys=False).encode())
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint; the one that was the newest is kept as the previous.
+
+        Raises:
+            OSError: if it cannot be written; those that were there are as they were.
+        """
+        with replacing(self.last) as temporary:
+            temporary.write_bytes(checkpoint.to_bytes(state))
+            sync_file(temporary)
+            if self.last.exists():
+                self.last.replace(self.previous)
+
+    def load(self) -> tuple[bytes | None, list[str]]:
+        """The content of the newest checkpoint that is whole; None if none was written yet.
+
+        Returns:
+            the content, and what was wrong with newer ones. These are removed: the next save
+            would make them the previous ones, in place of the one that is whole.
+
+        Raises:
+            ValueError: if there are some, but none is whole.
+        """
+        damaged: dict[Path, str] = {}
+        for path in (self.last, self.previous):
+            if not path.is_file():
+                continue
+            try:
+                content = path.read_bytes()
+                checkpoint.from_bytes(content)
+            except (OSError, ValueError) as error:
+                damaged[path] = f"{path.name}: {error}"
+                continue
+            for other in damaged:
+                other.unlink()
+            return content, list(damaged.values())
+        if damaged:
+            reasons = "; ".join(damaged.values())
+            raise ValueError(f"no checkpoint in {self.folder} can be read ({reasons})")
+        return None, []
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What keeps a long training safe: signals that stop it cleanly, and NaNs that are named."""
+"""What keeps a long training safe: signals that stop it cleanly."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+__all__ = ["stop_signals"]
 
-from realnvp.bijections import Bijection
-from realnvp.models import Flow
-
-__all__ = ["Interrupted", "first_bad_layer", "stop_signals"]
-
-
-class Interrupted(Exception):
-    """The user stopped the training; everything is saved."""
+# Not all exist everywhere: a hang-up is what a closed terminal sends.
+NUMBERS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the loop after the current step; a second one ends it at once."""
+    """Ctrl-C, SIGTERM and a hang-up end the loop after the current step; a second one at once.
+
+    A signal that is ignored stays so, as under ``nohup``.
+
+    Returns:
+        a list that holds the number of the signal as soon as one came.
+    """
     caught: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
@@ -31,40 +31,16 @@ def stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {}
     try:
-        old = [signal.signal(number, catch) for number in numbers]
+        for number in NUMBERS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                old[number] = signal.signal(number, catch)
     except ValueError:  # not the main thread: the signals are somebody else's
         yield caught
         return
     try:
         yield caught
     finally:
-        for number, handler in zip(numbers, old, strict=True):
+        for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def first_bad_layer(flow: Flow, x: Tensor, condition: Tensor | None) -> str:
-    """Name the first layer whose output is not finite, for an error that helps."""
-    found: list[str] = []
-
-    def check(name: str):
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            tensors = output if isinstance(output, tuple) else (output,)
-            if not found and not all(torch.isfinite(t).all() for t in tensors):
-                found.append(f"{name} ({type(module).__name__})")
-
-        return hook
-
-    hooks = [
-        module.register_forward_hook(check(name))
-        for name, module in flow.named_modules()
-        if not list(module.children()) or isinstance(module, Bijection)
-    ]
-    try:
-        with torch.no_grad(), flow.evaluating():
-            flow.loss_terms(x, condition)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return found[0] if found else "the gradient (every layer's output is finite)"

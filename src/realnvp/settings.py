@@ -43,6 +43,8 @@ SHORT = {
     "training.steps": "--steps",
     "training.precision": "--precision",
     "training.devices": "--devices",
+    "training.nodes": "--nodes",
+    "training.strategy": "--strategy",
 }
 BUDGETS = ("training.minutes", "training.epochs", "training.steps")
 

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection
+from realnvp.ranks import mean_and_variance
 
 __all__ = ["ActNorm", "RunningBatchNorm"]
-
-
-def _mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean over all processes, with gradients; each must hold equally many examples."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        from torch.distributed.nn.functional import all_reduce
-
-        return all_reduce(value) / dist.get_world_size()
-    return value
-
-
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance per channel, over the batch, the pixels and all processes."""
-    dims = [0, *range(2, x.ndim)]
-    mean = _mean_over_ranks(x.mean(dims))
-    centred = x - _per_channel(mean, x)
-    return mean, _mean_over_ranks(centred.square().mean(dims))
 
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:
@@ -78,7 +61,7 @@ class RunningBatchNorm(Bijection):
         self.register_buffer("initialized", torch.tensor(False))
 
     def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var = _statistics(x)
+        mean, var, _ = mean_and_variance(x)
         with torch.no_grad():
             # where() instead of a branch: a branch would wait for the GPU at every layer
             old_mean = torch.where(self.initialized, self.running_mean, mean)
@@ -141,7 +124,7 @@ class ActNorm(Bijection):
     def _initialize(self, x: Tensor) -> None:
         if not self.initialized:
             with torch.no_grad():
-                mean, var = _statistics(x)
+                mean, var, _ = mean_and_variance(x)
                 self.shift.copy_(mean)
                 self.log_scale.copy_(var.sqrt().clamp(min=self.floor).log())
                 self.initialized.fill_(True)

@@ -21,7 +21,10 @@ from torch.nn import functional as F
 
 from realnvp.bijections.base import Bijection, sum_per_example
 
-__all__ = ["Affine", "Dequantize", "Logit"]
+__all__ = ["Affine", "Dequantize", "Logit", "Noise"]
+
+Noise = torch.Generator | Tensor | None
+"""A source of uniform numbers: a generator, None for PyTorch's global one, or the numbers."""
 
 
 class Dequantize(Bijection):
@@ -37,7 +40,8 @@ class Dequantize(Bijection):
         levels: number :math:`K` of grey levels.
 
     Attributes:
-        generator: source of the noise; None is PyTorch's global one.
+        generator: source of the noise: a generator, None for PyTorch's global one, or the uniform
+            numbers themselves, of the input's shape.
         margin: keeps the noise away from both ends, for latents that decode to the very same
             pixels in spite of float32 rounding; 0 (the whole interval) whenever densities count.
 
@@ -57,7 +61,7 @@ class Dequantize(Bijection):
         if levels < 2:
             raise ValueError(f"dequantization needs at least 2 levels, got {levels}")
         self.levels = levels
-        self.generator: torch.Generator | None = None
+        self.generator: Noise = None
         self.margin = 0.0
         # Integers have no floating point type to follow: this buffer follows .to() and .double().
         self.register_buffer("_one", torch.ones(()), persistent=False)
@@ -66,10 +70,26 @@ class Dequantize(Bijection):
         value = sign * x[0].numel() * math.log(self.levels)
         return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
 
+    def _uniform(self, x: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) of the shape of ``x``."""
+        if isinstance(self.generator, Tensor):
+            if self.generator.shape != x.shape:
+                raise ValueError(
+                    f"the noise must have the data's shape {tuple(x.shape)}, "
+                    f"got {tuple(self.generator.shape)}"
+                )
+            return self.generator.to(self._one)
+        return torch.rand(x.shape, generator=self.generator, dtype=self._one.dtype, device=x.device)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        """Normal numbers of the shape of ``x``."""
+        if isinstance(self.generator, Tensor):  # the quantiles; those of 0 and 1 are infinite
+            return torch.special.ndtri(self._uniform(x).clamp(2.0**-25, 1 - 2.0**-24))
+        dtype = self._one.dtype
+        return torch.randn(x.shape, generator=self.generator, dtype=dtype, device=x.device)
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        noise = torch.rand(
-            x.shape, generator=self.generator, dtype=self._one.dtype, device=x.device
-        )
+        noise = self._uniform(x)
         if self.margin:
             noise = self.margin + (1 - 2 * self.margin) * noise
         return (x.to(noise.dtype) + noise) / self.levels, self._log_det(x, -1)
@@ -142,7 +162,9 @@ class Affine(Bijection):
     def __init__(self, shift: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
         scale = torch.ones_like(shift) if scale is None else scale
-        if not (torch.isfinite(shift).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+        good = torch.isfinite(shift).all() & torch.isfinite(scale).all() & (scale > 0).all()
+        # without memory, as when sizes are compared before a model is loaded, there are no values
+        if not (shift.is_meta or good):
             raise ValueError("standardization needs finite shifts and finite, positive scales")
         self.register_buffer("shift", shift.clone())
         self.register_buffer("scale", scale.clone())

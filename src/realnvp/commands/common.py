@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -19,9 +20,13 @@ from realnvp.models import Flow
 from realnvp.pretrained import load
 from realnvp.settings import Parser
 
+if TYPE_CHECKING:
+    from realnvp.launch import Team
+
 __all__ = [
     "add_data",
     "add_model",
+    "add_processes",
     "examples",
     "label_condition",
     "named_row",
@@ -31,6 +36,7 @@ __all__ = [
     "read_model",
     "read_picture_arguments",
     "refuse_existing",
+    "start",
 ]
 
 
@@ -40,6 +46,24 @@ def add_model(parser: Parser) -> None:
     parser.add_argument(
         "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
     )
+
+
+def add_processes(parser: Parser) -> None:
+    """How many processes share the work."""
+    parser.add_argument("--devices", type=int, default=1, help="processes on each machine")
+    parser.add_argument("--nodes", type=int, default=1, help="machines")
+
+
+def start(args: Any) -> Team | None:
+    """The processes that the arguments, or ``torchrun``, ask for; None for a single one."""
+    for name in ("devices", "nodes"):
+        if args[name] < 1:
+            raise ValueError(f"--{name} must be 1 or more, got {args[name]}")
+    if args.devices * args.nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None  # and Fabric need not be imported
+    from realnvp.launch import launch
+
+    return launch(args.device, args.devices, args.nodes)
 
 
 def add_data(parser: Parser) -> None:
@@ -59,9 +83,9 @@ def add_data(parser: Parser) -> None:
     )
 
 
-def read_model(args: Any) -> Flow:
-    """The model of the arguments, on its device."""
-    name = args.device
+def read_model(args: Any, device: torch.device | None = None) -> Flow:
+    """The model of the arguments, on its device, or on another one."""
+    name = args.device if device is None else str(device)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,22 +12,29 @@ from realnvp.classify import accuracy
 from realnvp.commands.common import (
     add_data,
     add_model,
+    add_processes,
     examples,
     print_json,
     print_table,
     read_model,
+    start,
 )
 from realnvp.commands.train import likelihood_rows
 from realnvp.data.toy import TOY
-from realnvp.evaluate import evaluate, round_trip
+from realnvp.evaluate import RoundTrip, evaluate, round_trip
+from realnvp.models import Flow
 from realnvp.progress import Bar
 from realnvp.settings import Parser
+
+if TYPE_CHECKING:
+    from realnvp.launch import Team
 
 EPILOG = """examples:
   realnvp eval runs/digits
   realnvp eval runs/digits --samples 64      a tighter bound, by 64 draws of the noise
   realnvp eval runs/mnist --data mnist       the test set of MNIST
   realnvp eval runs/moons --json
+  realnvp eval runs/cifar10 --devices 8      the same numbers, eight times as fast
 """
 
 ROUND_TRIP_EXAMPLES = 1000
@@ -41,6 +49,7 @@ def main(argv: list[str]) -> int:
     )
     add_model(parser)
     add_data(parser)
+    add_processes(parser)
     parser.add_argument("--samples", type=int, default=1, metavar="K", help="noise draws per image")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
@@ -49,9 +58,26 @@ def main(argv: list[str]) -> int:
     for name in ("samples", "batch_size"):
         if args[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {args[name]}")
-    flow = read_model(args)
-    split, name = examples(flow, args, args.seed)
-    with Bar("evaluating", visible=not args.json) as bar:
+    team = start(args)
+    if team is None:
+        _report(args, *_evaluate(args, read_model(args), None))
+        return 0
+    with team:
+        with team.together():
+            flow = read_model(args, team.fabric.device)
+        result, back, name = _evaluate(args, flow, team)
+        if team.main:
+            _report(args, result, back, name)
+    return 0
+
+
+def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any], RoundTrip, str]:
+    """The likelihood, the round trip and the name of the data."""
+    read = partial(examples, flow, args, args.seed)
+    split, name = read() if team is None else team.first(read)
+    shared = team is not None
+    visible = not args.json and (team is None or team.main)
+    with Bar("evaluating", visible=visible) as bar:
         likelihood = evaluate(
             flow,
             split,
@@ -59,23 +85,27 @@ def main(argv: list[str]) -> int:
             batch_size=args.batch_size,
             seed=args.seed,
             true_log_density=_true_log_density(flow, args),
+            shared=shared,
             progress=lambda done, all_: bar.update(done / all_),
         )
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
-    back = round_trip(flow, few, seed=args.seed)
+    back = round_trip(flow, few, seed=args.seed, shared=shared)
     result = likelihood.as_dict()
     if flow.classes is not None and split.labels is not None:
         result["accuracy"] = accuracy(flow, split, batch_size=args.batch_size, seed=args.seed)
+    return result, back, name
+
+
+def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> None:
     if args.json:
         print_json({**result, "data": name, "round_trip": asdict(back)})
-        return 0
+        return
     rows = likelihood_rows(result)
     exact = f"{back.values - back.wrong_values:,} of {back.values:,} values exact"
     rows.append(("round trip", f"{exact}, float error {back.float_error:.1e}"))
     if "accuracy" in result:
         rows.append(("accuracy, by Bayes' rule", f"{result['accuracy']:.2%}"))
     print_table(f"{args.model} on {name}", ["", "value"], rows)
-    return 0
 
 
 def _true_log_density(flow: Any, args: Any) -> Any:

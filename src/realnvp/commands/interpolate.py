@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from realnvp import plots
 from realnvp.commands.common import picture_parser, read_picture_arguments
+from realnvp.files import replacing
 from realnvp.sample import interpolate
 
 EPILOG = """examples:
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
     if condition is not None:
         condition = condition[:1].expand(4, *condition.shape[1:])
     images = interpolate(flow, x, args.steps, condition)
-    plots.image_grid(images, path, levels=flow.levels or 256, columns=args.steps)
+    with replacing(path) as temporary:
+        plots.image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)
     print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")
     return 0

@@ -6,6 +6,7 @@ import torch
 
 from realnvp import plots
 from realnvp.commands.common import picture_parser, read_picture_arguments
+from realnvp.files import replacing
 from realnvp.sample import levels
 
 EPILOG = """examples:
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
     flow, x, condition, path, args = read_picture_arguments(parser, argv, None)
     generator = torch.Generator(flow.device).manual_seed(args.seed)
     rows = levels(flow, x, condition, generator)
-    plots.image_grid(rows.flatten(0, 1), path, levels=flow.levels or 256, columns=len(x))
+    with replacing(path) as temporary:
+        plots.image_grid(rows.flatten(0, 1), temporary, levels=flow.levels or 256, columns=len(x))
     print(f"{path}  {len(rows)} rows: the data, then ever fewer scales kept, down to the coarsest")
     return 0

@@ -15,8 +15,8 @@ from realnvp.commands.common import (
     read_model,
     refuse_existing,
 )
+from realnvp.files import replacing, write_atomically
 from realnvp.models import Flow
-from realnvp.pretrained import write_atomically
 from realnvp.settings import Parser
 
 EPILOG = """examples:
@@ -61,7 +61,6 @@ def main(argv: list[str]) -> int:
     if condition is not None:
         condition = condition.to(flow.device)
     samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(flow, samples, path)
     if args.json:
         print_json({"out": str(path), "n": args.n, "temperature": args.temperature})
@@ -74,10 +73,11 @@ def _write(flow: Flow, samples: torch.Tensor, path: Path) -> None:
     if path.suffix == ".png":
         from realnvp import plots
 
-        if flow.levels is not None:
-            plots.image_grid(samples, path, levels=flow.levels)
-        else:
-            plots.scatter(samples, samples, path)
+        with replacing(path) as temporary:
+            if flow.levels is not None:
+                plots.image_grid(samples, temporary, levels=flow.levels)
+            else:
+                plots.scatter(samples, samples, temporary)
         return
     buffer = io.BytesIO()
     array = samples.numpy()

@@ -53,7 +53,9 @@ def main(argv: list[str]) -> int:
     from realnvp.train import train
 
     outcome = train(recipe, folder, resume=args.resume, quiet=args.quiet)
-    left = _left(outcome.run.folder)
+    if not outcome.main:  # another process prints the result
+        return 0
+    left = _left(folder)
     result = outcome.likelihood.as_dict()
     if args.json:
         print_json(
@@ -63,6 +65,7 @@ def main(argv: list[str]) -> int:
                 "steps": outcome.steps,
                 "seconds": round(outcome.seconds, 1),
                 "parameters": outcome.parameters,
+                "skipped": outcome.skipped,
                 "files": [str(path) for path, _ in left],
             }
         )
@@ -70,6 +73,8 @@ def main(argv: list[str]) -> int:
     rows = likelihood_rows(result)
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}")]
     rows += [("parameters", f"{outcome.parameters:,}")]
+    if outcome.skipped:
+        rows += [("skipped batches (not finite)", f"{outcome.skipped:,}")]
     print_table(f"{recipe.data.source} (validation)", ["", "value"], rows)
     width = max(len(str(path)) for path, _ in left)
     for path, what in left:

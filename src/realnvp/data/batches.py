@@ -2,49 +2,79 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
+from realnvp.noise import seed_of
 
-__all__ = ["Batches", "step_seed", "to_device"]
+__all__ = ["Batches", "to_device"]
 
-
-def step_seed(seed: int, *position: int) -> int:
-    """A seed for one step, of its own for every run, step and process."""
-    return int(np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0])
+ORDER, FLIPS = 1, 2  # streams of random numbers
 
 
 class Batches:
     """Shuffled batches of a split that is on the device, for any step, without a state.
 
-    Every epoch is a permutation of the examples; the remainder that fills no batch is left to
-    other epochs.
+    Every epoch is a permutation of the examples, and the batches are cut from the epochs one
+    after the other: where the examples are no multiple of the batch, one batch has the last of an
+    epoch and the first of the next. So no example is dropped, and none comes twice in an epoch.
+
+    Args:
+        split: the examples, on the device.
+        batch_size: examples of a batch, over all processes; at most the whole split.
+        seed: of the order and the flips.
+        flip: turn every image left to right half of the time.
+
+    Attributes:
+        size: examples of a batch.
+        per_epoch: batches per epoch, not always a whole number.
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int, flip: bool) -> None:
         self.split = split
         self.size = min(batch_size, len(split))
-        self.per_epoch = len(split) // self.size
+        self.per_epoch = len(split) / self.size
         self._seed, self._flip = seed, flip
-        self._epoch, self._order = -1, torch.empty(0)
+        self._orders: dict[int, Tensor] = {}
 
-    def get(
-        self, step: int, rank: int, ranks: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    def share(self, rank: int, ranks: int) -> range:
+        """The positions in a batch that are this process's: as many as another's, or one more.
+
+        >>> batches = Batches(Split(torch.zeros(9, 2)), 5, seed=0, flip=False)
+        >>> batches.share(0, 2), batches.share(1, 2)
+        (range(0, 2), range(2, 5))
+        """
+        return range(rank * self.size // ranks, (rank + 1) * self.size // ranks)
+
+    def indices(self, step: int) -> Tensor:
+        """Which examples of the split are in the batch of a step, those of all processes."""
+        epoch, start = divmod(step * self.size, len(self.split))
+        order = self._order(epoch)[start : start + self.size]
+        if len(order) < self.size:
+            order = torch.cat((order, self._order(epoch + 1)[: self.size - len(order)]))
+        return order
+
+    def get(self, step: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, Tensor | None]:
         """This process's part of the batch of a step: examples and their condition."""
-        epoch, position = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            shuffle = torch.Generator().manual_seed(step_seed(self._seed, 1, epoch))
-            order = torch.randperm(len(self.split), generator=shuffle)
-            self._epoch, self._order = epoch, order.to(self.split.x.device)
-        index = self._order[position * self.size : (position + 1) * self.size][rank::ranks]
+        share = self.share(rank, ranks)
+        index = self.indices(step)[share.start : share.stop]
         x = self.split.x[index]
         if self._flip:
-            flipped = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+            generator = torch.Generator().manual_seed(seed_of(self._seed, FLIPS, step))
+            flipped = torch.rand(self.size, generator=generator) < 0.5
+            flipped = flipped[share.start : share.stop].to(x.device)
             x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
         return x, None if self.split.condition is None else self.split.condition[index]
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            for old in [known for known in self._orders if known < epoch - 1]:
+                del self._orders[old]
+            shuffle = torch.Generator().manual_seed(seed_of(self._seed, ORDER, epoch))
+            order = torch.randperm(len(self.split), generator=shuffle)
+            self._orders[epoch] = order.to(self.split.x.device)
+        return self._orders[epoch]
 
 
 def to_device(split: Split, device: torch.device) -> Split:

@@ -1,0 +1,151 @@
+r"""Mixture coupling: the active variables are a Gaussian mixture, given the passive ones.
+
+The affine coupling of Real NVP is exact where :math:`x_a` given :math:`x_p` is Gaussian: it
+subtracts a mean and divides by a deviation. The same holds for a *mixture* of Gaussians, if the map
+is the mixture's distribution function followed by the normal's quantile function:
+
+.. math:: z = \Phi^{-1}\Big(\sum_k \pi_k \, \Phi\big((x - \mu_k) / s_k\big)\Big)
+
+With one component it is the affine coupling; with several, one coupling tells modes apart, for
+which affine ones need many layers and still leave a bridge of density between the modes. Logistic
+mixtures do this in Flow++ (arXiv 1902.00275, section 3.2.1) and normal quantiles in Gaussianization
+flows (arXiv 2003.01941).
+
+**Tails.** :math:`\Phi` of a far point is 0 or 1 in floating point. So everything is computed on
+the side of the median where the probability is the smaller one, and as its logarithm: the map is
+exact, and close to linear, however far away the point.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from realnvp.bijections.coupling import Coupling, Mask
+
+__all__ = ["MixtureCoupling"]
+
+FLOOR = 1e-4
+"""Weight of a standard normal that is part of every mixture: the map stays invertible in float32
+between far narrow components, and no density vanishes."""
+
+LARGEST_LOG_SCALE = 4.0
+"""Smooth bound on how far the logarithm of a deviation moves from where it starts."""
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def _normal_quantile(log_p: Tensor) -> Tensor:
+    r""":math:`\Phi^{-1}(e^{\log p})` for :math:`\log p \le 0`, however small; has no gradient."""
+    near = torch.special.ndtri(log_p.clamp(min=-80.0).exp())
+    far = log_p.clamp(max=-80.0)  # -z^2/2 - log(-z sqrt(2 pi)) = log p: iterate to z^2
+    square = -2 * far - 2 * HALF_LOG_2PI
+    start = square
+    for _ in range(3):
+        square = start - square.log() - 2 / square
+    z = torch.where(log_p > -80.0, near, -square.sqrt())
+    # One step of Newton's method on log Phi(z) = log p: both starts are good to a few digits.
+    log_cdf = torch.special.log_ndtr(z)
+    return z - (log_cdf - log_p) * torch.exp(log_cdf + 0.5 * z.square() + HALF_LOG_2PI)
+
+
+class _GaussianizeMixture(torch.autograd.Function):
+    """``x (...)``, log-weights, means and log-deviations ``(..., K)`` -> ``z``, log-density of x.
+
+    Written by hand because the gradients are far simpler than what autograd makes of the forward
+    pass, and finite in the tails.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        scale = log_scale.exp()
+        u = (x.unsqueeze(-1) - mean) / scale
+        log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
+        log_density = log_terms.logsumexp(-1)
+        # Which side of the median? The sum of pi erf(u / sqrt 2) is 2 cdf - 1.
+        above = (log_weight.exp() * torch.erf(u * math.sqrt(0.5))).sum(-1) > 0
+        side = 1.0 - 2.0 * above.to(x.dtype)
+        log_tails = log_weight + torch.special.log_ndtr(side.unsqueeze(-1) * u)
+        z = side * _normal_quantile(log_tails.logsumexp(-1))
+        ctx.save_for_backward(u, scale, log_terms, log_density, log_tails, side, z)
+        return z, log_density
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_z: Tensor, grad_log_density: Tensor) -> tuple[Tensor, ...]:
+        u, scale, log_terms, log_density, log_tails, side, z = ctx.saved_tensors
+        log_normal = -0.5 * z.square() - HALF_LOG_2PI
+        share = torch.exp(log_terms - log_density.unsqueeze(-1))
+        grad_z, along = (grad_z * torch.exp(log_density - log_normal)).unsqueeze(-1), grad_z * side
+        by_density = share * grad_log_density.unsqueeze(-1)
+        grad_mean = by_density * u / scale - share * grad_z
+        grad_log_scale = grad_mean * u * scale - by_density
+        tails = torch.exp(log_tails - log_normal.unsqueeze(-1))
+        grad_log_weight = by_density + tails * along.unsqueeze(-1)
+        return -grad_mean.sum(-1), grad_log_weight, grad_mean, grad_log_scale
+
+
+class MixtureCoupling(Coupling):
+    def __init__(self, mask: Mask, conditioner: nn.Module, components: int = 8) -> None:
+        super().__init__(mask, conditioner)
+        self.components = components
+        self.parameters_per_variable = 3 * components
+        spread = 2.8 * (components - 1) / components if components > 1 else 0.0
+        means = torch.linspace(-spread, spread, components)
+        step = 5.6 / components
+        scale = min(1.0, 0.87 * step) if components > 1 else 1.0
+        weights = -0.5 * means.square() / max(1e-3, 1 - scale**2) if components > 1 else means * 0
+        start = torch.stack((weights, means, torch.full_like(means, math.log(scale))))
+        self.register_buffer("start", start, persistent=False)
+
+    def _mixture(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights, means and log-deviations, each ``(B, C, ..., K + 1)``."""
+        batch, channels, *rest = active.shape
+        raw = parameters.view(batch, 3, self.components, channels, *rest).movedim(2, -1)
+        start = self.start.view(3, *(1 for _ in active.shape[1:]), -1)
+        logit, mean, log_scale = (raw[:, i] for i in range(3))
+        log_weight = (logit + start[0]).log_softmax(-1) + math.log1p(-FLOOR)
+        log_scale = LARGEST_LOG_SCALE * torch.tanh(log_scale / LARGEST_LOG_SCALE) + start[2]
+        return (
+            F.pad(log_weight, (0, 1), value=math.log(FLOOR)),
+            F.pad(mean + start[1], (0, 1)),
+            F.pad(log_scale, (0, 1)),
+        )
+
+    def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_density = _GaussianizeMixture.apply(active, *self._mixture(active, parameters))
+        return z, log_density + 0.5 * z.square() + HALF_LOG_2PI
+
+    def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        mixture = self._mixture(active, parameters)
+        x = _invert(active.detach(), *(m.detach() for m in mixture))
+        z, log_density = _GaussianizeMixture.apply(x, *mixture)
+        log_slope = (log_density + 0.5 * z.square() + HALF_LOG_2PI).detach()
+        x = x + (active - z) * torch.exp(-log_slope)
+        z, log_density = _GaussianizeMixture.apply(x, *mixture)
+        return x, -(log_density + 0.5 * z.square() + HALF_LOG_2PI)
+
+
+@torch.no_grad()
+def _invert(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Newton's method, kept between bounds: a mixture's quantile is between its components'."""
+    quantiles = mean + log_scale.exp() * z.unsqueeze(-1)
+    low, high = quantiles.amin(-1), quantiles.amax(-1)
+    x = 0.5 * (low + high)
+    for _ in range(100):
+        value, log_density = _GaussianizeMixture.apply(x, log_weight, mean, log_scale)
+        low, high = torch.where(value < z, x, low), torch.where(value < z, high, x)
+        newton = x - (value - z) * torch.exp(-log_density - 0.5 * value.square() - HALF_LOG_2PI)
+        middle = 0.5 * (low + high)
+        new = torch.where((newton > low) & (newton < high), newton, middle)
+        if torch.equal(new, x):
+            break
+        x = new
+    return x

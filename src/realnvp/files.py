@@ -1,0 +1,107 @@
+"""Writing files such that a crash, a full disk or a second writer never leaves half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["Appender", "remove_temporary", "replacing", "sync_file", "write_atomically"]
+
+_MARK = ".tmp~"
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file to the disk: only then is it known that there was room for it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to the disk, so that renames in it survive a power loss."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, some file systems sync none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, which replaces it when the block ends well.
+
+    Whatever happens, ``path`` is the old file or the new one, whole; the temporary one is gone.
+    Its suffix is that of ``path``, by which libraries choose the format. The folder is made.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['a.txt']
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{_MARK}{path.suffix}")
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        if path.parent.exists() and not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it was not made, or somebody uses it by now
+                folder.rmdir()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)) and error.errno:
+            # the user knows the file by its own name
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file such that whatever happens, there is the old one or the new one, whole.
+
+    Raises:
+        OSError: if it cannot be written, naming it.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left of :func:`replacing` in a folder and those below."""
+    for path in folder.rglob(f".*{_MARK}*"):
+        path.unlink(missing_ok=True)
+
+
+class Appender:
+    """A file that grows by whole records: one that does not fit on the disk is taken back.
+
+    Args:
+        path: the file; it is made by the first record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: bytes) -> None:
+        """Write one record at the end.
+
+        Raises:
+            OSError: if it cannot be written; the file is then as before.
+        """
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(record)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            raise type(error)(error.errno, error.strerror, str(self.path)) from error

@@ -1,0 +1,198 @@
+"""A loss or gradient that is not finite is named, undone and skipped; three times end the run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from realnvp import rescue
+from realnvp.config import (
+    DataConfig,
+    ImageModel,
+    ImageRecipe,
+    TrainingConfig,
+    VectorModel,
+    VectorRecipe,
+)
+from realnvp.data import load_data
+from realnvp.diagnosis import find_non_finite
+from realnvp.progress import Bar
+from realnvp.train import train
+from realnvp.trainer import Trainer
+
+IMAGES = ImageRecipe(
+    ImageModel(hidden=4, blocks=1),
+    DataConfig(source="digits"),
+    TrainingConfig(
+        steps=12, batch_size=16, validations=2, validation_examples=32, decay="constant", warmup=0
+    ),
+)
+POINTS = VectorRecipe(
+    VectorModel(couplings=2, hidden=4),
+    DataConfig(source="moons", points=300),
+    replace(IMAGES.training, batch_size=50),
+)
+LAYER = "bijection.layers.4.conditioner"
+
+
+def poison_data(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Example 7 of the batch of step 5 has a NaN, in every epoch that meets it again."""
+    batch = trainer._batch
+
+    def poisoned(step: int) -> Any:
+        x, condition, noise = batch(step)
+        if step == 5:
+            x = x.clone()
+            x[7, 1] = math.nan
+        return x, condition, noise
+
+    monkeypatch.setattr(trainer, "_batch", poisoned)
+
+
+def poison_weights(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before step 5, a bit of the memory of a weight flips; once."""
+    step, done = trainer.train_step, []
+
+    def poisoned(lr: float) -> Any:
+        if trainer.step == 5 and not done:
+            done.append(True)
+            with torch.no_grad():
+                trainer.flow.get_parameter(f"{LAYER}.first.bias")[0] = math.nan
+        return step(lr)
+
+    monkeypatch.setattr(trainer, "train_step", poisoned)
+
+
+def poison_gradient(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In step 5 the gradient of one layer's output is infinite for two of the examples."""
+
+    def hook(module: Any, args: Any, output: torch.Tensor) -> None:
+        def infinite(gradient: torch.Tensor) -> torch.Tensor:
+            if trainer.step == 5:
+                gradient = gradient.clone()
+                gradient[[2, 3]] = math.inf
+            return gradient
+
+        if output.requires_grad:
+            output.register_hook(infinite)
+
+    trainer.flow.get_submodule(f"{LAYER}.last").register_forward_hook(hook)
+
+
+CASES: dict[str, tuple[Callable, Any, str, list[int]]] = {
+    "data": (poison_data, POINTS, "the data", [7]),
+    "weights": (poison_weights, IMAGES, f"{LAYER}.first (WeightNormConv2d)", list(range(16))),
+    "gradient": (
+        poison_gradient, IMAGES, f"the gradient of the output of {LAYER}.last (Conv2d)", [2, 3]
+    ),
+}  # fmt: skip
+
+
+def trained(recipe: Any, poison: Callable | None, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    trainer = Trainer(recipe, load_data(recipe.data))
+    if poison is not None:
+        poison(trainer, monkeypatch)
+    trainer.fit([], Bar("", visible=False))
+    return trainer
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_layer_and_the_examples_are_named_and_the_step_is_undone(name, monkeypatch, capsys):
+    poison, recipe, layer, rows = CASES[name]
+    monkeypatch.setattr(rescue, "EVERY", 3)
+    trainer = trained(recipe, poison, monkeypatch)
+    assert trainer.step == 12
+    found = trainer.rescue.skipped
+    assert list(found) == [5]
+    assert found[5]["layer"] == layer
+    assert found[5]["examples"] == trainer.batches.indices(5)[rows].tolist()
+    assert trainer.rescue.factor == 0.5
+    assert trainer.rescue.failures == 0  # the copy of step 6 was made since
+    line = capsys.readouterr().err
+    assert line.startswith("realnvp: warning: step 5: not finite: ")
+    assert layer in line
+    assert "back to step 3" in line
+    assert all(torch.isfinite(t).all() for t in trainer.flow.state_dict().values())
+    assert all(torch.isfinite(t).all() for t in trainer.ema.average.values())
+
+
+def test_it_goes_on_as_if_the_rate_had_been_half_and_the_batch_not_there(monkeypatch):
+    monkeypatch.setattr(rescue, "EVERY", 3)
+    rescued = trained(POINTS, poison_data, monkeypatch)
+    # the same by hand: up to the copy of step 3, and from there without the batch of step 5
+    by_hand = Trainer(POINTS, load_data(POINTS.data))
+    for step in range(12):
+        if step == 5:
+            by_hand.step += 1
+        else:
+            by_hand.train_step(POINTS.training.lr * (1 if step < 3 else 0.5))
+    expected = by_hand.flow.state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in rescued.flow.state_dict().items())
+
+
+def test_the_third_time_in_a_row_ends_the_run_with_a_saved_state(tmp_path, monkeypatch, capsys):
+    step = Trainer.train_step
+
+    def poisoned(self: Trainer, lr: float) -> Any:
+        if self.step >= 4:
+            with torch.no_grad():
+                self.flow.get_parameter(f"{LAYER}.first.bias")[0] = math.nan
+        return step(self, lr)
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    monkeypatch.setattr(rescue, "EVERY", 2)
+    folder = tmp_path / "run"
+    with pytest.raises(FloatingPointError, match=r"conditioner\.first .*3rd time.*step 6 is saved"):
+        train(IMAGES, folder, quiet=True)
+    assert capsys.readouterr().err.count("warning: step 4: not finite") == 1
+    monkeypatch.undo()
+    lower = replace(IMAGES, training=replace(IMAGES.training, lr=1e-4))
+    outcome = train(lower, folder, resume=True, quiet=True)
+    assert outcome.steps == 12
+    assert outcome.skipped == 3  # the batches that were given up before
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["batch"] for r in records if r["kind"] == "skipped"] == [4, 5, 6]
+    assert all(r["lr"] == 1e-4 for r in records if r["kind"] == "train" and r["step"] > 6)
+    assert [r["skipped"] for r in records if r["kind"] == "train"][-1] == 3
+
+
+def test_a_validation_that_is_not_finite_is_told_and_never_the_best(monkeypatch, capsys):
+    from realnvp import trainer as module
+    from realnvp.evaluate import Likelihood
+
+    nothing = Likelihood(32, 0.0, 1, bits_per_dim=math.nan, levels=17)
+    monkeypatch.setattr(module, "evaluate", lambda *args, **kwargs: nothing)
+    trainer = trained(IMAGES, None, monkeypatch)
+    assert "the validation is not finite" in capsys.readouterr().err
+    with pytest.raises(FloatingPointError, match="no validation was finite"):
+        trainer.best_flow()
+
+
+@pytest.mark.parametrize("where", ["bijection.layers.6", "bijection.layers.2.conditioner.last"])
+def test_the_first_layer_is_the_one(where):
+    trainer = Trainer(IMAGES, load_data(IMAGES.data))
+    flow = trainer.flow.train()
+
+    def hook(module: Any, args: Any, output: Any) -> Any:
+        value = output[0] if isinstance(output, tuple) else output
+        value = value.clone()
+        value[1] = math.nan
+        return (value, *output[1:]) if isinstance(output, tuple) else value
+
+    flow.get_submodule(where).register_forward_hook(hook)
+    finding = find_non_finite(flow, *trainer._batch(0))
+    assert finding.where.startswith(where + " (")
+    assert finding.rows == [1]
+
+
+def test_nothing_found_is_said(monkeypatch):
+    trainer = Trainer(IMAGES, load_data(IMAGES.data))
+    assert "nothing when the step is repeated" in find_non_finite(
+        trainer.flow, *trainer._batch(0)
+    ).where
