@@ -21,6 +21,7 @@ from realnvp import (
     Inverse,
     InvertibleLinear,
     Logit,
+    MixtureCoupling,
     MixtureLogisticCoupling,
     RunningBatchNorm,
     Squeeze,
@@ -66,8 +67,8 @@ def randomize(module: nn.Module, last: float = 0.3) -> nn.Module:
     ``last`` is the deviation of the conditioners' last layers, which sets how wild the map is.
     """
     generator = torch.Generator().manual_seed(2)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if not tensor.is_floating_point() or name.endswith("_one"):
+    for name, tensor in module.state_dict(keep_vars=True).items():  # constants are not in it
+        if not tensor.is_floating_point():
             continue
         noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
         with torch.no_grad():
@@ -91,6 +92,13 @@ def affine_vector(flip: bool, dim: int, condition_dim: int = 0) -> AffineCouplin
     passive, active = mask.sizes(dim)
     net = MLP(passive, 2 * active, hidden=8, blocks=1, condition_dim=condition_dim)
     return AffineCoupling(mask, net, active)
+
+
+def gaussian_mixture(dim: int, condition_dim: int = 0) -> MixtureCoupling:
+    mask = ChannelMask(True)
+    passive, active = mask.sizes(dim)
+    net = MLP(passive, 3 * 4 * active, hidden=8, blocks=1, condition_dim=condition_dim)
+    return MixtureCoupling(mask, net, components=4)
 
 
 def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> MixtureLogisticCoupling:
@@ -118,6 +126,9 @@ BIJECTIONS: dict[str, Case] = {
     "affine-vector": Case(lambda: affine_vector(False, 5), (5,)),
     "affine-vector-flip": Case(lambda: affine_vector(True, 2), (2,)),
     "affine-vector-conditional": Case(lambda: affine_vector(True, 3, 2), (3,), 2),
+    "gaussian-mixture": Case(lambda: gaussian_mixture(5), (5,), identity=False),
+    "gaussian-mixture-2d": Case(lambda: gaussian_mixture(2), (2,), identity=False),
+    "gaussian-mixture-conditional": Case(lambda: gaussian_mixture(3, 2), (3,), 2, identity=False),
     "mixture-checkerboard": Case(lambda: mixture(CheckerboardMask(), 1), (1, 3, 4)),
     "mixture-channel": Case(lambda: mixture(ChannelMask(True), 3), (3, 2, 2)),
     "linear": Case(lambda: InvertibleLinear(4), (4,)),
@@ -156,6 +167,11 @@ BIJECTIONS: dict[str, Case] = {
         identity=False,
     ),
     "vector-flow": Case(lambda: vector_flow(3, couplings=4, hidden=8).bijection, (3,)),
+    "vector-flow-mixture": Case(
+        lambda: vector_flow(3, coupling="mixture", couplings=2, norm="none", hidden=8).bijection,
+        (3,),
+        identity=False,
+    ),
     "vector-flow-conditional": Case(
         lambda: vector_flow(2, condition_dim=2, norm="batch", hidden=8).bijection, (2,), 2
     ),

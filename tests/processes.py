@@ -27,6 +27,7 @@ from realnvp.config import (
 from realnvp.data import load_data
 from realnvp.evaluate import evaluate, log_likelihoods, round_trip
 from realnvp.progress import Bar
+from realnvp.state import snapshot
 from realnvp.trainer import Trainer
 
 STEPS = 20
@@ -63,10 +64,10 @@ def train_some(recipe: Recipe, double: bool = False, strategy: str = "ddp") -> d
         training = replace(recipe.training, strategy=strategy)
         it = Trainer(replace(recipe, training=training), load_data(recipe.data))
         it.fit([], Bar("", visible=False))
+        now = snapshot(it.state_dict()["now"])  # best_flow() may replace the weights
+        flow, validation = it.best_flow(), it.dataset.validation
     finally:
         trainer.build = build
-    now = it.state_dict()["now"]
-    flow, validation = it.best_flow(), it.dataset.validation
     return {
         **{f"weights {name}": tensor for name, tensor in now["model"].items()},
         **{f"average {name}": tensor for name, tensor in now["average"].items()},

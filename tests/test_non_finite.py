@@ -193,6 +193,7 @@ def test_the_first_layer_is_the_one(where):
 
 def test_nothing_found_is_said(monkeypatch):
     trainer = Trainer(IMAGES, load_data(IMAGES.data))
-    assert "nothing when the step is repeated" in find_non_finite(
-        trainer.flow, *trainer._batch(0)
-    ).where
+    assert (
+        "nothing when the step is repeated"
+        in find_non_finite(trainer.flow, *trainer._batch(0)).where
+    )

@@ -17,7 +17,6 @@ from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, 
 from realnvp.data import Split
 from realnvp.data.batches import Batches
 from realnvp.ema import EMA
-from realnvp.errors import Interrupted
 from realnvp.setup import learning_rate
 from realnvp.train import train
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 
-from realnvp.bijections import Affine, AffineCoupling, Bijection, Chain, ChannelMask
+from realnvp.bijections import (
+    Affine,
+    AffineCoupling,
+    Bijection,
+    Chain,
+    ChannelMask,
+    MixtureCoupling,
+)
 from realnvp.building import config_of, normalized, options_of
 from realnvp.config import VectorModel
 from realnvp.models import Flow
@@ -56,14 +63,15 @@ def vector_flow(
     for i in range(model.couplings):
         mask = ChannelMask(flip=i % 2 == 1)
         passive, active = mask.sizes(dim)
-        conditioner = MLP(
-            passive,
-            AffineCoupling.parameters_per_variable * active,
-            model.hidden,
-            model.blocks,
-            condition_dim,
+        mixture = model.coupling == "mixture"
+        per_column = 3 * model.components if mixture else AffineCoupling.parameters_per_variable
+        conditioner = MLP(passive, per_column * active, model.hidden, model.blocks, condition_dim)
+        coupling: Bijection = (
+            MixtureCoupling(mask, conditioner, model.components)
+            if mixture
+            else AffineCoupling(mask, conditioner, active)
         )
-        layers += normalized(AffineCoupling(mask, conditioner, active), dim, model)
+        layers += normalized(coupling, dim, model)
     return Flow(
         Chain(*layers),
         (dim,),

@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if verb not in VERBS:
             raise ValueError(f"unknown verb {verb!r}: there are {', '.join(VERBS)}")
-        return import_module(f"realnvp.commands.{verb}").main(rest)
+        status = import_module(f"realnvp.commands.{verb}").main(rest)
+        sys.stdout.flush()  # here, where a reader that has left can still be answered
+        return status
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except Elsewhere as elsewhere:  # the main process of several tells why

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -41,11 +40,6 @@ def _positive(config: object, *names: str) -> None:
         )
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _is(value: Any, hint: Any) -> bool:
     """Whether a value, which may come from anybody's JSON, is of a field's type."""
     if get_origin(hint) is Literal:
@@ -67,7 +61,7 @@ def _is(value: Any, hint: Any) -> bool:
 
 def _check_types(config: Any, **most: int) -> None:
     """Every field has the type that it is declared with; ``most`` are the largest numbers."""
-    hints = _hints(type(config))
+    hints = get_type_hints(type(config))
     for item in dataclasses.fields(config):
         value, hint = getattr(config, item.name), hints[item.name]
         if not _is(value, hint):
@@ -181,6 +175,9 @@ class VectorModel:
     """Real NVP for vectors: points and the rows of a table.
 
     Args:
+        coupling: "affine" (the paper's), or "mixture", which makes one half a Gaussian mixture
+            given the other, and learns modes and sharp curves with few layers.
+        components: Gaussians of a mixture.
         couplings: number of coupling layers; each transforms one half of the columns.
         hidden: units of each hidden layer of the conditioners.
         blocks: residual blocks of each conditioner.
@@ -189,6 +186,8 @@ class VectorModel:
         scale_penalty: L2 penalty on the learned scales of the couplings.
     """
 
+    coupling: Literal["affine", "mixture"] = "affine"
+    components: int = 8
     couplings: int = 8
     hidden: int = 64
     blocks: int = 2
@@ -197,8 +196,8 @@ class VectorModel:
     scale_penalty: float = 5e-5
 
     def __post_init__(self) -> None:
-        _check_types(self, couplings=10_000, blocks=1000)
-        _positive(self, "couplings", "hidden")
+        _check_types(self, couplings=10_000, blocks=1000, components=1000)
+        _positive(self, "couplings", "hidden", "components")
         _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         _require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"

@@ -88,18 +88,23 @@ class RoundTrip:
 
 def batches(
     split: Split, batch_size: int, device: torch.device, shared: bool = False
-) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-    """The examples of a split in order: number of the first, ``x``, ``condition``.
+) -> Iterator[tuple[int, Tensor, Tensor | None, bool]]:
+    """The examples of a split in order: number of the first, ``x``, ``condition``, and True.
 
-    Shared, every process has some of the batches, which are the same however many there are.
+    Shared, every process has some of the batches, which are the same however many there are. All
+    have equally many, since sharded parameters are gathered by all for each: a process without a
+    last one has the first once more, and False, as its results are another's.
     """
-    step = batch_size * (ranks() if shared else 1)
-    for start in range(batch_size * rank() if shared else 0, len(split), step):
+    starts = range(0, len(split), batch_size)
+    number, count = (rank(), ranks()) if shared else (0, 1)
+    for turn in range(0, len(starts), count):
+        counts = turn + number < len(starts)
+        start = starts[turn + number] if counts else 0
         x = split.x[start : start + batch_size].to(device)
         condition = split.condition
         if condition is not None:
             condition = condition[start : start + batch_size].to(device)
-        yield start, x, condition
+        yield start, x, condition, counts
 
 
 def log_likelihood(
@@ -163,7 +168,7 @@ def log_likelihoods(
         raise ValueError("there are no examples to evaluate")
     log_p = torch.zeros(len(split), dtype=torch.float64)
     with flow.evaluating():
-        for start, x, condition in batches(split, batch_size, flow.device, shared):
+        for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
 
             def noise(draw: int, start: int = start, x: Tensor = x) -> Noise:
                 if flow.levels is None:
@@ -172,7 +177,8 @@ def log_likelihoods(
                 return uniform(*numbers, flow.shape, flow.dtype, flow.device)
 
             part = log_likelihood(flow, x, condition, samples=samples, generator=noise)
-            log_p[start : start + len(x)] = part.cpu().double()
+            if counts:
+                log_p[start : start + len(x)] = part.cpu().double()
             if progress is not None:
                 progress(start + len(x), len(split))
     return total(log_p.to(flow.device)).cpu() if shared and ranks() > 1 else log_p
@@ -253,7 +259,7 @@ def round_trip(
     dequantize = layers.pop(0) if isinstance(layers[0], Dequantize) else None
     body = Chain(*layers)
     with flow.evaluating():
-        for start, x, condition in batches(split, batch_size, flow.device, shared):
+        for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
             condition = flow.as_condition(condition, len(x))
             if dequantize is None:
                 v = x.to(flow.dtype)
@@ -265,9 +271,10 @@ def round_trip(
             back, _ = body.inverse(body(v, condition)[0], condition)
             worst = max(worst, (back - v).abs().max().item())
             if dequantize is None:
-                wrong += int(((back - v).abs() > 1e-3 * v.abs().clamp(min=1)).sum())
+                bad = (back - v).abs() > 1e-3 * v.abs().clamp(min=1)
             else:
-                wrong += int((dequantize.inverse(back)[0] != x).sum())
+                bad = dequantize.inverse(back)[0] != x
+            wrong += int(bad.sum()) if counts else 0
     if shared and ranks() > 1:
         wrong = int(total(torch.tensor(wrong, device=flow.device)))
         worst = total(_one_hot(worst, flow.device)).max().item()

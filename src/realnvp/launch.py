@@ -241,7 +241,8 @@ def _shard(flow: nn.Module, mesh: Any) -> nn.Module:
     for module in flow.modules():
         if isinstance(module, Conditioner):
             fully_shard(module, mesh=mesh)
-    fully_shard(flow, mesh=mesh)
+    # By default the outermost module stays gathered, and what is then saved is a stale copy.
+    fully_shard(flow, mesh=mesh, reshard_after_forward=True)
     for method in ("log_prob", "loss_terms", "encode", "decode", "sample"):
         register_fsdp_forward_method(flow, method)
     return flow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from realnvp.config import Recipe, to_dict
 from realnvp.data import load_data
 from realnvp.errors import Interrupted
 from realnvp.evaluate import Likelihood, evaluate
-from realnvp.launch import launch
+from realnvp.launch import Team, launch
 from realnvp.progress import Bar, duration, warn
 from realnvp.recorder import Recorder
 from realnvp.runs import Run
@@ -53,34 +54,14 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
     """
     check_budget(recipe.training)
     config = recipe.training
-    with launch(config.accelerator, config.devices, config.nodes, config.strategy) as team:
-        run, content = None, None
-        with team.together():
-            if team.main:
-                run = Run(folder, resume=resume)
-                if resume:
-                    content, damaged = run.load()
-                    for what in damaged:
-                        warn(f"damaged checkpoint, going on from the one before it: {what}")
-        content = team.broadcast(content)
-        dataset = team.first(lambda: load_data(recipe.data))
-        with team.together():
-            trainer = Trainer(recipe, dataset, team)
-        with team.together():
-            if content is not None:
-                trainer.load_state_dict(checkpoint.from_bytes(content))
-        state = trainer.state_dict()
-        with team.together():
-            if run is not None:
-                run.write_config(to_dict(recipe)) if resume else run.create(to_dict(recipe), state)
-                trainer.keeper = Recorder(run, trainer.step, warn)
+    with (
+        launch(config.accelerator, config.devices, config.nodes, config.strategy) as team,
+        contextlib.ExitStack() as open_run,
+    ):
+        trainer = _prepare(team, recipe, folder, resume, open_run)
         bar = Bar("training", trainer.progress(), visible=not quiet, main=team.main)
-        try:
-            with stop_signals() as stopped, bar:
-                trainer.fit(stopped, bar)
-        finally:
-            if run is not None:
-                run.close()
+        with stop_signals() as stopped, bar:
+            trainer.fit(stopped, bar)
         if trainer.stopping:
             if not team.main:
                 raise team.elsewhere(128 + trainer.stopping)
@@ -107,3 +88,31 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
             len(trainer.rescue.skipped),
             team.main,
         )
+
+
+def _prepare(
+    team: Team, recipe: Recipe, folder: Path, resume: bool, open_run: contextlib.ExitStack
+) -> Trainer:
+    """The training as it begins, or goes on; its folder is made when nothing else can fail."""
+    run, content = None, None
+    with team.together():
+        if team.main:
+            run = Run(folder, resume=resume)
+            open_run.callback(run.close)
+            if resume:
+                content, damaged = run.load()
+                for what in damaged:
+                    warn(f"damaged checkpoint, going on from the one before it: {what}")
+    content = team.broadcast(content)
+    dataset = team.first(lambda: load_data(recipe.data))
+    with team.together():
+        trainer = Trainer(recipe, dataset, team)
+    with team.together():
+        if content is not None:
+            trainer.load_state_dict(checkpoint.from_bytes(content))
+    state = trainer.state_dict()
+    with team.together():
+        if run is not None:
+            run.write_config(to_dict(recipe)) if resume else run.create(to_dict(recipe), state)
+            trainer.keeper = Recorder(run, trainer.step, warn)
+    return trainer

@@ -3,6 +3,7 @@
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
 from realnvp.bijections.dequantize import VariationalDequantize
+from realnvp.bijections.gaussian import MixtureCoupling
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.mixture import MixtureLogisticCoupling
 from realnvp.bijections.norm import ActNorm, RunningBatchNorm
@@ -23,6 +24,7 @@ __all__ = [
     "Inverse",
     "InvertibleLinear",
     "Logit",
+    "MixtureCoupling",
     "MixtureLogisticCoupling",
     "RunningBatchNorm",
     "Squeeze",

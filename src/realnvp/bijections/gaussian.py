@@ -93,6 +93,31 @@ class _GaussianizeMixture(torch.autograd.Function):
 
 
 class MixtureCoupling(Coupling):
+    r"""The active variables are a Gaussian mixture given the passive ones, made standard normal.
+
+    .. math::
+        z = \Phi^{-1}\Big(\sum_k \pi_k \Phi\big((x_a - \mu_k) / s_k\big)\Big), \qquad
+        \log |\det J| = \sum \log p_{\mathrm{mix}}(x_a) - \log \mathcal N(z)
+
+    where :math:`\pi, \mu, s` come from the conditioner (after arXiv 1902.00275, section 3.2, and
+    arXiv 2003.01941). Zero parameters give components spread over a standard normal, which they
+    add up to closely: it starts within 0.02 of the identity.
+
+    Args:
+        mask: splits the input into its passive and active parts.
+        conditioner: a network with ``3 * components`` times the active channels as output.
+        components: number of Gaussians.
+
+    >>> from realnvp.bijections import ChannelMask
+    >>> from realnvp.nets import MLP
+    >>> layer = MixtureCoupling(ChannelMask(), MLP(1, 24, hidden=8, blocks=1), components=8)
+    >>> z, log_det = layer(torch.tensor([[1.0, 2.0]]))
+    >>> bool((z - torch.tensor([[1.0, 2.0]])).abs().max() < 0.02)
+    True
+    """
+
+    start: Tensor
+
     def __init__(self, mask: Mask, conditioner: nn.Module, components: int = 8) -> None:
         super().__init__(mask, conditioner)
         self.components = components
