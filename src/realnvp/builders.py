@@ -15,7 +15,7 @@ from realnvp.bijections import (
     ChannelMask,
     MixtureCoupling,
 )
-from realnvp.building import config_of, normalized, options_of
+from realnvp.building import check_sizes, config_of, normalized, options_of
 from realnvp.config import VectorModel
 from realnvp.models import Flow
 from realnvp.multiscale import image_flow
@@ -53,6 +53,7 @@ def vector_flow(
     torch.Size([4, 3])
     """
     model = options_of(VectorModel, options)
+    check_sizes(dim=dim, condition_dim=condition_dim, classes=classes)
     if dim < 2:
         raise ValueError(
             f"a coupling sets the map of one half of the columns from the other half, so it needs "

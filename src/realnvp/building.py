@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from numbers import Integral
 from typing import Any, TypeVar
 
 from realnvp.bijections import ActNorm, Bijection, RunningBatchNorm
 from realnvp.config import ImageModel, VectorModel
 
-__all__ = ["config_of", "normalized", "options_of"]
+__all__ = ["check_sizes", "config_of", "normalized", "options_of"]
 
 Model = TypeVar("Model", ImageModel, VectorModel)
 
@@ -20,6 +21,22 @@ def options_of(kind: type[Model], options: dict[str, Any]) -> Model:
     if unknown:
         raise ValueError(f"unknown model option {unknown[0]!r}; there are {', '.join(known)}")
     return kind(**options)
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Sizes are whole numbers, from 1 to as many as float32 counts; a condition's may be 0.
+
+    >>> check_sizes(levels=256.0)
+    Traceback (most recent call last):
+    ValueError: levels must be a whole number from 1 to 16777216, got 256.0
+    """
+    for name, value in sizes.items():
+        least = 0 if name == "condition_dim" else 1
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (whole and least <= value <= 2**24):
+            raise ValueError(
+                f"{name} must be a whole number from {least} to {2**24}, got {str(value)[:50]}"
+            )
 
 
 def config_of(builder: str, **arguments: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from realnvp.bijections import (
     VariationalDequantize,
 )
 from realnvp.bijections.coupling import Mask
-from realnvp.building import config_of, normalized, options_of
+from realnvp.building import check_sizes, config_of, normalized, options_of
 from realnvp.config import ImageModel
 from realnvp.models import Flow
 from realnvp.nets import ImageFeatures, ResNet
@@ -64,9 +64,11 @@ def image_flow(
     (torch.Size([2, 1, 8, 8]), torch.uint8)
     """
     model = options_of(ImageModel, options)
-    if len(shape) != 3 or min(shape) < 1:
+    if len(shape) != 3:
         raise ValueError(f"the shape of an image is (channels, height, width), got {tuple(shape)}")
     channels, height, width = shape
+    check_sizes(channels=channels, height=height, width=width)
+    check_sizes(levels=levels, condition_dim=condition_dim, classes=classes)
     _check_size(model, height, width)
     if channels * height * width == 1:
         raise ValueError("an image of one grey pixel cannot be split by a coupling")

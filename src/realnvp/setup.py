@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +14,13 @@ from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to
 from realnvp.data import Dataset
 from realnvp.models import Flow
 
-__all__ = ["build", "compute_dtype", "learning_rate", "make_optimizer"]
+__all__ = ["build", "compute_dtype", "learning_rate", "limit_threads", "make_optimizer"]
+
+SMALL_BATCH = 2**14
+"""Numbers in a batch up to which one thread is as fast as two."""
+
+COPIES = 6
+"""Tensors per parameter while training: itself, gradient, two moments, average and best."""
 
 
 def build(recipe: Recipe, dataset: Dataset) -> Flow:
@@ -29,15 +37,37 @@ def build(recipe: Recipe, dataset: Dataset) -> Flow:
     if isinstance(recipe, ImageRecipe) and dataset.kind == "image":
         assert dataset.levels is not None  # images always have levels
         channels, height, width = dataset.shape
-        return image_flow((channels, height, width), levels=dataset.levels, **condition, **options)
+        arguments = {"levels": dataset.levels, **condition, **options}
+        _check_memory(lambda: image_flow((channels, height, width), **arguments))
+        return image_flow((channels, height, width), **arguments)
     if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
         x = dataset.train.x
         std = x.std(0, correction=0).clamp(min=1e-6)
+        _check_memory(lambda: vector_flow(x.shape[1], **condition, **options))
         return vector_flow(x.shape[1], mean=x.mean(0), std=std, **condition, **options)
     raise ValueError(
         f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "
         f"{dataset.name} holds {dataset.kind}s: choose another recipe (realnvp recipes lists them)"
     )
+
+
+def _check_memory(make: Callable[[], Flow]) -> None:
+    """Refuse a model that cannot fit, before an attempt takes the machine down."""
+    try:
+        with torch.device("meta"):  # sizes without memory
+            count = sum(tensor.numel() for tensor in make().state_dict().values())
+    except RuntimeError as error:  # a size beyond what numbers of bytes can be
+        raise ValueError(f"the model is too large: lower model.hidden ({error})") from error
+    needed = COPIES * 4 * count
+    try:
+        held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return
+    if needed > held:
+        raise ValueError(
+            f"the model has {count:,} parameters, which takes {needed / 2**30:,.0f} GiB to train, "
+            f"and this machine has {held / 2**30:,.0f}: lower model.hidden or the number of layers"
+        )
 
 
 def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> torch.dtype | None:
@@ -75,3 +105,14 @@ def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
         "cosine": 0.5 * (1 + math.cos(math.pi * min(done, 1.0))),
     }[config.decay]
     return config.lr * rise * fall
+
+
+def limit_threads(flow: Flow, batch_size: int) -> None:
+    """One thread for models so small that a second one mostly waits for the first.
+
+    On a busy machine that waiting is ruinous: the digits' recipe, with another process on one of
+    two cores, took ten times as long with two threads as with one. The choice depends on sizes
+    only, since the order of sums, and so the last bits of a run, depend on it.
+    """
+    if flow.device.type == "cpu" and flow.dim * batch_size <= SMALL_BATCH:
+        torch.set_num_threads(1)

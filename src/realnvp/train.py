@@ -16,6 +16,7 @@ from realnvp.progress import Bar, duration, warn
 from realnvp.recorder import Recorder
 from realnvp.runs import Run
 from realnvp.safety import stop_signals
+from realnvp.setup import limit_threads
 from realnvp.trainer import Trainer, check_budget, unit_of
 
 __all__ = ["Outcome", "Trainer", "train", "unit_of"]
@@ -107,6 +108,7 @@ def _prepare(
     dataset = team.first(lambda: load_data(recipe.data))
     with team.together():
         trainer = Trainer(recipe, dataset, team)
+        limit_threads(trainer.flow, recipe.training.batch_size)
     with team.together():
         if content is not None:
             trainer.load_state_dict(checkpoint.from_bytes(content))

@@ -232,6 +232,8 @@ def _read_path(
     path = Path(source).expanduser()
     if not path.exists():
         raise _not_found(source, path)
+    if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
+        raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
     name = path.name.lower().removesuffix(".gz")
     if not path.is_dir() and name.endswith((".csv", ".tsv", ".parquet")):
         _no_size(source, size)
