@@ -178,6 +178,12 @@ BIJECTIONS: dict[str, Case] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """A test's random weights must not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=BIJECTIONS)
 def case(request: pytest.FixtureRequest) -> Case:
     return BIJECTIONS[request.param]

@@ -26,7 +26,10 @@ SMALL = ["--model.hidden", "8", "--model.blocks", "1", "--quiet"]
 def runs(tmp_path_factory) -> Path:
     """A folder with a trained run of images and one of points."""
     folder = tmp_path_factory.mktemp("runs")
-    for recipe, options in (("digits", SMALL), ("moons", ["--model.hidden", "16", "--quiet"])):
+    for recipe, options in (
+        ("digits", SMALL),
+        ("moons", ["--model.hidden", "16", "--model.norm", "act", "--quiet"]),
+    ):
         arguments = ["train", recipe, "--steps", "8", "--out", str(folder / recipe), *options]
         assert main(arguments) == 0
     return folder

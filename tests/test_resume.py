@@ -84,6 +84,17 @@ def test_more_steps_later_equal_all_at_once(tmp_path, norm):
     assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
+@pytest.fixture
+def _signals_heeded():
+    """What started the tests may ignore signals, as nohup does, and a run respects that."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, old, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals_heeded")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_saves_and_the_run_can_be_resumed(tmp_path, whole, name):
     number = getattr(signal, name)
