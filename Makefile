@@ -1,12 +1,13 @@
 # make demo   train on embedded data, evaluate, leave pictures in demo/
 # make test   linters, type checker, all tests
+# make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make clean  remove what these left
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint faults clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -31,6 +32,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py $(if $(FAST),--fast)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

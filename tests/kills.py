@@ -92,7 +92,7 @@ class Moments:
 def fail_at(step: int) -> None:
     """Let one step's loss be NaN, whenever it is computed, and copy the state more often."""
     rescue.EVERY = 4
-    batch = Trainer._batch
+    batch = Trainer.batch
 
     def poisoned(self: Trainer, at: int) -> Any:
         x, condition, noise = batch(self, at)
@@ -100,7 +100,7 @@ def fail_at(step: int) -> None:
             noise[3, 0, 0, 0] = torch.nan
         return x, condition, noise
 
-    Trainer._batch = poisoned  # type: ignore[method-assign]
+    Trainer.batch = poisoned  # type: ignore[method-assign]
 
 
 def in_child(action: Callable[[], None], log: Path) -> int:

@@ -43,7 +43,7 @@ LAYER = "bijection.layers.4.conditioner"
 
 def poison_data(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Example 7 of the batch of step 5 has a NaN, in every epoch that meets it again."""
-    batch = trainer._batch
+    batch = trainer.batch
 
     def poisoned(step: int) -> Any:
         x, condition, noise = batch(step)
@@ -52,7 +52,7 @@ def poison_data(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
             x[7, 1] = math.nan
         return x, condition, noise
 
-    monkeypatch.setattr(trainer, "_batch", poisoned)
+    monkeypatch.setattr(trainer, "batch", poisoned)
 
 
 def poison_weights(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_the_third_time_in_a_row_ends_the_run_with_a_saved_state(tmp_path, monke
 
 
 def test_a_validation_that_is_not_finite_is_told_and_never_the_best(monkeypatch, capsys):
-    from realnvp import trainer as module
+    from realnvp import reports as module
     from realnvp.evaluate import Likelihood
 
     nothing = Likelihood(32, 0.0, 1, bits_per_dim=math.nan, levels=17)
@@ -186,7 +186,7 @@ def test_the_first_layer_is_the_one(where):
         return (value, *output[1:]) if isinstance(output, tuple) else value
 
     flow.get_submodule(where).register_forward_hook(hook)
-    finding = find_non_finite(flow, *trainer._batch(0))
+    finding = find_non_finite(flow, *trainer.batch(0))
     assert finding.where.startswith(where + " (")
     assert finding.rows == [1]
 
@@ -195,5 +195,5 @@ def test_nothing_found_is_said(monkeypatch):
     trainer = Trainer(IMAGES, load_data(IMAGES.data))
     assert (
         "nothing when the step is repeated"
-        in find_non_finite(trainer.flow, *trainer._batch(0)).where
+        in find_non_finite(trainer.flow, *trainer.batch(0)).where
     )

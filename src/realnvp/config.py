@@ -9,11 +9,10 @@ fails before any data is read or any folder is made.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal
+
+from realnvp.checks import check_types, positive, require
 
 __all__ = [
     "DataConfig",
@@ -25,53 +24,6 @@ __all__ = [
     "VectorRecipe",
     "to_dict",
 ]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(
-            value is None or 0 < value < math.inf, f"{name} must be a positive number, got {value}"
-        )
-
-
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a value, which may come from anybody's JSON, is of a field's type."""
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return any(_is(value, part) for part in get_args(hint))
-    if get_origin(hint) is tuple:
-        parts = get_args(hint)
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == len(parts)
-            and all(_is(item, part) for item, part in zip(value, parts, strict=True))
-        )
-    if hint in (int, float):  # True is an int to Python, but not to people
-        kind = Integral if hint is int else Real
-        return isinstance(value, kind) and not isinstance(value, bool)
-    return isinstance(value, NoneType if hint is None else hint)
-
-
-def _check_types(config: Any, **most: int) -> None:
-    """Every field has the type that it is declared with; ``most`` are the largest numbers."""
-    hints = get_type_hints(type(config))
-    for item in dataclasses.fields(config):
-        value, hint = getattr(config, item.name), hints[item.name]
-        if not _is(value, hint):
-            choices = " or ".join(f'"{choice}"' for choice in get_args(hint))
-            wanted = choices if get_origin(hint) is Literal else str(item.type)
-            raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
-        limit = most.get(item.name, 2**53)  # beyond it, float arithmetic would lose count
-        if isinstance(value, Integral):
-            # its digits could be thousands
-            _require(value <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
 @dataclass
@@ -119,14 +71,14 @@ class ImageModel:
     scale_penalty: float = 5e-5
 
     def __post_init__(self) -> None:
-        _check_types(self, scales=30, steps=1000, blocks=1000, components=1000)
-        _positive(self, "scales", "hidden", "steps", "components")
-        _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
-        _require(
+        check_types(self, scales=30, steps=1000, blocks=1000, components=1000)
+        positive(self, "scales", "hidden", "steps", "components")
+        require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
+        require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
         )
-        _require(0 < self.alpha < 0.5, f"alpha is in (0, 0.5), got {self.alpha}")
-        _require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
+        require(0 < self.alpha < 0.5, f"alpha is in (0, 0.5), got {self.alpha}")
+        require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
 
 
 @dataclass
@@ -160,10 +112,10 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _positive(self, "validation", "points", "size")
-        _require(bool(self.source), "data.source is empty: name a data set or give a path")
-        _require(
+        check_types(self)
+        positive(self, "validation", "points", "size")
+        require(bool(self.source), "data.source is empty: name a data set or give a path")
+        require(
             self.validation < 1 or float(self.validation).is_integer(),
             f"validation is a fraction below 1 or a whole number of examples, "
             f"got {self.validation}",
@@ -196,13 +148,13 @@ class VectorModel:
     scale_penalty: float = 5e-5
 
     def __post_init__(self) -> None:
-        _check_types(self, couplings=10_000, blocks=1000, components=1000)
-        _positive(self, "couplings", "hidden", "components")
-        _require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
-        _require(
+        check_types(self, couplings=10_000, blocks=1000, components=1000)
+        positive(self, "couplings", "hidden", "components")
+        require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
+        require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
         )
-        _require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
+        require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
 
 
 @dataclass
@@ -263,18 +215,16 @@ class TrainingConfig:
     strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _positive(
+        check_types(self)
+        positive(
             self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validations",
             "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
         )  # fmt: skip
-        _require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
-        _require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
-        _require(0 < self.cooldown <= 1, f"cooldown is in (0, 1], got {self.cooldown}")
-        _require(0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")
-        _require(
-            all(0 <= beta < 1 for beta in self.betas), f"betas are in [0, 1), got {self.betas}"
-        )
+        require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
+        require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
+        require(0 < self.cooldown <= 1, f"cooldown is in (0, 1], got {self.cooldown}")
+        require(0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")
+        require(all(0 <= beta < 1 for beta in self.betas), f"betas are in [0, 1), got {self.betas}")
 
 
 @dataclass
@@ -288,7 +238,7 @@ class ImageRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
+        require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
 
 
 @dataclass
@@ -302,7 +252,7 @@ class VectorRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
+        require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
 
 
 Recipe = ImageRecipe | VectorRecipe

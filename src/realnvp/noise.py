@@ -25,6 +25,8 @@ def seed_of(*numbers: int) -> int:
     >>> seed_of(0, 1) == seed_of(0, 1), seed_of(0, 1) == seed_of(1, 0)
     (True, False)
     """
+    if min(numbers) < 0:
+        raise ValueError(f"a seed must be 0 or more, got {min(numbers)}")
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 

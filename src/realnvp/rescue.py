@@ -9,12 +9,16 @@ this is part of a checkpoint, so that a resumed run does the same.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realnvp.checkpoint import check_like
-from realnvp.diagnosis import Finding
+from realnvp.diagnosis import Finding, find_non_finite
+from realnvp.progress import Bar
 
-__all__ = ["EVERY", "LIMIT", "Rescue"]
+if TYPE_CHECKING:
+    from realnvp.trainer import Trainer
+
+__all__ = ["EVERY", "LIMIT", "Rescue", "recover", "skip"]
 
 EVERY = 100
 """Steps between the copies of the state."""
@@ -98,3 +102,55 @@ class Rescue:
             self.factor = float(state["factor"])
             self.failures, self._failed_at = state["failures"], state["failed_at"]
             self._passed = state["passed"]
+
+
+def recover(trainer: Trainer, bar: Bar) -> None:
+    """Name what was not finite, and go back to the last good state.
+
+    Raises:
+        FloatingPointError: if it is the last time; the good state is saved.
+    """
+    step, team = trainer.step, trainer.team
+    finding = find_non_finite(
+        trainer.flow,
+        *trainer.batch(step),
+        gradients=not team.sharded,
+        anywhere=lambda flag: bool(team.agree(flag)[0]),
+    )
+    findings = team.gather(finding)
+    first = min(findings, key=lambda finding: finding.order)
+    rows = [
+        trainer.batches.share(rank, team.ranks)[row]
+        for rank, its in enumerate(findings)
+        if its.order == first.order
+        for row in its.rows
+    ]
+    batch = trainer.batches.indices(step)
+    told = trainer.rescue.fail(step, first, (batch[rows] if rows else batch).tolist())
+    assert trainer.rescue.good is not None  # fit() keeps one before its first step
+    seconds = trainer.seconds
+    trainer.set_state(trainer.rescue.good)
+    trainer.seconds = seconds
+    trainer.keeper.rewind(trainer.step)
+    if trainer.rescue.failures < LIMIT:
+        bar.warn(told)
+        return
+    trainer.rescue.failures = 0  # a resumed run has as many attempts
+    state = trainer.state_dict()
+    with team.together():
+        trainer.keeper.save(trainer, state, final=True)
+    if not team.main:
+        raise team.elsewhere()
+    raise FloatingPointError(
+        f"{told}; this is the {LIMIT}rd time in a row, each time with half the learning rate, "
+        f"so training ends here; the state of step {trainer.step} is saved: resume it with a "
+        f"lower --training.lr, or look at these examples"
+    )
+
+
+def skip(trainer: Trainer) -> None:
+    """Pass over a step that failed before."""
+    record = {"batch": trainer.step, **trainer.rescue.skipped[trainer.step]}
+    trainer.step += 1
+    trainer.agree()
+    trainer.keeper.log("skipped", trainer.step, trainer.seconds, record)

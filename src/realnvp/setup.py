@@ -57,7 +57,7 @@ def _check_memory(make: Callable[[], Flow]) -> None:
         with torch.device("meta"):  # sizes without memory
             count = sum(tensor.numel() for tensor in make().state_dict().values())
     except RuntimeError as error:  # a size beyond what numbers of bytes can be
-        raise ValueError(f"the model is too large: lower model.hidden ({error})") from error
+        raise ValueError("the model is larger than any memory: lower model.hidden") from error
     needed = COPIES * 4 * count
     try:
         held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -43,8 +43,11 @@ def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) ->
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor, gathered if it is sharded; then all processes must call it."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    """The tensor; gathered into main memory if it is sharded, and then all processes must call it.
+
+    Whoever shards parameters has no room for whole ones on a device.
+    """
+    return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
 
 
 @torch.no_grad()

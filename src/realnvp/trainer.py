@@ -18,15 +18,14 @@ from realnvp.checkpoint import check_like
 from realnvp.config import Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset
 from realnvp.data.batches import Batches, to_device
-from realnvp.diagnosis import find_non_finite
 from realnvp.ema import EMA
-from realnvp.evaluate import evaluate
 from realnvp.keeper import Keeper
 from realnvp.launch import Team, launch
 from realnvp.models import Flow
 from realnvp.noise import uniform
-from realnvp.progress import Bar, duration
-from realnvp.rescue import LIMIT, Rescue
+from realnvp.progress import Bar
+from realnvp.reports import Mean, log, validate
+from realnvp.rescue import Rescue, recover, skip
 from realnvp.setup import build, compute_dtype, learning_rate, make_optimizer
 from realnvp.state import capture, initialize, restore, snapshot, whole
 
@@ -34,9 +33,6 @@ __all__ = ["Trainer", "check_budget", "unit_of"]
 
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
-
-SAMPLES = 100, 2000
-"""How many images, or points, a picture shows."""
 
 NOISE = 0  # a stream of random numbers, beside those of the batches
 
@@ -108,7 +104,7 @@ class Trainer:
         fabric, config = self.team.fabric, self.config
         self.optimizer: Any  # Fabric's wrapper of one
         if self.team.sharded:
-            initialize(self.flow.to(device), *self._batch(0))
+            initialize(self.flow.to(device), *self.batch(0))
             self.wrapped = fabric.setup_module(self.flow)
             self.optimizer = fabric.setup_optimizers(make_optimizer(self.flow, config))
         else:
@@ -120,7 +116,7 @@ class Trainer:
 
     def fit(self, stopped: list[int], bar: Bar) -> None:
         """Train until the budget is used up, or a signal number appears in ``stopped``."""
-        config, means = self.config, _Mean()
+        config, means = self.config, Mean()
         self._stopped, self._start = stopped, time.monotonic() - self.seconds
         logged = saved = self.seconds
         while self.progress() < 1 and not self.stopping and not self.out_of_patience():
@@ -129,30 +125,30 @@ class Trainer:
             before = self.progress()
             lr = self.rescue.factor * learning_rate(config, self.step, before)
             if self.step in self.rescue.skipped:
-                self.skip()
+                skip(self)
             else:
                 terms = self.train_step(lr)
                 if terms is None:
-                    self.recover(bar)
-                    means, logged = _Mean(), self.seconds
+                    recover(self, bar)
+                    means, logged = Mean(), self.seconds
                     continue
                 means.add(terms)
             due = math.floor(self.progress() * config.validations)
-            validate = due > math.floor(before * config.validations)
-            if means.count and (self.seconds - logged >= LOG_EVERY or validate):
+            is_due = due > math.floor(before * config.validations)
+            if means.count and (self.seconds - logged >= LOG_EVERY or is_due):
                 rate = means.count * self.batches.size / max(self.seconds - logged, 1e-9)
-                self.log(bar, means, lr, rate)
+                log(self, bar, means, lr, rate)
                 logged = self.seconds
-            if validate:
-                self.validate(bar)
-            if validate or self.seconds - saved >= config.checkpoint_every:
+            if is_due:
+                validate(self, bar)
+            if is_due or self.seconds - saved >= config.checkpoint_every:
                 self.keeper.save(self, self.state_dict())
                 saved = self.seconds
-            if validate:  # its time is part of the budget, but not of the training's speed
+            if is_due:  # its time is part of the budget, but not of the training's speed
                 self.agree()
                 logged = self.seconds
         if not self.stopping and self.best_weights is None:
-            self.validate(bar)  # so short a budget that none was due
+            validate(self, bar)  # so short a budget that none was due
         state = self.state_dict()
         with self.team.together():
             self.keeper.save(self, state, final=True)
@@ -164,7 +160,7 @@ class Trainer:
             the terms of the loss, in nats per example; those of the processes average to those
             of the batch. None if something is not finite.
         """
-        x, condition, noise = self._batch(self.step)
+        x, condition, noise = self.batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.wrapped.train()
@@ -177,7 +173,7 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
         self.team.fabric.backward(loss)
         norm = whole(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
-        if self.agree(not torch.isfinite(norm + loss.detach())):
+        if self.agree(not (torch.isfinite(norm) and torch.isfinite(loss))):
             return None
         self.optimizer.step()
         self.ema.update()
@@ -185,7 +181,7 @@ class Trainer:
         self.step += 1
         return {**{name: term.detach() for name, term in terms.items()}, "gradient": norm}
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """This process's share of the batch of a step: examples, condition and noise."""
         x, condition = self.batches.get(step, self.team.rank, self.team.ranks)
         if self.flow.levels is None:
@@ -216,115 +212,7 @@ class Trainer:
         """Whether so many validations were no better that training is to stop early."""
         return self.config.patience is not None and self.worse >= self.config.patience
 
-    # ------------------------------------------------------------------ what is not finite
-
-    def recover(self, bar: Bar) -> None:
-        """Name what was not finite, and go back to the last good state.
-
-        Raises:
-            FloatingPointError: if it is the last time; the good state is saved.
-        """
-        step, team = self.step, self.team
-        finding = find_non_finite(
-            self.flow,
-            *self._batch(step),
-            gradients=not team.sharded,
-            anywhere=lambda flag: bool(team.agree(flag)[0]),
-        )
-        findings = team.gather(finding)
-        first = min(findings, key=lambda finding: finding.order)
-        rows = [
-            self.batches.share(rank, team.ranks)[row]
-            for rank, its in enumerate(findings)
-            if its.order == first.order
-            for row in its.rows
-        ]
-        batch = self.batches.indices(step)
-        told = self.rescue.fail(step, first, (batch[rows] if rows else batch).tolist())
-        assert self.rescue.good is not None  # fit() keeps one before its first step
-        seconds = self.seconds
-        self._set(self.rescue.good)
-        self.seconds = seconds
-        self.keeper.rewind(self.step)
-        if self.rescue.failures < LIMIT:
-            bar.warn(told)
-            return
-        self.rescue.failures = 0  # a resumed run has as many attempts
-        state = self.state_dict()
-        with team.together():
-            self.keeper.save(self, state, final=True)
-        if not team.main:
-            raise team.elsewhere()
-        raise FloatingPointError(
-            f"{told}; this is the {LIMIT}rd time in a row, each time with half the learning rate, "
-            f"so training ends here; the state of step {self.step} is saved: resume it with a "
-            f"lower --training.lr, or look at these examples"
-        )
-
-    def skip(self) -> None:
-        """Pass over a step that failed before."""
-        record = {"batch": self.step, **self.rescue.skipped[self.step]}
-        self.step += 1
-        self.agree()
-        self.keeper.log("skipped", self.step, self.seconds, record)
-
-    # ------------------------------------------------------------------ what it leaves
-
-    def log(self, bar: Bar, means: _Mean, lr: float, rate: float) -> None:
-        """Show and write the mean loss since the last record, with its terms."""
-        terms = means.take(self.team)
-        gradient = terms.pop("gradient")
-        values = {name: value * self.unit for name, value in terms.items()}
-        loss = sum(values.values())
-        record = {"loss": loss, **values, "gradient": gradient, "lr": lr, "examples_per_s": rate}
-        short = " ".join(f"{name} {value:.2f}" for name, value in values.items() if value)
-        best = f" best {self.best:.3f}" if math.isfinite(self.best) else ""
-        if self.rescue.skipped:
-            record["skipped"] = len(self.rescue.skipped)
-            best += f" skipped {len(self.rescue.skipped)}"
-        self.keeper.log("train", self.step, self.seconds, record)
-        bar.update(
-            self.progress(),
-            f"{loss:.3f} {self.unit_name}{best} ({short}) {rate:.0f} examples/s",
-        )
-
-    def validate(self, bar: Bar) -> None:
-        """Evaluate the averaged weights, and keep them if they are the best."""
-        with self.ema.applied():
-            result = evaluate(self.flow, self.validation, seed=self.recipe.seed, shared=True)
-            self.worse += 1
-            if result.loss < self.best:
-                self.best, self.worse = result.loss, 0
-                tensors = self.flow.state_dict().items()
-                self.best_weights = {name: whole(t).detach().clone() for name, t in tensors}
-            record = {"validation": result.loss, "standard_error": result.standard_error}
-            self.keeper.log("validation", self.step, self.seconds, record)
-            if self.team.main or self.team.sharded:  # to gather shards, all must take part
-                self.keeper.picture(self, self._samples())
-            if not math.isfinite(result.loss) and not self.team.sharded:
-                bar.warn(f"step {self.step}: the validation is not finite: {self._name_layer()}")
-        bar.say(
-            f"step {self.step:,} after {duration(self.seconds)}: validation {result.loss:.4f} "
-            f"± {result.standard_error:.4f} {self.unit_name}"
-        )
-
-    def _samples(self) -> Tensor:
-        """Samples from latents that are the same every time."""
-        flow, condition = self.flow, self.validation.condition
-        n = SAMPLES[0] if flow.levels is not None else SAMPLES[1]
-        if condition is not None:
-            rows = torch.arange(n, device=condition.device)
-            if flow.classes is not None:  # one class after the other
-                condition = rows * flow.classes // n
-            else:
-                condition = condition[rows % len(condition)]
-        generator = torch.Generator(flow.device).manual_seed(self.recipe.seed)
-        return flow.sample(n, condition=condition, generator=generator)
-
-    def _name_layer(self) -> str:
-        few = self.validation.select(torch.arange(min(250, len(self.validation))))
-        with self.flow.evaluating():
-            return find_non_finite(self.flow, few.x, few.condition, gradients=False).where
+    # ------------------------------------------------------------------ the result, and the state
 
     def best_flow(self) -> Flow:
         """The model with the best validation, in evaluation mode and full precision.
@@ -343,8 +231,6 @@ class Trainer:
         flow.load_state_dict(self.best_weights)
         flow.set_compute_dtype(None)
         return flow.eval()
-
-    # ------------------------------------------------------------------ the state
 
     def _now(self) -> dict[str, Any]:
         return {
@@ -373,8 +259,8 @@ class Trainer:
         try:
             self.rescue.load_state_dict(state["rescue"])
             if state["good"] is not None:
-                self._set(state["good"])  # checked, and replaced by the next line
-            self._set(state["now"])
+                self.set_state(state["good"])  # checked, and replaced by the next line
+            self.set_state(state["now"])
             self.rescue.good = state["good"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -382,7 +268,12 @@ class Trainer:
                 f"with ({str(error).splitlines()[-1].strip()})"
             ) from error
 
-    def _set(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`_now` returned, with the best weights.
+
+        Raises:
+            ValueError: if it is of another model.
+        """
         best = state["best_weights"]
         if best is not None:
             check_like(best, self.flow.state_dict(), "best_weights")
@@ -392,23 +283,3 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.worse = state["best"], state["worse"]
         self.best_weights = best
-
-
-class _Mean:
-    """The mean of terms over steps, summed on the device: reading a number would wait for it."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        self.count += 1
-        for name, term in terms.items():
-            self._sums[name] = self._sums[name] + term if name in self._sums else term
-
-    def take(self, team: Team) -> dict[str, float]:
-        """The means, over the processes too, and begin anew."""
-        values = team.mean(torch.stack(list(self._sums.values())) / self.count).tolist()
-        means = dict(zip(self._sums, values, strict=True))
-        self.count, self._sums = 0, {}
-        return means

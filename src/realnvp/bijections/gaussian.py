@@ -42,6 +42,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 def _normal_quantile(log_p: Tensor) -> Tensor:
     r""":math:`\Phi^{-1}(e^{\log p})` for :math:`\log p \le 0`, however small; has no gradient."""
+    log_p = log_p.clamp(min=-0.25 * torch.finfo(log_p.dtype).max)  # twice its size is a number
     near = torch.special.ndtri(log_p.clamp(min=-80.0).exp())
     far = log_p.clamp(max=-80.0)  # -z^2/2 - log(-z sqrt(2 pi)) = log p: iterate to z^2
     square = -2 * far - 2 * HALF_LOG_2PI
@@ -51,7 +52,9 @@ def _normal_quantile(log_p: Tensor) -> Tensor:
     z = torch.where(log_p > -80.0, near, -square.sqrt())
     # One step of Newton's method on log Phi(z) = log p: both starts are good to a few digits.
     log_cdf = torch.special.log_ndtr(z)
-    return z - (log_cdf - log_p) * torch.exp(log_cdf + 0.5 * z.square() + HALF_LOG_2PI)
+    # Its slope, Phi / Phi', is 1 / |z| far out, where the difference of logarithms is all rounding.
+    slope = torch.exp((log_cdf + 0.5 * z.square() + HALF_LOG_2PI).clamp(max=1.0))
+    return z - (log_cdf - log_p) * torch.where(z > -30.0, slope, -1 / z.clamp(max=-1.0))
 
 
 class _GaussianizeMixture(torch.autograd.Function):
