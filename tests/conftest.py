@@ -23,6 +23,7 @@ from realnvp import (
     Logit,
     MixtureCoupling,
     MixtureLogisticCoupling,
+    Rosenblatt,
     RunningBatchNorm,
     Squeeze,
     image_flow,
@@ -72,6 +73,8 @@ def randomize(module: nn.Module, last: float = 0.3) -> nn.Module:
             continue
         noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
         with torch.no_grad():
+            if name.endswith(("means", "factors", "weights")):
+                continue  # of a mixture, random and valid as they are
             if name.endswith(("running_var", "scale")) and "log_scale" not in name:
                 tensor.copy_(noise.abs() + 0.5)
             elif "last" in name:
@@ -99,6 +102,11 @@ def gaussian_mixture(dim: int, condition_dim: int = 0) -> MixtureCoupling:
     passive, active = mask.sizes(dim)
     net = MLP(passive, 3 * 4 * active, hidden=8, blocks=1, condition_dim=condition_dim)
     return MixtureCoupling(mask, net, components=4)
+
+
+def rosenblatt(components: int, dim: int) -> Rosenblatt:
+    factors = torch.randn(components, dim, dim).tril(-1) + torch.diag(torch.rand(dim) + 0.5)
+    return Rosenblatt(torch.randn(components, dim), factors, torch.rand(components).softmax(0))
 
 
 def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> MixtureLogisticCoupling:
@@ -145,6 +153,8 @@ BIJECTIONS: dict[str, Case] = {
     "standardization": Case(
         lambda: Affine(torch.randn(3), torch.rand(3) + 1), (3,), identity=False
     ),
+    "gaussian-start": Case(lambda: rosenblatt(1, 4), (4,), identity=False),
+    "mixture-start": Case(lambda: rosenblatt(3, 4), (4,), identity=False),
     "chain": Case(lambda: Chain(affine_vector(False, 3), ActNorm(3), affine_vector(True, 3)), (3,)),
     "inverse": Case(lambda: Inverse(affine_vector(False, 4)), (4,)),
     "image-flow": Case(lambda: image_body(scales=2), (2, 4, 8), unit_interval=True, identity=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from realnvp.bijections import (
     Bijection,
     Chain,
     ChannelMask,
+    DequantizeColumns,
     MixtureCoupling,
+    Rosenblatt,
 )
 from realnvp.building import check_sizes, config_of, normalized, options_of
 from realnvp.config import VectorModel
@@ -29,19 +32,24 @@ def vector_flow(
     *,
     mean: torch.Tensor | None = None,
     std: torch.Tensor | None = None,
+    mixture: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+    integers: Sequence[int] = (),
     condition_dim: int = 0,
     classes: int | None = None,
     **options: Any,
 ) -> Flow:
     """Real NVP for vectors: points, or the rows of a table.
 
-    Standardization, then couplings that transform the two halves of the columns in turn, each
-    followed by a normalization.
+    Standardization, or a Gaussian mixture to start from; then couplings that transform the two
+    halves of the columns in turn, each followed by a normalization.
 
     Args:
         dim: number D of columns, 2 or more.
         mean: of the columns, for the standardization; zeros if left out.
         std: standard deviation of the columns; ones if left out.
+        mixture: means, Cholesky factors and weights of the Gaussians that it starts as, with the
+            option ``start``; see :func:`realnvp.start.fit_mixture`.
+        integers: numbers of the columns that hold whole numbers, to be dequantized.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
         options: the fields of :class:`realnvp.config.VectorModel`.
@@ -60,16 +68,21 @@ def vector_flow(
             f"at least 2 columns, got {dim}; for a single column use a histogram or kernel density"
         )
     condition_dim = condition_dim if classes is None else classes
-    layers: list[Bijection] = [Affine(torch.zeros(dim) if mean is None else mean, std)]
+    layers: list[Bijection] = [DequantizeColumns(integers, dim)] if len(integers) else []
+    if model.start:
+        parts = (torch.zeros(model.start, dim),) if mixture is None else mixture
+        layers.append(Rosenblatt(*parts))
+    else:
+        layers.append(Affine(torch.zeros(dim) if mean is None else mean, std))
     for i in range(model.couplings):
         mask = ChannelMask(flip=i % 2 == 1)
         passive, active = mask.sizes(dim)
-        mixture = model.coupling == "mixture"
-        per_column = 3 * model.components if mixture else AffineCoupling.parameters_per_variable
+        mixes = model.coupling == "mixture"
+        per_column = 3 * model.components if mixes else AffineCoupling.parameters_per_variable
         conditioner = MLP(passive, per_column * active, model.hidden, model.blocks, condition_dim)
         coupling: Bijection = (
             MixtureCoupling(mask, conditioner, model.components)
-            if mixture
+            if mixes
             else AffineCoupling(mask, conditioner, active)
         )
         layers += normalized(coupling, dim, model)
@@ -79,10 +92,11 @@ def vector_flow(
         condition_dim=condition_dim,
         classes=classes,
         scale_penalty=model.scale_penalty,
-        # Mean and deviation are saved with the weights.
+        # Mean, deviation and factor are saved with the weights.
         config=config_of(
             "vector_flow",
             dim=dim,
+            integers=list(integers),
             condition_dim=condition_dim,
             classes=classes,
             **dataclasses.asdict(model),

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections import Bijection, Dequantize
+from realnvp.bijections import Bijection
+from realnvp.bijections.preprocess import Dequantization
 from realnvp.builders import image_flow, vector_flow
 from realnvp.models import ENCODE_MARGIN, Flow
 from realnvp.nets import Conditioner
@@ -83,7 +84,7 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
     z, forward = layer(x, condition)
     back, inverse = layer.inverse(z, condition)
     error = None
-    if not isinstance(layer, Dequantize) and x[0].numel() <= JACOBIAN_LIMIT:
+    if not isinstance(layer, Dequantization) and x[0].numel() <= JACOBIAN_LIMIT:
         first = None if condition is None else condition[:1].double()
         error = _jacobian_error(copy.deepcopy(layer).double(), x[:1].double(), first)
     return LayerReport(

@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a recipe's model on images, points or a table",
     "eval": "bits/dim or nats of a model, with its standard error",
     "sample": "draw samples: a picture, an array or a table",
+    "plot": "a 2D density: data, samples, heat maps, the bent grid",
     "interpolate": "a square of images between four",
     "levels": "what each scale of an image model holds",
     "check": "layer by layer: round trip, log-determinant, latents",

@@ -9,6 +9,7 @@ fails before any data is read or any folder is made.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -98,6 +99,8 @@ class DataConfig:
         flip: train on random horizontal flips.
         condition: what the density is conditioned on: null, "label" (of a labelled set), or the
             name of a table's column.
+        integers: a table's columns of whole numbers: "auto" dequantizes them, so that their
+            density is a probability; "none" takes them for real numbers.
         seed: seed of the split and of generated sets.
     """
 
@@ -109,6 +112,7 @@ class DataConfig:
     size: int | None = None
     flip: bool = False
     condition: str | None = None
+    integers: Literal["auto", "none"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,6 +140,8 @@ class VectorModel:
         norm: normalization between the couplings: "batch", "act" or "none".
         norm_momentum: weight of the current batch in the running averages.
         scale_penalty: L2 penalty on the learned scales of the couplings.
+        start: the model starts as the mixture of so many Gaussians that fits the data; 1 is a
+            single one, correlations included, 0 only standardizes the columns.
     """
 
     coupling: Literal["affine", "mixture"] = "affine"
@@ -146,11 +152,13 @@ class VectorModel:
     norm: Literal["batch", "act", "none"] = "act"
     norm_momentum: float = 0.1
     scale_penalty: float = 5e-5
+    start: int = 0
 
     def __post_init__(self) -> None:
-        check_types(self, couplings=10_000, blocks=1000, components=1000)
+        check_types(self, couplings=10_000, blocks=1000, components=1000, start=1000)
         positive(self, "couplings", "hidden", "components")
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
+        require(self.start >= 0, f"start must be 0 or more, got {self.start}")
         require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
         )
@@ -175,6 +183,9 @@ class TrainingConfig:
             "constant".
         cooldown: fraction of the budget over which the rate decays; 1 is all of it.
         clip: largest norm of the gradient (of the loss in nats per dimension).
+        smoothing: deviation of the Gaussian noise that is added to the vectors of every batch, in
+            deviations of the data (of the first Gaussian that it starts as, if it does). It keeps a
+            flexible model from learning few rows by heart, and blurs what is finer.
         ema: decay per step of the exponential moving average of the weights, which is what is
             evaluated and saved; 0 evaluates the raw weights.
         validations: how many validations are spread evenly over the budget; the best one's model
@@ -203,6 +214,7 @@ class TrainingConfig:
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     cooldown: float = 1.0
     clip: float = 1.0
+    smoothing: float = 0.0
     ema: float = 0.999
     validations: int = 20
     patience: int | None = None
@@ -221,6 +233,7 @@ class TrainingConfig:
             "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
         )  # fmt: skip
         require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
+        require(0 <= self.smoothing < math.inf, f"smoothing is 0 or more, got {self.smoothing}")
         require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
         require(0 < self.cooldown <= 1, f"cooldown is in (0, 1], got {self.cooldown}")
         require(0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")

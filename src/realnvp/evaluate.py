@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections import Chain, Dequantize
-from realnvp.bijections.preprocess import Noise
+from realnvp.bijections import Chain
+from realnvp.bijections.preprocess import Dequantization, Noise
 from realnvp.data import Split
 from realnvp.models import ENCODE_MARGIN, Flow
 from realnvp.noise import uniform
@@ -129,7 +129,7 @@ def log_likelihood(
     """
     if samples < 1:
         raise ValueError(f"the number of noise draws must be 1 or more, got {samples}")
-    draws = samples if flow.levels is not None else 1
+    draws = samples if flow.noisy else 1
     sources = [generator(draw) if callable(generator) else generator for draw in range(draws)]
     log_probs = [flow.log_prob(x, condition, source) for source in sources]
     return torch.logsumexp(torch.stack(log_probs), dim=0) - math.log(draws)
@@ -171,7 +171,7 @@ def log_likelihoods(
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
 
             def noise(draw: int, start: int = start, x: Tensor = x) -> Noise:
-                if flow.levels is None:
+                if not flow.noisy:
                     return None
                 numbers = (seed, DRAWS, draw), start, len(x)
                 return uniform(*numbers, flow.shape, flow.dtype, flow.device)
@@ -218,25 +218,31 @@ def evaluate(
         progress=progress,
     )
     n = len(log_p)
+    weight = torch.ones(n) if split.weight is None else split.weight.cpu()
+    share = weight.double() / weight.double().sum()
+
+    def mean(values: Tensor) -> float:
+        return (share @ values).item()
 
     def error(values: Tensor) -> float:
-        return (values.std() / math.sqrt(n)).item() if n > 1 else math.nan
+        if n == 1:
+            return math.nan
+        variance = share @ (values - mean(values)).square() * n / (n - 1)
+        return (variance.sqrt() * share.norm()).item()
 
     if flow.levels is not None:
         bits = -log_p / (flow.dim * math.log(2))
-        return Likelihood(
-            n, error(bits), samples, bits_per_dim=bits.mean().item(), levels=flow.levels
-        )
+        return Likelihood(n, error(bits), samples, bits_per_dim=mean(bits), levels=flow.levels)
     if true_log_density is None:
-        return Likelihood(n, error(log_p), 1, nats=log_p.mean().item())
+        return Likelihood(n, error(log_p), samples if flow.noisy else 1, nats=mean(log_p))
     true = torch.as_tensor(true_log_density(split.x.cpu().numpy()))
     return Likelihood(
         n,
         error(log_p),
         1,
-        nats=log_p.mean().item(),
-        true_nats=true.mean().item(),
-        kl=(true - log_p).mean().item(),
+        nats=mean(log_p),
+        true_nats=mean(true),
+        kl=mean(true - log_p),
         kl_standard_error=error(true - log_p),
     )
 
@@ -256,7 +262,7 @@ def round_trip(
     """
     wrong, worst = 0, 0.0
     layers = list(flow.bijection) if isinstance(flow.bijection, Chain) else [flow.bijection]
-    dequantize = layers.pop(0) if isinstance(layers[0], Dequantize) else None
+    dequantize = layers.pop(0) if isinstance(layers[0], Dequantization) else None
     body = Chain(*layers)
     with flow.evaluating():
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
@@ -270,7 +276,7 @@ def round_trip(
                     v = dequantize(x, condition)[0]
             back, _ = body.inverse(body(v, condition)[0], condition)
             worst = max(worst, (back - v).abs().max().item())
-            if dequantize is None:
+            if flow.levels is None or dequantize is None:
                 bad = (back - v).abs() > 1e-3 * v.abs().clamp(min=1)
             else:
                 bad = dequantize.inverse(back)[0] != x

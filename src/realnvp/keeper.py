@@ -13,7 +13,13 @@ __all__ = ["Keeper"]
 
 
 class Keeper:
-    """Keeps nothing: for trainings that leave no folder, and all processes but the main one."""
+    """Keeps nothing: for trainings that leave no folder, and all processes but the main one.
+
+    Attributes:
+        draws: whether it wants pictures, for which samples have to be drawn.
+    """
+
+    draws = False
 
     def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
         """Write a record; ``kind`` is "train", "validation" or "skipped"."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from realnvp.bijections import Bijection, Coupling, Dequantize
 from realnvp.bijections.base import Terms, sum_per_example
-from realnvp.bijections.preprocess import Noise
+from realnvp.bijections.preprocess import Dequantization, Noise
 from realnvp.inputs import as_condition, check_data, check_shape
 from realnvp.nets import Conditioner
 
@@ -75,7 +75,7 @@ class Flow(nn.Module):
         self.config = config
         self.scale_penalty = scale_penalty
         self.trained_on: dict[str, Any] | None = None
-        self._dequantizers = [m for m in self.modules() if isinstance(m, Dequantize)]
+        self._dequantizers = [m for m in self.modules() if isinstance(m, Dequantization)]
         self._couplings = [m for m in self.modules() if isinstance(m, Coupling)]
 
     @property
@@ -86,7 +86,12 @@ class Flow(nn.Module):
     @property
     def levels(self) -> int | None:
         """Number of grey levels of discrete data, None for continuous data."""
-        return self._dequantizers[0].levels if self._dequantizers else None
+        return next((m.levels for m in self._dequantizers if isinstance(m, Dequantize)), None)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether integers are dequantized, so that a log-density is one draw of a bound."""
+        return bool(self._dequantizers)
 
     @property
     def device(self) -> torch.device:
@@ -188,7 +193,7 @@ class Flow(nn.Module):
         self,
         x: Tensor,
         condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Tensor:
         """Latents of raw data: ``(B, *shape) -> (B, *shape)``.
 
@@ -294,7 +299,7 @@ class Flow(nn.Module):
                 module.training = True
 
     def _cast(self, x: Tensor) -> Tensor:
-        return x if self._dequantizers else x.to(self.dtype)
+        return x if self.levels is not None else x.to(self.dtype)
 
     def as_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
         """The condition as the layers take it: checked, labels one-hot, in the model's type."""

@@ -1,18 +1,20 @@
-"""Every picture: sample grids and learning curves."""
+"""Every picture: sample grids, densities in the plane, learning curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["image_grid", "learning_curves", "save_figure", "scatter"]
+__all__ = ["Plane", "image_grid", "learning_curves", "planes", "save_figure", "scatter"]
 
 mpl.use("Agg")  # pictures go to files: no display is needed, or asked for
 
@@ -105,3 +107,86 @@ def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) ->
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """What is drawn of a density in the plane.
+
+    Args:
+        name: written at the left.
+        data: ``(N, 2)``.
+        samples: ``(M, 2)``.
+        bounds: ``(xmin, xmax, ymin, ymax)`` of the pictures.
+        log_density: of the model, ``(N, 2) -> (N,)``.
+        true_log_density: of the data, if it is known.
+        decode: from latents to data, ``(N, 2) -> (N, 2)``.
+    """
+
+    name: str
+    data: NDArray
+    samples: NDArray
+    bounds: tuple[float, float, float, float]
+    log_density: Callable[[NDArray], NDArray]
+    true_log_density: Callable[[NDArray], NDArray] | None
+    decode: Callable[[NDArray], NDArray]
+
+
+def planes(rows: Sequence[Plane], path: Path) -> None:
+    """Densities in the plane, one in each row.
+
+    Data in blue and samples in red; the true density, where it is known, and the model's as heat
+    maps of the same colours; and the latent space's grid as the flow bends it into the data's.
+
+    Args:
+        rows: what to draw.
+        path: file to write.
+    """
+    known = any(row.true_log_density is not None for row in rows)
+    titles = ["data", "samples", *(["true density"] if known else []), "model's density",
+              "grid of the latents"]  # fmt: skip
+    figure = Figure(figsize=(2.6 * len(titles), 2.6 * len(rows) + 0.3), layout="constrained")
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    for row, axes in zip(rows, panels, strict=True):
+        for one in axes:
+            one.set(xlim=row.bounds[:2], ylim=row.bounds[2:], xticks=[], yticks=[], aspect="auto")
+        axes[0].set_ylabel(row.name)
+        for one, points, color in ((axes[0], row.data, DATA), (axes[1], row.samples, MODEL)):
+            one.scatter(points[:, 0], points[:, 1], s=2, alpha=0.4, color=color, linewidths=0)
+        _heat(row, axes[2:-1])
+        _grid(row, axes[-1])
+    for one, title in zip(panels[0], titles, strict=True):
+        one.set_title(title, fontsize=10)
+    save_figure(figure, path)
+
+
+def _heat(row: Plane, axes: Sequence[Any]) -> None:
+    """The model's density in the last of the axes, the true one before it, in the same colours."""
+    left, right, bottom, top = row.bounds
+    size = 200
+    x, y = ((np.arange(size) + 0.5) / size for _ in range(2))
+    grid = np.stack(np.meshgrid(left + (right - left) * x, bottom + (top - bottom) * y), axis=-1)
+    points = grid.reshape(-1, 2)
+    functions = [row.true_log_density, row.log_density][-len(axes) :]
+    maps = [f and np.exp(f(points)).reshape(size, size) for f in functions]
+    # The model's peaks may be higher than the truth's: the truth sets the colours.
+    brightest = np.quantile(next(m for m in maps if m is not None), 0.999)
+    for one, values in zip(axes, maps, strict=True):
+        if values is None:
+            one.set_axis_off()
+            continue
+        one.imshow(
+            values, origin="lower", extent=row.bounds, vmin=0, vmax=brightest, cmap="magma",
+            aspect="auto", interpolation="nearest",
+        )  # fmt: skip
+
+
+def _grid(row: Plane, axes: Any) -> None:
+    """Lines of equal latent coordinates, those of the first one red and of the second blue."""
+    places, along = np.linspace(-2.5, 2.5, 21), np.linspace(-3, 3, 400)
+    for axis, color in ((0, MODEL), (1, DATA)):
+        for place in places:
+            line = np.full((len(along), 2), place)
+            line[:, 1 - axis] = along
+            bent = row.decode(line)
+            axes.plot(bent[:, 0], bent[:, 1], color=color, linewidth=0.5)

@@ -33,6 +33,8 @@ class Recorder(Keeper):
         warn: tells a warning.
     """
 
+    draws = True
+
     def __init__(self, run: Run, step: int, warn: Callable[[str], None]) -> None:
         self.run = run
         self._warn = warn

@@ -68,12 +68,12 @@ def validate(trainer: Trainer, bar: Bar) -> None:
         result = evaluate(trainer.flow, trainer.validation, seed=trainer.recipe.seed, shared=True)
         trainer.worse += 1
         if result.loss < trainer.best:
-            trainer.best, trainer.worse = result.loss, 0
+            trainer.best, trainer.best_step, trainer.worse = result.loss, trainer.step, 0
             tensors = trainer.flow.state_dict().items()
             trainer.best_weights = {name: whole(t).detach().clone() for name, t in tensors}
         record = {"validation": result.loss, "standard_error": result.standard_error}
         trainer.keeper.log("validation", trainer.step, trainer.seconds, record)
-        if trainer.team.main or trainer.team.sharded:  # to gather shards, all must take part
+        if trainer.keeper.draws or trainer.team.sharded:  # to gather shards, all must take part
             trainer.keeper.picture(trainer, _samples(trainer))
         if not math.isfinite(result.loss) and not trainer.team.sharded:
             bar.warn(f"step {trainer.step}: the validation is not finite: {_name_layer(trainer)}")

@@ -13,11 +13,15 @@ from realnvp.builders import image_flow, vector_flow
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
 from realnvp.data import Dataset
 from realnvp.models import Flow
+from realnvp.noise import uniform
+from realnvp.start import fit_mixture
 
 __all__ = ["build", "compute_dtype", "learning_rate", "limit_threads", "make_optimizer"]
 
 SMALL_BATCH = 2**14
 """Numbers in a batch up to which one thread is as fast as two."""
+
+MOMENTS = 6  # a stream of random numbers, beside those of training and evaluation
 
 COPIES = 6
 """Tensors per parameter while training: itself, gradient, two moments, average and best."""
@@ -41,14 +45,28 @@ def build(recipe: Recipe, dataset: Dataset) -> Flow:
         _check_memory(lambda: image_flow((channels, height, width), **arguments))
         return image_flow((channels, height, width), **arguments)
     if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        x = dataset.train.x
-        std = x.std(0, correction=0).clamp(min=1e-6)
-        _check_memory(lambda: vector_flow(x.shape[1], **condition, **options))
-        return vector_flow(x.shape[1], mean=x.mean(0), std=std, **condition, **options)
+        arguments = {"integers": dataset.integers, **condition, **options}
+        _check_memory(lambda: vector_flow(dataset.shape[0], **arguments))
+        return vector_flow(dataset.shape[0], **_moments(dataset, recipe), **arguments)
     raise ValueError(
         f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "
         f"{dataset.name} holds {dataset.kind}s: choose another recipe (realnvp recipes lists them)"
     )
+
+
+def _moments(dataset: Dataset, recipe: VectorRecipe) -> dict[str, Any]:
+    """What the first layer standardizes with, or starts as; of columns that are dequantized."""
+    x, weight = dataset.train.x.clone(), dataset.train.weight
+    columns = list(dataset.integers)
+    if columns:
+        shape = (len(columns),)
+        x[:, columns] += uniform((recipe.seed, MOMENTS), 0, len(x), shape).to(x)
+    if recipe.model.start:
+        return {"mixture": fit_mixture(x, recipe.model.start, weight, recipe.seed)}
+    share = torch.full_like(x[:, 0], 1 / len(x)) if weight is None else weight / weight.sum()
+    mean = share @ x
+    std = (share @ (x - mean).square()).sqrt()
+    return {"mean": mean, "std": std.clamp(min=1e-6)}
 
 
 def _check_memory(make: Callable[[], Flow]) -> None:

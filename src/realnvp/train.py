@@ -33,6 +33,7 @@ class Outcome:
     parameters: int
     skipped: int
     main: bool
+    dequantized: list[str]
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = False) -> Outcome:
@@ -72,10 +73,11 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
                 trainer.stopping,
             )
         flow = trainer.best_flow()
-        toy = trainer.dataset.toy
+        dataset = trainer.dataset
+        toy = dataset.toy
         likelihood = evaluate(
             flow,
-            trainer.dataset.validation,
+            dataset.validation,
             seed=recipe.seed,
             true_log_density=toy.log_density if toy is not None else None,
             shared=True,
@@ -88,6 +90,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
             sum(p.numel() for p in flow.parameters()),
             len(trainer.rescue.skipped),
             team.main,
+            [str((dataset.columns or range(flow.dim))[i]) for i in dataset.integers],
         )
 
 

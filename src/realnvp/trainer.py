@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realnvp.bijections import Affine, Rosenblatt
 from realnvp.checkpoint import check_like
 from realnvp.config import Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset
@@ -34,7 +35,7 @@ __all__ = ["Trainer", "check_budget", "unit_of"]
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
 
-NOISE = 0  # a stream of random numbers, beside those of the batches
+NOISE, SMOOTHING = 0, 5  # streams of random numbers, beside those of the batches
 
 
 def unit_of(flow: Flow) -> tuple[float, str]:
@@ -86,6 +87,7 @@ class Trainer:
                 f"a batch of {self.batches.size} examples cannot be shared by {team.ranks} "
                 f"processes: raise --training.batch_size, or use fewer"
             )
+        self.smoothing = self._smoothing(dataset)
         self._set_up(device)
         self.ema = EMA(self.flow, config.ema)
         few = torch.arange(min(config.validation_examples, len(dataset.validation)))
@@ -94,11 +96,27 @@ class Trainer:
         self.keeper: Keeper = Keeper()
         self.rescue = Rescue(config.lr)
         self.step, self.seconds = 0, 0.0
-        self.best, self.worse = math.inf, 0  # validations since the best one
+        self.best, self.best_step = math.inf, 0
+        self.worse = 0  # validations since the best one
         self.best_weights: dict[str, Tensor] | None = None
         self.stopping = 0
         self._stopped: list[int] = []
         self._start = time.monotonic()
+
+    def _smoothing(self, dataset: Dataset) -> Tensor | None:
+        """What takes normal noise to that which is added to vectors; none is to whole numbers."""
+        if not self.config.smoothing or dataset.kind != "vector":
+            return None
+        first: Affine | Rosenblatt = next(
+            m for m in self.flow.modules() if isinstance(m, Affine | Rosenblatt)
+        )
+        if isinstance(first, Rosenblatt):
+            factor = first.factors[0].T
+        else:
+            factor = torch.diag(first.scale)
+        factor = self.config.smoothing * factor.to(self.batches.split.x)
+        factor[:, list(dataset.integers)] = 0.0
+        return factor
 
     def _set_up(self, device: torch.device) -> None:
         fabric, config = self.team.fabric, self.config
@@ -119,6 +137,8 @@ class Trainer:
         config, means = self.config, Mean()
         self._stopped, self._start = stopped, time.monotonic() - self.seconds
         logged = saved = self.seconds
+        if config.patience is not None and self.best_weights is None:
+            validate(self, bar)  # few data: the start may be the best there is
         while self.progress() < 1 and not self.stopping and not self.out_of_patience():
             if self.rescue.is_due(self.step):
                 self.rescue.keep({**snapshot(self._now()), "best_weights": self.best_weights})
@@ -184,12 +204,14 @@ class Trainer:
     def batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """This process's share of the batch of a step: examples, condition and noise."""
         x, condition = self.batches.get(step, self.team.rank, self.team.ranks)
-        if self.flow.levels is None:
-            return x, condition, None
         start = self.batches.share(self.team.rank, self.team.ranks).start
-        seed = (self.recipe.seed, NOISE, step)
-        shape, dtype = self.flow.shape, self.flow.dtype
-        return x, condition, uniform(seed, start, len(x), shape, dtype, x.device)
+        numbers = start, len(x), self.flow.shape, self.flow.dtype, x.device
+        if self.smoothing is not None:
+            noise = uniform((self.recipe.seed, SMOOTHING, step), *numbers)
+            x = x + torch.special.ndtri(noise.clamp(2.0**-25, 1 - 2.0**-24)) @ self.smoothing
+        if not self.flow.noisy:
+            return x, condition, None
+        return x, condition, uniform((self.recipe.seed, NOISE, step), *numbers)
 
     def agree(self, bad: bool = False) -> bool:
         """Have one clock, one end and one opinion in all processes: is something bad in any?"""
@@ -238,6 +260,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "best_step": self.best_step,
             "worse": self.worse,
         }
 
@@ -277,9 +300,9 @@ class Trainer:
         best = state["best_weights"]
         if best is not None:
             check_like(best, self.flow.state_dict(), "best_weights")
-        for name in ("step", "seconds", "best", "worse"):
+        for name in ("step", "seconds", "best", "best_step", "worse"):
             check_like(state[name], 0, name)
         restore(state, self.flow, self.optimizer, self.ema)
         self.step, self.seconds = state["step"], state["seconds"]
-        self.best, self.worse = state["best"], state["worse"]
+        self.best, self.best_step, self.worse = state["best"], state["best_step"], state["worse"]
         self.best_weights = best

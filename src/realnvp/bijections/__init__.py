@@ -7,8 +7,9 @@ from realnvp.bijections.gaussian import MixtureCoupling
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.mixture import MixtureLogisticCoupling
 from realnvp.bijections.norm import ActNorm, RunningBatchNorm
-from realnvp.bijections.preprocess import Affine, Dequantize, Logit
+from realnvp.bijections.preprocess import Affine, Dequantize, DequantizeColumns, Logit
 from realnvp.bijections.reshape import FactorOut, Squeeze
+from realnvp.bijections.rosenblatt import Rosenblatt
 
 __all__ = [
     "ActNorm",
@@ -20,12 +21,14 @@ __all__ = [
     "CheckerboardMask",
     "Coupling",
     "Dequantize",
+    "DequantizeColumns",
     "FactorOut",
     "Inverse",
     "InvertibleLinear",
     "Logit",
     "MixtureCoupling",
     "MixtureLogisticCoupling",
+    "Rosenblatt",
     "RunningBatchNorm",
     "Squeeze",
     "VariationalDequantize",

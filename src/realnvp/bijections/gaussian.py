@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from realnvp.bijections.coupling import Coupling, Mask
 
-__all__ = ["MixtureCoupling"]
+__all__ = ["MixtureCoupling", "gaussianize", "invert_mixture"]
 
 FLOOR = 1e-4
 """Weight of a standard normal that is part of every mixture: the map stays invertible in float32
@@ -148,17 +148,31 @@ class MixtureCoupling(Coupling):
         )
 
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_density = _GaussianizeMixture.apply(active, *self._mixture(active, parameters))
-        return z, log_density + 0.5 * z.square() + HALF_LOG_2PI
+        return gaussianize(active, *self._mixture(active, parameters))
 
     def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        mixture = self._mixture(active, parameters)
-        x = _invert(active.detach(), *(m.detach() for m in mixture))
-        z, log_density = _GaussianizeMixture.apply(x, *mixture)
-        log_slope = (log_density + 0.5 * z.square() + HALF_LOG_2PI).detach()
-        x = x + (active - z) * torch.exp(-log_slope)
-        z, log_density = _GaussianizeMixture.apply(x, *mixture)
-        return x, -(log_density + 0.5 * z.square() + HALF_LOG_2PI)
+        x, log_slope = invert_mixture(active, *self._mixture(active, parameters))
+        return x, -log_slope
+
+
+def gaussianize(
+    x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Make a mixture standard normal: ``x (...)``, parameters ``(..., K)`` -> z, log dz/dx."""
+    z, log_density = _GaussianizeMixture.apply(x, log_weight, mean, log_scale)
+    return z, log_density + 0.5 * z.square() + HALF_LOG_2PI
+
+
+def invert_mixture(
+    z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The inverse of :func:`gaussianize`: x, and log dz/dx there."""
+    mixture = log_weight, mean, log_scale
+    found = _invert(z.detach(), *(m.detach() for m in mixture))
+    # The search has no gradient; one more of Newton's steps, which moves nothing, has it.
+    value, log_slope = gaussianize(found, *mixture)
+    x = found + (z - value) * torch.exp(-log_slope.detach())
+    return x, gaussianize(x, *mixture)[1]
 
 
 @torch.no_grad()

@@ -6,14 +6,16 @@ Pixels are integers, and a density fitted to integers can grow without bound. Un
 
 .. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
 
-:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`; :class:`Logit` takes the unit
-interval to the real line. Both report their log-determinants like any other layer: left out, they
-make losses that look fine and mean nothing.
+:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`, :class:`DequantizeColumns` adds it
+to a table's columns of whole numbers; :class:`Logit` takes the unit interval to the real line. All
+report their log-determinants like any other layer: left out, they make losses that look fine and
+mean nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,54 +23,32 @@ from torch.nn import functional as F
 
 from realnvp.bijections.base import Bijection, sum_per_example
 
-__all__ = ["Affine", "Dequantize", "Logit", "Noise"]
+__all__ = ["Affine", "Dequantization", "Dequantize", "DequantizeColumns", "Logit", "Noise"]
 
 Noise = torch.Generator | Tensor | None
 """A source of uniform numbers: a generator, None for PyTorch's global one, or the numbers."""
 
 
-class Dequantize(Bijection):
-    r"""Make ``levels`` integers continuous: :math:`v = (x + u) / K`, :math:`u` uniform on [0, 1).
-
-    .. math:: \log |\det J| = -D \log K
-
-    The one layer whose forward is random. The inverse is deterministic: it floors and clamps to
-    the integers ``0 .. levels - 1`` and returns them as uint8 (up to 256 levels) or int32. A
-    model that is exactly uniform on the unit cube gives exactly :math:`\log_2 K` bits/dim.
-
-    Args:
-        levels: number :math:`K` of grey levels.
+class Dequantization(Bijection):
+    """Base of the layers that make integers continuous: the only ones whose forward is random.
 
     Attributes:
         generator: source of the noise: a generator, None for PyTorch's global one, or the uniform
             numbers themselves, of the input's shape.
         margin: keeps the noise away from both ends, for latents that decode to the very same
-            pixels in spite of float32 rounding; 0 (the whole interval) whenever densities count.
-
-    >>> v, log_det = Dequantize(4)(torch.tensor([[0, 3]]))
-    >>> bool((v >= 0).all() and (v <= 1).all()), round(log_det.item(), 4)  # -2 log 4
-    (True, -2.7726)
-    >>> Dequantize(4).inverse(v)[0]
-    tensor([[0, 3]], dtype=torch.uint8)
+            integers in spite of float32 rounding; 0 (the whole interval) whenever densities count.
     """
 
     term = "preprocessing"
 
     _one: Tensor
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        if levels < 2:
-            raise ValueError(f"dequantization needs at least 2 levels, got {levels}")
-        self.levels = levels
         self.generator: Noise = None
         self.margin = 0.0
         # Integers have no floating point type to follow: this buffer follows .to() and .double().
         self.register_buffer("_one", torch.ones(()), persistent=False)
-
-    def _log_det(self, x: Tensor, sign: int) -> Tensor:
-        value = sign * x[0].numel() * math.log(self.levels)
-        return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
 
     def _uniform(self, x: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) of the shape of ``x``."""
@@ -81,6 +61,41 @@ class Dequantize(Bijection):
             return self.generator.to(self._one)
         return torch.rand(x.shape, generator=self.generator, dtype=self._one.dtype, device=x.device)
 
+    def _noise(self, x: Tensor) -> Tensor:
+        """The same, with the margin kept."""
+        noise = self._uniform(x)
+        return self.margin + (1 - 2 * self.margin) * noise if self.margin else noise
+
+
+class Dequantize(Dequantization):
+    r"""Make ``levels`` integers continuous: :math:`v = (x + u) / K`, :math:`u` uniform on [0, 1).
+
+    .. math:: \log |\det J| = -D \log K
+
+    The inverse is deterministic: it floors and clamps to the integers ``0 .. levels - 1`` and
+    returns them as uint8 (up to 256 levels) or int32. A model that is exactly uniform on the unit
+    cube gives exactly :math:`\log_2 K` bits/dim.
+
+    Args:
+        levels: number :math:`K` of grey levels.
+
+    >>> v, log_det = Dequantize(4)(torch.tensor([[0, 3]]))
+    >>> bool((v >= 0).all() and (v <= 1).all()), round(log_det.item(), 4)  # -2 log 4
+    (True, -2.7726)
+    >>> Dequantize(4).inverse(v)[0]
+    tensor([[0, 3]], dtype=torch.uint8)
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"dequantization needs at least 2 levels, got {levels}")
+        self.levels = levels
+
+    def _log_det(self, x: Tensor, sign: int) -> Tensor:
+        value = sign * x[0].numel() * math.log(self.levels)
+        return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
+
     def _normal(self, x: Tensor) -> Tensor:
         """Normal numbers of the shape of ``x``."""
         if isinstance(self.generator, Tensor):  # the quantiles; those of 0 and 1 are infinite
@@ -89,15 +104,55 @@ class Dequantize(Bijection):
         return torch.randn(x.shape, generator=self.generator, dtype=dtype, device=x.device)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        noise = self._uniform(x)
-        if self.margin:
-            noise = self.margin + (1 - 2 * self.margin) * noise
+        noise = self._noise(x)
         return (x.to(noise.dtype) + noise) / self.levels, self._log_det(x, -1)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = torch.floor(z * self.levels).clamp(0, self.levels - 1)
         dtype = torch.uint8 if self.levels <= 256 else torch.int32
         return x.to(dtype), self._log_det(z, +1)
+
+
+class DequantizeColumns(Dequantization):
+    r"""Add uniform noise to the columns of whole numbers: :math:`v_i = x_i + u_i`.
+
+    The unit cell of a whole number has volume 1, so the log-determinant is 0, and the density of
+    such a column is a probability: it cannot grow without bound, as that of a column of repeated
+    values does. The inverse floors.
+
+    Args:
+        columns: numbers of the columns of whole numbers.
+        dim: number of all columns.
+
+    Raises:
+        ValueError: in evaluation mode, if such a column holds fractions.
+
+    >>> v, log_det = DequantizeColumns([1], dim=2)(torch.tensor([[0.5, 3.0]]))
+    >>> v[0, 0].item(), 3 <= v[0, 1].item() <= 4, log_det.item()
+    (0.5, True, 0.0)
+    """
+
+    which: Tensor
+
+    def __init__(self, columns: Sequence[int], dim: int) -> None:
+        super().__init__()
+        bad = [column for column in columns if not 0 <= column < dim]
+        if bad:
+            raise ValueError(f"columns of whole numbers are 0 .. {dim - 1}, got {bad[0]}")
+        which = torch.zeros(dim, dtype=torch.bool)
+        which[list(columns)] = True
+        self.register_buffer("which", which, persistent=False)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = x.to(self._one.dtype)
+        if not self.training:
+            fractions = ((x != x.floor()) & self.which).any(0)
+            if fractions.any():
+                raise ValueError(f"column {int(fractions.int().argmax())} must hold whole numbers")
+        return torch.where(self.which, x + self._noise(x), x), x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return torch.where(self.which, z.floor(), z), z.new_zeros(len(z))
 
 
 class Logit(Bijection):

@@ -37,6 +37,7 @@ __all__ = [
     "read_picture_arguments",
     "refuse_existing",
     "start",
+    "true_log_density",
 ]
 
 
@@ -125,6 +126,14 @@ def examples(flow: Flow, args: Any, seed: int = 0) -> tuple[Split, str]:
     if split is None:
         raise ValueError(f"{config.source} has no test part: give --data, or another --split")
     return split, f"{config.source} ({part})"
+
+
+def true_log_density(flow: Flow, args: Any) -> Any:
+    """The log-density of the arguments' data, ``(N, 2) -> (N,)``, where it is known."""
+    source = args.data
+    if source is None and flow.trained_on is not None:
+        source = flow.trained_on["data"]["source"]
+    return TOY[source].log_density if source in TOY else None
 
 
 def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | None:

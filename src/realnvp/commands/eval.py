@@ -18,9 +18,9 @@ from realnvp.commands.common import (
     print_table,
     read_model,
     start,
+    true_log_density,
 )
 from realnvp.commands.train import likelihood_rows
-from realnvp.data.toy import TOY
 from realnvp.evaluate import RoundTrip, evaluate, round_trip
 from realnvp.models import Flow
 from realnvp.progress import Bar
@@ -84,7 +84,7 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
             samples=args.samples,
             batch_size=args.batch_size,
             seed=args.seed,
-            true_log_density=_true_log_density(flow, args),
+            true_log_density=true_log_density(flow, args),
             shared=shared,
             progress=lambda done, all_: bar.update(done / all_),
         )
@@ -106,10 +106,3 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> No
     if "accuracy" in result:
         rows.append(("accuracy, by Bayes' rule", f"{result['accuracy']:.2%}"))
     print_table(f"{args.model} on {name}", ["", "value"], rows)
-
-
-def _true_log_density(flow: Any, args: Any) -> Any:
-    source = args.data
-    if source is None and flow.trained_on is not None:
-        source = flow.trained_on["data"]["source"]
-    return TOY[source].log_density if source in TOY else None

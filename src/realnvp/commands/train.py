@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
                 "seconds": round(outcome.seconds, 1),
                 "parameters": outcome.parameters,
                 "skipped": outcome.skipped,
+                "dequantized": outcome.dequantized,
                 "files": [str(path) for path, _ in left],
             }
         )
@@ -73,6 +74,8 @@ def main(argv: list[str]) -> int:
     rows = likelihood_rows(result)
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}")]
     rows += [("parameters", f"{outcome.parameters:,}")]
+    if outcome.dequantized:
+        rows += [("dequantized whole numbers", ", ".join(outcome.dequantized))]
     if outcome.skipped:
         rows += [("skipped batches (not finite)", f"{outcome.skipped:,}")]
     print_table(f"{recipe.data.source} (validation)", ["", "value"], rows)

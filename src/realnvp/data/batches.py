@@ -8,7 +8,7 @@ from torch import Tensor
 from realnvp.data.dataset import Split
 from realnvp.noise import seed_of
 
-__all__ = ["Batches", "to_device"]
+__all__ = ["Batches", "drawn", "to_device"]
 
 ORDER, FLIPS = 1, 2  # streams of random numbers
 
@@ -19,6 +19,7 @@ class Batches:
     Every epoch is a permutation of the examples, and the batches are cut from the epochs one
     after the other: where the examples are no multiple of the batch, one batch has the last of an
     epoch and the first of the next. So no example is dropped, and none comes twice in an epoch.
+    Where examples have weights, an epoch has each as often as its weight says, on average.
 
     Args:
         split: the examples, on the device.
@@ -73,11 +74,22 @@ class Batches:
                 del self._orders[old]
             shuffle = torch.Generator().manual_seed(seed_of(self._seed, ORDER, epoch))
             order = torch.randperm(len(self.split), generator=shuffle)
+            if self.split.weight is not None:
+                order = drawn(self.split.weight, shuffle)[order]
             self._orders[epoch] = order.to(self.split.x.device)
         return self._orders[epoch]
+
+
+def drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """As many examples as there are, each in proportion to its weight (systematic sampling)."""
+    n = len(weight)
+    ends = weight.double().cpu().cumsum(0)
+    places = (torch.arange(n) + torch.rand((), generator=generator, dtype=torch.float64)) / n
+    return torch.searchsorted(ends, places * ends[-1], right=True).clamp(max=n - 1)
 
 
 def to_device(split: Split, device: torch.device) -> Split:
     """The whole split in the device's memory: uint8 images are small, and no worker is needed."""
     condition = None if split.condition is None else split.condition.to(device)
-    return Split(split.x.to(device), condition)
+    weight = None if split.weight is None else split.weight.to(device)
+    return Split(split.x.to(device), condition, weight=weight)

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from realnvp.config import DataConfig
     from realnvp.data.toy import ToySet
 
-__all__ = ["Dataset", "Parts", "Split", "assemble", "conditioned", "hold_out", "parse_labels"]
+__all__ = [
+    "Dataset",
+    "Parts",
+    "Split",
+    "assemble",
+    "conditioned",
+    "hold_out",
+    "parse_labels",
+    "whole_columns",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +40,7 @@ class Split:
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
+        weight: float32 `(N,)`, how much each example counts; None for all alike.
 
     >>> split = Split(torch.zeros(3, 2), labels=torch.tensor([0, 1, 1]))
     >>> len(split), len(split.select(torch.tensor([2])))
@@ -40,6 +50,7 @@ class Split:
     x: torch.Tensor
     condition: torch.Tensor | None = None
     labels: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -48,7 +59,8 @@ class Split:
         """The examples at `index`, int64 `(M,)`, as a split of their own."""
         condition = None if self.condition is None else self.condition[index]
         labels = None if self.labels is None else self.labels[index]
-        return Split(self.x[index], condition, labels)
+        weight = None if self.weight is None else self.weight[index]
+        return Split(self.x[index], condition, labels, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +81,7 @@ class Dataset:
             (subfolders, a table's text column); `load_examples` numbers other data the same way.
         toy: the toy set itself, which knows its true log-density.
         flip: train on random horizontal flips.
+        integers: numbers of a table's columns that hold whole numbers, to be dequantized.
     """
 
     name: str
@@ -82,6 +95,7 @@ class Dataset:
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
     flip: bool = False
+    integers: tuple[int, ...] = ()
 
     @property
     def kind(self) -> Literal["image", "vector"]:
@@ -112,6 +126,16 @@ class Parts:
     columns: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
+
+
+def whole_columns(x: torch.Tensor) -> tuple[int, ...]:
+    """The columns that hold whole numbers only, of a size that leaves room for noise in float32.
+
+    >>> whole_columns(torch.tensor([[0.5, 1.0], [1.0, 2.0]]))
+    (1,)
+    """
+    whole = (x == x.floor()).all(dim=0) & (x.abs() <= 2**18).all(dim=0)
+    return tuple(whole.nonzero()[:, 0].tolist())
 
 
 def hold_out(
@@ -273,7 +297,10 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
                 f"column {column} of {name} is the same in all training rows, so its density is "
                 "infinite: drop it"
             )
+    dequantize = len(shape) == 1 and parts.toy is None and config.integers == "auto"
+    integers = whole_columns(train.x) if dequantize else ()
     return Dataset(
         name, train, validation, test, shape, parts.levels, classes, parts.columns,
         parts.categories, parts.toy, config.flip,
+        integers,
     )  # fmt: skip

@@ -1,0 +1,118 @@
+"""``realnvp plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from realnvp.commands.common import (
+    add_data,
+    examples,
+    label_condition,
+    read_model,
+    refuse_existing,
+    true_log_density,
+)
+from realnvp.data.toy import TOY
+from realnvp.files import replacing
+from realnvp.models import Flow
+from realnvp.settings import Parser
+
+EPILOG = """examples:
+  realnvp plot runs/moons
+  realnvp plot runs/moons runs/circles --out both.png    one row for each
+"""
+
+POINTS = 3000
+
+
+def main(argv: list[str]) -> int:
+    """Draw densities in the plane."""
+    parser = Parser(
+        prog="realnvp plot",
+        description="A picture of 2D densities, one row for each model: data and samples, the\n"
+        "true density beside the model's, and the grid of the latents as the flow bends it.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="a run or a saved model folder")
+    parser.add_argument(
+        "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
+    )
+    add_data(parser)
+    parser.add_argument("--label", help="class or condition of a conditional model")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--out", default="plot.png", help="the picture to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    args = parser.parse_args(argv)
+    path = Path(args.out)
+    if path.suffix != ".png":
+        raise ValueError(f"--out must end in .png, got {path}")
+    refuse_existing(path, args.overwrite)
+    from realnvp import plots
+
+    rows = [_row(name, args) for name in args.models]
+    with replacing(path) as temporary:
+        plots.planes(rows, temporary)
+    print(f"{path}  {len(rows)} densities" if len(rows) > 1 else path)
+    return 0
+
+
+def _row(name: str, args: Any) -> Any:
+    from realnvp.plots import Plane
+
+    args.model = name
+    flow = read_model(args)
+    if flow.shape != (2,):
+        what = "images" if flow.levels is not None else f"{flow.dim} columns"
+        raise ValueError(f"{name} models {what}: this picture is of two columns")
+    split, source = examples(flow, args)
+    data = split.x[:POINTS]
+    one = label_condition(flow, args.label, 1)
+    if one is not None and args.label is None:
+        raise ValueError(f"{name} is conditional: give --label")
+    generator = torch.Generator(flow.device).manual_seed(args.seed)
+    samples = flow.sample(len(data), condition=_repeat(one, len(data), flow), generator=generator)
+
+    def log_density(points: NDArray) -> NDArray:
+        x = torch.as_tensor(points, dtype=flow.dtype, device=flow.device)
+        with torch.no_grad():
+            if flow.noisy:
+                x = x.floor()
+            return flow.log_prob(x, _repeat(one, len(x), flow)).cpu().numpy()
+
+    def decode(latents: NDArray) -> NDArray:
+        z = torch.as_tensor(latents, dtype=flow.dtype, device=flow.device)
+        with torch.no_grad():
+            return flow.decode(z, _repeat(one, len(z), flow)).cpu().numpy()
+
+    return Plane(
+        _title(name, source),
+        data.numpy(),
+        samples.cpu().numpy(),
+        _bounds(source.split(" ")[0], data.numpy()),
+        log_density,
+        true_log_density(flow, args),
+        decode,
+    )
+
+
+def _title(name: str, source: str) -> str:
+    known = source.split(" ")[0]
+    return known if known in TOY else Path(name).name
+
+
+def _bounds(source: str, data: NDArray) -> tuple[float, float, float, float]:
+    if source in TOY:
+        return TOY[source].bounds
+    low, high = np.quantile(data, [0.002, 0.998], axis=0)
+    margin = 0.15 * (high - low) + 1e-6
+    (left, bottom), (right, top) = low - margin, high + margin
+    return float(left), float(right), float(bottom), float(top)
+
+
+def _repeat(condition: torch.Tensor | None, n: int, flow: Flow) -> torch.Tensor | None:
+    return None if condition is None else condition.expand(n, *condition.shape[1:]).to(flow.device)

@@ -1,0 +1,335 @@
+r"""A scikit-learn density estimator: exact log-densities, samples and latents of a table's rows.
+
+>>> import numpy as np
+>>> from realnvp.estimator import RealNVPDensity
+>>> X = np.random.default_rng(0).normal(size=(300, 2))
+>>> density = RealNVPDensity(max_steps=50, random_state=0).fit(X)
+>>> density.score_samples(X[:3]).shape, density.sample(5, random_state=0).shape
+((3,), (5, 2))
+>>> bool(np.abs(density.inverse_transform(density.transform(X)) - X).max() < 1e-6)
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import qmc
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    DensityMixin,
+    TransformerMixin,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from realnvp.columns import Columns, Condition, row_weights
+from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
+from realnvp.data.dataset import Dataset, Split, hold_out
+from realnvp.models import Flow
+from realnvp.progress import Bar
+from realnvp.setup import build, limit_threads
+from realnvp.start import choose_components
+from realnvp.trainer import Trainer
+
+__all__ = ["RealNVPDensity"]
+
+FEW_ROWS = 20
+"""Fewer are all learned from: held-out ones would say nothing."""
+
+
+class RealNVPDensity(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator
+):
+    r"""Density of a table's rows by a normalizing flow, after arXiv 1605.08803.
+
+    .. math:: \log p(x) = \log \mathcal N(f(x); 0, I) + \log |\det J_f(x)|
+
+    The flow starts as the mixture of Gaussians that fits the data, and couplings learn what is
+    left; it is trained until the likelihood of held-out rows no longer improves, and then anew on
+    all rows for as long. Like :class:`~sklearn.mixture.GaussianMixture` it is a density to fit,
+    score and sample; and it is a transformer, whose latents are independent standard normals.
+
+    Columns of whole numbers are dequantized: their density is then a probability, which cannot grow
+    without bound. Constant columns have no density: they are left out, and given back exactly; a
+    row that differs in one has the log-density minus infinity.
+
+    Args:
+        coupling: "mixture" makes one half of the columns a Gaussian mixture given the other;
+            "affine" is the paper's.
+        couplings: number of coupling layers.
+        components: Gaussians of a mixture.
+        hidden: units of the conditioners' layers.
+        blocks: residual blocks of each conditioner.
+        start: number of Gaussians that the flow starts as the mixture of; None chooses it by
+            cross-validation.
+        max_steps: optimizer steps; fewer where early stopping ends the training.
+        batch_size: rows per step.
+        lr: peak learning rate of AdamW.
+        weight_decay: of the conditioners' weights.
+        smoothing: deviation of the noise that is added to every batch, in deviations of the
+            columns, against learning few rows by heart.
+        validation_fraction: of the rows, held out for early stopping; the best model is kept.
+        patience: end after so many of the 50 validations without a better one.
+        integers: columns of whole numbers: "auto" finds them and warns, "none", or their numbers or
+            names.
+        random_state: seed, generator or None.
+        verbose: whether progress is shown.
+
+    Attributes:
+        flow_: the :class:`realnvp.Flow` of the columns that vary, in float64.
+        n_iter_: optimizer steps of the kept model's training.
+        n_features_in_, feature_names_in_: as in scikit-learn.
+    """
+
+    def __init__(
+        self,
+        *,
+        coupling: Literal["affine", "mixture"] = "mixture",
+        couplings: int = 4,
+        components: int = 8,
+        hidden: int = 32,
+        blocks: int = 1,
+        start: int | None = None,
+        max_steps: int = 1000,
+        batch_size: int = 256,
+        lr: float = 0.002,
+        weight_decay: float = 1.0,
+        smoothing: float = 0.1,
+        validation_fraction: float = 0.15,
+        patience: int = 10,
+        integers: str | Sequence[int] | Sequence[str] = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.coupling = coupling
+        self.couplings = couplings
+        self.components = components
+        self.hidden = hidden
+        self.blocks = blocks
+        self.start = start
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.smoothing = smoothing
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.integers = integers
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------ fitting
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        condition: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> RealNVPDensity:
+        """Fit the density of the rows, given the condition if there is one.
+
+        Args:
+            X: ``(N, D)`` numbers, at least two rows and two columns that vary.
+            y: ignored.
+            condition: what the density is conditioned on: ``(N,)`` classes (names or whole
+                numbers), or ``(N,)`` or ``(N, K)`` real numbers.
+            sample_weight: ``(N,)``, how much each row counts; 0 leaves it out.
+
+        Raises:
+            ValueError: for what no density can be fitted to.
+        """
+        table: NDArray = validate_data(
+            self, X, dtype=np.float64, ensure_min_samples=2, ensure_min_features=2
+        )
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction is in [0, 1), got {self.validation_fraction}")
+        weight = row_weights(sample_weight, table)
+        kept = slice(None) if weight is None else weight > 0
+        names = getattr(self, "feature_names_in_", None)
+        self._columns = Columns.of(table[kept], self.integers, names)
+        self._condition = Condition.of(condition, len(table))
+        rows = self._columns.rows(table[kept]).float()
+        codes = self._condition.codes(condition, len(table))
+        split = Split(
+            rows,
+            None if codes is None else codes[kept].float() if codes.ndim == 2 else codes[kept],
+            weight=None if weight is None else torch.as_tensor(weight[kept]).float(),
+        )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with _own_torch():
+            self.flow_: Flow = self._fitted(split, seed).double().eval()
+        return self
+
+    def _fitted(self, split: Split, seed: int) -> Flow:
+        """Train on most rows to learn for how long, then on all."""
+        start = choose_components(split.x, split.weight, seed) if self.start is None else self.start
+        steps = self.max_steps
+        if len(split) >= FEW_ROWS and self.validation_fraction:
+            learn, check = hold_out(len(split), self.validation_fraction, seed=seed)
+            parts = split.select(learn), split.select(check)
+            steps = self._train(parts, self._recipe(start, steps, 50, seed)).best_step
+        self.n_iter_ = steps
+        recipe = self._recipe(start, max(steps, 1), None, seed)
+        if steps == 0:  # the start is the best there is
+            return build(recipe, self._dataset((split, split)))
+        return self._train((split, split), recipe).best_flow()
+
+    def _train(self, parts: tuple[Split, Split], recipe: VectorRecipe) -> Trainer:
+        trainer = Trainer(recipe, self._dataset(parts))
+        limit_threads(trainer.flow, self.batch_size)
+        with Bar("fitting", visible=bool(self.verbose)) as bar:
+            trainer.fit([], bar)
+        return trainer
+
+    def _recipe(self, start: int, steps: int, validations: int | None, seed: int) -> VectorRecipe:
+        model = VectorModel(
+            coupling=self.coupling,
+            couplings=self.couplings,
+            components=self.components,
+            hidden=self.hidden,
+            blocks=self.blocks,
+            norm="none",
+            start=start,
+        )
+        training = TrainingConfig(
+            steps=steps,
+            batch_size=self.batch_size,
+            optimizer="adamw",
+            lr=self.lr,
+            decay="constant",  # so that the first steps of a longer training are the same
+            weight_decay=self.weight_decay,
+            smoothing=self.smoothing,
+            warmup=20,
+            ema=0.98,
+            validations=validations or 1,
+            patience=self.patience if validations else None,
+            accelerator="cpu",
+        )
+        return VectorRecipe(model, DataConfig(source="table"), training, seed=seed)
+
+    def _dataset(self, parts: tuple[Split, Split]) -> Dataset:
+        return Dataset(
+            "table",
+            *parts,
+            None,
+            tuple(parts[0].x.shape[1:]),
+            classes=self._condition.classes,
+            integers=self._columns.integers,
+        )
+
+    # ------------------------------------------------------------------ densities
+
+    def score_samples(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
+        """Log-density of each row, in nats.
+
+        Args:
+            X: ``(N, D)``.
+            condition: as in :meth:`fit`.
+
+        Returns:
+            ``(N,)``; minus infinity where a constant column has another value, or a column of
+            whole numbers a fraction.
+        """
+        table, codes = self._check(X, condition)
+        possible = self._columns.possible(table)
+        log_p = np.full(len(table), -np.inf)
+        if possible.any():
+            x = self._columns.rows(table[possible])
+            with torch.no_grad(), _own_torch():
+                given = None if codes is None else codes[possible]
+                log_p[possible] = self._log_prob(x, given).numpy()
+        return log_p
+
+    def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
+        if not self.flow_.noisy:
+            return self.flow_.log_prob(x, codes)
+        # The same noise for all rows, spread evenly: a row's score does not depend on the others.
+        draws = qmc.Sobol(x.shape[1], seed=0).random(16)
+        parts = [
+            self.flow_.log_prob(x, codes, torch.as_tensor(draw).expand_as(x)) for draw in draws
+        ]
+        return torch.logsumexp(torch.stack(parts), dim=0) - np.log(len(parts))
+
+    def score(self, X: ArrayLike, y: Any = None, condition: ArrayLike | None = None) -> float:
+        """Mean log-density of the rows, in nats; of :class:`GridSearchCV`, larger is better."""
+        return float(self.score_samples(X, condition).mean())
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        condition: ArrayLike | None = None,
+    ) -> NDArray:
+        """Draw rows.
+
+        Args:
+            n_samples: how many.
+            random_state: seed or generator; that of the estimator if left out.
+            condition: of a conditional density, one for each row, or one for all.
+
+        Returns:
+            ``(n_samples, D)``.
+        """
+        check_is_fitted(self, "flow_")
+        state = check_random_state(self.random_state if random_state is None else random_state)
+        codes = self._condition.codes(condition, n_samples, repeat=True)
+        generator = torch.Generator().manual_seed(int(state.randint(2**31 - 1)))
+        with _own_torch():
+            x = self.flow_.sample(n_samples, condition=codes, generator=generator)
+        return self._columns.table(x)
+
+    # ------------------------------------------------------------------ latents
+
+    def transform(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
+        """Latents of the rows: ``(N, D')`` for the D' columns that vary, standard normal.
+
+        Whole numbers are taken at the middle of their cell.
+        """
+        table, codes = self._check(X, condition)
+        x = self._columns.rows(table)
+        with torch.no_grad(), _own_torch():
+            middle = torch.full_like(x, 0.5) if self.flow_.noisy else None
+            return self.flow_.encode(x, codes, middle).numpy()
+
+    def inverse_transform(self, Z: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
+        """Rows from latents, the inverse of :meth:`transform`, constant columns included."""
+        check_is_fitted(self, "flow_")
+        z = torch.as_tensor(np.asarray(Z, dtype=np.float64))
+        codes = self._condition.codes(condition, len(z))
+        with torch.no_grad(), _own_torch():
+            return self._columns.table(self.flow_.decode(z, codes))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.flow_.dim
+
+    def _check(
+        self, X: ArrayLike, condition: ArrayLike | None
+    ) -> tuple[NDArray, torch.Tensor | None]:
+        check_is_fitted(self, "flow_")
+        table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
+        return table, self._condition.codes(condition, len(table))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # everything is computed in float64
+        return tags
+
+
+@contextmanager
+def _own_torch() -> Iterator[None]:
+    """Leave PyTorch's random numbers and threads as they were."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
