@@ -70,7 +70,7 @@ def test_components_become_different():
         optimizer.step()
     layer = flow.bijection[2]
     passive, active = layer.mask.split(torch.randn(2, 1, 4, 4))
-    _, _, _, means, _ = layer._unpack(active, layer.conditioner(passive))
+    _, _, _, means, _ = layer._unpack(active, layer.mask.take(layer.conditioner(passive)))
     assert means.std(dim=1).min() > 1e-3
 
 

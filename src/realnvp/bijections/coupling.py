@@ -10,7 +10,7 @@ after the map as before, the inverse reads the same parameters and never inverts
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,11 @@ class Mask(Protocol):
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x -> (passive, active)``."""
 
-    def merge(self, passive: Tensor, active: Tensor) -> Tensor:
-        """The inverse of :meth:`split`."""
+    def take(self, parameters: Tensor) -> Tensor:
+        """Those of a conditioner's output that are of the active part."""
 
-    def sum(self, log_det: Tensor) -> Tensor:
-        """Elementwise log-determinants of the active part, summed per example."""
+    def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        """The whole from its parts, and the active part's log-determinants, summed per example."""
 
     def sizes(self, channels: int) -> tuple[int, int]:
         """Channels of the passive and of the active part of an input with ``channels``."""
@@ -54,11 +54,12 @@ class ChannelMask:
         first, second = x.tensor_split([(x.shape[1] + 1) // 2], dim=1)
         return (second, first) if self.flip else (first, second)
 
-    def merge(self, passive: Tensor, active: Tensor) -> Tensor:
-        return torch.cat((active, passive) if self.flip else (passive, active), dim=1)
+    def take(self, parameters: Tensor) -> Tensor:
+        return parameters
 
-    def sum(self, log_det: Tensor) -> Tensor:
-        return sum_per_example(log_det)
+    def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        parts = (active, passive) if self.flip else (passive, active)
+        return torch.cat(parts, dim=1), sum_per_example(log_det)
 
     def sizes(self, channels: int) -> tuple[int, int]:
         halves = (channels + 1) // 2, channels // 2
@@ -68,14 +69,17 @@ class ChannelMask:
 class CheckerboardMask:
     """Split an image like the squares of a chess board (arXiv 1605.08803, figure 3, left).
 
-    Both parts keep the image's shape, with zeros at the other part's squares, so that the
-    conditioner's convolutions see the passive pixels where they are.
+    The passive part keeps the image's shape, with zeros at the other part's squares, so that the
+    conditioner's convolutions see the passive pixels where they are. The active part holds its own
+    squares only, half of each row: what is computed for the others would be thrown away. (An odd
+    row has no half: such an image keeps its shape, with zeros.)
 
     Args:
         flip: pixels with even ``row + column`` are passive; with ``flip`` the odd ones.
 
-    >>> CheckerboardMask().split(torch.ones(1, 1, 2, 2))[0]
-    tensor([[[[1., 0.], [0., 1.]]]])
+    >>> passive, active = CheckerboardMask().split(torch.arange(4.0).view(1, 1, 2, 2))
+    >>> passive, active
+    (tensor([[[[0., 0.], [0., 3.]]]]), tensor([[[[1.], [2.]]]]))
     """
 
     def __init__(self, flip: bool = False) -> None:
@@ -87,19 +91,55 @@ class CheckerboardMask:
         return ((rows + columns) % 2 == int(self.flip)).to(x.dtype)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        passive = x * self._passive(x)
-        return passive, x - passive
+        return x * self._passive(x), self.take(x)
 
-    def merge(self, passive: Tensor, active: Tensor) -> Tensor:
-        mask = self._passive(active)
-        return passive * mask + active * (1 - mask)
+    def take(self, parameters: Tensor) -> Tensor:
+        if parameters.shape[-1] % 2:
+            return parameters * (1 - self._passive(parameters))
+        return _Take.apply(parameters, int(not self.flip))
 
-    def sum(self, log_det: Tensor) -> Tensor:
-        # The passive squares hold zeros that were transformed with the rest: they must not count.
-        return sum_per_example(log_det * (1 - self._passive(log_det)))
+    def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        if passive.shape[-1] % 2:  # what the coupling made of the zeros must not count
+            squares = 1 - self._passive(passive)
+            active, log_det = active * squares, log_det * squares
+        else:
+            active = _Put.apply(active, int(not self.flip))
+        return passive + active, sum_per_example(log_det)
 
     def sizes(self, channels: int) -> tuple[int, int]:
         return channels, channels
+
+
+class _Take(torch.autograd.Function):
+    """The squares with odd ``row + column + first``: ``(..., H, W) -> (..., H, W / 2)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
+        ctx.first = first
+        out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+        out[..., 0::2, :] = x[..., 0::2, first::2]
+        out[..., 1::2, :] = x[..., 1::2, 1 - first :: 2]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Put.apply(grad, ctx.first), None
+
+
+class _Put(torch.autograd.Function):
+    """The transpose of :class:`_Take`: zeros on the other squares."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
+        ctx.first = first
+        out = x.new_zeros(*x.shape[:-1], 2 * x.shape[-1])
+        out[..., 0::2, first::2] = x[..., 0::2, :]
+        out[..., 1::2, 1 - first :: 2] = x[..., 1::2, :]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Take.apply(grad, ctx.first), None
 
 
 class Coupling(Bijection):
@@ -136,13 +176,13 @@ class Coupling(Bijection):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(x)
-        active, log_det = self.transform(active, self.conditioner(passive, condition))
-        return self.mask.merge(passive, active), self.mask.sum(log_det)
+        parameters = self.mask.take(self.conditioner(passive, condition))
+        return self.mask.merge(passive, *self.transform(active, parameters))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(z)
-        active, log_det = self.untransform(active, self.conditioner(passive, condition))
-        return self.mask.merge(passive, active), self.mask.sum(log_det)
+        parameters = self.mask.take(self.conditioner(passive, condition))
+        return self.mask.merge(passive, *self.untransform(active, parameters))
 
 
 class AffineCoupling(Coupling):
