@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from realnvp.bijections.recomputing import is_recomputing
 from realnvp.ranks import mean_and_variance, ranks
 
 __all__ = ["BatchNorm2d"]
@@ -21,12 +23,17 @@ class BatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or ranks() == 1:
+        if not self.training:
+            return super().forward(x)
+        if ranks() == 1:
+            if is_recomputing():  # the averages have moved already
+                return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
             return super().forward(x)
         # Under autocast x may be narrow: statistics need float32, as the fused kernels use.
         wide = x.to(self.running_mean.dtype)  # type: ignore[union-attr]
         mean, var, count = mean_and_variance(wide)
-        self._follow(mean.detach(), var.detach() * (count / max(count - 1, 1)))
+        if not is_recomputing():
+            self._follow(mean.detach(), var.detach() * (count / max(count - 1, 1)))
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)

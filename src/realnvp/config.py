@@ -195,6 +195,10 @@ class TrainingConfig:
         validation_examples: at most so many are used for the validations during training.
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
             it natively and float32 elsewhere. Couplings and log-determinants stay in float32.
+        memory: what the backward pass needs is kept ("standard"), or computed again: "checkpoint"
+            keeps each layer's input, "invertible" only the last one's output, so that memory does
+            not grow with depth.
+        compile: compile the conditioners (torch.compile); a minute or more before the first step.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: number of processes on each machine, one a device.
         nodes: number of machines.
@@ -221,6 +225,8 @@ class TrainingConfig:
     checkpoint_every: float = 60.0
     validation_examples: int = 2_000
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    memory: Literal["standard", "checkpoint", "invertible"] = "standard"
+    compile: bool = False
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
@@ -232,6 +238,11 @@ class TrainingConfig:
             self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validations",
             "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
         )  # fmt: skip
+        require(
+            self.memory == "standard" or self.strategy != "fsdp",
+            'strategy "fsdp" gathers parameters layer by layer, which goes with memory "standard" '
+            'only: use "ddp"',
+        )
         require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
         require(0 <= self.smoothing < math.inf, f"smoothing is 0 or more, got {self.smoothing}")
         require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")

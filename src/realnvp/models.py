@@ -23,6 +23,7 @@ from realnvp.bijections import Bijection, Coupling, Dequantize
 from realnvp.bijections.base import Terms, sum_per_example
 from realnvp.bijections.preprocess import Dequantization, Noise
 from realnvp.inputs import as_condition, check_data, check_shape
+from realnvp.memory import Memory, forward_terms
 from realnvp.nets import Conditioner
 
 __all__ = ["Flow"]
@@ -45,6 +46,8 @@ class Flow(nn.Module):
             :meth:`save_pretrained`.
 
     Attributes:
+        memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
+            "checkpoint" or "invertible"; see :mod:`realnvp.memory`.
         trained_on: the data settings, columns and categories it was trained with, saved with it.
 
     >>> from realnvp import vector_flow
@@ -74,6 +77,7 @@ class Flow(nn.Module):
         self.classes = classes
         self.config = config
         self.scale_penalty = scale_penalty
+        self.memory: Memory = "standard"
         self.trained_on: dict[str, Any] | None = None
         self._dequantizers = [m for m in self.modules() if isinstance(m, Dequantization)]
         self._couplings = [m for m in self.modules() if isinstance(m, Coupling)]
@@ -176,8 +180,8 @@ class Flow(nn.Module):
         """
         check_shape(x, self.shape)
         with self.noise(generator):
-            z, log_dets = self.bijection.forward_terms(
-                self._cast(x), self.as_condition(condition, len(x))
+            z, log_dets = forward_terms(
+                self.bijection, self._cast(x), self.as_condition(condition, len(x)), self.memory
             )
         zero = z.new_zeros(())
         terms = {"prior": -self._log_prior(z).mean()}

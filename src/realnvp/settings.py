@@ -30,8 +30,21 @@ from realnvp.config import (
 __all__ = ["Parser", "add_settings", "expand", "make_recipe", "read_recipe", "recipe_names"]
 
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
-TOY_RECIPE = "moons"
-TOYS = ["circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard", "eight-gaussians"]
+
+SHARED = {
+    **{
+        name: ("moons", name)
+        for name in (
+            "circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard", "eight-gaussians"
+        )
+    },
+    "mnist": ("mnist-best", "mnist"),
+    "fashion-mnist": ("mnist-best", "fashion-mnist"),
+    **{f"fashion-mnist-{kind}": (f"mnist-{kind}", "fashion-mnist")
+       for kind in ("realnvp", "glow", "best")},
+    "cifar10-realnvp": ("cifar10", "cifar10"),
+}  # fmt: skip
+"""Recipes that are another one's file, with data of their own."""
 
 # The settings that people set most have short forms.
 SHORT = {
@@ -42,6 +55,8 @@ SHORT = {
     "training.epochs": "--epochs",
     "training.steps": "--steps",
     "training.precision": "--precision",
+    "training.memory": "--memory",
+    "training.compile": "--compile",
     "training.devices": "--devices",
     "training.nodes": "--nodes",
     "training.strategy": "--strategy",
@@ -82,7 +97,7 @@ def recipe_names() -> list[str]:
     True
     """
     names = {file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".yaml")}
-    return sorted(names | set(TOYS))
+    return sorted(names | set(SHARED))
 
 
 def _folder() -> Any:
@@ -97,7 +112,8 @@ def read_recipe(name: str) -> dict[str, Any]:
     """
     path = Path(name)
     if name in recipe_names():
-        text = (_folder() / f"{TOY_RECIPE if name in TOYS else name}.yaml").read_text("utf-8")
+        file, _ = SHARED.get(name, (name, ""))
+        text = (_folder() / f"{file}.yaml").read_text("utf-8")
     elif path.suffix in (".yaml", ".yml") and path.is_file():
         text = path.read_text("utf-8")
     else:
@@ -115,8 +131,8 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
     if settings.get("kind") not in KINDS:
         raise ValueError(f"{name} must say kind: image or kind: vector")
-    if name in TOYS:
-        settings["data"] = {**settings.get("data", {}), "source": name}
+    if name in SHARED:
+        settings["data"] = {**settings.get("data", {}), "source": SHARED[name][1]}
     return settings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,19 @@ from realnvp.builders import image_flow, vector_flow
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
 from realnvp.data import Dataset
 from realnvp.models import Flow
+from realnvp.nets import Conditioner
 from realnvp.noise import uniform
+from realnvp.progress import warn
 from realnvp.start import fit_mixture
 
-__all__ = ["build", "compute_dtype", "learning_rate", "limit_threads", "make_optimizer"]
+__all__ = [
+    "build",
+    "compile_conditioners",
+    "compute_dtype",
+    "learning_rate",
+    "limit_threads",
+    "make_optimizer",
+]
 
 SMALL_BATCH = 2**14
 """Numbers in a batch up to which one thread is as fast as two."""
@@ -99,6 +109,16 @@ def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> t
         }
         return torch.bfloat16 if native.get(device.type, lambda: False)() else None
     return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+def compile_conditioners(flow: Flow) -> None:
+    """Compile every conditioner, where that is possible; else one line says why not."""
+    if flow.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        warn("there is no C++ compiler, so nothing is compiled: install g++, or leave it out")
+        return
+    for module in flow.modules():
+        if isinstance(module, Conditioner):
+            module.compile(dynamic=False)
 
 
 def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:

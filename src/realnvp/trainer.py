@@ -27,7 +27,7 @@ from realnvp.noise import uniform
 from realnvp.progress import Bar
 from realnvp.reports import Mean, log, validate
 from realnvp.rescue import Rescue, recover, skip
-from realnvp.setup import build, compute_dtype, learning_rate, make_optimizer
+from realnvp.setup import build, compile_conditioners, compute_dtype, learning_rate, make_optimizer
 from realnvp.state import capture, initialize, restore, snapshot, whole
 
 __all__ = ["Trainer", "check_budget", "unit_of"]
@@ -79,6 +79,9 @@ class Trainer:
             "categories": dataset.categories,
         }
         self.flow.set_compute_dtype(compute_dtype(config, self.flow, device))
+        self.flow.memory = config.memory
+        if config.compile:
+            compile_conditioners(self.flow)
         self.batches = Batches(
             to_device(dataset.train, device), config.batch_size, recipe.seed, dataset.flip
         )

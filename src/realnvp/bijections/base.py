@@ -56,6 +56,9 @@ class Bijection(nn.Module, ABC):
     term: ClassVar[str] = "coupling"
     """Under which term of the loss the log-determinant is reported."""
 
+    cheap_inverse: ClassVar[bool] = True
+    """Whether the inverse costs no more than the forward, as where it is in closed form."""
+
     @abstractmethod
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data to latent: ``x -> (z, log_det)``."""

@@ -119,6 +119,8 @@ class MixtureCoupling(Coupling):
     True
     """
 
+    cheap_inverse = False
+
     start: Tensor
 
     def __init__(self, mask: Mask, conditioner: nn.Module, components: int = 8) -> None:

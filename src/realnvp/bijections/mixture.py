@@ -47,6 +47,8 @@ class MixtureLogisticCoupling(Coupling):
     (True, True)
     """
 
+    cheap_inverse = False
+
     def __init__(
         self, mask: Mask, conditioner: nn.Module, channels: int, components: int = 4
     ) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection
+from realnvp.bijections.recomputing import is_recomputing
 from realnvp.ranks import mean_and_variance
 
 __all__ = ["ActNorm", "RunningBatchNorm"]
@@ -62,6 +63,9 @@ class RunningBatchNorm(Bijection):
 
     def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, var, _ = mean_and_variance(x)
+        if is_recomputing():  # the averages hold what the batch made of them: only gradients flow
+            mean, var = (self.momentum * (value - value.detach()) for value in (mean, var))
+            return self.running_mean + mean, self.running_var + var
         with torch.no_grad():
             # where() instead of a branch: a branch would wait for the GPU at every layer
             old_mean = torch.where(self.initialized, self.running_mean, mean)
@@ -81,7 +85,7 @@ class RunningBatchNorm(Bijection):
         return z, _spread_log_det(-0.5 * var.log(), x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.training:
+        if self.training and not is_recomputing():
             raise RuntimeError(
                 "RunningBatchNorm has an inverse in evaluation mode only: call .eval() first"
             )

@@ -47,6 +47,7 @@ class Rosenblatt(Bijection):
     """
 
     term = "preprocessing"
+    cheap_inverse = False
 
     means: Tensor
     factors: Tensor

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from realnvp.commands.common import named_row, print_json, print_table
+from realnvp.config import Recipe
 from realnvp.progress import duration
 from realnvp.settings import Parser, add_settings, expand, make_recipe, recipe_names
 
-FLAGS = {"--resume", "--quiet", "--json", "-h", "--help", "--print_config"}
+FLAGS = {"--resume", "--dry-run", "--quiet", "--json", "-h", "--help", "--print_config"}
 
 EPILOG = """examples:
   realnvp train digits
   realnvp train mnist --data-root ~/data --minutes 5 --out runs/mnist-quick
   realnvp train image-small --data photos --data.size 32 --epochs 20
   realnvp train table --data my.csv --model.couplings 12
+  realnvp train cifar10 --dry-run               how fast, how long, how much memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
 
 Ctrl-C saves everything; the same command with --resume goes on.
@@ -37,6 +39,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the folder, with its settings"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only estimate: size, speed, time, memory"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if name is None:
@@ -50,6 +55,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     recipe = make_recipe(name, args, argv)
 
+    if args.dry_run:
+        return _estimate(recipe, args)
     from realnvp.train import train
 
     outcome = train(recipe, folder, resume=args.resume, quiet=args.quiet)
@@ -82,6 +89,24 @@ def main(argv: list[str]) -> int:
     width = max(len(str(path)) for path, _ in left)
     for path, what in left:
         print(f"{path!s:{width}}  {what}")
+    return 0
+
+
+def _estimate(recipe: Recipe, args: Any) -> int:
+    from realnvp.estimate import estimate
+
+    found = estimate(recipe, quiet=args.quiet or args.json)
+    if args.json:
+        print_json(found.as_dict())
+        return 0
+    rows = [
+        ("parameters", f"{found.parameters:,}"),
+        ("examples/s", f"{found.examples_per_second:,.1f}"),
+        ("one step", f"{found.seconds_per_step:.3g} s, of {found.measured_steps} measured"),
+        ("the budget", f"{found.steps:,} steps, {duration(60 * found.minutes)}"),
+        ("peak memory", f"{found.peak_memory / 2**30:.2f} GiB"),
+    ]
+    print_table(f"{args.recipe} on {recipe.data.source}, without validations", ["", "value"], rows)
     return 0
 
 

@@ -1,0 +1,95 @@
+"""An estimate before a run: how large the model is, how fast it trains, what memory it needs."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from realnvp.config import Recipe
+from realnvp.data import load_data
+from realnvp.progress import Bar
+from realnvp.setup import limit_threads
+from realnvp.trainer import Trainer, check_budget
+
+__all__ = ["Estimate", "estimate"]
+
+SECONDS, LEAST, MOST = 5.0, 3, 50
+"""How long is measured, and at least and at most how many steps."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would come to.
+
+    ``minutes`` is the time of the budget, validations and pictures aside; ``peak_memory`` is in
+    bytes: of the device, where there is one, else of the process with all its libraries.
+    """
+
+    parameters: int
+    examples_per_second: float
+    seconds_per_step: float
+    steps: int
+    minutes: float
+    peak_memory: int
+    measured_steps: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
+    """Take a few steps of a training, and write nothing.
+
+    Args:
+        recipe: model, data and training settings; at least one budget.
+        quiet: show no progress.
+
+    Raises:
+        ValueError: if settings and data do not go together.
+    """
+    check_budget(recipe.training)
+    config = recipe.training
+    trainer = Trainer(recipe, load_data(recipe.data))
+    limit_threads(trainer.flow, config.batch_size)
+    cuda = trainer.flow.device.type == "cuda"
+
+    def step() -> None:
+        trainer.train_step(config.lr * 1e-3)  # nothing is learned, so nothing can blow up
+        if cuda:
+            torch.cuda.synchronize()
+
+    with Bar("measuring", visible=not quiet) as bar:
+        step()  # data-dependent initialization, and the first touch of the memory
+        step()
+        start, count, seconds = time.monotonic(), 0, 0.0
+        while count < LEAST or (seconds < SECONDS and count < MOST):
+            step()
+            count, seconds = count + 1, time.monotonic() - start
+            bar.update(min(1.0, max(seconds / SECONDS, count / MOST)))
+    each = seconds / count
+    budgets = [config.steps]
+    if config.epochs:
+        budgets.append(round(config.epochs * trainer.batches.per_epoch))
+    if config.minutes:
+        budgets.append(round(60 * config.minutes / each))
+    steps = min(budget for budget in budgets if budget)
+    return Estimate(
+        sum(p.numel() for p in trainer.flow.parameters()),
+        trainer.batches.size / each,
+        each,
+        steps,
+        steps * each / 60,
+        torch.cuda.max_memory_allocated() if cuda else _peak_of_process(),
+        count,
+    )
+
+
+def _peak_of_process() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
