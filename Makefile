@@ -1,13 +1,14 @@
 # make demo   train on embedded data, evaluate, leave pictures in demo/
 # make test   linters, type checker, all tests
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
+# make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
 # make clean  remove what these left
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint faults clean
+.PHONY: demo test lint faults bench clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -35,6 +36,11 @@ test: $(VENV)/installed-test lint
 
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py $(if $(FAST),--fast)
+
+BENCHES ?= speed memory toy tables
+bench: $(VENV)/installed-test
+	$(BIN)/pip install --quiet -e '.[bench]'
+	for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -212,3 +212,86 @@ def test_recipes(capsys):
 def width_of(name: str) -> int:
     with Image.open(name) as image:
         return image.width
+
+
+# ---------------------------------------------------------------------- plot, score, dry run
+
+
+def test_plot(runs, here, capsys):
+    assert main(["plot", str(runs / "moons"), str(runs / "moons"), "--out", "p.png"]) == 0
+    with Image.open("p.png") as image:
+        width, height = image.size
+    assert width > 2 * height
+    assert main(["plot", str(runs / "digits"), "--out", "d.png"]) == 2
+    assert "two columns" in capsys.readouterr().err
+    assert main(["plot", str(runs / "moons"), "--out", "p.png"]) == 2
+    assert main(["plot", str(runs / "moons"), "--out", "p.jpg"]) == 2
+
+
+def test_plot_of_a_conditional_table(here, capsys):
+    rows = "\n".join(f"{i % 7 / 7},{i % 5 / 3},{'ab'[i % 2]}" for i in range(60))
+    Path("t.csv").write_text(f"x,y,kind\n{rows}\n")
+    train = "train table --data t.csv --condition kind --steps 3 --quiet --training.validations 1"
+    assert main(train.split()) == 0
+    assert main(["plot", "runs/table"]) == 2
+    assert "--label" in capsys.readouterr().err
+    assert main(["plot", "runs/table", "--label", "b"]) == 0
+    assert main(["sample", "runs/table", "--label", "a", "-n", "3", "--out", "s.csv"]) == 0
+    assert Path("s.csv").read_text().splitlines()[0] == "x,y"
+
+
+def test_whole_numbers_of_a_table_are_dequantized(here, capsys):
+    rows = "\n".join(f"{i % 7},{i % 5 / 3},{i % 3}" for i in range(60))
+    Path("t.csv").write_text(f"n,y,label\n{rows}\n")
+    train = "train table --data t.csv --condition label --steps 3 --quiet --json"
+    assert main(train.split()) == 0
+    assert json_of(capsys)["dequantized"] == ["n"]
+    assert main(["sample", "runs/table", "--label", "1", "-n", "9", "--out", "s.csv"]) == 0
+    values = np.loadtxt("s.csv", delimiter=",", skiprows=1)
+    assert (values[:, 0] == np.floor(values[:, 0])).all()
+    capsys.readouterr()
+    assert main(["eval", "runs/table", "--json"]) == 0
+    assert json_of(capsys)["round_trip"]["wrong_values"] == 0
+    assert main([*train.split(), "--data.integers", "none", "--out", "other"]) == 0
+    assert json_of(capsys)["dequantized"] == []
+
+
+@pytest.mark.parametrize("run", ["digits", "moons"])
+def test_score(runs, run, here, capsys):
+    assert main(["score", str(runs / run), "--out", "s.csv", "--json"]) == 0
+    result = json_of(capsys)
+    values = np.genfromtxt("s.csv", delimiter=",", names=True)
+    assert len(values) == result["examples"]
+    assert main(["eval", str(runs / run), "--json"]) == 0
+    mean = json_of(capsys)
+    column = "bits_per_dim" if run == "digits" else "log_likelihood"
+    assert np.mean(values[column]) == pytest.approx(mean.get("bits_per_dim", mean.get("nats")))
+    assert main(["score", str(runs / run), "--out", "s.npz"]) == 0
+    assert np.allclose(np.load("s.npz")[column], values[column])
+    assert main(["score", str(runs / run), "--out", "s.csv"]) == 2
+
+
+def test_dry_run_estimates_and_leaves_nothing(here, capsys):
+    train = ["train", "digits", "--model.hidden", "4", "--dry-run", "--steps", "7"]
+    assert main([*train, "--json"]) == 0
+    result = json_of(capsys)
+    assert result["steps"] == 7
+    assert result["minutes"] == pytest.approx(7 * result["seconds_per_step"] / 60)
+    assert result["peak_memory"] > 2**26
+    assert list(here.iterdir()) == []
+    assert main([*train, "--quiet"]) == 0
+    assert "examples/s" in capsys.readouterr().out
+    assert main([*train[:-2], "--minutes", "2", "--json"]) == 0
+    result = json_of(capsys)
+    assert result["steps"] == round(120 / result["seconds_per_step"])
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "invertible"])
+def test_less_memory_learns_the_same(here, capsys, memory):
+    train = "train digits --model.hidden 4 --model.blocks 1 --steps 3 --quiet --json"
+    train += " --precision float32"
+    assert main([*train.split(), "--out", "a"]) == 0
+    one = json_of(capsys)
+    assert main([*train.split(), "--out", "b", "--memory", memory]) == 0
+    assert json_of(capsys)["bits_per_dim"] == pytest.approx(one["bits_per_dim"], abs=1e-3)
+    assert main([*train.split(), "--out", "c", "--memory", memory, "--strategy", "fsdp"]) == 2

@@ -15,11 +15,13 @@ __all__ = ["main"]
 VERBS = {
     "train": "train a recipe's model on images, points or a table",
     "eval": "bits/dim or nats of a model, with its standard error",
+    "score": "the log-likelihood of every example: a table or an array",
     "sample": "draw samples: a picture, an array or a table",
     "plot": "a 2D density: data, samples, heat maps, the bent grid",
     "interpolate": "a square of images between four",
     "levels": "what each scale of an image model holds",
     "check": "layer by layer: round trip, log-determinant, latents",
+    "models": "list the trained models that come with the package",
     "recipes": "list the recipes, or show one",
 }
 
@@ -31,6 +33,7 @@ EXAMPLES = """examples:
   realnvp train table --data my.csv        your own table
   realnvp eval runs/digits                 bits/dim on held-out data
   realnvp sample runs/digits               a grid of samples
+  realnvp sample mnist                     of a model that comes with the package
 
 realnvp VERB --help tells more of each.
 """

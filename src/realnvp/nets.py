@@ -127,9 +127,15 @@ class ResNet(Conditioner):
         condition_dim: size K of the condition; 0 is none.
         context_channels: channels F of the condition, if it is an image; 0 is none.
 
+    Attributes:
+        memory_format: of the activations; with channels last, convolutions are several times as
+            fast on CPUs, and as fast or faster on GPUs.
+
     >>> ResNet(1, 2, hidden=8, blocks=1)(torch.ones(3, 1, 4, 4)).abs().max().item()
     0.0
     """
+
+    memory_format = torch.channels_last
 
     def __init__(
         self,
@@ -153,7 +159,7 @@ class ResNet(Conditioner):
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
-        h = self.first(x.contiguous(memory_format=torch.channels_last))
+        h = self.first(x.contiguous(memory_format=self.memory_format))
         biases: list[Tensor | None] = [None] * (len(self.blocks) + 1)
         if self.embed is not None:
             biases = list(self.embed(condition).chunk(len(biases), dim=1))

@@ -5,6 +5,8 @@ checksum of themselves and of ``config.json``; the builder's arguments are check
 and the model is first built without memory, to compare its tensors with those in the file, so that
 a huge number in ``config.json`` asks for nothing. During a training ``config.json`` stays as it is,
 and the weights are replaced whole: at every moment the folder holds a valid model.
+
+Some models come with the package, in :mod:`realnvp.weights`: ``load("mnist")``.
 """
 
 from __future__ import annotations
@@ -24,13 +26,27 @@ from realnvp.files import write_atomically
 from realnvp.models import Flow
 from realnvp.sealed import parse_json, seal, unseal
 
-__all__ = ["load", "load_folder", "save"]
+__all__ = ["load", "load_folder", "rebuild", "save", "settings_of"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 BUILDERS = ("image_flow", "vector_flow")
 LAYERS = ("scales", "steps", "couplings", "blocks")  # arguments that count layers
 CONFIG_LIMIT = 16_000_000  # bytes
+
+
+def settings_of(flow: Flow) -> dict[str, Any]:
+    """What is saved beside the weights, from which the model can be rebuilt.
+
+    Raises:
+        ValueError: if the flow was not made by a builder, so that nothing says how to rebuild it.
+    """
+    if flow.config is None:
+        raise ValueError(
+            "only flows made by image_flow or vector_flow can be saved: "
+            "nothing tells how to rebuild this one; save its state_dict instead"
+        )
+    return {"model_type": "realnvp", **flow.config, "trained_on": flow.trained_on}
 
 
 def save(flow: Flow, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -45,14 +61,9 @@ def save(flow: Flow, folder: Path, weights: dict[str, Tensor] | None = None) -> 
         ValueError: if the flow was not made by a builder, so that nothing says how to rebuild it.
         OSError: if the files cannot be written.
     """
-    if flow.config is None:
-        raise ValueError(
-            "only flows made by image_flow or vector_flow can be saved: "
-            "nothing tells how to rebuild this one; save its state_dict instead"
-        )
+    settings = settings_of(flow)
     weights = flow.state_dict() if weights is None else weights
     tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
-    settings = {"model_type": "realnvp", **flow.config, "trained_on": flow.trained_on}
     config = json.dumps(settings, indent=2).encode() + b"\n"
     content = seal(tensors, {"config_sha256": hashlib.sha256(config).hexdigest()})
     write_atomically(folder / CONFIG, config)
@@ -81,12 +92,6 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} does not belong to {WEIGHTS}: by its checksum it was changed, or is another "
             f"model's"
         )
-    if (
-        not isinstance(config, dict)
-        or config.get("builder") not in BUILDERS
-        or not isinstance(config.get("arguments"), dict)
-    ):
-        raise ValueError(f"{path} does not describe a realnvp model")
     return config, tensors
 
 
@@ -108,8 +113,30 @@ def load_folder(folder: Path) -> Flow:
         FileNotFoundError: if the folder has no saved model.
         ValueError: if its files are corrupt, or do not belong together.
     """
-    config, tensors = _read(folder)
+    return rebuild(*_read(folder), f"the model in {folder}")
+
+
+def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
+    """The model of some settings and weights, in evaluation mode, on the CPU.
+
+    Weights in half precision, of which only files are smaller, become float32.
+
+    Args:
+        config: of :func:`settings_of`; it may come from anybody.
+        tensors: the weights by name.
+        what: it is, for messages.
+
+    Raises:
+        ValueError: if they are not those of a model.
+    """
+    if (
+        not isinstance(config, dict)
+        or config.get("builder") not in BUILDERS
+        or not isinstance(config.get("arguments"), dict)
+    ):
+        raise ValueError(f"{what} cannot be rebuilt: its settings do not describe one of realnvp")
     build, arguments = getattr(realnvp.builders, config["builder"]), config["arguments"]
+    tensors = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
     double = any(t.dtype == torch.float64 for t in tensors.values())
     try:
         for name in LAYERS:
@@ -126,7 +153,7 @@ def load_folder(folder: Path) -> Flow:
         flow: Flow = build(**arguments)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"the model in {folder} cannot be rebuilt: {reason}") from error
+        raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
     flow = flow.double() if double else flow
     flow.load_state_dict(tensors)
     flow.trained_on = config.get("trained_on")
@@ -134,10 +161,11 @@ def load_folder(folder: Path) -> Flow:
 
 
 def load(model: str | Path) -> Flow:
-    """The model of a run folder or of a saved model folder, in evaluation mode.
+    """The model of a run folder or of a saved model folder, or a shipped one, in evaluation mode.
 
     Args:
-        model: a folder that a training left, or one that ``save_pretrained`` wrote.
+        model: a folder that a training left, or one that ``save_pretrained`` wrote; or the name of
+            a model that comes with the package, if there is no such folder.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -145,8 +173,14 @@ def load(model: str | Path) -> Flow:
     """
     folder = Path(model)
     if not folder.exists():
+        from realnvp.weights import load_shipped, shipped_names
+
+        names = shipped_names()
+        if str(model) in names:
+            return load_shipped(str(model))
         raise FileNotFoundError(
-            f"there is no model {str(model)!r}: give a run folder or a saved model folder"
+            f"there is no model {str(model)!r}: give a run folder, a saved model folder, or one "
+            f"of {', '.join(names)}"
         )
     run_model = folder / "model"
     return load_folder(run_model if run_model.is_dir() else folder)

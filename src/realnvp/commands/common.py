@@ -43,7 +43,12 @@ __all__ = [
 
 def add_model(parser: Parser) -> None:
     """The MODEL argument and the device."""
-    parser.add_argument("model", metavar="MODEL", help="a run folder, or a saved model folder")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a run folder, a saved model folder, or a model that\n"
+        "comes with the package (realnvp models lists them)",
+    )
     parser.add_argument(
         "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
     )

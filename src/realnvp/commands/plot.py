@@ -21,8 +21,10 @@ from realnvp.data.toy import TOY
 from realnvp.files import replacing
 from realnvp.models import Flow
 from realnvp.settings import Parser
+from realnvp.weights import shipped_names
 
 EPILOG = """examples:
+  realnvp plot                                           all eight 2D sets
   realnvp plot runs/moons
   realnvp plot runs/moons runs/circles --out both.png    one row for each
 """
@@ -38,7 +40,13 @@ def main(argv: list[str]) -> int:
         "true density beside the model's, and the grid of the latents as the flow bends it.",
         epilog=EPILOG,
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="a run or a saved model folder")
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        help="run folders, saved model folders, or models that come with the package;\n"
+        "all of its 2D sets, if left out",
+    )
     parser.add_argument(
         "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
     )
@@ -54,7 +62,8 @@ def main(argv: list[str]) -> int:
     refuse_existing(path, args.overwrite)
     from realnvp import plots
 
-    rows = [_row(name, args) for name in args.models]
+    names = args.models or [name for name in TOY if name in shipped_names()]
+    rows = [_row(name, args) for name in names]
     with replacing(path) as temporary:
         plots.planes(rows, temporary)
     print(f"{path}  {len(rows)} densities" if len(rows) > 1 else path)

@@ -1,0 +1,222 @@
+"""Training and sampling, beside our own naive path and beside peers; and the share of the roofline.
+
+Naive is the same model as it is usually written: float32, channels first, nothing else changed. All
+ratios are of one run. Peers have the architecture of the row: zuko's and normflows' affine
+couplings of 2D points with the same networks, normflows' multi-scale Glow of images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from common import best_time, table, write
+from realnvp import Flow, image_flow, vector_flow
+from realnvp.config import TrainingConfig
+from realnvp.nets import ResNet
+from realnvp.setup import compute_dtype, make_optimizer
+
+IMAGES = {
+    "CIFAR-10, the paper's (64 maps, 8 blocks, batch 16)": (
+        (3, 32, 32), 16, {"scales": 2, "hidden": 64, "blocks": 8},
+    ),
+    "MNIST, mnist-realnvp (32 maps, 2 blocks, batch 64)": (
+        (1, 28, 28), 64, {"scales": 2, "hidden": 32, "blocks": 2},
+    ),
+    "28x28 (32 maps, 4 blocks, batch 64)": (
+        (1, 28, 28), 64, {"scales": 2, "hidden": 32, "blocks": 4},
+    ),
+}  # fmt: skip
+
+
+def trainer_of(flow: Flow, batch: int) -> Callable[[], None]:
+    """One optimizer step on random data."""
+    optimizer = make_optimizer(flow, TrainingConfig())
+    images = flow.levels is not None
+    x = torch.randint(0, 256, (batch, *flow.shape)).byte() if images else torch.randn(batch, 2)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (torch.stack(list(flow.loss_terms(x).values())).sum() / flow.dim).backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def measured(flow: Flow, batch: int, compute: torch.dtype | None) -> tuple[float, float, float]:
+    """Images/s of training and of sampling, and FLOP of one step."""
+    flow.set_compute_dtype(compute)
+    step = trainer_of(flow, batch)
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    train = batch / best_time(step, 3)
+    flow.eval()
+    sample = batch / best_time(lambda: flow.sample(batch, batch_size=batch), 3)
+    return train, sample, counter.get_total_flops()
+
+
+def naive(shape: Any, options: dict[str, Any]) -> Flow:
+    flow = image_flow(shape, **options)
+    for parameter in flow.parameters():
+        parameter.data = parameter.data.contiguous(memory_format=torch.contiguous_format)
+    return flow
+
+
+def roofline(dtype: torch.dtype, channels: int, side: int, batch: int) -> float:
+    """FLOP/s of a 3x3 convolution of the model's own size, the best of a few batches."""
+    best = 0.0
+    for n in (batch, 2 * batch, 4 * batch):
+        x = torch.randn(n, channels, side, side, dtype=dtype)
+        w = torch.randn(channels, channels, 3, 3, dtype=dtype)
+        x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, w))
+        with torch.no_grad():
+            seconds = best_time(lambda x=x, w=w: F.conv2d(x, w, padding=1), 10)
+        best = max(best, 2 * n * channels**2 * 9 * side**2 / seconds)
+    return best
+
+
+def of_images() -> tuple[str, str]:
+    speed, share = [], []
+    for name, (shape, batch, options) in IMAGES.items():
+        ours = image_flow(shape, **options)
+        compute = compute_dtype(TrainingConfig(), ours, torch.device("cpu"))
+        fast = measured(ours, batch, compute)
+        ResNet.memory_format = torch.contiguous_format
+        slow = measured(naive(shape, options), batch, None)
+        ResNet.memory_format = torch.channels_last
+        rates = [f"{v:.1f}" for pair in zip(slow[:2], fast[:2], strict=True) for v in pair]
+        speed.append([name, *rates, f"{fast[0] / slow[0]:.1f}, {fast[1] / slow[1]:.1f}"])
+        top = roofline(compute or torch.float32, options["hidden"], shape[1], batch)
+        flops = fast[2] * fast[0] / batch
+        share.append(
+            [name, str(compute or torch.float32).removeprefix("torch."), f"{fast[2] / 1e9:.1f}",
+             f"{flops / 1e9:.0f}", f"{top / 1e9:.0f}", f"{flops / top:.0%}"]
+        )  # fmt: skip
+        print(speed[-1], share[-1], file=sys.stderr, flush=True)
+    columns = ["images/s", "naive train", "ours", "naive sample", "ours", "ratios"]
+    shares = ["", "dtype", "GFLOP a step", "GFLOP/s", "convolution's", "share"]
+    return table(columns, speed), table(shares, share)
+
+
+def of_peers() -> str:
+    rows = []
+    step = trainer_of(vector_flow(2, couplings=8, hidden=64, blocks=1, norm="none"), 500)
+    flow = vector_flow(2, couplings=8, hidden=64, blocks=1, norm="none").eval()
+    times = {"realnvp": (best_time(step, 20), best_time(lambda: flow.sample(500), 20))}
+    times |= {"zuko": zuko_points(), "normflows": normflows_points()}
+    rows.append(("2D points, 8 affine couplings, 64 units, 500 points", times))
+    options = {"architecture": "glow", "steps": 8, "scales": 2, "hidden": 64, "blocks": 1,
+               "norm": "act", "conditioner_norm": "none"}  # fmt: skip
+    image = image_flow((1, 28, 28), **options)  # type: ignore[arg-type]
+    train, sample, _ = measured(image, 64, compute_dtype(TrainingConfig(), image, image.device))
+    glow = {"realnvp": (64 / train, 64 / sample), "normflows": normflows_glow()}
+    rows.append(("28x28 Glow, 2 scales of 8 steps, 64 maps, 64 images", glow))
+    lines = []
+    for name, found in rows:
+        own = found["realnvp"]
+        for who, (train, sample) in found.items():
+            lines.append([name, who, f"{1e3 * train:.1f}", f"{1e3 * sample:.1f}",
+                          f"{train / own[0]:.1f}, {sample / own[1]:.1f}"])  # fmt: skip
+    return table(["model", "library", "ms to train", "ms to sample", "times ours"], lines)
+
+
+def _times(
+    parameters: Any, loss: Callable[[], Tensor], draw: Callable[[], Any], repeats: int
+) -> tuple[float, float]:
+    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    train = best_time(step, repeats)
+    with torch.no_grad():
+        return train, best_time(draw, repeats)
+
+
+def zuko_points() -> tuple[float, float]:
+    import zuko
+
+    flow, x = zuko.flows.RealNVP(2, transforms=8, hidden_features=(64, 64, 64)), torch.randn(500, 2)
+    return _times(
+        flow.parameters(), lambda: -flow().log_prob(x).mean(), lambda: flow().sample((500,)), 20
+    )
+
+
+def normflows_points() -> tuple[float, float]:
+    import normflows as nf
+
+    layers: list[nn.Module] = []
+    for _ in range(8):
+        net = nf.nets.MLP([1, 64, 64, 64, 2], init_zeros=True)
+        layers += [nf.flows.AffineCouplingBlock(net), nf.flows.Permute(2, mode="swap")]
+    flow = nf.NormalizingFlow(nf.distributions.base.DiagGaussian(2), layers)
+    x = torch.randn(500, 2)
+    return _times(flow.parameters(), lambda: flow.forward_kld(x), lambda: flow.sample(500), 20)
+
+
+def normflows_glow() -> tuple[float, float]:
+    import normflows as nf
+
+    bases, merges, flows, scales, steps, hidden = [], [], [], 2, 8, 64
+    for i in range(scales):
+        channels = 1 * 2 ** (scales + 1 - i)
+        blocks = [
+            nf.flows.GlowBlock(channels, hidden, split_mode="channel", scale=True)
+            for _ in range(steps)
+        ]
+        flows.append([*blocks, nf.flows.Squeeze()])
+        if i > 0:
+            merges.append(nf.flows.Merge())
+            shape = (1 * 2 ** (scales - i), 28 // 2 ** (scales - i), 28 // 2 ** (scales - i))
+        else:
+            shape = (1 * 2 ** (scales + 1), 28 // 2**scales, 28 // 2**scales)
+        bases.append(nf.distributions.DiagGaussian(shape))
+    flow = nf.MultiscaleFlow(bases, flows, merges)
+    x = torch.rand(64, 1, 28, 28)
+    return _times(flow.parameters(), lambda: flow.forward_kld(x), lambda: flow.sample(64), 3)
+
+
+def cold_start() -> str:
+    def run(*command: str) -> float:
+        return best_time(lambda: subprocess.run(command, check=True, capture_output=True), 5)
+
+    python = sys.executable
+    bare = run(python, "-c", "import torch")
+    rows = [
+        ["realnvp --help", f"{run(python, '-m', 'realnvp', '--help'):.2f}"],
+        ["import torch", f"{bare:.2f}"],
+        ["import realnvp, and its flows", f"{run(python, '-c', CODE):.2f}"],
+    ]
+    return table(["cold start", "s"], rows)
+
+
+CODE = "import torch, realnvp; realnvp.Flow, realnvp.image_flow"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, help="default: PyTorch's")
+    threads = parser.parse_args().threads
+    if threads:
+        torch.set_num_threads(threads)
+    start = time.monotonic()
+    parts = [*of_images(), of_peers(), cold_start()]
+    write("speed", "Speed", (__doc__ or "").split("\n\n", 1)[1].strip(), *parts)
+    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Put trained models into the package: python tools/ship.py FILE NAME=RUN [NAME=RUN ...]
+
+Every run's model is rounded to half precision as in the file, evaluated on its held-out data, and
+written with its card into src/realnvp/weights/FILE.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import realnvp
+from realnvp import weights
+from realnvp.config import DataConfig
+from realnvp.data import load_data
+from realnvp.evaluate import evaluate
+from realnvp.files import write_atomically
+from realnvp.models import Flow
+from realnvp.pretrained import rebuild
+from realnvp.progress import duration
+from realnvp.sealed import unseal
+
+FOLDER = Path(weights.__file__).parent
+
+
+def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, Any]:
+    """What is told of a model: how it was made, how good it is, and its curve."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    dataset = load_data(DataConfig(**config["data"]))
+    split = dataset.test if dataset.toy is not None else dataset.validation
+    assert split is not None
+    truth = dataset.toy.log_density if dataset.toy is not None else None
+    found = evaluate(flow, split, seed=0, true_log_density=truth)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    curve = [(r["seconds"] / 60, r["validation"]) for r in records if r["kind"] == "validation"]
+    keep = range(0, len(curve), max(1, len(curve) // 20))
+    last = records[-1]
+    card: dict[str, Any] = {
+        "recipe": name,
+        "data": Path(config["data"]["source"]).stem,
+        "unit": "nats" if flow.levels is None else "bits/dim",
+        "value": found.loss if flow.levels is not None else found.nats,
+        "standard_error": found.standard_error,
+        "examples": found.examples,
+        "training": f"{last['step']:,} steps of {config['training']['batch_size']}, "
+        f"{duration(last['seconds'])}",
+        "parameters": sum(p.numel() for p in flow.parameters()),
+        "curve": [curve[i] for i in sorted({*keep, len(curve) - 1})],
+        "command": command or f"realnvp train {name}",
+    }
+    if found.kl is not None:
+        card |= {"kl": found.kl, "kl_standard_error": found.kl_standard_error}
+    return card
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file")
+    parser.add_argument("models", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("--data", help="the name of the data, if they were given as a path")
+    parser.add_argument("--command", help="what reproduces it, if not the recipe of its name")
+    args = parser.parse_args()
+    packed = {}
+    for pair in args.models:
+        name, _, run = pair.partition("=")
+        flow = realnvp.load(run)
+        if flow.trained_on is not None and args.data:  # no path of this machine is to be packed
+            flow.trained_on["data"] |= {"source": args.data}
+        tensors, data = unseal(weights.pack({name: (flow, {})}))
+        own = {key.partition("/")[2]: tensor for key, tensor in tensors.items()}
+        rounded = rebuild(data["models"][name]["settings"], own, name)
+        card = card_of(name, Path(run), rounded, args.command)
+        card["data"] = args.data or card["data"]
+        print(name, json.dumps(card, indent=1))
+        packed[name] = (flow, card)
+    path = FOLDER / f"{args.file}.safetensors"
+    write_atomically(path, weights.pack(packed))
+    print(f"{shlex.quote(str(path))}: {path.stat().st_size / 2**20:.2f} MiB")
+
+
+if __name__ == "__main__":
+    main()
