@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_data",
+    "add_draws",
     "add_model",
     "add_processes",
+    "check_draws",
     "examples",
     "label_condition",
     "named_row",
@@ -87,6 +89,20 @@ def add_data(parser: Parser) -> None:
         help="part of the model's own data (default: validation; test for 2D sets,\n"
         "which is a fresh sample)",
     )
+
+
+def add_draws(parser: Parser) -> None:
+    """How likelihoods are computed."""
+    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noise draws per image")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
+
+
+def check_draws(args: Any) -> None:
+    """What :func:`add_draws` added must be positive."""
+    for name in ("samples", "batch_size"):
+        if args[name] < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {args[name]}")
 
 
 def read_model(args: Any, device: torch.device | None = None) -> Flow:

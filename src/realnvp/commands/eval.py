@@ -11,8 +11,10 @@ import torch
 from realnvp.classify import accuracy
 from realnvp.commands.common import (
     add_data,
+    add_draws,
     add_model,
     add_processes,
+    check_draws,
     examples,
     print_json,
     print_table,
@@ -50,14 +52,10 @@ def main(argv: list[str]) -> int:
     add_model(parser)
     add_data(parser)
     add_processes(parser)
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noise draws per image")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
+    add_draws(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    for name in ("samples", "batch_size"):
-        if args[name] < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {args[name]}")
+    check_draws(args)
     team = start(args)
     if team is None:
         _report(args, *_evaluate(args, read_model(args), None))

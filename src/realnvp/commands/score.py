@@ -9,7 +9,9 @@ import numpy as np
 
 from realnvp.commands.common import (
     add_data,
+    add_draws,
     add_model,
+    check_draws,
     examples,
     print_json,
     read_model,
@@ -37,16 +39,12 @@ def main(argv: list[str]) -> int:
     )
     add_model(parser)
     add_data(parser)
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noise draws per image")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
+    add_draws(parser)
     parser.add_argument("--out", default="scores.csv", help="a .csv table, or a .npz file")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    for name in ("samples", "batch_size"):
-        if args[name] < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {args[name]}")
+    check_draws(args)
     path = Path(args.out)
     if path.suffix not in (".csv", ".npz"):
         raise ValueError(f"--out must end in .csv or .npz, got {path}")
