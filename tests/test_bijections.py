@@ -16,6 +16,7 @@ from realnvp import (
     FactorOut,
     Inverse,
     Logit,
+    Rosenblatt,
     RunningBatchNorm,
     Squeeze,
 )
@@ -50,6 +51,17 @@ def test_log_det_is_that_of_the_jacobian(case: Case):
     torch.testing.assert_close(
         log_det, jacobian_log_det(layer.inverse, z.detach(), condition), rtol=1e-8, atol=1e-8
     )
+
+
+def test_narrow_far_components_cost_no_precision():
+    """The sums over the columns before each must not cancel."""
+    factors = torch.stack((torch.eye(2), torch.diag(torch.tensor([1.0, 1e-4]))))
+    layer = Rosenblatt(torch.tensor([[0.0, 0.0], [0.0, 3.0]]), factors)
+    x = torch.tensor([[0.1, 0.2], [-1.0, 0.5], [0.3, -0.7]])
+    z, log_det = layer(x)
+    exact = layer.double()(x.double())
+    torch.testing.assert_close(z.double(), exact[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(log_det.double(), exact[1], atol=1e-4, rtol=1e-4)
 
 
 def test_random_weights_are_not_the_identity(case: Case):

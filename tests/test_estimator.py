@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from realnvp.estimator import RealNVPDensity
+from realnvp.start import choose_components
 
 FAST = {"max_steps": 20, "hidden": 8, "couplings": 2, "random_state": 0}
 
@@ -110,6 +111,48 @@ def test_constant_and_whole_columns():
     )
     alone = np.exp(RealNVPDensity(**FAST).fit(X[:, :2]).score_samples(X[:5, :2]))
     np.testing.assert_allclose(np.log(total), np.log(alone), atol=1.0)
+
+
+def test_columns_far_from_zero_and_of_any_unit():
+    X = rows(200, 2)
+    far = X * [1e-9, 10.0] + [0.0, 1.7e9]
+    one, other = (RealNVPDensity(**FAST, integers="none").fit(x) for x in (X, far))
+    unit = np.log(1e-9 * 10.0)
+    np.testing.assert_allclose(other.score_samples(far) + unit, one.score_samples(X), atol=1e-2)
+    np.testing.assert_allclose(other.inverse_transform(other.transform(far)), far, rtol=1e-12)
+
+
+def test_weights_and_whole_numbers_do_not_mislead_the_choice_of_the_start():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(300, 3, generator=generator)
+    assert choose_components(X) == 1
+    weight = torch.ones(300)
+    weight[:30] = 30.0
+    assert choose_components(X, weight) <= 2
+    X[:, 2] = torch.randint(0, 5, (300,), generator=generator).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(**FAST).fit(X.numpy())
+    assert len(density.flow_.bijection[1].means) <= 3
+
+
+def test_conditions_that_cannot_be():
+    X = rows(30, 2)
+    for bad, says in (
+        (np.array(["a", None, "b"] * 10, dtype=object), "missing"),
+        (np.array(["a", 1, "b"] * 10, dtype=object), "mixes"),
+        (np.full(30, np.nan), "NaN"),
+        (["a"] * 29, "one row for each"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            RealNVPDensity(**FAST).fit(X, condition=bad)
+    density = RealNVPDensity(**FAST).fit(
+        X, condition=["a", "b", "c"] * 10, sample_weight=[1, 1, 0] * 10
+    )
+    with pytest.raises(ValueError, match="unknown class 'c'"):
+        density.sample(1, condition="c")
+    with pytest.raises(ValueError, match="other classes"):
+        density.score_samples(X[:1], condition=[1])
 
 
 def test_declared_columns_of_whole_numbers():

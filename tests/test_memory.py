@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import randomize
-from realnvp import Flow, image_flow, vector_flow
+from conftest import affine_vector, randomize
+from realnvp import ActNorm, Chain, Flow, image_flow, vector_flow
 
 MODELS = {
     "paper": lambda: image_flow((1, 8, 8), hidden=4, blocks=1, scales=2),
@@ -87,6 +87,34 @@ def test_a_condition_with_a_gradient_gets_it():
         sum(flow.loss_terms(x, condition).values()).backward()
         found.append(condition.grad)
     torch.testing.assert_close(*found)
+
+
+def test_two_batches_before_one_backward_pass():
+    """The statistics of the first must not be those of the second."""
+    found = []
+    for memory in ("standard", "invertible"):
+        torch.manual_seed(0)
+        flow = randomize(MODELS["vectors"](), last=0.1).double().train()
+        flow.memory = memory
+        one, other = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+        loss = sum(flow.loss_terms(one).values()) + sum(flow.loss_terms(other + 1).values())
+        loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in flow.parameters()]))
+    torch.testing.assert_close(*found)
+
+
+def test_a_layer_that_is_used_twice():
+    found = []
+    for memory in ("standard", "checkpoint", "invertible"):
+        torch.manual_seed(0)
+        layer = affine_vector(False, 4).double()
+        randomize(layer)
+        flow = Flow(Chain(layer, ActNorm(4).double(), layer), (4,))
+        flow.memory = memory
+        sum(flow.loss_terms(torch.randn(6, 4, dtype=torch.float64)).values()).backward()
+        found.append(torch.cat([p.grad.flatten() for p in flow.parameters()]))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
 
 
 def kept_bytes(flow: Flow, x: torch.Tensor) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_sample_weight
@@ -38,15 +39,22 @@ def row_weights(sample_weight: ArrayLike | None, X: NDArray) -> NDArray | None:
 class Columns:
     """Which columns vary, which hold whole numbers, and the values of the constant ones.
 
+    The flow sees the columns that vary, standardized in float64, as it computes in float32; those
+    of whole numbers are only shifted, by a whole number.
+
     Args:
         constant: a row of the table.
         varies: ``(D,)`` booleans.
         integers: numbers, among the columns that vary, of those with whole numbers.
+        shift: ``(D',)``, subtracted from the columns that vary.
+        scale: ``(D',)``, by which they are divided.
     """
 
     constant: NDArray
     varies: NDArray
     integers: tuple[int, ...]
+    shift: NDArray
+    scale: NDArray
 
     @staticmethod
     def of(X: NDArray, integers: str | Sequence, names: Sequence[str] | None = None) -> Columns:
@@ -67,7 +75,7 @@ class Columns:
             warnings.warn(
                 f"constant columns have no density and are left out of it: {some}", stacklevel=3
             )
-        whole = set(whole_columns(torch.as_tensor(X)))
+        whole = set(whole_columns(torch.as_tensor(X - np.floor(X.mean(axis=0)))))
         if isinstance(integers, str):
             if integers not in ("auto", "none"):
                 raise ValueError(
@@ -83,20 +91,35 @@ class Columns:
                 )
         else:
             chosen = [_position(column, label) for column in integers]
-            bad = [label[i] for i in chosen if i not in whole]
-            if bad:
-                raise ValueError(f"column {bad[0]} is declared in integers, but holds fractions")
+            for i in chosen:
+                if i not in whole:
+                    fractions = (X[:, i] != np.floor(X[:, i])).any()
+                    why = "fractions" if fractions else "numbers more than 262,144 apart"
+                    raise ValueError(f"column {label[i]} is declared in integers, but holds {why}")
         place = np.cumsum(varies) - 1
-        return Columns(X[0].copy(), varies, tuple(int(place[i]) for i in chosen if varies[i]))
+        integers = tuple(int(place[i]) for i in chosen if varies[i])
+        shift, scale = X[:, varies].mean(axis=0), X[:, varies].std(axis=0)
+        lost = scale <= 1e-13 * np.abs(shift)
+        if lost.any():
+            name = label[int(np.flatnonzero(varies)[np.argmax(lost)])]
+            raise ValueError(f"column {name} varies less than float64 can tell from its mean")
+        shift[list(integers)] = np.floor(shift[list(integers)])
+        scale[list(integers)] = 1.0
+        return Columns(X[0].copy(), varies, integers, shift, scale)
+
+    @property
+    def log_det(self) -> float:
+        """The log-determinant of the standardization."""
+        return -float(np.log(self.scale).sum())
 
     def rows(self, X: NDArray) -> torch.Tensor:
-        """The columns that vary, ``(N, D) -> (N, D')``."""
-        return torch.as_tensor(np.ascontiguousarray(X[:, self.varies]))
+        """The columns that vary as the flow sees them, ``(N, D) -> (N, D')``."""
+        return torch.as_tensor((X[:, self.varies] - self.shift) / self.scale)
 
     def table(self, x: torch.Tensor) -> NDArray:
         """All columns, ``(N, D') -> (N, D)``."""
         table = np.repeat(self.constant[None], len(x), axis=0)
-        table[:, self.varies] = x.numpy()
+        table[:, self.varies] = x.numpy() * self.scale + self.shift
         return table
 
     def possible(self, X: NDArray) -> NDArray:
@@ -127,7 +150,7 @@ class Condition:
             return Condition()
         values = _as_rows(condition, n)
         if _are_classes(values):
-            return Condition(np.unique(values[:, 0]))
+            return Condition(np.unique(_comparable(values[:, 0])))
         numbers = values.astype(np.float64)
         if not np.isfinite(numbers).all():
             raise ValueError("condition contains NaN or infinity")
@@ -163,6 +186,11 @@ class Condition:
             values = np.repeat(np.atleast_1d(np.asarray(condition)), n, axis=0)
         rows = _as_rows(values, n)
         if self.categories is not None:
+            rows = _comparable(rows[:, 0])[:, None] if rows.shape[1] == 1 else rows
+            if rows.dtype.kind != self.categories.dtype.kind:
+                raise ValueError(
+                    f"condition holds other classes than the fitted {self.categories[:3].tolist()}"
+                )
             place = np.searchsorted(self.categories, rows[:, 0]).clip(max=len(self.categories) - 1)
             unknown = self.categories[place] != rows[:, 0]
             if rows.shape[1] != 1 or unknown.any():
@@ -185,6 +213,21 @@ def _as_rows(condition: ArrayLike, n: int) -> NDArray:
     if values.ndim != 2 or len(values) != n:
         raise ValueError(f"condition must have one row for each of {n}, got shape {values.shape}")
     return values
+
+
+def _comparable(values: NDArray) -> NDArray:
+    """Classes that can be sorted: all names, or all numbers."""
+    if pd.isna(values).any():
+        raise ValueError("condition has missing values")
+    if values.dtype.kind != "O":
+        return values
+    if all(isinstance(value, str) for value in values):
+        return values.astype(str)
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("condition mixes names and numbers: use one of them") from error
+    return numbers
 
 
 def _are_classes(values: NDArray) -> bool:

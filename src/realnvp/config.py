@@ -176,7 +176,8 @@ class TrainingConfig:
         batch_size: examples per step, over all processes.
         optimizer: "adam" or "adamw".
         lr: peak learning rate.
-        weight_decay: of the conditioners' weights; decoupled with adamw, L2 with adam.
+        weight_decay: of matrices and kernels, not of biases and norms; decoupled with adamw, L2
+            with adam.
         betas: Adam's moment decays.
         warmup: steps over which the learning rate rises from 0.
         decay: shape of the learning rate over the budget: "cosine" to zero, "linear" to zero, or
@@ -184,7 +185,7 @@ class TrainingConfig:
         cooldown: fraction of the budget over which the rate decays; 1 is all of it.
         clip: largest norm of the gradient (of the loss in nats per dimension).
         smoothing: deviation of the Gaussian noise that is added to the vectors of every batch, in
-            deviations of the data (of the first Gaussian that it starts as, if it does). It keeps a
+            deviations of the data (of the Gaussians that it starts as, if it does). It keeps a
             flexible model from learning few rows by heart, and blurs what is finer.
         ema: decay per step of the exponential moving average of the weights, which is what is
             evaluated and saved; 0 evaluates the raw weights.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import resource
 import sys
 import time
@@ -13,7 +15,7 @@ import torch
 from realnvp.config import Recipe
 from realnvp.data import load_data
 from realnvp.progress import Bar
-from realnvp.setup import limit_threads
+from realnvp.setup import keep_freed_memory, limit_threads
 from realnvp.trainer import Trainer, check_budget
 
 __all__ = ["Estimate", "estimate"]
@@ -47,7 +49,8 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     """Take a few steps of a training, and write nothing.
 
     Args:
-        recipe: model, data and training settings; at least one budget.
+        recipe: model, data and training settings; at least one budget. Of several processes, one
+            is measured, with its share of the batch, and the others are taken to add no time.
         quiet: show no progress.
 
     Raises:
@@ -55,6 +58,13 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     """
     check_budget(recipe.training)
     config = recipe.training
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ValueError("an estimate is of one process: leave torchrun out")
+    keep_freed_memory()
+    processes = config.devices * config.nodes
+    share = max(1, config.batch_size // processes)
+    config = dataclasses.replace(config, devices=1, nodes=1, batch_size=share)
+    recipe = dataclasses.replace(recipe, training=config)
     trainer = Trainer(recipe, load_data(recipe.data))
     limit_threads(trainer.flow, config.batch_size)
     cuda = trainer.flow.device.type == "cuda"
@@ -75,13 +85,13 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     each = seconds / count
     budgets = [config.steps]
     if config.epochs:
-        budgets.append(round(config.epochs * trainer.batches.per_epoch))
+        budgets.append(round(config.epochs * trainer.batches.per_epoch / processes))
     if config.minutes:
         budgets.append(round(60 * config.minutes / each))
     steps = min(budget for budget in budgets if budget)
     return Estimate(
         sum(p.numel() for p in trainer.flow.parameters()),
-        trainer.batches.size / each,
+        processes * trainer.batches.size / each,
         each,
         steps,
         steps * each / 60,

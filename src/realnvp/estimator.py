@@ -34,7 +34,7 @@ from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data.dataset import Dataset, Split, hold_out
 from realnvp.models import Flow
 from realnvp.progress import Bar
-from realnvp.setup import build, limit_threads
+from realnvp.setup import build, dequantized, limit_threads
 from realnvp.start import choose_components
 from realnvp.trainer import Trainer
 
@@ -74,7 +74,7 @@ class RealNVPDensity(
         lr: peak learning rate of AdamW.
         weight_decay: of the conditioners' weights.
         smoothing: deviation of the noise that is added to every batch, in deviations of the
-            columns, against learning few rows by heart.
+            Gaussians that it starts as, against learning few rows by heart.
         validation_fraction: of the rows, held out for early stopping; the best model is kept.
         patience: end after so many of the 50 validations without a better one.
         integers: columns of whole numbers: "auto" finds them and warns, "none", or their numbers or
@@ -83,7 +83,7 @@ class RealNVPDensity(
         verbose: whether progress is shown.
 
     Attributes:
-        flow_: the :class:`realnvp.Flow` of the columns that vary, in float64.
+        flow_: the :class:`realnvp.Flow` of the columns that vary, standardized, in float64.
         n_iter_: optimizer steps of the kept model's training.
         n_features_in_, feature_names_in_: as in scikit-learn.
     """
@@ -152,15 +152,18 @@ class RealNVPDensity(
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is in [0, 1), got {self.validation_fraction}")
         weight = row_weights(sample_weight, table)
-        kept = slice(None) if weight is None else weight > 0
+        kept = np.ones(len(table), dtype=bool) if weight is None else weight > 0
         names = getattr(self, "feature_names_in_", None)
         self._columns = Columns.of(table[kept], self.integers, names)
-        self._condition = Condition.of(condition, len(table))
+        given = None if condition is None else np.asarray(condition)
+        if given is not None and len(given) == len(kept):
+            given = given[kept]
+        self._condition = Condition.of(given, int(kept.sum()))
         rows = self._columns.rows(table[kept]).float()
-        codes = self._condition.codes(condition, len(table))
+        codes = self._condition.codes(given, len(rows))
         split = Split(
             rows,
-            None if codes is None else codes[kept].float() if codes.ndim == 2 else codes[kept],
+            codes.float() if codes is not None and codes.ndim == 2 else codes,
             weight=None if weight is None else torch.as_tensor(weight[kept]).float(),
         )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -170,12 +173,17 @@ class RealNVPDensity(
 
     def _fitted(self, split: Split, seed: int) -> Flow:
         """Train on most rows to learn for how long, then on all."""
-        start = choose_components(split.x, split.weight, seed) if self.start is None else self.start
+        start = self.start
+        if start is None:
+            noisy = dequantized(split.x, self._columns.integers, seed)
+            start = choose_components(noisy, split.weight, seed)
         steps = self.max_steps
         if len(split) >= FEW_ROWS and self.validation_fraction:
             learn, check = hold_out(len(split), self.validation_fraction, seed=seed)
             parts = split.select(learn), split.select(check)
-            steps = self._train(parts, self._recipe(start, steps, 50, seed)).best_step
+            trial = self._train(parts, self._recipe(start, steps, 50, seed))
+            trial.best_flow()  # raises if no validation was finite
+            steps = trial.best_step
         self.n_iter_ = steps
         recipe = self._recipe(start, max(steps, 1), None, seed)
         if steps == 0:  # the start is the best there is
@@ -245,7 +253,7 @@ class RealNVPDensity(
             x = self._columns.rows(table[possible])
             with torch.no_grad(), _own_torch():
                 given = None if codes is None else codes[possible]
-                log_p[possible] = self._log_prob(x, given).numpy()
+                log_p[possible] = self._log_prob(x, given).numpy() + self._columns.log_det
         return log_p
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
@@ -294,6 +302,12 @@ class RealNVPDensity(
         Whole numbers are taken at the middle of their cell.
         """
         table, codes = self._check(X, condition)
+        if not self._columns.possible(table).all():
+            row = int(np.argmin(self._columns.possible(table)))
+            raise ValueError(
+                f"row {row} has no latent: a constant column has another value, or a column of "
+                f"whole numbers a fraction"
+            )
         x = self._columns.rows(table)
         with torch.no_grad(), _own_torch():
             middle = torch.full_like(x, 0.5) if self.flow_.noisy else None
@@ -328,7 +342,8 @@ class RealNVPDensity(
 def _own_torch() -> Iterator[None]:
     """Leave PyTorch's random numbers and threads as they were."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:

@@ -22,8 +22,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from realnvp.bijections import Bijection, Chain, Coupling, FactorOut, Inverse, Squeeze
+from realnvp.bijections import (
+    Bijection,
+    Chain,
+    Coupling,
+    FactorOut,
+    Inverse,
+    RunningBatchNorm,
+    Squeeze,
+)
 from realnvp.bijections.base import Terms
 from realnvp.bijections.preprocess import Dequantization
 from realnvp.bijections.recomputing import recomputing
@@ -60,11 +69,17 @@ def forward_terms(
     if isinstance(steps[0], Dequantization):  # random, and its input are integers
         x, terms = steps.pop(0).forward_terms(x, condition)  # type: ignore[union-attr]
     names = list(dict.fromkeys(_term(step) for step in steps if isinstance(step, Bijection)))
-    parameters = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
+    parameters = _parameters(steps)
     z, *log_dets = _Recomputed.apply(steps, names, memory, x, condition, *parameters)
     for name, log_det in zip(names, log_dets, strict=True):
         terms[name] = terms[name] + log_det if name in terms else log_det
     return z, terms
+
+
+def _parameters(steps: list[Step]) -> list[nn.Parameter]:
+    """Of all steps, each once."""
+    found = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
+    return list(dict.fromkeys(found))
 
 
 def _flatten(bijection: Bijection) -> list[Step]:
@@ -103,6 +118,7 @@ class _Recomputed(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         kept: list[Tensor] = []
+        averages: list[tuple[Tensor, Tensor]] = []
         aside: list[Tensor] = []
         log_dets: Terms = {}
         for step in steps:
@@ -116,20 +132,23 @@ class _Recomputed(torch.autograd.Function):
                 if _keeps_input(step, memory):
                     kept.append(x)
                 x, log_det = step(x, condition)
+                if isinstance(step, RunningBatchNorm):  # they move with the next batch
+                    averages.append((step.running_mean.clone(), step.running_var.clone()))
                 name = _term(step)
                 log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
-        ctx.steps, ctx.names, ctx.memory, ctx.count = steps, names, memory, len(parameters)
+        ctx.steps, ctx.names, ctx.memory, ctx.averages = steps, names, memory, averages
         ctx.save_for_backward(x, condition, *kept)
         return x, *(log_dets[name].clone() for name in names)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, condition, *kept = ctx.saved_tensors
         grad, of_terms = grads[0], dict(zip(ctx.names, grads[1:], strict=True))
         found: dict[nn.Parameter, Tensor] = {}
         of_condition: Tensor | None = None
         aside: list[tuple[Tensor, Tensor]] = []
-        order = [p for s in ctx.steps if isinstance(s, nn.Module) for p in s.parameters()]
+        averages = list(ctx.averages)
         with recomputing():
             for step in reversed(ctx.steps):
                 if step == "join":
@@ -144,11 +163,24 @@ class _Recomputed(torch.autograd.Function):
                 given = None if condition is None else condition.detach()
                 if given is not None and ctx.needs_input_grad[4]:
                     given.requires_grad_()
+                if isinstance(step, RunningBatchNorm):
+                    step.replayed = averages.pop()
                 z, grad, own = _backward_of(step, z, x, given, grad, of_terms[_term(step)])
-                found.update(own)
+                if isinstance(step, RunningBatchNorm):
+                    step.replayed = None
+                for parameter, value in own.items():
+                    known = found.get(parameter)
+                    found[parameter] = value if known is None else known + value
                 if given is not None and given.grad is not None:
                     of_condition = given.grad if of_condition is None else of_condition + given.grad
-        return (None, None, None, grad, of_condition, *(found.get(p) for p in order))
+        return (
+            None,
+            None,
+            None,
+            grad,
+            of_condition,
+            *(found.get(p) for p in _parameters(ctx.steps)),
+        )
 
 
 def _backward_of(

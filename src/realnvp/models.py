@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections import Bijection, Coupling, Dequantize
+from realnvp.bijections import Bijection, Coupling, Dequantize, DequantizeColumns
 from realnvp.bijections.base import Terms, sum_per_example
 from realnvp.bijections.preprocess import Dequantization, Noise
 from realnvp.inputs import as_condition, check_data, check_shape
@@ -91,6 +91,12 @@ class Flow(nn.Module):
     def levels(self) -> int | None:
         """Number of grey levels of discrete data, None for continuous data."""
         return next((m.levels for m in self._dequantizers if isinstance(m, Dequantize)), None)
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """Numbers of the columns of whole numbers, which are dequantized."""
+        layers = [m for m in self._dequantizers if isinstance(m, DequantizeColumns)]
+        return tuple(i for m in layers for i in m.which.nonzero()[:, 0].tolist())
 
     @property
     def noisy(self) -> bool:

@@ -84,11 +84,13 @@ def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: 
     """
     if components == 1:
         return fit_gaussian(x, weight)
+    if components > len(x):
+        raise ValueError(f"a mixture of {components} Gaussians needs as many rows, got {len(x)}")
     from sklearn.mixture import GaussianMixture
 
     rows = _sampled(x, weight, seed)
     mean, deviation = rows.mean(0), rows.std(0).clamp(min=1e-12)
-    model = GaussianMixture(min(components, len(rows)), random_state=seed)
+    model = GaussianMixture(components, random_state=seed)
     model.fit(((rows - mean) / deviation).numpy())
     means, covariances, weights = (
         torch.as_tensor(a) for a in (model.means_, model.covariances_, model.weights_)
@@ -101,15 +103,19 @@ def choose_components(x: Tensor, weight: Tensor | None = None, seed: int = 0) ->
     """The number of Gaussians whose mixture gives held-out rows the largest log-likelihood."""
     from realnvp.bijections import Rosenblatt
 
-    rows = _sampled(x, weight, seed)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
+    rows = x.double().cpu()[order]
+    w = torch.ones_like(rows[:, 0]) if weight is None else weight.double().cpu()[order]
     if len(rows) < 4 * FOLDS:
         return 1
 
     def score(components: int) -> float:
         total = 0.0
         for kept, held in _folds(len(rows)):
-            z, log_det = Rosenblatt(*fit_mixture(rows[kept], components, seed=seed))(rows[held])
-            total += (log_det - 0.5 * z.square().sum(1)).sum().item()
+            weights = None if weight is None else w[kept]
+            start = Rosenblatt(*fit_mixture(rows[kept], components, weights, seed))
+            z, log_det = start(rows[held])
+            total += (w[held] @ (log_det - 0.5 * z.square().sum(1))).item()
         return total
 
     best, best_score, worse = 1, score(1), 0

@@ -16,7 +16,7 @@ from realnvp.progress import Bar, duration, warn
 from realnvp.recorder import Recorder
 from realnvp.runs import Run
 from realnvp.safety import stop_signals
-from realnvp.setup import limit_threads
+from realnvp.setup import keep_freed_memory, limit_threads
 from realnvp.trainer import Trainer, check_budget, unit_of
 
 __all__ = ["Outcome", "Trainer", "train", "unit_of"]
@@ -34,6 +34,7 @@ class Outcome:
     skipped: int
     main: bool
     dequantized: list[str]
+    stopped_early: bool
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = False) -> Outcome:
@@ -56,6 +57,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
     """
     check_budget(recipe.training)
     config = recipe.training
+    keep_freed_memory()
     with (
         launch(config.accelerator, config.devices, config.nodes, config.strategy) as team,
         contextlib.ExitStack() as open_run,
@@ -91,6 +93,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
             len(trainer.rescue.skipped),
             team.main,
             [str((dataset.columns or range(flow.dim))[i]) for i in dataset.integers],
+            trainer.progress() < 1 and trainer.out_of_patience(),
         )
 
 
@@ -115,6 +118,11 @@ def _prepare(
     with team.together():
         if content is not None:
             trainer.load_state_dict(checkpoint.from_bytes(content))
+            if team.main and trainer.out_of_patience():
+                warn(
+                    f"the run ended after {trainer.worse} validations without a better one: to go "
+                    f"on with it, raise --training.patience"
+                )
     state = trainer.state_dict()
     with team.together():
         if run is not None:

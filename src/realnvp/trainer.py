@@ -93,8 +93,11 @@ class Trainer:
         self.smoothing = self._smoothing(dataset)
         self._set_up(device)
         self.ema = EMA(self.flow, config.ema)
-        few = torch.arange(min(config.validation_examples, len(dataset.validation)))
-        self.validation = to_device(dataset.validation.select(few), device)
+        # Any of them: the first ones of a file that is sorted would be of one kind.
+        few = torch.randperm(
+            len(dataset.validation), generator=torch.Generator().manual_seed(recipe.seed)
+        )[: config.validation_examples].sort()
+        self.validation = to_device(dataset.validation.select(few.values), device)
         self.unit, self.unit_name = unit_of(self.flow)
         self.keeper: Keeper = Keeper()
         self.rescue = Rescue(config.lr)
@@ -113,8 +116,9 @@ class Trainer:
         first: Affine | Rosenblatt = next(
             m for m in self.flow.modules() if isinstance(m, Affine | Rosenblatt)
         )
-        if isinstance(first, Rosenblatt):
-            factor = first.factors[0].T
+        if isinstance(first, Rosenblatt):  # the mean covariance of its Gaussians
+            covariances = first.weights[:, None, None] * first.factors @ first.factors.mT
+            factor = torch.linalg.cholesky(covariances.sum(0).double()).T
         else:
             factor = torch.diag(first.scale)
         factor = self.config.smoothing * factor.to(self.batches.split.x)
@@ -140,7 +144,7 @@ class Trainer:
         config, means = self.config, Mean()
         self._stopped, self._start = stopped, time.monotonic() - self.seconds
         logged = saved = self.seconds
-        if config.patience is not None and self.best_weights is None:
+        if config.patience is not None and self.step == self.worse == 0 and not self.best_weights:
             validate(self, bar)  # few data: the start may be the best there is
         while self.progress() < 1 and not self.stopping and not self.out_of_patience():
             if self.rescue.is_due(self.step):

@@ -40,6 +40,9 @@ class RunningBatchNorm(Bijection):
         momentum: weight :math:`m` of the current batch.
         eps: added to the variance.
 
+    Attributes:
+        replayed: the averages of the batch that is being recomputed (:mod:`realnvp.memory`).
+
     >>> norm = RunningBatchNorm(1)
     >>> z, log_det = norm(torch.tensor([[-2.0], [2.0]]))  # variance 4
     >>> log_det
@@ -56,6 +59,7 @@ class RunningBatchNorm(Bijection):
         super().__init__()
         self.momentum = momentum
         self.eps = eps
+        self.replayed: tuple[Tensor, Tensor] | None = None
         self.register_buffer("running_mean", torch.zeros(channels))
         # A power of two as eps makes 1 - eps exact, so that construction gives the identity.
         self.register_buffer("running_var", torch.full((channels,), 1 - eps))
@@ -63,9 +67,10 @@ class RunningBatchNorm(Bijection):
 
     def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, var, _ = mean_and_variance(x)
-        if is_recomputing():  # the averages hold what the batch made of them: only gradients flow
+        if is_recomputing():  # the averages are known and have moved: only gradients flow
             mean, var = (self.momentum * (value - value.detach()) for value in (mean, var))
-            return self.running_mean + mean, self.running_var + var
+            old_mean, old_var = self._averages()
+            return old_mean + mean, old_var + var
         with torch.no_grad():
             # where() instead of a branch: a branch would wait for the GPU at every layer
             old_mean = torch.where(self.initialized, self.running_mean, mean)
@@ -78,8 +83,14 @@ class RunningBatchNorm(Bijection):
             self.initialized.fill_(True)
         return mean, var
 
+    def _averages(self) -> tuple[Tensor, Tensor]:
+        """The running averages; while a batch is recomputed, those that it was normalized by."""
+        if is_recomputing() and self.replayed is not None:
+            return self.replayed
+        return self.running_mean, self.running_var
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        mean, var = self._update(x) if self.training else (self.running_mean, self.running_var)
+        mean, var = self._update(x) if self.training else self._averages()
         var = var + self.eps
         z = (x - _per_channel(mean, x)) * _per_channel(var.rsqrt(), x)
         return z, _spread_log_det(-0.5 * var.log(), x)
@@ -89,8 +100,9 @@ class RunningBatchNorm(Bijection):
             raise RuntimeError(
                 "RunningBatchNorm has an inverse in evaluation mode only: call .eval() first"
             )
-        var = self.running_var + self.eps
-        x = z * _per_channel(var.sqrt(), z) + _per_channel(self.running_mean, z)
+        mean, var = self._averages()
+        var = var + self.eps
+        x = z * _per_channel(var.sqrt(), z) + _per_channel(mean, z)
         return x, _spread_log_det(0.5 * var.log(), z)
 
 

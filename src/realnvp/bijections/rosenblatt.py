@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from realnvp.bijections.base import Bijection, sum_per_example
 from realnvp.bijections.gaussian import gaussianize, invert_mixture
@@ -81,7 +82,8 @@ class Rosenblatt(Bijection):
         if len(u) == 1:
             return u[0], -scale.log().sum().expand(len(x))
         log_terms = -0.5 * u.square() - scale.log()
-        before = log_terms.cumsum(-1) - log_terms  # of the columns before the i-th
+        # Of the columns before the i-th; taking its own term off the whole sum would cancel.
+        before = F.pad(log_terms[..., :-1].cumsum(-1), (1, 0))
         log_weight = (before + self.weights.log()[:, None, None]).log_softmax(0)
         mean, log_scale = x - u * scale, scale.log().expand_as(u)
         z, log_slope = gaussianize(x, *(t.movedim(0, -1) for t in (log_weight, mean, log_scale)))

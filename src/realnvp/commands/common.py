@@ -138,6 +138,13 @@ def examples(flow: Flow, args: Any, seed: int = 0) -> tuple[Split, str]:
             size=data.get("size"),
             seed=data.get("seed", 0),
         )
+        for column in flow.integers:
+            if (split.x[:, column] != split.x[:, column].floor()).any():
+                name = (known.get("columns") or range(flow.dim))[column]
+                raise ValueError(
+                    f"column {name!r} of {args.data} has fractions, but held whole numbers only "
+                    f"when the model was trained"
+                )
         return split, args.data
     if trained_on is None:
         raise ValueError("the model does not say what it was trained on: give --data")

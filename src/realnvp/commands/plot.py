@@ -79,8 +79,10 @@ def _row(name: str, args: Any) -> Any:
         what = "images" if flow.levels is not None else f"{flow.dim} columns"
         raise ValueError(f"{name} models {what}: this picture is of two columns")
     split, source = examples(flow, args)
-    data = split.x[:POINTS]
     one = label_condition(flow, args.label, 1)
+    if one is not None and flow.classes is not None and split.condition is not None:
+        split = split.select((split.condition == one).nonzero()[:, 0])
+    data = split.x[:POINTS]
     if one is not None and args.label is None:
         raise ValueError(f"{name} is conditional: give --label")
     generator = torch.Generator(flow.device).manual_seed(args.seed)
@@ -89,9 +91,10 @@ def _row(name: str, args: Any) -> Any:
     def log_density(points: NDArray) -> NDArray:
         x = torch.as_tensor(points, dtype=flow.dtype, device=flow.device)
         with torch.no_grad():
-            if flow.noisy:
-                x = x.floor()
-            return flow.log_prob(x, _repeat(one, len(x), flow)).cpu().numpy()
+            # Whole numbers have the density of their cell's middle.
+            middle = torch.full_like(x, 0.5) if flow.noisy else None
+            x[:, list(flow.integers)] = x[:, list(flow.integers)].floor()
+            return flow.log_prob(x, _repeat(one, len(x), flow), middle).cpu().numpy()
 
     def decode(latents: NDArray) -> NDArray:
         z = torch.as_tensor(latents, dtype=flow.dtype, device=flow.device)

@@ -74,12 +74,14 @@ def main(argv: list[str]) -> int:
                 "parameters": outcome.parameters,
                 "skipped": outcome.skipped,
                 "dequantized": outcome.dequantized,
+                "stopped_early": outcome.stopped_early,
                 "files": [str(path) for path, _ in left],
             }
         )
         return 0
     rows = likelihood_rows(result)
-    rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}")]
+    ended = ", stopped early" if outcome.stopped_early else ""
+    rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}{ended}")]
     rows += [("parameters", f"{outcome.parameters:,}")]
     if outcome.dequantized:
         rows += [("dequantized whole numbers", ", ".join(outcome.dequantized))]

@@ -298,7 +298,8 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
                 "infinite: drop it"
             )
     dequantize = len(shape) == 1 and parts.toy is None and config.integers == "auto"
-    integers = whole_columns(train.x) if dequantize else ()
+    whole = [set(whole_columns(split.x)) for split in splits]
+    integers = tuple(sorted(set.intersection(*whole))) if dequantize else ()
     return Dataset(
         name, train, validation, test, shape, parts.levels, classes, parts.columns,
         parts.categories, parts.toy, config.flip,
