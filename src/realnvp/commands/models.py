@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
     facts += [("quality", _quality(card)), ("on", f"{card['examples']:,} held-out examples")]
     facts += [("training", card["training"]), ("parameters", f"{card['parameters']:,}")]
     print_table(args.name, ["", "value"], facts)
-    steps = [(f"{minutes:.1f}", f"{value:.3f}") for minutes, value in card["curve"]]
-    print_table("validation while it was trained", ["minutes", card["unit"]], steps)
+    steps = [(f"{minutes:.2f}", f"{value:.3f}") for minutes, value in card["curve"]]
+    print_table("its validation", ["minutes", card["unit"]], steps)
     return 0
 
 
