@@ -200,7 +200,7 @@ def non_finite(folder: Path, fast: bool) -> Result:
 
 def process_counts(folder: Path, fast: bool) -> Result:
     """The same training by one process and by several."""
-    names = ["batch norm", "batch norm+double"]
+    names = ["batch norm", "batch norm+double", "invertible+double"]
     if not fast:
         names += ["act norm+double", "vectors+double", "act norm+double+fsdp"]
     ones = {

@@ -19,7 +19,7 @@ from realnvp.checkpoint import from_bytes
 from realnvp.cli import main
 from realnvp.launch import launch
 
-NAMES = ["batch norm", "batch norm+double", "act norm+double+fsdp"]
+NAMES = ["batch norm", "batch norm+double", "invertible+double", "act norm+double+fsdp"]
 TRAIN = [
     "train", "digits", "--model.scales", "1", "--model.hidden", "4", "--model.blocks", "1",
     "--precision", "float32", "--quiet",
