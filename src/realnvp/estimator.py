@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -40,6 +41,9 @@ from realnvp.trainer import Trainer
 
 __all__ = ["RealNVPDensity"]
 
+MANY_ROWS = 2000
+"""Of more, the start is a single Gaussian."""
+
 FEW_ROWS = 20
 """Fewer are all learned from: held-out ones would say nothing."""
 
@@ -67,16 +71,18 @@ class RealNVPDensity(
         components: Gaussians of a mixture.
         hidden: units of the conditioners' layers.
         blocks: residual blocks of each conditioner.
-        start: number of Gaussians that the flow starts as the mixture of; None chooses it by
-            cross-validation.
+        start: number of Gaussians that the flow starts as the mixture of. None chooses it by
+            cross-validation, of up to 2,000 rows; with more, couplings learn all that is not one.
         max_steps: optimizer steps; fewer where early stopping ends the training.
         batch_size: rows per step.
-        lr: peak learning rate of AdamW.
+        lr: learning rate of AdamW. None, here and below: chosen by the number of rows, since few
+            need more restraint than many.
         weight_decay: of the conditioners' weights.
         smoothing: deviation of the noise that is added to every batch, in deviations of the
             Gaussians that it starts as, against learning few rows by heart.
         validation_fraction: of the rows, held out for early stopping; the best model is kept.
-        patience: end after so many of the 50 validations without a better one.
+        patience: end after so many validations without a better one; there are 100 over all
+            steps, and 50 with many rows.
         integers: columns of whole numbers: "auto" finds them and warns, "none", or their numbers or
             names.
         random_state: seed, generator or None.
@@ -97,11 +103,11 @@ class RealNVPDensity(
         hidden: int = 32,
         blocks: int = 1,
         start: int | None = None,
-        max_steps: int = 1000,
+        max_steps: int = 2000,
         batch_size: int = 256,
-        lr: float = 0.002,
-        weight_decay: float = 1.0,
-        smoothing: float = 0.1,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        smoothing: float | None = None,
         validation_fraction: float = 0.15,
         patience: int = 10,
         integers: str | Sequence[int] | Sequence[str] = "auto",
@@ -174,18 +180,20 @@ class RealNVPDensity(
     def _fitted(self, split: Split, seed: int) -> Flow:
         """Train on most rows to learn for how long, then on all."""
         start = self.start
-        if start is None:
+        if start is None and len(split) > MANY_ROWS:
+            start = 1
+        elif start is None:
             noisy = dequantized(split.x, self._columns.integers, seed)
             start = choose_components(noisy, split.weight, seed)
         steps = self.max_steps
         if len(split) >= FEW_ROWS and self.validation_fraction:
             learn, check = hold_out(len(split), self.validation_fraction, seed=seed)
             parts = split.select(learn), split.select(check)
-            trial = self._train(parts, self._recipe(start, steps, 50, seed))
+            trial = self._train(parts, self._recipe(len(split), start, steps, True, seed))
             trial.best_flow()  # raises if no validation was finite
             steps = trial.best_step
         self.n_iter_ = steps
-        recipe = self._recipe(start, max(steps, 1), None, seed)
+        recipe = self._recipe(len(split), start, max(steps, 1), False, seed)
         if steps == 0:  # the start is the best there is
             return build(recipe, self._dataset((split, split)))
         return self._train((split, split), recipe).best_flow()
@@ -197,7 +205,9 @@ class RealNVPDensity(
             trainer.fit([], bar)
         return trainer
 
-    def _recipe(self, start: int, steps: int, validations: int | None, seed: int) -> VectorRecipe:
+    def _recipe(self, rows: int, start: int, steps: int, validate: bool, seed: int) -> VectorRecipe:
+        # 0 for up to a thousand rows, 1 for ten thousand and more.
+        many = min(1.0, max(0.0, math.log10(rows / 1000)))
         model = VectorModel(
             coupling=self.coupling,
             couplings=self.couplings,
@@ -211,14 +221,14 @@ class RealNVPDensity(
             steps=steps,
             batch_size=self.batch_size,
             optimizer="adamw",
-            lr=self.lr,
+            lr=0.002 * 5**many if self.lr is None else self.lr,
             decay="constant",  # so that the first steps of a longer training are the same
-            weight_decay=self.weight_decay,
-            smoothing=self.smoothing,
+            weight_decay=0.03**many if self.weight_decay is None else self.weight_decay,
+            smoothing=0.1 ** (1 + 2 * many) if self.smoothing is None else self.smoothing,
             warmup=20,
-            ema=0.98,
-            validations=validations or 1,
-            patience=self.patience if validations else None,
+            ema=1 - 0.02 * 0.15**many,
+            validations=round(100 - 50 * many) if validate else 1,
+            patience=self.patience if validate else None,
             accelerator="cpu",
         )
         return VectorRecipe(model, DataConfig(source="table"), training, seed=seed)
