@@ -133,6 +133,16 @@ def run() -> None:
         assert main(command.split()) == 0
 
 
+def whole_table() -> None:
+    """A run of a table with a column of whole numbers, and other data that have fractions."""
+    rows = "\n".join(f"{i},{i % 7 / 7}" for i in range(30))
+    Path("t.csv").write_text(f"n,x\n{rows}\n")
+    Path("new.csv").write_text("n,x\n1,0.5\n1.5,0.5\n")
+    with contextlib.redirect_stdout(io.StringIO()):
+        command = "train table --data t.csv --steps 2 --quiet --model.hidden 4"
+        assert main(command.split()) == 0
+
+
 def torn_run() -> None:
     run()
     for path in Path("runs/moons/checkpoints").glob("*.safetensors"):
@@ -174,6 +184,14 @@ BAD: dict[str, Bad] = {
     "wrong type": Bad("train digits --model.hidden many", "model.hidden"),
     "fraction for a count": Bad("train digits --model.hidden 2.5", "model.hidden"),
     "wrong choice": Bad("train digits --model.norm layer", "model.norm"),
+    "unknown memory": Bad("train digits --memory none", "memory"),
+    "sharded and invertible": Bad(
+        "train digits --memory invertible --strategy fsdp", 'use "ddp"'
+    ),
+    "negative smoothing": Bad("train moons --training.smoothing -1", "smoothing"),
+    "more Gaussians than rows": Bad(
+        TABLE + "t.csv --model.start 50", "as many rows", text("t.csv", GOOD_CSV)
+    ),
     "wrong strategy": Bad("train digits --strategy magic", "strategy"),
     "no budget": Bad("train r.yaml", "no budget", text("r.yaml", "kind: vector\n")),
     # numbers
@@ -324,6 +342,16 @@ BAD: dict[str, Bad] = {
     "unknown device": Bad("sample m --device tpu9", "device", model()),
     "absent device": Bad("sample m --device cuda:77", "device", model()),
     # what a model is asked
+    "plot of images": Bad("plot m", "two columns", model("images")),
+    "plot as jpg": Bad("plot m --out a.jpg", ".png", model()),
+    "scores as png": Bad("score m --data moons --out a.png", ".csv", model()),
+    "scores over a file": Bad(
+        "score m --data moons", "--overwrite", lambda: (model()(), text("scores.csv", "mine")())
+    ),
+    "unknown shipped model": Bad("models mnits", "there are"),
+    "fractions for whole numbers": Bad(
+        "eval runs/table --data new.csv", "'n' of new.csv has fractions", whole_table
+    ),
     "model without data": Bad("eval m", "give --data", model()),
     "its data are gone": Bad(
         "eval m", "gone.csv", model(trained_on={"data": {"source": "./gone.csv"}})
