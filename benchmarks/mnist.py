@@ -15,7 +15,7 @@ import json
 import sys
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from common import RESULTS, machine, table, write
 from realnvp.config import DataConfig, ImageRecipe
@@ -99,19 +99,19 @@ def main() -> None:
 
 
 def join_pictures() -> None:
-    """All grids side by side, in the order of NAMES."""
-    paths = [RESULTS / f"mnist-{i}.png" for i in range(len(NAMES))]
-    if not all(path.exists() for path in paths):
-        return
+    """The grids that there are, side by side under their names."""
+    named = [(name, RESULTS / f"mnist-{i}.png") for i, name in enumerate(NAMES)]
     grids = []
-    for path in paths:
-        with Image.open(path) as image:
-            grids.append(image.copy())
-    width, height = grids[0].size
-    canvas = Image.new("L", (len(grids) * (width + 20) - 20, height), 255)
-    for i, grid in enumerate(grids):
-        canvas.paste(grid, (i * (width + 20), 0))
-    canvas.resize((canvas.width // 2, canvas.height // 2)).save(RESULTS / "mnist.png")
+    for name, path in named:
+        if path.exists():
+            with Image.open(path) as image:
+                grids.append((name, image.resize((300, 300))))
+    canvas = Image.new("L", (320 * len(grids), 330), 255)
+    draw = ImageDraw.Draw(canvas)
+    for i, (name, grid) in enumerate(grids):
+        draw.text((320 * i + 12, 6), name, fill=0, font_size=16)
+        canvas.paste(grid, (320 * i + 10, 28))
+    canvas.save(RESULTS / "mnist.png")
 
 
 if __name__ == "__main__":
