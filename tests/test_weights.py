@@ -11,7 +11,7 @@ import torch
 import realnvp
 from realnvp.cli import main
 from realnvp.data.toy import TOY
-from realnvp.weights import cards, load_shipped, pack, shipped_names
+from realnvp.weights import cards, load_shipped, pack, shipped_names, unpack
 
 
 def test_what_is_there():
@@ -67,13 +67,11 @@ def test_the_command_line_knows_them(capsys, tmp_path, monkeypatch):
 
 def test_a_packed_model_comes_back():
     from realnvp.pretrained import rebuild
-    from realnvp.sealed import unseal
 
     flow = realnvp.vector_flow(2, couplings=2, hidden=4).eval()
-    tensors, data = unseal(pack({"a": (flow, {"x": 1})}))
-    assert data["models"]["a"]["card"] == {"x": 1}
-    own = {key.partition("/")[2]: tensor for key, tensor in tensors.items()}
-    back = rebuild(data["models"]["a"]["settings"], own, "it")
+    entry, tensors = unpack(pack({"a": (flow, {"x": 1})}))["a"]
+    assert entry["card"] == {"x": 1}
+    back = rebuild(entry["settings"], tensors, "it")
     assert back.dtype == torch.float32
     x = torch.randn(5, 2)
     torch.testing.assert_close(back.log_prob(x), flow.log_prob(x), atol=1e-2, rtol=1e-2)

@@ -23,7 +23,6 @@ from realnvp.files import write_atomically
 from realnvp.models import Flow
 from realnvp.pretrained import rebuild
 from realnvp.progress import duration
-from realnvp.sealed import unseal
 
 FOLDER = Path(weights.__file__).parent
 
@@ -71,9 +70,8 @@ def main() -> None:
         flow = realnvp.load(run)
         if flow.trained_on is not None and args.data:  # no path of this machine is to be packed
             flow.trained_on["data"] |= {"source": args.data}
-        tensors, data = unseal(weights.pack({name: (flow, {})}))
-        own = {key.partition("/")[2]: tensor for key, tensor in tensors.items()}
-        rounded = rebuild(data["models"][name]["settings"], own, name)
+        entry, tensors = weights.unpack(weights.pack({name: (flow, {})}))[name]
+        rounded = rebuild(entry["settings"], tensors, name)
         card = card_of(name, Path(run), rounded, args.command)
         card["data"] = args.data or card["data"]
         print(name, json.dumps(card, indent=1))

@@ -119,8 +119,6 @@ def load_folder(folder: Path) -> Flow:
 def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
     """The model of some settings and weights, in evaluation mode, on the CPU.
 
-    Weights in half precision, of which only files are smaller, become float32.
-
     Args:
         config: of :func:`settings_of`; it may come from anybody.
         tensors: the weights by name.
@@ -134,9 +132,8 @@ def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
         or config.get("builder") not in BUILDERS
         or not isinstance(config.get("arguments"), dict)
     ):
-        raise ValueError(f"{what} cannot be rebuilt: its settings do not describe one of realnvp")
+        raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
     build, arguments = getattr(realnvp.builders, config["builder"]), config["arguments"]
-    tensors = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
     double = any(t.dtype == torch.float64 for t in tensors.values())
     try:
         for name in LAYERS:

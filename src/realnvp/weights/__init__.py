@@ -22,7 +22,7 @@ from realnvp.models import Flow
 from realnvp.pretrained import rebuild, settings_of
 from realnvp.sealed import seal, unseal
 
-__all__ = ["cards", "load_shipped", "pack", "shipped_names"]
+__all__ = ["cards", "load_shipped", "pack", "shipped_names", "unpack"]
 
 
 def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
@@ -41,18 +41,25 @@ def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
     return seal(tensors, {"models": data})
 
 
+def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
+    """The inverse of :func:`pack`: settings with card, and tensors in float32, by name."""
+    tensors, data = unseal(content)
+    found = {}
+    for name, entry in data["models"].items():
+        prefix = f"{name}/"
+        own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
+        wide = {k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()}
+        found[name] = (entry, wide)
+    return found
+
+
 @cache
 def _contents() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
     """Settings with card, and tensors, of every model."""
     found = {}
     for file in files("realnvp.weights").iterdir():
-        if not file.name.endswith(".safetensors"):
-            continue
-        tensors, data = unseal(file.read_bytes())
-        for name, entry in data["models"].items():
-            prefix = f"{name}/"
-            own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
-            found[name] = (entry, own)
+        if file.name.endswith(".safetensors"):
+            found.update(unpack(file.read_bytes()))
     return dict(sorted(found.items()))
 
 
