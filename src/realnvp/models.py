@@ -230,7 +230,7 @@ class Flow(nn.Module):
         temperature: float = 1.0,
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Draw ``n`` examples.
 
@@ -240,8 +240,10 @@ class Flow(nn.Module):
                 samples, which are then not draws from the model's density.
             condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
             generator: source of the latents.
-            batch_size: how many are computed at once.
+            batch_size: how many are computed at once; 256 images, or a quarter million numbers.
         """
+        if batch_size is None:
+            batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
         if n < 1:
             raise ValueError(f"the number of samples must be 1 or more, got {n}")
         if not 0 <= temperature < math.inf:
