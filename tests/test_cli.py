@@ -214,6 +214,17 @@ def width_of(name: str) -> int:
         return image.width
 
 
+def test_check_of_learned_noise_and_mixtures(here, capsys):
+    flow = image_flow(
+        (1, 8, 8), levels=17, hidden=4, blocks=1, coupling="mixture", dequantization="variational",
+        split_prior=True, norm="act", classes=10,
+    )  # fmt: skip
+    flow.trained_on = {"data": {"source": "digits", "condition": "label"}}
+    flow.save_pretrained("m")
+    assert main(["check", "m"]) == 0
+    assert "MixtureLogistic" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------------- plot, score, dry run
 
 

@@ -59,12 +59,13 @@ def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list
         x: some examples ``(B, *shape)``.
         condition: of the examples, if the flow is conditional.
     """
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[str, tuple[Tensor, Tensor | None]] = {}
     names = dict(_leaves(flow))
 
     def remember(name: str) -> Callable[[nn.Module, tuple], None]:
         def hook(module: nn.Module, args: tuple) -> None:
-            inputs[name] = args[0].detach()
+            # Its own condition: that of the layers in a learned noise is the image's features.
+            inputs[name] = args[0].detach(), args[1] if len(args) > 1 else None
 
         return hook
 
@@ -77,7 +78,7 @@ def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list
             for handle in hooks:
                 handle.remove()
         # In the order of the calls; an inverted squeeze is never called forwards, and is exact.
-        return [_report(name, names[name], inputs[name], condition) for name in inputs]
+        return [_report(name, names[name], *inputs[name]) for name in inputs]
 
 
 def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) -> LayerReport:
