@@ -23,7 +23,7 @@ from realnvp.data import load_data
 from realnvp.evaluate import evaluate
 from realnvp.plots import image_grid
 from realnvp.progress import Bar
-from realnvp.settings import Parser, add_settings, make_recipe
+from realnvp.settings import load_recipe
 from realnvp.trainer import Trainer
 
 PARTS = {
@@ -38,11 +38,7 @@ NAMES = ["mnist-realnvp", *PARTS, "mnist-best", "mnist-glow"]
 
 def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
     base = "mnist-best" if name in PARTS else name
-    parser = Parser()
-    parser.add_argument("recipe")
-    add_settings(parser, base)
-    argv = [base, "--data.source", data, "--training.minutes", str(minutes)]
-    found = make_recipe(base, parser.parse_args(argv), argv)
+    found = load_recipe(base, "--data", data, "--minutes", str(minutes))
     assert isinstance(found, ImageRecipe)
     if name in PARTS:
         plain = {"coupling": "affine", "dequantization": "uniform", "split_prior": False}

@@ -19,7 +19,7 @@ from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import load_data
 from realnvp.data.toy import TOY
 from realnvp.progress import Bar
-from realnvp.settings import Parser, add_settings, make_recipe
+from realnvp.settings import load_recipe
 from realnvp.trainer import Trainer
 
 POINTS, EPOCHS, BATCH, TEST = 10_000, 100, 500, 5_000
@@ -29,10 +29,7 @@ LogProb = Callable[[Tensor], Tensor]
 
 def recipe(name: str) -> VectorRecipe:
     """The set's default recipe."""
-    parser = Parser()
-    parser.add_argument("recipe")
-    add_settings(parser, name)
-    found = make_recipe(name, parser.parse_args([name]), [name])
+    found = load_recipe(name)
     assert isinstance(found, VectorRecipe)
     return found
 

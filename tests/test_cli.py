@@ -16,7 +16,7 @@ import realnvp
 from realnvp.builders import image_flow
 from realnvp.cli import VERBS, main
 from realnvp.config import DataConfig
-from realnvp.settings import Parser, add_settings, make_recipe, read_recipe, recipe_names
+from realnvp.settings import load_recipe, read_recipe, recipe_names
 from realnvp.setup import build
 
 SMALL = ["--model.hidden", "8", "--model.blocks", "1", "--quiet"]
@@ -109,12 +109,9 @@ def test_a_runs_config_is_itself_a_recipe(here, runs, capsys):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_parses_and_builds(name):
-    parser = Parser()
-    parser.add_argument("recipe")
-    add_settings(parser, name)
-    argv = [name, "--data.source", "moons" if name == "table" else "digits"]
-    argv = argv if read_recipe(name)["data"]["source"] == "" else argv[:1]
-    recipe = make_recipe(name, parser.parse_args(argv), argv)
+    data = "moons" if name == "table" else "digits"
+    options = [] if read_recipe(name)["data"]["source"] else ["--data", data]
+    recipe = load_recipe(name, *options)
     assert recipe.training.minutes or recipe.training.steps or recipe.training.epochs
     if recipe.kind == "vector":
         from realnvp.data import load_data

@@ -15,7 +15,7 @@ from conftest import randomize
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.config import ImageModel, VectorModel
 from realnvp.noise import uniform
-from realnvp.settings import Parser, add_settings, make_recipe, read_recipe, recipe_names
+from realnvp.settings import load_recipe, read_recipe, recipe_names
 
 FEW = settings(
     max_examples=25,
@@ -196,12 +196,9 @@ def test_noise_belongs_to_the_example(seed, start, count, size):
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipes_model_inverts(name):
     """The recipes' options, in small."""
-    parser = Parser()
-    parser.add_argument("recipe")
-    add_settings(parser, name)
-    argv = [name, "--data.source", "moons" if name == "table" else "digits"]
-    argv = argv if read_recipe(name)["data"]["source"] == "" else argv[:1]
-    options = vars(make_recipe(name, parser.parse_args(argv), argv).model)
+    data = "moons" if name == "table" else "digits"
+    given = [] if read_recipe(name)["data"]["source"] else ["--data", data]
+    options = vars(load_recipe(name, *given).model)
     few = ("blocks", "steps", "couplings")
     small = {name: min(v, 2) if name in few else v for name, v in options.items()}
     if "scales" in small:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-from realnvp.data.dataset import whole_columns
+from realnvp.data.dataset import some_of, whole_columns
 
 __all__ = ["Columns", "Condition", "row_weights"]
 
@@ -71,7 +71,7 @@ class Columns:
                 f"{int(varies.sum())} of {X.shape[1]}: use sklearn.neighbors.KernelDensity"
             )
         if not varies.all():
-            some = _some([label[i] for i in np.flatnonzero(~varies)])
+            some = some_of([label[i] for i in np.flatnonzero(~varies)])
             warnings.warn(
                 f"constant columns have no density and are left out of it: {some}", stacklevel=3
             )
@@ -83,7 +83,7 @@ class Columns:
                 )
             chosen = sorted(whole & set(np.flatnonzero(varies))) if integers == "auto" else []
             if chosen:
-                some = _some([label[i] for i in chosen])
+                some = some_of([label[i] for i in chosen])
                 warnings.warn(
                     f"columns of whole numbers are dequantized, their density is a probability: "
                     f'{some}; declare them with integers=[...], or integers="none"',
@@ -197,7 +197,7 @@ class Condition:
                 bad = rows[unknown, 0][:1].tolist() or [rows.shape]
                 raise ValueError(
                     f"unknown class {bad[0]!r} in condition: there are "
-                    f"{_some(list(map(str, self.categories)))}"
+                    f"{some_of(list(map(str, self.categories)))}"
                 )
             return torch.as_tensor(place)
         assert self.mean is not None  # it is one of the two
@@ -242,8 +242,3 @@ def _position(column: int | str, names: list[str]) -> int:
     if not 0 <= column < len(names):
         raise ValueError(f"integers are columns 0 .. {len(names) - 1}, got {column}")
     return int(column)
-
-
-def _some(names: list[str], most: int = 10) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"

@@ -33,6 +33,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from realnvp.columns import Columns, Condition, row_weights
 from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data.dataset import Dataset, Split, hold_out
+from realnvp.evaluate import log_likelihood
 from realnvp.models import Flow
 from realnvp.progress import Bar
 from realnvp.setup import build, dequantized, limit_threads
@@ -43,6 +44,9 @@ __all__ = ["RealNVPDensity"]
 
 MANY_ROWS = 2000
 """Of more, the start is a single Gaussian."""
+
+DRAWS = 16
+"""Noise draws of a log-density with whole numbers."""
 
 FEW_ROWS = 20
 """Fewer are all learned from: held-out ones would say nothing."""
@@ -267,14 +271,11 @@ class RealNVPDensity(
         return log_p
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
-        if not self.flow_.noisy:
-            return self.flow_.log_prob(x, codes)
         # The same noise for all rows, spread evenly: a row's score does not depend on the others.
-        draws = qmc.Sobol(x.shape[1], seed=0).random(16)
-        parts = [
-            self.flow_.log_prob(x, codes, torch.as_tensor(draw).expand_as(x)) for draw in draws
-        ]
-        return torch.logsumexp(torch.stack(parts), dim=0) - np.log(len(parts))
+        draws = torch.as_tensor(qmc.Sobol(x.shape[1], seed=0).random(DRAWS))
+        return log_likelihood(
+            self.flow_, x, codes, samples=DRAWS, generator=lambda draw: draws[draw].expand_as(x)
+        )
 
     def score(self, X: ArrayLike, y: Any = None, condition: ArrayLike | None = None) -> float:
         """Mean log-density of the rows, in nats; of :class:`GridSearchCV`, larger is better."""

@@ -36,6 +36,7 @@ from realnvp.bijections import (
 from realnvp.bijections.base import Terms
 from realnvp.bijections.preprocess import Dequantization
 from realnvp.bijections.recomputing import recomputing
+from realnvp.bijections.reshape import halves
 
 __all__ = ["Memory", "forward_terms"]
 
@@ -123,7 +124,7 @@ class _Recomputed(torch.autograd.Function):
         log_dets: Terms = {}
         for step in steps:
             if step == "split":
-                out, x = _halves(x)
+                out, x = halves(x)
                 aside.append(out)
             elif step == "join":
                 x = torch.cat((aside.pop(), x), dim=1)
@@ -152,7 +153,7 @@ class _Recomputed(torch.autograd.Function):
         with recomputing():
             for step in reversed(ctx.steps):
                 if step == "join":
-                    (out, z), (grad_out, grad) = _halves(z), _halves(grad)
+                    (out, z), (grad_out, grad) = halves(z), halves(grad)
                     aside.append((out, grad_out))
                     continue
                 if step == "split":
@@ -253,8 +254,3 @@ def _gradients(
         condition.grad, got = got[-1], got[:-1]
     grad_leaf = torch.zeros_like(leaf) if got[0] is None else got[0]
     return grad_leaf, {p: g for p, g in zip(parameters, got[1:], strict=True) if g is not None}
-
-
-def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    first, second = x.tensor_split([x.shape[1] // 2], dim=1)
-    return first, second

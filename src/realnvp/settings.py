@@ -27,7 +27,15 @@ from realnvp.config import (
     VectorRecipe,
 )
 
-__all__ = ["Parser", "add_settings", "expand", "make_recipe", "read_recipe", "recipe_names"]
+__all__ = [
+    "Parser",
+    "add_settings",
+    "expand",
+    "load_recipe",
+    "make_recipe",
+    "read_recipe",
+    "recipe_names",
+]
 
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
 
@@ -195,6 +203,19 @@ def expand(argv: Sequence[str]) -> list[str]:
     long = {short: f"--{key}" for key, short in SHORT.items()}
     pairs = [token.partition("=") for token in argv]
     return [long.get(name, name) + equals + value for name, equals, value in pairs]
+
+
+def load_recipe(name: str, *options: str) -> Recipe:
+    """The recipe of a name, with options as on the command line.
+
+    >>> load_recipe("moons", "--steps", "3").training.steps
+    3
+    """
+    argv = [name, *expand(options)]
+    parser = Parser()
+    parser.add_argument("recipe")
+    add_settings(parser, name)
+    return make_recipe(name, parser.parse_args(argv), argv)
 
 
 def make_recipe(name: str, parsed: Any, argv: Sequence[str]) -> Recipe:

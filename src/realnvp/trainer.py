@@ -23,7 +23,7 @@ from realnvp.ema import EMA
 from realnvp.keeper import Keeper
 from realnvp.launch import Team, launch
 from realnvp.models import Flow
-from realnvp.noise import uniform
+from realnvp.noise import normal_of, uniform
 from realnvp.progress import Bar
 from realnvp.reports import Mean, log, validate
 from realnvp.rescue import Rescue, recover, skip
@@ -215,7 +215,7 @@ class Trainer:
         numbers = start, len(x), self.flow.shape, self.flow.dtype, x.device
         if self.smoothing is not None:
             noise = uniform((self.recipe.seed, SMOOTHING, step), *numbers)
-            x = x + torch.special.ndtri(noise.clamp(2.0**-25, 1 - 2.0**-24)) @ self.smoothing
+            x = x + normal_of(noise) @ self.smoothing
         if not self.flow.noisy:
             return x, condition, None
         return x, condition, uniform((self.recipe.seed, NOISE, step), *numbers)

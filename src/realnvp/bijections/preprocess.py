@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from realnvp.bijections.base import Bijection, sum_per_example
+from realnvp.noise import normal_of
 
 __all__ = ["Affine", "Dequantization", "Dequantize", "DequantizeColumns", "Logit", "Noise"]
 
@@ -98,8 +99,8 @@ class Dequantize(Dequantization):
 
     def _normal(self, x: Tensor) -> Tensor:
         """Normal numbers of the shape of ``x``."""
-        if isinstance(self.generator, Tensor):  # the quantiles; those of 0 and 1 are infinite
-            return torch.special.ndtri(self._uniform(x).clamp(2.0**-25, 1 - 2.0**-24))
+        if isinstance(self.generator, Tensor):
+            return normal_of(self._uniform(x))
         dtype = self._one.dtype
         return torch.randn(x.shape, generator=self.generator, dtype=dtype, device=x.device)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from realnvp.bijections.base import Bijection, Terms, zero_log_det
 
-__all__ = ["FactorOut", "Squeeze"]
+__all__ = ["FactorOut", "Squeeze", "halves"]
 
 # Offsets (row, column) within each 2x2 block, in the order in which they become channels.
 _OFFSETS = {
@@ -88,28 +88,29 @@ class FactorOut(Bijection):
         self.inner = inner
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        out, rest = _halves(x)
+        out, rest = halves(x)
         rest, log_det = self.inner(rest, condition)
         return torch.cat((out, rest), dim=1), log_det
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        out, rest = _halves(z)
+        out, rest = halves(z)
         rest, log_det = self.inner.inverse(rest, condition)
         return torch.cat((out, rest), dim=1), log_det
 
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
-        out, rest = _halves(x)
+        out, rest = halves(x)
         rest, terms = self.inner.forward_terms(rest, condition)
         return torch.cat((out, rest), dim=1), terms
 
     def rearrange(self, labels: Tensor) -> Tensor:
-        out, rest = _halves(labels)
+        out, rest = halves(labels)
         return torch.cat((out, self.inner.rearrange(rest + 1)), dim=1)
 
     def restore(self, labels: Tensor) -> Tensor:
-        out, rest = _halves(labels)
+        out, rest = halves(labels)
         return torch.cat((out, self.inner.restore(rest) - 1), dim=1)
 
 
-def _halves(x: Tensor) -> tuple[Tensor, ...]:
+def halves(x: Tensor) -> tuple[Tensor, ...]:
+    """The channels that are factored out, and those that go on (the larger half)."""
     return x.tensor_split([x.shape[1] // 2], dim=1)
