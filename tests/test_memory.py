@@ -16,7 +16,7 @@ MODELS = {
         (1, 8, 8), architecture="glow", steps=2, hidden=4, blocks=1, norm="act", split_prior=True
     ),
     "mixture": lambda: image_flow(
-        (1, 8, 8), coupling="mixture", hidden=4, blocks=1, dequantization="variational"
+        (1, 8, 8), coupling="mixture", hidden=4, blocks=1, patch=2, dequantization="variational"
     ),
     "conditional": lambda: image_flow((1, 8, 8), hidden=4, blocks=1, classes=3),
     "odd": lambda: image_flow((1, 5, 7), hidden=4, blocks=1, scales=1),

@@ -34,6 +34,7 @@ IMAGE_OPTIONS: dict[str, st.SearchStrategy] = {
     "alpha": st.floats(0.001, 0.2),
     "blocks": st.integers(0, 2),
     "scales": st.integers(1, 3),
+    "patch": st.integers(1, 2),
 }
 VECTOR_OPTIONS: dict[str, st.SearchStrategy] = {
     "coupling": st.sampled_from(["affine", "mixture"]),
@@ -52,6 +53,7 @@ def image_flows(draw: st.DrawFn) -> Flow:
     """A small flow of images of any shape that it takes, with random weights."""
     options = draw(known(IMAGE_OPTIONS, ImageModel))
     side = 2 ** (options["scales"] if options["architecture"] == "glow" else options["scales"] - 1)
+    side = max(side, options["patch"])
     height, width = (side * draw(st.integers(1, max(1, 4 // side))) for _ in range(2))
     shape = draw(st.integers(1, 3)), height, width
     assume(math.prod(shape) > 1)

@@ -47,6 +47,8 @@ class ImageModel:
         split_prior: predict the factored-out half from the half that goes on.
         hidden: feature maps of the residual conditioners at the first scale, doubled per scale.
         blocks: residual blocks of each conditioner.
+        patch: side of the patches of pixels that the first scale's checkerboard conditioners see
+            as one position, with so many times the feature maps; 1 is the paper's.
         norm: normalization between the couplings: "batch" (running-average batch norm, the
             paper's), "act" (ActNorm, arXiv 1807.03039) or "none".
         norm_momentum: weight of the current batch in the running averages.
@@ -65,6 +67,7 @@ class ImageModel:
     split_prior: bool = False
     hidden: int = 32
     blocks: int = 4
+    patch: int = 1
     norm: Literal["batch", "act", "none"] = "batch"
     norm_momentum: float = 0.1
     conditioner_norm: Literal["batch", "instance", "none"] = "batch"
@@ -72,8 +75,8 @@ class ImageModel:
     scale_penalty: float = 5e-5
 
     def __post_init__(self) -> None:
-        check_types(self, scales=30, steps=1000, blocks=1000, components=1000)
-        positive(self, "scales", "hidden", "steps", "components")
+        check_types(self, scales=30, steps=1000, blocks=1000, components=1000, patch=1000)
+        positive(self, "scales", "hidden", "steps", "components", "patch")
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
@@ -174,10 +177,11 @@ class TrainingConfig:
         epochs: budget of passes over the training data.
         steps: budget of optimizer steps.
         batch_size: examples per step, over all processes.
-        optimizer: "adam" or "adamw".
+        optimizer: "adam" (the paper's), "adamw", or "muon", which takes orthogonal steps with the
+            matrices and kernels of the conditioners and leaves the rest to Adam.
         lr: peak learning rate.
         weight_decay: of matrices and kernels, not of biases and norms; decoupled with adamw, L2
-            with adam.
+            with adam, none with muon.
         betas: Adam's moment decays.
         warmup: steps over which the learning rate rises from 0.
         decay: shape of the learning rate over the budget: "cosine" to zero, "linear" to zero, or
@@ -211,7 +215,7 @@ class TrainingConfig:
     epochs: float | None = None
     steps: int | None = None
     batch_size: int = 64
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -243,6 +247,14 @@ class TrainingConfig:
             self.memory == "standard" or self.strategy != "fsdp",
             'strategy "fsdp" gathers parameters layer by layer, which goes with memory "standard" '
             'only: use "ddp"',
+        )
+        require(
+            self.optimizer != "muon" or self.strategy != "fsdp",
+            'optimizer "muon" needs whole matrices, which strategy "fsdp" shards: use "ddp"',
+        )
+        require(
+            self.optimizer != "muon" or self.weight_decay == 0,
+            f'optimizer "muon" has no weight decay, got {self.weight_decay}: use "adamw"',
         )
         require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
         require(0 <= self.smoothing < math.inf, f"smoothing is 0 or more, got {self.smoothing}")

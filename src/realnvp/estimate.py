@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from realnvp.config import Recipe
 from realnvp.data import load_data
@@ -29,10 +30,13 @@ class Estimate:
     """What a training would come to.
 
     ``minutes`` is the time of the budget, validations and pictures aside; ``peak_memory`` is in
-    bytes: of the device, where there is one, else of the process with all its libraries.
+    bytes: of the device, where there is one, else of the process with all its libraries;
+    ``flops_per_example`` counts the multiplications and additions of convolutions and matrices,
+    forwards and backwards.
     """
 
     parameters: int
+    flops_per_example: float
     examples_per_second: float
     seconds_per_step: float
     steps: int
@@ -76,7 +80,8 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
 
     with Bar("measuring", visible=not quiet) as bar:
         step()  # data-dependent initialization, and the first touch of the memory
-        step()
+        with FlopCounterMode(display=False) as counter:
+            step()
         start, count, seconds = time.monotonic(), 0, 0.0
         while count < LEAST or (seconds < SECONDS and count < MOST):
             step()
@@ -91,6 +96,7 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     steps = min(budget for budget in budgets if budget)
     return Estimate(
         sum(p.numel() for p in trainer.flow.parameters()),
+        counter.get_total_flops() / trainer.batches.size,
         processes * trainer.batches.size / each,
         each,
         steps,

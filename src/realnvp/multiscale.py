@@ -99,6 +99,11 @@ def image_flow(
 def _check_size(model: ImageModel, height: int, width: int) -> None:
     first = 1 if model.architecture == "realnvp" else 0  # scales that need no squeeze
     factor = 2 ** (model.scales - first)
+    if model.architecture == "realnvp" and (height % model.patch or width % model.patch):
+        raise ValueError(
+            f"patches of {model.patch} pixels need height and width divisible by {model.patch}, "
+            f"got {height}x{width}: lower model.patch"
+        )
     if height % factor == 0 and width % factor == 0:
         return
     squeezes = 0
@@ -119,7 +124,9 @@ class _Parts:
     model: ImageModel
     condition_dim: int
 
-    def coupling(self, mask: Mask, channels: int, pixels: int, hidden: int) -> Coupling:
+    def coupling(
+        self, mask: Mask, channels: int, pixels: int, hidden: int, patch: int = 1
+    ) -> Coupling:
         model = self.model
         passive, active = mask.sizes(channels)
         mixture = model.coupling == "mixture"
@@ -128,15 +135,17 @@ class _Parts:
             if mixture
             else AffineCoupling.parameters_per_variable
         )
-        # The statistics of a single pixel are the pixel: instance norm would erase it.
-        norm = "none" if model.conditioner_norm == "instance" and pixels == 1 else None
+        # The statistics of a single position are its value: instance norm would erase it.
+        single = pixels == patch**2
+        norm = "none" if model.conditioner_norm == "instance" and single else None
         conditioner = ResNet(
             passive,
             per_variable * active,
-            hidden,
+            hidden * patch,
             model.blocks,
             norm or model.conditioner_norm,
             self.condition_dim,
+            patch=patch,
         )
         if mixture:
             return MixtureLogisticCoupling(mask, conditioner, active, model.components)
@@ -160,11 +169,12 @@ class _Parts:
         self, channels: int, height: int, width: int, hidden: int, remaining: int
     ) -> Chain:
         layers: list[Bijection] = []
+        patch = self.model.patch if remaining == self.model.scales else 1
         pixels = height * width
         for i in range(3 if remaining > 1 else 4):
             # A single pixel has no checkerboard: its channels are all there is to split.
             kind = CheckerboardMask if pixels > 1 else ChannelMask
-            coupling = self.coupling(kind(flip=i % 2 == 1), channels, pixels, hidden)
+            coupling = self.coupling(kind(flip=i % 2 == 1), channels, pixels, hidden, patch)
             layers += normalized(coupling, channels, self.model)
         if remaining > 1:
             layers.append(Squeeze())

@@ -43,6 +43,11 @@ class Conditioner(nn.Module, ABC):
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """The network itself."""
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights of the hidden layers: matrices, or kernels with a row per output channel."""
+        hidden = [m for m in self.modules() if isinstance(m, WeightNormConv2d)]
+        return [layer.direction for layer in hidden]
+
     def _zero_last(self) -> None:
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
@@ -126,6 +131,9 @@ class ResNet(Conditioner):
         norm: "batch", "instance" or "none".
         condition_dim: size K of the condition; 0 is none.
         context_channels: channels F of the condition, if it is an image; 0 is none.
+        patch: side of the patches of pixels that are one position of the network, whose pixels
+            are its input channels. A network with ``patch`` times the feature maps costs as much
+            arithmetic as one that sees single pixels, but moves fewer bytes, and sees further.
 
     Attributes:
         memory_format: of the activations; with channels last, convolutions are several times as
@@ -133,6 +141,8 @@ class ResNet(Conditioner):
 
     >>> ResNet(1, 2, hidden=8, blocks=1)(torch.ones(3, 1, 4, 4)).abs().max().item()
     0.0
+    >>> ResNet(1, 2, hidden=16, blocks=1, patch=2)(torch.ones(3, 1, 4, 4)).shape
+    torch.Size([3, 2, 4, 4])
     """
 
     memory_format = torch.channels_last
@@ -146,19 +156,22 @@ class ResNet(Conditioner):
         norm: str = "batch",
         condition_dim: int = 0,
         context_channels: int = 0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        self.first = WeightNormConv2d(channels_in + context_channels, hidden)
+        self.patch = patch
+        self.first = WeightNormConv2d((channels_in + context_channels) * patch**2, hidden)
         self.joins = context_channels > 0
         self.blocks = nn.ModuleList(_ResidualBlock(hidden, norm) for _ in range(blocks))
         self.norm = _norm_layer(norm, hidden)
-        self.last = nn.Conv2d(hidden, channels_out, 1)
+        self.last = nn.Conv2d(hidden, channels_out * patch**2, 1)
         self.embed = nn.Linear(condition_dim, hidden * (blocks + 1)) if condition_dim else None
         self._zero_last()
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
+        x = F.pixel_unshuffle(x, self.patch)
         h = self.first(x.contiguous(memory_format=self.memory_format))
         biases: list[Tensor | None] = [None] * (len(self.blocks) + 1)
         if self.embed is not None:
@@ -166,7 +179,7 @@ class ResNet(Conditioner):
             h = h + biases[-1][:, :, None, None]  # type: ignore[index]
         for block, bias in zip(self.blocks, biases, strict=False):
             h = block(h, bias)
-        return self.last(F.relu(self.norm(h)))
+        return F.pixel_shuffle(self.last(F.relu(self.norm(h))), self.patch)
 
 
 class ImageFeatures(ResNet):
@@ -214,6 +227,9 @@ class MLP(Conditioner):
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2 * blocks))
         self.last = nn.Linear(hidden, features_out)
         self._zero_last()
+
+    def matrices(self) -> list[nn.Parameter]:
+        return [layer.weight for layer in self.layers]  # type: ignore[misc]
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = self.first(x if condition is None else torch.cat((x, condition), dim=1))

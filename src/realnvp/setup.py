@@ -16,6 +16,7 @@ from realnvp.builders import image_flow, vector_flow
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
 from realnvp.data import Dataset
 from realnvp.models import Flow
+from realnvp.muon import Muon
 from realnvp.nets import Conditioner
 from realnvp.noise import uniform
 from realnvp.progress import warn
@@ -112,11 +113,7 @@ def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> t
     if config.precision == "auto":
         if len(flow.shape) == 1:  # tiny matrices gain nothing
             return None
-        native = {
-            "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False),
-            "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        }
-        return torch.bfloat16 if native.get(device.type, lambda: False)() else None
+        return torch.bfloat16 if _native_bfloat16(device) else None
     return torch.bfloat16 if config.precision == "bfloat16" else None
 
 
@@ -130,8 +127,22 @@ def compile_conditioners(flow: Flow) -> None:
             module.compile(dynamic=False)
 
 
+def _native_bfloat16(device: torch.device) -> bool:
+    native = {
+        "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False),
+        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+    }
+    return bool(native.get(device.type, lambda: False)())
+
+
 def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW; the weight decay is of matrices and kernels, not of biases and norms."""
+    """Muon, Adam or AdamW; weight decay is of matrices and kernels, not of biases and norms."""
+    if config.optimizer == "muon":
+        matrices = [w for m in flow.modules() if isinstance(m, Conditioner) for w in m.matrices()]
+        known = {id(weight) for weight in matrices}
+        others = [p for p in flow.parameters() if id(p) not in known]
+        dtype = torch.bfloat16 if _native_bfloat16(flow.device) else torch.float32
+        return Muon(matrices, others, config.lr, config.betas, dtype)
     weights = [p for p in flow.parameters() if p.ndim > 1]
     others = [p for p in flow.parameters() if p.ndim <= 1]
     groups = [

@@ -22,6 +22,9 @@ __all__ = ["capture", "initialize", "restore", "snapshot", "whole"]
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """Adam's state of a parameter: a number, and two tensors of the parameter's shape."""
 
+MOMENTUM = {"exp_avg"}
+"""Muon's state of a matrix."""
+
 
 @torch.no_grad()
 def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) -> None:
@@ -91,7 +94,7 @@ def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer,
     """
     expected = capture(flow, optimizer, ema)
     parameters = _parameters(optimizer)
-    _check_moments(state.get("moments"), parameters)
+    _check_moments(state.get("moments"), optimizer)
     for name in ("model", "average", "updates", "rng"):
         check_like(state.get(name), expected[name], name)
     tensors = flow.state_dict()
@@ -116,7 +119,13 @@ def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer,
         optimizer.state[parameter] = placed
 
 
-def _check_moments(found: Any, parameters: list[Tensor]) -> None:
+def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
+    parameters = _parameters(optimizer)
+    names = [
+        MOMENTUM if group.get("orthogonal") else MOMENTS
+        for group in optimizer.param_groups
+        for _ in group["params"]
+    ]
     if not isinstance(found, dict) or (found and len(found) != len(parameters)):
         raise ValueError(f"the optimizer's state is not of {len(parameters)} parameters")
     for index, parameter in enumerate(parameters if found else ()):
@@ -124,7 +133,7 @@ def _check_moments(found: Any, parameters: list[Tensor]) -> None:
             name: torch.zeros(()) if name == "step" else torch.empty(
                 parameter.shape, dtype=parameter.dtype, device="meta"
             )
-            for name in MOMENTS
+            for name in names[index]
         }  # fmt: skip
         check_like(found.get(str(index)), example, f"moments.{index}")
 

@@ -104,6 +104,7 @@ def _estimate(recipe: Recipe, args: Any) -> int:
     rows = [
         ("parameters", f"{found.parameters:,}"),
         ("examples/s", f"{found.examples_per_second:,.1f}"),
+        ("arithmetic", f"{found.flops_per_example / 1e9:,.3g} GFLOP an example"),
         ("one step", f"{found.seconds_per_step:.3g} s, of {found.measured_steps} measured"),
         ("the budget", f"{found.steps:,} steps, {duration(60 * found.minutes)}"),
         ("peak memory", f"{found.peak_memory / 2**30:.2f} GiB"),
