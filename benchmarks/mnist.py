@@ -12,7 +12,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -26,35 +29,47 @@ from realnvp.progress import Bar
 from realnvp.settings import load_recipe
 from realnvp.trainer import Trainer
 
-PARTS = {
-    "+ ActNorm between couplings": {"norm": "act"},
-    "+ split prior": {"norm": "act", "split_prior": True},
-    "+ learned noise": {"norm": "act", "split_prior": True, "dequantization": "variational"},
+PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "+ Muon": ({}, {"optimizer": "muon", "lr": 0.006, "batch_size": 32, "warmup": 200}),
+    "+ patches, one block of more maps": ({"patch": 2, "blocks": 1, "hidden": 48}, {}),
+    "+ ActNorm between couplings": ({"norm": "act"}, {}),
+    "+ split prior": ({"split_prior": True}, {}),
+    "+ learned noise": ({"dequantization": "variational"}, {}),
 }
-"""The last step to mnist-best are mixture couplings."""
+"""What each step adds to the settings of the model and of the training; mixture couplings are the
+last step, to mnist-best."""
 
 NAMES = ["mnist-realnvp", *PARTS, "mnist-best", "mnist-glow"]
 
 
 def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
-    base = "mnist-best" if name in PARTS else name
+    base = "mnist-realnvp" if name in PARTS else name
     found = load_recipe(base, "--data", data, "--minutes", str(minutes))
     assert isinstance(found, ImageRecipe)
-    if name in PARTS:
-        plain = {"coupling": "affine", "dequantization": "uniform", "split_prior": False}
-        model = dataclasses.replace(found.model, **{**plain, **PARTS[name]})
-        found = dataclasses.replace(found, model=model)
-    training = dataclasses.replace(found.training, validations=4, validation_examples=500)
-    return dataclasses.replace(found, training=training)
+    model, training = found.model, found.training
+    for part in list(PARTS)[: NAMES.index(name)] if name in PARTS else []:
+        model = dataclasses.replace(model, **PARTS[part][0])
+        training = dataclasses.replace(training, **PARTS[part][1])
+    training = dataclasses.replace(training, validations=4, validation_examples=500)
+    return dataclasses.replace(found, model=model, training=training)
 
 
-def measure(name: str, data: str, minutes: float) -> dict[str, object]:
+def grid(key: str) -> Path:
+    """Where the samples of a model are kept."""
+    return RESULTS / f"mnist-{re.sub('[^a-z0-9]+', '-', key.lower()).strip('-')}.png"
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """What was measured so far; by other processes too, while this one measured."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def measure(name: str, data: str, minutes: float, picture: Path) -> dict[str, object]:
     chosen = recipe(name, data, minutes)
     trainer = Trainer(chosen, load_data(DataConfig(**dataclasses.asdict(chosen.data))))
     trainer.fit([], Bar(name, visible=sys.stderr.isatty()))
     flow = trainer.best_flow()
     found = evaluate(flow, trainer.dataset.validation)
-    picture = RESULTS / f"mnist-{NAMES.index(name)}.png"
     image_grid(flow.sample(36, generator=torch.Generator().manual_seed(0)), picture, columns=6)
     return {
         "bits_per_dim": found.bits_per_dim,
@@ -75,38 +90,43 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     path = RESULTS / "mnist.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
     for name in args.only:
         key = f"{name}, {args.minutes:g} minutes"
-        if key in known:
+        if key in read(path):
             continue
-        known[key] = measure(name, args.data, args.minutes)
-        print(key, known[key], file=sys.stderr, flush=True)
-        path.write_text(json.dumps(known, indent=1))
+        found = measure(name, args.data, args.minutes, grid(key))
+        print(key, found, file=sys.stderr, flush=True)
+        path.write_text(json.dumps({**read(path), key: found}, indent=1))
+    known = read(path)
+    keys = sorted(known, key=_place)
     rows = []
-    for key, found in known.items():
+    for key in keys:
+        found = known[key]
         bits = f"{found['bits_per_dim']:.4f} ± {found['standard_error']:.4f}"
         rate, count = f"{found['images_per_s']:.0f}", f"{found['parameters']:,}"
         rows.append([*key.rsplit(", ", 1), bits, rate, count])
     columns = ["model", "time", "bits/dim", "images/s", "parameters"]
     write("mnist", "MNIST in a given time", (__doc__ or "").rsplit("\n\n", 1)[1].strip(),
           table(columns, rows))  # fmt: skip
-    join_pictures()
+    join_pictures([key for key in keys if key.startswith("mnist")])
 
 
-def join_pictures() -> None:
-    """The grids that there are, side by side under their names."""
-    named = [(name, RESULTS / f"mnist-{i}.png") for i, name in enumerate(NAMES)]
+def _place(key: str) -> tuple[float, int]:
+    name, time = key.rsplit(", ", 1)
+    return float(time.split()[0]), NAMES.index(name)
+
+
+def join_pictures(keys: list[str]) -> None:
+    """The grids of samples, side by side under their names."""
     grids = []
-    for name, path in named:
-        if path.exists():
-            with Image.open(path) as image:
-                grids.append((name, image.resize((300, 300))))
+    for key in keys:
+        with Image.open(grid(key)) as image:
+            grids.append((key, image.resize((300, 300))))
     canvas = Image.new("L", (320 * len(grids), 330), 255)
     draw = ImageDraw.Draw(canvas)
-    for i, (name, grid) in enumerate(grids):
+    for i, (name, picture) in enumerate(grids):
         draw.text((320 * i + 12, 6), name, fill=0, font_size=16)
-        canvas.paste(grid, (320 * i + 10, 28))
+        canvas.paste(picture, (320 * i + 10, 28))
     canvas.save(RESULTS / "mnist.png")
 
 
