@@ -32,6 +32,7 @@ from realnvp.trainer import Trainer
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "+ Muon": ({}, {"optimizer": "muon", "lr": 0.006, "batch_size": 32, "warmup": 200}),
     "+ patches, one block of more maps": ({"patch": 2, "blocks": 1, "hidden": 48}, {}),
+    "+ gated blocks": ({"block": "gated"}, {}),
     "+ ActNorm between couplings": ({"norm": "act"}, {}),
     "+ split prior": ({"split_prior": True}, {}),
     "+ learned noise": ({"dequantization": "variational"}, {}),

@@ -171,7 +171,9 @@ BIJECTIONS: dict[str, Case] = {
         identity=False,
     ),
     "image-flow-mixture": Case(
-        lambda: image_body(coupling="mixture", split_prior=True, components=2, patch=2),
+        lambda: image_body(
+            coupling="mixture", split_prior=True, components=2, patch=2, block="gated"
+        ),
         (2, 4, 8),
         unit_interval=True,
         identity=False,

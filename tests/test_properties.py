@@ -34,6 +34,7 @@ IMAGE_OPTIONS: dict[str, st.SearchStrategy] = {
     "alpha": st.floats(0.001, 0.2),
     "blocks": st.integers(0, 2),
     "scales": st.integers(1, 3),
+    "block": st.sampled_from(["residual", "gated"]),
     "patch": st.integers(1, 2),
 }
 VECTOR_OPTIONS: dict[str, st.SearchStrategy] = {

@@ -46,7 +46,9 @@ class ImageModel:
         dequantization: "uniform" noise, or "variational" noise that a small flow learns.
         split_prior: predict the factored-out half from the half that goes on.
         hidden: feature maps of the residual conditioners at the first scale, doubled per scale.
-        blocks: residual blocks of each conditioner.
+        blocks: number of blocks of each conditioner.
+        block: their kind: "residual" (the paper's, two 3x3 convolutions) or "gated", as in
+            Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
         patch: side of the patches of pixels that the first scale's checkerboard conditioners see
             as one position, with so many times the feature maps; 1 is the paper's.
         norm: normalization between the couplings: "batch" (running-average batch norm, the
@@ -67,6 +69,7 @@ class ImageModel:
     split_prior: bool = False
     hidden: int = 32
     blocks: int = 4
+    block: Literal["residual", "gated"] = "residual"
     patch: int = 1
     norm: Literal["batch", "act", "none"] = "batch"
     norm_momentum: float = 0.1

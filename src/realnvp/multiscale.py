@@ -146,6 +146,7 @@ class _Parts:
             norm or model.conditioner_norm,
             self.condition_dim,
             patch=patch,
+            block=model.block,
         )
         if mixture:
             return MixtureLogisticCoupling(mask, conditioner, active, model.components)
