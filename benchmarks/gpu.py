@@ -4,9 +4,9 @@
 
 The arithmetic is counted: the convolutions of one training step of the recipe's own model,
 forwards and backwards, times the examples of its budget. The hours are not measured: they assume
-40 TFLOP/s sustained, an eighth of the bfloat16 peak of an A100, since convolutions of 32 to 64
-maps and the normalizations between them keep such a processor waiting for its memory. What a
-machine really takes is what `realnvp train RECIPE --dry-run` measures there in ten seconds.
+40 TFLOP/s sustained, an eighth of the bfloat16 peak of an A100: a guess, since narrow convolutions
+and the normalizations between them keep such a processor waiting for its memory. What a machine
+really takes is what `realnvp train RECIPE --dry-run` measures there in ten seconds.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python benchmarks/mnist.py --data mnist-train.npz --minutes 10 [--threads 1] [--only NAME ...]
 
 The last 5,000 training images are held out, and all of them evaluated in float32 with one draw of
-the noise. The ablation begins with the paper's parts and adds one part after the other. What was
-measured before is kept in results/mnist.json: a run that is missing is added.
+the noise. The ablation begins with the paper's parts and adds one part after the other. Rows are
+kept in results/mnist.json: those that are missing are measured, and those of another machine or
+with other settings are measured again.
 """
 
 from __future__ import annotations
@@ -21,26 +22,32 @@ import torch
 from PIL import Image, ImageDraw
 
 from common import RESULTS, machine, table, write
-from realnvp.config import DataConfig, ImageRecipe
+from realnvp.config import DataConfig, ImageRecipe, to_dict
 from realnvp.data import load_data
 from realnvp.evaluate import evaluate
+from realnvp.files import write_atomically
 from realnvp.plots import image_grid
 from realnvp.progress import Bar
 from realnvp.settings import load_recipe
 from realnvp.trainer import Trainer
 
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "+ Muon": ({}, {"optimizer": "muon", "lr": 0.006, "batch_size": 32, "warmup": 200}),
+    "+ Muon, batches of 32": (
+        {},
+        {"optimizer": "muon", "lr": 0.006, "batch_size": 32, "warmup": 200},
+    ),
     "+ patches, one block of more maps": ({"patch": 2, "blocks": 1, "hidden": 48}, {}),
     "+ gated blocks": ({"block": "gated"}, {}),
     "+ ActNorm between couplings": ({"norm": "act"}, {}),
     "+ split prior": ({"split_prior": True}, {}),
     "+ learned noise": ({"dequantization": "variational"}, {}),
-}
-"""What each step adds to the settings of the model and of the training; mixture couplings are the
-last step, to mnist-best."""
+}  # fmt: skip
+"""What each step adds to the settings of the model and of the training. The last one, mixture
+couplings, makes it mnist-best."""
 
 NAMES = ["mnist-realnvp", *PARTS, "mnist-best", "mnist-glow"]
+
+TIMES = (10.0, 30.0)
 
 
 def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
@@ -57,16 +64,29 @@ def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
 
 def grid(key: str) -> Path:
     """Where the samples of a model are kept."""
-    return RESULTS / f"mnist-{re.sub('[^a-z0-9]+', '-', key.lower()).strip('-')}.png"
+    name = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-").removeprefix("mnist-")
+    return RESULTS / f"mnist-{name}.png"
 
 
-def read(path: Path) -> dict[str, dict[str, Any]]:
-    """What was measured so far; by other processes too, while this one measured."""
-    return json.loads(path.read_text()) if path.exists() else {}
+def kept(path: Path, recipes: dict[str, ImageRecipe]) -> dict[str, dict[str, Any]]:
+    """The rows of this machine and these settings; other processes add to them meanwhile."""
+    rows = json.loads(path.read_text()) if path.exists() else {}
+    return {
+        key: row
+        for key, row in rows.items()
+        if key in recipes
+        and row["machine"] == machine()
+        and row["settings"] == settings_of(recipes[key])
+    }
 
 
-def measure(name: str, data: str, minutes: float, picture: Path) -> dict[str, object]:
-    chosen = recipe(name, data, minutes)
+def settings_of(recipe: ImageRecipe) -> dict[str, Any]:
+    """What a row depends on, as JSON holds it."""
+    found = {"model": to_dict(recipe.model), "training": to_dict(recipe.training)}
+    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+
+def measure(name: str, chosen: ImageRecipe, picture: Path) -> dict[str, object]:
     trainer = Trainer(chosen, load_data(DataConfig(**dataclasses.asdict(chosen.data))))
     trainer.fit([], Bar(name, visible=sys.stderr.isatty()))
     flow = trainer.best_flow()
@@ -78,6 +98,7 @@ def measure(name: str, data: str, minutes: float, picture: Path) -> dict[str, ob
         "images_per_s": trainer.step * trainer.batches.size / trainer.seconds,
         "parameters": sum(p.numel() for p in flow.parameters()),
         "machine": machine(),
+        "settings": settings_of(chosen),
     }
 
 
@@ -91,14 +112,21 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     path = RESULTS / "mnist.json"
+    recipes = {
+        f"{name}, {minutes:g} minutes": recipe(name, args.data, minutes)
+        for name in NAMES
+        for minutes in {args.minutes, *TIMES}
+    }
+    every = dataclasses.replace(recipes[f"{list(PARTS)[-1]}, 10 minutes"].model, coupling="mixture")
+    assert every == recipes["mnist-best, 10 minutes"].model, "the parts do not add up to mnist-best"
     for name in args.only:
         key = f"{name}, {args.minutes:g} minutes"
-        if key in read(path):
+        if key in kept(path, recipes):
             continue
-        found = measure(name, args.data, args.minutes, grid(key))
+        found = measure(name, recipes[key], grid(key))
         print(key, found, file=sys.stderr, flush=True)
-        path.write_text(json.dumps({**read(path), key: found}, indent=1))
-    known = read(path)
+        write_atomically(path, json.dumps({**kept(path, recipes), key: found}, indent=1).encode())
+    known = kept(path, recipes)
     keys = sorted(known, key=_place)
     rows = []
     for key in keys:

@@ -171,9 +171,13 @@ BIJECTIONS: dict[str, Case] = {
         identity=False,
     ),
     "image-flow-mixture": Case(
-        lambda: image_body(
-            coupling="mixture", split_prior=True, components=2, patch=2, block="gated"
-        ),
+        lambda: image_body(coupling="mixture", split_prior=True, components=2),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "image-flow-gated": Case(
+        lambda: image_body(block="gated", patch=2, norm="act"),
         (2, 4, 8),
         unit_interval=True,
         identity=False,

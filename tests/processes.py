@@ -47,6 +47,7 @@ def recipes() -> dict[str, Recipe]:
     return {
         "batch norm": image,
         "invertible": replace(image, training=replace(image.training, memory="invertible")),
+        "muon": replace(image, training=replace(image.training, optimizer="muon")),
         "act norm": replace(image, model=replace(image.model, norm="act")),
         "vectors": VectorRecipe(
             VectorModel(couplings=4, hidden=8, norm="batch"),

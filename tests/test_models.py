@@ -170,6 +170,19 @@ def test_any_fitting_shape_builds(shape):
     assert flow.eval().sample(1).shape == (1, *shape)
 
 
+def test_patches_divide_the_image():
+    """Each is one position of the first scale's conditioners, and sees all of its neighbours."""
+    flow = randomize(image_flow((1, 6, 12), hidden=4, blocks=1, scales=1, patch=3)).eval()
+    coupling = next(m for m in flow.modules() if isinstance(m, realnvp.AffineCoupling))
+    assert coupling.conditioner.first.direction.shape == (12, 9, 3, 3)
+    x = torch.randint(0, 256, (2, 1, 6, 12), dtype=torch.uint8)
+    assert torch.equal(flow.decode(flow.encode(x)), x)
+    with pytest.raises(ValueError, match="patches of 3 pixels need"):
+        image_flow((1, 8, 12), patch=3)
+    with pytest.raises(ValueError, match='block is "residual" or "gated"'):
+        realnvp.nets.ResNet(1, 2, hidden=4, blocks=1, block="dense")
+
+
 def test_paper_model_has_the_papers_size():
     """64 maps, 8 blocks, two scales on 32x32x3: public implementations have 19.6 M parameters,
     with skip connections that the paper does not ask for."""

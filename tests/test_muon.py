@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 
 from kills import recipe
-from realnvp import image_flow
+from realnvp import image_flow, vector_flow
 from realnvp.config import TrainingConfig
 from realnvp.muon import MOMENTUM, RATIO, Muon, orthogonalize
-from realnvp.nets import ResNet
+from realnvp.nets import Conditioner
 from realnvp.setup import make_optimizer
 from realnvp.train import train
 
@@ -31,34 +32,70 @@ def test_singular_values_become_about_one(shape):
 
 
 def test_the_step_is_momentum_orthogonalized_and_adam_does_the_rest():
+    """Two kernels of one shape, one in another layout, and a tall matrix, whose step is larger."""
     torch.manual_seed(0)
-    kernel, bias = (torch.nn.Parameter(torch.randn(n)) for n in ((6, 2, 3, 3), (6,)))
-    kernel2, bias2 = (torch.nn.Parameter(p.detach().clone()) for p in (kernel, bias))
-    muon, adam = Muon([kernel], [bias], lr=0.1), torch.optim.Adam([bias2], lr=0.1)
-    momentum = torch.zeros(6, 18)
+    shapes = [(6, 2, 3, 3), (6, 2, 3, 3), (9, 4)]
+    start = [torch.randn(shape) for shape in shapes]
+    start[1] = start[1].to(memory_format=torch.channels_last)
+    matrices = [torch.nn.Parameter(p.clone()) for p in start]
+    bias, bias2 = (torch.nn.Parameter(torch.ones(6)) for _ in range(2))
+    muon, adam = Muon(matrices, [bias], lr=0.1), torch.optim.Adam([bias2], lr=0.1)
+    momenta = [torch.zeros(shape) for shape in shapes]
     for _ in range(3):
-        kernel.grad, bias.grad = torch.randn(6, 2, 3, 3), torch.randn(6)
+        bias.grad = torch.randn(6)
         bias2.grad = bias.grad.clone()
+        for i, matrix in enumerate(matrices):
+            matrix.grad = torch.randn(shapes[i]).to(memory_format=torch.preserve_format)
+            momenta[i] = MOMENTUM * momenta[i] + (1 - MOMENTUM) * matrix.grad
+            mixed = ((1 - MOMENTUM) * matrix.grad + MOMENTUM * momenta[i]).flatten(1)
+            scale = 0.1 * RATIO * (1.5 if i == 2 else 1.0)
+            start[i] = start[i] - scale * orthogonalize(mixed[None])[0].view(shapes[i])
         muon.step()
         adam.step()
-        gradient = kernel.grad.view(6, 18)
-        momentum = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
-        mixed = (1 - MOMENTUM) * gradient + MOMENTUM * momentum
-        step = orthogonalize(mixed[None])[0].view(6, 2, 3, 3)
-        kernel2.data -= 0.1 * RATIO * step
-    torch.testing.assert_close(kernel, kernel2)
+    torch.testing.assert_close([p.detach() for p in matrices], start)
     torch.testing.assert_close(bias, bias2)
 
 
-def test_muon_has_the_convolutions_of_conditioners_and_adam_all_else():
-    flow = image_flow((1, 8, 8), levels=17, hidden=8, blocks=1, split_prior=True)
-    optimizer = make_optimizer(flow, TrainingConfig(steps=1, optimizer="muon"))
-    others, matrices = (group["params"] for group in optimizer.param_groups)
-    assert len({id(p) for p in (*others, *matrices)}) == len(list(flow.parameters()))
-    nets = [m for m in flow.modules() if isinstance(m, ResNet)]
-    assert len(matrices) == sum(1 + 2 * len(net.blocks) for net in nets)
-    assert all(p.ndim == 4 for p in matrices)
-    assert any(p is nets[0].last.weight for p in others)
+def test_it_is_an_optimizer_like_others():
+    """Closures, hooks, copies and PyTorch's own saving."""
+    torch.manual_seed(0)
+    layer, other = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    x, calls = torch.randn(5, 4), []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = layer(x).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer = Muon([layer.weight], [layer.bias], lr=0.1)
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    first = optimizer.step(closure)
+    assert optimizer.step(closure) < first
+    assert len(calls) == 2
+    other.load_state_dict(layer.state_dict())
+    another = Muon([other.weight], [other.bias], lr=0.5)
+    another.load_state_dict(copy.deepcopy(optimizer).state_dict())
+    for model, its in ((layer, optimizer), (other, another)):
+        its.zero_grad()
+        model(x).square().sum().backward()
+        its.step()
+    assert torch.equal(layer.weight, other.weight)
+    assert torch.equal(layer.bias, other.bias)
+
+
+def test_muon_has_all_layers_of_conditioners_but_the_last():
+    image = image_flow((1, 8, 8), levels=17, hidden=8, blocks=1, split_prior=True, classes=3)
+    image.set_compute_dtype(torch.bfloat16)
+    for flow, each in ((image, 3), (vector_flow(3, hidden=8, blocks=2), 5)):
+        optimizer = make_optimizer(flow, TrainingConfig(steps=1, optimizer="muon"))
+        assert isinstance(optimizer, Muon)
+        assert optimizer.orthogonal_dtype == (torch.bfloat16 if flow is image else None)
+        others, matrices = ({id(p) for p in g["params"]} for g in optimizer.param_groups)
+        assert len(others) + len(matrices) == len(list(flow.parameters()))
+        nets = [m for m in flow.modules() if isinstance(m, Conditioner)]
+        assert len(matrices) == each * len(nets)
+        assert {id(net.last.weight) for net in nets} <= others
 
 
 def test_a_run_goes_on_bit_for_bit(tmp_path):

@@ -19,7 +19,9 @@ from realnvp.checkpoint import from_bytes
 from realnvp.cli import main
 from realnvp.launch import launch
 
-NAMES = ["batch norm", "batch norm+double", "invertible+double", "act norm+double+fsdp"]
+NAMES = [
+    "batch norm", "batch norm+double", "invertible+double", "muon+double", "act norm+double+fsdp"
+]  # fmt: skip
 TRAIN = [
     "train", "digits", "--model.scales", "1", "--model.hidden", "4", "--model.blocks", "1",
     "--precision", "float32", "--quiet",

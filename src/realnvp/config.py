@@ -45,12 +45,12 @@ class ImageModel:
         components: logistics of a mixture.
         dequantization: "uniform" noise, or "variational" noise that a small flow learns.
         split_prior: predict the factored-out half from the half that goes on.
-        hidden: feature maps of the residual conditioners at the first scale, doubled per scale.
-        blocks: number of blocks of each conditioner.
+        hidden: feature maps of the couplings' conditioners at the first scale, doubled per scale.
+        blocks: number of blocks of each coupling's conditioner.
         block: their kind: "residual" (the paper's, two 3x3 convolutions) or "gated", as in
             Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
-        patch: side of the patches of pixels that the first scale's checkerboard conditioners see
-            as one position, with so many times the feature maps; 1 is the paper's.
+        patch: of "realnvp", side of the patches of pixels that the first scale's checkerboard
+            conditioners see as one position, with so many times the feature maps; 1 is the paper's.
         norm: normalization between the couplings: "batch" (running-average batch norm, the
             paper's), "act" (ActNorm, arXiv 1807.03039) or "none".
         norm_momentum: weight of the current batch in the running averages.
@@ -180,8 +180,8 @@ class TrainingConfig:
         epochs: budget of passes over the training data.
         steps: budget of optimizer steps.
         batch_size: examples per step, over all processes.
-        optimizer: "adam" (the paper's), "adamw", or "muon", which takes orthogonal steps with the
-            matrices and kernels of the conditioners and leaves the rest to Adam.
+        optimizer: "adam" (the paper's), "adamw", or "muon", which orthogonalizes the
+            steps of the conditioners' layers but the last, and leaves the rest to Adam.
         lr: peak learning rate.
         weight_decay: of matrices and kernels, not of biases and norms; decoupled with adamw, L2
             with adam, none with muon.

@@ -44,9 +44,9 @@ class Conditioner(nn.Module, ABC):
         """The network itself."""
 
     def matrices(self) -> list[nn.Parameter]:
-        """The weights of the hidden layers: matrices, or kernels with a row per output channel."""
-        hidden = [m for m in self.modules() if isinstance(m, WeightNormConv2d)]
-        return [layer.direction for layer in hidden]
+        """The weights of all layers but the last: matrices, or kernels of a row per output."""
+        layers = [m for m in self.modules() if isinstance(m, WeightNormConv2d)]
+        return [layer.direction for layer in layers]
 
     def _zero_last(self) -> None:
         nn.init.zeros_(self.last.weight)
@@ -98,49 +98,34 @@ def _norm_layer(kind: str, channels: int) -> nn.Module:
     raise ValueError(f'conditioner_norm is "batch", "instance" or "none", got {kind!r}')
 
 
-class _ResidualBlock(nn.Module):
-    """Pre-activation (arXiv 1603.05027): norm, ReLU, convolution, twice, and the sum."""
+class _Block(nn.Module):
+    r"""A pre-activation residual block (arXiv 1603.05027): norm, ReLU, convolution, twice.
 
-    def __init__(self, hidden: int, norm: str) -> None:
-        super().__init__()
-        self.norm1 = _norm_layer(norm, hidden)
-        self.conv1 = WeightNormConv2d(hidden, hidden)
-        self.norm2 = _norm_layer(norm, hidden)
-        self.conv2 = WeightNormConv2d(hidden, hidden)
-
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        h = self.conv1(F.relu(self.norm1(x)))
-        if bias is not None:
-            h = h + bias[:, :, None, None]
-        return x + self.conv2(F.relu(self.norm2(h)))
-
-
-class _GatedBlock(nn.Module):
-    r"""A 3x3 convolution and a 1x1 one that gates its own output (Flow++, arXiv 1902.00275).
+    The second convolution is a 3x3 one whose output is the change of ``x``, or, gated as in Flow++
+    (arXiv 1902.00275), a 1x1 one to twice the channels, for three fifths of the arithmetic:
 
     .. math::
         x + a \odot \operatorname{sigmoid}(b), \qquad
         (a, b) = W_2 * \operatorname{ReLU}(W_1 * \operatorname{ReLU}(x))
-
-    Three fifths of the arithmetic of a :class:`_ResidualBlock`.
     """
 
-    def __init__(self, hidden: int, norm: str) -> None:
+    def __init__(self, hidden: int, norm: str, gated: bool) -> None:
         super().__init__()
+        self.gated = gated
         self.norm1 = _norm_layer(norm, hidden)
         self.conv1 = WeightNormConv2d(hidden, hidden)
         self.norm2 = _norm_layer(norm, hidden)
-        self.conv2 = WeightNormConv2d(hidden, 2 * hidden, 1)
+        self.conv2 = WeightNormConv2d(hidden, hidden * (1 + gated), 1 if gated else 3)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         h = self.conv1(F.relu(self.norm1(x)))
         if bias is not None:
             h = h + bias[:, :, None, None]
-        change, gate = self.conv2(F.relu(self.norm2(h))).chunk(2, dim=1)
-        return x + change * gate.sigmoid()
-
-
-_BLOCKS = {"residual": _ResidualBlock, "gated": _GatedBlock}
+        h = self.conv2(F.relu(self.norm2(h)))
+        if self.gated:
+            change, gate = h.chunk(2, dim=1)
+            h = change * gate.sigmoid()
+        return x + h
 
 
 class ResNet(Conditioner):
@@ -161,8 +146,9 @@ class ResNet(Conditioner):
         condition_dim: size K of the condition; 0 is none.
         context_channels: channels F of the condition, if it is an image; 0 is none.
         patch: side of the patches of pixels that are one position of the network, whose pixels
-            are its input channels. A network with ``patch`` times the feature maps costs as much
-            arithmetic as one that sees single pixels, but moves fewer bytes, and sees further.
+            are its input channels. The blocks of a network with ``patch`` times the feature maps
+            cost as much arithmetic as those of one that sees single pixels, but have ``patch**2``
+            times the parameters, move fewer bytes, and see further.
         block: their kind, "residual" or "gated".
 
     Attributes:
@@ -190,10 +176,13 @@ class ResNet(Conditioner):
         block: str = "residual",
     ) -> None:
         super().__init__()
+        if block not in ("residual", "gated"):
+            raise ValueError(f'block is "residual" or "gated", got {block!r}')
+        gated = block == "gated"
         self.patch = patch
         self.first = WeightNormConv2d((channels_in + context_channels) * patch**2, hidden)
         self.joins = context_channels > 0
-        self.blocks = nn.ModuleList(_BLOCKS[block](hidden, norm) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(hidden, norm, gated) for _ in range(blocks))
         self.norm = _norm_layer(norm, hidden)
         self.last = nn.Conv2d(hidden, channels_out * patch**2, 1)
         self.embed = nn.Linear(condition_dim, hidden * (blocks + 1)) if condition_dim else None
@@ -260,7 +249,7 @@ class MLP(Conditioner):
         self._zero_last()
 
     def matrices(self) -> list[nn.Parameter]:
-        return [layer.weight for layer in self.layers]  # type: ignore[misc]
+        return [layer.weight for layer in (self.first, *self.layers)]  # type: ignore[misc]
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = self.first(x if condition is None else torch.cat((x, condition), dim=1))

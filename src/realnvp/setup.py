@@ -136,12 +136,16 @@ def _native_bfloat16(device: torch.device) -> bool:
 
 
 def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Muon, Adam or AdamW; weight decay is of matrices and kernels, not of biases and norms."""
+    """Muon, Adam or AdamW; weight decay is of matrices and kernels, not of biases and norms.
+
+    Muon orthogonalizes in the type in which the conditioners compute.
+    """
     if config.optimizer == "muon":
-        matrices = [w for m in flow.modules() if isinstance(m, Conditioner) for w in m.matrices()]
+        conditioners = [m for m in flow.modules() if isinstance(m, Conditioner)]
+        matrices = [weight for conditioner in conditioners for weight in conditioner.matrices()]
         known = {id(weight) for weight in matrices}
         others = [p for p in flow.parameters() if id(p) not in known]
-        dtype = torch.bfloat16 if _native_bfloat16(flow.device) else torch.float32
+        dtype = next((m.compute_dtype for m in conditioners), None)
         return Muon(matrices, others, config.lr, config.betas, dtype)
     weights = [p for p in flow.parameters() if p.ndim > 1]
     others = [p for p in flow.parameters() if p.ndim <= 1]
