@@ -249,7 +249,7 @@ class MLP(Conditioner):
         self._zero_last()
 
     def matrices(self) -> list[nn.Parameter]:
-        return [layer.weight for layer in (self.first, *self.layers)]  # type: ignore[misc]
+        return [layer.weight for layer in (self.first, *self.layers)]
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = self.first(x if condition is None else torch.cat((x, condition), dim=1))
