@@ -15,7 +15,8 @@ from realnvp.weights import cards, load_shipped, pack, shipped_names, unpack
 
 
 def test_what_is_there():
-    assert set(TOY) | {"digits"} <= set(shipped_names())
+    images = {"digits", "mnist", "mnist-conditional", "fashion-mnist"}
+    assert set(shipped_names()) == set(TOY) | images
     for file in files("realnvp.weights").iterdir():
         if file.name.endswith(".safetensors"):
             assert len(file.read_bytes()) <= 6 * 2**20
