@@ -69,7 +69,7 @@ def main() -> None:
         name, _, run = pair.partition("=")
         flow = realnvp.load(run)
         if flow.trained_on is not None and args.data:  # no path of this machine is to be packed
-            flow.trained_on["data"] |= {"source": args.data}
+            flow.trained_on["data"] |= {"source": args.data, "root": DataConfig.root}
         entry, tensors = weights.unpack(weights.pack({name: (flow, {})}))[name]
         rounded = rebuild(entry["settings"], tensors, name)
         card = card_of(name, Path(run), rounded, args.command)
