@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import table, write
 from realnvp import image_flow
+from realnvp.config import ImageModel
 from realnvp.settings import load_recipe
 
 SUSTAINED = 40e12
@@ -32,9 +33,8 @@ SETS = [  # recipe, option that names the data, data set, image, training exampl
 ]
 
 
-def flops_of(recipe: str, source: str, shape: tuple[int, int, int]) -> tuple[int, float]:
+def flops_of(model: ImageModel, shape: tuple[int, int, int]) -> tuple[int, float]:
     """Parameters, and floating point operations of a training step, for one example."""
-    model = load_recipe(recipe, "--data", source).model
     flow = image_flow(shape, **dataclasses.asdict(model))
     x = torch.randint(256, (2, *shape)).to(torch.uint8)
     with FlopCounterMode(display=False) as counter:
@@ -45,9 +45,11 @@ def flops_of(recipe: str, source: str, shape: tuple[int, int, int]) -> tuple[int
 def main() -> None:
     rows = []
     for recipe, source, name, shape, examples in SETS:
-        epochs = load_recipe(recipe, "--data", source).training.epochs
+        settings = load_recipe(recipe, "--data", source)
+        epochs = settings.training.epochs
         assert epochs is not None
-        parameters, flops = flops_of(recipe, source, shape)
+        assert isinstance(settings.model, ImageModel)
+        parameters, flops = flops_of(settings.model, shape)
         total = flops * epochs * examples
         hours = total / SUSTAINED / 3600
         rows.append(

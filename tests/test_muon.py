@@ -45,7 +45,7 @@ def test_the_step_is_momentum_orthogonalized_and_adam_does_the_rest():
         bias.grad = torch.randn(6)
         bias2.grad = bias.grad.clone()
         for i, matrix in enumerate(matrices):
-            matrix.grad = torch.randn(shapes[i]).to(memory_format=torch.preserve_format)
+            matrix.grad = torch.randn_like(matrix)  # in its layout
             momenta[i] = MOMENTUM * momenta[i] + (1 - MOMENTUM) * matrix.grad
             mixed = ((1 - MOMENTUM) * matrix.grad + MOMENTUM * momenta[i]).flatten(1)
             scale = 0.1 * RATIO * (1.5 if i == 2 else 1.0)
