@@ -122,6 +122,9 @@ def test_objects_are_not_unpickled(tmp_path):
     [
         ({"source": "moons", "condition": "label"}, "no labels"),
         ({"source": "moons", "flip": True}, "flip"),
+        ({"source": "moons", "shift": 1}, "shift"),
+        ({"source": "digits", "shift": 8}, "8x8"),
+        ({"source": "digits", "shift": -1}, "shift"),
         ({"source": "moons", "size": 8}, "size"),
         ({"source": "digits", "size": 8}, "size"),
         ({"source": "digits", "condition": "age"}, "'age'"),

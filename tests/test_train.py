@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,23 @@ def test_flips_are_half_of_the_images():
     flipped = (x[:, 0, 0, 0] == 3).float().mean().item()
     assert flipped == pytest.approx(0.5, abs=0.06)
     assert ((x[:, 0, 0] == image[0, 0, 0]).all(1) | (x[:, 0, 0, 0] == 3)).all()
+
+
+def test_half_of_the_images_move():
+    image = torch.arange(1, 21, dtype=torch.uint8).view(1, 1, 4, 5).expand(2000, 1, 4, 5)
+    batches = Batches(Split(image), 2000, seed=0, shift=1)
+    x, _ = batches.get(0)
+    parts = [batches.get(0, rank, 3)[0] for rank in range(3)]
+    assert torch.equal(torch.cat(parts), x)
+    rows = torch.tensor([[0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 3]])
+    columns = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4]])
+    shares = {}
+    for (i, down), (j, right) in product(enumerate(rows), enumerate(columns)):
+        expected = image[0][:, down][:, :, right]
+        shares[i, j] = (x == expected).all((1, 2, 3)).float().mean().item()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares.pop((1, 1)) == pytest.approx(1 / 2 + 1 / 18, abs=0.05)
+    assert list(shares.values()) == pytest.approx([1 / 18] * 8, abs=0.03)
 
 
 def test_ema_is_the_average():

@@ -103,6 +103,7 @@ class DataConfig:
         points: how many points a toy set draws for training.
         size: resize the images of a folder to this many pixels (height and width).
         flip: train on random horizontal flips.
+        shift: train on images half of which are moved by up to so many pixels at random.
         condition: what the density is conditioned on: null, "label" (of a labelled set), or the
             name of a table's column.
         integers: a table's columns of whole numbers: "auto" dequantizes them, so that their
@@ -117,6 +118,7 @@ class DataConfig:
     points: int = 10_000
     size: int | None = None
     flip: bool = False
+    shift: int = 0
     condition: str | None = None
     integers: Literal["auto", "none"] = "auto"
     seed: int = 0
@@ -124,6 +126,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_types(self)
         positive(self, "validation", "points", "size")
+        require(self.shift >= 0, f"data.shift is 0 or more pixels, got {self.shift}")
         require(bool(self.source), "data.source is empty: name a data set or give a path")
         require(
             self.validation < 1 or float(self.validation).is_integer(),

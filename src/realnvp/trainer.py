@@ -83,7 +83,11 @@ class Trainer:
         if config.compile:
             compile_conditioners(self.flow)
         self.batches = Batches(
-            to_device(dataset.train, device), config.batch_size, recipe.seed, dataset.flip
+            to_device(dataset.train, device),
+            config.batch_size,
+            recipe.seed,
+            dataset.flip,
+            dataset.shift,
         )
         if team.ranks > self.batches.size:
             raise ValueError(

@@ -8,9 +8,9 @@ from torch import Tensor
 from realnvp.data.dataset import Split
 from realnvp.noise import seed_of
 
-__all__ = ["Batches", "drawn", "to_device"]
+__all__ = ["Batches", "drawn", "shifted", "to_device"]
 
-ORDER, FLIPS = 1, 2  # streams of random numbers
+ORDER, FLIPS, SHIFTS = 1, 2, 3  # streams of random numbers
 
 
 class Batches:
@@ -24,19 +24,23 @@ class Batches:
     Args:
         split: the examples, on the device.
         batch_size: examples of a batch, over all processes; at most the whole split.
-        seed: of the order and the flips.
+        seed: of the order, the flips and the shifts.
         flip: turn every image left to right half of the time.
+        shift: move every image by up to so many pixels, down or up and right or left, half of the
+            time; its edge is repeated.
 
     Attributes:
         size: examples of a batch.
         per_epoch: batches per epoch, not always a whole number.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, flip: bool) -> None:
+    def __init__(
+        self, split: Split, batch_size: int, seed: int, flip: bool = False, shift: int = 0
+    ) -> None:
         self.split = split
         self.size = min(batch_size, len(split))
         self.per_epoch = len(split) / self.size
-        self._seed, self._flip = seed, flip
+        self._seed, self._flip, self._shift = seed, flip, shift
         self._orders: dict[int, Tensor] = {}
 
     def share(self, rank: int, ranks: int) -> range:
@@ -66,6 +70,11 @@ class Batches:
             flipped = torch.rand(self.size, generator=generator) < 0.5
             flipped = flipped[share.start : share.stop].to(x.device)
             x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
+        if self._shift:
+            generator = torch.Generator().manual_seed(seed_of(self._seed, SHIFTS, step))
+            by = torch.randint(-self._shift, self._shift + 1, (self.size, 2), generator=generator)
+            by *= torch.rand((self.size, 1), generator=generator) < 0.5
+            x = shifted(x, by[share.start : share.stop].to(x.device))
         return x, None if self.split.condition is None else self.split.condition[index]
 
     def _order(self, epoch: int) -> Tensor:
@@ -78,6 +87,20 @@ class Batches:
                 order = drawn(self.split.weight, shuffle)[order]
             self._orders[epoch] = order.to(self.split.x.device)
         return self._orders[epoch]
+
+
+def shifted(x: Tensor, by: Tensor) -> Tensor:
+    """Images moved down and right by whole pixels ``(B, 2)``, their edges repeated.
+
+    >>> shifted(torch.arange(3.0).view(1, 1, 1, 3), torch.tensor([[0, 1]])).flatten()
+    tensor([0., 0., 1.])
+    """
+    rows, columns = (
+        (torch.arange(size, device=x.device) - move[:, None]).clamp(0, size - 1)
+        for size, move in zip(x.shape[2:], by.unbind(1), strict=True)
+    )
+    example = torch.arange(len(x), device=x.device)[:, None, None]
+    return x[example, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def drawn(weight: Tensor, generator: torch.Generator) -> Tensor:

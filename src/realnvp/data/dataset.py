@@ -81,6 +81,7 @@ class Dataset:
             (subfolders, a table's text column); `load_examples` numbers other data the same way.
         toy: the toy set itself, which knows its true log-density.
         flip: train on random horizontal flips.
+        shift: train on images half of which are moved by up to so many pixels at random.
         integers: numbers of a table's columns that hold whole numbers, to be dequantized.
     """
 
@@ -95,6 +96,7 @@ class Dataset:
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
     flip: bool = False
+    shift: int = 0
     integers: tuple[int, ...] = ()
 
     @property
@@ -286,8 +288,14 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
             "number them 0, 1, 2, ... to condition on them"
         )
     shape = tuple(train.x.shape[1:])
-    if config.flip and len(shape) != 3:
-        raise ValueError(f"data.flip mirrors images, but {name} holds vectors: leave it out")
+    for option, does in (("flip", "mirrors"), ("shift", "moves")):
+        if getattr(config, option) and len(shape) != 3:
+            raise ValueError(f"data.{option} {does} images, but {name} holds vectors: leave it out")
+    if len(shape) == 3 and config.shift >= min(shape[1:]):
+        raise ValueError(
+            f"data.shift moves images by up to {config.shift} pixels, but those of {name} have "
+            f"{shape[1]}x{shape[2]}"
+        )
     if len(shape) == 1:
         constant = (train.x == train.x[0]).all(dim=0)
         if constant.any():
@@ -303,5 +311,5 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     return Dataset(
         name, train, validation, test, shape, parts.levels, classes, parts.columns,
         parts.categories, parts.toy, config.flip,
-        integers,
+        config.shift, integers,
     )  # fmt: skip
