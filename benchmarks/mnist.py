@@ -35,8 +35,7 @@ ADAM = "the paper's parts and optimizer"
 """The model of mnist-realnvp, trained as in the paper (section 4.1): Adam, batches of 64."""
 
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "+ patches, one block of more maps": ({"patch": 2, "blocks": 1, "hidden": 48}, {}),
-    "+ gated blocks": ({"block": "gated"}, {}),
+    "+ gated blocks on patches": ({"block": "gated", "patch": 2, "blocks": 1, "hidden": 48}, {}),
     "+ ActNorm between couplings, rate 0.006": ({"norm": "act"}, {"lr": 0.006}),
     "+ split prior": ({"split_prior": True}, {}),
     "+ learned noise": ({"dequantization": "variational"}, {}),
