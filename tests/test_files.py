@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import realnvp
-from bad_input import full_disk
+from bad_files import full_disk
 from realnvp import checkpoint, image_flow, vector_flow
 from realnvp.files import Appender, remove_temporary, replacing, write_atomically
 from realnvp.pretrained import save
