@@ -4,14 +4,14 @@
 
 The last 5,000 training images are held out, and all of them evaluated in float32 with one draw of
 the noise. The ablation begins with the paper's parts and adds one part after the other. Rows are
-kept in results/mnist.json: those that are missing are measured, and those of another machine or
-with other settings are measured again.
+kept in results/mnist.json, and those of another machine or other settings measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import fcntl
 import json
 import re
 import sys
@@ -69,7 +69,7 @@ def grid(key: str) -> Path:
 
 
 def kept(path: Path, recipes: dict[str, ImageRecipe]) -> dict[str, dict[str, Any]]:
-    """The rows of this machine and these settings; other processes add to them meanwhile."""
+    """The rows of this machine and these settings."""
     rows = json.loads(path.read_text()) if path.exists() else {}
     return {
         key: row
@@ -78,6 +78,14 @@ def kept(path: Path, recipes: dict[str, ImageRecipe]) -> dict[str, dict[str, Any
         and row["machine"] == machine()
         and row["settings"] == settings_of(recipes[key])
     }
+
+
+def add(path: Path, key: str, row: dict[str, Any]) -> None:
+    """Write a row, in place of one of its name; other processes may add theirs meanwhile."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        rows = json.loads(path.read_text()) if path.exists() else {}
+        write_atomically(path, json.dumps({**rows, key: row}, indent=1).encode())
 
 
 def settings_of(recipe: ImageRecipe) -> dict[str, Any]:
@@ -125,7 +133,7 @@ def main() -> None:
             continue
         found = measure(name, recipes[key], grid(key))
         print(key, found, file=sys.stderr, flush=True)
-        write_atomically(path, json.dumps({**kept(path, recipes), key: found}, indent=1).encode())
+        add(path, key, found)
     known = kept(path, recipes)
     keys = sorted(known, key=_place)
     rows = []

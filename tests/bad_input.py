@@ -169,8 +169,11 @@ BAD: dict[str, Bad] = {
     "wrong kind": Bad("train mnist --steps 2 --data moons", "models images"),
     # images
     "empty folder": Bad(IMAGES + "empty", "empty", lambda: Path("empty").mkdir()),
+    "resized to nothing": Bad(
+        "eval m --data f --data-size 0", "--data-size", lambda: (model("images")(), pictures()())
+    ),
     "mixed sizes": Bad(
-        IMAGES + "f", "--data.size", pictures(lambda: picture("f/x.png", (8, 6)))
+        IMAGES + "f", "--data-size", pictures(lambda: picture("f/x.png", (8, 6)))
     ),
     "image cut off": Bad(IMAGES + "f", "x.png", pictures(text("f/x.png", b"\x89PNG"))),
     "image of zero bytes": Bad(IMAGES + "f", "x.jpg: it is empty", pictures(text("f/x.jpg", ""))),
@@ -204,6 +207,12 @@ BAD: dict[str, Bad] = {
     "nothing to resume": Bad("train digits --resume", "no run to resume"),
     "resume another model": Bad(
         "train moons --resume --steps 4 --model.hidden 8", "does not fit", run
+    ),
+    "resume with another recipe": Bad(
+        "train digits --out runs/moons --resume --steps 4", "of a model of vectors", run
+    ),
+    "resume with no recipe": Bad(
+        "train digts --out runs/moons --resume --steps 4", "did you mean 'digits'", run
     ),
     "resume torn checkpoints": Bad("train moons --resume --steps 4", "no checkpoint", torn_run),
     "resume a pickle": Bad("train moons --resume --steps 4", "no checkpoint", foreign_checkpoint),

@@ -206,6 +206,35 @@ def test_recipes(capsys):
     assert yaml.safe_load(capsys.readouterr().out)["kind"] == "image"
 
 
+def test_tables_with_any_column_names_come_back(here, capsys):
+    rows = "".join(f"{i},{i * i % 7 + 0.5}\n" for i in range(30))
+    Path("t.csv").write_text('"größe, in m",温度\n' + rows)
+    small = ["--model.hidden", "4", "--quiet", "--data.integers", "none"]
+    assert main(["train", "table", "--data", "t.csv", "--steps", "2", *small]) == 0
+    assert main(["sample", "runs/table", "-n", "5", "--out", "more.csv"]) == 0
+    assert main(["score", "runs/table", "--data", "more.csv"]) == 0
+    assert "5 log-likelihoods" in capsys.readouterr().out
+
+
+def test_a_model_of_resized_images_takes_others(here, capsys):
+    rng = np.random.default_rng(0)
+    for folder, side, count in (("photos", 12, 30), ("more", 9, 3)):
+        Path(folder).mkdir()
+        for i in range(count):
+            image = rng.integers(0, 256, (side, side), dtype=np.uint8)
+            Image.fromarray(image).save(f"{folder}/{i}.png")
+    train = ["train", "image-small", "--data", "photos", "--data-size", "8", "--steps", "2"]
+    assert main([*train, *SMALL]) == 0
+    np.save("small.npy", rng.integers(0, 256, (3, 8, 8), dtype=np.uint8))
+    for options in (["small.npy"], ["more"], ["more", "--data-size", "8"]):
+        capsys.readouterr()
+        assert main(["eval", "runs/image-small", "--json", "--data", *options]) == 0
+        assert json_of(capsys)["examples"] == 3
+    np.save("small.npy", rng.integers(0, 256, (1, 8, 8), dtype=np.uint8))
+    assert main(["eval", "runs/image-small", "--json", "--data", "small.npy"]) == 0
+    assert json_of(capsys)["standard_error"] is None  # JSON has no NaN
+
+
 def width_of(name: str) -> int:
     with Image.open(name) as image:
         return image.width
@@ -292,6 +321,8 @@ def test_dry_run_estimates_and_leaves_nothing(here, capsys):
     assert main([*train[:-2], "--minutes", "2", "--json"]) == 0
     result = json_of(capsys)
     assert result["steps"] == round(120 / result["seconds_per_step"])
+    assert main([*train[:-2], "--minutes", "1e-5", "--quiet", "--json"]) == 0
+    assert json_of(capsys)["steps"] == 1
 
 
 @pytest.mark.parametrize("memory", ["checkpoint", "invertible"])

@@ -41,7 +41,7 @@ BAD = {
     ),
     "mixed sizes": (
         lambda p: save(GREY[0], save(GREY[0].T, p / "b.png").parent / "a.png").parent,
-        "data.size",
+        "data-size",
     ),
     "zero bytes": (lambda p: write(p / "z.png", b"").parent, "z.png: it is empty"),
     "not an image": (lambda p: write(p / "t.jpg", b"hello").parent, "t.jpg"),

@@ -155,6 +155,29 @@ def test_conditions_that_cannot_be():
         density.score_samples(X[:1], condition=[1])
 
 
+def test_numbers_of_classes_may_have_any_type():
+    X, classes = rows(30, 2), np.arange(30) % 3
+    density = RealNVPDensity(**FAST).fit(X, condition=classes)
+    expected = density.score_samples(X, condition=classes)
+    for kind in (np.uint8, np.int32, float):
+        same = density.score_samples(X, condition=classes.astype(kind))
+        np.testing.assert_array_equal(same, expected)
+    with pytest.raises(ValueError, match=r"unknown class 0\.5"):
+        density.sample(1, condition=0.5)
+
+
+def test_parts_of_a_table_are_as_the_whole(monkeypatch):
+    X = np.column_stack([rows(40, 2), np.arange(40) % 5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(**FAST).fit(X, condition=X[:, 0])
+    scores, z = density.score_samples(X, X[:, 0]), density.transform(X, X[:, 0])
+    monkeypatch.setattr("realnvp.estimator.NUMBERS", 21)
+    np.testing.assert_allclose(density.score_samples(X, X[:, 0]), scores, rtol=1e-12)
+    np.testing.assert_allclose(density.transform(X, X[:, 0]), z, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(density.inverse_transform(z, X[:, 0]), X, atol=1e-6)
+
+
 def test_declared_columns_of_whole_numbers():
     X = rows(100, 3)
     X[:, 1] = np.round(X[:, 1])

@@ -88,12 +88,12 @@ def test_round_trip_counts_what_does_not_come_back():
     bad = round_trip(broken, split)
     assert bad.wrong_values > 1000
     assert bad.float_error > 0.2
-    assert (
-        round_trip(
-            randomize(vector_flow(3), last=0.1).eval(), Split(torch.randn(9, 3))
-        ).wrong_values
-        == 0
-    )
+    vectors, points = randomize(vector_flow(3), last=0.1).eval(), Split(torch.randn(9, 3))
+    assert round_trip(vectors, points).wrong_values == 0
+    layers = list(vectors.bijection)
+    layers[-1].inverse = lambda z, condition=None: (z * math.nan, z[:, 0])
+    lost = round_trip(vectors, points)
+    assert (lost.wrong_values, lost.float_error) == (27, math.inf)
 
 
 def test_check_finds_a_forgotten_log():
@@ -105,8 +105,24 @@ def test_check_finds_a_forgotten_log():
     assert all(r.log_det_error < 1e-9 for r in checked)
     norm = next(m for m in flow.modules() if type(m).__name__ == "RunningBatchNorm")
     norm.forward = lambda x, condition=None: (type(norm).forward(norm, x)[0], torch.zeros(len(x)))
-    wrong = [r for r in check_layers(flow, x) if r.log_det_error and r.log_det_error > 1e-6]
-    assert [r.kind for r in wrong] == ["RunningBatchNorm"]
+    assert [r.kind for r in check_layers(flow, x) if r.wrong] == ["RunningBatchNorm"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "log"), [(1.0, 0.0), (0.0, 5.0), (math.nan, 0.0), (0.0, math.nan)]
+)
+def test_check_finds_a_broken_inverse(shift, log):
+    flow, x = small_image_flow(), small_images(4)
+    assert not any(r.wrong for r in check_layers(flow, x))
+    norm = next(m for m in flow.modules() if type(m).__name__ == "RunningBatchNorm")
+    inverse = norm.inverse
+
+    def broken(z, condition=None):
+        x, log_det = inverse(z, condition)
+        return x + shift, log_det + log
+
+    norm.inverse = broken
+    assert [r.kind for r in check_layers(flow, x) if r.wrong] == ["RunningBatchNorm"]
 
 
 def test_check_latents_has_a_row_for_each_scale():

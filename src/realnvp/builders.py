@@ -78,7 +78,8 @@ def vector_flow(
         mask = ChannelMask(flip=i % 2 == 1)
         passive, active = mask.sizes(dim)
         mixes = model.coupling == "mixture"
-        per_column = 3 * model.components if mixes else AffineCoupling.parameters_per_variable
+        kind = MixtureCoupling if mixes else AffineCoupling
+        per_column = kind.parameters_of(model.components)
         conditioner = MLP(passive, per_column * active, model.hidden, model.blocks, condition_dim)
         coupling: Bijection = (
             MixtureCoupling(mask, conditioner, model.components)

@@ -26,13 +26,18 @@ __all__ = ["LayerReport", "check_latents", "check_layers", "overfit"]
 JACOBIAN_LIMIT = 256
 """Largest number of inputs of a layer whose Jacobian is computed."""
 
+ROUND_TRIP, LOG_DET = 1e-3, 1e-6
+"""Largest errors of a right layer: in the model's own type, and in float64."""
+
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What was found of one layer; errors are largest absolute ones.
+    """What was found of one layer.
 
-    ``log_det_error`` is the relative error against autograd's Jacobian in float64, None where the
-    layer is too large for that (or random, as dequantization is).
+    Errors are relative to the largest number, where that is above 1: ``round_trip_error`` that of
+    the layer's inverse, ``antisymmetry_error`` that of its log-determinant against its inverse's,
+    ``log_det_error`` against autograd's Jacobian in float64, None where the layer is too large for
+    that (or random, as dequantization is).
     """
 
     name: str
@@ -42,6 +47,15 @@ class LayerReport:
     round_trip_error: float
     antisymmetry_error: float
     log_det_error: float | None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it does not invert, or miscounts its log-determinant, beyond rounding."""
+        return not (
+            self.round_trip_error < ROUND_TRIP
+            and self.antisymmetry_error < ROUND_TRIP
+            and (self.log_det_error is None or self.log_det_error < LOG_DET)
+        )
 
 
 def _leaves(flow: Flow) -> Iterator[tuple[str, Bijection]]:
@@ -93,10 +107,14 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
         kind=type(layer).__name__,
         mean=z.double().mean().item(),
         deviation=z.double().std().item(),
-        round_trip_error=(back.double() - x.double()).abs().max().item(),
-        antisymmetry_error=(forward + inverse).abs().max().item(),
+        round_trip_error=_relative(back.double() - x.double(), x),
+        antisymmetry_error=_relative(forward + inverse, forward),
         log_det_error=error,
     )
+
+
+def _relative(error: Tensor, to: Tensor) -> float:
+    return (error.double().abs().max() / to.double().abs().max().clamp(min=1)).item()
 
 
 @torch.enable_grad()
@@ -107,7 +125,7 @@ def _jacobian_error(layer: Bijection, x: Tensor, condition: Tensor | None) -> fl
     _, log_det = layer(x, condition)
     jacobian = torch.autograd.functional.jacobian(lambda v: layer(v, condition)[0].flatten(), x)
     true = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
-    return ((log_det - true).abs() / true.abs().clamp(min=1)).item()
+    return _relative(log_det - true, true)
 
 
 def check_latents(

@@ -187,7 +187,7 @@ class Condition:
         rows = _as_rows(values, n)
         if self.categories is not None:
             rows = _comparable(rows[:, 0])[:, None] if rows.shape[1] == 1 else rows
-            if rows.dtype.kind != self.categories.dtype.kind:
+            if _text(rows) != _text(self.categories):
                 raise ValueError(
                     f"condition holds other classes than the fitted {self.categories[:3].tolist()}"
                 )
@@ -205,6 +205,11 @@ class Condition:
         if numbers.shape[1] != len(self.mean) or not np.isfinite(numbers).all():
             raise ValueError(f"condition must be finite numbers of shape ({n}, {len(self.mean)})")
         return torch.as_tensor((numbers - self.mean) / self.std)
+
+
+def _text(values: NDArray) -> str:
+    """The kind of text in an array, nothing if it holds numbers, whose types may differ."""
+    return values.dtype.kind if values.dtype.kind in "SU" else ""
 
 
 def _as_rows(condition: ArrayLike, n: int) -> NDArray:

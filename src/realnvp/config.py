@@ -33,7 +33,7 @@ class ImageModel:
 
     Args:
         architecture: "realnvp" is the paper's (section 3.6); "glow" squeezes first, and then
-            repeats steps of normalization, 1x1 convolution and channel-wise coupling
+            repeats steps of 1x1 convolution, channel-wise coupling and normalization
             (arXiv 1807.03039).
         scales: levels of the multi-scale architecture. Of "realnvp", 1 is one level with four
             checkerboard couplings, each further one adds three checkerboard couplings, a squeeze,
@@ -205,7 +205,8 @@ class TrainingConfig:
         checkpoint_every: seconds between checkpoints, from which a run can go on.
         validation_examples: at most so many are used for the validations during training.
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
-            it natively and float32 elsewhere. Couplings and log-determinants stay in float32.
+            it natively and float32 elsewhere. Their last layers, couplings and log-determinants
+            stay in float32.
         memory: what the backward pass needs is kept ("standard"), or computed again: "checkpoint"
             keeps each layer's input, "invertible" only the last one's output, so that memory does
             not grow with depth.

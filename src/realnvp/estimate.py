@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import resource
 import sys
@@ -88,12 +89,12 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
             count, seconds = count + 1, time.monotonic() - start
             bar.update(min(1.0, max(seconds / SECONDS, count / MOST)))
     each = seconds / count
-    budgets = [config.steps]
-    if config.epochs:
-        budgets.append(round(config.epochs * trainer.batches.per_epoch / processes))
-    if config.minutes:
-        budgets.append(round(60 * config.minutes / each))
-    steps = min(budget for budget in budgets if budget)
+    budgets = [math.inf if config.steps is None else config.steps]
+    if config.epochs is not None:
+        budgets.append(config.epochs * trainer.batches.per_epoch / processes)
+    if config.minutes is not None:
+        budgets.append(60 * config.minutes / each)
+    steps = max(1, round(min(budgets)))
     return Estimate(
         sum(p.numel() for p in trainer.flow.parameters()),
         counter.get_total_flops() / trainer.batches.size,

@@ -13,7 +13,7 @@ True
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -47,6 +47,9 @@ MANY_ROWS = 2000
 
 DRAWS = 16
 """Noise draws of a log-density with whole numbers."""
+
+NUMBERS = 2**17
+"""Of a table, so many are computed at once."""
 
 FEW_ROWS = 20
 """Fewer are all learned from: held-out ones would say nothing."""
@@ -267,7 +270,8 @@ class RealNVPDensity(
             x = self._columns.rows(table[possible])
             with torch.no_grad(), _own_torch():
                 given = None if codes is None else codes[possible]
-                log_p[possible] = self._log_prob(x, given).numpy() + self._columns.log_det
+                found = _in_parts(self._log_prob, x, given)
+                log_p[possible] = found.numpy() + self._columns.log_det
         return log_p
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
@@ -321,8 +325,10 @@ class RealNVPDensity(
             )
         x = self._columns.rows(table)
         with torch.no_grad(), _own_torch():
-            middle = torch.full_like(x, 0.5) if self.flow_.noisy else None
-            return self.flow_.encode(x, codes, middle).numpy()
+            return _in_parts(self._encode, x, codes).numpy()
+
+    def _encode(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
+        return self.flow_.encode(x, codes, torch.full_like(x, 0.5) if self.flow_.noisy else None)
 
     def inverse_transform(self, Z: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
         """Rows from latents, the inverse of :meth:`transform`, constant columns included."""
@@ -330,7 +336,7 @@ class RealNVPDensity(
         z = torch.as_tensor(np.asarray(Z, dtype=np.float64))
         codes = self._condition.codes(condition, len(z))
         with torch.no_grad(), _own_torch():
-            return self._columns.table(self.flow_.decode(z, codes))
+            return self._columns.table(_in_parts(self.flow_.decode, z, codes))
 
     @property
     def _n_features_out(self) -> int:
@@ -347,6 +353,18 @@ class RealNVPDensity(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []  # everything is computed in float64
         return tags
+
+
+def _in_parts(
+    compute: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
+    x: torch.Tensor,
+    codes: torch.Tensor | None,
+) -> torch.Tensor:
+    """Compute so many rows at once that memory does not grow with the table."""
+    at_once = max(1, NUMBERS // x.shape[1])
+    parts = x.split(at_once)
+    conditions = [None] * len(parts) if codes is None else codes.split(at_once)
+    return torch.cat([compute(*part) for part in zip(parts, conditions, strict=True)])
 
 
 @contextmanager

@@ -275,11 +275,12 @@ def round_trip(
                 with flow.noise(noise, ENCODE_MARGIN):
                     v = dequantize(x, condition)[0]
             back, _ = body.inverse(body(v, condition)[0], condition)
-            worst = max(worst, (back - v).abs().max().item())
+            error = (back - v).abs().max().item()
+            worst = max(worst, math.inf if math.isnan(error) else error)
             if flow.levels is None or dequantize is None:
-                bad = (back - v).abs() > 1e-3 * v.abs().clamp(min=1)
+                bad = ~((back - v).abs() <= 1e-3 * v.abs().clamp(min=1))  # NaN is bad
             else:
-                bad = dequantize.inverse(back)[0] != x
+                bad = (dequantize.inverse(back)[0] != x) | back.isnan()
             wrong += int(bad.sum()) if counts else 0
     if shared and ranks() > 1:
         wrong = int(total(torch.tensor(wrong, device=flow.device)))

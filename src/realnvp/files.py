@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Appender", "remove_temporary", "replacing", "sync_file", "write_atomically"]
+__all__ = [
+    "Appender",
+    "remove_temporary",
+    "replacing",
+    "standard_json",
+    "sync_file",
+    "write_atomically",
+]
 
 _MARK = ".tmp~"
+
+
+def standard_json(value: Any) -> str:
+    """JSON that every reader takes: numbers that are not finite, which it has not, are null.
+
+    >>> standard_json({"loss": [0.5, float("nan")]})
+    '{"loss": [0.5, null]}'
+    """
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(value), allow_nan=False)
 
 
 def sync_file(path: Path) -> None:

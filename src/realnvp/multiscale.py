@@ -130,11 +130,8 @@ class _Parts:
         model = self.model
         passive, active = mask.sizes(channels)
         mixture = model.coupling == "mixture"
-        per_variable = (
-            MixtureLogisticCoupling.parameters_of(model.components)
-            if mixture
-            else AffineCoupling.parameters_per_variable
-        )
+        kind = MixtureLogisticCoupling if mixture else AffineCoupling
+        per_variable = kind.parameters_of(model.components)
         # The statistics of a single position are its value: instance norm would erase it.
         single = pixels == patch**2
         norm = "none" if model.conditioner_norm == "instance" and single else None

@@ -69,7 +69,7 @@ def uniform(
 
 
 def normal_of(uniform: Tensor) -> Tensor:
-    """Normal numbers from uniform ones in [0, 1): their quantiles; those of 0 and 1 are infinite.
+    """Normal numbers from uniform ones in [0, 1): the quantiles; of 0 and 1, of numbers near.
 
     >>> normal_of(torch.tensor([0.5, 0.0])).isfinite()
     tensor([True, True])

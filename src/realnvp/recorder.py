@@ -11,7 +11,7 @@ from torch import Tensor
 
 from realnvp import plots, pretrained
 from realnvp.board import Board
-from realnvp.files import Appender, replacing, write_atomically
+from realnvp.files import Appender, replacing, standard_json, write_atomically
 from realnvp.keeper import Keeper
 from realnvp.runs import Run
 
@@ -67,7 +67,7 @@ class Recorder(Keeper):
     def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
         record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
         self._remember(record)
-        self._waiting.append(json.dumps(record) + "\n")
+        self._waiting.append(standard_json(record) + "\n")
         self._try(self._write_waiting)
         numbers = {f"{kind}/{key}": v for key, v in values.items() if isinstance(v, int | float)}
         if numbers:
@@ -95,9 +95,9 @@ class Recorder(Keeper):
         self._records, kept = [], []
         for line in [*text.decode(errors="replace").splitlines(), *self._waiting]:
             try:
-                record = json.loads(line)
+                record = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
                 early = record["step"] <= step
-            except (ValueError, KeyError, TypeError):  # a line cut short by a crash
+            except (ValueError, KeyError, TypeError, AttributeError):  # a line cut short by a crash
                 continue
             if early:
                 self._remember(record)

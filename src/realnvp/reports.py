@@ -12,6 +12,7 @@ from realnvp.diagnosis import find_non_finite
 from realnvp.evaluate import evaluate
 from realnvp.launch import Team
 from realnvp.progress import Bar, duration
+from realnvp.setup import uncompiled
 from realnvp.state import whole
 
 if TYPE_CHECKING:
@@ -64,8 +65,14 @@ def log(trainer: Trainer, bar: Bar, means: Mean, lr: float, rate: float) -> None
 
 def validate(trainer: Trainer, bar: Bar) -> None:
     """Evaluate the averaged weights, and keep them if they are the best."""
-    with trainer.ema.applied():
-        result = evaluate(trainer.flow, trainer.validation, seed=trainer.recipe.seed, shared=True)
+    with trainer.ema.applied(), uncompiled(trainer.config):
+        result = evaluate(
+            trainer.flow,
+            trainer.validation,
+            batch_size=trainer.evaluation_batch,
+            seed=trainer.recipe.seed,
+            shared=True,
+        )
         trainer.worse += 1
         if result.loss < trainer.best:
             trainer.best, trainer.best_step, trainer.worse = result.loss, trainer.step, 0
@@ -94,7 +101,8 @@ def _samples(trainer: Trainer) -> Tensor:
         else:
             condition = condition[rows % len(condition)]
     generator = torch.Generator(flow.device).manual_seed(trainer.recipe.seed)
-    return flow.sample(n, condition=condition, generator=generator)
+    at_once = trainer.evaluation_batch if flow.levels is not None else None
+    return flow.sample(n, condition=condition, generator=generator, batch_size=at_once)
 
 
 def _name_layer(trainer: Trainer) -> str:

@@ -58,6 +58,7 @@ SHARED = {
 SHORT = {
     "data.source": "--data",
     "data.root": "--data-root",
+    "data.size": "--data-size",
     "data.condition": "--condition",
     "training.minutes": "--minutes",
     "training.epochs": "--epochs",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ __all__ = [
     "learning_rate",
     "limit_threads",
     "make_optimizer",
+    "uncompiled",
 ]
 
 SMALL_BATCH = 2**14
@@ -122,9 +124,27 @@ def compile_conditioners(flow: Flow) -> None:
     if flow.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
         warn("there is no C++ compiler, so nothing is compiled: install g++, or leave it out")
         return
-    for module in flow.modules():
-        if isinstance(module, Conditioner):
-            module.compile(dynamic=False)
+    import torch._dynamo
+
+    conditioners = [m for m in flow.modules() if isinstance(m, Conditioner)]
+    # Each has a shape of its own, and all are the same code, which by default is compiled 8 times.
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, len(conditioners))
+    limits.accumulated_recompile_limit = max(
+        limits.accumulated_recompile_limit, 2 * len(conditioners)
+    )
+    for module in conditioners:
+        module.compile(dynamic=False)
+
+
+@contextlib.contextmanager
+def uncompiled(config: TrainingConfig) -> Iterator[None]:
+    """Evaluate without compiled conditioners: for a few batches, compiling would take longer."""
+    if not config.compile:  # to import what switches it off takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _native_bfloat16(device: torch.device) -> bool:

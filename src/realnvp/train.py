@@ -16,7 +16,7 @@ from realnvp.progress import Bar, duration, warn
 from realnvp.recorder import Recorder
 from realnvp.runs import Run
 from realnvp.safety import stop_signals
-from realnvp.setup import keep_freed_memory, limit_threads
+from realnvp.setup import keep_freed_memory, limit_threads, uncompiled
 from realnvp.trainer import Trainer, check_budget, unit_of
 
 __all__ = ["Outcome", "Trainer", "train", "unit_of"]
@@ -77,13 +77,15 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = F
         flow = trainer.best_flow()
         dataset = trainer.dataset
         toy = dataset.toy
-        likelihood = evaluate(
-            flow,
-            dataset.validation,
-            seed=recipe.seed,
-            true_log_density=toy.log_density if toy is not None else None,
-            shared=True,
-        )
+        with uncompiled(config):
+            likelihood = evaluate(
+                flow,
+                dataset.validation,
+                batch_size=trainer.evaluation_batch,
+                seed=recipe.seed,
+                true_log_density=toy.log_density if toy is not None else None,
+                shared=True,
+            )
         return Outcome(
             folder,
             likelihood,

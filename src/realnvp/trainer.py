@@ -102,6 +102,8 @@ class Trainer:
             len(dataset.validation), generator=torch.Generator().manual_seed(recipe.seed)
         )[: config.validation_examples].sort()
         self.validation = to_device(dataset.validation.select(few.values), device)
+        # Validations are not to need more memory than the training.
+        self.evaluation_batch = min(250, self.batches.size)
         self.unit, self.unit_name = unit_of(self.flow)
         self.keeper: Keeper = Keeper()
         self.rescue = Rescue(config.lr)

@@ -145,22 +145,24 @@ class _Put(torch.autograd.Function):
 class Coupling(Bijection):
     """A coupling layer, whatever its elementwise map.
 
-    A subclass names :attr:`parameters_per_variable` and implements :meth:`transform` and
-    :meth:`untransform`. The conditioner maps the passive part, and the condition if there is
-    one, to ``parameters_per_variable`` times the channels of the active part, grouped by
-    parameter.
+    A subclass implements :meth:`transform`, :meth:`untransform` and :meth:`parameters_of`. The
+    conditioner maps the passive part, and the condition if there is one, to so many times the
+    channels of the active part, grouped by parameter.
 
     Args:
         mask: splits the input into its passive and active parts.
         conditioner: a network ``(passive, condition) -> parameters``.
     """
 
-    parameters_per_variable: int
-
     def __init__(self, mask: Mask, conditioner: nn.Module) -> None:
         super().__init__()
         self.mask = mask
         self.conditioner = conditioner
+
+    @staticmethod
+    @abstractmethod
+    def parameters_of(components: int = 1) -> int:
+        """How many parameters each active variable has, in a mixture of so many components."""
 
     @abstractmethod
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,11 +209,13 @@ class AffineCoupling(Coupling):
     (tensor([[1., 2.]], grad_fn=...), tensor([0.], grad_fn=...))
     """
 
-    parameters_per_variable = 2
-
     def __init__(self, mask: Mask, conditioner: nn.Module, channels: int) -> None:
         super().__init__(mask, conditioner)
         self.scale = nn.Parameter(torch.ones(channels))
+
+    @staticmethod
+    def parameters_of(components: int = 1) -> int:
+        return 2
 
     def _scale_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = parameters.chunk(2, dim=1)

@@ -61,7 +61,7 @@ class _GaussianizeMixture(torch.autograd.Function):
     """``x (...)``, log-weights, means and log-deviations ``(..., K)`` -> ``z``, log-density of x.
 
     Written by hand because the gradients are far simpler than what autograd makes of the forward
-    pass, and finite in the tails.
+    pass, and finite further out in the tails.
     """
 
     @staticmethod
@@ -126,7 +126,6 @@ class MixtureCoupling(Coupling):
     def __init__(self, mask: Mask, conditioner: nn.Module, components: int = 8) -> None:
         super().__init__(mask, conditioner)
         self.components = components
-        self.parameters_per_variable = 3 * components
         spread = 2.8 * (components - 1) / components if components > 1 else 0.0
         means = torch.linspace(-spread, spread, components)
         step = 5.6 / components
@@ -134,6 +133,10 @@ class MixtureCoupling(Coupling):
         weights = -0.5 * means.square() / max(1e-3, 1 - scale**2) if components > 1 else means * 0
         start = torch.stack((weights, means, torch.full_like(means, math.log(scale))))
         self.register_buffer("start", start, persistent=False)
+
+    @staticmethod
+    def parameters_of(components: int = 1) -> int:
+        return 3 * components
 
     def _mixture(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights, means and log-deviations, each ``(B, C, ..., K + 1)``."""

@@ -60,14 +60,13 @@ class MixtureLogisticCoupling(Coupling):
         self.scale_factor = nn.Parameter(spread.flip(1).clone())
 
     @staticmethod
-    def parameters_of(components: int) -> int:
-        """How many parameters each variable has."""
+    def parameters_of(components: int = 1) -> int:
         return 2 + 3 * components
 
     def _unpack(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, ...]:
         """Log-scale and shift, of the active part's shape; the mixture's with a component axis."""
         batch, channels, *space = active.shape
-        shape = (batch, 2 + 3 * self.components, channels, *space)
+        shape = (batch, self.parameters_of(self.components), channels, *space)
         parameters = parameters.reshape(shape)
         ones = [1] * len(space)
         log_scale = self.scale.view(-1, *ones) * torch.tanh(parameters[:, 0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from rich.table import Table
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_data, load_examples
 from realnvp.data.toy import TOY
+from realnvp.files import standard_json
 from realnvp.models import Flow
 from realnvp.pretrained import load
 from realnvp.settings import Parser
@@ -84,6 +84,13 @@ def add_data(parser: Parser) -> None:
     )
     parser.add_argument("--data-root", help="folder of the named sets")
     parser.add_argument(
+        "--data-size",
+        type=int,
+        metavar="N",
+        help="cut squares from the images of a folder and resize them to\n"
+        "NxN (default: as for training)",
+    )
+    parser.add_argument(
         "--split",
         choices=["train", "validation", "test"],
         help="part of the model's own data (default: validation; test for 2D sets,\n"
@@ -116,13 +123,19 @@ def read_model(args: Any, device: torch.device | None = None) -> Flow:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def examples(flow: Flow, args: Any, seed: int = 0) -> tuple[Split, str]:
+def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     """The data of the arguments, checked against the model, and their name."""
     trained_on = flow.trained_on
     data = dict(trained_on["data"]) if trained_on else {}
     if args.data_root is not None:
         data["root"] = args.data_root
+    if args.data_size is not None:
+        if args.data_size < 1:
+            raise ValueError(f"--data-size must be 1 or more, got {args.data_size}")
+        data["size"] = args.data_size
     if args.data is not None:
+        if args.data_size is None and not (args.data == "celeba" or Path(args.data).is_dir()):
+            data["size"] = None  # what was done to the training's images fits no other kind
         if args.split is not None:
             raise ValueError("--split is of the model's own data: leave --data or --split out")
         known = trained_on or {}
@@ -249,4 +262,4 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(value))
+    print(standard_json(value))

@@ -87,8 +87,10 @@ def _write(flow: Flow, samples: torch.Tensor, path: Path) -> None:
     elif path.suffix == ".npy":
         np.save(buffer, array)
     else:
+        import pandas as pd
+
         columns = (flow.trained_on or {}).get("columns") or [
             f"x{i + 1}" for i in range(array.shape[1])
         ]
-        np.savetxt(buffer, array, delimiter=",", header=",".join(columns), comments="", fmt="%.9g")
+        pd.DataFrame(array, columns=columns).to_csv(buffer, index=False, float_format="%.9g")
     write_atomically(path, buffer.getvalue())

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--out must end in .csv or .npz, got {path}")
     refuse_existing(path, args.overwrite)
     flow = read_model(args)
-    split, name = examples(flow, args, args.seed)
+    split, name = examples(flow, args)
     with Bar("scoring", visible=not args.json) as bar:
         log_p = log_likelihoods(
             flow,

@@ -8,14 +8,21 @@ from typing import Any
 from realnvp.commands.common import named_row, print_json, print_table
 from realnvp.config import Recipe
 from realnvp.progress import duration
-from realnvp.settings import Parser, add_settings, expand, make_recipe, recipe_names
+from realnvp.settings import (
+    Parser,
+    add_settings,
+    expand,
+    make_recipe,
+    read_recipe,
+    recipe_names,
+)
 
 FLAGS = {"--resume", "--dry-run", "--quiet", "--json", "-h", "--help", "--print_config"}
 
 EPILOG = """examples:
   realnvp train digits
   realnvp train mnist --data-root ~/data --minutes 5 --out runs/mnist-quick
-  realnvp train image-small --data photos --data.size 32 --epochs 20
+  realnvp train image-small --data photos --data-size 32 --epochs 20
   realnvp train table --data my.csv --model.couplings 12
   realnvp train cifar10 --dry-run               how fast, how long, how much memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
@@ -50,7 +57,7 @@ def main(argv: list[str]) -> int:
     out = _option(argv, "--out")
     folder = Path(out) if out else Path("runs") / Path(name).stem
     if "--resume" in argv:
-        name = str(_resumable(folder))
+        name = str(_resumable(folder, name))
     add_settings(parser, name)
     args = parser.parse_args(argv)
     recipe = make_recipe(name, args, argv)
@@ -152,10 +159,17 @@ def _option(argv: list[str], name: str) -> str | None:
     return None
 
 
-def _resumable(folder: Path) -> Path:
+def _resumable(folder: Path, name: str) -> Path:
+    """The settings of the run in the folder, which must be of the kind that the recipe is."""
     config = folder / "config.yaml"
     if not config.is_file():
         raise FileNotFoundError(f"there is no run to resume in {folder}: it has no config.yaml")
+    asked, found = read_recipe(name)["kind"], read_recipe(str(config))["kind"]
+    if asked != found:
+        raise ValueError(
+            f"the run in {folder} is of a model of {found}s, but {name} is a recipe for {asked}s: "
+            f"name the run's own recipe, or another --out"
+        )
     return config
 
 

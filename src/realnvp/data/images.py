@@ -176,7 +176,7 @@ def read_images(
             (height, width), (h, w) = images.shape[2:], pixels.shape[1:]
             raise ValueError(
                 f"the images differ in size: {files[0]} is {width}x{height} pixels, {files[i]} is "
-                f"{w}x{h}; --data.size N cuts squares and resizes all to NxN"
+                f"{w}x{h}; --data-size N cuts squares and resizes all to NxN"
             )
         if len(pixels) > images.shape[1]:  # the first colour image among grey ones
             images = np.repeat(images, 3, axis=1)

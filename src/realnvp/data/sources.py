@@ -158,7 +158,7 @@ def _check_fit(source: str, split: Split, shape: Sequence[int] | None, levels: i
     if shape is not None and got != tuple(shape):
         hint = ""
         if Path(source).is_dir() and len(shape) == 3 and shape[1] == shape[2]:
-            hint = f"; --data.size {shape[1]} resizes the images"
+            hint = f"; --data-size {shape[1]} resizes the images"
         raise ValueError(
             f"{source} holds {_describe(got)}, but the model is of {_describe(tuple(shape))}{hint}"
         )
