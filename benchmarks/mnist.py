@@ -68,12 +68,16 @@ def grid(key: str) -> Path:
     return RESULTS / f"mnist-{name}.png"
 
 
+def rows_in(path: Path) -> dict[str, dict[str, Any]]:
+    """All rows that were ever measured."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def kept(path: Path, recipes: dict[str, ImageRecipe]) -> dict[str, dict[str, Any]]:
     """The rows of this machine and these settings."""
-    rows = json.loads(path.read_text()) if path.exists() else {}
     return {
         key: row
-        for key, row in rows.items()
+        for key, row in rows_in(path).items()
         if key in recipes
         and row["machine"] == machine()
         and row["settings"] == settings_of(recipes[key])
@@ -84,8 +88,7 @@ def add(path: Path, key: str, row: dict[str, Any]) -> None:
     """Write a row, in place of one of its name; other processes may add theirs meanwhile."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        rows = json.loads(path.read_text()) if path.exists() else {}
-        write_atomically(path, json.dumps({**rows, key: row}, indent=1).encode())
+        write_atomically(path, json.dumps({**rows_in(path), key: row}, indent=1).encode())
 
 
 def settings_of(recipe: ImageRecipe) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_data, load_examples
+from realnvp.data.sources import resizes
 from realnvp.data.toy import TOY
 from realnvp.files import standard_json
 from realnvp.models import Flow
@@ -134,7 +135,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
             raise ValueError(f"--data-size must be 1 or more, got {args.data_size}")
         data["size"] = args.data_size
     if args.data is not None:
-        if args.data_size is None and not (args.data == "celeba" or Path(args.data).is_dir()):
+        if args.data_size is None and not resizes(args.data):
             data["size"] = None  # what was done to the training's images fits no other kind
         if args.split is not None:
             raise ValueError("--split is of the model's own data: leave --data or --split out")

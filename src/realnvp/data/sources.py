@@ -25,7 +25,7 @@ from realnvp.data.named import NAMED, Part, levels_of, read_named
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = ["load_data", "load_examples", "source_names"]
+__all__ = ["load_data", "load_examples", "resizes", "source_names"]
 
 _FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images"
 
@@ -189,6 +189,15 @@ def _only_label(source: str, condition: str | None) -> None:
             f"{source} has no columns, so it cannot be conditioned on {condition!r}: "
             "data.condition can be 'label' where there are labels"
         )
+
+
+def resizes(source: str) -> bool:
+    """Whether `size` is for a source: for folders of images, and of the named sets for CelebA.
+
+    >>> resizes("celeba"), resizes("mnist"), resizes("no-such-folder")
+    (True, False, False)
+    """
+    return source == "celeba" if source in source_names() else Path(source).is_dir()
 
 
 def _no_size(source: str, size: int | None) -> None:
