@@ -1,4 +1,5 @@
-"""A loss or gradient that is not finite is named, undone and skipped; three times end the run."""
+"""A loss or gradient that is not finite is named, undone and skipped, and a loss that rises is
+undone; three times end the run."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from realnvp import rescue
+from realnvp.checkpoint import from_bytes, to_bytes
 from realnvp.config import (
     DataConfig,
     ImageModel,
@@ -39,6 +41,7 @@ POINTS = VectorRecipe(
     replace(IMAGES.training, batch_size=50),
 )
 LAYER = "bijection.layers.4.conditioner"
+POINTS_LAYER = "bijection.layers.3.conditioner.last"
 
 
 def poison_data(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +163,62 @@ def test_the_third_time_in_a_row_ends_the_run_with_a_saved_state(tmp_path, monke
     assert [r["batch"] for r in records if r["kind"] == "skipped"] == [4, 5, 6]
     assert all(r["lr"] == 1e-4 for r in records if r["kind"] == "train" and r["step"] > 6)
     assert [r["skipped"] for r in records if r["kind"] == "train"][-1] == 3
+
+
+RISING = replace(POINTS, training=replace(POINTS.training, steps=300, lr=1e-3))
+
+
+def spoil(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, step: int = 180) -> None:
+    """Before that step the weights go where the loss is high, but finite; once."""
+    train_step, done = trainer.train_step, []
+
+    def spoiled(lr: float) -> Any:
+        if trainer.step == step and not done:
+            done.append(True)
+            with torch.no_grad():
+                trainer.flow.get_parameter(f"{POINTS_LAYER}.bias").add_(3.0)
+        return train_step(lr)
+
+    monkeypatch.setattr(trainer, "train_step", spoiled)
+
+
+def test_a_loss_that_rises_is_undone(monkeypatch, capsys):
+    trainer = trained(RISING, spoil, monkeypatch)
+    line = capsys.readouterr().err
+    assert "the loss rose from" in line
+    assert "back to step 100, with half the learning rate" in line
+    assert trainer.step == 300
+    assert trainer.rescue.factor == 0.5
+    assert not trainer.rescue.skipped
+    # the same by hand: half the rate from step 100 on
+    by_hand = Trainer(RISING, load_data(RISING.data))
+    for step in range(300):
+        by_hand.train_step(RISING.training.lr * (1 if step < 100 else 0.5))
+    expected = by_hand.flow.state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in trainer.flow.state_dict().items())
+
+
+def test_no_copy_is_made_of_a_state_that_is_going_wrong(monkeypatch, capsys):
+    trainer = trained(RISING, lambda *args: spoil(*args, step=189), monkeypatch)
+    assert "back to step 100" in capsys.readouterr().err
+    assert trainer.rescue.factor == 0.5
+
+
+def test_what_is_known_of_the_loss_is_part_of_a_checkpoint(tmp_path, monkeypatch):
+    trainer = trained(RISING, spoil, monkeypatch)
+    again = Trainer(RISING, load_data(RISING.data))
+    again.load_state_dict(from_bytes(to_bytes(trainer.state_dict())))
+    assert again.rescue.state_dict() == trainer.rescue.state_dict()
+    assert len(again.rescue.level.losses) == rescue.WINDOW
+
+
+def test_chance_and_single_examples_are_no_rise():
+    level, generator = rescue.Level(), torch.Generator().manual_seed(0)
+    losses = 1.5 + 0.2 * torch.randn(20_000, generator=generator)
+    losses[::20] += 1e6  # one batch in twenty has an example far from all others
+    for loss in losses.tolist():
+        level.add(loss)
+        assert not level.is_high()
 
 
 def test_a_validation_that_is_not_finite_is_told_and_never_the_best(monkeypatch, capsys):

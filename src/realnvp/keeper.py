@@ -22,7 +22,7 @@ class Keeper:
     draws = False
 
     def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
-        """Write a record; ``kind`` is "train", "validation" or "skipped"."""
+        """Write a record; ``kind`` is "train", "validation", "skipped" or "rise"."""
 
     def rewind(self, step: int) -> None:
         """Forget the records after a step, from which training goes on."""

@@ -1,30 +1,75 @@
-"""What happens when a loss or a gradient is not finite: back to a good state, at half the rate.
+"""What happens when a training goes wrong: back to a good state, at half the learning rate.
 
-Every :data:`EVERY` steps the training keeps a copy of its state in memory. When a step fails, the
-state goes back to that copy, the learning rate halves for good, and the steps are repeated up to
-the one that failed, which is skipped: its batch and noise would be the same again. The third
-failure in a row, without a copy that was made after a later step succeeded, ends the run. All of
-this is part of a checkpoint, so that a resumed run does the same.
+It goes wrong when a loss or a gradient is not finite, and when the loss rises far above what it was
+and stays there (:class:`Level`). Every :data:`EVERY` steps the training keeps a copy of its state
+in memory. When a step fails, the state goes back to that copy, the learning rate halves for good,
+and the steps are repeated; one that was not finite is skipped: its batch and noise would be the
+same again. The third failure in a row, without a copy that was made after a later step succeeded,
+ends the run. All of this is part of a checkpoint, so that a resumed run does the same.
 """
 
 from __future__ import annotations
 
+import math
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from realnvp.checkpoint import check_like
-from realnvp.diagnosis import Finding, find_non_finite
+from realnvp.diagnosis import find_non_finite
 from realnvp.progress import Bar
 
 if TYPE_CHECKING:
     from realnvp.trainer import Trainer
 
-__all__ = ["EVERY", "LIMIT", "Rescue", "recover", "skip"]
+__all__ = ["EVERY", "LIMIT", "Level", "Rescue", "recover", "skip"]
 
 EVERY = 100
 """Steps between the copies of the state."""
 
 LIMIT = 3
 """The failure in a row that ends a run."""
+
+WINDOW = 50
+"""Steps whose median is the level of the loss."""
+
+RISE = 4.0, 0.1
+"""How far above the lowest level the loss has gone wrong: in deviations of one step, and at least,
+in nats per dimension."""
+
+
+class Level:
+    """How high the loss is, and from where on it has gone wrong.
+
+    Medians, because one example far from all others may cost any number of nats: they rise when
+    half of the steps do. The deviation is 1.4826 times the median distance from the median, which
+    is that of a Gaussian.
+
+    Attributes:
+        losses: the latest, in nats per dimension.
+        lowest: the lowest level so far.
+        limit: the highest level that is taken for chance.
+
+    >>> level = Level()
+    >>> for step in range(100):
+    ...     level.add(1.5 if step < 70 else 2.0)
+    >>> level.lowest, level.limit, level.is_high(), level.is_high(10)
+    (1.5, 1.6, True, True)
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.lowest = self.limit = math.inf
+
+    def add(self, loss: float) -> None:
+        """Count the loss of a step."""
+        self.losses = [*self.losses[-WINDOW + 1 :], loss]
+        if len(self.losses) == WINDOW and (level := median(self.losses)) < self.lowest:
+            deviation = 1.4826 * median(abs(value - level) for value in self.losses)
+            self.lowest, self.limit = level, level + max(RISE[0] * deviation, RISE[1])
+
+    def is_high(self, steps: int = WINDOW) -> bool:
+        """Whether the latest ``steps`` are above the limit; not as long as there are fewer."""
+        return len(self.losses) >= steps and median(self.losses[-steps:]) > self.limit
 
 
 class Rescue:
@@ -38,6 +83,7 @@ class Rescue:
         skipped: the steps whose batches are skipped, each with the layer and the examples.
         factor: of the learning rate.
         failures: in a row.
+        level: of the loss.
     """
 
     def __init__(self, lr: float) -> None:
@@ -46,12 +92,17 @@ class Rescue:
         self.skipped: dict[int, dict[str, Any]] = {}
         self.factor = 1.0
         self.failures = 0
+        self.level = Level()
         self._failed_at = -1  # the latest of the failures
         self._passed = True  # a later step has succeeded
 
     def is_due(self, step: int) -> bool:
-        """Whether to keep a copy of the state at this step."""
-        return self.good is None or (step % EVERY == 0 and step != self.good["step"])
+        """Whether to keep a copy of the state at this step; not of one that may be going wrong."""
+        if self.good is None:
+            return True
+        return (
+            step % EVERY == 0 and step != self.good["step"] and not self.level.is_high(WINDOW // 5)
+        )
 
     def keep(self, state: dict[str, Any]) -> None:
         """Take a copy of the state as the last good one."""
@@ -59,22 +110,19 @@ class Rescue:
         if self._passed:
             self.failures = 0
 
-    def succeed(self, step: int) -> None:
-        """Count a step whose loss and gradient were finite."""
+    def succeed(self, step: int, loss: float) -> None:
+        """Count a step whose loss (in nats per dimension) and gradient were finite."""
+        self.level.add(loss)
         self._passed = self._passed or step > self._failed_at
 
-    def fail(self, step: int, finding: Finding, examples: list[int]) -> str:
+    def fail(self, step: int, what: str) -> str:
         """Count a failure; returns what to tell about it."""
         assert self.good is not None  # fit() keeps one before its first step
         self.failures += 1
         self.factor /= 2
+        self.level.losses = []  # those that come are of the good state
         self._failed_at, self._passed = max(step, self._failed_at), False
-        self.skipped[step] = {"layer": finding.where, "examples": examples}
-        shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
-        return (
-            f"step {step}: not finite: {finding.where}; training examples {shown}; back to step "
-            f"{self.good['step']}, with half the learning rate and without this batch"
-        )
+        return f"step {step}: {what}; back to step {self.good['step']}, with half the learning rate"
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint, without the good state."""
@@ -85,6 +133,9 @@ class Rescue:
             "failures": self.failures,
             "failed_at": self._failed_at,
             "passed": self._passed,
+            "losses": self.level.losses,
+            "lowest": self.level.lowest,
+            "limit": self.level.limit,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -93,7 +144,11 @@ class Rescue:
         Raises:
             ValueError: if the state is damaged.
         """
-        check_like(state, {**self.state_dict(), "skipped": state.get("skipped")}, "rescue")
+        losses = [0.0] * len(state.get("losses") or ())
+        expected = {**self.state_dict(), "skipped": state.get("skipped"), "losses": losses}
+        check_like(state, expected, "rescue")
+        level = self.level
+        level.losses, level.lowest, level.limit = state["losses"], state["lowest"], state["limit"]
         try:
             self.skipped = {int(step): dict(what) for step, what in state["skipped"].items()}
         except (AttributeError, TypeError, ValueError) as error:
@@ -105,33 +160,31 @@ class Rescue:
 
 
 def recover(trainer: Trainer, bar: Bar) -> None:
-    """Name what was not finite, and go back to the last good state.
+    """Tell what went wrong, and go back to the last good state.
 
     Raises:
         FloatingPointError: if it is the last time; the good state is saved.
     """
-    step, team = trainer.step, trainer.team
-    finding = find_non_finite(
-        trainer.flow,
-        *trainer.batch(step),
-        gradients=not team.sharded,
-        anywhere=lambda flag: bool(team.agree(flag)[0]),
-    )
-    findings = team.gather(finding)
-    first = min(findings, key=lambda finding: finding.order)
-    rows = [
-        trainer.batches.share(rank, team.ranks)[row]
-        for rank, its in enumerate(findings)
-        if its.order == first.order
-        for row in its.rows
-    ]
-    batch = trainer.batches.indices(step)
-    told = trainer.rescue.fail(step, first, (batch[rows] if rows else batch).tolist())
+    step, team, level = trainer.step, trainer.team, trainer.rescue.level
+    if level.is_high():
+        per_nat = trainer.flow.dim * trainer.unit
+        now, before = per_nat * median(level.losses), per_nat * level.lowest
+        what = f"the loss rose from {before:.3f} to {now:.3f} {trainer.unit_name}"
+        record = {"before": before, "now": now}
+    else:
+        layer, examples = _locate(trainer)
+        shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
+        what = f"not finite: {layer}; training examples {shown}; their batch is skipped"
+        record = {}
+        trainer.rescue.skipped[step] = {"layer": layer, "examples": examples}
+    told = trainer.rescue.fail(step, what)
     assert trainer.rescue.good is not None  # fit() keeps one before its first step
     seconds = trainer.seconds
     trainer.set_state(trainer.rescue.good)
     trainer.seconds = seconds
     trainer.keeper.rewind(trainer.step)
+    if record:
+        trainer.keeper.log("rise", trainer.step, trainer.seconds, {"at": step, **record})
     if trainer.rescue.failures < LIMIT:
         bar.warn(told)
         return
@@ -144,8 +197,29 @@ def recover(trainer: Trainer, bar: Bar) -> None:
     raise FloatingPointError(
         f"{told}; this is the {LIMIT}rd time in a row, each time with half the learning rate, "
         f"so training ends here; the state of step {trainer.step} is saved: resume it with a "
-        f"lower --training.lr, or look at these examples"
+        f"lower --training.lr" + (", or look at these examples" if not record else "")
     )
+
+
+def _locate(trainer: Trainer) -> tuple[str, list[int]]:
+    """The layer in which a number was not finite, and the training examples."""
+    team = trainer.team
+    finding = find_non_finite(
+        trainer.flow,
+        *trainer.batch(trainer.step),
+        gradients=not team.sharded,
+        anywhere=lambda flag: bool(team.agree(flag)[0]),
+    )
+    findings = team.gather(finding)
+    first = min(findings, key=lambda finding: finding.order)
+    rows = [
+        trainer.batches.share(rank, team.ranks)[row]
+        for rank, its in enumerate(findings)
+        if its.order == first.order
+        for row in its.rows
+    ]
+    batch = trainer.batches.indices(trainer.step)
+    return first.where, (batch[rows] if rows else batch).tolist()
 
 
 def skip(trainer: Trainer) -> None:

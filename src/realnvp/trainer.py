@@ -161,7 +161,7 @@ class Trainer:
                 skip(self)
             else:
                 terms = self.train_step(lr)
-                if terms is None:
+                if terms is None or self.rescue.level.is_high():
                     recover(self, bar)
                     means, logged = Mean(), self.seconds
                     continue
@@ -206,11 +206,12 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
         self.team.fabric.backward(loss)
         norm = whole(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
-        if self.agree(not (torch.isfinite(norm) and torch.isfinite(loss))):
+        bad, largest = self.agree(not (torch.isfinite(norm) and torch.isfinite(loss)), loss.item())
+        if bad:
             return None
         self.optimizer.step()
         self.ema.update()
-        self.rescue.succeed(self.step)
+        self.rescue.succeed(self.step, largest)
         self.step += 1
         return {**{name: term.detach() for name, term in terms.items()}, "gradient": norm}
 
@@ -226,12 +227,13 @@ class Trainer:
             return x, condition, None
         return x, condition, uniform((self.recipe.seed, NOISE, step), *numbers)
 
-    def agree(self, bad: bool = False) -> bool:
-        """Have one clock, one end and one opinion in all processes: is something bad in any?"""
+    def agree(self, *values: float) -> tuple[float, ...]:
+        """Have one clock and one end in all processes, and the largest of each of these values."""
         stop = self._stopped[0] if self._stopped else 0
-        seconds, stopping, flag = self.team.agree(time.monotonic() - self._start, stop, bad)
-        self.seconds, self.stopping = seconds, int(stopping)
-        return bool(flag)
+        now = time.monotonic() - self._start
+        self.seconds, stopping, *largest = self.team.agree(now, stop, *values)
+        self.stopping = int(stopping)
+        return tuple(largest)
 
     def progress(self) -> float:
         """The fraction of the budget that is used up, in [0, 1]."""
