@@ -12,7 +12,6 @@ True
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -31,28 +30,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.columns import Columns, Condition, row_weights
-from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
-from realnvp.data.dataset import Dataset, Split, hold_out
+from realnvp.data.dataset import Split
 from realnvp.evaluate import log_likelihood
+from realnvp.fitting import fit_rows
 from realnvp.models import Flow
-from realnvp.progress import Bar
-from realnvp.setup import build, dequantized, limit_threads
-from realnvp.start import choose_components
-from realnvp.trainer import Trainer
 
 __all__ = ["RealNVPDensity"]
-
-MANY_ROWS = 2000
-"""Of more, the start is a single Gaussian."""
 
 DRAWS = 16
 """Noise draws of a log-density with whole numbers."""
 
 NUMBERS = 2**17
 """Of a table, so many are computed at once."""
-
-FEW_ROWS = 20
-"""Fewer are all learned from: held-out ones would say nothing."""
 
 
 class RealNVPDensity(
@@ -180,75 +169,11 @@ class RealNVPDensity(
             weight=None if weight is None else torch.as_tensor(weight[kept]).float(),
         )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        columns, classes = self._columns.integers, self._condition.classes
         with _own_torch():
-            self.flow_: Flow = self._fitted(split, seed).double().eval()
+            flow, self.n_iter_ = fit_rows(split, self, columns, classes, seed)
+            self.flow_: Flow = flow.double().eval()
         return self
-
-    def _fitted(self, split: Split, seed: int) -> Flow:
-        """Train on most rows to learn for how long, then on all."""
-        start = self.start
-        if start is None and len(split) > MANY_ROWS:
-            start = 1
-        elif start is None:
-            noisy = dequantized(split.x, self._columns.integers, seed)
-            start = choose_components(noisy, split.weight, seed)
-        steps = self.max_steps
-        if len(split) >= FEW_ROWS and self.validation_fraction:
-            learn, check = hold_out(len(split), self.validation_fraction, seed=seed)
-            parts = split.select(learn), split.select(check)
-            trial = self._train(parts, self._recipe(len(split), start, steps, True, seed))
-            trial.best_flow()  # raises if no validation was finite
-            steps = trial.best_step
-        self.n_iter_ = steps
-        recipe = self._recipe(len(split), start, max(steps, 1), False, seed)
-        if steps == 0:  # the start is the best there is
-            return build(recipe, self._dataset((split, split)))
-        return self._train((split, split), recipe).best_flow()
-
-    def _train(self, parts: tuple[Split, Split], recipe: VectorRecipe) -> Trainer:
-        trainer = Trainer(recipe, self._dataset(parts))
-        limit_threads(trainer.flow, self.batch_size)
-        with Bar("fitting", visible=bool(self.verbose)) as bar:
-            trainer.fit([], bar)
-        return trainer
-
-    def _recipe(self, rows: int, start: int, steps: int, validate: bool, seed: int) -> VectorRecipe:
-        # 0 for up to a thousand rows, 1 for ten thousand and more.
-        many = min(1.0, max(0.0, math.log10(rows / 1000)))
-        model = VectorModel(
-            coupling=self.coupling,
-            couplings=self.couplings,
-            components=self.components,
-            hidden=self.hidden,
-            blocks=self.blocks,
-            norm="none",
-            start=start,
-        )
-        training = TrainingConfig(
-            steps=steps,
-            batch_size=self.batch_size,
-            optimizer="adamw",
-            lr=0.002 * 5**many if self.lr is None else self.lr,
-            decay="constant",  # so that the first steps of a longer training are the same
-            weight_decay=0.03**many if self.weight_decay is None else self.weight_decay,
-            smoothing=0.1 ** (1 + 2 * many) if self.smoothing is None else self.smoothing,
-            warmup=20,
-            ema=1 - 0.02 * 0.15**many,
-            validations=round(100 - 50 * many) if validate else 1,
-            patience=self.patience if validate else None,
-            accelerator="cpu",
-        )
-        return VectorRecipe(model, DataConfig(source="table"), training, seed=seed)
-
-    def _dataset(self, parts: tuple[Split, Split]) -> Dataset:
-        return Dataset(
-            "table",
-            *parts,
-            None,
-            tuple(parts[0].x.shape[1:]),
-            classes=self._condition.classes,
-            integers=self._columns.integers,
-        )
 
     # ------------------------------------------------------------------ densities
 
