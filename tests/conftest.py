@@ -177,7 +177,7 @@ BIJECTIONS: dict[str, Case] = {
         identity=False,
     ),
     "image-flow-gated": Case(
-        lambda: image_body(block="gated", patch=2, norm="act"),
+        lambda: image_body(block="gated", patch=2, norm="act", linear=True),
         (2, 4, 8),
         unit_interval=True,
         identity=False,

@@ -28,6 +28,7 @@ IMAGE_OPTIONS: dict[str, st.SearchStrategy] = {
     "architecture": st.sampled_from(["realnvp", "glow"]),
     "coupling": st.sampled_from(["affine", "mixture"]),
     "dequantization": st.sampled_from(["uniform", "variational"]),
+    "linear": st.booleans(),
     "split_prior": st.booleans(),
     "norm": st.sampled_from(["batch", "act", "none"]),
     "conditioner_norm": st.sampled_from(["batch", "instance", "none"]),

@@ -44,6 +44,9 @@ class ImageModel:
             of logistics (arXiv 1902.00275).
         components: logistics of a mixture.
         dequantization: "uniform" noise, or "variational" noise that a small flow learns.
+        linear: of "realnvp", a learned 1x1 convolution before each channel-wise coupling, and
+            before the checkerboard ones of a scale with several channels, such as colours; "glow"
+            always has them (arXiv 1807.03039).
         split_prior: predict the factored-out half from the half that goes on.
         hidden: feature maps of the couplings' conditioners at the first scale, doubled per scale.
         blocks: number of blocks of each coupling's conditioner.
@@ -66,6 +69,7 @@ class ImageModel:
     coupling: Literal["affine", "mixture"] = "affine"
     components: int = 4
     dequantization: Literal["uniform", "variational"] = "uniform"
+    linear: bool = False
     split_prior: bool = False
     hidden: int = 32
     blocks: int = 4

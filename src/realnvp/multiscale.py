@@ -149,6 +149,10 @@ class _Parts:
             return MixtureLogisticCoupling(mask, conditioner, active, model.components)
         return AffineCoupling(mask, conditioner, active)
 
+    def linear(self, channels: int) -> list[Bijection]:
+        """What mixes the channels before a coupling, if it is asked for and there are some."""
+        return [InvertibleLinear(channels)] if self.model.linear and channels > 1 else []
+
     def factor_out(self, channels: int, pixels: int, hidden: int, inner: Chain) -> list[Bijection]:
         """Pass the first half of the channels to the latents, and the second through ``inner``.
 
@@ -166,7 +170,7 @@ class _Parts:
     def realnvp_scale(
         self, channels: int, height: int, width: int, hidden: int, remaining: int
     ) -> Chain:
-        layers: list[Bijection] = []
+        layers = self.linear(channels)
         patch = self.model.patch if remaining == self.model.scales else 1
         pixels = height * width
         for i in range(3 if remaining > 1 else 4):
@@ -179,7 +183,10 @@ class _Parts:
             for i in range(3):
                 mask = ChannelMask(flip=i % 2 == 1)
                 coupling = self.coupling(mask, 4 * channels, pixels // 4, 2 * hidden)
-                layers += normalized(coupling, 4 * channels, self.model)
+                layers += [
+                    *self.linear(4 * channels),
+                    *normalized(coupling, 4 * channels, self.model),
+                ]
             inner = self.realnvp_scale(
                 2 * channels, height // 2, width // 2, 2 * hidden, remaining - 1
             )
