@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realnvp import vector_flow
+from conftest import randomize
+from realnvp import image_flow, vector_flow
 from realnvp.classify import accuracy, class_log_probs
 from realnvp.data import Split
+from realnvp.evaluate import log_likelihoods
 
 
 def test_two_gaussians_are_told_apart():
@@ -24,6 +26,22 @@ def test_two_gaussians_are_told_apart():
     assert accuracy(flow, Split(x, labels, labels)) > 0.93  # the best there is has 0.983
     log_probs = class_log_probs(flow, x)
     torch.testing.assert_close(log_probs[labels == 1][:, 1], flow.log_prob(x, labels)[labels == 1])
+
+
+def test_the_noise_belongs_to_the_image():
+    """So neither batches nor processes change what is found; and it is the evaluation's."""
+    flow = randomize(image_flow((1, 4, 4), levels=5, hidden=4, blocks=1, classes=3)).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 5, (50, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    likeliest = torch.stack(
+        [
+            log_likelihoods(flow, Split(x, torch.full((50,), label)), batch_size=50)
+            for label in range(3)
+        ],
+        dim=1,
+    ).argmax(1)
+    for batch_size in (7, 50):
+        assert accuracy(flow, Split(x, labels=likeliest), batch_size=batch_size) == 1
 
 
 def test_errors():

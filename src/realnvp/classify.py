@@ -9,19 +9,22 @@ import torch
 from torch import Tensor
 
 from realnvp.data import Split
+from realnvp.evaluate import DRAWS, Progress, batches
 from realnvp.models import Flow
+from realnvp.noise import uniform
+from realnvp.ranks import total
 
 __all__ = ["accuracy", "class_log_probs"]
 
 
 @torch.no_grad()
-def class_log_probs(flow: Flow, x: Tensor, seed: int = 0) -> Tensor:
+def class_log_probs(flow: Flow, x: Tensor, noise: Tensor | None = None) -> Tensor:
     """``log p(x | y)`` of every class, in nats, with the same noise for all of them.
 
     Args:
         flow: a class-conditional flow.
         x: ``(B, *shape)``.
-        seed: of the dequantization noise.
+        noise: of the dequantization, uniform numbers of the shape of ``x``; drawn if left out.
 
     Returns:
         ``(B, classes)``; with equal priors, its softmax over the classes is ``p(y | x)``.
@@ -35,28 +38,32 @@ def class_log_probs(flow: Flow, x: Tensor, seed: int = 0) -> Tensor:
     """
     if flow.classes is None:
         raise ValueError("only a class-conditional flow can classify")
+    if noise is None and flow.noisy:
+        noise = torch.rand(x.shape, dtype=flow.dtype, device=x.device)
+    labels = [torch.full((len(x),), label, device=x.device) for label in range(flow.classes)]
     with flow.evaluating():
-        return torch.stack(
-            [
-                flow.log_prob(
-                    x,
-                    torch.full((len(x),), label, device=x.device),
-                    torch.Generator(x.device).manual_seed(seed),
-                )
-                for label in range(flow.classes)
-            ],
-            dim=1,
-        )
+        return torch.stack([flow.log_prob(x, label, noise) for label in labels], dim=1)
 
 
-def accuracy(flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0) -> float:
+def accuracy(
+    flow: Flow,
+    split: Split,
+    *,
+    batch_size: int = 250,
+    seed: int = 0,
+    shared: bool = False,
+    progress: Progress | None = None,
+) -> float:
     """The share of examples whose likeliest class, with equal priors, is theirs.
 
     Args:
         flow: a class-conditional flow.
         split: examples with labels.
         batch_size: examples computed at once.
-        seed: of the dequantization noise.
+        seed: of the dequantization noise, which is that of :func:`realnvp.evaluate.evaluate`.
+        shared: share the work with the other processes; see
+            :func:`realnvp.evaluate.log_likelihoods`.
+        progress: called after every batch.
 
     Raises:
         ValueError: if there are no labels, or the flow is not conditioned on classes.
@@ -64,8 +71,16 @@ def accuracy(flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0) 
     if split.labels is None:
         raise ValueError("the data have no labels to compare with")
     right = 0
-    for start in range(0, len(split), batch_size):
-        x = split.x[start : start + batch_size].to(flow.device)
-        found = class_log_probs(flow, x, seed).argmax(1).cpu()
-        right += int((found == split.labels[start : start + batch_size].cpu()).sum())
+    for start, x, _, counts in batches(split, batch_size, flow.device, shared):
+        noise = None
+        if flow.noisy:
+            numbers = (seed, DRAWS, 0), start, len(x)
+            noise = uniform(*numbers, flow.shape, flow.dtype, flow.device)
+        found = class_log_probs(flow, x, noise).argmax(1).cpu()
+        if counts:
+            right += int((found == split.labels[start : start + len(x)].cpu()).sum())
+        if progress is not None:
+            progress(start + len(x), len(split))
+    if shared:
+        right = int(total(torch.tensor(right, device=flow.device)))
     return right / len(split)

@@ -90,7 +90,15 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
     back = round_trip(flow, few, seed=args.seed, shared=shared)
     result = likelihood.as_dict()
     if flow.classes is not None and split.labels is not None:
-        result["accuracy"] = accuracy(flow, split, batch_size=args.batch_size, seed=args.seed)
+        with Bar("classifying", visible=visible) as bar:
+            result["accuracy"] = accuracy(
+                flow,
+                split,
+                batch_size=args.batch_size,
+                seed=args.seed,
+                shared=shared,
+                progress=lambda done, all_: bar.update(done / all_),
+            )
     return result, back, name
 
 
