@@ -39,8 +39,9 @@ def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, 
     curve = [(r["seconds"] / 60, r["validation"]) for r in records if r["kind"] == "validation"]
     keep = range(0, len(curve), max(1, len(curve) // 20))
     last = records[-1]
+    command = command or f"realnvp train {name}"
     card: dict[str, Any] = {
-        "recipe": name,
+        "recipe": shlex.split(command)[2],
         "data": Path(config["data"]["source"]).stem,
         "unit": "nats" if flow.levels is None else "bits/dim",
         "value": found.loss if flow.levels is not None else found.nats,
@@ -50,7 +51,7 @@ def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, 
         f"{duration(last['seconds'])}",
         "parameters": sum(p.numel() for p in flow.parameters()),
         "curve": [curve[i] for i in sorted({*keep, len(curve) - 1})],
-        "command": command or f"realnvp train {name}",
+        "command": command,
     }
     if found.kl is not None:
         card |= {"kl": found.kl, "kl_standard_error": found.kl_standard_error}

@@ -49,7 +49,7 @@ SHARED = {
     "mnist": ("mnist-best", "mnist"),
     "fashion-mnist": ("mnist-best", "fashion-mnist"),
     **{f"fashion-mnist-{kind}": (f"mnist-{kind}", "fashion-mnist")
-       for kind in ("realnvp", "glow", "best")},
+       for kind in ("realnvp", "glow", "best", "long")},
     "cifar10-realnvp": ("cifar10", "cifar10"),
 }  # fmt: skip
 """Recipes that are another one's file, with data of their own."""
