@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from realnvp.data import Split
-from realnvp.evaluate import DRAWS, Progress, batches
+from realnvp.evaluate import DRAWS, Progress, batches, noise_of
 from realnvp.models import Flow
-from realnvp.noise import uniform
 from realnvp.ranks import total
 
 __all__ = ["accuracy", "class_log_probs"]
@@ -72,10 +71,7 @@ def accuracy(
         raise ValueError("the data have no labels to compare with")
     right = 0
     for start, x, _, counts in batches(split, batch_size, flow.device, shared):
-        noise = None
-        if flow.noisy:
-            numbers = (seed, DRAWS, 0), start, len(x)
-            noise = uniform(*numbers, flow.shape, flow.dtype, flow.device)
+        noise = noise_of(flow, (seed, DRAWS, 0), start, len(x))
         found = class_log_probs(flow, x, noise).argmax(1).cpu()
         if counts:
             right += int((found == split.labels[start : start + len(x)].cpu()).sum())

@@ -107,6 +107,13 @@ def batches(
         yield start, x, condition, counts
 
 
+def noise_of(flow: Flow, seed: tuple[int, ...], start: int, count: int) -> Tensor | None:
+    """The noise of some of a row of numbered examples; None if the flow takes none."""
+    if not flow.noisy:
+        return None
+    return uniform(seed, start, count, flow.shape, flow.dtype, flow.device)
+
+
 def log_likelihood(
     flow: Flow,
     x: Tensor,
@@ -171,10 +178,7 @@ def log_likelihoods(
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
 
             def noise(draw: int, start: int = start, x: Tensor = x) -> Noise:
-                if not flow.noisy:
-                    return None
-                numbers = (seed, DRAWS, draw), start, len(x)
-                return uniform(*numbers, flow.shape, flow.dtype, flow.device)
+                return noise_of(flow, (seed, DRAWS, draw), start, len(x))
 
             part = log_likelihood(flow, x, condition, samples=samples, generator=noise)
             if counts:
@@ -270,9 +274,7 @@ def round_trip(
             if dequantize is None:
                 v = x.to(flow.dtype)
             else:
-                numbers = (seed, ROUND_TRIP), start, len(x)
-                noise = uniform(*numbers, flow.shape, flow.dtype, flow.device)
-                with flow.noise(noise, ENCODE_MARGIN):
+                with flow.noise(noise_of(flow, (seed, ROUND_TRIP), start, len(x)), ENCODE_MARGIN):
                     v = dequantize(x, condition)[0]
             back, _ = body.inverse(body(v, condition)[0], condition)
             error = (back - v).abs().max().item()
