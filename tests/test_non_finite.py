@@ -162,7 +162,7 @@ def test_the_third_time_in_a_row_ends_the_run_with_a_saved_state(tmp_path, monke
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [r["batch"] for r in records if r["kind"] == "skipped"] == [4, 5, 6]
     assert all(r["lr"] == 1e-4 for r in records if r["kind"] == "train" and r["step"] > 6)
-    assert [r["skipped"] for r in records if r["kind"] == "train"][-1] == 3
+    assert [r for r in records if r["kind"] == "train"][-1]["skipped"] == 3
 
 
 RISING = replace(POINTS, training=replace(POINTS.training, steps=300, lr=1e-3))
