@@ -111,7 +111,10 @@ class Rescue:
             self.failures = 0
 
     def succeed(self, step: int, loss: float) -> None:
-        """Count a step whose loss (in nats per dimension) and gradient were finite."""
+        """Count a step whose loss and gradient were finite.
+
+        The loss is in nats per dimension; of several processes, the largest that any has.
+        """
         self.level.add(loss)
         self._passed = self._passed or step > self._failed_at
 
