@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def test_every_verb_has_help_with_examples(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
-    assert f"realnvp {verb}" in capsys.readouterr().out.partition("examples:")[2]
+    options, _, examples = capsys.readouterr().out.partition("examples:")
+    assert f"realnvp {verb}" in examples
+    assert "default: null" not in options, "no default is no news"
+    assert not re.search(r"default: (\S+)\)\s+\(default: ", options), "each default once"
 
 
 def test_train_help_shows_the_recipes_settings(capsys):

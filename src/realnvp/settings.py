@@ -74,7 +74,13 @@ BUDGETS = ("training.minutes", "training.epochs", "training.steps")
 
 
 class _Help(DefaultHelpFormatter):
-    """Keeps the lines of the examples, and folds the long list of options."""
+    """Keeps the lines of the examples, folds the long list of options, and says defaults once."""
+
+    def _get_help_string(self, action: Any) -> str:
+        text = str(super()._get_help_string(action))
+        if action.default is None or "default: " in (action.help or ""):
+            text = text.replace(", default: %(default)s", "").replace(" (default: %(default)s)", "")
+        return text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "".join(indent + line for line in text.splitlines(keepends=True))

@@ -20,6 +20,7 @@ from realnvp.config import Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset
 from realnvp.data.batches import Batches, to_device
 from realnvp.ema import EMA
+from realnvp.evaluate import noise_of
 from realnvp.keeper import Keeper
 from realnvp.launch import Team, launch
 from realnvp.models import Flow
@@ -219,13 +220,11 @@ class Trainer:
         """This process's share of the batch of a step: examples, condition and noise."""
         x, condition = self.batches.get(step, self.team.rank, self.team.ranks)
         start = self.batches.share(self.team.rank, self.team.ranks).start
-        numbers = start, len(x), self.flow.shape, self.flow.dtype, x.device
         if self.smoothing is not None:
-            noise = uniform((self.recipe.seed, SMOOTHING, step), *numbers)
-            x = x + normal_of(noise) @ self.smoothing
-        if not self.flow.noisy:
-            return x, condition, None
-        return x, condition, uniform((self.recipe.seed, NOISE, step), *numbers)
+            seed = self.recipe.seed, SMOOTHING, step
+            u = uniform(seed, start, len(x), self.flow.shape, self.flow.dtype, x.device)
+            x = x + normal_of(u) @ self.smoothing
+        return x, condition, noise_of(self.flow, (self.recipe.seed, NOISE, step), start, len(x))
 
     def agree(self, *values: float) -> tuple[float, ...]:
         """Have one clock and one end in all processes, and the largest of each of these values."""
