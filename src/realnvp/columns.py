@@ -13,7 +13,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-from realnvp.data.dataset import some_of, whole_columns
+from realnvp.data.dataset import whole_columns
+from realnvp.errors import some_of
 
 __all__ = ["Columns", "Condition", "row_weights"]
 

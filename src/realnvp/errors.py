@@ -6,8 +6,9 @@ This module imports nothing heavy: the command line needs it before anything els
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
-__all__ = ["Elsewhere", "Interrupted", "describe", "is_expected"]
+__all__ = ["Elsewhere", "Interrupted", "describe", "is_expected", "some_of"]
 
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ": make room, or write elsewhere"),
@@ -75,3 +76,13 @@ def describe(error: BaseException) -> str:
     if _is_memory(error):
         return "out of memory: lower --training.batch_size, the model's size or how many are asked"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def some_of(names: Sequence[str], most: int = 20) -> str:
+    """A list of names for a message, cut where it would fill the screen.
+
+    >>> some_of(["a", "b", "c"], most=2)
+    'a, b, ... (3 in all)'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"

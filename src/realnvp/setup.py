@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from realnvp.bijections import Affine, Rosenblatt
 from realnvp.builders import image_flow, vector_flow
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe, to_dict
 from realnvp.data import Dataset
@@ -32,6 +33,7 @@ __all__ = [
     "learning_rate",
     "limit_threads",
     "make_optimizer",
+    "smoothing_of",
     "uncompiled",
 ]
 
@@ -89,6 +91,28 @@ def dequantized(x: torch.Tensor, integers: Sequence[int], seed: int) -> torch.Te
     x = x.clone()
     x[:, list(integers)] += uniform((seed, MOMENTS), 0, len(x), (len(integers),)).to(x)
     return x
+
+
+def smoothing_of(
+    flow: Flow, dataset: Dataset, amount: float, device: torch.device
+) -> torch.Tensor | None:
+    """What takes normal noise to that which training adds to vectors, not to their whole numbers.
+
+    Returns:
+        ``(D, D)``: ``amount`` deviations of the columns, or of the Gaussians that the flow starts
+        as. None if nothing is to be added.
+    """
+    if not amount or dataset.kind != "vector":
+        return None
+    first = next(m for m in flow.modules() if isinstance(m, Affine | Rosenblatt))
+    if isinstance(first, Rosenblatt):  # the mean covariance of its Gaussians
+        covariances = first.weights[:, None, None] * first.factors @ first.factors.mT
+        factor = torch.linalg.cholesky(covariances.sum(0).double()).T
+    else:
+        factor = torch.diag(first.scale)
+    factor = amount * factor.to(device, flow.dtype)
+    factor[:, list(dataset.integers)] = 0.0
+    return factor
 
 
 def _check_memory(make: Callable[[], Flow]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections import Affine, Rosenblatt
 from realnvp.checkpoint import check_like
 from realnvp.config import Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset
@@ -28,7 +27,14 @@ from realnvp.noise import normal_of, uniform
 from realnvp.progress import Bar
 from realnvp.reports import Mean, log, validate
 from realnvp.rescue import Rescue, recover, skip
-from realnvp.setup import build, compile_conditioners, compute_dtype, learning_rate, make_optimizer
+from realnvp.setup import (
+    build,
+    compile_conditioners,
+    compute_dtype,
+    learning_rate,
+    make_optimizer,
+    smoothing_of,
+)
 from realnvp.state import capture, initialize, restore, snapshot, whole
 
 __all__ = ["Trainer", "check_budget", "unit_of"]
@@ -95,7 +101,7 @@ class Trainer:
                 f"a batch of {self.batches.size} examples cannot be shared by {team.ranks} "
                 f"processes: raise --training.batch_size, or use fewer"
             )
-        self.smoothing = self._smoothing(dataset)
+        self.smoothing = smoothing_of(self.flow, dataset, config.smoothing, device)
         self._set_up(device)
         self.ema = EMA(self.flow, config.ema)
         # Any of them: the first ones of a file that is sorted would be of one kind.
@@ -115,22 +121,6 @@ class Trainer:
         self.stopping = 0
         self._stopped: list[int] = []
         self._start = time.monotonic()
-
-    def _smoothing(self, dataset: Dataset) -> Tensor | None:
-        """What takes normal noise to that which is added to vectors; none is to whole numbers."""
-        if not self.config.smoothing or dataset.kind != "vector":
-            return None
-        first: Affine | Rosenblatt = next(
-            m for m in self.flow.modules() if isinstance(m, Affine | Rosenblatt)
-        )
-        if isinstance(first, Rosenblatt):  # the mean covariance of its Gaussians
-            covariances = first.weights[:, None, None] * first.factors @ first.factors.mT
-            factor = torch.linalg.cholesky(covariances.sum(0).double()).T
-        else:
-            factor = torch.diag(first.scale)
-        factor = self.config.smoothing * factor.to(self.batches.split.x)
-        factor[:, list(dataset.integers)] = 0.0
-        return factor
 
     def _set_up(self, device: torch.device) -> None:
         fabric, config = self.team.fabric, self.config

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from realnvp.data.dataset import Parts, Split, parse_labels, some_of
+from realnvp.data.dataset import Parts, Split
 from realnvp.data.images import image_tensor
+from realnvp.data.labels import parse_labels
 from realnvp.data.tables import vector_tensor
+from realnvp.errors import some_of
 
 __all__ = ["array_split", "idx_files", "read_array_file", "read_idx", "read_idx_file"]
 

@@ -17,10 +17,10 @@ from realnvp.data.dataset import (
     Split,
     assemble,
     conditioned,
-    some_of,
     validation_count,
 )
 from realnvp.data.named import NAMED, Part, levels_of, read_named
+from realnvp.errors import some_of
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
