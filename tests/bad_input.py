@@ -65,6 +65,7 @@ BAD: dict[str, Bad] = {
     "unknown recipe": Bad("train mnits", "did you mean 'mnist'"),
     "unknown key": Bad("train digits --model.hiden 3", "--model.hiden"),
     "unknown flag": Bad("eval m --verbose", "--verbose", model()),
+    "flag cut short": Bad("train digits --resum", "--resum", run),
     "value missing": Bad("train digits --steps", "steps"),
     "wrong type": Bad("train digits --model.hidden many", "model.hidden"),
     "fraction for a count": Bad("train digits --model.hidden 2.5", "model.hidden"),
@@ -73,6 +74,7 @@ BAD: dict[str, Bad] = {
     "sharded and invertible": Bad(
         "train digits --memory invertible --strategy fsdp", 'use "ddp"'
     ),
+    "smoothing of images": Bad("train digits --steps 1 --training.smoothing 0.5", "smoothing"),
     "negative smoothing": Bad("train moons --training.smoothing -1", "smoothing"),
     "more Gaussians than rows": Bad(
         TABLE + "t.csv --model.start 50", "as many rows", text("t.csv", GOOD_CSV)
@@ -90,6 +92,9 @@ BAD: dict[str, Bad] = {
     "huge scales": Bad("train digits --model.scales 1000000000", "scales"),
     "digits without end": Bad("train digits --model.hidden " + "9" * 5000, "hidden"),
     "negative seed": Bad("train moons --steps 1 --seed -1", "seed"),
+    "seed of letters": Bad(
+        "train r.yaml --steps 1", "seed must be int", text("r.yaml", "kind: vector\nseed: lots\n")
+    ),
     "negative seed of the data": Bad("train moons --steps 1 --data.seed -1", "seed"),
     "no devices": Bad("train moons --steps 1 --devices 0", "devices"),
     "absent accelerator": Bad("train moons --steps 1 --training.accelerator mps", "mps"),
@@ -265,6 +270,7 @@ BAD: dict[str, Bad] = {
     "negative noise seed": Bad(EVAL + "digits --seed -3", "seed", model("images")),
     "zero processes": Bad(EVAL + "moons --devices 0", "--devices", model()),
     "negative samples": Bad("sample m -n -3", "1 or more", model()),
+    "negative samples by class": Bad("sample m -n -3", "1 or more", model("labels")),
     "huge samples": Bad("sample m -n 9000000000000000", "memory", model()),
     "nan temperature": Bad("sample m --temperature nan", "temperature", model()),
     "negative temperature": Bad("sample m --temperature -1", "temperature", model()),
@@ -274,7 +280,13 @@ BAD: dict[str, Bad] = {
     "label of words": Bad("sample m --label a,b", "numbers", model("numbers")),
     "label too short": Bad("sample m --label 1", "shape", model("numbers")),
     "levels of points": Bad("levels m", "model of vectors", model()),
-    "too many images": Bad("levels m --data digits -n 5000", "--n", model("images")),
+    "too many images": Bad("levels m --data digits -n 5000", "there are 257", model("images")),
+    "picture of none": Bad("levels m --data digits -n 0", "1 or more", model("images")),
+    "too few images": Bad(
+        "interpolate m --data o.npy",
+        "of 4 images, and there are 3",
+        lambda: (model("images")(), array("o.npy", np.full((3, 8, 8), 7))()),
+    ),
     "one step": Bad("interpolate m --data digits --steps 1", "2 steps", model("images")),
     "check of one": Bad("check m --data moons -n 1", "-n", model()),
     # where results go

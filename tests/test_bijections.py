@@ -20,6 +20,8 @@ from realnvp import (
     RunningBatchNorm,
     Squeeze,
 )
+from realnvp.bijections import ChannelMask, MixtureCoupling
+from realnvp.nets import MLP
 
 
 def jacobian_log_det(function, x, condition):
@@ -113,6 +115,22 @@ def test_gradients_reach_every_parameter(case: Case):
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("components", [1, 2, 3, 4, 5, 6, 8, 16])
+def test_mixtures_start_near_the_identity_with_all_components(components: int):
+    layer = MixtureCoupling(
+        ChannelMask(), MLP(1, 3 * components, hidden=4, blocks=1), components=components
+    )
+    x = torch.stack((torch.zeros(401), torch.linspace(-2, 2, 401)), dim=1)
+    z, log_det = layer(x)
+    assert (z - x).abs().max() < 0.05
+    (0.5 * z.square().sum() - log_det.sum()).backward()
+    slopes = layer.conditioner.last.bias.grad.view(3, components)
+    assert (slopes[1:].abs().amax(1) > 0).all()
+    if components > 1:
+        weights = layer.start[0].softmax(0)
+        assert weights.min() > 1e-4, "no component is dead from the start"
 
 
 # ---------------------------------------------------------------------- dequantization and logit

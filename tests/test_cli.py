@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 import realnvp
+from data_files import idx_bytes
 from realnvp.builders import image_flow
 from realnvp.cli import VERBS, main
 from realnvp.config import DataConfig
@@ -230,7 +231,9 @@ def test_a_model_of_resized_images_takes_others(here, capsys):
     train = ["train", "image-small", "--data", "photos", "--data-size", "8", "--steps", "2"]
     assert main([*train, *SMALL]) == 0
     np.save("small.npy", rng.integers(0, 256, (3, 8, 8), dtype=np.uint8))
-    for options in (["small.npy"], ["more"], ["more", "--data-size", "8"]):
+    Path("idx").mkdir()
+    Path("idx/train-images-idx3-ubyte").write_bytes(idx_bytes(np.load("small.npy")))
+    for options in (["small.npy"], ["idx"], ["more"], ["more", "--data-size", "8"]):
         capsys.readouterr()
         assert main(["eval", "runs/image-small", "--json", "--data", *options]) == 0
         assert json_of(capsys)["examples"] == 3
@@ -283,10 +286,13 @@ def test_plot_of_a_conditional_table(here, capsys):
 
 def test_whole_numbers_of_a_table_are_dequantized(here, capsys):
     rows = "\n".join(f"{i % 7},{i % 5 / 3},{i % 3}" for i in range(60))
-    Path("t.csv").write_text(f"n,y,label\n{rows}\n")
+    Path("t.csv").write_text(f"n [/min],y,label\n{rows}\n")
     train = "train table --data t.csv --condition label --steps 3 --quiet --json"
-    assert main(train.split()) == 0
-    assert json_of(capsys)["dequantized"] == ["n"]
+    assert main(train.split()[:-1]) == 0
+    assert "n [/min]" in capsys.readouterr().out, "the name is no markup"
+    assert main([*train.split(), "--out", "again"]) == 0
+    found = json_of(capsys)
+    assert (found["dequantized"], found["noise_draws"]) == (["n [/min]"], 1)
     assert main(["sample", "runs/table", "--label", "1", "-n", "9", "--out", "s.csv"]) == 0
     values = np.loadtxt("s.csv", delimiter=",", skiprows=1)
     assert (values[:, 0] == np.floor(values[:, 0])).all()
@@ -294,7 +300,8 @@ def test_whole_numbers_of_a_table_are_dequantized(here, capsys):
     assert main(["eval", "runs/table", "--json"]) == 0
     assert json_of(capsys)["round_trip"]["wrong_values"] == 0
     assert main([*train.split(), "--data.integers", "none", "--out", "other"]) == 0
-    assert json_of(capsys)["dequantized"] == []
+    found = json_of(capsys)
+    assert (found["dequantized"], found["noise_draws"]) == ([], 0)
 
 
 @pytest.mark.parametrize("run", ["digits", "moons"])

@@ -100,6 +100,17 @@ def test_mnist_layouts(tmp_path, name, folder, compress):
     assert by_path.validation.condition.tolist() == LABELS[9:].tolist()
 
 
+def test_the_other_sets_files_are_refused(tmp_path):
+    images = np.zeros((10, 28, 28), dtype=np.uint8)
+    labels = np.array([int(digit) for digit in "9003027255"], dtype=np.uint8)
+    for part in ("train", "t10k"):
+        write(tmp_path / f"{part}-images-idx3-ubyte", idx_bytes(images))
+        write(tmp_path / f"{part}-labels-idx1-ubyte", idx_bytes(labels))
+    assert len(load("fashion-mnist", root=str(tmp_path), validation=2).train) == 8
+    with pytest.raises(ValueError, match="of fashion-mnist, not of mnist"):
+        load("mnist", root=str(tmp_path), validation=2)
+
+
 def test_cifar10_by_torchvision(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import calculate_md5

@@ -138,6 +138,24 @@ def test_overfit_learns_a_handful():
     assert all(torch.equal(before[name], tensor) for name, tensor in flow.state_dict().items())
 
 
+def test_overfit_adds_noise_to_whole_numbers_before_they_are_standardized():
+    flow = vector_flow(2, couplings=2, hidden=16, integers=[0])
+    x = torch.tensor([[0.0, 0.5], [30.0, 0.1], [60.0, -0.4], [90.0, 0.9]])
+    first, last = overfit(flow, x, steps=60, lr=1e-2)
+    assert -math.inf < last < first - 0.3
+    with pytest.raises(ValueError, match="2 examples"):
+        overfit(flow, x[:1])
+
+
+def test_pictures_of_the_data_repeat_with_a_generator():
+    flow, x = small_image_flow(scales=3), small_images(4)
+    for picture in (interpolate, levels):
+        first, again = (
+            picture(flow, x, generator=torch.Generator().manual_seed(1)) for _ in range(2)
+        )
+        assert torch.equal(first, again)
+
+
 def test_interpolation_has_the_data_in_its_corners():
     flow, x = small_image_flow(), small_images(4)
     images = interpolate(flow, x, steps=3)

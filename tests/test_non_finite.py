@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from realnvp import rescue
+from realnvp import reports, rescue
 from realnvp.checkpoint import from_bytes, to_bytes
 from realnvp.config import (
     DataConfig,
@@ -248,6 +248,21 @@ def test_the_first_layer_is_the_one(where):
     finding = find_non_finite(flow, *trainer.batch(0))
     assert finding.where.startswith(where + " (")
     assert finding.rows == [1]
+
+
+def test_the_layer_of_a_later_validation_example_is_found():
+    recipe = replace(IMAGES, training=replace(IMAGES.training, validation_examples=64))
+    trainer, calls = Trainer(recipe, load_data(recipe.data)), []
+
+    def hook(module: Any, args: Any, output: Any) -> Any:
+        calls.append(len(args[0]))
+        return (output[0] * math.nan, output[1]) if len(calls) == 3 else output
+
+    handle = trainer.flow.get_submodule("bijection.layers.6").register_forward_hook(hook)
+    assert reports._name_layer(trainer).startswith("bijection.layers.6 (")
+    assert sum(calls) > 2 * trainer.evaluation_batch
+    handle.remove()
+    assert reports._name_layer(trainer) == "nothing when it is repeated"
 
 
 def test_nothing_found_is_said(monkeypatch):

@@ -20,6 +20,7 @@ from realnvp.bijections.preprocess import Dequantization
 from realnvp.builders import image_flow, vector_flow
 from realnvp.models import ENCODE_MARGIN, Flow
 from realnvp.nets import Conditioner
+from realnvp.setup import dequantized
 
 __all__ = ["LayerReport", "check_latents", "check_layers", "overfit"]
 
@@ -84,7 +85,8 @@ def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list
         return hook
 
     hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in names.items()]
-    with torch.no_grad(), flow.evaluating(), flow.noise(None, ENCODE_MARGIN):
+    generator = torch.Generator(flow.device).manual_seed(0)
+    with torch.no_grad(), flow.evaluating(), flow.noise(generator, ENCODE_MARGIN):
         condition = flow.as_condition(condition, len(x))
         try:
             flow.bijection(x if flow.levels is not None else x.to(flow.dtype), condition)
@@ -100,21 +102,21 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
     back, inverse = layer.inverse(z, condition)
     error = None
     if not isinstance(layer, Dequantization) and x[0].numel() <= JACOBIAN_LIMIT:
-        first = None if condition is None else condition[:1].double()
-        error = _jacobian_error(copy.deepcopy(layer).double(), x[:1].double(), first)
+        first = None if condition is None else condition[:1].cpu().double()  # MPS has no float64
+        error = _jacobian_error(copy.deepcopy(layer).cpu().double(), x[:1].cpu().double(), first)
     return LayerReport(
         name=name,
         kind=type(layer).__name__,
-        mean=z.double().mean().item(),
-        deviation=z.double().std().item(),
-        round_trip_error=_relative(back.double() - x.double(), x),
+        mean=z.cpu().double().mean().item(),
+        deviation=z.cpu().double().std().item(),
+        round_trip_error=_relative(back.cpu().double() - x.cpu().double(), x),
         antisymmetry_error=_relative(forward + inverse, forward),
         log_det_error=error,
     )
 
 
 def _relative(error: Tensor, to: Tensor) -> float:
-    return (error.double().abs().max() / to.double().abs().max().clamp(min=1)).item()
+    return (error.cpu().double().abs().max() / to.cpu().double().abs().max().clamp(min=1)).item()
 
 
 @torch.enable_grad()
@@ -169,18 +171,24 @@ def overfit(
         progress: called with the step, the steps, and the loss.
 
     Returns:
-        the loss before and after, in bits/dim of images or nats of vectors.
+        the loss before and after, in bits/dim of images or nats of standardized vectors, in whose
+        columns of whole numbers there is noise.
 
     Raises:
-        ValueError: if nothing tells how to build the architecture.
+        ValueError: if nothing tells how to build the architecture, or there is one example only.
     """
     if flow.config is None:
         raise ValueError("only flows made by image_flow or vector_flow can be built anew")
+    if len(x) < 2:
+        raise ValueError(f"what is to be learned by heart are 2 examples or more, got {len(x)}")
     build = image_flow if flow.config["builder"] == "image_flow" else vector_flow
     torch.manual_seed(0)
-    fresh: Flow = build(**flow.config["arguments"]).to(flow.device)
+    arguments = dict(flow.config["arguments"])
     if flow.levels is None:
+        arguments["integers"] = []
+        x = dequantized(x, flow.integers, seed=0)
         x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
+    fresh: Flow = build(**arguments).to(flow.device)
     optimizer = torch.optim.Adam(fresh.parameters(), lr=lr)
     unit = 1.0 if flow.levels is None else 1 / (flow.dim * math.log(2))
     losses = []

@@ -102,7 +102,7 @@ class DataConfig:
             image folder, CSV/Parquet, IDX.
         root: folder of the named sets, in torchvision's layout; also where they are downloaded.
         validation: how much of the training data is held out to validate: a fraction below 1, or
-            a number of examples.
+            a number of examples. Digits and CelebA have a validation part of their own.
         holdout: which examples are held out: the "last" of the file, or "random" ones.
         points: how many points a toy set draws for training.
         size: resize the images of a folder to this many pixels (height and width).
@@ -286,7 +286,8 @@ class ImageRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
+        check_types(self, seed=2**63 - 1)
+        require(self.seed >= 0, f"seed is 0 or more, got {self.seed}")
 
 
 @dataclass
@@ -300,7 +301,8 @@ class VectorRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**63, f"seed is in [0, 2^63), got {self.seed}")
+        check_types(self, seed=2**63 - 1)
+        require(self.seed >= 0, f"seed is 0 or more, got {self.seed}")
 
 
 Recipe = ImageRecipe | VectorRecipe

@@ -33,6 +33,11 @@ class Finding:
     where: str
     rows: list[int] = field(default_factory=list)
 
+    @property
+    def found(self) -> bool:
+        """Whether there is one."""
+        return self.order < _NOTHING
+
 
 def _bad_rows(tensor: Tensor, batch: int) -> list[int]:
     if tensor.ndim == 0 or len(tensor) != batch:

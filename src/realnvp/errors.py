@@ -74,7 +74,7 @@ def describe(error: BaseException) -> str:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}{_REMEDIES.get(error.errno or 0, '')}"
     if _is_memory(error):
-        return "out of memory: lower --training.batch_size, the model's size or how many are asked"
+        return "out of memory: lower the batch size, the model's size or how many are asked for"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -44,8 +44,9 @@ Progress = Callable[[int, int], None]
 class Likelihood:
     """A model's likelihood on data: bits/dim of images, nats of vectors, with what they mean.
 
-    ``true_nats`` and ``kl`` (the mean difference of the log-densities, an estimate of KL(true ||
-    model) in nats) are there where the data's density is known.
+    ``noise_draws`` is 0 for real numbers, to which no noise is added. ``true_nats`` and ``kl``
+    (the mean difference of the log-densities, an estimate of KL(true || model) in nats) are there
+    where the data's density is known.
     """
 
     examples: int
@@ -161,7 +162,7 @@ def log_likelihoods(
     Args:
         flow: the model; it is evaluated in evaluation mode and left as it was.
         split: the examples.
-        samples: noise draws per example, for images.
+        samples: noise draws per example, of images and whole numbers.
         batch_size: examples computed at once.
         seed: of the noise.
         shared: share the work with the other processes of the process group. All must call this,
@@ -205,7 +206,7 @@ def evaluate(
     Args:
         flow: the model; it is evaluated in evaluation mode and left as it was.
         split: the examples.
-        samples: noise draws per example, for images.
+        samples: noise draws per example, of images and whole numbers.
         batch_size: examples computed at once.
         seed: of the noise.
         true_log_density: of toy sets, array ``(N, D)`` to ``(N,)`` in nats.
@@ -238,12 +239,12 @@ def evaluate(
         bits = -log_p / (flow.dim * math.log(2))
         return Likelihood(n, error(bits), samples, bits_per_dim=mean(bits), levels=flow.levels)
     if true_log_density is None:
-        return Likelihood(n, error(log_p), samples if flow.noisy else 1, nats=mean(log_p))
+        return Likelihood(n, error(log_p), samples if flow.noisy else 0, nats=mean(log_p))
     true = torch.as_tensor(true_log_density(split.x.cpu().numpy()))
     return Likelihood(
         n,
         error(log_p),
-        1,
+        0,
         nats=mean(log_p),
         true_nats=mean(true),
         kl=mean(true - log_p),

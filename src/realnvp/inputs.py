@@ -6,19 +6,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["as_condition", "check_data", "check_shape"]
+__all__ = ["as_condition", "check_data", "check_kind"]
 
 
-def check_shape(x: Tensor, shape: tuple[int, ...]) -> None:
-    """Data must be a batch of the model's shape.
+def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+    """Data must be a batch of the model's shape, and of integers where there are levels.
 
-    >>> check_shape(torch.zeros(3), (3,))
+    This looks at no number, so a device need not be waited for.
+
+    >>> check_kind(torch.zeros(3), (3,), None)
     Traceback (most recent call last):
     ValueError: this flow models shape (B, 3), got (3,)
     """
     if tuple(x.shape[1:]) != shape or x.ndim < 2:
         sizes = ", ".join(map(str, shape))
         raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")
+    if levels is not None and (x.is_floating_point() or x.dtype == torch.bool):
+        raise ValueError(
+            f"this flow models integers 0 .. {levels - 1} (uint8), got {x.dtype}: "
+            f"pass raw pixels, preprocessing is part of the model"
+        )
 
 
 def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
@@ -28,16 +35,11 @@ def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     Traceback (most recent call last):
     ValueError: this flow models integers 0 .. 255 (uint8), got torch.float32: pass raw pixels, ...
     """
-    check_shape(x, shape)
+    check_kind(x, shape, levels)
     if levels is None:
         if not torch.isfinite(x).all():
             raise ValueError("the data have NaN or infinite values: remove or replace them")
         return
-    if x.is_floating_point() or x.dtype == torch.bool:
-        raise ValueError(
-            f"this flow models integers 0 .. {levels - 1} (uint8), got {x.dtype}: "
-            f"pass raw pixels, preprocessing is part of the model"
-        )
     # as Python numbers: in uint8, 256 would wrap to 0
     if len(x) and (int(x.min()) < 0 or int(x.max()) >= levels):
         raise ValueError(
@@ -66,9 +68,9 @@ def as_condition(
         what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
         raise ValueError(f"this flow is conditional: pass {what}")
     if classes is not None and condition.ndim == 1:
-        if condition.is_floating_point() or int(condition.min()) < 0:
+        if condition.is_floating_point() or (len(condition) and int(condition.min()) < 0):
             raise ValueError(f"labels are integers 0 .. {classes - 1}")
-        if int(condition.max()) >= classes:
+        if len(condition) and int(condition.max()) >= classes:
             raise ValueError(f"labels are below {classes}, got {int(condition.max())}")
         condition = F.one_hot(condition.long(), classes)
     if tuple(condition.shape) != (batch, condition_dim):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from realnvp.bijections import Bijection, Coupling, Dequantize, DequantizeColumns
 from realnvp.bijections.base import Terms, sum_per_example
 from realnvp.bijections.preprocess import Dequantization, Noise
-from realnvp.inputs import as_condition, check_data, check_shape
+from realnvp.inputs import as_condition, check_data, check_kind
 from realnvp.memory import Memory, forward_terms
 from realnvp.nets import Conditioner
 
@@ -184,7 +184,7 @@ class Flow(nn.Module):
             "preprocessing" (minus those layers' log-determinants), and "regulariser" (L2 of the
             couplings' learned scales, 5e-5 in the paper, section 4).
         """
-        check_shape(x, self.shape)
+        check_kind(x, self.shape, self.levels)
         with self.noise(generator):
             z, log_dets = forward_terms(
                 self.bijection, self._cast(x), self.as_condition(condition, len(x)), self.memory

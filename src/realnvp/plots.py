@@ -56,28 +56,28 @@ def image_grid(
     Image.fromarray(canvas[:, :, 0] if canvas.shape[2] == 1 else canvas).save(path)
 
 
-def scatter(data: Tensor, samples: Tensor, path: Path) -> None:
-    """Data in blue and samples in red, side by side; of more than two columns the first two.
+def scatter(samples: Tensor, path: Path, data: Tensor | None = None) -> None:
+    """Samples in red, beside data in blue; of more than two columns the first two.
 
     Args:
-        data: ``(N, D)``.
         samples: ``(M, D)``.
         path: file to write.
+        data: ``(N, D)``; samples alone if left out.
     """
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, points, color, title in (
-        (left, data, DATA, "data"),
-        (right, samples, MODEL, "samples"),
-    ):
+    shown = [(samples, MODEL, "samples")]
+    if data is not None:
+        shown.insert(0, (data, DATA, "data"))
+    figure = Figure(figsize=(4.5 * len(shown), 4.6), layout="constrained")
+    row = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (points, color, title) in zip(row, shown, strict=True):
         xy = points[:, :2].cpu().numpy()
         axes.scatter(xy[:, 0], xy[:, 1], s=4, alpha=0.4, color=color, linewidths=0)
         axes.set_title(title)
-    # A flow has rare far samples; the picture is of the data's range.
-    low, high = np.quantile(data[:, :2].cpu().numpy(), [0.001, 0.999], axis=0)
+    # A flow has rare far samples; the picture is of the range of the data, or of nearly all.
+    low, high = np.quantile(shown[0][0][:, :2].cpu().numpy(), [0.001, 0.999], axis=0)
     margin = 0.1 * (high - low) + 1e-6
-    left.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    left.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    row[0].set_xlim(low[0] - margin[0], high[0] + margin[0])
+    row[0].set_ylim(low[1] - margin[1], high[1] + margin[1])
     save_figure(figure, path)
 
 

@@ -119,7 +119,7 @@ class Recorder(Keeper):
                 if trainer.flow.levels is not None:
                     plots.image_grid(samples, temporary, levels=trainer.flow.levels)
                 else:
-                    plots.scatter(trainer.validation.x[: len(samples)], samples, temporary)
+                    plots.scatter(samples, temporary, trainer.validation.x[: len(samples)])
             curves = [r for r in self._records if math.isfinite(r.get("loss", 0.0))]
             with replacing(self.run.folder / "curves.png") as temporary:
                 plots.learning_curves(curves, temporary, trainer.unit_name)

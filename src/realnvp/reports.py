@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from realnvp.diagnosis import find_non_finite
-from realnvp.evaluate import evaluate
+from realnvp.evaluate import DRAWS, batches, evaluate, noise_of
 from realnvp.launch import Team
 from realnvp.progress import Bar, duration
 from realnvp.setup import uncompiled
@@ -106,6 +106,12 @@ def _samples(trainer: Trainer) -> Tensor:
 
 
 def _name_layer(trainer: Trainer) -> str:
-    few = trainer.validation.select(torch.arange(min(250, len(trainer.validation))))
-    with trainer.flow.evaluating():
-        return find_non_finite(trainer.flow, few.x, few.condition, gradients=False).where
+    """Where the validation, which is computed once more, stops being finite."""
+    flow, size = trainer.flow, trainer.evaluation_batch
+    with flow.evaluating():
+        for start, x, condition, _ in batches(trainer.validation, size, flow.device):
+            noise = noise_of(flow, (trainer.recipe.seed, DRAWS, 0), start, len(x))
+            finding = find_non_finite(flow, x, condition, noise, gradients=False)
+            if finding.found:
+                return finding.where
+    return "nothing when it is repeated"

@@ -17,7 +17,11 @@ __all__ = ["interpolate", "levels"]
 
 
 def interpolate(
-    flow: Flow, corners: Tensor, steps: int = 8, condition: Tensor | None = None
+    flow: Flow,
+    corners: Tensor,
+    steps: int = 8,
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""A square of the latent space between four examples (paper, section 4.2, equation 19).
 
@@ -33,6 +37,7 @@ def interpolate(
             and bottom right.
         steps: examples along each side.
         condition: of all of them, if the flow is conditional.
+        generator: source of the examples' dequantization noise.
 
     Returns:
         ``(steps * steps, *shape)``, row by row.
@@ -42,7 +47,7 @@ def interpolate(
     if steps < 2:
         raise ValueError(f"interpolation needs 2 steps or more, got {steps}")
     with torch.no_grad():
-        z = flow.encode(corners, condition)
+        z = flow.encode(corners, condition, generator)
         angles = torch.linspace(0, math.pi / 2, steps, dtype=z.dtype, device=z.device)
         down, right = (a.flatten() for a in torch.meshgrid(angles, angles, indexing="ij"))
         weights = torch.stack(
@@ -64,14 +69,14 @@ def levels(
         flow: the model.
         x: images ``(B, *shape)``.
         condition: of the images, if the flow is conditional.
-        generator: source of the new latents.
+        generator: source of the dequantization noise and the new latents.
 
     Returns:
         ``(S, B, *shape)`` for S scales: first all latents kept, which is the images themselves,
         last only those of the coarsest scale.
     """
     with torch.no_grad():
-        z = flow.encode(x, condition)
+        z = flow.encode(x, condition, generator)
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         scales = flow.latent_scales().to(z.device)
         kept = [torch.where(scales >= scale, z, noise) for scale in range(int(scales.max()) + 1)]

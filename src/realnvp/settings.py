@@ -97,7 +97,8 @@ class Parser(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", _Help)
-        super().__init__(*args, exit_on_error=False, **kwargs)
+        # What the command line says is also looked up before it is parsed, by whole names.
+        super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         one_line = re.sub(r"\s+", " ", str(message)).strip()

@@ -101,9 +101,17 @@ def smoothing_of(
     Returns:
         ``(D, D)``: ``amount`` deviations of the columns, or of the Gaussians that the flow starts
         as. None if nothing is to be added.
+
+    Raises:
+        ValueError: if the data are images, whose noise is that of dequantization.
     """
-    if not amount or dataset.kind != "vector":
+    if not amount:
         return None
+    if dataset.kind != "vector":
+        raise ValueError(
+            f"training.smoothing adds noise to vectors, but {dataset.name} holds images: "
+            "leave it out"
+        )
     first = next(m for m in flow.modules() if isinstance(m, Affine | Rosenblatt))
     if isinstance(first, Rosenblatt):  # the mean covariance of its Gaussians
         covariances = first.weights[:, None, None] * first.factors @ first.factors.mT

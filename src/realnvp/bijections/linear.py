@@ -2,6 +2,8 @@ r"""An invertible linear layer: every variable meets every other."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class InvertibleLinear(Bijection):
         return lower, upper
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_diagonal.sum() * x[0, 0].numel()).expand(len(x))
+        return (self.log_diagonal.sum() * math.prod(x.shape[2:])).expand(len(x))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()

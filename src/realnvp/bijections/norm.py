@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ def _per_channel(value: Tensor, x: Tensor) -> Tensor:
 
 def _spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
     """A per-channel log-scale counts once for every pixel: times H * W, the same per example."""
-    pixels = x[0, 0].numel()
+    pixels = math.prod(x.shape[2:])
     return (log_scale.sum() * pixels).expand(len(x))
 
 

@@ -94,7 +94,7 @@ class Dequantize(Dequantization):
         self.levels = levels
 
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
-        value = sign * x[0].numel() * math.log(self.levels)
+        value = sign * math.prod(x.shape[1:]) * math.log(self.levels)
         return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
 
     def _normal(self, x: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def add_data(parser: Parser) -> None:
     parser.add_argument(
         "--data",
         metavar="SOURCE",
-        help="a named set (its test part) or a file or folder (all of it);\n"
+        help="a named set, a file or a folder: its test part, if it has one, or all of it;\n"
         "default: the data the model was trained with, see --split",
     )
     parser.add_argument("--data-root", help="folder of the named sets")
@@ -101,7 +101,13 @@ def add_data(parser: Parser) -> None:
 
 def add_draws(parser: Parser) -> None:
     """How likelihoods are computed."""
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noise draws per image")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="K",
+        help="noise draws, of images and whole numbers",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
 
@@ -214,7 +220,7 @@ def picture_parser(verb: str, description: str, epilog: str) -> Parser:
     parser = Parser(prog=f"realnvp {verb}", description=description, epilog=epilog)
     add_model(parser)
     add_data(parser)
-    parser.add_argument("--seed", type=int, default=0, help="which images are chosen")
+    parser.add_argument("--seed", type=int, default=0, help="which images, and of all noise")
     parser.add_argument("--out", default=f"{verb}.png", help="the picture to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     return parser
@@ -234,8 +240,10 @@ def read_picture_arguments(
         raise ValueError(f"{args.model} is a model of vectors: this picture is of images")
     split, _ = examples(flow, args)
     wanted = args.n if count is None else count
-    if not 1 <= wanted <= len(split):
-        raise ValueError(f"--n must be 1 .. {len(split)}, got {wanted}")
+    if wanted < 1:
+        raise ValueError(f"-n must be 1 or more, got {wanted}")
+    if wanted > len(split):
+        raise ValueError(f"the picture is of {wanted} images, and there are {len(split)}")
     chosen = split.select(
         torch.randperm(len(split), generator=torch.Generator().manual_seed(args.seed))[:wanted]
     )
@@ -257,7 +265,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: give it enough that no number is cut.
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    width = None if sys.stdout.isatty() else 120
+    console = Console(width=width, markup=False, emoji=False)  # a column may be named "age [years]"
     console.print(table)
 
 

@@ -87,7 +87,7 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
             progress=lambda done, all_: bar.update(done / all_),
         )
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
-    back = round_trip(flow, few, seed=args.seed, shared=shared)
+    back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=shared)
     result = likelihood.as_dict()
     if flow.classes is not None and split.labels is not None:
         with Bar("classifying", visible=visible) as bar:

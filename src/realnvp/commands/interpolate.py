@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from realnvp import plots
 from realnvp.commands.common import picture_parser, read_picture_arguments
 from realnvp.files import replacing
@@ -20,7 +22,8 @@ def main(argv: list[str]) -> int:
     flow, x, condition, path, args = read_picture_arguments(parser, argv, 4)
     if condition is not None:
         condition = condition[:1].expand(4, *condition.shape[1:])
-    images = interpolate(flow, x, args.steps, condition)
+    generator = torch.Generator(flow.device).manual_seed(args.seed)
+    images = interpolate(flow, x, args.steps, condition, generator)
     with replacing(path) as temporary:
         plots.image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)
     print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")

@@ -52,6 +52,8 @@ def main(argv: list[str]) -> int:
     path = Path(args.out)
     if path.suffix not in (".png", ".npz", ".npy", ".csv"):
         raise ValueError(f"--out must end in .png, .npz, .npy or .csv, got {path}")
+    if args.n < 1:
+        raise ValueError(f"-n must be 1 or more, got {args.n}")
     refuse_existing(path, args.overwrite)
     flow = read_model(args)
     if path.suffix == ".csv" and flow.levels is not None:
@@ -77,7 +79,7 @@ def _write(flow: Flow, samples: torch.Tensor, path: Path) -> None:
             if flow.levels is not None:
                 plots.image_grid(samples, temporary, levels=flow.levels)
             else:
-                plots.scatter(samples, samples, temporary)
+                plots.scatter(samples, temporary)
         return
     buffer = io.BytesIO()
     array = samples.numpy()

@@ -17,7 +17,7 @@ from realnvp.settings import (
     recipe_names,
 )
 
-FLAGS = {"--resume", "--dry-run", "--quiet", "--json", "-h", "--help", "--print_config"}
+FLAGS = {"--resume", "--dry-run", "--quiet", "--json", "-h", "--help"}
 
 EPILOG = """examples:
   realnvp train digits
@@ -126,9 +126,10 @@ def likelihood_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if "bits_per_dim" in result:
         rows.append(named_row("bits/dim", result["bits_per_dim"], result["standard_error"]))
         rows.append(("grey levels", str(result["levels"])))
-        rows.append(("noise draws", str(result["noise_draws"])))
     else:
         rows.append(named_row("nats (mean log-density)", result["nats"], result["standard_error"]))
+    if result["noise_draws"]:
+        rows.append(("noise draws", str(result["noise_draws"])))
     if "kl" in result:
         rows.append(named_row("nats of the true density", result["true_nats"]))
         rows.append(named_row("KL(true || model), nats", result["kl"], result["kl_standard_error"]))

@@ -157,7 +157,7 @@ def _check_fit(source: str, split: Split, shape: Sequence[int] | None, levels: i
     got = tuple(split.x.shape[1:])
     if shape is not None and got != tuple(shape):
         hint = ""
-        if Path(source).is_dir() and len(shape) == 3 and shape[1] == shape[2]:
+        if resizes(source) and len(shape) == 3 and shape[1] == shape[2]:
             hint = f"; --data-size {shape[1]} resizes the images"
         raise ValueError(
             f"{source} holds {_describe(got)}, but the model is of {_describe(tuple(shape))}{hint}"
@@ -197,7 +197,10 @@ def resizes(source: str) -> bool:
     >>> resizes("celeba"), resizes("mnist"), resizes("no-such-folder")
     (True, False, False)
     """
-    return source == "celeba" if source in source_names() else Path(source).is_dir()
+    if source in source_names():
+        return source == "celeba"
+    path = Path(source).expanduser()
+    return path.is_dir() and not arrays.idx_files(path)
 
 
 def _no_size(source: str, size: int | None) -> None:
