@@ -102,21 +102,26 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
     back, inverse = layer.inverse(z, condition)
     error = None
     if not isinstance(layer, Dequantization) and x[0].numel() <= JACOBIAN_LIMIT:
-        first = None if condition is None else condition[:1].cpu().double()  # MPS has no float64
-        error = _jacobian_error(copy.deepcopy(layer).cpu().double(), x[:1].cpu().double(), first)
+        first = None if condition is None else _exact(condition[:1])
+        error = _jacobian_error(copy.deepcopy(layer).cpu().double(), _exact(x[:1]), first)
     return LayerReport(
         name=name,
         kind=type(layer).__name__,
-        mean=z.cpu().double().mean().item(),
-        deviation=z.cpu().double().std().item(),
-        round_trip_error=_relative(back.cpu().double() - x.cpu().double(), x),
+        mean=_exact(z).mean().item(),
+        deviation=_exact(z).std().item(),
+        round_trip_error=_relative(_exact(back) - _exact(x), x),
         antisymmetry_error=_relative(forward + inverse, forward),
         log_det_error=error,
     )
 
 
+def _exact(tensor: Tensor) -> Tensor:
+    """In float64: on the CPU, since MPS has none."""
+    return tensor.cpu().double()
+
+
 def _relative(error: Tensor, to: Tensor) -> float:
-    return (error.cpu().double().abs().max() / to.cpu().double().abs().max().clamp(min=1)).item()
+    return (_exact(error).abs().max() / _exact(to).abs().max().clamp(min=1)).item()
 
 
 @torch.enable_grad()

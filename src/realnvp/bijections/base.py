@@ -12,6 +12,7 @@ layer is a :class:`Bijection` that returns its value and its own log-determinant
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -19,7 +20,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Bijection", "Chain", "Inverse", "Terms", "sum_per_example", "zero_log_det"]
+__all__ = [
+    "Bijection",
+    "Chain",
+    "Inverse",
+    "Terms",
+    "spread_log_det",
+    "sum_per_example",
+    "zero_log_det",
+]
 
 Terms = dict[str, Tensor]
 """Log-determinants by kind ("coupling", "norm", "preprocessing"), each of shape ``(B,)``."""
@@ -32,6 +41,11 @@ def sum_per_example(values: Tensor) -> Tensor:
     tensor([48., 48.])
     """
     return values.flatten(1).sum(1)
+
+
+def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
+    """A per-channel log-scale counts once for every pixel: times H * W, the same per example."""
+    return (log_scale.sum() * math.prod(x.shape[2:])).expand(len(x))
 
 
 def zero_log_det(x: Tensor) -> Tensor:

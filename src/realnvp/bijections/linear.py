@@ -2,12 +2,10 @@ r"""An invertible linear layer: every variable meets every other."""
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection
+from realnvp.bijections.base import Bijection, spread_log_det
 
 __all__ = ["InvertibleLinear"]
 
@@ -38,17 +36,14 @@ class InvertibleLinear(Bijection):
         upper = self.triangles.triu(1) + torch.diag(self.log_diagonal.exp())
         return lower, upper
 
-    def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_diagonal.sum() * math.prod(x.shape[2:])).expand(len(x))
-
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
         z = torch.einsum("ij,bj...->bi...", lower @ upper, x)
-        return z, self._log_det(x)
+        return z, spread_log_det(self.log_diagonal, x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
         flat = z.flatten(2) if z.ndim > 2 else z[..., None]
         x = torch.linalg.solve_triangular(lower, flat, upper=False, unitriangular=True)
         x = torch.linalg.solve_triangular(upper, x, upper=True)
-        return x.reshape(z.shape), -self._log_det(z)
+        return x.reshape(z.shape), spread_log_det(-self.log_diagonal, z)

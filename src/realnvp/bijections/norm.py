@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection
+from realnvp.bijections.base import Bijection, spread_log_det
 from realnvp.bijections.recomputing import is_recomputing
 from realnvp.ranks import mean_and_variance
 
@@ -16,12 +14,6 @@ __all__ = ["ActNorm", "RunningBatchNorm"]
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:
     return value.view(1, -1, *(1 for _ in x.shape[2:]))
-
-
-def _spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
-    """A per-channel log-scale counts once for every pixel: times H * W, the same per example."""
-    pixels = math.prod(x.shape[2:])
-    return (log_scale.sum() * pixels).expand(len(x))
 
 
 class RunningBatchNorm(Bijection):
@@ -95,7 +87,7 @@ class RunningBatchNorm(Bijection):
         mean, var = self._update(x) if self.training else self._averages()
         var = var + self.eps
         z = (x - _per_channel(mean, x)) * _per_channel(var.rsqrt(), x)
-        return z, _spread_log_det(-0.5 * var.log(), x)
+        return z, spread_log_det(-0.5 * var.log(), x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.training and not is_recomputing():
@@ -105,7 +97,7 @@ class RunningBatchNorm(Bijection):
         mean, var = self._averages()
         var = var + self.eps
         x = z * _per_channel(var.sqrt(), z) + _per_channel(mean, z)
-        return x, _spread_log_det(0.5 * var.log(), z)
+        return x, spread_log_det(0.5 * var.log(), z)
 
 
 class ActNorm(Bijection):
@@ -156,8 +148,8 @@ class ActNorm(Bijection):
         if self.training and not self._known:
             self._initialize(x)
         z = (x - _per_channel(self.shift, x)) * _per_channel(torch.exp(-self.log_scale), x)
-        return z, _spread_log_det(-self.log_scale, x)
+        return z, spread_log_det(-self.log_scale, x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = z * _per_channel(torch.exp(self.log_scale), z) + _per_channel(self.shift, z)
-        return x, _spread_log_det(self.log_scale, z)
+        return x, spread_log_det(self.log_scale, z)

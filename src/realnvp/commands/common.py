@@ -29,7 +29,7 @@ __all__ = [
     "add_draws",
     "add_model",
     "add_processes",
-    "check_draws",
+    "at_least_one",
     "examples",
     "label_condition",
     "named_row",
@@ -65,9 +65,7 @@ def add_processes(parser: Parser) -> None:
 
 def start(args: Any) -> Team | None:
     """The processes that the arguments, or ``torchrun``, ask for; None for a single one."""
-    for name in ("devices", "nodes"):
-        if args[name] < 1:
-            raise ValueError(f"--{name} must be 1 or more, got {args[name]}")
+    at_least_one(args, "devices", "nodes")
     if args.devices * args.nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return None  # and Fabric need not be imported
     from realnvp.launch import launch
@@ -112,9 +110,9 @@ def add_draws(parser: Parser) -> None:
     parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
 
 
-def check_draws(args: Any) -> None:
-    """What :func:`add_draws` added must be positive."""
-    for name in ("samples", "batch_size"):
+def at_least_one(args: Any, *names: str) -> None:
+    """The arguments of these names must be positive."""
+    for name in names:
         if args[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {args[name]}")
 
@@ -137,8 +135,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     if args.data_root is not None:
         data["root"] = args.data_root
     if args.data_size is not None:
-        if args.data_size < 1:
-            raise ValueError(f"--data-size must be 1 or more, got {args.data_size}")
+        at_least_one(args, "data_size")
         data["size"] = args.data_size
     if args.data is not None:
         if args.data_size is None and not resizes(args.data):
@@ -239,13 +236,13 @@ def read_picture_arguments(
     if flow.levels is None:
         raise ValueError(f"{args.model} is a model of vectors: this picture is of images")
     split, _ = examples(flow, args)
-    wanted = args.n if count is None else count
-    if wanted < 1:
-        raise ValueError(f"-n must be 1 or more, got {wanted}")
-    if wanted > len(split):
-        raise ValueError(f"the picture is of {wanted} images, and there are {len(split)}")
+    if count is None:
+        at_least_one(args, "n")
+        count = args.n
+    if count > len(split):
+        raise ValueError(f"the picture is of {count} images, and there are {len(split)}")
     chosen = split.select(
-        torch.randperm(len(split), generator=torch.Generator().manual_seed(args.seed))[:wanted]
+        torch.randperm(len(split), generator=torch.Generator().manual_seed(args.seed))[:count]
     )
     condition = None if chosen.condition is None else chosen.condition.to(flow.device)
     return flow, chosen.x.to(flow.device), condition, path, args

@@ -14,7 +14,7 @@ from realnvp.commands.common import (
     add_draws,
     add_model,
     add_processes,
-    check_draws,
+    at_least_one,
     examples,
     print_json,
     print_table,
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     add_draws(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    check_draws(args)
+    at_least_one(args, "samples", "batch_size")
     team = start(args)
     if team is None:
         _report(args, *_evaluate(args, read_model(args), None))

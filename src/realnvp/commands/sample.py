@@ -10,6 +10,7 @@ import torch
 
 from realnvp.commands.common import (
     add_model,
+    at_least_one,
     label_condition,
     print_json,
     read_model,
@@ -52,8 +53,7 @@ def main(argv: list[str]) -> int:
     path = Path(args.out)
     if path.suffix not in (".png", ".npz", ".npy", ".csv"):
         raise ValueError(f"--out must end in .png, .npz, .npy or .csv, got {path}")
-    if args.n < 1:
-        raise ValueError(f"-n must be 1 or more, got {args.n}")
+    at_least_one(args, "n")
     refuse_existing(path, args.overwrite)
     flow = read_model(args)
     if path.suffix == ".csv" and flow.levels is not None:

@@ -11,7 +11,7 @@ from realnvp.commands.common import (
     add_data,
     add_draws,
     add_model,
-    check_draws,
+    at_least_one,
     examples,
     print_json,
     read_model,
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    check_draws(args)
+    at_least_one(args, "samples", "batch_size")
     path = Path(args.out)
     if path.suffix not in (".csv", ".npz"):
         raise ValueError(f"--out must end in .csv or .npz, got {path}")

@@ -34,13 +34,13 @@ NAMED = ("digits", "mnist", "fashion-mnist", "cifar10", "celeba")
 _DIGITS_HELD_OUT = 257  # of 1797: one seventh to validate, one seventh to test
 _CELEBA_CROP = 148  # the crop and the size of the paper (arXiv 1605.08803, section 4.1)
 _CELEBA_SIZE = 64
-_FIRST_LABELS = {
-    ("mnist", "train"): "5041921314",
-    ("mnist", "test"): "7210414959",
-    ("fashion-mnist", "train"): "9003027255",
-    ("fashion-mnist", "test"): "9211614657",
+_BY_FIRST_LABELS = {
+    "5041921314": "mnist",
+    "7210414959": "mnist",
+    "9003027255": "fashion-mnist",
+    "9211614657": "fashion-mnist",
 }
-"""By which these two are told apart: their files have the same names."""
+"""The first ten labels of their parts: the files of both have the same names."""
 
 
 def levels_of(name: str) -> int:
@@ -147,10 +147,9 @@ def _mnist(name: str, root: Path, part: Part) -> Split:
     images, labels = files
     split, _ = array_split(read_idx(images), f"{images}", read_idx(labels), "label")
     assert split.labels is not None  # they have just been read
-    first = "".join(map(str, split.labels[:10].tolist()))
-    for (other, of), known in _FIRST_LABELS.items():
-        if other != name and of == part and first == known:
-            raise ValueError(f"{labels} is a file of {other}, not of {name}: set data.root")
+    found = _BY_FIRST_LABELS.get("".join(map(str, split.labels[:10].tolist())), name)
+    if found != name:
+        raise ValueError(f"{labels} is a file of {found}, not of {name}: set data.root")
     return split
 
 

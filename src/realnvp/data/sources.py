@@ -252,7 +252,7 @@ def _read_path(
         return tables.read_table(path, condition, columns, categories)
     _only_label(source, condition)
     named = categories if condition is not None else None  # only then must names be known ones
-    if path.is_dir() and not arrays.idx_files(path):
+    if resizes(source):
         return images.read_folder(path, size, named)
     _no_size(source, size)
     if path.is_dir():
