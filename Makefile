@@ -35,7 +35,7 @@ test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py $(if $(FAST),--fast)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)
 
 BENCHES ?= speed memory toy tables gpu
 bench: $(VENV)/installed-test

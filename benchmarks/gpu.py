@@ -18,8 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import table, write
 from realnvp import image_flow
-from realnvp.config import ImageModel
-from realnvp.settings import load_recipe
+from realnvp.config import ImageModel, load_recipe
 
 SUSTAINED = 40e12
 
@@ -45,7 +44,7 @@ def flops_of(model: ImageModel, shape: tuple[int, int, int]) -> tuple[int, float
 def main() -> None:
     rows = []
     for recipe, source, name, shape, examples in SETS:
-        settings = load_recipe(recipe, "--data", source)
+        settings = load_recipe(recipe, data={"source": source})
         epochs = settings.training.epochs
         assert epochs is not None
         assert isinstance(settings.model, ImageModel)

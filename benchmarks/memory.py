@@ -24,7 +24,8 @@ def child(memory: str, couplings: int, batch: int) -> None:
     """Take two steps, and print the peak in bytes and the seconds of the second."""
     from realnvp import image_flow
     from realnvp.config import TrainingConfig
-    from realnvp.setup import compute_dtype, make_optimizer
+    from realnvp.training.optim import make_optimizer
+    from realnvp.training.runtime import compute_dtype
 
     torch.manual_seed(0)
     flow = image_flow(

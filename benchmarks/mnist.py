@@ -22,14 +22,13 @@ import torch
 from PIL import Image, ImageDraw
 
 from common import RESULTS, machine, table, write
-from realnvp.config import DataConfig, ImageRecipe, TrainingConfig, to_dict
+from realnvp.config import DataConfig, ImageRecipe, TrainingConfig, load_recipe, to_dict
 from realnvp.data import load_data
-from realnvp.evaluate import evaluate
-from realnvp.files import write_atomically
+from realnvp.evaluation import evaluate
 from realnvp.plots import image_grid
-from realnvp.progress import Bar
-from realnvp.settings import load_recipe
-from realnvp.trainer import Trainer
+from realnvp.training.trainer import Trainer
+from realnvp.utils.files import write_atomically
+from realnvp.utils.progress import Bar
 
 ADAM = "the paper's parts and optimizer"
 """The model of mnist-realnvp, trained as in the paper (section 4.1): Adam, batches of 64."""
@@ -50,7 +49,7 @@ TIMES = (10.0, 30.0)
 
 def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
     base = "mnist-realnvp" if name in (ADAM, *PARTS) else name
-    found = load_recipe(base, "--data", data, "--minutes", str(minutes))
+    found = load_recipe(base, data={"source": data}, training={"minutes": minutes})
     assert isinstance(found, ImageRecipe)
     model, training = found.model, found.training
     if name == ADAM:
@@ -58,7 +57,7 @@ def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
     for part in list(PARTS)[: list(PARTS).index(name) + 1] if name in PARTS else []:
         model = dataclasses.replace(model, **PARTS[part][0])
         training = dataclasses.replace(training, **PARTS[part][1])
-    training = dataclasses.replace(training, validations=4, validation_examples=500)
+    training = dataclasses.replace(training, num_validations=4, validation_examples=500)
     return dataclasses.replace(found, model=model, training=training)
 
 

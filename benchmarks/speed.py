@@ -21,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import best_time, table, write
 from realnvp import Flow, image_flow, vector_flow
+from realnvp.conditioners import ResNet
 from realnvp.config import TrainingConfig
-from realnvp.nets import ResNet
-from realnvp.setup import compute_dtype, make_optimizer
+from realnvp.training.optim import make_optimizer
+from realnvp.training.runtime import compute_dtype
 
 IMAGES = {
     "CIFAR-10, the paper's (64 maps, 8 blocks, batch 16)": (

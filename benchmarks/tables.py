@@ -22,7 +22,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import StandardScaler
 
 from common import table, write
-from realnvp.estimator import RealNVPDensity
+from realnvp.estimator.density import RealNVPDensity
 
 
 def tables() -> dict[str, NDArray]:

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from common import table, write
-from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
+from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe, load_recipe
 from realnvp.data import load_data
 from realnvp.data.toy import TOY
-from realnvp.progress import Bar
-from realnvp.settings import load_recipe
-from realnvp.trainer import Trainer
+from realnvp.training.trainer import Trainer
+from realnvp.utils.progress import Bar
 
 POINTS, EPOCHS, BATCH, TEST = 10_000, 100, 500, 5_000
 
@@ -39,7 +38,7 @@ def ours(name: str, _: Tensor, affine: bool = False) -> LogProb:
     if affine:
         model = VectorModel(couplings=12, hidden=64, blocks=1)
         training = TrainingConfig(
-            steps=2000, batch_size=BATCH, lr=3e-3, ema=0.995, validations=5, warmup=50
+            steps=2000, batch_size=BATCH, lr=3e-3, ema=0.995, num_validations=5, warmup=50
         )
         chosen = VectorRecipe(model, DataConfig(source=name), training)
     trainer = Trainer(chosen, load_data(chosen.data))

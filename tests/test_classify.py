@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import randomize
+from helpers.bijections import randomize
 from realnvp import image_flow, vector_flow
-from realnvp.classify import accuracy, class_log_probs
 from realnvp.data import Split
-from realnvp.evaluate import log_likelihoods
+from realnvp.evaluation import accuracy, class_log_probs, log_likelihoods
 
 
 def test_two_gaussians_are_told_apart():

@@ -15,14 +15,14 @@ from typing import Any
 import yaml
 
 import realnvp
-from realnvp import weights
+from realnvp import pretrained as weights
 from realnvp.config import DataConfig
 from realnvp.data import load_data
-from realnvp.evaluate import evaluate
-from realnvp.files import write_atomically
-from realnvp.models import Flow
+from realnvp.evaluation import evaluate
+from realnvp.flow import Flow
 from realnvp.pretrained import rebuild
-from realnvp.progress import duration
+from realnvp.utils.files import write_atomically
+from realnvp.utils.progress import duration
 
 FOLDER = Path(weights.__file__).parent
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from realnvp.architectures import image_flow, vector_flow
     from realnvp.bijections import (
         ActNorm,
         Affine,
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
         Squeeze,
         VariationalDequantize,
     )
-    from realnvp.builders import image_flow, vector_flow
-    from realnvp.models import Flow
+    from realnvp.flow import Flow
     from realnvp.pretrained import load
 
 __version__ = "0.1.0"
@@ -67,10 +67,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Flow": "realnvp.models",
-    "image_flow": "realnvp.builders",
+    "Flow": "realnvp.flow",
+    "image_flow": "realnvp.architectures",
     "load": "realnvp.pretrained",
-    "vector_flow": "realnvp.builders",
+    "vector_flow": "realnvp.architectures",
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from realnvp.cli import main
+from realnvp.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,11 +9,16 @@ fails before any data is read or any folder is made.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib.resources import files
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from realnvp.checks import check_types, positive, require
+import yaml
 
 __all__ = [
     "DataConfig",
@@ -23,8 +28,70 @@ __all__ = [
     "TrainingConfig",
     "VectorModel",
     "VectorRecipe",
+    "check_types",
+    "positive",
+    "read_recipe",
+    "recipe_names",
+    "require",
     "to_dict",
 ]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with the message unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def positive(config: object, *names: str) -> None:
+    """The fields of these names are finite numbers above 0, or None."""
+    for name in names:
+        value = getattr(config, name)
+        require(
+            value is None or 0 < value < math.inf, f"{name} must be a positive number, got {value}"
+        )
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value, which may come from anybody's JSON, is of a field's type."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(parts)
+            and all(_is(item, part) for item, part in zip(value, parts, strict=True))
+        )
+    if hint in (int, float):  # True is an int to Python, but not to people
+        kind = Integral if hint is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, NoneType if hint is None else hint)
+
+
+def check_types(config: Any, **most: int) -> None:
+    """Every field has the type that it is declared with.
+
+    Args:
+        config: a dataclass.
+        most: the largest number that a field may be, by name.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    hints = get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        value, hint = getattr(config, item.name), hints[item.name]
+        if not _is(value, hint):
+            choices = " or ".join(f'"{choice}"' for choice in get_args(hint))
+            wanted = choices if get_origin(hint) is Literal else str(item.type)
+            raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
+        limit = most.get(item.name, 2**53)  # beyond it, float arithmetic would lose count
+        if isinstance(value, Integral):
+            # its digits could be thousands
+            require(value <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
 @dataclass
@@ -153,8 +220,8 @@ class VectorModel:
         norm: normalization between the couplings: "batch", "act" or "none".
         norm_momentum: weight of the current batch in the running averages.
         scale_penalty: L2 penalty on the learned scales of the couplings.
-        start: the model starts as the mixture of so many Gaussians that fits the data; 1 is a
-            single one, correlations included, 0 only standardizes the columns.
+        mixture_init: number of Gaussians of the mixture, fitted to the data, that the model starts
+            as; 1 is a single one, correlations included, 0 only standardizes the columns.
     """
 
     coupling: Literal["affine", "mixture"] = "affine"
@@ -165,13 +232,13 @@ class VectorModel:
     norm: Literal["batch", "act", "none"] = "act"
     norm_momentum: float = 0.1
     scale_penalty: float = 5e-5
-    start: int = 0
+    mixture_init: int = 0
 
     def __post_init__(self) -> None:
-        check_types(self, couplings=10_000, blocks=1000, components=1000, start=1000)
+        check_types(self, couplings=10_000, blocks=1000, components=1000, mixture_init=1000)
         positive(self, "couplings", "hidden", "components")
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
-        require(self.start >= 0, f"start must be 0 or more, got {self.start}")
+        require(self.mixture_init >= 0, f"mixture_init must be 0 or more, got {self.mixture_init}")
         require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
         )
@@ -196,15 +263,15 @@ class TrainingConfig:
         warmup: steps over which the learning rate rises from 0.
         decay: shape of the learning rate over the budget: "cosine" to zero, "linear" to zero, or
             "constant".
-        cooldown: fraction of the budget over which the rate decays; 1 is all of it.
+        decay_fraction: fraction of the budget over which the rate decays; 1 is all of it.
         clip: largest norm of the gradient (of the loss in nats per dimension).
         smoothing: deviation of the Gaussian noise that is added to the vectors of every batch, in
             deviations of the data (of the Gaussians that it starts as, if it does). It keeps a
             flexible model from learning few rows by heart, and blurs what is finer.
         ema: decay per step of the exponential moving average of the weights, which is what is
             evaluated and saved; 0 evaluates the raw weights.
-        validations: how many validations are spread evenly over the budget; the best one's model
-            is kept.
+        num_validations: number of validations, spread evenly over the budget; the model with the
+            best one is kept.
         patience: stop after so many validations without a better one; null never does.
         checkpoint_every: seconds between checkpoints, from which a run can go on.
         validation_examples: at most so many are used for the validations during training.
@@ -232,11 +299,11 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 100
     decay: Literal["cosine", "linear", "constant"] = "cosine"
-    cooldown: float = 1.0
+    decay_fraction: float = 1.0
     clip: float = 1.0
     smoothing: float = 0.0
     ema: float = 0.999
-    validations: int = 20
+    num_validations: int = 20
     patience: int | None = None
     checkpoint_every: float = 60.0
     validation_examples: int = 2_000
@@ -251,7 +318,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_types(self)
         positive(
-            self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "validations",
+            self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "num_validations",
             "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
         )  # fmt: skip
         require(
@@ -270,7 +337,9 @@ class TrainingConfig:
         require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
         require(0 <= self.smoothing < math.inf, f"smoothing is 0 or more, got {self.smoothing}")
         require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
-        require(0 < self.cooldown <= 1, f"cooldown is in (0, 1], got {self.cooldown}")
+        require(
+            0 < self.decay_fraction <= 1, f"decay_fraction is in (0, 1], got {self.decay_fraction}"
+        )
         require(0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")
         require(all(0 <= beta < 1 for beta in self.betas), f"betas are in [0, 1), got {self.betas}")
 
@@ -311,3 +380,143 @@ Recipe = ImageRecipe | VectorRecipe
 def to_dict(config: object) -> dict:
     """The settings as plain nested dicts, for YAML and JSON."""
     return dataclasses.asdict(config)  # type: ignore[call-overload]
+
+
+KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
+
+
+SHARED = {
+    **{
+        name: ("moons", name)
+        for name in (
+            "circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard", "eight-gaussians"
+        )
+    },
+    "mnist": ("mnist-best", "mnist"),
+    "fashion-mnist": ("mnist-best", "fashion-mnist"),
+    **{f"fashion-mnist-{kind}": (f"mnist-{kind}", "fashion-mnist")
+       for kind in ("realnvp", "glow", "best", "long")},
+    "cifar10-realnvp": ("cifar10", "cifar10"),
+}  # fmt: skip
+"""Recipes that are another one's file, with data of their own."""
+
+
+BUDGETS = {"minutes", "epochs", "steps"}
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package.
+
+    >>> "digits" in recipe_names()
+    True
+    """
+    names = {file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".yaml")}
+    return sorted(names | set(SHARED))
+
+
+def _folder() -> Any:
+    return files("realnvp") / "recipes"
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings in a recipe, by name or as a path to a YAML file.
+
+    Raises:
+        ValueError: if there is no such recipe, or it is not a YAML mapping.
+    """
+    path = Path(name)
+    if name in recipe_names():
+        file, _ = SHARED.get(name, (name, ""))
+        text = (_folder() / f"{file}.yaml").read_text("utf-8")
+    elif path.suffix in (".yaml", ".yml") and path.is_file():
+        text = path.read_text("utf-8")
+    else:
+        close = difflib.get_close_matches(name, recipe_names(), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
+            f"or give a path to a .yaml file"
+        )
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
+    if settings.get("kind") not in KINDS:
+        raise ValueError(f"{name} must say kind: image or kind: vector")
+    for section in ("model", "training"):
+        if isinstance(settings.get(section), dict):
+            settings[section] = with_new_names(settings[section])
+    if name in SHARED:
+        settings["data"] = {**settings.get("data", {}), "source": SHARED[name][1]}
+    return settings
+
+
+def config_sections(kind: str) -> dict[str, type]:
+    """The dataclass of each section of a recipe of this kind."""
+    model = ImageModel if kind == "image" else VectorModel
+    return {"model": model, "data": DataConfig, "training": TrainingConfig}
+
+
+def load_recipe(
+    name: str,
+    *,
+    model: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """Return a recipe, with some of its settings replaced.
+
+    Args:
+        name: of a recipe that comes with the package, or a path to a YAML file.
+        model: settings of the model to replace, by name.
+        data: likewise, of the data.
+        training: likewise, of the training. A budget (minutes, epochs or steps) that is given here
+            replaces all of the recipe's.
+        seed: of weights, noise and order.
+
+    Raises:
+        ValueError: if there is no such recipe or setting, or a value is out of range.
+
+    >>> load_recipe("moons", training={"steps": 3}).training.steps
+    3
+    """
+    settings = read_recipe(name)
+    given: dict[str, dict[str, Any]] = {
+        "model": model or {}, "data": data or {}, "training": training or {}
+    }  # fmt: skip
+    configs = {}
+    for section, make in config_sections(settings["kind"]).items():
+        values = {**settings.get(section, {})}
+        if section == "training" and not BUDGETS.isdisjoint(given[section]):
+            values = {key: value for key, value in values.items() if key not in BUDGETS}
+        values |= given[section]
+        known = [field.name for field in dataclasses.fields(make)]
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {section}.{close[0]}?" if close else ""
+                raise ValueError(f"unknown setting {section}.{key} for recipe {name}{hint}")
+        configs[section] = make(**values)
+    return KINDS[settings["kind"]](
+        **configs, seed=settings.get("seed", 0) if seed is None else seed
+    )
+
+
+RENAMED = {
+    "start": "mixture_init",
+    "validations": "num_validations",
+    "cooldown": "decay_fraction",
+}
+"""Settings that earlier versions saved under other names."""
+
+
+def with_new_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a section, or a builder's arguments, under today's names.
+
+    >>> with_new_names({"start": 1, "hidden": 32})
+    {'mixture_init': 1, 'hidden': 32}
+    """
+    return {RENAMED.get(name, name): value for name, value in settings.items()}

@@ -18,6 +18,7 @@ __all__ = ["Plane", "image_grid", "learning_curves", "planes", "save_figure", "s
 
 mpl.use("Agg")  # pictures go to files: no display is needed, or asked for
 
+
 DATA, MODEL = "tab:blue", "tab:red"
 
 

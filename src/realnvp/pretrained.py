@@ -6,32 +6,52 @@ and the model is first built without memory, to compare its tensors with those i
 a huge number in ``config.json`` asks for nothing. During a training ``config.json`` stays as it is,
 and the weights are replaced whole: at every moment the folder holds a valid model.
 
-Some models come with the package, in :mod:`realnvp.weights`: ``load("mnist")``.
+Some models come with the package, in `weights`: ``load("mnist")``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import realnvp.builders
-from realnvp.checkpoint import check_like
-from realnvp.config import DataConfig
-from realnvp.files import write_atomically
-from realnvp.models import Flow
-from realnvp.sealed import parse_json, seal, unseal
+from realnvp import architectures
+from realnvp.config import DataConfig, with_new_names
+from realnvp.flow import Flow
+from realnvp.utils.files import write_atomically
+from realnvp.utils.serialization import check_like, parse_json, seal, unseal
 
-__all__ = ["load", "load_folder", "rebuild", "save", "settings_of"]
+__all__ = [
+    "cards",
+    "load",
+    "load_folder",
+    "load_shipped",
+    "pack",
+    "rebuild",
+    "save",
+    "settings_of",
+    "shipped_names",
+    "unpack",
+]
 
 CONFIG = "config.json"
+
+
 WEIGHTS = "model.safetensors"
+
+
 BUILDERS = ("image_flow", "vector_flow")
+
+
 LAYERS = ("scales", "steps", "couplings", "blocks")  # arguments that count layers
+
+
 CONFIG_LIMIT = 16_000_000  # bytes
 
 
@@ -133,7 +153,10 @@ def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
         or not isinstance(config.get("arguments"), dict)
     ):
         raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
-    build, arguments = getattr(realnvp.builders, config["builder"]), config["arguments"]
+    build, arguments = (
+        getattr(architectures, config["builder"]),
+        with_new_names(config["arguments"]),
+    )
     double = any(t.dtype == torch.float64 for t in tensors.values())
     try:
         for name in LAYERS:
@@ -170,7 +193,7 @@ def load(model: str | Path) -> Flow:
     """
     folder = Path(model)
     if not folder.exists():
-        from realnvp.weights import load_shipped, shipped_names
+        from realnvp.pretrained import load_shipped, shipped_names
 
         names = shipped_names()
         if str(model) in names:
@@ -181,3 +204,57 @@ def load(model: str | Path) -> Flow:
         )
     run_model = folder / "model"
     return load_folder(run_model if run_model.is_dir() else folder)
+
+
+def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
+    """The content of a file of models.
+
+    Args:
+        models: by name, each with its card.
+    """
+    tensors: dict[str, Tensor] = {}
+    data: dict[str, Any] = {}
+    for name, (flow, card) in models.items():
+        for key, tensor in flow.state_dict().items():
+            narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
+            tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
+        data[name] = {"settings": settings_of(flow), "card": card}
+    return seal(tensors, {"models": data})
+
+
+def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
+    """The inverse of :func:`pack`: settings with card, and tensors in float32, by name."""
+    tensors, data = unseal(content)
+    found = {}
+    for name, entry in data["models"].items():
+        prefix = f"{name}/"
+        own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
+        wide = {k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()}
+        found[name] = (entry, wide)
+    return found
+
+
+@cache
+def _contents() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
+    """Settings with card, and tensors, of every model."""
+    found = {}
+    for file in (files("realnvp") / "weights").iterdir():
+        if file.name.endswith(".safetensors"):
+            found.update(unpack(file.read_bytes()))
+    return dict(sorted(found.items()))
+
+
+def shipped_names() -> list[str]:
+    """The names that :func:`realnvp.load` knows."""
+    return list(_contents())
+
+
+def cards() -> dict[str, dict[str, Any]]:
+    """The card of every model, by name."""
+    return {name: entry["card"] for name, (entry, _) in _contents().items()}
+
+
+def load_shipped(name: str) -> Flow:
+    """The model of this name, in evaluation mode."""
+    entry, tensors = _contents()[name]
+    return rebuild(entry["settings"], tensors, f"the shipped model {name}")

@@ -2,14 +2,13 @@
 
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
-from realnvp.bijections.dequantize import VariationalDequantize
-from realnvp.bijections.gaussian import MixtureCoupling
+from realnvp.bijections.dequantization import Dequantize, DequantizeColumns, VariationalDequantize
+from realnvp.bijections.gaussian_mixture import MixtureCoupling, Rosenblatt
 from realnvp.bijections.linear import InvertibleLinear
-from realnvp.bijections.mixture import MixtureLogisticCoupling
-from realnvp.bijections.norm import ActNorm, RunningBatchNorm
-from realnvp.bijections.preprocess import Affine, Dequantize, DequantizeColumns, Logit
+from realnvp.bijections.logistic_mixture import MixtureLogisticCoupling
+from realnvp.bijections.normalization import ActNorm, RunningBatchNorm
+from realnvp.bijections.preprocessing import Affine, Logit
 from realnvp.bijections.reshape import FactorOut, Squeeze
-from realnvp.bijections.rosenblatt import Rosenblatt
 
 __all__ = [
     "ActNorm",

@@ -70,7 +70,7 @@ class Bijection(nn.Module, ABC):
     term: ClassVar[str] = "coupling"
     """Under which term of the loss the log-determinant is reported."""
 
-    cheap_inverse: ClassVar[bool] = True
+    has_analytic_inverse: ClassVar[bool] = True
     """Whether the inverse costs no more than the forward, as where it is in closed form."""
 
     @abstractmethod
@@ -86,7 +86,7 @@ class Bijection(nn.Module, ABC):
         z, log_det = self(x, condition)
         return z, {self.term: log_det}
 
-    def rearrange(self, labels: Tensor) -> Tensor:
+    def permute_index(self, labels: Tensor) -> Tensor:
         """Carry labels of the input's entries to where :meth:`forward` puts those entries.
 
         The labels, integers of the input's shape, say which scale an entry belongs to: layers that
@@ -94,8 +94,8 @@ class Bijection(nn.Module, ABC):
         """
         return labels
 
-    def restore(self, labels: Tensor) -> Tensor:
-        """The inverse of :meth:`rearrange`."""
+    def unpermute_index(self, labels: Tensor) -> Tensor:
+        """The inverse of :meth:`permute_index`."""
         return labels
 
 
@@ -143,14 +143,14 @@ class Chain(Bijection):
                 total[name] = total[name] + log_det if name in total else log_det
         return x, total
 
-    def rearrange(self, labels: Tensor) -> Tensor:
+    def permute_index(self, labels: Tensor) -> Tensor:
         for layer in self:
-            labels = layer.rearrange(labels)
+            labels = layer.permute_index(labels)
         return labels
 
-    def restore(self, labels: Tensor) -> Tensor:
+    def unpermute_index(self, labels: Tensor) -> Tensor:
         for layer in self._backwards():
-            labels = layer.restore(labels)
+            labels = layer.unpermute_index(labels)
         return labels
 
     def __iter__(self) -> Iterator[Bijection]:
@@ -192,8 +192,8 @@ class Inverse(Bijection):
         z, log_det = self(x, condition)
         return z, {self.inner.term: log_det}
 
-    def rearrange(self, labels: Tensor) -> Tensor:
-        return self.inner.restore(labels)
+    def permute_index(self, labels: Tensor) -> Tensor:
+        return self.inner.unpermute_index(labels)
 
-    def restore(self, labels: Tensor) -> Tensor:
-        return self.inner.rearrange(labels)
+    def unpermute_index(self, labels: Tensor) -> Tensor:
+        return self.inner.permute_index(labels)

@@ -145,7 +145,7 @@ class _Put(torch.autograd.Function):
 class Coupling(Bijection):
     """A coupling layer, whatever its elementwise map.
 
-    A subclass implements :meth:`transform`, :meth:`untransform` and :meth:`parameters_of`. The
+    A subclass implements :meth:`transform`, :meth:`inverse_transform` and :meth:`num_params`. The
     conditioner maps the passive part, and the condition if there is one, to so many times the
     channels of the active part, grouped by parameter.
 
@@ -161,7 +161,7 @@ class Coupling(Bijection):
 
     @staticmethod
     @abstractmethod
-    def parameters_of(components: int = 1) -> int:
+    def num_params(components: int = 1) -> int:
         """How many parameters each active variable has, in a mixture of so many components."""
 
     @abstractmethod
@@ -169,7 +169,7 @@ class Coupling(Bijection):
         """The elementwise map of the active part and its elementwise log-derivative."""
 
     @abstractmethod
-    def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of :meth:`transform`, with the inverse's elementwise log-derivative."""
 
     def penalty(self) -> Tensor | float:
@@ -184,7 +184,7 @@ class Coupling(Bijection):
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(z)
         parameters = self.mask.take(self.conditioner(passive, condition))
-        return self.mask.merge(passive, *self.untransform(active, parameters))
+        return self.mask.merge(passive, *self.inverse_transform(active, parameters))
 
 
 class AffineCoupling(Coupling):
@@ -203,7 +203,7 @@ class AffineCoupling(Coupling):
             :math:`\tilde s`, then :math:`t`.
         channels: channels of the active part.
 
-    >>> from realnvp.nets import MLP
+    >>> from realnvp.conditioners import MLP
     >>> layer = AffineCoupling(ChannelMask(), MLP(1, 2, hidden=8, blocks=1), channels=1)
     >>> layer(torch.tensor([[1.0, 2.0]]))  # starts as the identity
     (tensor([[1., 2.]], grad_fn=...), tensor([0.], grad_fn=...))
@@ -214,7 +214,7 @@ class AffineCoupling(Coupling):
         self.scale = nn.Parameter(torch.ones(channels))
 
     @staticmethod
-    def parameters_of(components: int = 1) -> int:
+    def num_params(components: int = 1) -> int:
         return 2
 
     def _scale_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,7 +226,7 @@ class AffineCoupling(Coupling):
         log_scale, shift = self._scale_shift(parameters)
         return active * torch.exp(log_scale) + shift, log_scale
 
-    def untransform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._scale_shift(parameters)
         return (active - shift) * torch.exp(-log_scale), -log_scale
 

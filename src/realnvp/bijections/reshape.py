@@ -43,12 +43,12 @@ class Squeeze(Bijection):
         self.order = order
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.rearrange(x), zero_log_det(x)
+        return self.permute_index(x), zero_log_det(x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.restore(z), zero_log_det(z)
+        return self.unpermute_index(z), zero_log_det(z)
 
-    def rearrange(self, labels: Tensor) -> Tensor:
+    def permute_index(self, labels: Tensor) -> Tensor:
         if labels.shape[-2] % 2 or labels.shape[-1] % 2:
             raise ValueError(
                 f"squeezing needs an even height and width, got {tuple(labels.shape[-2:])}"
@@ -56,7 +56,7 @@ class Squeeze(Bijection):
         parts = [labels[..., row::2, column::2] for row, column in _OFFSETS[self.order]]
         return torch.cat(parts, dim=1)
 
-    def restore(self, labels: Tensor) -> Tensor:
+    def unpermute_index(self, labels: Tensor) -> Tensor:
         batch, channels, height, width = labels.shape
         if channels % 4:
             raise ValueError(f"unsqueezing needs a multiple of 4 channels, got {channels}")
@@ -102,13 +102,13 @@ class FactorOut(Bijection):
         rest, terms = self.inner.forward_terms(rest, condition)
         return torch.cat((out, rest), dim=1), terms
 
-    def rearrange(self, labels: Tensor) -> Tensor:
+    def permute_index(self, labels: Tensor) -> Tensor:
         out, rest = halves(labels)
-        return torch.cat((out, self.inner.rearrange(rest + 1)), dim=1)
+        return torch.cat((out, self.inner.permute_index(rest + 1)), dim=1)
 
-    def restore(self, labels: Tensor) -> Tensor:
+    def unpermute_index(self, labels: Tensor) -> Tensor:
         out, rest = halves(labels)
-        return torch.cat((out, self.inner.restore(rest) - 1), dim=1)
+        return torch.cat((out, self.inner.unpermute_index(rest) - 1), dim=1)
 
 
 def halves(x: Tensor) -> tuple[Tensor, ...]:

@@ -17,26 +17,33 @@ from pathlib import Path
 
 import numpy as np
 
-from realnvp.data.dataset import Parts, Split
+from realnvp.data.dataset import Parts, Split, parse_labels
 from realnvp.data.images import image_tensor
-from realnvp.data.labels import parse_labels
 from realnvp.data.tables import vector_tensor
-from realnvp.errors import some_of
+from realnvp.utils.errors import some_of
 
 __all__ = ["array_split", "idx_files", "read_array_file", "read_idx", "read_idx_file"]
 
 # Names under which data are found in .npz files, in the field and in the documentation of numpy,
 # Keras and scikit-learn.
 _DATA = ("images", "x", "X", "data", "x_train", "X_train", "train", "train_images", "arr_0")
+
+
 _LABELS = ("labels", "label", "y", "targets", "target", "y_train", "train_labels")
+
+
 _TEST = ("x_test", "X_test", "test", "test_images")
+
+
 _TEST_LABELS = ("y_test", "test_labels", "labels_test", "targets_test")
+
 
 # What numpy raises for damaged files.
 _DAMAGED = (
     OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error,
     NotImplementedError,
 )  # fmt: skip
+
 
 # https://yann.lecun.com/exdb/mnist: the third byte of an IDX file is the type of its values.
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

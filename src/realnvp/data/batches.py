@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
-from realnvp.noise import seed_of
+from realnvp.utils.rng import seed_of
 
 __all__ = ["Batches", "drawn", "shifted", "to_device"]
 
@@ -43,14 +43,14 @@ class Batches:
         self._seed, self._flip, self._shift = seed, flip, shift
         self._orders: dict[int, Tensor] = {}
 
-    def share(self, rank: int, ranks: int) -> range:
+    def share(self, rank: int, world_size: int) -> range:
         """The positions in a batch that are this process's: as many as another's, or one more.
 
         >>> batches = Batches(Split(torch.zeros(9, 2)), 5, seed=0, flip=False)
         >>> batches.share(0, 2), batches.share(1, 2)
         (range(0, 2), range(2, 5))
         """
-        return range(rank * self.size // ranks, (rank + 1) * self.size // ranks)
+        return range(rank * self.size // world_size, (rank + 1) * self.size // world_size)
 
     def indices(self, step: int) -> Tensor:
         """Which examples of the split are in the batch of a step, those of all processes."""
@@ -60,9 +60,9 @@ class Batches:
             order = torch.cat((order, self._order(epoch + 1)[: self.size - len(order)]))
         return order
 
-    def get(self, step: int, rank: int = 0, ranks: int = 1) -> tuple[Tensor, Tensor | None]:
+    def get(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, Tensor | None]:
         """This process's part of the batch of a step: examples and their condition."""
-        share = self.share(rank, ranks)
+        share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
         x = self.split.x[index]
         if self._flip:

@@ -8,10 +8,15 @@ held out of the training part, unless the source has an official one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+
+from realnvp.utils.errors import some_of
+from realnvp.utils.rng import uniform
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -23,9 +28,58 @@ __all__ = [
     "Split",
     "assemble",
     "conditioned",
+    "dequantized",
     "hold_out",
+    "parse_labels",
     "whole_columns",
 ]
+
+
+def parse_labels(
+    values: np.ndarray, where: str, categories: Sequence[str] | None = None
+) -> tuple[torch.Tensor, tuple[str, ...] | None]:
+    """Turn labels as they are found in files into classes 0, 1, 2, ...
+
+    Args:
+        values: `(N,)` or `(N, 1)`: whole numbers from 0, or names, which are numbered in sorted
+            order.
+        where: what the labels are, for messages.
+        categories: names that are numbered already, in order; other names are then an error.
+
+    Returns:
+        int64 `(N,)`, and the names in order where the labels are names.
+
+    Raises:
+        ValueError: for negative or fractional labels, and for unknown names.
+
+    >>> parse_labels(np.array(["cat", "ant", "cat"]), "labels")
+    (tensor([1, 0, 1]), ('ant', 'cat'))
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"{where} must be one label per example, got shape {values.shape}")
+    if values.dtype.kind in "UO":
+        names = values.astype(str)
+        known = np.unique(names) if categories is None else np.asarray(categories, dtype=str)
+        codes = {str(name): code for code, name in enumerate(known)}
+        unknown = sorted(set(names.tolist()) - set(codes))
+        if unknown:
+            raise ValueError(
+                f"{where} holds {unknown[0]!r}, which is none of the known classes "
+                f"{some_of(tuple(codes))}"
+            )
+        numbers = np.array([codes[name] for name in names.tolist()], dtype=np.int64)
+        return torch.from_numpy(numbers), tuple(codes)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{where} must be whole numbers or names, got {values.dtype}")
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
+        raise ValueError(f"{where} must be whole numbers to be used as classes")
+    if values.size and (values.min() < 0 or values.max() > 2**62):
+        raise ValueError(
+            f"{where} must be classes numbered from 0, got {values.min()} to {values.max()}"
+        )
+    return torch.from_numpy(values.astype(np.int64)), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,3 +307,15 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         parts.categories, parts.toy, config.flip,
         config.shift, integers,
     )  # fmt: skip
+
+
+MOMENTS = 6  # a stream of random numbers, beside those of training and evaluation
+
+
+def dequantized(x: torch.Tensor, integers: Sequence[int], seed: int) -> torch.Tensor:
+    """The rows, with noise on their columns of whole numbers: what a start is fitted to."""
+    if not integers:
+        return x
+    x = x.clone()
+    x[:, list(integers)] += uniform((seed, MOMENTS), 0, len(x), (len(integers),)).to(x)
+    return x

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from realnvp.data.dataset import Parts, Split
-from realnvp.data.labels import parse_labels
-from realnvp.errors import some_of
+from realnvp.data.dataset import Parts, Split, parse_labels
+from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -26,7 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["image_tensor", "read_folder", "read_image", "read_images"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+
+
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
+
+
 _SHOW_PROGRESS_FROM = 5_000  # files: fewer are read before a bar would have said anything
 
 

@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 
 from realnvp.data import arrays, images, tables
-from realnvp.data.dataset import (
-    Dataset,
-    Parts,
-    Split,
-    assemble,
-    conditioned,
-    validation_count,
-)
-from realnvp.data.named import NAMED, Part, levels_of, read_named
-from realnvp.errors import some_of
+from realnvp.data.dataset import Dataset, Parts, Split, assemble, conditioned, validation_count
+from realnvp.data.image_sets import NAMED, Part, levels_of, read_named
+from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from realnvp.data.dataset import Parts, Split
-from realnvp.data.labels import parse_labels
-from realnvp.errors import some_of
+from realnvp.data.dataset import Parts, Split, parse_labels
+from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     import pandas as pd

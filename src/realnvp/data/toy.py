@@ -38,8 +38,11 @@ __all__ = ["TOY", "ToySet"]
 
 Array = npt.NDArray[np.float64]
 
+
 # Beyond this a squared distance overflows float64, and inf - inf would become a silent NaN.
 _LARGEST = 1e150
+
+
 _BLOCK = 1 << 17  # elements of one block of (points x components): 1 MB stays in the cache
 
 
@@ -109,7 +112,7 @@ class ToySet:
 def _mixture(x: Array, means: Array, log_weights: Array, std: float) -> Array:
     """``log sum_k w_k N(x; m_k, std^2 I)``: points ``(n, 2)``, means ``(k, 2)`` -> ``(n,)``."""
     precision = std**-2
-    slopes = np.ascontiguousarray(precision * means.T)
+    grads = np.ascontiguousarray(precision * means.T)
     offsets = log_weights - 0.5 * precision * (means**2).sum(1)
     out = np.empty(len(x))
     rows = max(1, _BLOCK // len(means))
@@ -117,7 +120,7 @@ def _mixture(x: Array, means: Array, log_weights: Array, std: float) -> Array:
         block = x[start : start + rows]
         # |x|^2 is common to all components, so it is left out of the (n, k) array. Two columns
         # are too few for the threads of a matrix product: on busy cores einsum is far faster.
-        terms = np.einsum("nd,dk->nk", block, slopes)
+        terms = np.einsum("nd,dk->nk", block, grads)
         terms += offsets
         top = terms.max(axis=1)
         terms -= top[:, None]
@@ -204,6 +207,8 @@ def _spiral(t: Array) -> Array:
 
 
 _RADII = np.array([1.0, 0.5])
+
+
 _RING_STD = 0.05
 
 
@@ -224,6 +229,8 @@ def _circles_log_density(x: Array) -> Array:
 
 
 _ARMS = 2 * np.pi * np.arange(5) / 5
+
+
 _ARM_STD = np.array([0.3, 0.1])  # along the arm, across it
 
 
@@ -284,9 +291,17 @@ def _checkerboard_log_density(x: Array) -> Array:
 
 
 _moons = _TwinCurves(_moon, shift=(1.0, 0.5), power=1, std=0.05, panels=4)
+
+
 _blobs = _Gaussians(count=3, radius=1.8, std=0.5, first_angle=np.pi / 2)
+
+
 _spirals = _TwinCurves(_spiral, shift=(0.0, 0.0), power=2, std=0.1, panels=12)
+
+
 _eight = _Gaussians(count=8, radius=2.0, std=0.2, first_angle=0.0)
+
+
 _sets = (
     ToySet("moons", (-1.3, 2.3, -0.8, 1.3), _moons.draw, _moons.log_density),
     ToySet("circles", (-1.3, 1.3, -1.3, 1.3), _draw_circles, _circles_log_density),
@@ -297,6 +312,7 @@ _sets = (
     ToySet("checkerboard", (-2.5, 2.5, -2.5, 2.5), _draw_checkerboard, _checkerboard_log_density),
     ToySet("eight-gaussians", (-3.2, 3.2, -3.2, 3.2), _eight.draw, _eight.log_density),
 )
+
 
 #: The toy sets by name, in the order in which they are listed everywhere.
 TOY: dict[str, ToySet] = {toy.name: toy for toy in _sets}

@@ -1,0 +1,223 @@
+r"""Variational dequantization: noise that a flow learns, instead of uniform noise.
+
+Uniform noise asks the model to be flat on every unit cube, and falling off at its walls, which a
+smooth map can only approach. A noise :math:`q(u | x)` that fits the model makes the bound tight
+(Flow++, arXiv 1902.00275, section 3.1):
+
+.. math:: \log P(x) \ge E_{u \sim q(u | x)}[\log p(x + u) - \log q(u | x)].
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from realnvp.bijections.base import Bijection, sum_per_example
+from realnvp.utils.rng import normal_of
+
+__all__ = ["Dequantization", "Dequantize", "DequantizeColumns", "Noise", "VariationalDequantize"]
+
+Noise = torch.Generator | Tensor | None
+"""A source of uniform numbers: a generator, None for PyTorch's global one, or the numbers."""
+
+
+class Dequantization(Bijection):
+    """Base of the layers that make integers continuous: the only ones whose forward is random.
+
+    Their :meth:`forward` takes two more arguments than that of other bijections:
+
+    Args:
+        noise: source of the noise: a generator, None for PyTorch's global one, or the uniform
+            numbers themselves, of the input's shape.
+        margin: keeps the noise away from both ends of a cell, for latents that decode to the very
+            same integers in spite of rounding; 0 (the whole cell) whenever densities count.
+    """
+
+    term = "preprocessing"
+
+    _one: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Integers have no floating point type to follow: this buffer follows .to() and .double().
+        self.register_buffer("_one", torch.ones(()), persistent=False)
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+        margin: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Map integers to continuous values: ``x -> (v, log_det)``."""
+
+    def _uniform(self, x: Tensor, noise: Noise) -> Tensor:
+        """Return uniform numbers in [0, 1) of the shape of ``x``."""
+        if isinstance(noise, Tensor):
+            if noise.shape != x.shape:
+                raise ValueError(
+                    f"the noise must have the data's shape {tuple(x.shape)}, "
+                    f"got {tuple(noise.shape)}"
+                )
+            return noise.to(self._one)
+        return torch.rand(x.shape, generator=noise, dtype=self._one.dtype, device=x.device)
+
+
+def _inner(u: Tensor, margin: float) -> Tensor:
+    """Move numbers in [0, 1) at least ``margin`` away from both ends."""
+    return margin + (1 - 2 * margin) * u if margin else u
+
+
+class Dequantize(Dequantization):
+    r"""Make ``levels`` integers continuous: :math:`v = (x + u) / K`, :math:`u` uniform on [0, 1).
+
+    .. math:: \log |\det J| = -D \log K
+
+    The inverse is deterministic: it floors and clamps to the integers ``0 .. levels - 1`` and
+    returns them as uint8 (up to 256 levels) or int32. A model that is exactly uniform on the unit
+    cube gives exactly :math:`\log_2 K` bits/dim.
+
+    Args:
+        levels: number :math:`K` of grey levels.
+
+    >>> v, log_det = Dequantize(4)(torch.tensor([[0, 3]]))
+    >>> bool((v >= 0).all() and (v <= 1).all()), round(log_det.item(), 4)  # -2 log 4
+    (True, -2.7726)
+    >>> Dequantize(4).inverse(v)[0]
+    tensor([[0, 3]], dtype=torch.uint8)
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"dequantization needs at least 2 levels, got {levels}")
+        self.levels = levels
+
+    def _log_det(self, x: Tensor, sign: int) -> Tensor:
+        value = sign * math.prod(x.shape[1:]) * math.log(self.levels)
+        return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
+
+    def _normal(self, x: Tensor, noise: Noise) -> Tensor:
+        """Return normal numbers of the shape of ``x``."""
+        if isinstance(noise, Tensor):
+            return normal_of(self._uniform(x, noise))
+        return torch.randn(x.shape, generator=noise, dtype=self._one.dtype, device=x.device)
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+        margin: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        u = _inner(self._uniform(x, noise), margin)
+        return (x.to(u.dtype) + u) / self.levels, self._log_det(x, -1)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = torch.floor(z * self.levels).clamp(0, self.levels - 1)
+        dtype = torch.uint8 if self.levels <= 256 else torch.int32
+        return x.to(dtype), self._log_det(z, +1)
+
+
+class DequantizeColumns(Dequantization):
+    r"""Add uniform noise to the columns of whole numbers: :math:`v_i = x_i + u_i`.
+
+    The unit cell of a whole number has volume 1, so the log-determinant is 0, and the density of
+    such a column is a probability: it cannot grow without bound, as that of a column of repeated
+    values does. The inverse floors.
+
+    Args:
+        columns: numbers of the columns of whole numbers.
+        dim: number of all columns.
+
+    Raises:
+        ValueError: in evaluation mode, if such a column holds fractions.
+
+    >>> v, log_det = DequantizeColumns([1], dim=2)(torch.tensor([[0.5, 3.0]]))
+    >>> v[0, 0].item(), 3 <= v[0, 1].item() <= 4, log_det.item()
+    (0.5, True, 0.0)
+    """
+
+    which: Tensor
+
+    def __init__(self, columns: Sequence[int], dim: int) -> None:
+        super().__init__()
+        bad = [column for column in columns if not 0 <= column < dim]
+        if bad:
+            raise ValueError(f"columns of whole numbers are 0 .. {dim - 1}, got {bad[0]}")
+        which = torch.zeros(dim, dtype=torch.bool)
+        which[list(columns)] = True
+        self.register_buffer("which", which, persistent=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+        margin: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        x = x.to(self._one.dtype)
+        if not self.training:
+            fractions = ((x != x.floor()) & self.which).any(0)
+            if fractions.any():
+                raise ValueError(f"column {int(fractions.int().argmax())} must hold whole numbers")
+        return torch.where(self.which, x + _inner(self._uniform(x, noise), margin), x), x.new_zeros(
+            len(x)
+        )
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return torch.where(self.which, z.floor(), z), z.new_zeros(len(z))
+
+
+class VariationalDequantize(Dequantize):
+    r"""Make ``levels`` integers continuous with learned noise: :math:`v = (x + u) / K`.
+
+    .. math::
+        u = \Phi(g(\epsilon; h(x))), \quad \epsilon \sim \mathcal N(0, I), \qquad
+        \mathrm{log\_det} = -D \log K - \log q(u | x)
+
+    where :math:`g` is a flow on the noise that is conditioned on features :math:`h(x)` of the
+    image, and :math:`\Phi` the normal CDF, so that a :math:`g` that is the identity gives uniform
+    noise: it starts as :class:`Dequantize`. The entropy of the noise is part of the returned
+    log-determinant, so the mean log-probability is the bound above, and importance weights over
+    several draws tighten it with :math:`q` as the proposal. Its inverse is that of
+    :class:`Dequantize`.
+
+    Args:
+        levels: number :math:`K` of grey levels.
+        features: a network from the image, scaled to [-1, 1], ``(B, C, H, W)``, and the condition
+            to features ``(B, F, H, W)``.
+        noise: a bijection of the image's shape, conditioned on the features.
+
+    >>> from realnvp.bijections import Chain
+    >>> layer = VariationalDequantize(4, lambda x, c: x, Chain())
+    >>> v, log_det = layer(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+    >>> bool((v < 0.25).all()), round(log_det.item(), 4)  # uniform: -4 log 4
+    (True, -5.5452)
+    """
+
+    def __init__(self, levels: int, features: nn.Module, noise: Bijection) -> None:
+        super().__init__(levels)
+        self.features = features
+        self.noise = noise
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+        margin: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        dtype = self._one.dtype
+        normal = self._normal(x, noise)
+        scaled = x.to(dtype) * (2 / (self.levels - 1)) - 1
+        z, log_det = self.noise(normal, self.features(scaled, condition))
+        # log q(u | x) = log N(eps) - log |dz/d eps| - log N(z): the constants cancel.
+        log_q = sum_per_example(z.square() - normal.square()) / 2 - log_det
+        u = 0.5 * torch.special.erfc(z * -math.sqrt(0.5))
+        return (x.to(dtype) + _inner(u, margin)) / self.levels, self._log_det(x, -1) - log_q

@@ -1,0 +1,105 @@
+r"""Preprocessing as part of the flow, so that the likelihood is that of the raw data.
+
+Pixels are integers, and a density fitted to integers can grow without bound. Uniform noise
+:math:`u` makes them continuous, and the density of :math:`x + u` bounds the probability of
+:math:`x` from below (arXiv 1511.01844, section 3.1):
+
+.. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
+
+:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`, :class:`DequantizeColumns` adds it
+to a table's columns of whole numbers; :class:`Logit` takes the unit interval to the real line. All
+report their log-determinants like any other layer: left out, they make losses that look fine and
+mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from realnvp.bijections.base import Bijection, sum_per_example
+
+__all__ = ["Affine", "Logit"]
+
+
+class Logit(Bijection):
+    r"""From the unit interval to the real line (arXiv 1605.08803, section 4.1).
+
+    .. math::
+        y = \mathrm{logit}(\alpha + (1 - 2\alpha) v), \qquad
+        \log |\det J| = \sum \mathrm{softplus}(y) + \mathrm{softplus}(-y) + \log(1 - 2\alpha)
+
+    The slope is :math:`1 - 2\alpha`, so that :math:`y` stays finite at both ends: with the
+    :math:`1 - \alpha` found elsewhere, :math:`v = 1`, which float32 rounding does produce, gives
+    infinity.
+
+    Args:
+        alpha: distance kept from 0 and 1, in (0, 0.5).
+
+    >>> y, _ = Logit(0.05)(torch.tensor([[0.0, 0.5, 1.0]]))
+    >>> [round(value, 4) for value in y[0].tolist()]
+    [-2.9444, 0.0, 2.9444]
+    """
+
+    term = "preprocessing"
+
+    def __init__(self, alpha: float = 0.05) -> None:
+        super().__init__()
+        if not 0 < alpha < 0.5:
+            raise ValueError(f"alpha is in (0, 0.5), got {alpha}")
+        self.alpha = alpha
+
+    def _log_grad(self, y: Tensor) -> Tensor:
+        grad = F.softplus(y) + F.softplus(-y) + math.log1p(-2 * self.alpha)
+        return sum_per_example(grad)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y = torch.logit(self.alpha + (1 - 2 * self.alpha) * x)
+        return y, self._log_grad(y)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
+        return x, -self._log_grad(z)
+
+
+class Affine(Bijection):
+    r"""A fixed shift and scale: :math:`z = (x - \mathrm{shift}) / \mathrm{scale}`.
+
+    Standardization, when they are the training data's mean and deviation;
+    :math:`\log |\det J| = -\sum \log \mathrm{scale}`.
+
+    Args:
+        shift: subtracted; a tensor that broadcasts to one example.
+        scale: divided by; positive, of the shift's shape. Ones if left out.
+
+    >>> Affine(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 4.0]))(torch.tensor([[3.0, 5.0]]))[0]
+    tensor([[1., 1.]])
+    """
+
+    term = "preprocessing"
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shift: Tensor, scale: Tensor | None = None) -> None:
+        super().__init__()
+        scale = torch.ones_like(shift) if scale is None else scale
+        good = torch.isfinite(shift).all() & torch.isfinite(scale).all() & (scale > 0).all()
+        # without memory, as when sizes are compared before a model is loaded, there are no values
+        if not (shift.is_meta or good):
+            raise ValueError("standardization needs finite shifts and finite, positive scales")
+        self.register_buffer("shift", shift.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def _log_det(self, x: Tensor, sign: int) -> Tensor:
+        log_scale = self.scale.log().expand(x.shape[1:]).sum()
+        return (sign * log_scale).expand(len(x))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return (x - self.shift) / self.scale, self._log_det(x, -1)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * self.scale + self.shift, self._log_det(z, +1)

@@ -1,0 +1,254 @@
+r"""Training in less memory: what the backward pass needs is computed again instead of kept.
+
+Autograd keeps every activation of every conditioner, so memory grows with depth. But a flow's
+layers are invertible: the input of each can be computed from its output, so nothing has to be kept
+at all (as in RevNets, arXiv 1707.04585). The backward pass walks the layers from last to first;
+each gives back its input and is run once more, alone, for its gradients. A coupling's conditioner
+reads the passive part, which is there before and after: one evaluation serves both.
+
+- "standard" keeps everything.
+- "checkpoint" keeps the input of each layer, which is small beside a conditioner's activations.
+- "invertible" keeps the output of the last layer only. Layers whose inverse is a search (mixtures)
+  still keep their input.
+
+Gradients are those of "standard", to rounding. Statistics of a batch move once, in the forward
+pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from realnvp.bijections import (
+    Bijection,
+    Chain,
+    Coupling,
+    FactorOut,
+    Inverse,
+    RunningBatchNorm,
+    Squeeze,
+)
+from realnvp.bijections.base import Terms
+from realnvp.bijections.normalization import recomputing
+from realnvp.bijections.reshape import halves
+
+__all__ = ["Memory", "forward_terms"]
+
+Memory = Literal["standard", "checkpoint", "invertible"]
+
+
+Step = Bijection | Literal["split", "join"]
+"""A layer, or the two ends of a factoring out."""
+
+
+def forward_terms(
+    bijection: Bijection, x: Tensor, condition: Tensor | None, memory: Memory
+) -> tuple[Tensor, Terms]:
+    """As :meth:`Bijection.forward_terms`, with what the backward pass needs kept or not.
+
+    Args:
+        bijection: of a flow.
+        x: ``(B, ...)``.
+        condition: ``(B, K)``.
+        memory: "standard", "checkpoint" or "invertible".
+
+    >>> from realnvp.architectures import vector_flow
+    >>> flow = vector_flow(4, couplings=2)
+    >>> z, terms = forward_terms(flow.bijection, torch.randn(3, 4), None, "invertible")
+    >>> z.shape, sorted(terms)
+    (torch.Size([3, 4]), ['coupling', 'norm', 'preprocessing'])
+    """
+    if memory == "standard" or not torch.is_grad_enabled():
+        return bijection.forward_terms(x, condition)
+    steps = _flatten(bijection)
+    terms: Terms = {}
+    names = list(dict.fromkeys(_term(step) for step in steps if isinstance(step, Bijection)))
+    parameters = _parameters(steps)
+    z, *log_dets = _Recomputed.apply(steps, names, memory, x, condition, *parameters)
+    for name, log_det in zip(names, log_dets, strict=True):
+        terms[name] = terms[name] + log_det if name in terms else log_det
+    return z, terms
+
+
+def _parameters(steps: list[Step]) -> list[nn.Parameter]:
+    """Of all steps, each once."""
+    found = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
+    return list(dict.fromkeys(found))
+
+
+def _flatten(bijection: Bijection) -> list[Step]:
+    """The layers in the order in which they are applied, with no chain inside another."""
+    if isinstance(bijection, Chain):
+        return [step for layer in bijection for step in _flatten(layer)]
+    if isinstance(bijection, FactorOut):
+        return ["split", *_flatten(bijection.inner), "join"]
+    return [bijection]
+
+
+def _term(step: Bijection) -> str:
+    return step.inner.term if isinstance(step, Inverse) else step.term
+
+
+def _keeps_input(step: Step, memory: Memory) -> bool:
+    if not isinstance(step, Bijection):
+        return False
+    inner = step.inner if isinstance(step, Inverse) else step
+    if isinstance(inner, Squeeze):
+        return False
+    return memory == "checkpoint" or not inner.has_analytic_inverse
+
+
+class _Recomputed(torch.autograd.Function):
+    """All steps as one, whose backward pass computes again what it needs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        steps: list[Step],
+        names: list[str],
+        memory: Memory,
+        x: Tensor,
+        condition: Tensor | None,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, ...]:
+        kept: list[Tensor] = []
+        averages: list[tuple[Tensor, Tensor]] = []
+        aside: list[Tensor] = []
+        log_dets: Terms = {}
+        for step in steps:
+            if step == "split":
+                out, x = halves(x)
+                aside.append(out)
+            elif step == "join":
+                x = torch.cat((aside.pop(), x), dim=1)
+            else:
+                assert isinstance(step, Bijection)
+                if _keeps_input(step, memory):
+                    kept.append(x)
+                x, log_det = step(x, condition)
+                if isinstance(step, RunningBatchNorm):  # they move with the next batch
+                    averages.append((step.running_mean.clone(), step.running_var.clone()))
+                name = _term(step)
+                log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
+        ctx.steps, ctx.names, ctx.memory, ctx.averages = steps, names, memory, averages
+        ctx.save_for_backward(x, condition, *kept)
+        return x, *(log_dets[name].clone() for name in names)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, condition, *kept = ctx.saved_tensors
+        grad, of_terms = grads[0], dict(zip(ctx.names, grads[1:], strict=True))
+        found: dict[nn.Parameter, Tensor] = {}
+        of_condition: Tensor | None = None
+        aside: list[tuple[Tensor, Tensor]] = []
+        averages = list(ctx.averages)
+        with recomputing():
+            for step in reversed(ctx.steps):
+                if step == "join":
+                    (out, z), (grad_out, grad) = halves(z), halves(grad)
+                    aside.append((out, grad_out))
+                    continue
+                if step == "split":
+                    out, grad_out = aside.pop()
+                    z, grad = torch.cat((out, z), dim=1), torch.cat((grad_out, grad), dim=1)
+                    continue
+                x = kept.pop() if _keeps_input(step, ctx.memory) else None
+                given = None if condition is None else condition.detach()
+                if given is not None and ctx.needs_input_grad[4]:
+                    given.requires_grad_()
+                if isinstance(step, RunningBatchNorm):
+                    step.replayed = averages.pop()
+                z, grad, own = _backward_of(step, z, x, given, grad, of_terms[_term(step)])
+                if isinstance(step, RunningBatchNorm):
+                    step.replayed = None
+                for parameter, value in own.items():
+                    known = found.get(parameter)
+                    found[parameter] = value if known is None else known + value
+                if given is not None and given.grad is not None:
+                    of_condition = given.grad if of_condition is None else of_condition + given.grad
+        return (
+            None,
+            None,
+            None,
+            grad,
+            of_condition,
+            *(found.get(p) for p in _parameters(ctx.steps)),
+        )
+
+
+def _backward_of(
+    step: Bijection,
+    z: Tensor,
+    x: Tensor | None,
+    condition: Tensor | None,
+    grad_z: Tensor,
+    grad_log_det: Tensor,
+) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
+    """One layer's backward pass: its input, and the gradients of input and parameters.
+
+    The gradient of the condition, if it wants one, is left in ``condition.grad``.
+    """
+    parameters = [p for p in step.parameters() if p.requires_grad]
+    if x is None and isinstance(step, Coupling):
+        return _backward_of_coupling(step, z, condition, grad_z, grad_log_det, parameters)
+    if x is None:
+        with torch.no_grad():
+            x, _ = step.inverse(z, condition)
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = step(leaf, condition)
+    grad_x, own = _gradients(outputs, (grad_z, grad_log_det), leaf, condition, parameters)
+    return x.detach(), grad_x, own
+
+
+def _backward_of_coupling(
+    step: Coupling,
+    z: Tensor,
+    condition: Tensor | None,
+    grad_z: Tensor,
+    grad_log_det: Tensor,
+    parameters: list[nn.Parameter],
+) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
+    """The same, with the conditioner evaluated once for the inverse and for the gradients."""
+    leaf = z.detach().requires_grad_()
+    with torch.enable_grad():
+        passive, transformed = step.mask.split(leaf)
+        raw = step.mask.take(step.conditioner(passive, condition))
+        with torch.no_grad():
+            found, log_det = step.inverse_transform(transformed, raw)
+            x, _ = step.mask.merge(passive, found, log_det)
+        active = found.detach().requires_grad_()
+        outputs = step.mask.merge(passive, *step.transform(active, raw))
+    # The leaf gets the gradient of the passive part only: the active one has its own.
+    grad_leaf, own = _gradients(
+        outputs, (grad_z, grad_log_det), leaf, condition, [*parameters, active]
+    )
+    grad_active = own.pop(active)
+    grad_x, _ = step.mask.merge(step.mask.split(grad_leaf)[0], grad_active, torch.zeros_like(found))
+    return x, grad_x, own
+
+
+def _gradients(
+    outputs: tuple[Tensor, Tensor],
+    grads: tuple[Tensor, Tensor],
+    leaf: Tensor,
+    condition: Tensor | None,
+    parameters: Sequence[Tensor],
+) -> tuple[Tensor, dict[Any, Tensor]]:
+    wanted = [leaf, *parameters]
+    if condition is not None and condition.requires_grad:
+        wanted.append(condition)
+    pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
+    got = torch.autograd.grad(
+        [o for o, _ in pairs], wanted, [g.to(o.dtype) for o, g in pairs], allow_unused=True
+    )
+    if condition is not None and condition.requires_grad:
+        condition.grad, got = got[-1], got[:-1]
+    grad_leaf = torch.zeros_like(leaf) if got[0] is None else got[0]
+    return grad_leaf, {p: g for p, g in zip(parameters, got[1:], strict=True) if g is not None}

@@ -1,0 +1,100 @@
+"""``realnvp check``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import add_data, add_model, examples, print_json, print_table, read_model
+from realnvp.diagnostics import check_latents, check_layers, overfit
+from realnvp.utils.progress import Bar
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp check runs/digits
+  realnvp check runs/digits --overfit       can the architecture learn eight images by heart?
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Print what every layer does to data; exit status 1 if a layer is wrong."""
+    parser = Parser(
+        prog="realnvp check",
+        description="Check a model layer by layer: round trip, log-determinant, latents.",
+        epilog=EPILOG,
+    )
+    add_model(parser)
+    add_data(parser)
+    parser.add_argument("-n", "--n", type=int, default=64, help="examples")
+    parser.add_argument("--overfit", action="store_true", help="train afresh on eight examples")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    if args.n < 2:
+        raise ValueError(f"-n must be 2 or more, got {args.n}")
+    flow = read_model(args)
+    split, name = examples(flow, args)
+    few = split.select(torch.arange(min(args.n, len(split))))
+    x = few.x.to(flow.device)
+    condition = None if few.condition is None else few.condition.to(flow.device)
+    layers = check_layers(flow, x, condition)
+    latents = check_latents(flow, x, condition)
+    learned = None
+    if args.overfit:
+        learned = _overfit(flow, x[:8], None if condition is None else condition[:8], args.json)
+    wrong = [layer.name for layer in layers if layer.wrong]
+    if args.json:
+        print_json(
+            {
+                "data": name,
+                "layers": [asdict(layer) for layer in layers],
+                "latents": [{"name": n, "mean": m, "std": s} for n, m, s in latents],
+                "overfit": None if learned is None else {"before": learned[0], "after": learned[1]},
+                "wrong": wrong,
+            }
+        )
+        return 1 if wrong else 0
+    print_table(
+        f"{args.model} on {len(few)} examples of {name}",
+        ["layer", "kind", "mean", "std", "round trip", "log_det ±", "log_det vs autograd"],
+        (
+            (
+                layer.name,
+                layer.kind,
+                f"{layer.mean:.3f}",
+                f"{layer.std:.3f}",
+                f"{layer.round_trip_error:.1e}",
+                f"{layer.antisymmetry_error:.1e}",
+                "" if layer.log_det_error is None else f"{layer.log_det_error:.1e}",
+            )
+            for layer in layers
+        ),
+    )
+    print_table(
+        "latents: 0 and 1 if the model fits",
+        ["", "mean", "std"],
+        ((label, f"{mean:.3f}", f"{std:.3f}") for label, mean, std in latents),
+    )
+    if learned is not None:
+        print(
+            f"overfit: {min(8, len(few))} examples from {learned[0]:.3f} to {learned[1]:.3f} "
+            f"{flow.unit[1]}"
+        )
+    print(
+        f"wrong layers: {', '.join(wrong)}" if wrong else "every layer inverts and counts its log"
+    )
+    return 1 if wrong else 0
+
+
+def _overfit(
+    flow: torch.nn.Module, x: torch.Tensor, condition: torch.Tensor | None, quiet: bool
+) -> tuple[float, float]:
+    with Bar("overfitting", visible=not quiet) as bar:
+        return overfit(
+            flow,  # type: ignore[arg-type]
+            x,
+            condition,
+            progress=lambda step, steps, loss: bar.update(step / steps, f"{loss:.3f}"),
+        )

@@ -1,0 +1,101 @@
+"""The command line: one thin function per verb, each importing what it needs when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from realnvp.utils.errors import Interrupted, RemoteRankError, describe, is_expected
+
+__all__ = ["main"]
+
+VERBS = {
+    "train": "train a recipe's model on images, points or a table",
+    "eval": "bits/dim or nats of a model, with its standard error",
+    "score": "the log-likelihood of every example: a table or an array",
+    "sample": "draw samples: a picture, an array or a table",
+    "plot": "a 2D density: data, samples, heat maps, the bent grid",
+    "interpolate": "a square of images between four",
+    "levels": "what each scale of an image model holds",
+    "check": "layer by layer: round trip, log-determinant, latents",
+    "models": "list the trained models that come with the package",
+    "recipes": "list the recipes, or show one",
+}
+
+
+EXAMPLES = """examples:
+  realnvp train digits                     train on the embedded digits, leave runs/digits
+  realnvp train mnist --minutes 5          the same for MNIST, in five minutes
+  realnvp train moons                      a 2D set whose true density is known
+  realnvp train image-small --data photos  your own folder of images
+  realnvp train table --data my.csv        your own table
+  realnvp eval runs/digits                 bits/dim on held-out data
+  realnvp sample runs/digits               a grid of samples
+  realnvp sample mnist                     of a model that comes with the package
+
+realnvp VERB --help tells more of each.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    verbs = "\n".join(f"  {verb:12} {text}" for verb, text in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="realnvp",
+        usage="realnvp VERB ... [--debug]",
+        description=f"Normalizing flows with Real NVP (arXiv 1605.08803).\n\nverbs:\n{verbs}",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument("-h", "--help", action="help", help="show this help and exit")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    0 is success, 1 a check that failed, 2 input or a machine that does not allow it, and 128 plus
+    the number of a signal (130 Ctrl-C, 143 SIGTERM) a training that it ended, saved.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [token for token in arguments if token != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _parser().print_help()
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"realnvp {version('realnvp')}")
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise ValueError(f"unknown verb {verb!r}: there are {', '.join(VERBS)}")
+        status = import_module(f"realnvp.cli.{verb}").main(rest)
+        sys.stdout.flush()  # here, where a reader that has left can still be answered
+        return status
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except RemoteRankError as remote_rank_error:  # the main process of several tells why
+        return remote_rank_error.status
+    except Interrupted as interrupted:
+        return _fail(str(interrupted), interrupted.status)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 -- for what is still to be flushed
+        return 0
+    except Exception as error:
+        # One line that helps, for what a user can do something about; a bug keeps its traceback.
+        if debug or not (is_expected(error) or isinstance(error, argparse.ArgumentError)):
+            raise
+        return _fail(describe(error))
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print(f"realnvp: error: {' '.join(message.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,62 @@
+"""``realnvp models``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import print_json, print_table
+from realnvp.pretrained import cards
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp models                 all that come with the package
+  realnvp models mnist           the card of one: how it was trained, how good it is
+  realnvp sample mnist           samples from it, with no training
+"""
+
+
+def main(argv: list[str]) -> int:
+    """List the models that come with the package, or show the card of one."""
+    parser = Parser(
+        prog="realnvp models",
+        description="Models that come with the package, to sample, eval, plot or load by name.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show the card of this one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    known = cards()
+    if args.name is None:
+        if args.json:
+            print_json(known)
+            return 0
+        rows = [
+            (name, card["data"], _quality(card), f"{card['parameters']:,}", card["command"])
+            for name, card in known.items()
+        ]
+        columns = ["name", "data", "quality", "parameters", "trained by"]
+        print_table("models that come with the package", columns, rows)
+        return 0
+    if args.name not in known:
+        raise ValueError(f"unknown model {args.name!r}: there are {', '.join(known)}")
+    card = known[args.name]
+    if args.json:
+        print_json(card)
+        return 0
+    facts = [(key, str(card[key])) for key in ("recipe", "data", "command")]
+    facts += [("quality", _quality(card)), ("on", f"{card['examples']:,} held-out examples")]
+    facts += [("training", card["training"]), ("parameters", f"{card['parameters']:,}")]
+    print_table(args.name, ["", "value"], facts)
+    steps = [(f"{minutes:.2f}", f"{value:.3f}") for minutes, value in card["curve"]]
+    print_table("its validation", ["minutes", card["unit"]], steps)
+    return 0
+
+
+def _quality(card: dict[str, Any]) -> str:
+    name = "KL" if "kl" in card else ""
+    value, error = (card["kl"], card["kl_standard_error"]) if name else (
+        card["value"], card["standard_error"]
+    )  # fmt: skip
+    return f"{name} {value:.4f} ± {error:.4f} {card['unit']}".strip()

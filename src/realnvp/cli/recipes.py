@@ -1,0 +1,43 @@
+"""``realnvp recipes``."""
+
+from __future__ import annotations
+
+import yaml
+
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import print_json, print_table
+from realnvp.config import read_recipe, recipe_names
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp recipes                          all of them
+  realnvp recipes mnist > mine.yaml        one, to change: realnvp train mine.yaml
+"""
+
+
+def main(argv: list[str]) -> int:
+    """List the recipes, or print one."""
+    parser = Parser(prog="realnvp recipes", description="List recipes.", epilog=EPILOG)
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one as YAML")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    if args.recipe is not None:
+        settings = read_recipe(args.recipe)
+        if args.json:
+            print_json(settings)
+        else:
+            print(yaml.safe_dump(settings, sort_keys=False), end="")
+        return 0
+    recipes = {name: read_recipe(name) for name in recipe_names()}
+    if args.json:
+        print_json(recipes)
+        return 0
+    rows = []
+    for name, recipe in recipes.items():
+        model, training = recipe.get("model", {}), recipe.get("training", {})
+        budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
+        options = ", ".join(f"{key} {value}" for key, value in model.items())
+        rows.append((name, recipe["kind"], recipe["data"]["source"], options, ", ".join(budget)))
+    print_table("recipes", ["name", "kind", "data", "model", "budget"], rows)
+    return 0

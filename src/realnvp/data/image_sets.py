@@ -1,0 +1,232 @@
+"""The image sets that are known by name, in torchvision's folder layouts.
+
+Each has its own test part. digits and celeba have a validation part of their own, too; for the
+others it is held out of the training part. torchvision downloads what is missing.
+
+>>> from realnvp.data.image_sets import read_named
+>>> len(read_named("digits", "data", "train")), len(read_named("digits", "data", "test"))
+(1283, 257)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import textwrap
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from realnvp.data.arrays import array_split, find_idx, read_idx
+from realnvp.data.dataset import Split
+from realnvp.data.images import open_image, read_images
+
+__all__ = ["NAMED", "read_named"]
+
+Part = Literal["train", "validation", "test"]
+
+
+NAMED = ("digits", "mnist", "fashion-mnist", "cifar10", "celeba")
+
+
+_DIGITS_HELD_OUT = 257  # of 1797: one seventh to validate, one seventh to test
+
+
+_CELEBA_CROP = 148  # the crop and the size of the paper (arXiv 1605.08803, section 4.1)
+
+
+_CELEBA_SIZE = 64
+
+
+_BY_FIRST_LABELS = {
+    "5041921314": "mnist",
+    "7210414959": "mnist",
+    "9003027255": "fashion-mnist",
+    "9211614657": "fashion-mnist",
+}
+"""The first ten labels of their parts: the files of both have the same names."""
+
+
+def levels_of(name: str) -> int:
+    """Number of grey levels of a named set: the digits count 0 to 16 pixels of a cell.
+
+    >>> levels_of("digits"), levels_of("cifar10")
+    (17, 256)
+    """
+    return 17 if name == "digits" else 256
+
+
+def read_named(name: str, root: str | Path, part: Part, size: int | None = None) -> Split | None:
+    """Read one part of a named set.
+
+    Args:
+        name: one of `NAMED`.
+        root: folder of the sets, in torchvision's layout; missing files are downloaded there.
+        part: which part.
+        size: resize to this many pixels; only celeba, whose images are resized anyway, allows it.
+
+    Returns:
+        The split, or None when the set has no such part.
+
+    Raises:
+        ValueError: when files are damaged.
+        FileNotFoundError: names the files that are missing and cannot be downloaded.
+    """
+    if size is not None and name != "celeba":
+        raise ValueError(
+            f"data.size resizes the images of a folder, but those of {name} have one size: "
+            "leave it out"
+        )
+    root = Path(root).expanduser()
+    if name == "digits":
+        return _digits(part)
+    if name == "celeba":
+        return _celeba(root, part, size or _CELEBA_SIZE)
+    if part == "validation":
+        return None
+    return _cifar10(root, part) if name == "cifar10" else _mnist(name, root, part)
+
+
+def _digits(part: Part) -> Split:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # One fixed shuffle, whatever the seed of a run, so that results on these parts compare: the
+    # file's order follows its writers, which would make the last part a different distribution.
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
+    test, validation = order[:_DIGITS_HELD_OUT], order[_DIGITS_HELD_OUT : 2 * _DIGITS_HELD_OUT]
+    index = {"test": test, "validation": validation, "train": order[2 * _DIGITS_HELD_OUT :]}
+    x = torch.from_numpy(digits.images.astype(np.uint8)[:, None])
+    labels = torch.from_numpy(digits.target.astype(np.int64))
+    return Split(x, labels=labels).select(index[part].sort().values)
+
+
+@contextlib.contextmanager
+def _download(name: str, folder: Path, expected: str) -> Iterator[None]:
+    """Turn whatever a download into a folder fails with into one sentence, without a trace."""
+    before = socket.getdefaulttimeout()
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    socket.setdefaulttimeout(30.0)  # torchvision sets none: a silent network would hang for ever
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the old pickles of CIFAR-10 make numpy warn
+            yield
+    except Exception as error:  # sockets, HTTP, checksums, archives, gdown: all mean "no data"
+        for path in absent:
+            with contextlib.suppress(OSError):  # not empty: keep what has arrived
+                path.rmdir()
+        reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+        raise FileNotFoundError(
+            f"{name} is not complete in {folder} and could not be downloaded "
+            f"({reason}): put {expected} there, or set data.root"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _mnist(name: str, root: Path, part: Part) -> Split:
+    # Read here rather than by torchvision, whose reader takes only extracted files and answers
+    # damaged ones with a bare assert; compressed files straight in the root are how Debian's
+    # dataset-fashion-mnist lays them out.
+    cls = "MNIST" if name == "mnist" else "FashionMNIST"
+    raw = root / cls / "raw"
+    prefix = "train" if part == "train" else "t10k"
+    wanted = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+
+    def find() -> list[Path]:
+        found = (find_idx(raw, file) or find_idx(root, file) for file in wanted)
+        return [path for path in found if path is not None]
+
+    files = find()
+    if len(files) < 2:
+        expected = (
+            f"{raw}/train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
+            "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz"
+        )
+        with _download(name, raw, expected):
+            from torchvision import datasets
+
+            getattr(datasets, cls)(root, download=True)
+            files = find()
+    images, labels = files
+    split, _ = array_split(read_idx(images), f"{images}", read_idx(labels), "label")
+    assert split.labels is not None  # they have just been read
+    found = _BY_FIRST_LABELS.get("".join(map(str, split.labels[:10].tolist())), name)
+    if found != name:
+        raise ValueError(f"{labels} is a file of {found}, not of {name}: set data.root")
+    return split
+
+
+def _cifar10(root: Path, part: Part) -> Split:
+    expected = f"{root / 'cifar-10-python.tar.gz'}, or {root / 'cifar-10-batches-py'}/data_batch_1"
+    with _download("cifar10", root, f"{expected} and its siblings,"):
+        from torchvision.datasets import CIFAR10
+
+        # torchvision unpickles the batches, but only those of the known checksums.
+        batches = CIFAR10(root, train=part == "train", download=True)
+    split, _ = array_split(batches.data, "cifar10", np.asarray(batches.targets), "label")
+    return split
+
+
+def _celeba(root: Path, part: Part, size: int) -> Split:
+    # Read here, because torchvision insists on the checksums of lists of landmarks, boxes and
+    # identities that nobody needs for this.
+    listed = root / "celeba" / "list_eval_partition.txt"
+    folder = root / "celeba" / "img_align_celeba"
+    if not (listed.is_file() and folder.is_dir()):
+        with _download("celeba", listed.parent, f"{folder}/000001.jpg, ... and {listed}"):
+            from torchvision.datasets import CelebA
+
+            CelebA(root, download=True)
+    files = [folder / file for file in celeba_files(listed, part)]
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"{listed} lists {missing}, which is not there")
+    if not files:
+        raise ValueError(f"{listed} lists no images of the {part} part")
+    return Split(read_images(files, partial(read_celeba, size=size)))
+
+
+def celeba_files(listed: Path, part: Part) -> list[str]:
+    """The file names of one part, by CelebA's official partition (list_eval_partition.txt).
+
+    Raises:
+        ValueError: names the first line that is not a file name and a 0, 1 or 2.
+    """
+    code = {"train": "0", "validation": "1", "test": "2"}[part]
+    files = []
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2 or words[1] not in {"0", "1", "2"}:
+            raise ValueError(
+                f"line {number} of {listed} is not a file name and 0, 1 or 2: {line[:60]!r}"
+            )
+        if words[1] == code:
+            files.append(words[0])
+    return files
+
+
+def read_celeba(path: Path, size: int) -> np.ndarray:
+    """Read an aligned CelebA image: the centre 148x148 pixels, resized (bilinear, antialiased).
+
+    Returns:
+        uint8 `(size, size, 3)`.
+    """
+    from PIL.Image import Resampling
+
+    image = open_image(path).convert("RGB")
+    if min(image.size) < _CELEBA_CROP:
+        raise ValueError(
+            f"{path} is {image.width}x{image.height} pixels: CelebA's aligned images are 178x218"
+        )
+    left = round((image.width - _CELEBA_CROP) / 2)
+    top = round((image.height - _CELEBA_CROP) / 2)
+    image = image.crop((left, top, left + _CELEBA_CROP, top + _CELEBA_CROP))
+    return np.asarray(image.resize((size, size), Resampling.BILINEAR))

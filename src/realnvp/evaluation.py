@@ -1,0 +1,356 @@
+r"""How good a model is, in numbers that can be compared: bits/dim, nats, and the round trip.
+
+The bound of :mod:`realnvp.bijections.dequantization` is tightened by importance weights over K
+draws of the noise (arXiv 1509.00519; for uniform noise the proposal is the prior of the noise):
+
+.. math:: \log P(x) \ge E\Big[\log \tfrac{1}{K} \sum_k p(x + u_k)\Big],
+
+which for K = 1 is the bound that is trained and usually reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realnvp.bijections.dequantization import Noise
+from realnvp.data import Split
+from realnvp.flow import ENCODE_MARGIN, Flow
+from realnvp.utils.distributed import all_reduce, rank, world_size
+
+__all__ = [
+    "Likelihood",
+    "RoundTrip",
+    "accuracy",
+    "class_log_probs",
+    "evaluate",
+    "log_likelihood",
+    "log_likelihoods",
+    "round_trip",
+]
+
+DRAWS, ROUND_TRIP = 3, 4  # streams of random numbers, beside those of training
+
+
+Progress = Callable[[int, int], None]
+"""Called with the number of examples done, and of all."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A model's likelihood on data: bits/dim of images, nats of vectors, with what they mean.
+
+    ``noise_draws`` is 0 for real numbers, to which no noise is added. ``true_nats`` and ``kl``
+    (the mean difference of the log-densities, an estimate of KL(true || model) in nats) are there
+    where the data's density is known.
+    """
+
+    examples: int
+    standard_error: float
+    noise_draws: int
+    bits_per_dim: float | None = None
+    levels: int | None = None
+    nats: float | None = None
+    true_nats: float | None = None
+    kl: float | None = None
+    kl_standard_error: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """What is to be small: bits/dim, or minus the nats."""
+        if self.bits_per_dim is not None:
+            return self.bits_per_dim
+        assert self.nats is not None  # it is one of the two
+        return -self.nats
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known, for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """What decoding the encoded data gives back.
+
+    ``wrong_values`` counts pixels that changed, which must be 0 (for vectors: values off by more
+    than 1e-3 of their size or of 1); ``float_error`` is the largest error before rounding to
+    pixels, in units of the preprocessed data (the unit interval for images).
+    """
+
+    examples: int
+    values: int
+    wrong_values: int
+    float_error: float
+
+
+def batches(
+    split: Split, batch_size: int, device: torch.device, shared: bool = False
+) -> Iterator[tuple[int, Tensor, Tensor | None, bool]]:
+    """The examples of a split in order: number of the first, ``x``, ``condition``, and True.
+
+    Shared, every process has some of the batches, which are the same however many there are. All
+    have equally many, since sharded parameters are gathered by all for each: a process without a
+    last one has the first once more, and False, as its results are another's.
+    """
+    starts = range(0, len(split), batch_size)
+    number, count = (rank(), world_size()) if shared else (0, 1)
+    for turn in range(0, len(starts), count):
+        counts = turn + number < len(starts)
+        start = starts[turn + number] if counts else 0
+        x = split.x[start : start + batch_size].to(device)
+        condition = split.condition
+        if condition is not None:
+            condition = condition[start : start + batch_size].to(device)
+        yield start, x, condition, counts
+
+
+def log_likelihood(
+    flow: Flow,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    samples: int = 1,
+    generator: Noise | Callable[[int], Noise] = None,
+) -> Tensor:
+    """Log-likelihood of each example in nats, a bound over ``samples`` noise draws for images.
+
+    Args:
+        flow: the model, in evaluation mode.
+        x: ``(B, *shape)``.
+        condition: labels or vectors, if the flow is conditional.
+        samples: number K of noise draws; continuous data have no noise, and K changes nothing.
+        generator: source of the noise, or a function that returns that of each draw.
+
+    Returns:
+        ``(B,)``.
+    """
+    if samples < 1:
+        raise ValueError(f"the number of noise draws must be 1 or more, got {samples}")
+    draws = samples if flow.noisy else 1
+    sources = [generator(draw) if callable(generator) else generator for draw in range(draws)]
+    log_probs = [flow.log_prob(x, condition, source) for source in sources]
+    return torch.logsumexp(torch.stack(log_probs), dim=0) - math.log(draws)
+
+
+@torch.no_grad()
+def log_likelihoods(
+    flow: Flow,
+    split: Split,
+    *,
+    samples: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    shared: bool = False,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The log-likelihood of every example of a split, in nats: its score.
+
+    The noise is a function of the seed and the example's number, so the result neither depends on
+    the batch size (but for rounding) nor on the number of processes.
+
+    Args:
+        flow: the model; it is evaluated in evaluation mode and left as it was.
+        split: the examples.
+        samples: noise draws per example, of images and whole numbers.
+        batch_size: examples computed at once.
+        seed: of the noise.
+        shared: share the work with the other processes of the process group. All must call this,
+            and each returns the whole.
+        progress: called after every batch.
+
+    Returns:
+        ``(N,)``, float64, on the CPU.
+    """
+    if len(split) == 0:
+        raise ValueError("there are no examples to evaluate")
+    log_p = torch.zeros(len(split), dtype=torch.float64)
+    with flow.evaluating():
+        for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
+
+            def noise(draw: int, start: int = start, x: Tensor = x) -> Noise:
+                return flow.example_noise((seed, DRAWS, draw), start, len(x))
+
+            part = log_likelihood(flow, x, condition, samples=samples, generator=noise)
+            if counts:
+                log_p[start : start + len(x)] = part.cpu().double()
+            if progress is not None:
+                progress(start + len(x), len(split))
+    return all_reduce(log_p.to(flow.device)).cpu() if shared and world_size() > 1 else log_p
+
+
+@torch.no_grad()
+def evaluate(
+    flow: Flow,
+    split: Split,
+    *,
+    samples: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    true_log_density: Callable[[Any], Any] | None = None,
+    shared: bool = False,
+    progress: Progress | None = None,
+) -> Likelihood:
+    """The likelihood of the examples of a split, with noise that is the same at every call.
+
+    Args:
+        flow: the model; it is evaluated in evaluation mode and left as it was.
+        split: the examples.
+        samples: noise draws per example, of images and whole numbers.
+        batch_size: examples computed at once.
+        seed: of the noise.
+        true_log_density: of toy sets, array ``(N, D)`` to ``(N,)`` in nats.
+        shared: share the work with the other processes; see :func:`log_likelihoods`.
+        progress: called after every batch.
+    """
+    log_p = log_likelihoods(
+        flow,
+        split,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        shared=shared,
+        progress=progress,
+    )
+    n = len(log_p)
+    weight = torch.ones(n) if split.weight is None else split.weight.cpu()
+    share = weight.double() / weight.double().sum()
+
+    def mean(values: Tensor) -> float:
+        return (share @ values).item()
+
+    def error(values: Tensor) -> float:
+        if n == 1:
+            return math.nan
+        variance = share @ (values - mean(values)).square() * n / (n - 1)
+        return (variance.sqrt() * share.norm()).item()
+
+    if flow.levels is not None:
+        bits = -log_p / (flow.dim * math.log(2))
+        return Likelihood(n, error(bits), samples, bits_per_dim=mean(bits), levels=flow.levels)
+    if true_log_density is None:
+        return Likelihood(n, error(log_p), samples if flow.noisy else 0, nats=mean(log_p))
+    true = torch.as_tensor(true_log_density(split.x.cpu().numpy()))
+    return Likelihood(
+        n,
+        error(log_p),
+        0,
+        nats=mean(log_p),
+        true_nats=mean(true),
+        kl=mean(true - log_p),
+        kl_standard_error=error(true - log_p),
+    )
+
+
+@torch.no_grad()
+def round_trip(
+    flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0, shared: bool = False
+) -> RoundTrip:
+    """Encode and decode the examples of a split, and count what does not come back.
+
+    Args:
+        flow: the model.
+        split: the examples.
+        batch_size: examples computed at once.
+        seed: of the noise.
+        shared: share the work with the other processes; see :func:`log_likelihoods`.
+    """
+    wrong, worst = 0, 0.0
+    dequantize, body = flow.dequantization, flow.body
+    with flow.evaluating():
+        for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
+            condition = flow.as_condition(condition, len(x))
+            if dequantize is None:
+                v = x.to(flow.dtype)
+            else:
+                noise = flow.example_noise((seed, ROUND_TRIP), start, len(x))
+                v = dequantize(x, condition, noise, ENCODE_MARGIN)[0]
+            back, _ = body.inverse(body(v, condition)[0], condition)
+            error = (back - v).abs().max().item()
+            worst = max(worst, math.inf if math.isnan(error) else error)
+            if flow.levels is None or dequantize is None:
+                bad = ~((back - v).abs() <= 1e-3 * v.abs().clamp(min=1))  # NaN is bad
+            else:
+                bad = (dequantize.inverse(back)[0] != x) | back.isnan()
+            wrong += int(bad.sum()) if counts else 0
+    if shared and world_size() > 1:
+        wrong = int(all_reduce(torch.tensor(wrong, device=flow.device)))
+        worst = all_reduce(_one_hot(worst, flow.device)).max().item()
+    return RoundTrip(len(split), split.x.numel(), wrong, worst)
+
+
+def _one_hot(value: float, device: torch.device) -> Tensor:
+    """This process's number in its place among those of all."""
+    values = torch.zeros(world_size(), dtype=torch.float64, device=device)
+    values[rank()] = value
+    return values
+
+
+@torch.no_grad()
+def class_log_probs(flow: Flow, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    """``log p(x | y)`` of every class, in nats, with the same noise for all of them.
+
+    Args:
+        flow: a class-conditional flow.
+        x: ``(B, *shape)``.
+        noise: of the dequantization, uniform numbers of the shape of ``x``; drawn if left out.
+
+    Returns:
+        ``(B, classes)``; with equal priors, its softmax over the classes is ``p(y | x)``.
+
+    Raises:
+        ValueError: if the flow is not conditioned on classes.
+
+    >>> from realnvp import vector_flow
+    >>> class_log_probs(vector_flow(2, classes=3), torch.zeros(4, 2)).shape
+    torch.Size([4, 3])
+    """
+    if flow.classes is None:
+        raise ValueError("only a class-conditional flow can classify")
+    if noise is None and flow.noisy:
+        noise = torch.rand(x.shape, dtype=flow.dtype, device=x.device)
+    labels = [torch.full((len(x),), label, device=x.device) for label in range(flow.classes)]
+    with flow.evaluating():
+        return torch.stack([flow.log_prob(x, label, noise) for label in labels], dim=1)
+
+
+def accuracy(
+    flow: Flow,
+    split: Split,
+    *,
+    batch_size: int = 250,
+    seed: int = 0,
+    shared: bool = False,
+    progress: Progress | None = None,
+) -> float:
+    """The share of examples whose likeliest class, with equal priors, is theirs.
+
+    Args:
+        flow: a class-conditional flow.
+        split: examples with labels.
+        batch_size: examples computed at once.
+        seed: of the dequantization noise, which is that of :func:`realnvp.evaluation.evaluate`.
+        shared: share the work with the other processes; see
+            :func:`realnvp.evaluation.log_likelihoods`.
+        progress: called after every batch.
+
+    Raises:
+        ValueError: if there are no labels, or the flow is not conditioned on classes.
+    """
+    if split.labels is None:
+        raise ValueError("the data have no labels to compare with")
+    right = 0
+    for start, x, _, counts in batches(split, batch_size, flow.device, shared):
+        noise = flow.example_noise((seed, DRAWS, 0), start, len(x))
+        found = class_log_probs(flow, x, noise).argmax(1).cpu()
+        if counts:
+            right += int((found == split.labels[start : start + len(x)].cpu()).sum())
+        if progress is not None:
+            progress(start + len(x), len(split))
+    if shared:
+        right = int(all_reduce(torch.tensor(right, device=flow.device)))
+    return right / len(split)

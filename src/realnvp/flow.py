@@ -1,0 +1,460 @@
+r"""The flow: a bijection with a standard normal prior is a density.
+
+.. math::
+    \log p_X(x) = \log \mathcal N(f(x); 0, I) + \log |\det J_f(x)|, \qquad
+    \text{bits/dim} = -\frac{\log p_X(x)}{D \log 2}
+
+with everything in :math:`f`: dequantization, logit or standardization, couplings and norms. So the
+likelihood is that of the raw data, and bits/dim is defined once.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from realnvp.bijections import Bijection, Chain, Coupling, Dequantize, DequantizeColumns
+from realnvp.bijections.base import Terms, sum_per_example
+from realnvp.bijections.dequantization import Dequantization, Noise
+from realnvp.bijections.recompute import Memory, forward_terms
+from realnvp.conditioners import Conditioner
+from realnvp.utils.rng import uniform
+
+__all__ = ["Flow", "as_condition", "check_data", "check_kind"]
+
+_MODE = threading.Lock()
+"""Guards the count of the threads that are in evaluation mode, of all flows."""
+
+ENCODE_MARGIN = 0.02
+"""How far the noise of :meth:`Flow.encode` keeps from the ends of a grey level."""
+
+
+class Flow(nn.Module):
+    r"""A density :math:`p_X`: a bijection from data to latents under a standard normal prior.
+
+    Args:
+        bijection: from raw data to latents, preprocessing included.
+        shape: shape of one example, ``(C, H, W)`` or ``(D,)``; the latents have the same.
+        condition_dim: size K of the condition, 0 for none.
+        classes: the condition is one of so many classes: labels ``(B,)`` are accepted and become
+            one-hot vectors of length ``condition_dim``, which must be this number.
+        scale_penalty: weight of the L2 penalty on the couplings' learned scales.
+        config: how a builder made it, which is what makes it possible to save; see
+            :meth:`save_pretrained`.
+
+    Attributes:
+        memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
+            "checkpoint" or "invertible"; see :mod:`realnvp.bijections.recompute`.
+        trained_on: the data settings, columns and categories it was trained with, saved with it.
+
+    >>> from realnvp import vector_flow
+    >>> flow = vector_flow(2)
+    >>> flow.eval().log_prob(torch.zeros(3, 2)).detach()  # the identity: -log(2 pi)
+    tensor([-1.8379, -1.8379, -1.8379])
+    >>> flow.sample(5).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        bijection: Bijection,
+        shape: tuple[int, ...],
+        *,
+        condition_dim: int = 0,
+        classes: int | None = None,
+        scale_penalty: float = 5e-5,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if classes is not None and classes != condition_dim:
+            raise ValueError(f"{classes} classes need condition_dim={classes}, got {condition_dim}")
+        self.bijection = bijection
+        self.shape = tuple(shape)
+        self.condition_dim = condition_dim
+        self.classes = classes
+        self.config = config
+        self.scale_penalty = scale_penalty
+        self.memory: Memory = "standard"
+        self.trained_on: dict[str, Any] | None = None
+        self._evaluations = 0  # how many threads compute in evaluation mode
+        self._were_training: list[nn.Module] = []
+        first = self.dequantization
+        for module in bijection.modules():
+            if isinstance(module, Dequantization) and module is not first:
+                raise ValueError("dequantization must be the first layer of the flow's chain")
+
+    @property
+    def dequantization(self) -> Dequantization | None:
+        """The first layer, if it dequantizes integers; it is the only one that takes noise."""
+        layer = self.bijection
+        if isinstance(layer, Chain) and len(layer):
+            layer = layer[0]
+        return layer if isinstance(layer, Dequantization) else None
+
+    @property
+    def body(self) -> Bijection:
+        """The bijection without its dequantization, a function of continuous values."""
+        if self.dequantization is None:
+            return self.bijection
+        return Chain(*list(self.bijection)[1:]) if isinstance(self.bijection, Chain) else Chain()
+
+    @property
+    def dim(self) -> int:
+        """Number D of the data's own dimensions."""
+        return math.prod(self.shape)
+
+    @property
+    def levels(self) -> int | None:
+        """Number of grey levels of discrete data, None for continuous data."""
+        layer = self.dequantization
+        return layer.levels if isinstance(layer, Dequantize) else None
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """Indices of the integer columns, which are dequantized."""
+        layer = self.dequantization
+        if not isinstance(layer, DequantizeColumns):
+            return ()
+        return tuple(layer.which.nonzero()[:, 0].tolist())
+
+    @property
+    def noisy(self) -> bool:
+        """Whether integers are dequantized, so that a log-density is one draw of a bound."""
+        return self.dequantization is not None
+
+    @property
+    def unit(self) -> tuple[float, str]:
+        """The unit of reports: what one nat per example is in it, and its name."""
+        return (1.0, "nats") if self.levels is None else (1 / (self.dim * math.log(2)), "bits/dim")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        return next(self._tensors()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the latents."""
+        return next(t.dtype for t in self._tensors() if t.is_floating_point())
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
+        yield torch.empty(0)  # a flow without any is on the CPU
+
+    # ------------------------------------------------------------------ densities
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The same as :meth:`log_prob`, so that wrapping a model for many devices works."""
+        return self.log_prob(x, condition)
+
+    def log_prob(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+    ) -> Tensor:
+        r"""Log-density of raw data, in nats: :math:`\log p_X(x)`.
+
+        For discrete data it is the log of one draw of the dequantization bound: its mean over the
+        noise is at most :math:`\log P(x)`. Like :meth:`encode` and :meth:`sample`, it always
+        computes in evaluation mode; only :meth:`loss_terms` trains.
+
+        Args:
+            x: ``(B, *shape)``; integers ``0 .. levels - 1`` (uint8) for images, floats for vectors.
+            condition: labels ``(B,)`` or vectors ``(B, K)`` if the flow is conditional.
+            noise: source of the dequantization noise: a generator, None for PyTorch's global one,
+                or the uniform numbers themselves, of the shape of ``x``.
+
+        Returns:
+            ``(B,)``, float32 or wider.
+
+        Raises:
+            ValueError: if shape, type or range are not the model's, or values are not finite.
+        """
+        check_data(x, self.shape, self.levels)
+        with self.evaluating():
+            z, log_det = self.latents_and_log_det(x, self.as_condition(condition, len(x)), noise)
+        return self._log_prior(z) + log_det
+
+    def latents_and_log_det(
+        self, x: Tensor, condition: Tensor | None = None, noise: Noise = None, margin: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Map raw data to latents, in the mode that the flow is in, without checks.
+
+        Args:
+            x: ``(B, *shape)``.
+            condition: as the layers take it, see :meth:`as_condition`.
+            noise: source of the dequantization noise.
+            margin: how far the noise keeps from the ends of its cell.
+
+        Returns:
+            latents ``(B, *shape)`` and log-determinants ``(B,)``.
+        """
+        layer = self.dequantization
+        if layer is None:
+            return self.body(x.to(self.dtype), condition)
+        v, log_det = layer(x, condition, noise, margin)
+        z, rest = self.body(v, condition)
+        return z, log_det + rest
+
+    def bits_per_dim(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+    ) -> Tensor:
+        r"""Bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, one number per example.
+
+        Raises:
+            ValueError: if the data are continuous: the density of continuous data changes with
+                its units, and bits/dim means nothing. Use :meth:`log_prob`.
+        """
+        if self.levels is None:
+            raise ValueError(
+                "bits/dim is defined for discrete data (images with levels); "
+                "use log_prob, in nats, for continuous data"
+            )
+        return -self.log_prob(x, condition, noise) / (self.dim * math.log(2))
+
+    def loss_terms(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+    ) -> Terms:
+        """The terms of the loss, in nats per example, averaged over the batch; they add up to it.
+
+        Returns:
+            scalars "prior" (minus the latents' log-density), "coupling", "norm" and
+            "preprocessing" (minus those layers' log-determinants), and "regulariser" (L2 of the
+            couplings' learned scales, 5e-5 in the paper, section 4).
+        """
+        check_kind(x, self.shape, self.levels)
+        given = self.as_condition(condition, len(x))
+        layer, log_dets = self.dequantization, {}
+        if layer is None:
+            v = x.to(self.dtype)
+        else:
+            v, log_det = layer(x, given, noise)
+            log_dets[layer.term] = log_det
+        z, rest = forward_terms(self.body, v, given, self.memory)
+        for name, log_det in rest.items():
+            log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
+        zero = z.new_zeros(())
+        terms = {"prior": -self._log_prior(z).mean()}
+        for name in ("coupling", "norm", "preprocessing"):
+            terms[name] = -log_dets[name].mean() if name in log_dets else zero
+        couplings = (m for m in self.modules() if isinstance(m, Coupling))
+        penalty = zero + sum(coupling.penalty() for coupling in couplings)
+        terms["regulariser"] = self.scale_penalty * penalty
+        return terms
+
+    # ------------------------------------------------------------------ latents and samples
+
+    def encode(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        noise: Noise = None,
+    ) -> Tensor:
+        """Latents of raw data: ``(B, *shape) -> (B, *shape)``.
+
+        Images draw their noise from the inner 96 % of each grey level, so that float32 rounding
+        cannot push a pixel over an edge: ``decode(encode(x))`` is ``x``. Like :meth:`decode` and
+        :meth:`sample` it always computes in evaluation mode.
+        """
+        check_data(x, self.shape, self.levels)
+        with self.evaluating():
+            given = self.as_condition(condition, len(x))
+            return self.latents_and_log_det(x, given, noise, ENCODE_MARGIN)[0]
+
+    def example_noise(self, seed: tuple[int, ...], start: int, count: int) -> Tensor | None:
+        """Return the noise of some of a row of numbered examples; None if the flow takes none.
+
+        Args:
+            seed: of the row; see :mod:`realnvp.utils.rng`.
+            start: index of the first example.
+            count: how many.
+        """
+        if not self.noisy:
+            return None
+        return uniform(seed, start, count, self.shape, self.dtype, self.device)
+
+    def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Raw data from latents, the inverse of :meth:`encode`."""
+        if tuple(z.shape[1:]) != self.shape:
+            sizes = ", ".join(map(str, self.shape))
+            raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
+        with self.evaluating():
+            return self.bijection.inverse(z, self.as_condition(condition, len(z)))[0]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Draw ``n`` examples.
+
+        Args:
+            n: how many.
+            temperature: standard deviation of the prior; below 1 gives likelier, less varied
+                samples, which are then not draws from the model's density.
+            condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
+            generator: source of the latents.
+            batch_size: how many are computed at once; 256 images, or a quarter million numbers.
+        """
+        if batch_size is None:
+            batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
+        if n < 1:
+            raise ValueError(f"the number of samples must be 1 or more, got {n}")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature is a standard deviation, 0 or more, got {temperature}")
+        z = temperature * torch.randn(
+            n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
+        )
+        condition = self.as_condition(condition, n)
+        conditions = [None] * n if condition is None else condition.split(batch_size)
+        return torch.cat(
+            [self.decode(part, c) for part, c in zip(z.split(batch_size), conditions, strict=False)]
+        )
+
+    def latent_scales(self) -> Tensor:
+        """Which scale each latent entry belongs to: integers of :attr:`shape`, 0 the finest.
+
+        Entries of scale 0 are factored out first; the last scale holds what passed through all.
+        """
+        return self.bijection.permute_index(torch.zeros(1, *self.shape, dtype=torch.int64))[0]
+
+    # ------------------------------------------------------------------ saving
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt."""
+        from realnvp.pretrained import save
+
+        save(self, Path(folder))
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> Flow:
+        """Rebuild a saved model, in evaluation mode; it need not be told the architecture."""
+        from realnvp.pretrained import load_folder
+
+        return load_folder(Path(folder))
+
+    def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
+        """Let all conditioners compute in ``dtype`` (None: that of the input)."""
+        for module in self.modules():
+            if isinstance(module, Conditioner):
+                module.compute_dtype = dtype
+
+    # ------------------------------------------------------------------ internals
+
+    def _log_prior(self, z: Tensor) -> Tensor:
+        return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Compute in evaluation mode inside this context; several threads may be in it."""
+        with _MODE:
+            if self._evaluations == 0:
+                self._were_training = [module for module in self.modules() if module.training]
+                for module in self._were_training:
+                    module.training = False
+            self._evaluations += 1
+        try:
+            yield
+        finally:
+            with _MODE:
+                self._evaluations -= 1
+                if self._evaluations == 0:
+                    for module in self._were_training:
+                        module.training = True
+                    self._were_training = []
+
+    def as_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        """The condition as the layers take it: checked, labels one-hot, in the model's type."""
+        return as_condition(condition, batch, self.condition_dim, self.classes, self.dtype)
+
+
+def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+    """Data must be a batch of the model's shape, and of integers where there are levels.
+
+    This looks at no number, so a device need not be waited for.
+
+    >>> check_kind(torch.zeros(3), (3,), None)
+    Traceback (most recent call last):
+    ValueError: this flow models shape (B, 3), got (3,)
+    """
+    if tuple(x.shape[1:]) != shape or x.ndim < 2:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")
+    if levels is not None and (x.is_floating_point() or x.dtype == torch.bool):
+        raise ValueError(
+            f"this flow models integers 0 .. {levels - 1} (uint8), got {x.dtype}: "
+            f"pass raw pixels, preprocessing is part of the model"
+        )
+
+
+def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+    """Data must be integers below ``levels``, or finite numbers where there are no levels.
+
+    >>> check_data(torch.tensor([[0.5, 0.5]]), (2,), 256)
+    Traceback (most recent call last):
+    ValueError: this flow models integers 0 .. 255 (uint8), got torch.float32: pass raw pixels, ...
+    """
+    check_kind(x, shape, levels)
+    if levels is None:
+        if not torch.isfinite(x).all():
+            raise ValueError("the data have NaN or infinite values: remove or replace them")
+        return
+    # as Python numbers: in uint8, 256 would wrap to 0
+    if len(x) and (int(x.min()) < 0 or int(x.max()) >= levels):
+        raise ValueError(
+            f"this flow models integers 0 .. {levels - 1}, got {int(x.min())} .. {int(x.max())}"
+        )
+
+
+def as_condition(
+    condition: Tensor | None,
+    batch: int,
+    condition_dim: int,
+    classes: int | None,
+    dtype: torch.dtype,
+) -> Tensor | None:
+    """The condition as the layers take it: vectors ``(B, condition_dim)``, labels one-hot.
+
+    >>> as_condition(torch.tensor([2, 0]), 2, 3, 3, torch.float32)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    if condition_dim == 0:
+        if condition is not None:
+            raise ValueError("this flow is not conditional: leave the condition out")
+        return None
+    if condition is None:
+        what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
+        raise ValueError(f"this flow is conditional: pass {what}")
+    if classes is not None and condition.ndim == 1:
+        if condition.is_floating_point() or (len(condition) and int(condition.min()) < 0):
+            raise ValueError(f"labels are integers 0 .. {classes - 1}")
+        if len(condition) and int(condition.max()) >= classes:
+            raise ValueError(f"labels are below {classes}, got {int(condition.max())}")
+        condition = F.one_hot(condition.long(), classes)
+    if tuple(condition.shape) != (batch, condition_dim):
+        raise ValueError(
+            f"the condition must have shape ({batch}, {condition_dim}), "
+            f"got {tuple(condition.shape)}"
+        )
+    return condition.to(dtype)

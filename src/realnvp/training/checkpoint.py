@@ -1,0 +1,144 @@
+"""What a training goes on from: read out of the model, its average and the optimizer, and put back.
+
+Sharded parameters are whole here, so that a run can go on with another number of processes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realnvp.bijections import ActNorm
+from realnvp.bijections.dequantization import Noise
+from realnvp.flow import Flow
+from realnvp.training.optim import EMA
+from realnvp.utils.serialization import check_like
+
+__all__ = ["capture", "full_tensor", "initialize", "restore", "snapshot"]
+
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""Adam's state of a parameter: a number, and two tensors of the parameter's shape."""
+
+
+MOMENTUM = {"exp_avg"}
+"""Muon's state of a matrix."""
+
+
+@torch.no_grad()
+def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) -> None:
+    """Let the first batch set what it sets, such as :class:`ActNorm`; all else stays as it is.
+
+    For sharded parameters, which must be whole then: this comes before they are sharded.
+    """
+    statistics = [
+        buffer
+        for module in flow.modules()
+        for buffer in module.buffers(recurse=False)
+        if not isinstance(module, ActNorm)
+    ]
+    before = [buffer.clone() for buffer in statistics]
+    flow.train()
+    flow.loss_terms(x, condition, noise)
+    for buffer, value in zip(statistics, before, strict=True):
+        buffer.copy_(value)
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The tensor; gathered into main memory if it is sharded, and then all processes must call it.
+
+    Whoever shards parameters has no room for whole ones on a device.
+    """
+    return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
+
+
+@torch.no_grad()
+def _assign(mine: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into one that may be sharded."""
+    if hasattr(mine, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        placed = value.to(mine.device)
+        value = distribute_tensor(placed, mine.device_mesh, mine.placements)  # type: ignore[attr-defined]
+    mine.copy_(value)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def capture(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:
+    """The tensors that training changes; those in memory, not copies of them."""
+    moments = {
+        str(index): {name: full_tensor(value) for name, value in optimizer.state[parameter].items()}
+        for index, parameter in enumerate(_parameters(optimizer))
+        if parameter in optimizer.state
+    }
+    return {
+        "model": {name: full_tensor(tensor) for name, tensor in flow.state_dict().items()},
+        "moments": moments,
+        "average": {name: full_tensor(tensor) for name, tensor in ema.average.items()},
+        "updates": ema.updates,
+        "rng": torch.get_rng_state(),
+    }
+
+
+def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> None:
+    """Copy what :func:`capture` returned back to where it was.
+
+    The optimizer's settings are those that it has: a run may go on with others.
+
+    Raises:
+        ValueError: if the state is of another model, before anything is changed.
+    """
+    expected = capture(flow, optimizer, ema)
+    parameters = _parameters(optimizer)
+    _check_moments(state.get("moments"), optimizer)
+    for name in ("model", "average", "updates", "rng"):
+        check_like(state.get(name), expected[name], name)
+    tensors = flow.state_dict()
+    if any(hasattr(tensor, "full_tensor") for tensor in tensors.values()):
+        for name, value in state["model"].items():
+            _assign(tensors[name], value)
+    else:
+        flow.load_state_dict(state["model"])
+    for name, value in state["average"].items():
+        _assign(ema.average[name], value)
+    ema.updates = int(state["updates"])
+    torch.set_rng_state(state["rng"].cpu())
+    optimizer.state.clear()
+    for index, moments in state["moments"].items():
+        parameter = parameters[int(index)]
+        placed: dict[str, Tensor] = {}
+        for name, value in moments.items():
+            # in the parameter's layout, which the fused optimizer takes for granted
+            like = torch.zeros((), device=parameter.device) if name == "step" else parameter
+            placed[name] = torch.zeros_like(like, requires_grad=False)
+            _assign(placed[name], value)
+        optimizer.state[parameter] = placed
+
+
+def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
+    parameters = _parameters(optimizer)
+    names = [
+        MOMENTUM if group.get("orthogonal") else MOMENTS
+        for group in optimizer.param_groups
+        for _ in group["params"]
+    ]
+    if not isinstance(found, dict) or (found and len(found) != len(parameters)):
+        raise ValueError(f"the optimizer's state is not of {len(parameters)} parameters")
+    for index, parameter in enumerate(parameters if found else ()):
+        example = {
+            name: torch.zeros(()) if name == "step" else torch.empty(
+                parameter.shape, dtype=parameter.dtype, device="meta"
+            )
+            for name in names[index]
+        }  # fmt: skip
+        check_like(found.get(str(index)), example, f"moments.{index}")
+
+
+def snapshot(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy that training does not change."""
+    return copy.deepcopy(state)

@@ -1,0 +1,227 @@
+r"""Muon: orthogonalized momentum for the matrices inside networks, and Adam for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from realnvp.conditioners import Conditioner
+from realnvp.config import TrainingConfig
+from realnvp.flow import Flow
+
+__all__ = ["EMA", "Muon", "learning_rate", "make_optimizer", "orthogonalize"]
+
+RATIO = 4.0
+"""A matrix's step over the learning rate. Adam moves each weight by about the rate; an orthogonal
+matrix of n columns has entries of 1 / sqrt(n), so that wide layers move little by comparison."""
+
+
+MOMENTUM = 0.95
+
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+"""Of a polynomial that takes singular values between 0.01 and 1 to about 1 in five iterations."""
+
+
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    r"""The nearest (semi-)orthogonal matrices, roughly: :math:`U \Sigma V^T \to U V^T`.
+
+    Newton-Schulz iterations :math:`X \leftarrow a X + (b A + c A^2) X,\; A = X X^T` (Keller Jordan
+    et al., "Muon: an optimizer for hidden layers in neural networks", 2024). The coefficients are
+    chosen for speed: after five, singular values above 0.002 of the matrix's Frobenius norm have
+    become 0.68 to 1.21, which is as good for a step; smaller ones are still on their way.
+
+    Args:
+        matrices: ``(N, rows, columns)``, in the type in which to compute.
+        iterations: how many.
+
+    >>> s = torch.linalg.svdvals(orthogonalize(torch.randn(2, 8, 24)))
+    >>> bool((s > 0.5).all() and (s < 1.5).all())
+    True
+    """
+    a, b, c = COEFFICIENTS
+    x = matrices / (torch.linalg.matrix_norm(matrices)[:, None, None] + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    r"""Muon for the matrices inside networks, and Adam for everything else.
+
+    .. math::
+        m \leftarrow 0.95\, m + 0.05\, g, \qquad
+        w \leftarrow w - 4\, \mathrm{lr} \sqrt{\max(1, \mathrm{rows} / \mathrm{columns})}\;
+        \mathrm{orthogonalize}(0.05\, g + 0.95\, m)
+
+    The gradient of a layer is dominated by few directions. Adam rescales each weight by itself and
+    keeps that; with singular values that are nearly equal, the others are learned as fast. A kernel
+    ``(out, in, h, w)`` is the matrix of ``out`` rows. Those of one shape are orthogonalized at
+    once. (``torch.optim.Muon`` takes no kernels, and its matrices one by one, in bfloat16.)
+
+    Args:
+        matrices: parameters of two or more dimensions, for Muon.
+        others: all other parameters, for Adam.
+        lr: learning rate, of both: the matrices' own is four times as large.
+        betas: Adam's moment decays.
+        dtype: in which to orthogonalize; bfloat16 is exact enough, and faster where it is native.
+            None is the matrices' own.
+
+    >>> weight, bias = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2))
+    >>> optimizer = Muon([weight], [bias], lr=0.5)
+    >>> (weight.sum() + bias.sum()).backward()
+    >>> optimizer.step()
+    >>> bool(1 < torch.linalg.matrix_norm(weight, 2) < 3), bias
+    (True, Parameter containing:
+    tensor([-0.5000, -0.5000], requires_grad=True))
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[Tensor],
+        others: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        groups: list[dict[str, Any]] = [
+            {"params": list(others), "orthogonal": False},
+            {"params": list(matrices), "orthogonal": True},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self._adam = torch.optim.Adam(
+            [p for g in groups for p in g["params"]], lr, betas, fused=True
+        )
+        super().__init__(groups, self._adam.defaults)
+        self.orthogonal_dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._adam.state = self.state
+        self._adam.param_groups = [group for group in self.param_groups if not group["orthogonal"]]
+        self._adam.step()
+        for group in self.param_groups:
+            if group["orthogonal"]:
+                self._step_matrices(group)
+        return loss
+
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        updates: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if not state:
+                state["exp_avg"] = torch.zeros_like(weight)
+            state["exp_avg"].lerp_(weight.grad, 1 - MOMENTUM)
+            update = weight.grad.lerp(state["exp_avg"], MOMENTUM).flatten(1)
+            updates[update.shape[0], update.shape[1]].append((weight, update))
+        for (rows, columns), pairs in updates.items():
+            stack = torch.stack([update for _, update in pairs])
+            stack = stack.to(self.orthogonal_dtype or stack.dtype)
+            size = RATIO * group["lr"] * max(1.0, rows / columns) ** 0.5
+            for (weight, _), step in zip(pairs, orthogonalize(stack), strict=True):
+                weight.sub_(step.to(weight.dtype).view_as(weight), alpha=size)
+
+
+class EMA:
+    r"""Moving average of the weights and of the running statistics.
+
+    .. math:: \bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta, \qquad
+        d = \min(\mathrm{decay}, (1 + t) / (10 + t))
+
+    with a shorter memory in the first steps :math:`t`, whose weights are worth forgetting.
+    Statistics are averaged too: those of the newest weights would not fit the averaged ones.
+
+    Args:
+        model: whose tensors are averaged; they are read, and swapped by :meth:`applied`.
+        decay: per step; 0 follows the model.
+
+    Attributes:
+        average: the averages, by name.
+        updates: how many there were.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        tensors = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
+        self._model = tensors
+        self.average = {name: tensor.clone() for name, tensor in tensors.items()}
+        # Sharded parameters and whole buffers cannot be averaged in one call.
+        kinds = {type(tensor) for tensor in tensors.values()}
+        names = [[n for n, t in tensors.items() if type(t) is kind] for kind in kinds]
+        self._pairs = [([self.average[n] for n in g], [tensors[n] for n in g]) for g in names]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the model's present weights into the average."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
+        for mine, its in self._pairs:
+            torch._foreach_lerp_(mine, its, 1 - decay)
+        self.updates += 1
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the averaged weights inside this context, and its own again after it."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, mine in self.average.items():
+            its = self._model[name]
+            kept = its.clone()
+            its.copy_(mine)
+            mine.copy_(kept)
+
+
+def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Muon, Adam or AdamW; weight decay is of matrices and kernels, not of biases and norms.
+
+    Muon orthogonalizes in the type in which the conditioners compute.
+    """
+    if config.optimizer == "muon":
+        conditioners = [m for m in flow.modules() if isinstance(m, Conditioner)]
+        matrices = [weight for conditioner in conditioners for weight in conditioner.matrices()]
+        known = {id(weight) for weight in matrices}
+        others = [p for p in flow.parameters() if id(p) not in known]
+        dtype = next((m.compute_dtype for m in conditioners), None)
+        return Muon(matrices, others, config.lr, config.betas, dtype)
+    weights = [p for p in flow.parameters() if p.ndim > 1]
+    others = [p for p in flow.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
+    """Warm-up by steps, then the decay over the last ``decay_fraction`` of the budget."""
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    done = max(0.0, (progress - (1 - config.decay_fraction)) / config.decay_fraction)
+    fall = {
+        "constant": 1.0,
+        "linear": 1 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * min(done, 1.0))),
+    }[config.decay]
+    return config.lr * rise * fall

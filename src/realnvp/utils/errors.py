@@ -1,0 +1,88 @@
+"""The errors that are not bugs, and how each is told in one line.
+
+This module imports nothing heavy: the command line needs it before anything else.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+__all__ = ["Interrupted", "RemoteRankError", "describe", "is_expected", "some_of"]
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ": make room, or write elsewhere"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ": change its permissions, or choose another"),
+    errno.EROFS: ": choose a place that can be written to",
+    errno.ENOTDIR: ": a part of this path is a file, so nothing can be in it",
+    errno.EISDIR: ": this is a folder, give a file",
+    errno.ELOOP: ": links lead in a circle, give the file itself",
+}
+
+
+class Interrupted(Exception):
+    """A signal ended the training; everything is saved.
+
+    Args:
+        message: what was done, and how to go on.
+        number: of the signal; the exit status is 128 + number, as shells have it.
+    """
+
+    def __init__(self, message: str, number: int = 2) -> None:
+        super().__init__(message)
+        self.status = 128 + number
+
+
+class RemoteRankError(Exception):
+    """Another process of the same run reports why all of them end.
+
+    Args:
+        status: the exit status.
+    """
+
+    def __init__(self, status: int = 2) -> None:
+        super().__init__("another process of this run reports the error")
+        self.status = status
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory is short: PyTorch tells it in several ways."""
+    signs = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether it is for the user to do something about; anything else is a bug.
+
+    >>> is_expected(ValueError("bad")), is_expected(KeyError("bug"))
+    (True, False)
+    """
+    if isinstance(error, RuntimeError) and _is_memory(error):
+        return True
+    return isinstance(error, ValueError | OSError | FloatingPointError | MemoryError)
+
+
+def describe(error: BaseException) -> str:
+    """The error in one line.
+
+    >>> describe(FileNotFoundError(2, "No such file or directory", "a.csv"))
+    'No such file or directory: a.csv'
+    """
+    if isinstance(error, UnicodeError):
+        return f"this is not text in UTF-8: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}{_REMEDIES.get(error.errno or 0, '')}"
+    if _is_memory(error):
+        return "out of memory: lower the batch size, the model's size or how many are asked for"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def some_of(names: Sequence[str], most: int = 20) -> str:
+    """A list of names for a message, cut where it would fill the screen.
+
+    >>> some_of(["a", "b", "c"], most=2)
+    'a, b, ... (3 in all)'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"

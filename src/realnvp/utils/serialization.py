@@ -1,0 +1,226 @@
+"""Tensors and JSON in one file that is verified before it is used, and that never runs code.
+
+The file is plain safetensors, which any tool reads. Its metadata has one more entry, "realnvp":
+JSON with whatever belongs to the tensors, and the SHA-256 of the whole file (computed with zeros
+where the checksum itself stands). A torn, damaged or edited file is refused; what passes holds
+numbers and text, nothing else. The checksum is against accidents: it does not tell who wrote a
+file, which nothing here needs to trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+__all__ = ["check_like", "from_bytes", "parse_json", "seal", "to_bytes", "unseal"]
+
+_BLANK = "0" * 64
+
+
+_CHECKSUM = re.compile(rb'\\"sha256\\": ?\\"([0-9a-f]{64})\\"')
+
+
+_HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format itself
+
+
+def _digest(content: bytes, start: int) -> str:
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:start])
+    digest.update(_BLANK.encode())
+    digest.update(view[start + 64 :])
+    return digest.hexdigest()
+
+
+def parse_json(text: bytes | str) -> Any:
+    """JSON from a file that may hold anything.
+
+    Raises:
+        ValueError: if it is no JSON, or so deep or long a one that reading it is an attack.
+
+    >>> parse_json('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError and too long integers
+        raise ValueError(f"it is not valid JSON ({str(error).splitlines()[0]})") from error
+
+
+def seal(tensors: dict[str, Tensor], data: dict[str, Any]) -> bytes:
+    """The content of a file with tensors and data.
+
+    Args:
+        tensors: contiguous, on any device.
+        data: JSON; the key "sha256" is taken.
+
+    >>> import torch
+    >>> tensors, data = unseal(seal({"x": torch.ones(2)}, {"step": 3}))
+    >>> tensors["x"], data
+    (tensor([1., 1.]), {'step': 3})
+    """
+    text = json.dumps({"sha256": _BLANK, **data})
+    content = tensors_to_bytes(tensors, {"realnvp": text})
+    found = _CHECKSUM.search(content)
+    assert found is not None  # it was put there two lines above
+    start = found.start(1)
+    view = memoryview(content)
+    return b"".join((view[:start], _digest(content, start).encode(), view[start + 64 :]))
+
+
+def unseal(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of :func:`seal`, after the whole content is verified.
+
+    Raises:
+        ValueError: if the content is not exactly what :func:`seal` returned.
+    """
+    length = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
+    if not 0 < length <= min(_HEADER_LIMIT, len(content) - 8):
+        raise ValueError("it is cut off, or no safetensors file")
+    found = _CHECKSUM.search(content, 8, 8 + length)
+    if found is None:
+        raise ValueError("it has no checksum: it is damaged, or was not written by realnvp")
+    if _digest(content, found.start(1)) != found[1].decode():
+        raise ValueError("it does not match its checksum: it is damaged, or was changed")
+    header = parse_json(content[8 : 8 + length])
+    try:
+        data = parse_json(header["__metadata__"]["realnvp"])
+        tensors = tensors_from_bytes(content)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"it is not a file of realnvp ({error})") from error
+    if not isinstance(data, dict):
+        raise ValueError("it is not a file of realnvp")
+    data.pop("sha256", None)
+    return tensors, data
+
+
+FORMAT = 2
+
+
+_TENSOR, _ITEMS, _TUPLE = "$tensor", "$items", "$tuple"
+
+
+def to_bytes(state: Mapping[str, Any]) -> bytes:
+    """The content of a checkpoint's file.
+
+    Strides are kept, because optimizers work on memory as it lies; a tensor that occurs twice is
+    stored once.
+
+    >>> import torch
+    >>> from_bytes(to_bytes({"step": 3, "x": {0: torch.ones(2)}, "betas": (0.9, 0.5)}))
+    {'step': 3, 'x': {0: tensor([1., 1.])}, 'betas': (0.9, 0.5)}
+    """
+    tensors: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+
+    def encode(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            strides = value.stride()
+            order = sorted(range(value.ndim), key=lambda axis: -strides[axis])
+            if id(value) not in names:
+                names[id(value)] = name = f"t{len(tensors)}"
+                # a copy: safetensors refuses tensors that share memory
+                tensors[name] = value.detach().permute(order).cpu().contiguous().clone()
+            return {_TENSOR: names[id(value)], "order": order}
+        if isinstance(value, Mapping):
+            if all(isinstance(key, str) and not key.startswith("$") for key in value):
+                return {key: encode(item) for key, item in value.items()}
+            return {_ITEMS: [[key, encode(item)] for key, item in value.items()]}
+        if isinstance(value, tuple):
+            return {_TUPLE: [encode(item) for item in value]}
+        if isinstance(value, list):
+            return [encode(item) for item in value]
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise TypeError(f"a checkpoint holds tensors, numbers and text, no {type(value).__name__}")
+
+    tree = encode(state)
+    return seal(tensors, {"format": FORMAT, "state": tree})
+
+
+def from_bytes(content: bytes) -> dict[str, Any]:
+    """The inverse of :func:`to_bytes`.
+
+    Raises:
+        ValueError: if the content is damaged, or of another format.
+    """
+    tensors, data = unseal(content)
+    if data.get("format") != FORMAT:
+        raise ValueError(f"it is no checkpoint of format {FORMAT}, which this version reads")
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decode(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if _TENSOR in value:
+            order = value["order"]
+            back = [order.index(axis) for axis in range(len(order))]
+            return tensors[value[_TENSOR]].permute(back)
+        if _ITEMS in value:
+            return {key: decode(item) for key, item in value[_ITEMS]}
+        if _TUPLE in value:
+            return tuple(decode(item) for item in value[_TUPLE])
+        return {key: decode(item) for key, item in value.items()}
+
+    try:
+        state = decode(data["state"])
+    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"it is not a checkpoint of realnvp ({error})") from error
+    if not isinstance(state, dict):
+        raise ValueError("it is not a checkpoint of realnvp")
+    return state
+
+
+def check_like(found: Any, expected: Any, where: str = "") -> None:
+    """Raise unless a part of a state has the structure of another one.
+
+    Args:
+        found: as it was read.
+        expected: what it is to replace: the same keys and lengths, tensors of the same shape and
+            type, numbers where numbers are.
+        where: name of the part, for the message.
+
+    Raises:
+        ValueError: naming the first difference.
+
+    >>> import torch
+    >>> check_like({"x": torch.ones(2)}, {"x": torch.ones(3)}, "model")
+    Traceback (most recent call last):
+    ValueError: model.x has shape (2,), not (3,)
+    """
+    if isinstance(expected, Tensor):
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{where} is no tensor")
+        for what in ("shape", "dtype"):
+            got, wanted = getattr(found, what), getattr(expected, what)
+            if got != wanted:
+                got, wanted = (tuple(v) if what == "shape" else v for v in (got, wanted))
+                raise ValueError(f"{where} has {what} {got}, not {wanted}")
+    elif isinstance(expected, Mapping):
+        if not isinstance(found, Mapping):
+            raise ValueError(f"{where} is no mapping")
+        for key in [*expected, *found]:
+            if key not in found or key not in expected:
+                raise ValueError(f"{where}.{key} is {'missing' if key in expected else 'unknown'}")
+        for key, item in expected.items():
+            check_like(found[key], item, f"{where}.{key}" if where else str(key))
+    elif isinstance(expected, list | tuple):
+        if not isinstance(found, list | tuple) or len(found) != len(expected):
+            raise ValueError(f"{where} has not {len(expected)} parts")
+        for index, (got, wanted) in enumerate(zip(found, expected, strict=True)):
+            check_like(got, wanted, f"{where}.{index}")
+    elif isinstance(expected, int | float) and not isinstance(expected, bool):
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            raise ValueError(f"{where} is no number")
+    elif type(found) is not type(expected):  # text, truth values and None
+        raise ValueError(f"{where} is {found!r}")

@@ -1,0 +1,279 @@
+"""The scikit-learn estimator: the library's own checks, and what they do not ask."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import integrate
+from sklearn.base import clone
+from sklearn.datasets import load_iris, make_moons
+from sklearn.exceptions import NotFittedError
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from realnvp.estimator.density import RealNVPDensity
+from realnvp.training.initialization import choose_components
+
+FAST = {"max_steps": 20, "hidden": 8, "couplings": 2, "random_state": 0}
+
+
+def rows(n: int = 200, dim: int = 3, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, dim)) @ generator.normal(size=(dim, dim)) + 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_own_checks():
+    check_estimator(
+        RealNVPDensity(max_steps=10, hidden=4, couplings=2, mixture_init=1),
+        # the one that scikit-learn documents for its own densities (KernelDensity)
+        expected_failed_checks={
+            "check_sample_weight_equivalence_on_dense_data": "training is stochastic: a row of "
+            "weight 2 is drawn twice as often, not twice in each batch"
+        },
+    )
+
+
+def test_a_density_integrates_to_one():
+    X = make_moons(500, noise=0.1, random_state=0)[0]
+    density = RealNVPDensity(max_steps=100, random_state=0).fit(X)
+    side = np.linspace(-3, 4, 300)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    p = np.exp(density.score_samples(grid)).reshape(300, 300)
+    assert integrate.trapezoid(integrate.trapezoid(p, side), side) == pytest.approx(1, abs=1e-3)
+
+
+def test_latents_are_inverted_and_standard_normal():
+    X = rows(1000)
+    density = RealNVPDensity(**FAST).fit(X)
+    Z = density.transform(X)
+    np.testing.assert_allclose(density.inverse_transform(Z), X, atol=1e-8)
+    np.testing.assert_allclose(Z.mean(0), 0, atol=0.15)
+    np.testing.assert_allclose(Z.std(0), 1, atol=0.15)
+    assert density.get_feature_names_out()[0] == "realnvpdensity0"
+
+
+def test_a_seed_reproduces_and_leaves_torch_alone():
+    X = rows()
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, two = (RealNVPDensity(**FAST).fit(X) for _ in range(2))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    assert np.array_equal(one.score_samples(X), two.score_samples(X))
+    assert np.array_equal(one.sample(5), two.sample(5))
+    assert not np.array_equal(one.sample(5, random_state=1), one.sample(5, random_state=2))
+
+
+def test_it_is_as_good_as_the_mixture_that_it_starts_as():
+    X = load_iris().data
+    X = np.random.default_rng(0).permutation(X)
+    density = RealNVPDensity(random_state=0).fit(X[:100])
+    mixture = max(GaussianMixture(k, random_state=0).fit(X[:100]).score(X[100:]) for k in (1, 2, 3))
+    assert density.score(X[100:]) > mixture - 0.3
+
+
+def test_constant_and_whole_columns():
+    generator = np.random.default_rng(0)
+    X = np.column_stack((rows(300, 2), np.full(300, 7.25), generator.poisson(2, 300).astype(float)))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        density = RealNVPDensity(**FAST).fit(X)
+    messages = [str(w.message) for w in told]
+    assert any("constant columns" in m and m.endswith(": 2") for m in messages)
+    assert any("whole numbers" in m and ": 3;" in m for m in messages)
+    samples = density.sample(100, random_state=0)
+    assert (samples[:, 2] == 7.25).all()
+    assert (samples[:, 3] == np.floor(samples[:, 3])).all()
+    back = density.inverse_transform(density.transform(X))
+    np.testing.assert_allclose(back[:, :2], X[:, :2], atol=1e-8)
+    assert np.array_equal(back[:, 2:], X[:, 2:])
+    other = X[:3].copy()
+    other[0, 2], other[1, 3] = 7.0, 0.5
+    scores = density.score_samples(other)
+    assert np.isneginf(scores[:2]).all()
+    assert np.isfinite(scores[2])
+    # the density of whole numbers is a probability: it adds up
+    total = sum(
+        np.exp(density.score_samples(np.column_stack((X[:5, :3], np.full(5, k)))))
+        for k in range(-5, 40)
+    )
+    alone = np.exp(RealNVPDensity(**FAST).fit(X[:, :2]).score_samples(X[:5, :2]))
+    np.testing.assert_allclose(np.log(total), np.log(alone), atol=1.0)
+
+
+def test_columns_far_from_zero_and_of_any_unit():
+    X = rows(200, 2)
+    far = X * [1e-9, 10.0] + [0.0, 1.7e9]
+    one, other = (RealNVPDensity(**FAST, integers="none").fit(x) for x in (X, far))
+    unit = np.log(1e-9 * 10.0)
+    np.testing.assert_allclose(other.score_samples(far) + unit, one.score_samples(X), atol=1e-2)
+    np.testing.assert_allclose(other.inverse_transform(other.transform(far)), far, rtol=1e-12)
+
+
+def test_weights_and_whole_numbers_do_not_mislead_the_choice_of_the_start():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(300, 3, generator=generator)
+    assert choose_components(X) == 1
+    weight = torch.ones(300)
+    weight[:30] = 30.0
+    assert choose_components(X, weight) <= 2
+    X[:, 2] = torch.randint(0, 5, (300,), generator=generator).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(**FAST).fit(X.numpy())
+    assert len(density.flow_.bijection[1].means) <= 3
+
+
+def test_conditions_that_cannot_be():
+    X = rows(30, 2)
+    for bad, says in (
+        (np.array(["a", None, "b"] * 10, dtype=object), "missing"),
+        (np.array(["a", 1, "b"] * 10, dtype=object), "mixes"),
+        (np.full(30, np.nan), "NaN"),
+        (["a"] * 29, "one row for each"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            RealNVPDensity(**FAST).fit(X, condition=bad)
+    density = RealNVPDensity(**FAST).fit(
+        X, condition=["a", "b", "c"] * 10, sample_weight=[1, 1, 0] * 10
+    )
+    with pytest.raises(ValueError, match="unknown class 'c'"):
+        density.sample(1, condition="c")
+    with pytest.raises(ValueError, match="other classes"):
+        density.score_samples(X[:1], condition=[1])
+
+
+def test_numbers_of_classes_may_have_any_type():
+    X, classes = rows(30, 2), np.arange(30) % 3
+    density = RealNVPDensity(**FAST).fit(X, condition=classes)
+    expected = density.score_samples(X, condition=classes)
+    for kind in (np.uint8, np.int32, float):
+        same = density.score_samples(X, condition=classes.astype(kind))
+        np.testing.assert_array_equal(same, expected)
+    with pytest.raises(ValueError, match=r"unknown class 0\.5"):
+        density.sample(1, condition=0.5)
+
+
+def test_parts_of_a_table_are_as_the_whole(monkeypatch):
+    X = np.column_stack([rows(40, 2), np.arange(40) % 5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(**FAST).fit(X, condition=X[:, 0])
+    scores, z = density.score_samples(X, X[:, 0]), density.transform(X, X[:, 0])
+    monkeypatch.setattr("realnvp.estimator.density.NUMBERS", 21)
+    np.testing.assert_allclose(density.score_samples(X, X[:, 0]), scores, rtol=1e-12)
+    np.testing.assert_allclose(density.transform(X, X[:, 0]), z, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(density.inverse_transform(z, X[:, 0]), X, atol=1e-6)
+
+
+def test_declared_columns_of_whole_numbers():
+    X = rows(100, 3)
+    X[:, 1] = np.round(X[:, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RealNVPDensity(**FAST, integers=[1]).fit(X)
+        frame = pd.DataFrame(X, columns=["a", "b", "c"])
+        density = RealNVPDensity(**FAST, integers=["b"]).fit(frame)
+        assert list(density.feature_names_in_) == ["a", "b", "c"]
+        assert not RealNVPDensity(**FAST, integers="none").fit(X).flow_.noisy
+    for bad, says in (([0], "holds fractions"), (["z"], "not there"), ([9], "0 .. 2"),
+                      ("some", "integers is")):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            RealNVPDensity(**FAST, integers=bad).fit(frame)
+
+
+def test_conditions():
+    generator = np.random.default_rng(0)
+    kind = generator.choice(["left", "right"], 600)
+    X = generator.normal(size=(600, 2)) + np.where(kind == "left", -4, 4)[:, None]
+    density = RealNVPDensity(max_steps=300, hidden=8, random_state=0).fit(X, condition=kind)
+    assert density.sample(50, condition="left", random_state=0).max() < 1
+    assert density.sample(50, condition=["right"] * 50, random_state=0).min() > -1
+    right, wrong = (density.score(X, condition=k) for k in (kind, kind[::-1]))
+    assert right > wrong + 1
+    Z = density.transform(X, condition=kind)
+    np.testing.assert_allclose(density.inverse_transform(Z, condition=kind), X, atol=1e-7)
+    grad = generator.normal(size=(600, 1))
+    number = RealNVPDensity(**FAST).fit(X + 3 * grad, condition=grad[:, 0])
+    assert number.sample(4, condition=1.5, random_state=0).shape == (4, 2)
+    with pytest.raises(ValueError, match="unknown class 'up'"):
+        density.score_samples(X[:1], condition=["up"])
+    with pytest.raises(ValueError, match="pass one for each row"):
+        density.sample(3)
+    with pytest.raises(ValueError, match="leave it out"):
+        RealNVPDensity(**FAST).fit(X).score_samples(X, condition=kind)
+
+
+def test_weights_draw_the_density_to_where_they_are():
+    X = np.concatenate((rows(200, 2), rows(200, 2) + 20))
+    weight = np.repeat([1.0, 0.02], 200)
+    density = RealNVPDensity(**FAST, mixture_init=1).fit(X, sample_weight=weight)
+    assert density.score(X[:200]) > density.score(X[200:]) + 2
+    none = RealNVPDensity(**FAST).fit(X, sample_weight=np.repeat([1, 0], 200))
+    alone = RealNVPDensity(**FAST).fit(X[:200])
+    np.testing.assert_allclose(none.score_samples(X[:9]), alone.score_samples(X[:9]))
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        density.fit(X, sample_weight=np.eye(400)[0])
+
+
+def test_it_can_be_copied_stored_and_searched():
+    X = rows()
+    density = RealNVPDensity(**FAST).fit(X)
+    for twin in (copy.deepcopy(density), pickle.loads(pickle.dumps(density))):
+        assert np.array_equal(twin.score_samples(X), density.score_samples(X))
+    assert not hasattr(clone(density), "flow_")
+    pipeline = make_pipeline(StandardScaler(), RealNVPDensity(**FAST)).fit(X)
+    assert np.isfinite(pipeline.score(X))
+    search = GridSearchCV(RealNVPDensity(**FAST), {"smoothing": [0.05, 1.0]}, cv=2).fit(X)
+    assert search.best_params_ in ({"smoothing": 0.05}, {"smoothing": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("X", "says"),
+    [
+        (np.array([[1.0, np.nan], [2.0, 3.0]]), "NaN"),
+        (np.array([[1.0, np.inf], [2.0, 3.0]]), "infinity"),
+        (np.array([["a", "b"], ["c", "d"]], dtype=object), "could not convert"),
+        (np.ones((1, 3)), "minimum of 2 is required"),
+        (np.arange(5.0)[:, None], "minimum of 2 is required"),
+        (np.ones((5, 2)), "at least 2 columns that vary"),
+        (np.arange(5.0), "Expected 2D array"),
+        (np.zeros((0, 2)), "minimum of 2 is required"),
+    ],
+)
+def test_bad_tables_are_refused_as_scikit_learn_does(X, says):
+    with pytest.raises(ValueError, match=says):
+        RealNVPDensity(**FAST).fit(X)
+
+
+def test_bad_use_is_refused():
+    X = rows()
+    with pytest.raises(NotFittedError):
+        RealNVPDensity().score_samples(X)
+    with pytest.raises(NotFittedError):
+        RealNVPDensity().sample(1)
+    density = RealNVPDensity(**FAST).fit(X)
+    with pytest.raises(ValueError, match="3 features"):
+        density.score_samples(X[:, :2])
+    for bad in ({"coupling": "cubic"}, {"max_steps": 0}, {"validation_fraction": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(bad)).replace("max_", "")):
+            RealNVPDensity(**{**FAST, **bad}).fit(X)
+
+
+def test_more_columns_than_rows():
+    X = np.random.default_rng(0).normal(size=(15, 40))
+    density = RealNVPDensity(**FAST).fit(X)
+    assert np.isfinite(density.score(X))
+    assert np.isfinite(density.sample(3)).all()

@@ -1,0 +1,1 @@
+"""Shared by tests: tables of cases, small files, processes that are killed."""

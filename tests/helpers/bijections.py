@@ -1,0 +1,190 @@
+"""One table of bijections that every invariant test runs through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from realnvp import (
+    ActNorm,
+    Affine,
+    AffineCoupling,
+    Bijection,
+    Chain,
+    ChannelMask,
+    CheckerboardMask,
+    FactorOut,
+    Inverse,
+    InvertibleLinear,
+    Logit,
+    MixtureCoupling,
+    MixtureLogisticCoupling,
+    Rosenblatt,
+    RunningBatchNorm,
+    Squeeze,
+    image_flow,
+    vector_flow,
+)
+from realnvp.conditioners import MLP, ResNet
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bijection to test: how to make it, the shape of an example, and what it takes."""
+
+    make: Callable[[], Bijection]
+    shape: tuple[int, ...]
+    condition_dim: int = 0
+    unit_interval: bool = False  # its forward's domain
+    identity: bool = True  # construction gives the identity
+
+    def build(self) -> Bijection:
+        """In float64, with random weights and statistics, in evaluation mode."""
+        torch.manual_seed(0)
+        return randomize(self.make().double()).eval()
+
+    def inputs(self, batch: int = 3) -> tuple[Tensor, Tensor | None]:
+        generator = torch.Generator().manual_seed(1)
+        draw = torch.rand if self.unit_interval else torch.randn
+        x = draw(batch, *self.shape, generator=generator, dtype=torch.float64)
+        condition = None
+        if self.condition_dim:
+            condition = torch.randn(
+                batch, self.condition_dim, generator=generator, dtype=torch.float64
+            )
+        return x, condition
+
+
+def randomize(module: nn.Module, last: float = 0.3) -> nn.Module:
+    """Random weights everywhere (zero last layers would test the identity only).
+
+    ``last`` is the deviation of the conditioners' last layers, which sets how wild the map is.
+    """
+    generator = torch.Generator().manual_seed(2)
+    for name, tensor in module.state_dict(keep_vars=True).items():  # constants are not in it
+        if not tensor.is_floating_point():
+            continue
+        noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        with torch.no_grad():
+            if name.endswith(("means", "factors", "weights")):
+                continue  # of a mixture, random and valid as they are
+            if name.endswith(("running_var", "scale")) and "log_scale" not in name:
+                tensor.copy_(noise.abs() + 0.5)
+            elif "last" in name:
+                tensor.copy_(last * noise)
+            else:
+                tensor.add_(0.1 * noise)
+    return module
+
+
+def affine(mask: ChannelMask | CheckerboardMask, channels: int, **kwargs: object) -> AffineCoupling:
+    passive, active = mask.sizes(channels)
+    net = ResNet(passive, 2 * active, hidden=4, blocks=1, **kwargs)  # type: ignore[arg-type]
+    return AffineCoupling(mask, net, active)
+
+
+def affine_vector(flip: bool, dim: int, condition_dim: int = 0) -> AffineCoupling:
+    mask = ChannelMask(flip)
+    passive, active = mask.sizes(dim)
+    net = MLP(passive, 2 * active, hidden=8, blocks=1, condition_dim=condition_dim)
+    return AffineCoupling(mask, net, active)
+
+
+def gaussian_mixture(dim: int, condition_dim: int = 0) -> MixtureCoupling:
+    mask = ChannelMask(True)
+    passive, active = mask.sizes(dim)
+    net = MLP(passive, 3 * 4 * active, hidden=8, blocks=1, condition_dim=condition_dim)
+    return MixtureCoupling(mask, net, components=4)
+
+
+def rosenblatt(components: int, dim: int) -> Rosenblatt:
+    factors = torch.randn(components, dim, dim).tril(-1) + torch.diag(torch.rand(dim) + 0.5)
+    return Rosenblatt(torch.randn(components, dim), factors, torch.rand(components).softmax(0))
+
+
+def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> MixtureLogisticCoupling:
+    passive, active = mask.sizes(channels)
+    net = ResNet(passive, MixtureLogisticCoupling.num_params(3) * active, hidden=4, blocks=1)
+    return MixtureLogisticCoupling(mask, net, active, components=3)
+
+
+def image_body(**options: object) -> Bijection:
+    """An image model after its dequantization, which is random and so has no Jacobian."""
+    flow = image_flow((2, 4, 8), hidden=4, blocks=1, **options)  # type: ignore[arg-type]
+    assert isinstance(flow.bijection, Chain)
+    return Chain(*list(flow.bijection)[1:])
+
+
+BIJECTIONS: dict[str, Case] = {
+    "affine-checkerboard": Case(lambda: affine(CheckerboardMask(), 2), (2, 4, 4)),
+    "affine-checkerboard-flip": Case(lambda: affine(CheckerboardMask(True), 1), (1, 3, 5)),
+    "affine-channel": Case(lambda: affine(ChannelMask(), 4), (4, 3, 3)),
+    "affine-channel-flip": Case(lambda: affine(ChannelMask(True), 3), (3, 2, 2)),
+    "affine-instance-norm": Case(lambda: affine(ChannelMask(), 2, norm="instance"), (2, 4, 4)),
+    "affine-conditional": Case(
+        lambda: affine(CheckerboardMask(), 2, condition_dim=3), (2, 4, 4), 3
+    ),
+    "affine-vector": Case(lambda: affine_vector(False, 5), (5,)),
+    "affine-vector-flip": Case(lambda: affine_vector(True, 2), (2,)),
+    "affine-vector-conditional": Case(lambda: affine_vector(True, 3, 2), (3,), 2),
+    "gaussian-mixture": Case(lambda: gaussian_mixture(5), (5,), identity=False),
+    "gaussian-mixture-2d": Case(lambda: gaussian_mixture(2), (2,), identity=False),
+    "gaussian-mixture-conditional": Case(lambda: gaussian_mixture(3, 2), (3,), 2, identity=False),
+    "mixture-checkerboard": Case(lambda: mixture(CheckerboardMask(), 1), (1, 3, 4)),
+    "mixture-channel": Case(lambda: mixture(ChannelMask(True), 3), (3, 2, 2)),
+    "linear": Case(lambda: InvertibleLinear(4), (4,)),
+    "linear-image": Case(lambda: InvertibleLinear(3), (3, 2, 4)),
+    "running-batch-norm": Case(lambda: RunningBatchNorm(3), (3, 4, 2)),
+    "running-batch-norm-vector": Case(lambda: RunningBatchNorm(4), (4,)),
+    "actnorm": Case(lambda: ActNorm(3), (3, 4, 2)),
+    "actnorm-vector": Case(lambda: ActNorm(4), (4,)),
+    "squeeze": Case(Squeeze, (2, 4, 6), identity=False),
+    "squeeze-checkerboard": Case(lambda: Squeeze("checkerboard"), (2, 4, 6), identity=False),
+    "unsqueeze": Case(lambda: Inverse(Squeeze("checkerboard")), (8, 2, 3), identity=False),
+    "factor-out": Case(lambda: FactorOut(affine(CheckerboardMask(), 2)), (3, 4, 4)),
+    "logit": Case(lambda: Logit(0.05), (2, 3, 3), unit_interval=True, identity=False),
+    "standardization": Case(
+        lambda: Affine(torch.randn(3), torch.rand(3) + 1), (3,), identity=False
+    ),
+    "gaussian-start": Case(lambda: rosenblatt(1, 4), (4,), identity=False),
+    "mixture-start": Case(lambda: rosenblatt(3, 4), (4,), identity=False),
+    "chain": Case(lambda: Chain(affine_vector(False, 3), ActNorm(3), affine_vector(True, 3)), (3,)),
+    "inverse": Case(lambda: Inverse(affine_vector(False, 4)), (4,)),
+    "image-flow": Case(lambda: image_body(scales=2), (2, 4, 8), unit_interval=True, identity=False),
+    "image-flow-3": Case(
+        lambda: image_body(scales=3, norm="act", conditioner_norm="instance"),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "image-flow-glow": Case(
+        lambda: image_body(architecture="glow", steps=2, scales=2, norm="act", split_prior=True),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "image-flow-mixture": Case(
+        lambda: image_body(coupling="mixture", split_prior=True, components=2),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "image-flow-gated": Case(
+        lambda: image_body(block="gated", patch=2, norm="act", linear=True),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "vector-flow": Case(lambda: vector_flow(3, couplings=4, hidden=8).bijection, (3,)),
+    "vector-flow-mixture": Case(
+        lambda: vector_flow(3, coupling="mixture", couplings=2, norm="none", hidden=8).bijection,
+        (3,),
+        identity=False,
+    ),
+    "vector-flow-conditional": Case(
+        lambda: vector_flow(2, condition_dim=2, norm="batch", hidden=8).bijection, (2,), 2
+    ),
+}

@@ -1,0 +1,257 @@
+"""Trainings that are killed at chosen moments, and what a folder must hold in the end.
+
+A training runs in a forked process, in which every write, flush, rename and step is a moment at
+which it can kill itself with SIGKILL, which nothing can catch; a write is also killed half way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
+from realnvp.training import rollback as rollback
+from realnvp.training.trainer import Trainer
+from realnvp.utils import files
+from realnvp.utils.serialization import from_bytes
+
+STEPS, BAD_STEP = 12, 6
+
+
+def recipe(steps: int = STEPS) -> ImageRecipe:
+    """A tiny training that saves after every step, with flips, and a step that fails."""
+    return ImageRecipe(
+        ImageModel(scales=1, hidden=4, blocks=1),
+        DataConfig(source="digits", flip=True),
+        TrainingConfig(
+            steps=steps, batch_size=16, warmup=2, num_validations=3, validation_examples=32,
+            checkpoint_every=1e-9, precision="float32", ema=0.9,
+        ),
+    )  # fmt: skip
+
+
+class Moments:
+    """Counts the moments at which a process may be killed, and kills it at one of them.
+
+    Args:
+        kill_at: number of the moment; None only counts.
+    """
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.kill_at = kill_at
+        self.names: list[str] = []
+
+    def pass_by(self, name: str) -> None:
+        self.names.append(name)
+        if self.kill_at is not None and len(self.names) > self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self, owner: Any, name: str, what: str) -> None:
+        """Two moments, before and after every call of a function."""
+        function = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.pass_by(f"before {what}")
+            result = function(*args, **kwargs)
+            self.pass_by(f"after {what}")
+            return result
+
+        setattr(owner, name, watched)
+
+    def watch_all(self) -> None:
+        write_bytes = Path.write_bytes
+
+        def half_written(path: Path, content: bytes) -> int:
+            write_bytes(path, content[: len(content) // 2])
+            self.pass_by("half of a write")
+            return write_bytes(path, content)
+
+        Path.write_bytes = half_written  # type: ignore[method-assign]
+        append = files.Appender.append
+
+        def half_appended(file: files.Appender, record: bytes) -> None:
+            if len(self.names) == self.kill_at:
+                append(file, record[: len(record) // 2])
+            self.pass_by("half of a record")
+            append(file, record)
+
+        files.Appender.append = half_appended  # type: ignore[method-assign]
+        self.watch(os, "replace", "a rename")
+        self.watch(os, "fsync", "a flush")
+        self.watch(Trainer, "train_step", "a step")
+
+
+def fail_at(step: int) -> None:
+    """Let one step's loss be NaN, whenever it is computed, and copy the state more often."""
+    rollback.EVERY = 4
+    batch = Trainer.batch
+
+    def poisoned(self: Trainer, at: int) -> Any:
+        x, condition, noise = batch(self, at)
+        if at == step and noise is not None:
+            noise[3, 0, 0, 0] = torch.nan
+        return x, condition, noise
+
+    Trainer.batch = poisoned  # type: ignore[method-assign]
+
+
+def in_child(action: Callable[[], None], log: Path) -> int:
+    """Run something in a forked process; returns its exit status, negative for a signal."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with log.open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            action()
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run(folder: Path, *, resume: bool = False, kill_at: int | None = None) -> int:
+    """Train in a child; returns its exit status."""
+
+    def action() -> None:
+        from realnvp.training.train import train
+
+        moments = Moments(kill_at)
+        fail_at(BAD_STEP)
+        moments.watch_all()
+        train(recipe(), folder, resume=resume, quiet=True)
+        (folder.parent / "moments.json").write_text(json.dumps(moments.names))
+
+    return in_child(action, folder.parent / f"{folder.name}.log")
+
+
+def kill_and_resume(folder: Path, kill_at: int, *, tear: bool = False) -> None:
+    """A run that is killed, loses half of its newest checkpoint if asked, and is resumed.
+
+    Raises:
+        AssertionError: if it was not killed, or cannot be resumed.
+    """
+    assert run(folder, kill_at=kill_at) == -signal.SIGKILL
+    last = folder / "checkpoints" / "last.safetensors"
+    if tear and last.exists() and last.with_name("previous.safetensors").exists():
+        os.truncate(last, last.stat().st_size // 2)
+    # Killed before there was a config.yaml, it leaves what the same command takes for empty.
+    resume = (folder / "config.yaml").exists()
+    status = run(folder, resume=resume)
+    assert status == 0, (folder.parent / f"{folder.name}.log").read_text()
+
+
+def fill_disk(folder: Path, first: int, last: int) -> int:
+    """A run during which no file can grow from one step to another; exit status."""
+
+    def action() -> None:
+        from realnvp.training.train import train
+
+        fail_at(BAD_STEP)
+        step = Trainer.train_step
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+        def limited(self: Trainer, lr: float) -> Any:
+            full = first <= self.step < last
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10 if full else hard, hard))
+            return step(self, lr)
+
+        Trainer.train_step = limited  # type: ignore[method-assign]
+        try:
+            train(recipe(), folder, quiet=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    return in_child(action, folder.parent / f"{folder.name}.log")
+
+
+# ---------------------------------------------------------------------- what is left
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Everything that a run's last checkpoint holds, but the clock, flat."""
+    state = from_bytes((folder / "checkpoints" / "last.safetensors").read_bytes())
+    flat: dict[str, Any] = {}
+
+    def visit(value: Any, name: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                visit(item, f"{name}.{key}")
+        else:
+            flat[name] = value
+
+    visit({"now": state["now"], "rollback": state["rollback"]}, "")
+    return {name: value for name, value in flat.items() if not name.endswith(".seconds")}
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """In what two finished run folders differ, beside times and rates."""
+    found = []
+    first, second = state_of(a), state_of(b)
+    if first.keys() != second.keys():
+        found.append(f"state keys {sorted(first.keys() ^ second.keys())[:3]}")
+    for name in first.keys() & second.keys():
+        one, two = first[name], second[name]
+        same = torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+        if not same:
+            found.append(f"state {name}")
+    for pattern in ("model/*", "samples/*"):
+        names = [{p.name for p in folder.glob(pattern)} for folder in (a, b)]
+        if names[0] != names[1]:
+            found.append(f"{pattern}: {sorted(names[0] ^ names[1])}")
+        for name in names[0] & names[1]:
+            path = Path(pattern).with_name(name)
+            if (a / path).read_bytes() != (b / path).read_bytes():
+                found.append(str(path))
+    if _records(a) != _records(b):
+        found.append("metrics.jsonl")
+    if _scalars(a) != _scalars(b):
+        found.append("TensorBoard")
+    found += [str(path) for path in b.rglob(".*")]  # what a killed process left
+    return found
+
+
+def _records(folder: Path) -> list[tuple]:
+    """The validations and the skipped steps; training's means are by the clock."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    steps = [(record["kind"], record["step"]) for record in records]
+    assert len(steps) == len(set(steps)), f"twice in the metrics: {steps}"
+    assert [step for _, step in steps] == sorted(step for _, step in steps)
+    return [
+        (r["kind"], r["step"], r.get("validation"), r.get("layer"), r.get("examples"))
+        for r in records
+        if r["kind"] != "train"
+    ]
+
+
+def _scalars(folder: Path) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing import event_accumulator
+
+    event_accumulator.logger.setLevel("ERROR")  # it tells of every purge
+    board = event_accumulator.EventAccumulator(str(folder))
+    board.Reload()
+    return [(event.step, event.value) for event in board.Scalars("validation/validation")]
+
+
+def other(changes: dict[str, Any]) -> ImageRecipe:
+    """The recipe with other training settings."""
+    base = recipe()
+    return replace(base, training=replace(base.training, **changes))

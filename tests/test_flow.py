@@ -1,0 +1,328 @@
+"""The flow's density, samples and saved form; the builders' shapes and errors."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import realnvp
+from helpers.bijections import randomize
+from helpers.flows import UniformToNormal, small_image_flow, small_images
+from realnvp import Chain, Dequantize, Flow, Logit, image_flow, vector_flow
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_uniform_model_has_log2_levels_bits(levels: int):
+    flow = Flow(Chain(Dequantize(levels), UniformToNormal()), (1, 4, 4)).double()
+    x = torch.randint(0, levels, (5, 1, 4, 4), dtype=torch.uint8)
+    torch.testing.assert_close(
+        flow.bits_per_dim(x), torch.full((5,), math.log2(levels), dtype=torch.float64)
+    )
+
+
+def test_standard_normal_in_known_nats():
+    flow = Flow(Chain(), (3,))
+    x = torch.randn(4, 3)
+    expected = torch.distributions.Normal(0, 1).log_prob(x).sum(1)
+    torch.testing.assert_close(flow.log_prob(x), expected)
+
+
+def test_density_of_a_2d_flow_integrates_to_one():
+    torch.manual_seed(0)
+    angle = torch.rand(512, dtype=torch.float64) * 2 * math.pi
+    ring = torch.stack((angle.cos(), angle.sin()), dim=1)
+    flow = vector_flow(2, couplings=6, hidden=16).double()
+    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = -flow.log_prob(ring + 0.2 * torch.randn_like(ring)).mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 2.0  # a standard normal has 2.4: it has learned something
+    axis = torch.linspace(-6, 6, 801, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        mass = flow.log_prob(grid).exp().sum() * (axis[1] - axis[0]) ** 2
+    assert mass.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_probabilities_of_a_tiny_image_add_up_to_one():
+    """Two pixels of 3 levels: the integral over the noise, summed over all images, is 1."""
+    flow = randomize(image_flow((2, 1, 1), levels=3, scales=1, hidden=4, blocks=1)).double().eval()
+    u = (torch.arange(60, dtype=torch.float64) + 0.5) / 60
+    total = 0.0
+    body = Chain(*list(flow.bijection)[1:])
+    with torch.no_grad():
+        for first in range(3):
+            for second in range(3):
+                v = (torch.cartesian_prod(u + first, u + second) / 3).view(-1, 2, 1, 1)
+                z, log_det = body(v)
+                log_p = flow._log_prior(z) + log_det - 2 * math.log(3)
+                total += log_p.exp().mean().item()
+    # mass of the logit's tails outside the unit interval is the model's, not the images'
+    draws = body.inverse(torch.randn(200_000, 2, 1, 1, dtype=torch.float64))[0]
+    inside = ((draws >= 0) & (draws <= 1)).flatten(1).all(1).double().mean().item()
+    assert total == pytest.approx(inside, abs=0.01)
+
+
+def test_loss_terms_add_up_to_the_loss():
+    flow, x = small_image_flow(), small_images()
+    terms = flow.loss_terms(x, noise=torch.Generator().manual_seed(1))
+    assert set(terms) == {"prior", "coupling", "norm", "preprocessing", "regulariser"}
+    log_prob = flow.log_prob(x, noise=torch.Generator().manual_seed(1))
+    penalty = sum(
+        m.scale.square().sum() for m in flow.modules() if isinstance(m, realnvp.AffineCoupling)
+    )
+    torch.testing.assert_close(terms["regulariser"], 5e-5 * penalty)
+    torch.testing.assert_close(sum(terms.values()), -log_prob.mean() + 5e-5 * penalty)
+    assert all(abs(terms[name]) > 0 for name in terms)
+
+
+def test_bits_per_dim_is_the_log_prob():
+    flow, x = small_image_flow(), small_images()
+    bits = flow.bits_per_dim(x, noise=torch.Generator().manual_seed(1))
+    log_prob = flow.log_prob(x, noise=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(bits, -log_prob / 64 / math.log(2))
+    with pytest.raises(ValueError, match="nats"):
+        vector_flow(2).bits_per_dim(torch.zeros(1, 2))
+
+
+def test_decode_encode_is_pixel_exact():
+    flow = randomize(image_flow((1, 8, 8), hidden=8, blocks=1, scales=3), last=0.1).eval()
+    x = torch.randint(0, 256, (10_000, 1, 8, 8), dtype=torch.uint8)
+    x[0], x[1] = 0, 255
+    with torch.no_grad():
+        for part in x.split(1000):
+            assert torch.equal(flow.decode(flow.encode(part)), part)
+
+
+def test_sample_shape_type_seed_and_temperature():
+    flow = small_image_flow()
+    first = flow.sample(5, generator=torch.Generator().manual_seed(1), batch_size=2)
+    again = flow.sample(5, generator=torch.Generator().manual_seed(1))
+    assert first.shape == (5, 1, 8, 8)
+    assert first.dtype == torch.uint8
+    assert first.max() <= 16
+    assert torch.equal(first, again)
+    assert torch.equal(*flow.sample(2, temperature=0.0))  # the mode of the prior, twice
+    points = vector_flow(2).sample(20_000, temperature=0.5, generator=torch.Generator())
+    assert points.std().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_sampling_leaves_the_mode_as_it_was():
+    flow = image_flow((1, 4, 4), hidden=4, blocks=1)
+    flow.sample(1)
+    assert flow.training
+    assert all(module.training for module in flow.modules())
+
+
+def test_latent_scales():
+    scales = image_flow((3, 8, 8), scales=3, hidden=4, blocks=0).latent_scales()
+    assert scales.shape == (3, 8, 8)
+    assert torch.bincount(scales.flatten()).tolist() == [96, 48, 48]
+
+
+def test_only_the_factored_out_latents_skip_the_deeper_scales():
+    """Entries that latent_scales() calls scale 0 do not depend on the deeper couplings."""
+    flow = small_image_flow(scales=2)
+    x, scales = small_images(), flow.latent_scales()
+    before = flow.encode(x, noise=torch.Generator().manual_seed(1))
+    inner = next(m for m in flow.modules() if isinstance(m, realnvp.FactorOut)).inner
+    with torch.no_grad():
+        for parameter in inner.parameters():
+            parameter.mul_(1.3)
+    after = flow.encode(x, noise=torch.Generator().manual_seed(1))
+    assert torch.equal(before[:, scales == 0], after[:, scales == 0])
+    assert (before[:, scales == 1] != after[:, scales == 1]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 6, 10), (4, 2, 2), (1, 1, 2)])
+def test_any_fitting_shape_builds(shape):
+    scales = {28: 3, 32: 3, 6: 2, 2: 2, 1: 1}[shape[1]]
+    flow = image_flow(shape, hidden=4, blocks=1, scales=scales, conditioner_norm="instance")
+    x = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
+    assert torch.isfinite(flow.log_prob(x)).all()
+    assert flow.eval().sample(1).shape == (1, *shape)
+
+
+def test_patches_divide_the_image():
+    """Each is one position of the first scale's conditioners, and sees all of its neighbours."""
+    flow = randomize(image_flow((1, 6, 12), hidden=4, blocks=1, scales=1, patch=3)).eval()
+    coupling = next(m for m in flow.modules() if isinstance(m, realnvp.AffineCoupling))
+    assert coupling.conditioner.first.direction.shape == (12, 9, 3, 3)
+    x = torch.randint(0, 256, (2, 1, 6, 12), dtype=torch.uint8)
+    assert torch.equal(flow.decode(flow.encode(x)), x)
+    with pytest.raises(ValueError, match="patches of 3 pixels need"):
+        image_flow((1, 8, 12), patch=3)
+    with pytest.raises(ValueError, match='block is "residual" or "gated"'):
+        realnvp.conditioners.ResNet(1, 2, hidden=4, blocks=1, block="dense")
+
+
+def test_paper_model_has_the_papers_size():
+    """64 maps, 8 blocks, two scales on 32x32x3: public implementations have 19.6 M parameters,
+    with skip connections that the paper does not ask for."""
+    flow = image_flow((3, 32, 32), hidden=64, blocks=8, scales=2)
+    assert sum(p.numel() for p in flow.parameters()) == pytest.approx(18.6e6, rel=0.02)
+
+
+def test_conditional_flow():
+    flow = randomize(image_flow((1, 4, 4), hidden=4, blocks=1, classes=3)).eval()
+    x = torch.randint(0, 256, (2, 1, 4, 4), dtype=torch.uint8)
+    first, second = (
+        flow.log_prob(x, torch.full((2,), label), torch.Generator().manual_seed(0))
+        for label in (0, 2)
+    )
+    assert (first != second).all()
+    one_hot = torch.eye(3)[[0, 0]]
+    assert torch.equal(first, flow.log_prob(x, one_hot, torch.Generator().manual_seed(0)))
+    assert flow.sample(4, condition=torch.tensor([0, 1, 2, 0])).shape == (4, 1, 4, 4)
+    for bad, message in [
+        (None, "conditional"),
+        (torch.tensor([0, 3]), "below 3"),
+        (torch.zeros(2, 2), "shape"),
+        (torch.tensor([0.5, 1.0]), "integers"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            flow.log_prob(x, bad)
+    with pytest.raises(ValueError, match="not conditional"):
+        vector_flow(2).log_prob(torch.zeros(1, 2), torch.zeros(1, 1))
+
+
+def test_standardization_is_part_of_the_density():
+    flow = vector_flow(2, mean=torch.tensor([1.0, 2.0]), std=torch.tensor([2.0, 0.5])).eval()
+    normal = torch.distributions.Normal(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 0.5]))
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(flow.log_prob(x).detach(), normal.log_prob(x).sum(1))
+
+
+def test_compute_dtype_reaches_the_conditioners_only():
+    flow = small_image_flow()
+    exact = flow.log_prob(small_images(), noise=torch.Generator().manual_seed(0))
+    flow.set_compute_dtype(torch.bfloat16)
+    rough = flow.log_prob(small_images(), noise=torch.Generator().manual_seed(0))
+    assert rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.5)
+
+
+# ---------------------------------------------------------------------- saved models
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_saved_model_gives_equal_log_probabilities(tmp_path, double: bool):
+    flow = small_image_flow(scales=3, norm="act", conditioner_norm="none")
+    flow = flow.double() if double else flow
+    flow.save_pretrained(tmp_path / "model")
+    again = Flow.from_pretrained(tmp_path / "model")
+    assert not again.training
+    x = small_images()
+    for model in (again, realnvp.load(tmp_path / "model"), realnvp.load(tmp_path)):
+        assert torch.equal(
+            model.log_prob(x, noise=torch.Generator().manual_seed(1)),
+            flow.log_prob(x, noise=torch.Generator().manual_seed(1)),
+        )
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_saved_vector_flow_keeps_its_standardization(tmp_path):
+    flow = vector_flow(3, mean=torch.ones(3), std=torch.full((3,), 2.0)).eval()
+    flow.save_pretrained(tmp_path)
+    x = torch.randn(4, 3)
+    assert torch.equal(realnvp.load(tmp_path).log_prob(x), flow.log_prob(x))
+
+
+def test_flow_without_a_builder_cannot_be_saved(tmp_path):
+    with pytest.raises(ValueError, match="made by"):
+        Flow(Chain(Logit()), (2,)).save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "config", "builder", "option", "weights"])
+def test_corrupt_model_folder_is_refused(tmp_path, damage: str):
+    small_image_flow().save_pretrained(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    content = bytearray(weights.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+    elif damage == "truncate":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "config":
+        config.write_text("{")
+    elif damage == "weights":
+        weights.unlink()
+    else:
+        settings = json.loads(config.read_text())
+        if damage == "builder":
+            settings["builder"] = "os.system"
+        else:
+            settings["arguments"]["hidden"] = 8
+        config.write_text(json.dumps(settings))
+    with pytest.raises((ValueError, FileNotFoundError), match=str(tmp_path)):
+        realnvp.load(tmp_path)
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: image_flow((1, 6, 6), scales=3), "use at most 2 scales"),
+        (lambda: image_flow((1, 7, 7), scales=2), "use at most 1 scale,"),
+        (lambda: image_flow((1, 6, 6), scales=2, architecture="glow"), "use at most 1 scale,"),
+        (lambda: image_flow((1, 7, 7), scales=1, architecture="glow"), "use images whose sides"),
+        (lambda: image_flow((28, 28)), "channels, height, width"),
+        (lambda: image_flow((1, 1, 1), scales=1), "one grey pixel"),
+        (lambda: image_flow((1, 4, 4), hiden=3), "unknown model option 'hiden'"),
+        (lambda: image_flow((1, 4, 4), alpha=0.7), "alpha"),
+        (lambda: image_flow((1, 4, 4), hidden=0), "hidden"),
+        (lambda: vector_flow(1), "at least 2 columns"),
+        (lambda: vector_flow(2, couplings=-1), "couplings"),
+        (lambda: vector_flow(2, std=torch.zeros(2), mean=torch.zeros(2)), "positive"),
+    ],
+)
+def test_builders_refuse(make, message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(2, 1, 8, 8), "uint8"),
+        (torch.zeros(2, 1, 8, 7, dtype=torch.uint8), "models shape"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), "models shape"),
+        (torch.full((2, 1, 8, 8), 17, dtype=torch.uint8), "0 .. 16"),
+        (torch.full((2, 1, 8, 8), -1), "0 .. 16"),
+    ],
+)
+def test_image_flow_refuses(x, message: str):
+    flow = small_image_flow()
+    checks = [flow.log_prob, flow.encode]
+    if message != "0 .. 16":  # to look at the numbers, a training step would wait for its device
+        checks.append(flow.loss_terms)
+    for call in checks:
+        with pytest.raises(ValueError, match=message):
+            call(x)
+
+
+def test_no_examples_have_no_densities():
+    images = torch.zeros(0, 1, 8, 8, dtype=torch.uint8)
+    assert small_image_flow().eval().log_prob(images).shape == (0,)
+    flow = vector_flow(2, classes=3).eval()
+    assert flow.log_prob(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_vector_flow_refuses(value: float):
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        vector_flow(2).log_prob(torch.tensor([[0.0, value]]))
+    with pytest.raises(ValueError, match="temperature"):
+        vector_flow(2).sample(1, temperature=value)
+    with pytest.raises(ValueError, match="1 or more"):
+        vector_flow(2).sample(0)
+    with pytest.raises(ValueError, match="latents"):
+        vector_flow(2).decode(torch.zeros(2, 3))

@@ -1,0 +1,190 @@
+"""The training loop: it learns, it resumes bit for bit, and it loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import realnvp
+from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, VectorRecipe
+from realnvp.data import Split
+from realnvp.data.batches import Batches
+from realnvp.training.optim import EMA, learning_rate
+from realnvp.training.train import train
+from realnvp.utils.serialization import from_bytes
+
+TINY = ImageModel(hidden=8, blocks=1)
+
+
+def tiny(steps: int | None = 12, **training) -> ImageRecipe:
+    settings = {"steps": steps, "batch_size": 32, "warmup": 5, "validation_examples": 64}
+    return ImageRecipe(
+        TINY, DataConfig(source="digits"), TrainingConfig(**{**settings, **training})
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = (folder / "checkpoints" / "last.safetensors").read_bytes()
+    state = from_bytes(content)["now"]
+    return {**state["model"], **{f"ema.{name}": t for name, t in state["average"].items()}}
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_learns_and_leaves_a_run_folder(tmp_path):
+    outcome = train(tiny(60, lr=5e-3), tmp_path / "run", quiet=True)
+    assert outcome.likelihood.bits_per_dim < 2.5  # 4.1 for a uniform model of 17 levels
+    assert outcome.likelihood.levels == 17
+    names = {path.name.partition(".")[0] for path in (tmp_path / "run").iterdir()}
+    assert names == {"config", "metrics", "events", "checkpoints", "samples", "curves", "model"}
+    assert list((tmp_path / "run" / "samples").glob("*.png"))
+    records = metrics(tmp_path / "run")
+    train_record = next(r for r in records if r["kind"] == "train")
+    terms = ("prior", "coupling", "norm", "preprocessing", "regulariser")
+    assert train_record["loss"] == pytest.approx(sum(train_record[term] for term in terms))
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert settings["model"]["hidden"] == 8
+    flow = realnvp.load(tmp_path / "run")
+    assert flow.trained_on["data"]["source"] == "digits"
+    assert not flow.training
+
+
+def test_the_best_model_is_what_was_validated(tmp_path):
+    outcome = train(tiny(20), tmp_path / "run", quiet=True)
+    records = metrics(tmp_path / "run")
+    best = min(r["validation"] for r in records if r["kind"] == "validation")
+    # the whole validation split against its first 64 examples
+    assert outcome.likelihood.bits_per_dim == pytest.approx(best, abs=0.2)
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(replace(tiny(4), seed=seed), tmp_path / name, quiet=True)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_run_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("data")
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(tiny(2), tmp_path / "run", quiet=True)
+    with pytest.raises(FileNotFoundError, match="no run"):
+        train(tiny(2), tmp_path / "run", resume=True, quiet=True)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["precious"]
+    train(tiny(2), tmp_path / "new" / "deep", quiet=True)  # parents are made
+
+
+def test_vectors_know_their_kl(tmp_path):
+    recipe = VectorRecipe(training=TrainingConfig(steps=5, batch_size=100))
+    outcome = train(recipe, tmp_path / "run", quiet=True)
+    result = outcome.likelihood
+    assert result.kl == pytest.approx(result.true_nats - result.nats, abs=1e-9)
+    assert result.kl > 0
+    with pytest.raises(ValueError, match="models vectors"):
+        train(replace(recipe, data=DataConfig(source="digits")), tmp_path / "x", quiet=True)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_budget_is_needed(tmp_path):
+    with pytest.raises(ValueError, match="budget"):
+        train(tiny(None), tmp_path / "run", quiet=True)
+
+
+def test_conditional_training(tmp_path):
+    recipe = tiny(3)
+    recipe = replace(recipe, data=replace(recipe.data, condition="label"))
+    train(recipe, tmp_path / "run", quiet=True)
+    assert realnvp.load(tmp_path / "run").classes == 10
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"lr": 0.0}, {"lr": math.nan}, {"batch_size": -1}, {"ema": 1.0}, {"clip": -1.0},
+        {"minutes": 0.0}, {"decay_fraction": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1},
+    ],
+)  # fmt: skip
+def test_settings_are_validated(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrainingConfig(**bad)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def test_batches_are_an_epoch_without_repeats():
+    split = Split(torch.arange(10)[:, None])
+    batches = Batches(split, 3, seed=0, flip=False)
+    assert batches.per_epoch == pytest.approx(10 / 3)
+    seen = torch.cat([batches.get(step)[0] for step in range(10)]).flatten()
+    for epoch in range(3):  # nothing is dropped, and nothing comes twice
+        assert len(seen[10 * epoch : 10 * epoch + 10].unique()) == 10
+    for world_size in (1, 2, 3):
+        parts = [batches.get(4, rank, world_size)[0] for rank in range(world_size)]
+        assert torch.equal(torch.cat(parts), batches.get(4)[0])
+    assert torch.equal(Batches(split, 3, seed=0, flip=False).get(4)[0], batches.get(4)[0])
+
+
+def test_flips_are_half_of_the_images():
+    image = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4).expand(1000, 1, 1, 4)
+    batches = Batches(Split(image), 1000, seed=0, flip=True)
+    x, _ = batches.get(0)
+    parts = [batches.get(0, rank, 3)[0] for rank in range(3)]
+    assert torch.equal(torch.cat(parts), x)
+    flipped = (x[:, 0, 0, 0] == 3).float().mean().item()
+    assert flipped == pytest.approx(0.5, abs=0.06)
+    assert ((x[:, 0, 0] == image[0, 0, 0]).all(1) | (x[:, 0, 0, 0] == 3)).all()
+
+
+def test_half_of_the_images_move():
+    image = torch.arange(1, 21, dtype=torch.uint8).view(1, 1, 4, 5).expand(2000, 1, 4, 5)
+    batches = Batches(Split(image), 2000, seed=0, shift=1)
+    x, _ = batches.get(0)
+    parts = [batches.get(0, rank, 3)[0] for rank in range(3)]
+    assert torch.equal(torch.cat(parts), x)
+    rows = torch.tensor([[0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 3]])
+    columns = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4]])
+    shares = {}
+    for (i, down), (j, right) in product(enumerate(rows), enumerate(columns)):
+        expected = image[0][:, down][:, :, right]
+        shares[i, j] = (x == expected).all((1, 2, 3)).float().mean().item()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares.pop((1, 1)) == pytest.approx(1 / 2 + 1 / 18, abs=0.05)
+    assert list(shares.values()) == pytest.approx([1 / 18] * 8, abs=0.03)
+
+
+def test_ema_is_the_average():
+    model = torch.nn.Linear(1, 1, bias=False)
+    ema = EMA(model, decay=0.5)
+    values = [1.0, 2.0, 4.0]
+    average = values[0]
+    for i, value in enumerate(values):
+        model.weight.data.fill_(value)
+        ema.update()
+        if i:
+            decay = min(0.5, (1 + i) / (10 + i))
+            average = decay * average + (1 - decay) * value
+    with ema.applied():
+        assert model.weight.item() == pytest.approx(average)
+    assert model.weight.item() == 4.0
+
+
+def test_learning_rate_rises_holds_and_falls():
+    config = TrainingConfig(steps=1, lr=2.0, warmup=10, decay="linear", decay_fraction=0.5)
+    assert learning_rate(config, 0, 0.0) == pytest.approx(0.2)
+    assert learning_rate(config, 20, 0.5) == pytest.approx(2.0)
+    assert learning_rate(config, 20, 0.75) == pytest.approx(1.0)
+    assert learning_rate(config, 20, 1.0) == 0.0
+    cosine = TrainingConfig(steps=1, lr=2.0, warmup=0)
+    assert learning_rate(cosine, 0, 0.5) == pytest.approx(1.0)
