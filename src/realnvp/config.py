@@ -404,6 +404,12 @@ SHARED = {
 BUDGETS = {"minutes", "epochs", "steps"}
 
 
+SECTIONS = ("model", "data", "training")
+
+
+RECIPE_LIMIT = 1_000_000  # bytes
+
+
 def recipe_names() -> list[str]:
     """The recipes that come with the package.
 
@@ -429,6 +435,8 @@ def read_recipe(name: str) -> dict[str, Any]:
         file, _ = SHARED.get(name, (name, ""))
         text = (_folder() / f"{file}.yaml").read_text("utf-8")
     elif path.suffix in (".yaml", ".yml") and path.is_file():
+        if path.stat().st_size > RECIPE_LIMIT:
+            raise ValueError(f"{name} is not a recipe: it is too large")
         text = path.read_text("utf-8")
     else:
         close = difflib.get_close_matches(name, recipe_names(), n=1)
@@ -437,19 +445,49 @@ def read_recipe(name: str) -> dict[str, Any]:
             f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
             f"or give a path to a .yaml file"
         )
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
-    if settings.get("kind") not in KINDS:
+    settings = _parse(name, text)
+    if settings.get("kind") not in list(KINDS):  # of a list: what is asked for may be no key
         raise ValueError(f"{name} must say kind: image or kind: vector")
     for section in ("model", "training"):
-        if isinstance(settings.get(section), dict):
+        if section in settings:
             settings[section] = with_new_names(settings[section])
     if name in SHARED:
         settings["data"] = {**settings.get("data", {}), "source": SHARED[name][1]}
+    return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """Load plain YAML, without aliases: a few nested ones expand to any size."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not for recipes: write the values out")
+        return super().compose_node(parent, index)
+
+
+def _parse(name: str, text: str) -> dict[str, Any]:
+    """Return the settings in the text of a recipe, whose sections are mappings with text for keys.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    try:
+        settings = yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise ValueError(f"{name} is not a recipe: it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates, and integers without end
+        raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
+    for section in SECTIONS:
+        if section in settings and settings[section] is None:
+            settings[section] = {}  # all of its keys are commented out
+        if not isinstance(settings.get(section, {}), dict):
+            raise ValueError(f"{section} in recipe {name} must be a section with keys")
+    for part in (settings, *(settings[s] for s in SECTIONS if s in settings)):
+        for key in part:
+            if not isinstance(key, str):
+                raise ValueError(f"the key {str(key)[:50]} in recipe {name} is not text")
     return settings
 
 
