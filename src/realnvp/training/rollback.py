@@ -4,7 +4,7 @@ It goes wrong when a loss or a gradient is not finite, and when the loss rises f
 and stays there (:class:`LossSpikeDetector`). Every :data:`EVERY` steps the training keeps a copy of
 its state in memory. When a step fails, the state goes back to that copy, the learning rate halves
 for good, and the steps are repeated; one that was not finite is skipped: its batch and noise would
-be the same again. The third failure in a row, without a copy that was made after a later step succeeded,
+be the same again. The third failure in a row, without a copy made after a later step succeeded,
 ends the run. All of this is part of a checkpoint, so that a resumed run does the same.
 """
 
