@@ -282,12 +282,32 @@ class _Parts:
         return VariationalDequantize(levels, features, noise)
 
 
+def mixture_layer(
+    components: int,
+    dim: int,
+    condition_dim: int,
+    classes: int | None,
+    mixture: Sequence[torch.Tensor] | None,
+) -> Rosenblatt:
+    """Return the first layer, with the tensors of ``mixture``, or with placeholders."""
+    shapes = Rosenblatt.shapes(components, dim, condition_dim, classes)
+    if mixture is None:
+        mixture = [torch.zeros(shapes["means"])]
+    elif tuple(mixture[0].shape) != shapes["means"]:
+        raise ValueError(
+            f"the means of the mixture must have shape {shapes['means']}, "
+            f"got {tuple(mixture[0].shape)}"
+        )
+    return Rosenblatt(*mixture, condition_dim=0 if classes else condition_dim)
+
+
 def vector_flow(
     dim: int,
     *,
     mean: torch.Tensor | None = None,
     std: torch.Tensor | None = None,
     mixture: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+    conditional_mixture: bool = False,
     integers: Sequence[int] = (),
     condition_dim: int = 0,
     classes: int | None = None,
@@ -302,8 +322,10 @@ def vector_flow(
         dim: number D of columns, 2 or more.
         mean: of the columns, for the standardization; zeros if left out.
         std: standard deviation of the columns; ones if left out.
-        mixture: means, Cholesky factors and weights of the Gaussians that it starts as, with the
-            option ``mixture_init``; see :func:`realnvp.training.initialization.fit_mixture`.
+        mixture: means, Cholesky factors and weights of the Gaussians that it starts as; see
+            :class:`realnvp.bijections.Rosenblatt`, whose ``shapes`` are theirs.
+        conditional_mixture: the mixture depends on the condition. Follows from the tensors of
+            ``mixture`` where they are given, as the option ``mixture_init`` does.
         integers: numbers of the columns that hold whole numbers, to be dequantized.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
@@ -324,9 +346,18 @@ def vector_flow(
         )
     condition_dim = condition_dim if classes is None else classes
     layers: list[Bijection] = [DequantizeColumns(integers, dim)] if len(integers) else []
+    if mixture is not None:
+        components = mixture[0].shape[-2]
+        if model.mixture_init not in (0, components):
+            raise ValueError(f"mixture_init is {model.mixture_init}, but mixture has {components}")
+        model = dataclasses.replace(model, mixture_init=components)
+        conditional_mixture = tuple(mixture[0].shape) != (components, dim)
     if model.mixture_init:
-        parts = (torch.zeros(model.mixture_init, dim),) if mixture is None else mixture
-        layers.append(Rosenblatt(*parts))
+        layers.append(
+            mixture_layer(model.mixture_init, dim, condition_dim, classes, mixture)
+            if conditional_mixture
+            else mixture_layer(model.mixture_init, dim, 0, None, mixture)
+        )
     else:
         layers.append(Affine(torch.zeros(dim) if mean is None else mean, std))
     for i in range(model.couplings):
@@ -352,6 +383,7 @@ def vector_flow(
         config=config_of(
             "vector_flow",
             dim=dim,
+            conditional_mixture=conditional_mixture,
             integers=list(integers),
             condition_dim=condition_dim,
             classes=classes,

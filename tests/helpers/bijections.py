@@ -100,9 +100,14 @@ def gaussian_mixture(dim: int, condition_dim: int = 0) -> MixtureCoupling:
     return MixtureCoupling(mask, net, components=4)
 
 
-def rosenblatt(components: int, dim: int) -> Rosenblatt:
-    factors = torch.randn(components, dim, dim).tril(-1) + torch.diag(torch.rand(dim) + 0.5)
-    return Rosenblatt(torch.randn(components, dim), factors, torch.rand(components).softmax(0))
+def rosenblatt(
+    components: int, dim: int, condition_dim: int = 0, classes: int | None = None
+) -> Rosenblatt:
+    shapes = Rosenblatt.shapes(components, dim, condition_dim, classes)
+    factors = torch.randn(shapes["factors"]).tril(-1)
+    factors = factors + torch.diag(torch.rand(shapes["means"][-1]) + 0.5)
+    weights = torch.rand(shapes["weights"]).softmax(-1)
+    return Rosenblatt(torch.randn(shapes["means"]), factors, weights, condition_dim)
 
 
 def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> MixtureLogisticCoupling:
@@ -151,6 +156,10 @@ BIJECTIONS: dict[str, Case] = {
     ),
     "gaussian-start": Case(lambda: rosenblatt(1, 4), (4,), identity=False),
     "mixture-start": Case(lambda: rosenblatt(3, 4), (4,), identity=False),
+    "gaussian-start-conditional": Case(lambda: rosenblatt(1, 3, 2), (3,), 2, identity=False),
+    "mixture-start-conditional": Case(lambda: rosenblatt(3, 3, 2), (3,), 2, identity=False),
+    "gaussian-start-classes": Case(lambda: rosenblatt(1, 3, classes=4), (3,), 4, identity=False),
+    "mixture-start-classes": Case(lambda: rosenblatt(2, 3, classes=4), (3,), 4, identity=False),
     "chain": Case(lambda: Chain(affine_vector(False, 3), ActNorm(3), affine_vector(True, 3)), (3,)),
     "inverse": Case(lambda: Inverse(affine_vector(False, 4)), (4,)),
     "image-flow": Case(lambda: image_body(scales=2), (2, 4, 8), unit_interval=True, identity=False),

@@ -216,19 +216,38 @@ class Rosenblatt(Bijection):
     :math:`z = L^{-1} (x - \mu)`: since :math:`L` is lower triangular, :math:`z_1` is still the
     first column, and columns keep their character, as they do not under a rotation.
 
+    The mixture may depend on the condition, in one of two ways; :meth:`shapes` returns the shapes
+    of the tensors of each:
+
+    - **Classes.** The tensors have a leading axis of C classes, and the one-hot condition
+      ``(B, C)`` chooses the mixture of each row.
+    - **Numeric condition** of M numbers. The mixture is that of the condition and the row
+      *jointly*: the first M of its M + D columns are the condition. The map is that of the last D
+      columns, and its density is the mixture's conditional density :math:`p(x \mid c)`: a mixture
+      of linear regressions on the condition, whose weights :math:`w_{ik}` depend on it as well
+      (a Gaussian mixture of experts). Any Gaussian mixture fitted to the rows ``(c, x)`` will do.
+
     Args:
-        means: :math:`\mu`, ``(K, D)``.
-        factors: :math:`L`, ``(K, D, D)``, lower triangular with a positive diagonal. Identities if
-            left out.
-        weights: :math:`\pi`, ``(K,)``, positive, which add up to 1. Equal if left out.
+        means: :math:`\mu`, ``(K, D)``; with classes ``(C, K, D)``.
+        factors: :math:`L`, ``(K, D, D)``, lower triangular with a positive diagonal; with classes
+            ``(C, K, D, D)``. Identities by default.
+        weights: :math:`\pi`, ``(K,)``, positive, with the sum 1; with classes ``(C, K)``. Equal
+            by default.
+        condition_dim: number M of the leading columns that are a numeric condition.
 
     Raises:
-        ValueError: if they are not such numbers.
+        ValueError: if the shapes do not fit each other, or the values are not those of a mixture.
 
     >>> layer = Rosenblatt(torch.tensor([[1.0, 0.0]]), torch.tensor([[[2.0, 0.0], [1.0, 1.0]]]))
     >>> z, log_det = layer(torch.tensor([[3.0, 2.0]]))
     >>> z, log_det  # -log 2
     (tensor([[1., 1.]]), tensor([-0.6931]))
+
+    The second column given the first is a Gaussian with the mean ``(c - 1) / 2``:
+
+    >>> layer = Rosenblatt(layer.means, layer.factors, condition_dim=1)
+    >>> layer(torch.tensor([[2.0]]), condition=torch.tensor([[3.0]]))
+    (tensor([[1.]]), tensor([-0.]))
     """
 
     term = "preprocessing"
@@ -239,65 +258,148 @@ class Rosenblatt(Bijection):
     weights: Tensor
 
     def __init__(
-        self, means: Tensor, factors: Tensor | None = None, weights: Tensor | None = None
+        self,
+        means: Tensor,
+        factors: Tensor | None = None,
+        weights: Tensor | None = None,
+        condition_dim: int = 0,
     ) -> None:
         super().__init__()
-        k, dim = means.shape
+        *classes, k, dim = means.shape
         if factors is None:
-            factors = torch.eye(dim, dtype=means.dtype).repeat(k, 1, 1)
-        weights = torch.full((k,), 1 / k, dtype=means.dtype) if weights is None else weights
-        if factors.shape != (k, dim, dim) or weights.shape != (k,):
-            raise ValueError(f"{k} means of {dim} columns need as many factors and weights")
-        # without memory, as when sizes are compared before a model is loaded, there are no values
+            factors = torch.eye(dim, dtype=means.dtype, device=means.device)
+            factors = factors.repeat(*classes, k, 1, 1)
+        weights = means.new_full((*classes, k), 1 / k) if weights is None else weights
+        if len(classes) > 1 or factors.shape != (*classes, k, dim, dim):
+            raise ValueError(
+                f"means of shape {tuple(means.shape)} need factors of shape "
+                f"{(*classes, k, dim, dim)}, got {tuple(factors.shape)}"
+            )
+        if weights.shape != (*classes, k):
+            raise ValueError(f"weights must have shape {(*classes, k)}, got {tuple(weights.shape)}")
+        if condition_dim and (classes or condition_dim >= dim):
+            raise ValueError(
+                f"a numeric condition of {condition_dim} columns needs means of shape "
+                f"(K, {condition_dim} + D), got {tuple(means.shape)}"
+            )
+        # On the meta device, where sizes are compared before a model is loaded, are no values.
         if not means.is_meta:
             _check(means, factors, weights)
+        self.classes = classes[0] if classes else None
+        self.condition_dim = condition_dim
         self.register_buffer("means", means.clone())
         self.register_buffer("factors", factors.clone())
         self.register_buffer("weights", weights.clone())
 
-    def _whitened(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """u, ``(K, B, D)``, and the diagonals of the factors, ``(K, 1, D)``."""
-        centered = (x - self.means.unsqueeze(1)).mT
-        u = torch.linalg.solve_triangular(self.factors, centered, upper=False).mT
-        return u, self.factors.diagonal(dim1=1, dim2=2).unsqueeze(1)
+    @staticmethod
+    def shapes(
+        components: int, dim: int, condition_dim: int = 0, classes: int | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each buffer.
+
+        Args:
+            components: number K of Gaussians, of each class if there are classes.
+            dim: number D of columns of the data.
+            condition_dim: number M of columns of a numeric condition; 0 for none. Ignored if
+                there are classes.
+            classes: number C of classes, if the condition is a label.
+
+        >>> Rosenblatt.shapes(3, 5)
+        {'means': (3, 5), 'factors': (3, 5, 5), 'weights': (3,)}
+        >>> Rosenblatt.shapes(3, 5, condition_dim=2)
+        {'means': (3, 7), 'factors': (3, 7, 7), 'weights': (3,)}
+        >>> Rosenblatt.shapes(3, 5, classes=4)
+        {'means': (4, 3, 5), 'factors': (4, 3, 5, 5), 'weights': (4, 3)}
+        """
+        leading = (components,) if classes is None else (classes, components)
+        size = dim if classes is not None else condition_dim + dim
+        return {
+            "means": (*leading, size),
+            "factors": (*leading, size, size),
+            "weights": leading,
+        }
+
+    def covariance(self) -> Tensor:
+        """Return the mean covariance of the Gaussians given the condition, ``(D, D)``.
+
+        Components count by their weights, and classes equally.
+        """
+        factors = self.factors[..., self.condition_dim :, self.condition_dim :]
+        weighted = self.weights[..., None, None] * (factors @ factors.mT)
+        return weighted.flatten(0, -3).sum(0) / (self.classes or 1)
+
+    def _given(self, condition: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the numeric condition ``(B, M)``, M maybe 0, and the mixture of the rows.
+
+        The means are ``(K, M + D)``, or ``(B, K, D)`` with classes; factors and weights likewise.
+        """
+        mixture = self.means, self.factors, self.weights
+        if self.classes is None and not self.condition_dim:
+            return x[:, :0], *mixture
+        size = self.classes or self.condition_dim
+        if condition is None or condition.shape != (len(x), size):
+            got = None if condition is None else tuple(condition.shape)
+            raise ValueError(f"this mixture needs a condition of shape {(len(x), size)}, got {got}")
+        if self.classes is None:
+            return condition, *mixture
+        labels = condition.argmax(1)
+        means, factors, weights = (tensor[labels] for tensor in mixture)
+        return x[:, :0], means, factors, weights
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        u, scale = self._whitened(x)
-        if len(u) == 1:
-            return u[0], -scale.log().sum().expand(len(x))
+        given, means, factors, weights = self._given(condition, x)
+        m = given.shape[1]
+        u = _whitened(torch.cat((given, x), dim=1), means, factors)
+        scale = factors.diagonal(dim1=-2, dim2=-1)
+        if u.shape[1] == 1:
+            return u[:, 0, m:], -scale[..., 0, m:].log().sum(-1).expand(len(x))
         log_terms = -0.5 * u.square() - scale.log()
         # Of the columns before the i-th; taking its own term off the whole sum would cancel.
-        before = F.pad(log_terms[..., :-1].cumsum(-1), (1, 0))
-        log_weight = (before + self.weights.log()[:, None, None]).log_softmax(0)
-        mean, log_scale = x - u * scale, scale.log().expand_as(u)
-        z, log_grad = gaussianize(x, *(t.movedim(0, -1) for t in (log_weight, mean, log_scale)))
+        before = F.pad(log_terms[..., :-1].cumsum(-1), (1, 0))[..., m:]
+        log_weight = (before + weights.log()[..., None]).log_softmax(1)
+        u, scale = u[..., m:], scale[..., m:]
+        mean, log_scale = x.unsqueeze(1) - u * scale, scale.log().expand_as(u)
+        z, log_grad = gaussianize(x, *(t.movedim(1, -1) for t in (log_weight, mean, log_scale)))
         return z, sum_per_example(log_grad)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if len(self.means) == 1:
-            log_det = self.factors[0].diagonal().log().sum()
-            return z @ self.factors[0].T + self.means[0], log_det.expand(len(z))
+        given, means, factors, weights = self._given(condition, z)
+        m = given.shape[1]
+        u = _whitened(given, means[..., :m], factors[..., :m, :m])
+        scales = factors.diagonal(dim1=-2, dim2=-1)
+        if u.shape[1] == 1:
+            u = torch.cat((u[:, 0], z), dim=1).unsqueeze(-1)
+            x = means[..., 0, m:] + (factors[..., 0, m:, :] @ u).squeeze(-1)
+            return x, scales[..., 0, m:].log().sum(-1).expand(len(z))
+        log_weight = weights.log() - (0.5 * u.square() + scales[..., :m].log()).sum(-1)
         columns: list[Tensor] = []
-        u = z.new_zeros(len(self.means), len(z), 0)
-        log_weight = self.weights.log().expand(len(z), -1)
         log_det = z.new_zeros(len(z))
         for i in range(z.shape[1]):  # each column needs those before it
-            scale = self.factors[:, i, i]
-            mean = self.means[:, i] + (u @ self.factors[:, i, :i, None])[..., 0].T
+            scale = scales[..., m + i]
+            mean = means[..., m + i] + (u * factors[..., m + i, : m + i]).sum(-1)
             log_scale = scale.log().expand_as(mean)
             x, log_grad = invert_mixture(z[:, i], log_weight.log_softmax(-1), mean, log_scale)
             own = (x.unsqueeze(-1) - mean) / scale
             log_weight = log_weight - 0.5 * own.square() - scale.log()
-            u = torch.cat((u, own.T.unsqueeze(-1)), dim=-1)
+            u = torch.cat((u, own.unsqueeze(-1)), dim=-1)
             log_det = log_det - log_grad
             columns.append(x)
         return torch.stack(columns, dim=1), log_det
 
 
+def _whitened(v: Tensor, means: Tensor, factors: Tensor) -> Tensor:
+    """Return ``L^-1 (v - mean)`` of every row and component, ``(B, K, D)``."""
+    centered = v.unsqueeze(1) - means
+    if factors.ndim == 4:  # each row has factors of its own
+        return torch.linalg.solve_triangular(factors, centered.unsqueeze(-1), upper=False)[..., 0]
+    columns = centered.permute(1, 2, 0)
+    return torch.linalg.solve_triangular(factors, columns, upper=False).permute(2, 0, 1)
+
+
 def _check(means: Tensor, factors: Tensor, weights: Tensor) -> None:
     if not torch.equal(factors, factors.tril()):
-        raise ValueError("the factors must be lower triangular")
+        raise ValueError("the factors of a mixture must be lower triangular")
     finite = all(torch.isfinite(t).all() for t in (means, factors, weights))
-    positive = (factors.diagonal(dim1=1, dim2=2) > 0).all() and (weights > 0).all()
+    positive = (factors.diagonal(dim1=-2, dim2=-1) > 0).all() and (weights > 0).all()
     if not (finite and positive):
         raise ValueError("a mixture needs finite numbers, positive weights and diagonals")

@@ -227,9 +227,8 @@ def smoothing_of(
             "leave it out"
         )
     first = next(m for m in flow.modules() if isinstance(m, Affine | Rosenblatt))
-    if isinstance(first, Rosenblatt):  # the mean covariance of its Gaussians
-        covariances = first.weights[:, None, None] * first.factors @ first.factors.mT
-        factor = torch.linalg.cholesky(covariances.sum(0).double()).T
+    if isinstance(first, Rosenblatt):
+        factor = torch.linalg.cholesky(first.covariance().double()).T
     else:
         factor = torch.diag(first.scale)
     factor = amount * factor.to(device, flow.dtype)
