@@ -287,18 +287,19 @@ def mixture_layer(
     dim: int,
     condition_dim: int,
     classes: int | None,
-    mixture: Sequence[torch.Tensor] | None,
+    mixture: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
 ) -> Rosenblatt:
     """Return the first layer, with the tensors of ``mixture``, or with placeholders."""
     shapes = Rosenblatt.shapes(components, dim, condition_dim, classes)
+    condition_dim = condition_dim if classes is None else 0
     if mixture is None:
-        mixture = [torch.zeros(shapes["means"])]
-    elif tuple(mixture[0].shape) != shapes["means"]:
+        return Rosenblatt(torch.zeros(shapes["means"]), condition_dim=condition_dim)
+    if tuple(mixture[0].shape) != shapes["means"]:
         raise ValueError(
             f"the means of the mixture must have shape {shapes['means']}, "
             f"got {tuple(mixture[0].shape)}"
         )
-    return Rosenblatt(*mixture, condition_dim=0 if classes else condition_dim)
+    return Rosenblatt(*mixture, condition_dim)
 
 
 def vector_flow(

@@ -110,8 +110,8 @@ def test_a_flow_with_a_mixture_saves_and_loads(name, tmp_path):
 
     condition, shape = CONDITIONS[name]
     means = torch.randn(shape)
-    mixture = means, torch.eye(shape[-1]).expand(*shape, shape[-1]) * 0.5
-    mixture = *mixture, torch.full(shape[:-1], 1 / 3)
+    factors = 0.5 * torch.eye(shape[-1]).expand(*shape, shape[-1])
+    mixture = means, factors, torch.full(shape[:-1], 1 / 3)
     flow = vector_flow(2, couplings=2, hidden=4, mixture=mixture, **condition).eval()
     assert flow.config["arguments"]["mixture_init"] == 3
     x = torch.randn(6, 2)
@@ -122,11 +122,16 @@ def test_a_flow_with_a_mixture_saves_and_loads(name, tmp_path):
     torch.testing.assert_close(flow.decode(flow.encode(x, c), c), x, atol=1e-4, rtol=1e-4)
 
 
-def test_a_mixture_that_does_not_fit_is_an_error():
-    means = torch.zeros(3, 2)
-    with pytest.raises(ValueError, match="mixture_init is 2, but mixture has 3"):
-        vector_flow(2, mixture=(means,), mixture_init=2)
-    with pytest.raises(ValueError, match=r"must have shape \(3, 2\)"):
-        vector_flow(2, mixture=(torch.zeros(3, 5),))
-    with pytest.raises(ValueError, match=r"must have shape \(4, 3, 2\)"):
-        vector_flow(2, mixture=(torch.zeros(5, 3, 2),), classes=4)
+@pytest.mark.parametrize(
+    ("shape", "options", "says"),
+    [
+        ((3, 2), {"mixture_init": 2}, "mixture_init is 2, but mixture has 3"),
+        ((3, 5), {}, r"must have shape \(3, 2\)"),
+        ((3, 5), {"condition_dim": 1}, r"must have shape \(3, 3\)"),
+        ((5, 3, 2), {"classes": 4}, r"must have shape \(4, 3, 2\)"),
+    ],
+)
+def test_a_mixture_that_does_not_fit_is_an_error(shape, options, says):
+    means, weights = torch.zeros(shape), torch.full(shape[:-1], 1 / 3)
+    with pytest.raises(ValueError, match=says):
+        vector_flow(2, mixture=(means, torch.eye(shape[-1]), weights), **options)
