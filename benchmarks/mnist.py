@@ -127,7 +127,9 @@ def main() -> None:
         for name in NAMES
         for minutes in {args.minutes, *TIMES}
     }
-    every = dataclasses.replace(recipes[f"{list(PARTS)[-1]}, 10 minutes"].model, coupling="mixture")
+    every = dataclasses.replace(
+        recipes[f"{list(PARTS)[-1]}, 10 minutes"].model, coupling="logistic_mixture"
+    )
     assert every == recipes["mnist-best, 10 minutes"].model, "the parts do not add up to mnist-best"
     for name in args.only:
         key = f"{name}, {args.minutes:g} minutes"

@@ -1,10 +1,12 @@
-"""realnvp: normalizing flows with Real NVP (Dinh et al., arXiv 1605.08803) and what grew from it.
+"""realnvp: normalizing flows with Real NVP (Dinh et al., arXiv 1605.08803) and its successors.
 
 >>> import torch, realnvp
 >>> flow = realnvp.image_flow((1, 8, 8), levels=17, hidden=8, blocks=1)
 >>> images = torch.randint(0, 17, (4, 1, 8, 8), dtype=torch.uint8)
 >>> flow.bits_per_dim(images).shape
 torch.Size([4])
+
+All layers are in :mod:`realnvp.bijections`.
 """
 
 from importlib import import_module
@@ -12,72 +14,77 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from realnvp.architectures import image_flow, vector_flow
-    from realnvp.bijections import (
-        ActNorm,
-        Affine,
-        AffineCoupling,
-        Bijection,
-        Chain,
-        ChannelMask,
-        CheckerboardMask,
-        Coupling,
-        Dequantize,
-        DequantizeColumns,
-        FactorOut,
-        Inverse,
-        InvertibleLinear,
-        Logit,
-        MixtureCoupling,
-        MixtureLogisticCoupling,
-        Rosenblatt,
-        RunningBatchNorm,
-        Squeeze,
-        VariationalDequantize,
-    )
+    from realnvp.bijections import Bijection, Chain, Coupling
+    from realnvp.conditioners import MLP, Conditioner, ResNet
+    from realnvp.config import load_recipe
+    from realnvp.config import load_recipe as recipe
+    from realnvp.data import load_data
+    from realnvp.estimator import RealNVPDensity
+    from realnvp.evaluation import evaluate
     from realnvp.flow import Flow
     from realnvp.pretrained import load
+    from realnvp.training.train import train
+    from realnvp.utils.registry import (
+        register_architecture,
+        register_builder,
+        register_conditioner,
+        register_coupling,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ActNorm",
-    "Affine",
-    "AffineCoupling",
-    "Bijection",
-    "Chain",
-    "ChannelMask",
-    "CheckerboardMask",
-    "Coupling",
-    "Dequantize",
-    "DequantizeColumns",
-    "FactorOut",
-    "Flow",
-    "Inverse",
-    "InvertibleLinear",
-    "Logit",
-    "MixtureCoupling",
-    "MixtureLogisticCoupling",
-    "Rosenblatt",
-    "RunningBatchNorm",
-    "Squeeze",
-    "VariationalDequantize",
-    "image_flow",
-    "load",
-    "vector_flow",
-]
-
 _HOMES = {
+    "Bijection": "realnvp.bijections",
+    "Chain": "realnvp.bijections",
+    "Conditioner": "realnvp.conditioners",
+    "Coupling": "realnvp.bijections",
     "Flow": "realnvp.flow",
+    "MLP": "realnvp.conditioners",
+    "RealNVPDensity": "realnvp.estimator",
+    "ResNet": "realnvp.conditioners",
+    "evaluate": "realnvp.evaluation",
     "image_flow": "realnvp.architectures",
     "load": "realnvp.pretrained",
+    "load_data": "realnvp.data",
+    "load_recipe": "realnvp.config",
+    "recipe": "realnvp.config:load_recipe",
+    "register_architecture": "realnvp.utils.registry",
+    "register_builder": "realnvp.utils.registry",
+    "register_conditioner": "realnvp.utils.registry",
+    "register_coupling": "realnvp.utils.registry",
+    "train": "realnvp.training.train",
     "vector_flow": "realnvp.architectures",
 }
 
+__all__ = [
+    "MLP",
+    "Bijection",
+    "Chain",
+    "Conditioner",
+    "Coupling",
+    "Flow",
+    "RealNVPDensity",
+    "ResNet",
+    "evaluate",
+    "image_flow",
+    "load",
+    "load_data",
+    "load_recipe",
+    "recipe",
+    "register_architecture",
+    "register_builder",
+    "register_conditioner",
+    "register_coupling",
+    "train",
+    "vector_flow",
+]
+
 
 def __getattr__(name: str) -> Any:
-    # PyTorch takes a second to import: the command line's help must not wait for it.
-    if name in __all__:
-        return getattr(import_module(_HOMES.get(name, "realnvp.bijections")), name)
+    # PyTorch takes a second to import, and the command line's help must not wait for it.
+    if name in _HOMES:
+        module, _, attribute = _HOMES[name].partition(":")
+        return getattr(import_module(module), attribute or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -16,9 +16,14 @@ from importlib.resources import files
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+from realnvp.utils.registry import ARCHITECTURES, BUILDERS, CONDITIONERS, COUPLINGS
+
+if TYPE_CHECKING:
+    from realnvp.flow import Flow
 
 __all__ = [
     "DataConfig",
@@ -65,6 +70,11 @@ def _is(value: Any, hint: Any) -> bool:
             and len(value) == len(parts)
             and all(_is(item, part) for item, part in zip(value, parts, strict=True))
         )
+    if get_origin(hint) is dict:  # options, by name
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and isinstance(item, bool | int | float | str)
+            for key, item in value.items()
+        )
     if hint in (int, float):  # True is an int to Python, but not to people
         kind = Integral if hint is int else Real
         return isinstance(value, kind) and not isinstance(value, bool)
@@ -94,6 +104,13 @@ def check_types(config: Any, **most: int) -> None:
             require(value <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
+def check_names(model: ImageModel | VectorModel) -> None:
+    """Raise ValueError if a part that is referred to by name is unknown; imports nothing."""
+    ARCHITECTURES.check(model.architecture)
+    COUPLINGS.check(model.coupling)
+    CONDITIONERS.check(model.conditioner)
+
+
 @dataclass
 class ImageModel:
     """A multi-scale flow for images; the defaults are Real NVP's parts (arXiv 1605.08803).
@@ -101,45 +118,50 @@ class ImageModel:
     Args:
         architecture: "realnvp" is the paper's (section 3.6); "glow" squeezes first, and then
             repeats steps of 1x1 convolution, channel-wise coupling and normalization
-            (arXiv 1807.03039).
-        scales: levels of the multi-scale architecture. Of "realnvp", 1 is one level with four
-            checkerboard couplings, each further one adds three checkerboard couplings, a squeeze,
-            three channel-wise couplings and a factoring out; of "glow", each is a squeeze and
-            its steps.
+            (arXiv 1807.03039); or the name of one of your own.
+        scales: number of scales. Of "realnvp", a single one has four checkerboard couplings; each
+            further one adds three checkerboard couplings, a squeeze, three channel-wise couplings
+            and a factoring out. Of "glow", each is a squeeze and its steps.
         steps: steps of each scale of "glow".
-        coupling: "affine" (the paper's), or "mixture", an affine map after the CDF of a mixture
-            of logistics (arXiv 1902.00275).
-        components: logistics of a mixture.
+        coupling: "affine" (the paper's); "logistic_mixture", an affine map after the CDF of a
+            mixture of logistics (arXiv 1902.00275); "gaussian_mixture"; or the name or import path
+            of one of your own.
+        coupling_options: options of a coupling of your own, by name.
+        components: components of a mixture.
         dequantization: "uniform" noise, or "variational" noise that a small flow learns.
-        linear: of "realnvp", a learned 1x1 convolution before each channel-wise coupling, and
-            before the checkerboard ones of a scale with several channels, such as colours; "glow"
-            always has them (arXiv 1807.03039).
+        linear: add a learned 1x1 convolution before each channel-wise coupling, and before the
+            checkerboard ones of a scale with several channels, such as colors; "glow" always has
+            them (arXiv 1807.03039).
         split_prior: predict the factored-out half from the half that goes on.
-        hidden: feature maps of the couplings' conditioners at the first scale, doubled per scale.
-        blocks: number of blocks of each coupling's conditioner.
-        block: their kind: "residual" (the paper's, two 3x3 convolutions) or "gated", as in
-            Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
-        patch: of "realnvp", side of the patches of pixels that the first scale's checkerboard
-            conditioners see as one position, with so many times the feature maps; 1 is the paper's.
+        conditioner: network of the couplings: "resnet" (the paper's), or the name or import path of
+            one of your own.
+        hidden: feature maps of the conditioners at the first scale, doubled per scale.
+        blocks: residual blocks of each conditioner.
+        block: kind of those blocks: "residual" (the paper's, two 3x3 convolutions) or "gated", as
+            in Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
+        patch: side of the patches of pixels that the first scale's checkerboard conditioners see as
+            one position, with so many times the feature maps; 1 is the paper's. "realnvp" only.
         norm: normalization between the couplings: "batch" (running-average batch norm, the
             paper's), "act" (ActNorm, arXiv 1807.03039) or "none".
         norm_momentum: weight of the current batch in the running averages.
         conditioner_norm: normalization inside the conditioners: "batch" (the paper's),
-            "instance" (the seed's) or "none".
-        alpha: how far the logit keeps away from 0 and 1.
+            "instance" or "none".
+        alpha: distance that the logit keeps from 0 and 1.
         scale_penalty: L2 penalty on the learned scales of the couplings (paper, section 4).
     """
 
-    architecture: Literal["realnvp", "glow"] = "realnvp"
+    architecture: str = "realnvp"
     scales: int = 2
     steps: int = 8
-    coupling: Literal["affine", "mixture"] = "affine"
+    coupling: str = "affine"
+    coupling_options: dict[str, Any] | None = None
     components: int = 4
     dequantization: Literal["uniform", "variational"] = "uniform"
     linear: bool = False
     split_prior: bool = False
+    conditioner: str = "resnet"
     hidden: int = 32
-    blocks: int = 4
+    blocks: int = 2
     block: Literal["residual", "gated"] = "residual"
     patch: int = 1
     norm: Literal["batch", "act", "none"] = "batch"
@@ -150,6 +172,7 @@ class ImageModel:
 
     def __post_init__(self) -> None:
         check_types(self, scales=30, steps=1000, blocks=1000, components=1000, patch=1000)
+        check_names(self)
         positive(self, "scales", "hidden", "steps", "components", "patch")
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         require(
@@ -211,31 +234,39 @@ class VectorModel:
     """Real NVP for vectors: points and the rows of a table.
 
     Args:
-        coupling: "affine" (the paper's), or "mixture", which makes one half a Gaussian mixture
-            given the other, and learns modes and sharp curves with few layers.
-        components: Gaussians of a mixture.
+        architecture: "realnvp", or the name of one of your own.
+        coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
+            other, and learns modes and sharp curves with few layers; "affine" is the paper's;
+            "logistic_mixture" (arXiv 1902.00275); or the name or import path of one of your own.
+        coupling_options: options of a coupling of your own, by name.
+        components: components of a mixture.
         couplings: number of coupling layers; each transforms one half of the columns.
+        conditioner: network of the couplings: "mlp", or the name or import path of one of your own.
         hidden: units of each hidden layer of the conditioners.
         blocks: residual blocks of each conditioner.
         norm: normalization between the couplings: "batch", "act" or "none".
         norm_momentum: weight of the current batch in the running averages.
         scale_penalty: L2 penalty on the learned scales of the couplings.
-        mixture_init: number of Gaussians of the mixture, fitted to the data, that the model starts
-            as; 1 is a single one, correlations included, 0 only standardizes the columns.
+        mixture_init: number of Gaussians, fitted to the data, that the model starts as; 1 is a
+            single one, correlations included; 0 only standardizes the columns.
     """
 
-    coupling: Literal["affine", "mixture"] = "affine"
+    architecture: str = "realnvp"
+    coupling: str = "gaussian_mixture"
+    coupling_options: dict[str, Any] | None = None
     components: int = 8
-    couplings: int = 8
-    hidden: int = 64
-    blocks: int = 2
-    norm: Literal["batch", "act", "none"] = "act"
+    couplings: int = 4
+    conditioner: str = "mlp"
+    hidden: int = 32
+    blocks: int = 1
+    norm: Literal["batch", "act", "none"] = "none"
     norm_momentum: float = 0.1
     scale_penalty: float = 5e-5
     mixture_init: int = 0
 
     def __post_init__(self) -> None:
         check_types(self, couplings=10_000, blocks=1000, components=1000, mixture_init=1000)
+        check_names(self)
         positive(self, "couplings", "hidden", "components")
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         require(self.mixture_init >= 0, f"mixture_init must be 0 or more, got {self.mixture_init}")
@@ -358,6 +389,38 @@ class ImageRecipe:
         check_types(self, seed=2**63 - 1)
         require(self.seed >= 0, f"seed is 0 or more, got {self.seed}")
 
+    def build(
+        self,
+        shape: tuple[int, int, int] | None = None,
+        levels: int | None = None,
+        *,
+        condition_dim: int = 0,
+        classes: int | None = None,
+    ) -> Flow:
+        """Return the recipe's untrained model.
+
+        Args:
+            shape: ``(C, H, W)``; that of the recipe's data set if left out.
+            levels: number of grey levels; that of the recipe's data set, or 256, if left out.
+            condition_dim: size of the condition, 0 for none.
+            classes: number of classes, if the condition is a label.
+
+        Raises:
+            ValueError: if no shape is given and the recipe's data are no named set, or the shape
+                does not fit the model.
+
+        >>> load_recipe("mnist-realnvp").build().shape
+        (1, 28, 28)
+        """
+        _check_condition(self.data, condition_dim, classes)
+        return BUILDERS["image_flow"](
+            shape or _known_shape(self.data, 3),
+            levels=LEVELS.get(self.data.source, 256) if levels is None else levels,
+            condition_dim=condition_dim,
+            classes=classes,
+            model=self.model,
+        )
+
 
 @dataclass
 class VectorRecipe:
@@ -373,8 +436,77 @@ class VectorRecipe:
         check_types(self, seed=2**63 - 1)
         require(self.seed >= 0, f"seed is 0 or more, got {self.seed}")
 
+    def build(
+        self,
+        dim: int | None = None,
+        *,
+        condition_dim: int = 0,
+        classes: int | None = None,
+        **first: Any,
+    ) -> Flow:
+        """Return the recipe's untrained model.
+
+        Args:
+            dim: number of columns; 2 for the named sets if left out.
+            condition_dim: size of the condition, 0 for none.
+            classes: number of classes, if the condition is a label.
+            first: ``mean``, ``std``, ``mixture`` and ``integers``, which set the first layers; see
+                :func:`realnvp.vector_flow`.
+
+        Raises:
+            ValueError: if no number of columns is given and the recipe's data are no named set.
+
+        >>> load_recipe("moons").build().shape
+        (2,)
+        """
+        if dim is None:
+            (dim,) = _known_shape(self.data, 1)
+        _check_condition(self.data, condition_dim, classes)
+        return BUILDERS["vector_flow"](
+            dim, condition_dim=condition_dim, classes=classes, model=self.model, **first
+        )
+
 
 Recipe = ImageRecipe | VectorRecipe
+
+POINTS = (
+    "moons", "circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard",
+    "eight-gaussians",
+)  # fmt: skip
+"""Named sets of points in the plane."""
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(POINTS, (2,)),
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "fashion-mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "celeba": (3, 64, 64),
+}
+"""Shape of one example of each named set."""
+
+LEVELS = {"digits": 17}
+"""Grey levels of the named sets that have not 256."""
+
+
+def _check_condition(data: DataConfig, condition_dim: int, classes: int | None) -> None:
+    require(
+        data.condition is None or condition_dim > 0 or classes is not None,
+        f"the recipe's density is conditioned on {data.condition!r}, whose size is not known before "
+        f"the data are read: give classes or condition_dim to build()",
+    )
+
+
+def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
+    """Return the shape of a named set's examples, which must have so many dimensions."""
+    shape = SHAPES.get(data.source, ())
+    if len(shape) != dimensions:
+        raise ValueError(
+            f"the shape of {data.source or 'the data'!r} is not known before they are read: give "
+            f"{'shape=(C, H, W)' if dimensions == 3 else 'dim=D'} to build()"
+        )
+    resized = data.size is not None and data.source == "celeba"
+    return (shape[0], data.size, data.size) if resized else shape  # type: ignore[return-value]
 
 
 def to_dict(config: object) -> dict:
@@ -450,7 +582,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise ValueError(f"{name} must say kind: image or kind: vector")
     for section in ("model", "training"):
         if section in settings:
-            settings[section] = with_new_names(settings[section])
+            settings[section] = with_new_names(settings[section], settings["kind"])
     if name in SHARED:
         settings["data"] = {**settings.get("data", {}), "source": SHARED[name][1]}
     return settings
@@ -551,10 +683,21 @@ RENAMED = {
 """Settings that earlier versions saved under other names."""
 
 
-def with_new_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a section, or a builder's arguments, under today's names.
+MIXTURES = {"image": "logistic_mixture", "vector": "gaussian_mixture"}
+"""Couplings that earlier versions called "mixture", by kind of model."""
 
-    >>> with_new_names({"start": 1, "hidden": 32})
-    {'mixture_init': 1, 'hidden': 32}
+
+def with_new_names(settings: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the settings of a section, or a builder's arguments, under their present names.
+
+    Args:
+        settings: the settings as some version saved them.
+        kind: "image" or "vector".
+
+    >>> with_new_names({"start": 1, "coupling": "mixture"}, "vector")
+    {'mixture_init': 1, 'coupling': 'gaussian_mixture'}
     """
-    return {RENAMED.get(name, name): value for name, value in settings.items()}
+    renamed = {RENAMED.get(name, name): value for name, value in settings.items()}
+    if renamed.get("coupling") == "mixture":
+        renamed["coupling"] = MIXTURES[kind]
+    return renamed

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realnvp.architectures import image_flow, vector_flow
 from realnvp.bijections import Bijection
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.conditioners import Conditioner
 from realnvp.data.dataset import dequantized
 from realnvp.flow import ENCODE_MARGIN, Flow
+from realnvp.utils.registry import BUILDERS
 
 __all__ = [
     "LayerReport",
@@ -190,10 +190,10 @@ def overfit(
         ValueError: if nothing tells how to build the architecture, or there is one example only.
     """
     if flow.config is None:
-        raise ValueError("only flows made by image_flow or vector_flow can be built anew")
+        raise ValueError("only flows made by a builder, such as image_flow, can be built again")
     if len(x) < 2:
         raise ValueError(f"what is to be learned by heart are 2 examples or more, got {len(x)}")
-    build = image_flow if flow.config["builder"] == "image_flow" else vector_flow
+    build = BUILDERS[flow.config["builder"]]
     torch.manual_seed(0)
     arguments = dict(flow.config["arguments"])
     if flow.levels is None:

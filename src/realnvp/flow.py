@@ -56,7 +56,7 @@ class Flow(nn.Module):
         trained_on: the data settings, columns and categories it was trained with, saved with it.
 
     >>> from realnvp import vector_flow
-    >>> flow = vector_flow(2)
+    >>> flow = vector_flow(2, coupling="affine")
     >>> flow.eval().log_prob(torch.zeros(3, 2)).detach()  # the identity: -log(2 pi)
     tensor([-1.8379, -1.8379, -1.8379])
     >>> flow.sample(5).shape

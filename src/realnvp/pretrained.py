@@ -155,7 +155,7 @@ def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
         raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
     build, arguments = (
         getattr(architectures, config["builder"]),
-        with_new_names(config["arguments"]),
+        with_new_names(config["arguments"], config["builder"].partition("_")[0]),
     )
     double = any(t.dtype == torch.float64 for t in tensors.values())
     try:

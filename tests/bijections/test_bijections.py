@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from helpers.bijections import BIJECTIONS, Case, affine
-from realnvp import (
+from realnvp import Chain
+from realnvp.bijections import (
     ActNorm,
-    Chain,
+    ChannelMask,
     CheckerboardMask,
     Dequantize,
     FactorOut,
+    GaussianMixtureCoupling,
     Inverse,
     Logit,
     Rosenblatt,
     RunningBatchNorm,
     Squeeze,
 )
-from realnvp.bijections import ChannelMask, MixtureCoupling
 from realnvp.conditioners import MLP
 
 
@@ -119,8 +120,8 @@ def test_gradients_reach_every_parameter(case: Case):
 
 @pytest.mark.parametrize("components", [1, 2, 3, 4, 5, 6, 8, 16])
 def test_mixtures_start_near_the_identity_with_all_components(components: int):
-    layer = MixtureCoupling(
-        ChannelMask(), MLP(1, 3 * components, hidden=4, blocks=1), components=components
+    layer = GaussianMixtureCoupling(
+        ChannelMask(), MLP(1, 3 * components, hidden=4, blocks=1), 1, components=components
     )
     x = torch.stack((torch.zeros(401), torch.linspace(-2, 2, 401)), dim=1)
     z, log_det = layer(x)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from helpers.bijections import randomize
-from realnvp import Chain, Dequantize, Flow, VariationalDequantize, image_flow
+from realnvp import Chain, Flow, image_flow
+from realnvp.bijections import Dequantize, VariationalDequantize
 from realnvp.bijections import logistic_mixture as mixture
 from realnvp.bijections.logistic_mixture import _inverse_logit_cdf, _logit_cdf
 
@@ -61,7 +62,9 @@ def test_far_tails_are_finite():
 
 def test_components_become_different():
     """Equal components would get equal gradients: their own factors must break the tie."""
-    flow = image_flow((1, 4, 4), coupling="mixture", hidden=4, blocks=1, norm="none", scales=1)
+    flow = image_flow(
+        (1, 4, 4), coupling="logistic_mixture", hidden=4, blocks=1, norm="none", scales=1
+    )
     x = torch.randint(0, 256, (32, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.01)
     for _ in range(20):
@@ -135,9 +138,9 @@ def test_bound_of_learned_noise_is_below_the_probability():
 @pytest.mark.parametrize(
     "options",
     [
-        {"coupling": "mixture"},
+        {"coupling": "logistic_mixture"},
         {"dequantization": "variational"},
-        {"split_prior": True, "coupling": "mixture", "dequantization": "variational"},
+        {"split_prior": True, "coupling": "logistic_mixture", "dequantization": "variational"},
     ],
 )
 def test_round_trip_of_every_option_is_pixel_exact(options):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from helpers.bijections import affine_vector, randomize
-from realnvp import ActNorm, Chain, Flow, image_flow, vector_flow
+from realnvp import Chain, Flow, image_flow, vector_flow
+from realnvp.bijections import ActNorm
 
 MODELS = {
     "paper": lambda: image_flow((1, 8, 8), hidden=4, blocks=1, scales=2),
@@ -16,14 +17,14 @@ MODELS = {
         (1, 8, 8), architecture="glow", steps=2, hidden=4, blocks=1, norm="act", split_prior=True
     ),
     "mixture": lambda: image_flow(
-        (1, 8, 8), coupling="mixture", hidden=4, blocks=1, dequantization="variational"
+        (1, 8, 8), coupling="logistic_mixture", hidden=4, blocks=1, dequantization="variational"
     ),
     "conditional": lambda: image_flow((1, 8, 8), hidden=4, blocks=1, classes=3),
     "gated": lambda: image_flow((1, 8, 8), hidden=4, blocks=2, classes=3, block="gated", patch=2),
     "odd": lambda: image_flow((1, 5, 7), hidden=4, blocks=1, scales=1),
     "vectors": lambda: vector_flow(5, couplings=4, hidden=8, norm="batch"),
     "vector mixture": lambda: vector_flow(
-        3, couplings=2, hidden=8, coupling="mixture", mixture_init=2
+        3, couplings=2, hidden=8, coupling="gaussian_mixture", mixture_init=2
     ),
 }
 

@@ -194,7 +194,7 @@ def test_check(runs, run, capsys):
 
 
 def test_check_finds_a_broken_model(runs, here, monkeypatch, capsys):
-    from realnvp import ActNorm
+    from realnvp.bijections import ActNorm
 
     forward = ActNorm.forward
     monkeypatch.setattr(
@@ -249,7 +249,8 @@ def width_of(name: str) -> int:
 
 def test_check_of_learned_noise_and_mixtures(here, capsys):
     flow = image_flow(
-        (1, 8, 8), levels=17, hidden=4, blocks=1, coupling="mixture", dequantization="variational",
+        (1, 8, 8), levels=17, hidden=4, blocks=1, coupling="logistic_mixture",
+        dequantization="variational",
         split_prior=True, norm="act", classes=10,
     )  # fmt: skip
     flow.trained_on = {"data": {"source": "digits", "condition": "label"}}

@@ -8,25 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from realnvp import (
+from realnvp import Bijection, Chain, image_flow, vector_flow
+from realnvp.bijections import (
     ActNorm,
     Affine,
     AffineCoupling,
-    Bijection,
-    Chain,
     ChannelMask,
     CheckerboardMask,
     FactorOut,
+    GaussianMixtureCoupling,
     Inverse,
     InvertibleLinear,
+    LogisticMixtureCoupling,
     Logit,
-    MixtureCoupling,
-    MixtureLogisticCoupling,
     Rosenblatt,
     RunningBatchNorm,
     Squeeze,
-    image_flow,
-    vector_flow,
 )
 from realnvp.conditioners import MLP, ResNet
 
@@ -93,11 +90,11 @@ def affine_vector(flip: bool, dim: int, condition_dim: int = 0) -> AffineCouplin
     return AffineCoupling(mask, net, active)
 
 
-def gaussian_mixture(dim: int, condition_dim: int = 0) -> MixtureCoupling:
+def gaussian_mixture(dim: int, condition_dim: int = 0) -> GaussianMixtureCoupling:
     mask = ChannelMask(True)
     passive, active = mask.sizes(dim)
     net = MLP(passive, 3 * 4 * active, hidden=8, blocks=1, condition_dim=condition_dim)
-    return MixtureCoupling(mask, net, components=4)
+    return GaussianMixtureCoupling(mask, net, active, components=4)
 
 
 def rosenblatt(
@@ -110,10 +107,10 @@ def rosenblatt(
     return Rosenblatt(torch.randn(shapes["means"]), factors, weights, condition_dim)
 
 
-def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> MixtureLogisticCoupling:
+def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> LogisticMixtureCoupling:
     passive, active = mask.sizes(channels)
-    net = ResNet(passive, MixtureLogisticCoupling.num_params(3) * active, hidden=4, blocks=1)
-    return MixtureLogisticCoupling(mask, net, active, components=3)
+    net = ResNet(passive, LogisticMixtureCoupling.num_params(3) * active, hidden=4, blocks=1)
+    return LogisticMixtureCoupling(mask, net, active, components=3)
 
 
 def image_body(**options: object) -> Bijection:
@@ -176,7 +173,7 @@ BIJECTIONS: dict[str, Case] = {
         identity=False,
     ),
     "image-flow-mixture": Case(
-        lambda: image_body(coupling="mixture", split_prior=True, components=2),
+        lambda: image_body(coupling="logistic_mixture", split_prior=True, components=2),
         (2, 4, 8),
         unit_interval=True,
         identity=False,
@@ -187,13 +184,30 @@ BIJECTIONS: dict[str, Case] = {
         unit_interval=True,
         identity=False,
     ),
-    "vector-flow": Case(lambda: vector_flow(3, couplings=4, hidden=8).bijection, (3,)),
+    "vector-flow": Case(lambda: vector_flow(3, coupling="affine", hidden=8).bijection, (3,)),
     "vector-flow-mixture": Case(
-        lambda: vector_flow(3, coupling="mixture", couplings=2, norm="none", hidden=8).bijection,
+        lambda: (
+            vector_flow(
+                3, coupling="gaussian_mixture", couplings=2, norm="none", hidden=8
+            ).bijection
+        ),
         (3,),
         identity=False,
     ),
+    "image-flow-gaussians": Case(
+        lambda: image_body(coupling="gaussian_mixture", components=2),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "vector-flow-logistics": Case(
+        lambda: vector_flow(3, coupling="logistic_mixture", couplings=2, hidden=8).bijection, (3,)
+    ),
     "vector-flow-conditional": Case(
-        lambda: vector_flow(2, condition_dim=2, norm="batch", hidden=8).bijection, (2,), 2
+        lambda: (
+            vector_flow(2, coupling="affine", condition_dim=2, norm="batch", hidden=8).bijection
+        ),
+        (2,),
+        2,
     ),
 }

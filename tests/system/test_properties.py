@@ -25,7 +25,7 @@ FEW = settings(
 
 IMAGE_OPTIONS: dict[str, st.SearchStrategy] = {
     "architecture": st.sampled_from(["realnvp", "glow"]),
-    "coupling": st.sampled_from(["affine", "mixture"]),
+    "coupling": st.sampled_from(["affine", "gaussian_mixture", "logistic_mixture"]),
     "dequantization": st.sampled_from(["uniform", "variational"]),
     "linear": st.booleans(),
     "split_prior": st.booleans(),
@@ -38,7 +38,7 @@ IMAGE_OPTIONS: dict[str, st.SearchStrategy] = {
     "patch": st.integers(1, 2),
 }
 VECTOR_OPTIONS: dict[str, st.SearchStrategy] = {
-    "coupling": st.sampled_from(["affine", "mixture"]),
+    "coupling": st.sampled_from(["affine", "gaussian_mixture", "logistic_mixture"]),
     "norm": st.sampled_from(["batch", "act", "none"]),
     "blocks": st.integers(0, 2),
     "couplings": st.integers(1, 5),

@@ -3,9 +3,9 @@
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
 from realnvp.bijections.dequantization import Dequantize, DequantizeColumns, VariationalDequantize
-from realnvp.bijections.gaussian_mixture import MixtureCoupling, Rosenblatt
+from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling, Rosenblatt
 from realnvp.bijections.linear import InvertibleLinear
-from realnvp.bijections.logistic_mixture import MixtureLogisticCoupling
+from realnvp.bijections.logistic_mixture import LogisticMixtureCoupling
 from realnvp.bijections.normalization import ActNorm, RunningBatchNorm
 from realnvp.bijections.preprocessing import Affine, Logit
 from realnvp.bijections.reshape import FactorOut, Squeeze
@@ -22,11 +22,11 @@ __all__ = [
     "Dequantize",
     "DequantizeColumns",
     "FactorOut",
+    "GaussianMixtureCoupling",
     "Inverse",
     "InvertibleLinear",
+    "LogisticMixtureCoupling",
     "Logit",
-    "MixtureCoupling",
-    "MixtureLogisticCoupling",
     "Rosenblatt",
     "RunningBatchNorm",
     "Squeeze",

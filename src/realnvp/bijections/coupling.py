@@ -149,20 +149,25 @@ class Coupling(Bijection):
     conditioner maps the passive part, and the condition if there is one, to so many times the
     channels of the active part, grouped by parameter.
 
+    A subclass with options of its own takes them by keyword after these arguments, in its
+    constructor and in :meth:`num_params`; see :func:`realnvp.register_coupling`.
+
     Args:
         mask: splits the input into its passive and active parts.
         conditioner: a network ``(passive, condition) -> parameters``.
+        channels: channels of the active part.
     """
 
-    def __init__(self, mask: Mask, conditioner: nn.Module) -> None:
+    def __init__(self, mask: Mask, conditioner: nn.Module, channels: int) -> None:
         super().__init__()
         self.mask = mask
         self.conditioner = conditioner
+        self.channels = channels
 
     @staticmethod
     @abstractmethod
-    def num_params(components: int = 1) -> int:
-        """How many parameters each active variable has, in a mixture of so many components."""
+    def num_params(*args: Any, **options: Any) -> int:
+        """Return the number of parameters of each active variable, given the options."""
 
     @abstractmethod
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,11 +215,11 @@ class AffineCoupling(Coupling):
     """
 
     def __init__(self, mask: Mask, conditioner: nn.Module, channels: int) -> None:
-        super().__init__(mask, conditioner)
+        super().__init__(mask, conditioner, channels)
         self.scale = nn.Parameter(torch.ones(channels))
 
     @staticmethod
-    def num_params(components: int = 1) -> int:
+    def num_params() -> int:
         return 2
 
     def _scale_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from realnvp.bijections.base import Bijection, sum_per_example
 from realnvp.bijections.coupling import Coupling, Mask
 
-__all__ = ["MixtureCoupling", "Rosenblatt", "gaussianize", "invert_mixture"]
+__all__ = ["GaussianMixtureCoupling", "Rosenblatt", "gaussianize", "invert_mixture"]
 
 FLOOR = 1e-4
 """Weight of a standard normal that is part of every mixture: the map stays invertible in float32
@@ -98,7 +98,7 @@ class _GaussianizeMixture(torch.autograd.Function):
         return -grad_mean.sum(-1), grad_log_weight, grad_mean, grad_log_scale
 
 
-class MixtureCoupling(Coupling):
+class GaussianMixtureCoupling(Coupling):
     r"""The active variables are a Gaussian mixture given the passive ones, made standard normal.
 
     .. math::
@@ -113,11 +113,13 @@ class MixtureCoupling(Coupling):
     Args:
         mask: splits the input into its passive and active parts.
         conditioner: a network with ``3 * components`` times the active channels as output.
+        channels: channels of the active part.
         components: number of Gaussians.
 
     >>> from realnvp.bijections import ChannelMask
     >>> from realnvp.conditioners import MLP
-    >>> layer = MixtureCoupling(ChannelMask(), MLP(1, 24, hidden=8, blocks=1), components=8)
+    >>> net = MLP(1, 3 * 8, hidden=8, blocks=1)
+    >>> layer = GaussianMixtureCoupling(ChannelMask(), net, channels=1, components=8)
     >>> z, log_det = layer(torch.tensor([[1.0, 2.0]]))
     >>> bool((z - torch.tensor([[1.0, 2.0]])).abs().max() < 0.02)
     True
@@ -127,8 +129,10 @@ class MixtureCoupling(Coupling):
 
     start: Tensor
 
-    def __init__(self, mask: Mask, conditioner: nn.Module, components: int = 8) -> None:
-        super().__init__(mask, conditioner)
+    def __init__(
+        self, mask: Mask, conditioner: nn.Module, channels: int, *, components: int = 8
+    ) -> None:
+        super().__init__(mask, conditioner, channels)
         self.components = components
         # Few are wide and side by side, with the normal's variance; more share out its range.
         few = components < 6
@@ -140,13 +144,13 @@ class MixtureCoupling(Coupling):
         self.register_buffer("start", start, persistent=False)
 
     @staticmethod
-    def num_params(components: int = 1) -> int:
+    def num_params(components: int = 8) -> int:
         return 3 * components
 
     def _mixture(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights, means and log-deviations, each ``(B, C, ..., K + 1)``."""
         batch, channels, *rest = active.shape
-        raw = parameters.view(batch, 3, self.components, channels, *rest).movedim(2, -1)
+        raw = parameters.reshape(batch, 3, self.components, channels, *rest).movedim(2, -1)
         start = self.start.view(3, *(1 for _ in active.shape[1:]), -1)
         logit, mean, log_scale = (raw[:, i] for i in range(3))
         log_weight = (logit + start[0]).log_softmax(-1) + math.log1p(-FLOOR)

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from realnvp.bijections.coupling import Coupling, Mask
 
-__all__ = ["MixtureLogisticCoupling"]
+__all__ = ["LogisticMixtureCoupling"]
 
 MAX_ITERATIONS = 160
 """More than the inverse ever needs: every second iteration at least halves the bracket."""
 
 
-class MixtureLogisticCoupling(Coupling):
+class LogisticMixtureCoupling(Coupling):
     r"""An affine map after the logit of a mixture-of-logistics CDF (arXiv 1902.00275, section 3.2).
 
     .. math::
@@ -41,7 +41,7 @@ class MixtureLogisticCoupling(Coupling):
     >>> from realnvp.bijections import ChannelMask
     >>> from realnvp.conditioners import MLP
     >>> net = MLP(1, 2 + 3 * 4, hidden=8, blocks=1)
-    >>> layer = MixtureLogisticCoupling(ChannelMask(), net, channels=1, components=4)
+    >>> layer = LogisticMixtureCoupling(ChannelMask(), net, channels=1, components=4)
     >>> z, log_det = layer(torch.tensor([[1.0, 2.0]]))  # starts as the identity
     >>> torch.allclose(z, torch.tensor([[1.0, 2.0]])), log_det.abs().item() < 1e-5
     (True, True)
@@ -50,9 +50,9 @@ class MixtureLogisticCoupling(Coupling):
     has_analytic_inverse = False
 
     def __init__(
-        self, mask: Mask, conditioner: nn.Module, channels: int, components: int = 4
+        self, mask: Mask, conditioner: nn.Module, channels: int, *, components: int = 4
     ) -> None:
-        super().__init__(mask, conditioner)
+        super().__init__(mask, conditioner, channels)
         self.components = components
         self.scale = nn.Parameter(torch.ones(channels))
         spread = torch.linspace(0.25, 1.75, components).repeat(channels, 1)
@@ -60,7 +60,7 @@ class MixtureLogisticCoupling(Coupling):
         self.scale_factor = nn.Parameter(spread.flip(1).clone())
 
     @staticmethod
-    def num_params(components: int = 1) -> int:
+    def num_params(components: int = 4) -> int:
         return 2 + 3 * components
 
     def _unpack(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, ...]:

@@ -58,7 +58,7 @@ def forward_terms(
         memory: "standard", "checkpoint" or "invertible".
 
     >>> from realnvp.architectures import vector_flow
-    >>> flow = vector_flow(4, couplings=2)
+    >>> flow = vector_flow(4, couplings=2, norm="act")
     >>> z, terms = forward_terms(flow.bijection, torch.randn(3, 4), None, "invertible")
     >>> z.shape, sorted(terms)
     (torch.Size([3, 4]), ['coupling', 'norm', 'preprocessing'])

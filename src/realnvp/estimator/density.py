@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,8 +159,8 @@ class RealNVPDensity(
     row that differs in one has the log-density minus infinity.
 
     Args:
-        coupling: "mixture" makes one half of the columns a Gaussian mixture given the other;
-            "affine" is the paper's.
+        coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
+            other; "affine" is the paper's.
         couplings: number of coupling layers.
         components: Gaussians of a mixture.
         hidden: units of the conditioners' layers.
@@ -191,7 +191,7 @@ class RealNVPDensity(
     def __init__(
         self,
         *,
-        coupling: Literal["affine", "mixture"] = "mixture",
+        coupling: str = "gaussian_mixture",
         couplings: int = 4,
         components: int = 8,
         hidden: int = 32,
