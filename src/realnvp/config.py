@@ -492,7 +492,7 @@ LEVELS = {"digits": 17}
 def _check_condition(data: DataConfig, condition_dim: int, classes: int | None) -> None:
     require(
         data.condition is None or condition_dim > 0 or classes is not None,
-        f"the recipe's density is conditioned on {data.condition!r}, whose size is not known before "
+        f"the recipe's density depends on {data.condition!r}, whose size is not known before "
         f"the data are read: give classes or condition_dim to build()",
     )
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from helpers.bijections import rosenblatt
-from realnvp import Rosenblatt, vector_flow
+from realnvp import vector_flow
+from realnvp.bijections import Rosenblatt
 
 
 def log_prob(layer: Rosenblatt, x: Tensor, condition: Tensor | None = None) -> Tensor:
