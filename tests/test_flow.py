@@ -98,6 +98,33 @@ def test_decode_encode_is_pixel_exact():
             assert torch.equal(flow.decode(flow.encode(part)), part)
 
 
+def test_65536_levels_and_integer_columns_come_back():
+    flow = randomize(image_flow((1, 4, 4), levels=2**16, hidden=4, blocks=1), last=0.05).eval()
+    x = torch.randint(0, 2**16, (200, 1, 4, 4), dtype=torch.int32)
+    assert torch.equal(flow.decode(flow.encode(x)), x)
+    table = vector_flow(3, integers=[0, 2], std=torch.tensor([300.0, 1.0, 5e3]), mean=torch.ones(3))
+    table = randomize(table, last=0.05).eval()
+    rows = (torch.randn(200, 3) * torch.tensor([300.0, 1.0, 5e3])).round()
+    back = table.decode(table.encode(rows))
+    assert torch.equal(back[:, [0, 2]], rows[:, [0, 2]])
+
+
+def test_what_cannot_be_decoded_exactly_is_refused():
+    class Stretch(realnvp.Bijection):
+        def forward(self, x, condition=None):
+            return x + 2.0**17, torch.zeros(len(x))
+
+        def inverse(self, z, condition=None):
+            return z - 2.0**17, torch.zeros(len(z))
+
+    flow = Flow(Chain(Dequantize(256), Stretch()), (1, 2, 2))
+    x = torch.randint(0, 256, (3, 1, 2, 2), dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"3 of 3 examples, .* use flow.double"):
+        flow.encode(x)
+    flow = flow.double()
+    assert torch.equal(flow.decode(flow.encode(x)), x)
+
+
 def test_sample_shape_type_seed_and_temperature():
     flow = small_image_flow()
     first = flow.sample(5, generator=torch.Generator().manual_seed(1), batch_size=2)

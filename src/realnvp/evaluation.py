@@ -20,7 +20,7 @@ from torch import Tensor
 
 from realnvp.bijections.dequantization import Noise
 from realnvp.data import Split
-from realnvp.flow import ENCODE_MARGIN, Flow
+from realnvp.flow import Flow
 from realnvp.utils.distributed import all_reduce, rank, world_size
 
 __all__ = [
@@ -260,22 +260,18 @@ def round_trip(
         shared: share the work with the other processes; see :func:`log_likelihoods`.
     """
     wrong, worst = 0, 0.0
-    dequantize, body = flow.dequantization, flow.body
     with flow.evaluating():
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
             condition = flow.as_condition(condition, len(x))
-            if dequantize is None:
-                v = x.to(flow.dtype)
-            else:
-                noise = flow.example_noise((seed, ROUND_TRIP), start, len(x))
-                v = dequantize(x, condition, noise, ENCODE_MARGIN)[0]
-            back, _ = body.inverse(body(v, condition)[0], condition)
+            noise = flow.example_noise((seed, ROUND_TRIP), start, len(x))
+            _, v, back = flow.round_trip(x, condition, noise)
             error = (back - v).abs().max().item()
             worst = max(worst, math.inf if math.isnan(error) else error)
-            if flow.levels is None or dequantize is None:
+            if flow.levels is None:
                 bad = ~((back - v).abs() <= 1e-3 * v.abs().clamp(min=1))  # NaN is bad
             else:
-                bad = (dequantize.inverse(back)[0] != x) | back.isnan()
+                assert flow.dequantization is not None  # there are levels
+                bad = flow.dequantization.differs(x, back)
             wrong += int(bad.sum()) if counts else 0
     if shared and world_size() > 1:
         wrong = int(all_reduce(torch.tensor(wrong, device=flow.device)))

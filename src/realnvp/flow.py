@@ -33,8 +33,12 @@ __all__ = ["Flow", "as_condition", "check_data", "check_kind"]
 _MODE = threading.Lock()
 """Guards the count of the threads that are in evaluation mode, of all flows."""
 
-ENCODE_MARGIN = 0.02
-"""How far the noise of :meth:`Flow.encode` keeps from the ends of a grey level."""
+ENCODE_MARGIN = 0.05
+"""Distance of the noise of :meth:`Flow.encode` from the ends of a grey level, in levels."""
+
+SPARE = 2
+"""An error of decoding may be so many times as large before an integer changes: other batch sizes,
+numbers of threads and processors round in other ways."""
 
 
 class Flow(nn.Module):
@@ -199,12 +203,18 @@ class Flow(nn.Module):
         Returns:
             latents ``(B, *shape)`` and log-determinants ``(B,)``.
         """
-        layer = self.dequantization
-        if layer is None:
-            return self.body(x.to(self.dtype), condition)
-        v, log_det = layer(x, condition, noise, margin)
+        v, log_det = self._continuous(x, condition, noise, margin)
         z, rest = self.body(v, condition)
         return z, log_det + rest
+
+    def _continuous(
+        self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :attr:`body` maps: the dequantized data, and their log-determinants."""
+        layer = self.dequantization
+        if layer is None:
+            return x.to(self.dtype), x.new_zeros(len(x), dtype=self.dtype)
+        return layer(x, condition, noise, margin)
 
     def bits_per_dim(
         self,
@@ -266,16 +276,83 @@ class Flow(nn.Module):
         condition: Tensor | None = None,
         noise: Noise = None,
     ) -> Tensor:
-        """Latents of raw data: ``(B, *shape) -> (B, *shape)``.
+        """Map raw data to latents: ``(B, *shape) -> (B, *shape)``.
 
-        Images draw their noise from the inner 96 % of each grey level, so that float32 rounding
-        cannot push a pixel over an edge: ``decode(encode(x))`` is ``x``. Like :meth:`decode` and
-        :meth:`sample` it always computes in evaluation mode.
+        Integers (pixels, integer columns) come back exactly: ``decode(encode(x))`` is ``x``. Their
+        noise is drawn from the inner 90 % of each level, and the latents are decoded to see
+        whether float32 rounding moves any value more than half of the way to the end of its level.
+        Examples of which that is true get the middle of all their levels as noise instead. Like
+        :meth:`decode` and :meth:`sample`, this computes in evaluation mode.
+
+        Args:
+            x: as in :meth:`log_prob`.
+            condition: as in :meth:`log_prob`.
+            noise: source of the dequantization noise.
+
+        Raises:
+            ValueError: if the input is not what the flow models, or if some examples are stretched
+                so much that no latents in the flow's precision decode to them.
         """
         check_data(x, self.shape, self.levels)
         with self.evaluating():
             given = self.as_condition(condition, len(x))
-            return self.latents_and_log_det(x, given, noise, ENCODE_MARGIN)[0]
+            if not self.noisy:
+                return self.latents_and_log_det(x, given)[0]
+            z, v, back = self.round_trip(x, given, noise)
+        lost = self._lost(x, v, back)
+        if lost.any():
+            wider = "" if self.dtype == torch.float64 else "; use flow.double()"
+            raise ValueError(
+                f"{int(lost.sum())} of {len(x)} examples, the first at index "
+                f"{int(lost.int().argmax())}, cannot be decoded exactly: the flow stretches them "
+                f"further than {str(self.dtype).removeprefix('torch.')} resolves{wider}"
+            )
+        return z
+
+    def round_trip(
+        self, x: Tensor, condition: Tensor | None = None, noise: Noise = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode and decode, in the mode that the flow is in, without checks.
+
+        Args:
+            x: ``(B, *shape)``.
+            condition: as the layers take it, see :meth:`as_condition`.
+            noise: source of the dequantization noise.
+
+        Returns:
+            latents; the continuous values that they encode; and those that they decode to, without
+            gradients, which for exact arithmetic are the same. All of shape ``(B, *shape)``.
+        """
+        found = self._round_trip(x, condition, noise, ENCODE_MARGIN)
+        lost = self._lost(x, *found[1:])
+        if not lost.any():
+            return found
+        index = lost.nonzero()[:, 0]
+        x, condition = x[index], None if condition is None else condition[index]
+        any_noise = torch.full(
+            x.shape, 0.5, device=x.device
+        )  # a margin of 0.5 leaves nothing of it
+        middle = self._round_trip(x, condition, any_noise, 0.5)
+        z, v, back = (old.index_copy(0, index, m) for old, m in zip(found, middle, strict=True))
+        return z, v, back
+
+    def _round_trip(
+        self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        v, _ = self._continuous(x, condition, noise, margin)
+        z, _ = self.body(v, condition)
+        with torch.no_grad():
+            back, _ = self.body.inverse(z, condition)
+        return z, v, back
+
+    def _lost(self, x: Tensor, v: Tensor, back: Tensor) -> Tensor:
+        """Return which examples come back so far off that their integers are not safe."""
+        layer = self.dequantization
+        if layer is None:
+            return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        # To both sides: beyond the first and the last level, clamping would hide any error.
+        error = SPARE * (back - v)
+        return (layer.differs(x, v + error) | layer.differs(x, v - error)).flatten(1).any(1)
 
     def example_noise(self, seed: tuple[int, ...], start: int, count: int) -> Tensor | None:
         """Return the noise of some of a row of numbered examples; None if the flow takes none.

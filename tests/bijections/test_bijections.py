@@ -14,6 +14,7 @@ from realnvp.bijections import (
     ChannelMask,
     CheckerboardMask,
     Dequantize,
+    DequantizeColumns,
     FactorOut,
     GaussianMixtureCoupling,
     Inverse,
@@ -155,10 +156,20 @@ def test_dequantize_repeats_with_a_generator():
     assert torch.equal(*draws)
 
 
-@pytest.mark.parametrize("levels", [0, 1])
-def test_dequantize_needs_levels(levels: int):
-    with pytest.raises(ValueError, match="at least 2 levels"):
+@pytest.mark.parametrize(("levels", "message"), [(1, "at least 2"), (2**16 + 1, "at most 65536")])
+def test_dequantize_refuses_levels(levels: int, message: str):
+    with pytest.raises(ValueError, match=message):
         Dequantize(levels)
+
+
+def test_differs_sees_nan_and_the_integer_columns_only():
+    layer = Dequantize(4)
+    x = torch.tensor([[0, 3]])
+    assert layer.differs(x, torch.tensor([[math.nan, 0.9]])).tolist() == [[True, False]]
+    columns = DequantizeColumns([1], dim=2)
+    values = torch.tensor([[0.5, 3.0]])
+    assert not columns.differs(values, torch.tensor([[0.7, 3.9]])).any()
+    assert columns.differs(values, torch.tensor([[0.5, 4.0]])).tolist() == [[False, True]]
 
 
 def test_logit_is_finite_at_both_ends():

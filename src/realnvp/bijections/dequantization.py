@@ -25,6 +25,11 @@ Noise = torch.Generator | Tensor | None
 """A source of uniform numbers: a generator, None for PyTorch's global one, or the numbers."""
 
 
+MAX_LEVELS = 2**16
+"""Most grey levels. In float32 the way to the latents and back moves a value by some 2e-7, which is
+0.01 of one of so many levels; a few powers of two more, and they could no longer be told apart."""
+
+
 class Dequantization(Bijection):
     """Base of the layers that make integers continuous: the only ones whose forward is random.
 
@@ -33,8 +38,9 @@ class Dequantization(Bijection):
     Args:
         noise: source of the noise: a generator, None for PyTorch's global one, or the uniform
             numbers themselves, of the input's shape.
-        margin: keeps the noise away from both ends of a cell, for latents that decode to the very
-            same integers in spite of rounding; 0 (the whole cell) whenever densities count.
+        margin: distance that the noise keeps from both ends of a cell, for latents that decode to
+            the very same integers in spite of rounding: 0.5 is the middle of the cell. It is 0,
+            the whole cell, wherever densities count.
     """
 
     term = "preprocessing"
@@ -55,6 +61,10 @@ class Dequantization(Bijection):
         margin: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Map integers to continuous values: ``x -> (v, log_det)``."""
+
+    def differs(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return which integers of ``x`` the continuous values ``v`` do not come back to."""
+        return (self.inverse(v)[0] != x) | ~torch.isfinite(v)
 
     def _uniform(self, x: Tensor, noise: Noise) -> Tensor:
         """Return uniform numbers in [0, 1) of the shape of ``x``."""
@@ -83,7 +93,10 @@ class Dequantize(Dequantization):
     cube gives exactly :math:`\log_2 K` bits/dim.
 
     Args:
-        levels: number :math:`K` of grey levels.
+        levels: number :math:`K` of grey levels, 2 to 65536.
+
+    Raises:
+        ValueError: if there are fewer or more levels.
 
     >>> v, log_det = Dequantize(4)(torch.tensor([[0, 3]]))
     >>> bool((v >= 0).all() and (v <= 1).all()), round(log_det.item(), 4)  # -2 log 4
@@ -96,6 +109,11 @@ class Dequantize(Dequantization):
         super().__init__()
         if levels < 2:
             raise ValueError(f"dequantization needs at least 2 levels, got {levels}")
+        if levels > MAX_LEVELS:
+            raise ValueError(
+                f"dequantization takes at most {MAX_LEVELS} levels, got {levels}: float32 cannot "
+                "tell more of them apart after the flow and back; scale the data to fewer levels"
+            )
         self.levels = levels
 
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
@@ -172,6 +190,9 @@ class DequantizeColumns(Dequantization):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return torch.where(self.which, z.floor(), z), z.new_zeros(len(z))
+
+    def differs(self, x: Tensor, v: Tensor) -> Tensor:
+        return super().differs(x, v) & self.which
 
 
 class VariationalDequantize(Dequantize):
