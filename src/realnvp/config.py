@@ -184,33 +184,42 @@ class ImageModel:
 
 @dataclass
 class DataConfig:
-    """Where the data come from, and how they are split.
+    """Source of the data, and how they are split.
 
     Args:
         source: a named set (moons circles blobs uniform spirals pinwheel checkerboard
             eight-gaussians digits mnist fashion-mnist cifar10 celeba) or a path: .npz/.npy,
             image folder, CSV/Parquet, IDX.
         root: folder of the named sets, in torchvision's layout; also where they are downloaded.
-        validation: how much of the training data is held out to validate: a fraction below 1, or
+        validation: share of the training data that is held out to validate: a fraction below 1, or
             a number of examples. Digits and CelebA have a validation part of their own.
+        test: share that is held out to test, likewise, of data without a test part of their own: it
+            is evaluated at the end, once; null is 0.1 for tables of 1,000 rows and more, else 0.
         holdout: which examples are held out: the "last" of the file, or "random" ones.
-        points: how many points a toy set draws for training.
-        size: resize the images of a folder to this many pixels (height and width).
+        points: number of points that a toy set draws for training.
+        size: number of pixels (height and width) to resize the images of a folder to.
+        channels: channels to convert the images of a folder to: 1 is grey, 3 is color.
+        background: color behind transparent pixels, by name or as "#rrggbb".
+        skip_unreadable: leave out images that cannot be read as they are, with a warning.
         flip: train on random horizontal flips.
         shift: train on images half of which are moved by up to so many pixels at random.
         condition: what the density is conditioned on: null, "label" (of a labelled set), or the
             name of a table's column.
-        integers: a table's columns of whole numbers: "auto" dequantizes them, so that their
-            density is a probability; "none" takes them for real numbers.
+        integers: integer columns of a table: "auto" dequantizes them, so that their density is a
+            probability; "none" takes them for real numbers.
         seed: seed of the split and of generated sets.
     """
 
     source: str = "digits"
     root: str = "data"
     validation: float = 0.1
+    test: float | None = None
     holdout: Literal["last", "random"] = "random"
     points: int = 10_000
     size: int | None = None
+    channels: int | None = None
+    background: str | None = None
+    skip_unreadable: bool = False
     flip: bool = False
     shift: int = 0
     condition: str | None = None
@@ -220,13 +229,19 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_types(self)
         positive(self, "validation", "points", "size")
-        require(self.shift >= 0, f"data.shift is 0 or more pixels, got {self.shift}")
         require(bool(self.source), "data.source is empty: name a data set or give a path")
+        require(self.shift >= 0, f"data.shift is 0 or more pixels, got {self.shift}")
+        require(self.seed >= 0, f"data.seed must be 0 or more, got {self.seed}")
         require(
-            self.validation < 1 or float(self.validation).is_integer(),
-            f"validation is a fraction below 1 or a whole number of examples, "
-            f"got {self.validation}",
+            self.channels in (None, 1, 3),
+            f"data.channels is 1 (grey) or 3 (color), got {self.channels}",
         )
+        for name in ("validation", "test"):
+            share = getattr(self, name)
+            require(
+                share is None or 0 <= share < 1 or share == share // 1 < math.inf,
+                f"{name} is a fraction below 1 or an integer number of examples, got {share}",
+            )
 
 
 @dataclass

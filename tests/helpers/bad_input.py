@@ -193,8 +193,8 @@ BAD: dict[str, Bad] = {
     "transparent": Bad(
         IMAGES + "f", "transparent", pictures(lambda: picture("f/x.png", mode="RGBA"))
     ),
-    "strange colours": Bad(
-        IMAGES + "f", "colour mode",
+    "strange colors": Bad(
+        IMAGES + "f", "color mode",
         pictures(lambda: picture("f/x.png", mode="LAB", format="TIFF")),
     ),
     "CMYK of another size": Bad(

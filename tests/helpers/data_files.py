@@ -8,11 +8,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from realnvp.config import DataConfig
-from realnvp.data import Dataset, load_data
+from realnvp.data import Dataset, Split, load_data, load_examples
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 8, 6), dtype=np.uint8)
@@ -23,6 +24,19 @@ TABLE = RNG.normal(size=(12, 3))
 
 def load(source: object, **settings) -> Dataset:
     return load_data(DataConfig(str(source), **settings))
+
+
+def examples(source: object, *, settings: dict | None = None, **model) -> Split:
+    """Load everything in a source, as for a model of these arguments."""
+    return load_examples(DataConfig(str(source), **(settings or {})), **model)
+
+
+def refused(source: object, message: str, **settings) -> str:
+    """Check that a source is refused in one line that matches, and return that line."""
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        load(source, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def save(array: np.ndarray, path: Path, **options) -> Path:
@@ -58,7 +72,7 @@ def csv_file(path: Path, text: str) -> Path:
 
 
 def png16(path: Path) -> Path:
-    """A colour PNG of 16 bits per channel, which Pillow reads as 8 bits and cannot write."""
+    """A color PNG of 16 bits per channel, which Pillow reads as 8 bits and cannot write."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + body))

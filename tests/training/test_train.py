@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ import yaml
 
 import realnvp
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, VectorRecipe
-from realnvp.data import Split
-from realnvp.data.batches import Batches
 from realnvp.training.optim import EMA, learning_rate
 from realnvp.training.train import train
 from realnvp.utils.serialization import from_bytes
@@ -121,47 +118,6 @@ def test_settings_are_validated(bad):
 
 
 # ---------------------------------------------------------------------- parts
-
-
-def test_batches_are_an_epoch_without_repeats():
-    split = Split(torch.arange(10)[:, None])
-    batches = Batches(split, 3, seed=0, flip=False)
-    assert batches.per_epoch == pytest.approx(10 / 3)
-    seen = torch.cat([batches.get(step)[0] for step in range(10)]).flatten()
-    for epoch in range(3):  # nothing is dropped, and nothing comes twice
-        assert len(seen[10 * epoch : 10 * epoch + 10].unique()) == 10
-    for world_size in (1, 2, 3):
-        parts = [batches.get(4, rank, world_size)[0] for rank in range(world_size)]
-        assert torch.equal(torch.cat(parts), batches.get(4)[0])
-    assert torch.equal(Batches(split, 3, seed=0, flip=False).get(4)[0], batches.get(4)[0])
-
-
-def test_flips_are_half_of_the_images():
-    image = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4).expand(1000, 1, 1, 4)
-    batches = Batches(Split(image), 1000, seed=0, flip=True)
-    x, _ = batches.get(0)
-    parts = [batches.get(0, rank, 3)[0] for rank in range(3)]
-    assert torch.equal(torch.cat(parts), x)
-    flipped = (x[:, 0, 0, 0] == 3).float().mean().item()
-    assert flipped == pytest.approx(0.5, abs=0.06)
-    assert ((x[:, 0, 0] == image[0, 0, 0]).all(1) | (x[:, 0, 0, 0] == 3)).all()
-
-
-def test_half_of_the_images_move():
-    image = torch.arange(1, 21, dtype=torch.uint8).view(1, 1, 4, 5).expand(2000, 1, 4, 5)
-    batches = Batches(Split(image), 2000, seed=0, shift=1)
-    x, _ = batches.get(0)
-    parts = [batches.get(0, rank, 3)[0] for rank in range(3)]
-    assert torch.equal(torch.cat(parts), x)
-    rows = torch.tensor([[0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 3]])
-    columns = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4]])
-    shares = {}
-    for (i, down), (j, right) in product(enumerate(rows), enumerate(columns)):
-        expected = image[0][:, down][:, :, right]
-        shares[i, j] = (x == expected).all((1, 2, 3)).float().mean().item()
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares.pop((1, 1)) == pytest.approx(1 / 2 + 1 / 18, abs=0.05)
-    assert list(shares.values()) == pytest.approx([1 / 18] * 8, abs=0.03)
 
 
 def test_ema_is_the_average():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from rich.table import Table
 
 from realnvp.cli.options import Parser
 from realnvp.config import DataConfig
-from realnvp.data import Split, load_data, load_examples
-from realnvp.data.sources import resizes
+from realnvp.data import Split, load_examples, load_part
+from realnvp.data.sources import of_source
 from realnvp.data.toy import TOY
 from realnvp.flow import Flow
 from realnvp.pretrained import load
@@ -42,6 +43,10 @@ __all__ = [
     "start",
     "true_log_density",
 ]
+
+
+DATA_OPTIONS = ("root", "size", "channels", "background", "skip_unreadable")
+"""Settings of the data that can be other ones than in training."""
 
 
 def add_model(parser: Parser) -> None:
@@ -90,10 +95,25 @@ def add_data(parser: Parser) -> None:
         "NxN (default: as for training)",
     )
     parser.add_argument(
+        "--data-channels",
+        type=int,
+        metavar="1|3",
+        help="convert the images of a folder to grey (1) or color (3)",
+    )
+    parser.add_argument(
+        "--data-background", metavar="COLOR", help="color behind transparent pixels"
+    )
+    parser.add_argument(
+        "--data-skip-unreadable",
+        type=bool,
+        metavar="true",
+        help="leave out images that cannot be read",
+    )
+    parser.add_argument(
         "--split",
         choices=["train", "validation", "test"],
-        help="part of the model's own data (default: validation; test for 2D sets,\n"
-        "which is a fresh sample)",
+        help="part of the model's own data (default: test, or validation where nothing is\n"
+        "held out to test)",
     )
 
 
@@ -130,30 +150,24 @@ def read_model(args: Any, device: torch.device | None = None) -> Flow:
 
 def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     """The data of the arguments, checked against the model, and their name."""
-    trained_on = flow.trained_on
-    data = dict(trained_on["data"]) if trained_on else {}
-    if args.data_root is not None:
-        data["root"] = args.data_root
-    if args.data_size is not None:
-        at_least_one(args, "data_size")
-        data["size"] = args.data_size
+    known = flow.trained_on or {}
+    settings = known.get("data")
+    # Before there was a test part to hold out, there was none: its rows were trained on.
+    config = DataConfig(**{"test": 0.0, **settings}) if settings else DataConfig()
     if args.data is not None:
-        if args.data_size is None and not resizes(args.data):
-            data["size"] = None  # what was done to the training's images fits no other kind
+        config = of_source(config, args.data)
+    given = {name: args[f"data_{name}"] for name in DATA_OPTIONS}
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    if args.data is not None:
         if args.split is not None:
             raise ValueError("--split is of the model's own data: leave --data or --split out")
-        known = trained_on or {}
         split = load_examples(
-            args.data,
+            config,
             shape=flow.shape,
             levels=flow.levels,
-            condition=data.get("condition"),
             classes=flow.classes,
             columns=known.get("columns"),
             categories=known.get("categories"),
-            root=data.get("root", "data"),
-            size=data.get("size"),
-            seed=data.get("seed", 0),
         )
         for column in flow.integers:
             if (split.x[:, column] != split.x[:, column].floor()).any():
@@ -163,13 +177,9 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
                     f"when the model was trained"
                 )
         return split, args.data
-    if trained_on is None:
+    if not settings:
         raise ValueError("the model does not say what it was trained on: give --data")
-    config = DataConfig(**data)
-    part = args.split or ("test" if config.source in TOY else "validation")
-    split = getattr(load_data(config), part)
-    if split is None:
-        raise ValueError(f"{config.source} has no test part: give --data, or another --split")
+    part, split = load_part(config, args.split, known.get("fingerprint"))
     return split, f"{config.source} ({part})"
 
 

@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
         rows += [("dequantized whole numbers", ", ".join(outcome.dequantized))]
     if outcome.skipped:
         rows += [("skipped batches (not finite)", f"{outcome.skipped:,}")]
-    print_table(f"{recipe.data.source} (validation)", ["", "value"], rows)
+    print_table(f"{recipe.data.source} ({outcome.part})", ["", "value"], rows)
     width = max(len(str(path)) for path, _ in left)
     for path, what in left:
         print(f"{path!s:{width}}  {what}")

@@ -1,7 +1,8 @@
 """Data: named sets, toy sets, images, arrays and tables, as tensors in memory.
 
-`load_data` turns the settings of a run into a `Dataset` of parts that never overlap;
-`load_examples` reads what a trained model is to be evaluated on. A likelihood is only as honest as
+`load_data` turns the settings of a run into a `Dataset` of parts that share no example; `load_part`
+loads one of them, and tells whether it is still what it was; `load_examples` reads other data that
+a trained model is to be evaluated on. A likelihood is only as honest as
 its data, so everything that would have to be guessed is an error that says what to do.
 
 >>> from realnvp.config import DataConfig
@@ -11,6 +12,14 @@ its data, so everything that would have to be guessed is an error that says what
 """
 
 from realnvp.data.dataset import Dataset, Split
-from realnvp.data.sources import load_data, load_examples, source_names
+from realnvp.data.sources import as_dataset, load_data, load_examples, load_part, source_names
 
-__all__ = ["Dataset", "Split", "load_data", "load_examples", "source_names"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "as_dataset",
+    "load_data",
+    "load_examples",
+    "load_part",
+    "source_names",
+]

@@ -1,8 +1,9 @@
 """Array files: `.npy`, `.npz` and IDX (the format of MNIST), of images or of vectors.
 
 An array says by its type and shape what it holds: uint8 with three or four axes are images, two
-axes of floating-point or whole numbers are vectors. Files are never unpickled, because a pickle
-can run anything.
+axes of floating-point numbers or integers are vectors. Files are never unpickled, because a pickle
+can run anything; and what a header announces is compared with the size of the file before memory is
+taken for it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,32 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import torch
 
 from realnvp.data.dataset import Parts, Split, parse_labels
 from realnvp.data.images import image_tensor
 from realnvp.data.tables import vector_tensor
 from realnvp.utils.errors import some_of
 
-__all__ = ["array_split", "idx_files", "read_array_file", "read_idx", "read_idx_file"]
+__all__ = [
+    "array_split",
+    "class_labels",
+    "find_idx",
+    "idx_files",
+    "read_array_file",
+    "read_idx",
+    "read_idx_file",
+]
 
 # Names under which data are found in .npz files, in the field and in the documentation of numpy,
 # Keras and scikit-learn.
@@ -38,11 +52,17 @@ _TEST = ("x_test", "X_test", "test", "test_images")
 _TEST_LABELS = ("y_test", "test_labels", "labels_test", "targets_test")
 
 
-# What numpy raises for damaged files.
+# What numpy and zipfile raise for damaged files; RuntimeError: for encrypted ones.
 _DAMAGED = (
-    OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error,
-    NotImplementedError,
+    OSError, ValueError, TypeError, EOFError, KeyError, MemoryError, RuntimeError, OverflowError,
+    RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
+
+
+_DEFLATED = 1_032  # bytes that one compressed byte can become, by the format
+
+
+_CHUNK = 1 << 22  # bytes read at once
 
 
 # https://yann.lecun.com/exdb/mnist: the third byte of an IDX file is the type of its values.
@@ -50,29 +70,20 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 
 
 def array_split(
-    array: np.ndarray,
-    where: str,
-    labels: np.ndarray | None = None,
-    condition: str | None = None,
-    categories: Sequence[str] | None = None,
-) -> tuple[Split, tuple[str, ...] | None]:
+    array: np.ndarray, where: str, labels: torch.Tensor | None = None, reuse: bool = False
+) -> Split:
     """Turn an array, with labels or without, into a split of images or of vectors.
 
     Args:
-        array: images (see `image_tensor`) or `(N, D)` vectors.
-        where: what the array is, for messages.
-        labels: one label per example. Numbers that are no classes (a regression's targets) count
-            as no labels, unless they are to be conditioned on.
-        condition: "label" when the labels are to be conditioned on, else None.
-        categories: names of the labels that are numbered already, in order.
-
-    Returns:
-        The split, and the names of the labels where they are names.
+        array: images (see `image_tensor`) or `(N, D)` vectors; its memory is shared if possible.
+        where: name of the array, for messages.
+        labels: int64 `(N,)` classes; see `class_labels`.
+        reuse: whether the array's memory may be rearranged, rather than copied.
 
     Raises:
         ValueError: for arrays that are neither, and for labels that do not fit.
 
-    >>> split, _ = array_split(np.zeros((4, 8, 8), np.uint8), "a", np.array([0, 1, 2, 2]))
+    >>> split = array_split(np.zeros((4, 8, 8), np.uint8), "a", torch.tensor([0, 1, 2, 2]))
     >>> split.x.shape, split.labels
     (torch.Size([4, 1, 8, 8]), tensor([0, 1, 2, 2]))
     """
@@ -81,21 +92,41 @@ def array_split(
             f"{where} has shape {array.shape}: give images (N, H, W), or vectors (N, D) with at "
             "least two columns, since a coupling transforms one part of them given the rest"
         )
-    x = vector_tensor(array, where) if array.ndim == 2 else image_tensor(array, where)
-    if labels is None:
-        return Split(x), None
-    if labels.shape[:1] != array.shape[:1]:
+    if labels is not None and len(labels) != len(array):
         raise ValueError(
-            f"{where} has {len(array)} examples, but labels of shape {labels.shape}: give one "
-            "label per example"
+            f"{where} has {len(array)} examples, but {len(labels)} labels: give one label per "
+            "example"
         )
+    x = vector_tensor(array, where) if array.ndim == 2 else image_tensor(array, where, reuse)
+    return Split(x, labels=labels)
+
+
+def class_labels(
+    labels: np.ndarray | None,
+    where: str,
+    condition: str | None = None,
+    categories: Sequence[str] | None = None,
+) -> tuple[torch.Tensor | None, tuple[str, ...] | None]:
+    """Return the classes in the labels of an array, and their names where the labels are names.
+
+    Args:
+        labels: one label per example, or None. Numbers that are no classes (a regression's targets)
+            count as no labels, unless they are to be conditioned on.
+        where: name of the array, for messages.
+        condition: "label" when the labels are to be conditioned on, else None.
+        categories: names of the labels that are numbered already, in order.
+
+    Raises:
+        ValueError: for labels that are no classes, where they are needed.
+    """
+    if labels is None:
+        return None, None
     try:
-        classes, names = parse_labels(labels, f"the labels of {where}", categories)
+        return parse_labels(labels, f"the labels of {where}", categories)
     except ValueError:
         if condition is not None:
             raise
-        return Split(x), None
-    return Split(x, labels=classes), names
+        return None, None
 
 
 def read_array_file(
@@ -114,40 +145,39 @@ def read_array_file(
     Raises:
         ValueError: when the file is damaged, or it is unclear which array is meant.
     """
-    # Opened here, because numpy leaves the file open when it is no archive.
     with path.open("rb") as file:
-        with _reading(path):
-            loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            split, names = array_split(loaded, f"{path}", None, condition, categories)
-            return Parts(split, levels=_levels(split))
-        held = list(loaded.files)
-        alone = len(held) == 1
-        key = held[0] if alone else _pick(held, _DATA, path)
-        test_key = None if alone else _pick(held, _TEST, path)
-        if key is None:
-            raise ValueError(
-                f"{path} has the arrays {some_of(sorted(held)) or '(none)'}: name the data "
-                "'images' or 'x', and labels 'labels'"
-            )
-        # Only what is needed is read: other arrays may be large, or Python objects.
-        wanted = {
-            "data": key,
-            "labels": None if alone else _pick(held, _LABELS, path),
-            "test": test_key,
-            "test labels": _pick(held, _TEST_LABELS, path) if test_key else None,
-        }
-        with _reading(path):
-            found = {what: loaded[name] for what, name in wanted.items() if name is not None}
-    train, names = array_split(
-        found["data"], f"{key!r} of {path}", found.get("labels"), condition, categories
-    )
-    test = None
-    if test_key:
-        where = f"{test_key!r} of {path}"
-        labels = found.get("test labels")
-        test, _ = array_split(found["test"], where, labels, condition, categories or names)
-    return Parts(train, test=test, levels=_levels(train), categories=names)
+        zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")
+    if not zipped:
+        return Parts(lambda: array_split(_read_npy(path), f"{path}", reuse=True))
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        held = [name.removesuffix(".npy") for name in archive.namelist()]
+    alone = len(held) == 1
+    key = held[0] if alone else _pick(held, _DATA, path)
+    test_key = None if alone else _pick(held, _TEST, path)
+    if key is None:
+        raise ValueError(
+            f"{path} has the arrays {some_of(sorted(held)) or '(none)'}: name the data "
+            "'images' or 'x', and labels 'labels'"
+        )
+    # Only what is needed is read, when it is needed: other arrays may be large, or Python objects.
+    member = partial(_read_member, path)
+
+    def labels(names: Sequence[str], of: str, known: Sequence[str] | None) -> tuple:
+        found = None if alone else _pick(held, names, path)
+        values = None if found is None else member(found)
+        return class_labels(values, f"{of!r} of {path}", condition, known)
+
+    classes, named = labels(_LABELS, key, categories)
+
+    def train() -> Split:
+        return array_split(member(key), f"{key!r} of {path}", classes, reuse=True)
+
+    def test() -> Split:
+        assert test_key is not None  # it is only called if there is one
+        test_classes, _ = labels(_TEST_LABELS, test_key, categories or named)
+        return array_split(member(test_key), f"{test_key!r} of {path}", test_classes, reuse=True)
+
+    return Parts(train, test=test if test_key else None, categories=named)
 
 
 @contextlib.contextmanager
@@ -155,12 +185,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        if "pickle" in str(error):
-            raise ValueError(
-                f"{path} holds Python objects, or is no array file: save one plain array of "
-                "numbers with np.save or np.savez"
-            ) from error
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot read {path}: {reason}") from error
 
 
 def _pick(held: Sequence[str], names: Sequence[str], path: Path) -> str | None:
@@ -170,8 +196,64 @@ def _pick(held: Sequence[str], names: Sequence[str], path: Path) -> str | None:
     return found[0] if found else None
 
 
-def _levels(split: Split) -> int | None:
-    return 256 if split.x.ndim == 4 else None
+def _read_npy(path: Path) -> np.ndarray:
+    with _reading(path), path.open("rb") as file:
+        return _read_array(file, path.stat().st_size)
+
+
+def _read_member(path: Path, name: str) -> np.ndarray:
+    """Read one array of a `.npz` file."""
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        full = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+        info = archive.getinfo(full)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name!r} is compressed in another way than np.savez_compressed does")
+        if info.file_size > _DEFLATED * (info.compress_size + 64):
+            raise ValueError(f"{name!r} announces more bytes than its compressed ones can become")
+        with archive.open(info) as file:
+            return _read_array(file, info.file_size, f"{name!r}")
+
+
+def _read_array(file: IO[bytes], size: int, what: str = "it") -> np.ndarray:
+    """Read an array in numpy's format from a file of that many bytes."""
+    try:
+        version = np.lib.format.read_magic(file)
+    except ValueError:  # it says nothing of what the file is
+        raise ValueError(f"{what} is no array file: save one plain array with np.save") from None
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0
+    }.get(version)  # fmt: skip
+    if read_header is None:
+        raise ValueError(f"{what} is an array of format {version}, which holds no plain numbers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, and of damaged ones
+        shape, by_column, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError(
+            f"{what} holds Python objects: save one plain array of numbers with np.save or np.savez"
+        )
+    expected, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or expected > held or dtype.itemsize == 0:
+        raise ValueError(
+            f"{what} is damaged or cut off: its header announces {dtype} numbers of shape {shape}, "
+            f"but {held} bytes follow"
+        )
+    array: np.ndarray = np.empty(shape[::-1] if by_column else shape, dtype)
+    _fill(array, file, what)
+    return array.T if by_column else array
+
+
+def _fill(array: np.ndarray, file: IO[bytes], what: str) -> None:
+    """Read the bytes of an array, without a second copy of them in memory."""
+    if not array.size:
+        return
+    view = array.reshape(-1).view(np.uint8).data
+    start = 0
+    while start < len(view):
+        count = file.readinto(view[start : start + _CHUNK])  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"{what} is damaged or cut off: {len(view) - start} bytes are missing")
+        start += count
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -180,30 +262,46 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         ValueError: when the file is damaged or of another format.
     """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
     try:
-        raw = path.read_bytes()
-        if raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return _read_idx(file, path, size, zipped)  # type: ignore[arg-type]
+    except (EOFError, zlib.error, gzip.BadGzipFile, MemoryError) as error:
         raise ValueError(f"{path} is damaged or cut off ({error}): fetch it again") from error
-    kind, ndim = raw[2:4] if len(raw) >= 4 else (0, 0)
-    start = 4 + 4 * ndim
-    if raw[:2] != b"\0\0" or kind not in _IDX_TYPES or not ndim or len(raw) < start:
-        raise ValueError(f"{path} is not an IDX file: its header is {raw[:4].hex(' ') or 'empty'}")
-    shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4"))
+
+
+def _read_idx(file: IO[bytes], path: Path, size: int, zipped: bool) -> np.ndarray:
+    head = file.read(4)
+    kind, ndim = head[2:4] if len(head) == 4 else (0, 0)
+    sizes = file.read(4 * ndim)
+    if head[:2] != b"\0\0" or kind not in _IDX_TYPES or not ndim or len(sizes) < 4 * ndim:
+        raise ValueError(f"{path} is not an IDX file: its header is {head.hex(' ') or 'empty'}")
+    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
     dtype = np.dtype(_IDX_TYPES[kind])
+    start = 4 + 4 * ndim
     expected = start + math.prod(shape) * dtype.itemsize
-    if len(raw) != expected:
+    most = _DEFLATED * size if zipped else size
+    if expected > most or (not zipped and expected != size) or ndim > 32:
         raise ValueError(
-            f"{path} is damaged or cut off: {len(raw)} bytes, but its header announces shape "
-            f"{shape}, which makes {expected}"
+            f"{path} is damaged or cut off: {size} bytes, but its header announces shape {shape}, "
+            f"which makes {expected}"
         )
-    array = np.frombuffer(raw, dtype, offset=start).reshape(shape)
-    return array.astype(dtype.newbyteorder("="))
+    array = np.empty(shape, dtype)
+    _fill(array, file, f"{path}")
+    if file.read(1):
+        raise ValueError(
+            f"{path} is damaged: its header announces shape {shape}, which makes {expected} bytes, "
+            "but there are more"
+        )
+    if not dtype.isnative:
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return array
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """The IDX file of that name in a folder, extracted or compressed.
+    """Return the IDX file of that name in a folder, extracted or compressed; None without one.
 
     >>> find_idx(Path("no-such-folder"), "train-images-idx3-ubyte") is None
     True
@@ -214,23 +312,25 @@ def find_idx(folder: Path, name: str) -> Path | None:
     return None
 
 
-def read_idx_file(
-    path: Path, condition: str | None = None, categories: Sequence[str] | None = None
-) -> Parts:
-    """Read one IDX file of images or vectors, and the file of labels beside it.
+def read_idx_file(path: Path, condition: str | None = None) -> Parts:
+    """Read one IDX file of images or vectors, and the file of labels next to it.
 
     The labels of `train-images-idx3-ubyte` are `train-labels-idx1-ubyte`, compressed or not.
     """
-    stem = path.name.removesuffix(".gz")
-    name = stem.replace("images", "labels").replace("idx3", "idx1")
-    beside = find_idx(path.parent, name) if name != stem else None
-    labels = None if beside is None else read_idx(beside)
-    split, _ = array_split(read_idx(path), f"{path}", labels, condition, categories)
-    return Parts(split, levels=_levels(split))
+
+    def train() -> Split:
+        stem = path.name.removesuffix(".gz")
+        name = stem.replace("images", "labels").replace("idx3", "idx1")
+        found = find_idx(path.parent, name) if name != stem else None
+        values = None if found is None else read_idx(found)
+        labels, _ = class_labels(values, f"{path}", condition)
+        return array_split(read_idx(path), f"{path}", labels, reuse=True)
+
+    return Parts(train)
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
-    """The IDX images of a folder in MNIST's naming: "train" and "test", where they are there.
+    """Return the IDX images of a folder in MNIST's naming, as "train" and "test".
 
     >>> idx_files(Path("no-such-folder"))
     {}

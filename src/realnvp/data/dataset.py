@@ -1,15 +1,17 @@
-"""What every source becomes: tensors in memory, in parts that never overlap.
+"""Data sets in memory, in parts that share no example.
 
-A density model is judged on examples it has not seen, so the parts are made once, here: `train`
-is learned from, `validation` chooses (learning rate, stopping, checkpoints), and `test` is only
-reported. Where a source brings its own test part that part is never touched; validation is always
-held out of the training part, unless the source has an official one.
+A density model is judged on examples that it has not seen, so the parts are made once, here:
+`train` is learned from; `validation` chooses (stopping, checkpoints, settings); `test` is only
+reported. A source's own test part is never touched; what a source lacks is held out of its training
+part. The fingerprint of a part tells later whether it is still the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,26 +26,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "Part",
     "Parts",
     "Split",
     "assemble",
+    "check_fingerprint",
     "conditioned",
     "dequantized",
     "hold_out",
+    "integer_columns",
     "parse_labels",
-    "whole_columns",
+    "part_of",
 ]
+
+Part = Literal["train", "validation", "test"]
+
+
+_BLOCK = 1 << 22  # bytes that are copied at once, where a whole copy would double the memory
+
+
+_TEST_FROM = 1_000  # rows: of a table with fewer, none are held out to test, unless asked for
 
 
 def parse_labels(
     values: np.ndarray, where: str, categories: Sequence[str] | None = None
 ) -> tuple[torch.Tensor, tuple[str, ...] | None]:
-    """Turn labels as they are found in files into classes 0, 1, 2, ...
+    """Turn labels, as they are found in files, into classes 0, 1, 2, ...
 
     Args:
-        values: `(N,)` or `(N, 1)`: whole numbers from 0, or names, which are numbered in sorted
-            order.
-        where: what the labels are, for messages.
+        values: `(N,)` or `(N, 1)`: integers from 0, or names, which are numbered in sorted order.
+        where: name of the labels, for messages.
         categories: names that are numbered already, in order; other names are then an error.
 
     Returns:
@@ -72,9 +84,9 @@ def parse_labels(
         numbers = np.array([codes[name] for name in names.tolist()], dtype=np.int64)
         return torch.from_numpy(numbers), tuple(codes)
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"{where} must be whole numbers or names, got {values.dtype}")
+        raise ValueError(f"{where} must be integers or names, got {values.dtype}")
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
-        raise ValueError(f"{where} must be whole numbers to be used as classes")
+        raise ValueError(f"{where} must be integers to be used as classes")
     if values.size and (values.min() < 0 or values.max() > 2**62):
         raise ValueError(
             f"{where} must be classes numbered from 0, got {values.min()} to {values.max()}"
@@ -91,7 +103,7 @@ class Split:
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
-        weight: float32 `(N,)`, how much each example counts; None for all alike.
+        weight: float32 `(N,)` weights of the examples; None for equal ones.
 
     >>> split = Split(torch.zeros(3, 2), labels=torch.tensor([0, 1, 1]))
     >>> len(split), len(split.select(torch.tensor([2])))
@@ -107,11 +119,71 @@ class Split:
         return len(self.x)
 
     def select(self, index: torch.Tensor) -> Split:
-        """The examples at `index`, int64 `(M,)`, as a split of their own."""
-        condition = None if self.condition is None else self.condition[index]
-        labels = None if self.labels is None else self.labels[index]
-        weight = None if self.weight is None else self.weight[index]
-        return Split(self.x[index], condition, labels, weight)
+        """Return a copy of the examples at `index`, int64 `(M,)`."""
+        return self._map(lambda values: values[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the examples in their order, with their conditions, labels and weights.
+
+        It reads every byte (about 1 GB/s): one that is changed, a row that is added, and another
+        order are noticed.
+
+        >>> one = Split(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+        >>> one.fingerprint == Split(one.x.clone()).fingerprint
+        True
+        >>> one.fingerprint == Split(one.x.flip(0)).fingerprint
+        False
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for name, values in self._tensors().items():
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+            for block in _blocks(values):
+                digest.update(block.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:
+        """Take the split apart in place, so that the memory of its examples is not needed twice.
+
+        The examples are rearranged within this split's tensors, which is not to be used again.
+
+        Args:
+            groups: ascending int64 indices, which together are all of the examples.
+
+        Returns:
+            A split for each group, views of this one's tensors.
+        """
+        sizes = [len(group) for group in groups]
+        in_order = torch.equal(torch.cat(list(groups)), torch.arange(len(self)))
+        # Each tensor once: the labels may be the condition, too.
+        for values in {id(values): values for values in self._tensors().values()}.values():
+            if in_order:
+                continue
+            taken = [values[group] for group in groups[1:]]
+            start = 0
+            # What stays only moves down, so that nothing is overwritten before it has moved.
+            for index in groups[0].split(max(1, _BLOCK // max(1, values[:1].nbytes))):
+                stop = start + len(index)
+                if int(index[0]) != start or int(index[-1]) != stop - 1:
+                    values[start:stop] = values[index]
+                start = stop
+            for group in taken:
+                values[start : start + len(group)] = group
+                start += len(group)
+        ends = np.cumsum(sizes).tolist()
+        places = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        return [self._map(lambda values, place=place: values[place]) for place in places]  # type: ignore[misc]
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Split:
+        return Split(**{name: change(values) for name, values in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: values for name, values in held.items() if values is not None}
+
+
+def _blocks(values: torch.Tensor) -> Sequence[torch.Tensor]:
+    return values.split(max(1, _BLOCK // max(1, values[:1].nbytes))) if len(values) else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +192,9 @@ class Dataset:
 
     Args:
         name: name of the set, or the path it was read from.
-        train: what is learned from.
-        validation: what choices are made on; it shares no example with the others.
-        test: what is only reported, or None where the source has no test part.
+        train: part that is learned from.
+        validation: part that choices are made on; it shares no example with the others.
+        test: part that is only reported, or None where there is none.
         shape: shape of one example: `(C, H, W)` or `(D,)`.
         levels: number of grey levels of the images, None for vectors. bits/dim of different
             levels are not comparable.
@@ -130,10 +202,10 @@ class Dataset:
         columns: names of a table's columns, in the order of `x`.
         categories: names of the classes in the order of their numbers, where they are names
             (subfolders, a table's text column); `load_examples` numbers other data the same way.
-        toy: the toy set itself, which knows its true log-density.
+        toy: toy set, which knows its true log-density, if it is one.
         flip: train on random horizontal flips.
         shift: train on images half of which are moved by up to so many pixels at random.
-        integers: numbers of a table's columns that hold whole numbers, to be dequantized.
+        integers: indices of a table's columns that hold integers, to be dequantized.
     """
 
     name: str
@@ -152,7 +224,7 @@ class Dataset:
 
     @property
     def kind(self) -> Literal["image", "vector"]:
-        """What one example is."""
+        """Kind of one example."""
         return "image" if len(self.shape) == 3 else "vector"
 
     @property
@@ -167,40 +239,96 @@ class Dataset:
         condition = self.train.condition
         return (self.classes or 0) if condition is not None and condition.ndim == 1 else 0
 
+    @property
+    def reporting(self) -> tuple[Part, Split]:
+        """Name and examples of the part that results are reported of.
+
+        It is the test part, which nothing was chosen on, where there is one.
+        """
+        return ("validation", self.validation) if self.test is None else ("test", self.test)
+
+    @cached_property
+    def fingerprint(self) -> dict[Part, str]:
+        """Fingerprint of each part, to be saved with a model; empty for a toy set.
+
+        The points of a toy set are drawn, not read: its settings say which they are.
+        """
+        if self.toy is not None:
+            return {}
+        parts: dict[Part, Split | None] = {
+            "train": self.train, "validation": self.validation, "test": self.test
+        }  # fmt: skip
+        return {part: split.fingerprint for part, split in parts.items() if split is not None}
+
+
+def check_fingerprint(
+    known: Mapping[str, str] | None, found: Mapping[Part, str], name: str
+) -> None:
+    """Raise ValueError unless parts of the data are still those that a model was trained with.
+
+    Args:
+        known: fingerprints that were saved with the model; None for a model without any.
+        found: fingerprints of today's parts; parts that the model does not know are not compared.
+        name: name of the data, for the message.
+
+    >>> check_fingerprint({"train": "ab"}, {"train": "ab"}, "my.csv")
+    >>> check_fingerprint({"train": "ab"}, {"train": "cd"}, "my.csv")
+    Traceback (most recent call last):
+    ValueError: my.csv has changed since the model was trained: its train part is ...
+    """
+    known = known if isinstance(known, Mapping) else {}  # it may come from anybody's file
+    other = [part for part, value in found.items() if known.get(part, value) != value]
+    if other:
+        raise ValueError(
+            f"{name} has changed since the model was trained: its {' and '.join(other)} part is "
+            "another one, so that examples which the model has seen may count as held out: restore "
+            "the data, name others with --data, or train again"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a source holds before validation is held out; the fields are those of `Dataset`."""
+    """Parts that a source holds, each read when it is called; the fields are those of `Dataset`.
 
-    train: Split
-    validation: Split | None = None
-    test: Split | None = None
+    Args:
+        owned: whether what is read is used by nobody else, so that it is split in place. Data of
+            a user's own are copied instead.
+    """
+
+    train: Callable[[], Split]
+    validation: Callable[[], Split] | None = None
+    test: Callable[[], Split] | None = None
     levels: int | None = None
     columns: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
+    owned: bool = True
 
 
-def whole_columns(x: torch.Tensor) -> tuple[int, ...]:
-    """The columns that hold whole numbers only, of a size that leaves room for noise in float32.
+def integer_columns(x: torch.Tensor) -> tuple[int, ...]:
+    """Return the indices of integer columns, of a size that leaves room for noise in float32.
 
-    >>> whole_columns(torch.tensor([[0.5, 1.0], [1.0, 2.0]]))
+    >>> integer_columns(torch.tensor([[0.5, 1.0], [1.0, 2.0]]))
     (1,)
     """
-    whole = (x == x.floor()).all(dim=0) & (x.abs() <= 2**18).all(dim=0)
-    return tuple(whole.nonzero()[:, 0].tolist())
+    return tuple(
+        index
+        for index, column in enumerate(x.unbind(1))
+        if bool((column == column.floor()).all()) and bool((column.abs() <= 2**18).all())
+    )
 
 
 def hold_out(
-    n: int, validation: float, holdout: str = "random", seed: int = 0
+    n: int, validation: float, holdout: str = "random", seed: int = 0, name: str = "validation"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose which of `n` examples train and which validate.
+    """Choose which of `n` examples train and which are held out.
 
     Args:
         n: number of examples.
-        validation: how many validate: a fraction below 1, or a number of examples.
+        validation: share that is held out: a fraction below 1, or a number of examples.
         holdout: "last" holds out the last ones, "random" any.
-        seed: of the random choice.
+        seed: seed of the random choice.
+        name: name of the setting, for messages.
 
     Returns:
         Two ascending int64 index tensors, training first.
@@ -211,12 +339,12 @@ def hold_out(
     >>> hold_out(5, 0.4, "last")
     (tensor([0, 1, 2]), tensor([3, 4]))
     """
-    count = validation_count(n, validation)
+    count = held_out_count(n, validation)
     if n - count < 2:
         raise ValueError(
-            f"validation={validation:g} holds out {count} of {n} examples, which leaves "
+            f"{name}={validation:g} holds out {count} of {n} examples, which leaves "
             f"{max(n - count, 0)} to train on: at least 2 are needed, so hold out less "
-            "(--data.validation) or give more data"
+            f"(--data.{name}) or give more data"
         )
     if holdout == "last":
         order = torch.arange(n)
@@ -227,17 +355,17 @@ def hold_out(
     return order[: n - count].sort().values, order[n - count :].sort().values
 
 
-def validation_count(n: int, validation: float) -> int:
-    """Number of examples to hold out of `n`: at least one.
+def held_out_count(n: int, share: float) -> int:
+    """Return the number of examples to hold out of `n`: at least one.
 
-    >>> validation_count(1000, 0.1), validation_count(1000, 50), validation_count(3, 0.1)
+    >>> held_out_count(1000, 0.1), held_out_count(1000, 50), held_out_count(3, 0.1)
     (100, 50, 1)
     """
-    return max(1, round(n * validation)) if validation < 1 else int(validation)
+    return max(1, round(n * share)) if share < 1 else int(share)
 
 
 def conditioned(split: Split, condition: str | None, where: str) -> Split:
-    """The split with its labels as its condition, where it is to be conditioned on them.
+    """Return the split with its labels as its condition, where it is to be conditioned on them.
 
     Raises:
         ValueError: when there are no labels.
@@ -249,30 +377,60 @@ def conditioned(split: Split, condition: str | None, where: str) -> Split:
     return replace(split, condition=split.labels)
 
 
+def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torch.Tensor]:
+    """Choose what is held out of the training part: indices of every part that it is split into.
+
+    In the order of the examples ("last"), what trains comes first, and what tests last.
+    """
+    n, share = len(train), config.test
+    if share is None:
+        long_table = train.x.ndim == 2 and parts.toy is None and n >= _TEST_FROM
+        share = 0.1 if long_table and parts.test is None else 0
+    elif share and parts.test is not None:
+        raise ValueError(
+            f"{config.source} has a test part of its own: leave data.test out, which holds out one"
+        )
+    learn, held = torch.arange(n), torch.arange(0)
+    if share:
+        learn, held = hold_out(n, share, config.holdout, config.seed, "test")
+    index: dict[Part, torch.Tensor] = {"train": learn}
+    if parts.validation is None:
+        count = held_out_count(n, config.validation)
+        keep, check = hold_out(len(learn), count, config.holdout, config.seed)
+        index = {"train": learn[keep], "validation": learn[check]}
+    return {**index, "test": held} if share else index
+
+
 def assemble(parts: Parts, config: DataConfig) -> Dataset:
-    """Hold out validation and apply the condition: the last step of every source.
+    """Read all parts, hold out those that the source lacks, and apply the condition.
 
     Raises:
         ValueError: when the parts are too small, or the settings do not fit the data.
     """
-    name, train, validation = config.source, parts.train, parts.validation
-    if validation is None:
-        learn, check = hold_out(len(train), config.validation, config.holdout, config.seed)
-        train, validation = train.select(learn), train.select(check)
-    train = conditioned(train, config.condition, name)
-    validation = conditioned(validation, config.condition, name)
-    test = parts.test and conditioned(parts.test, config.condition, name)
-    splits = [split for split in (train, validation, test) if split is not None]
+    name, whole = config.source, parts.train()
+    index = _held_out(whole, parts, config)
+    groups = list(index.values())
+    splits = whole.separate(groups) if parts.owned else [whole.select(group) for group in groups]
+    found: dict[Part, Split] = dict(zip(index, splits, strict=True))
+    own: dict[Part, Callable[[], Split] | None] = {
+        "validation": parts.validation, "test": parts.test
+    }  # fmt: skip
+    for part, read in own.items():
+        if read is not None:
+            found[part] = read()
+    found = {part: conditioned(split, config.condition, name) for part, split in found.items()}
+    train, validation, splits = found["train"], found["validation"], list(found.values())
     if len(train) < 2 or len(validation) < 1:
         raise ValueError(
             f"{name} has {len(train)} training and {len(validation)} validation examples: at "
             "least 2 and 1 are needed"
         )
+    shape = tuple(train.x.shape[1:])
     for split in splits:
         if split.x.shape[1:] != train.x.shape[1:]:
             raise ValueError(
-                f"the parts of {name} differ: training examples have shape "
-                f"{tuple(train.x.shape[1:])}, others {tuple(split.x.shape[1:])}"
+                f"the parts of {name} differ: training examples have shape {shape}, others "
+                f"{tuple(split.x.shape[1:])}"
             )
     tops = [int(s.labels.max()) for s in splits if s.labels is not None and len(s)]
     classes = len(parts.categories) if parts.categories else max(tops) + 1 if tops else None
@@ -281,7 +439,54 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
             f"the labels of {name} go up to {classes - 1}, more classes than training examples: "
             "number them 0, 1, 2, ... to condition on them"
         )
-    shape = tuple(train.x.shape[1:])
+    _check_augmentation(config, shape)
+    integers: tuple[int, ...] = ()
+    if len(shape) == 1:
+        _check_columns(train.x, parts.columns, name)
+        if parts.toy is None and config.integers == "auto":
+            columns = [set(integer_columns(split.x)) for split in splits]
+            integers = tuple(sorted(set.intersection(*columns)))
+    return Dataset(
+        name, train, validation, found.get("test"), shape,
+        parts.levels or (256 if len(shape) == 3 else None), classes, parts.columns,
+        parts.categories, parts.toy, config.flip, config.shift, integers,
+    )  # fmt: skip
+
+
+def part_of(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:
+    """Read one part, as `assemble` makes it, and nothing that is not needed for it.
+
+    Args:
+        parts: source.
+        config: settings.
+        part: name of the part; None for the one that is reported (`Dataset.reporting`).
+
+    Raises:
+        ValueError: when there is no such part, and as `assemble` does.
+    """
+    own = {"validation": parts.validation, "test": parts.test}
+    if part is None and parts.test is not None:
+        part = "test"
+    read = own.get(part or "")
+    if part is None or read is None:
+        whole = parts.train()
+        index = _held_out(whole, parts, config)
+        if part is None:
+            part = "test" if "test" in index else "validation"
+        if part in index:
+            everything = list(index.values())
+            split = whole.separate(everything)[0] if part == "train" else whole.select(index[part])
+            return part, conditioned(split, config.condition, config.source)
+        read = own.get(part)
+    if read is None:
+        raise ValueError(
+            f"{config.source} has no {part} part: give other data with --data, or another --split"
+        )
+    return part, conditioned(read(), config.condition, config.source)
+
+
+def _check_augmentation(config: DataConfig, shape: tuple[int, ...]) -> None:
+    name = config.source
     for option, does in (("flip", "mirrors"), ("shift", "moves")):
         if getattr(config, option) and len(shape) != 3:
             raise ValueError(f"data.{option} {does} images, but {name} holds vectors: leave it out")
@@ -290,30 +495,46 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
             f"data.shift moves images by up to {config.shift} pixels, but those of {name} have "
             f"{shape[1]}x{shape[2]}"
         )
-    if len(shape) == 1:
-        constant = (train.x == train.x[0]).all(dim=0)
-        if constant.any():
-            index = int(constant.int().argmax())
-            column = repr(parts.columns[index]) if parts.columns else index
+
+
+def _check_columns(x: torch.Tensor, names: Sequence[str] | None, where: str) -> None:
+    """Raise ValueError for columns that make the density infinite: constant or equal ones."""
+
+    def column(index: int) -> str:
+        return repr(names[index]) if names else str(index)
+
+    seen: dict[bytes, int] = {}
+    for index, values in enumerate(x.unbind(1)):
+        if bool((values == values[0]).all()):
             raise ValueError(
-                f"column {column} of {name} is the same in all training rows, so its density is "
-                "infinite: drop it"
+                f"column {column(index)} of {where} is the same in all training rows, so its "
+                "density is infinite: drop it"
             )
-    dequantize = len(shape) == 1 and parts.toy is None and config.integers == "auto"
-    whole = [set(whole_columns(split.x)) for split in splits]
-    integers = tuple(sorted(set.intersection(*whole))) if dequantize else ()
-    return Dataset(
-        name, train, validation, test, shape, parts.levels, classes, parts.columns,
-        parts.categories, parts.toy, config.flip,
-        config.shift, integers,
-    )  # fmt: skip
+        digest = hashlib.blake2b((values + 0.0).numpy().tobytes()).digest()  # -0 equals 0
+        if digest in seen:
+            raise ValueError(
+                f"columns {column(seen[digest])} and {column(index)} of {where} are equal in all "
+                "training rows, so their density is infinite: drop one"
+            )
+        seen[digest] = index
 
 
 MOMENTS = 6  # a stream of random numbers, beside those of training and evaluation
 
 
 def dequantized(x: torch.Tensor, integers: Sequence[int], seed: int) -> torch.Tensor:
-    """The rows, with noise on their columns of whole numbers: what a start is fitted to."""
+    """Return the rows with uniform noise in [0, 1) on their integer columns.
+
+    Moments and mixtures are fitted to these, as training and evaluation see them.
+
+    Args:
+        x: `(N, D)` rows.
+        integers: indices of the integer columns.
+        seed: seed of the noise.
+
+    >>> dequantized(torch.zeros(2, 2), [1], seed=0)[:, 0]
+    tensor([0., 0.])
+    """
     if not integers:
         return x
     x = x.clone()

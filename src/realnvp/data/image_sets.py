@@ -1,11 +1,19 @@
 """The image sets that are known by name, in torchvision's folder layouts.
 
-Each has its own test part. digits and celeba have a validation part of their own, too; for the
-others it is held out of the training part. torchvision downloads what is missing.
+Each is one entry of `IMAGE_SETS`. All have their own test part; digits and celeba have a validation
+part of their own, too; for the others it is held out of the training part. torchvision downloads
+what is missing. Another set is one more entry:
 
->>> from realnvp.data.image_sets import read_named
->>> len(read_named("digits", "data", "train")), len(read_named("digits", "data", "test"))
-(1283, 257)
+>>> import torch
+>>> from realnvp.data.image_sets import IMAGE_SETS, ImageSet, register_image_set
+>>> def read(root, part, size):
+...     return Split(torch.zeros(20, 1, 4, 4, dtype=torch.uint8))
+>>> register_image_set(ImageSet("blank", levels=256, read=read, parts=("train",)))
+>>> from realnvp.config import DataConfig
+>>> from realnvp.data import load_data
+>>> len(load_data(DataConfig("blank")).train)
+18
+>>> del IMAGE_SETS["blank"]
 """
 
 from __future__ import annotations
@@ -14,24 +22,56 @@ import contextlib
 import socket
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
 
-from realnvp.data.arrays import array_split, find_idx, read_idx
-from realnvp.data.dataset import Split
-from realnvp.data.images import open_image, read_images
+from realnvp.data.arrays import array_split, class_labels, find_idx, read_idx
+from realnvp.data.dataset import Part, Split
+from realnvp.data.images import UnusableImage, open_image, read_images
 
-__all__ = ["NAMED", "read_named"]
-
-Part = Literal["train", "validation", "test"]
+__all__ = ["IMAGE_SETS", "ImageSet", "register_image_set"]
 
 
-NAMED = ("digits", "mnist", "fashion-mnist", "cifar10", "celeba")
+@dataclass(frozen=True)
+class ImageSet:
+    """An image set that is known by name.
+
+    Args:
+        name: name, as in `DataConfig.source`.
+        levels: number of grey levels.
+        read: `(root, part, size) -> Split`: reads one part from a folder of sets. What it returns
+            is not shared, as it may be rearranged. `size` is None unless the set is resizable. It
+            raises ValueError for damaged files, and FileNotFoundError for missing ones.
+        resizable: whether images can be resized to other sizes (`DataConfig.size`).
+        parts: parts that the set has of its own; others are held out of the training part.
+    """
+
+    name: str
+    levels: int
+    read: Callable[[Path, Part, int | None], Split]
+    resizable: bool = False
+    parts: Sequence[Part] = ("train", "test")
+
+
+IMAGE_SETS: dict[str, ImageSet] = {}
+"""The image sets by name, in the order in which they are listed everywhere."""
+
+
+def register_image_set(image_set: ImageSet) -> None:
+    """Make an image set known by its name.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if image_set.name in IMAGE_SETS:
+        raise ValueError(f"there is an image set {image_set.name!r} already: choose another name")
+    IMAGE_SETS[image_set.name] = image_set
 
 
 _DIGITS_HELD_OUT = 257  # of 1797: one seventh to validate, one seventh to test
@@ -49,50 +89,10 @@ _BY_FIRST_LABELS = {
     "9003027255": "fashion-mnist",
     "9211614657": "fashion-mnist",
 }
-"""The first ten labels of their parts: the files of both have the same names."""
+"""Sets by the first ten labels of their parts: the files of both have the same names."""
 
 
-def levels_of(name: str) -> int:
-    """Number of grey levels of a named set: the digits count 0 to 16 pixels of a cell.
-
-    >>> levels_of("digits"), levels_of("cifar10")
-    (17, 256)
-    """
-    return 17 if name == "digits" else 256
-
-
-def read_named(name: str, root: str | Path, part: Part, size: int | None = None) -> Split | None:
-    """Read one part of a named set.
-
-    Args:
-        name: one of `NAMED`.
-        root: folder of the sets, in torchvision's layout; missing files are downloaded there.
-        part: which part.
-        size: resize to this many pixels; only celeba, whose images are resized anyway, allows it.
-
-    Returns:
-        The split, or None when the set has no such part.
-
-    Raises:
-        ValueError: when files are damaged.
-        FileNotFoundError: names the files that are missing and cannot be downloaded.
-    """
-    if size is not None and name != "celeba":
-        raise ValueError(
-            f"data.size resizes the images of a folder, but those of {name} have one size: "
-            "leave it out"
-        )
-    root = Path(root).expanduser()
-    if name == "digits":
-        return _digits(part)
-    if name == "celeba":
-        return _celeba(root, part, size or _CELEBA_SIZE)
-    if part == "validation":
-        return None
-    return _cifar10(root, part) if name == "cifar10" else _mnist(name, root, part)
-
-
-def _digits(part: Part) -> Split:
+def _read_digits(root: Path, part: Part, size: int | None) -> Split:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -129,7 +129,7 @@ def _download(name: str, folder: Path, expected: str) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _mnist(name: str, root: Path, part: Part) -> Split:
+def _read_mnist(name: str, root: Path, part: Part, size: int | None) -> Split:
     # Read here rather than by torchvision, whose reader takes only extracted files and answers
     # damaged ones with a bare assert; compressed files straight in the root are how Debian's
     # dataset-fashion-mnist lays them out.
@@ -154,26 +154,26 @@ def _mnist(name: str, root: Path, part: Part) -> Split:
             getattr(datasets, cls)(root, download=True)
             files = find()
     images, labels = files
-    split, _ = array_split(read_idx(images), f"{images}", read_idx(labels), "label")
-    assert split.labels is not None  # they have just been read
-    found = _BY_FIRST_LABELS.get("".join(map(str, split.labels[:10].tolist())), name)
+    classes, _ = class_labels(read_idx(labels), f"{labels}", "label")
+    assert classes is not None  # they have just been read
+    found = _BY_FIRST_LABELS.get("".join(map(str, classes[:10].tolist())), name)
     if found != name:
         raise ValueError(f"{labels} is a file of {found}, not of {name}: set data.root")
-    return split
+    return array_split(read_idx(images), f"{images}", classes, reuse=True)
 
 
-def _cifar10(root: Path, part: Part) -> Split:
+def _read_cifar10(root: Path, part: Part, size: int | None) -> Split:
     expected = f"{root / 'cifar-10-python.tar.gz'}, or {root / 'cifar-10-batches-py'}/data_batch_1"
     with _download("cifar10", root, f"{expected} and its siblings,"):
         from torchvision.datasets import CIFAR10
 
         # torchvision unpickles the batches, but only those of the known checksums.
         batches = CIFAR10(root, train=part == "train", download=True)
-    split, _ = array_split(batches.data, "cifar10", np.asarray(batches.targets), "label")
-    return split
+    classes, _ = class_labels(np.asarray(batches.targets), "cifar10", "label")
+    return array_split(batches.data, "cifar10", classes)
 
 
-def _celeba(root: Path, part: Part, size: int) -> Split:
+def _read_celeba(root: Path, part: Part, size: int | None) -> Split:
     # Read here, because torchvision insists on the checksums of lists of landmarks, boxes and
     # identities that nobody needs for this.
     listed = root / "celeba" / "list_eval_partition.txt"
@@ -189,11 +189,12 @@ def _celeba(root: Path, part: Part, size: int) -> Split:
         raise FileNotFoundError(f"{listed} lists {missing}, which is not there")
     if not files:
         raise ValueError(f"{listed} lists no images of the {part} part")
-    return Split(read_images(files, partial(read_celeba, size=size)))
+    x, _ = read_images(files, partial(read_celeba, size=size or _CELEBA_SIZE))
+    return Split(x)
 
 
 def celeba_files(listed: Path, part: Part) -> list[str]:
-    """The file names of one part, by CelebA's official partition (list_eval_partition.txt).
+    """Return the file names of one part, by CelebA's official partition (list_eval_partition.txt).
 
     Raises:
         ValueError: names the first line that is not a file name and a 0, 1 or 2.
@@ -214,7 +215,7 @@ def celeba_files(listed: Path, part: Part) -> list[str]:
 
 
 def read_celeba(path: Path, size: int) -> np.ndarray:
-    """Read an aligned CelebA image: the centre 148x148 pixels, resized (bilinear, antialiased).
+    """Read an aligned CelebA image: the central 148x148 pixels, resized (bilinear, antialiased).
 
     Returns:
         uint8 `(size, size, 3)`.
@@ -223,10 +224,20 @@ def read_celeba(path: Path, size: int) -> np.ndarray:
 
     image = open_image(path).convert("RGB")
     if min(image.size) < _CELEBA_CROP:
-        raise ValueError(
-            f"{path} is {image.width}x{image.height} pixels: CelebA's aligned images are 178x218"
+        raise UnusableImage(
+            path, f"{image.width}x{image.height} pixels, but CelebA's aligned images are 178x218"
         )
     left = round((image.width - _CELEBA_CROP) / 2)
     top = round((image.height - _CELEBA_CROP) / 2)
     image = image.crop((left, top, left + _CELEBA_CROP, top + _CELEBA_CROP))
     return np.asarray(image.resize((size, size), Resampling.BILINEAR))
+
+
+for _image_set in (
+    ImageSet("digits", 17, _read_digits, parts=get_args(Part)),
+    ImageSet("mnist", 256, partial(_read_mnist, "mnist")),
+    ImageSet("fashion-mnist", 256, partial(_read_mnist, "fashion-mnist")),
+    ImageSet("cifar10", 256, _read_cifar10),
+    ImageSet("celeba", 256, _read_celeba, resizable=True, parts=get_args(Part)),
+):
+    register_image_set(_image_set)

@@ -4,34 +4,63 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from realnvp.data import arrays, images, tables
-from realnvp.data.dataset import Dataset, Parts, Split, assemble, conditioned, validation_count
-from realnvp.data.image_sets import NAMED, Part, levels_of, read_named
+from realnvp.data.dataset import (
+    Dataset,
+    Part,
+    Parts,
+    Split,
+    assemble,
+    check_fingerprint,
+    conditioned,
+    held_out_count,
+    part_of,
+)
+from realnvp.data.image_sets import IMAGE_SETS
+from realnvp.data.toy import TOY
 from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = ["load_data", "load_examples", "resizes", "source_names"]
+__all__ = [
+    "as_dataset",
+    "load_data",
+    "load_examples",
+    "load_part",
+    "of_source",
+    "resizes",
+    "source_names",
+]
 
 _FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images"
 
 
+_OF_FOLDERS = {
+    "size": "resizes",
+    "channels": "converts",
+    "background": "is behind",
+    "skip_unreadable": "is about",
+}
+
+
 def source_names() -> list[str]:
-    """The sets that are known by name, toy sets first.
+    """Return the sets that are known by name, toy sets first.
 
     >>> source_names()[-2:]
     ['cifar10', 'celeba']
     """
-    from realnvp.data.toy import TOY
-
-    return [*TOY, *NAMED]
+    return [*TOY, *IMAGE_SETS]
 
 
 def load_data(config: DataConfig) -> Dataset:
@@ -40,7 +69,8 @@ def load_data(config: DataConfig) -> Dataset:
     A name of a known set goes before a file of the same name, which `./name` reaches. Sets with an
     official validation part (digits, celeba) keep it; of all others, `config.validation` of the
     training part is held out. The test part is the set's own: toy sets draw one, a `.npz` file has
-    it as `x_test`, a folder of MNIST's IDX files as `t10k-*`, and other files have none.
+    it as `x_test`, a folder of MNIST's IDX files as `t10k-*`. Of other files, `config.test` is held
+    out.
 
     Args:
         config: source and settings.
@@ -58,38 +88,88 @@ def load_data(config: DataConfig) -> Dataset:
     >>> data.shape, data.levels, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 17, 1283, 257, 257)
     """
-    if config.seed < 0:
-        raise ValueError(f"data.seed must be 0 or more, got {config.seed}")
-    name = config.source
-    if name in NAMED:
-        _only_label(name, config.condition)
-        train = read_named(name, config.root, "train", config.size)
-        assert train is not None  # every named set has a training part
-        validation = read_named(name, config.root, "validation", config.size)
-        test = read_named(name, config.root, "test", config.size)
-        parts = Parts(train, validation, test, levels_of(name))
-    elif name in source_names():
-        _only_label(name, config.condition)
-        _no_size(name, config.size)
-        parts = _toy_parts(name, config)
-    else:
-        parts = _read_path(name, config.condition, config.size)
-    return assemble(parts, config)
+    return assemble(_read(config), config)
+
+
+def load_part(
+    config: DataConfig, part: Part | None = None, fingerprint: Mapping[str, str] | None = None
+) -> tuple[Part, Split]:
+    """Load one part of what `load_data` loads, and nothing that is not needed for it.
+
+    Args:
+        config: source and settings.
+        part: name of the part; None for the one that is reported, which is the test part where
+            there is one, and else the validation part.
+        fingerprint: fingerprint of the data that a model was trained with (`Dataset.fingerprint`).
+
+    Returns:
+        The name of the part, and its examples.
+
+    Raises:
+        ValueError: when there is no such part, or it is not the one of the fingerprint, since a
+            file or a setting has changed; and as `load_data` does.
+        FileNotFoundError: as `load_data` does.
+
+    >>> from realnvp.config import DataConfig
+    >>> name, split = load_part(DataConfig("digits"))
+    >>> name, len(split)
+    ('test', 257)
+    """
+    name, split = part_of(_read(config), config, part)
+    if fingerprint is not None and config.source not in TOY:
+        check_fingerprint(fingerprint, {name: split.fingerprint}, config.source)
+    return name, split
+
+
+def as_dataset(
+    data: Dataset | Split | ArrayLike | torch.Tensor,
+    config: DataConfig,
+    condition: ArrayLike | torch.Tensor | None = None,
+    levels: int | None = None,
+) -> Dataset:
+    """Return examples in memory as a data set, some of them held out.
+
+    Args:
+        data: a data set, which is returned as it is; a split; or an array of images (see
+            `image_tensor`) or vectors, which is left as it is.
+        config: settings of the split; the source names the data in messages.
+        condition: labels `(N,)`, or vectors `(N, K)`, that the density is conditioned on.
+        levels: number of grey levels of images; 256 if left out.
+
+    Raises:
+        ValueError: if they are not examples, or too few.
+
+    >>> import numpy as np
+    >>> from realnvp.config import DataConfig
+    >>> rows = np.random.default_rng(0).normal(size=(50, 2))
+    >>> data = as_dataset(rows, DataConfig("rows", validation=5))
+    >>> len(data.train), len(data.validation)
+    (45, 5)
+    """
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, Split):
+        values = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+        data = arrays.array_split(values, config.source)
+    if condition is not None:
+        given = torch.as_tensor(condition)
+        if len(given) != len(data):
+            raise ValueError(f"there are {len(data)} examples, but {len(given)} conditions")
+        real = given.is_floating_point()
+        data = replace(data, condition=given.float() if real else given.long())
+        data = data if real else replace(data, labels=data.condition)
+    split = data
+    return assemble(Parts(lambda: split, levels=levels, owned=False), config)
 
 
 def load_examples(
-    source: str,
+    config: DataConfig,
     *,
     shape: Sequence[int] | None = None,
     levels: int | None = None,
-    condition: str | None = None,
     classes: int | None = None,
     columns: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
-    root: str = "data",
-    size: int | None = None,
-    points: int = 10_000,
-    seed: int = 0,
 ) -> Split:
     """Load examples to evaluate a model on, and check that they fit it.
 
@@ -98,164 +178,143 @@ def load_examples(
     folder everything in it.
 
     Args:
-        source: a named set or a path, as in `DataConfig.source`.
+        config: source and settings, such as what the model is conditioned on; see `of_source`.
         shape: shape of the model's data, `(C, H, W)` or `(D,)`; None takes any.
         levels: number of grey levels of the model; None takes any.
-        condition: what the model is conditioned on: None, "label" or a table's column.
         classes: number of classes of a model that is conditioned on classes.
         columns: names of the table's columns that the model knows, in its order; others are
             ignored.
         categories: names of the classes in the model's order (`Dataset.categories`).
-        root: folder of the named sets.
-        size: resize the images of a folder to this many pixels.
-        points: how many points to draw of a toy set.
-        seed: seed of the model's data; a toy set draws other points than its training data.
 
     Raises:
         ValueError: when the data do not fit the model, and as `load_data` does.
         FileNotFoundError: as `load_data` does.
 
-    >>> load_examples("digits", shape=(1, 8, 8), levels=17).x.shape
+    >>> from realnvp.config import DataConfig
+    >>> load_examples(DataConfig("digits"), shape=(1, 8, 8), levels=17).x.shape
     torch.Size([257, 1, 8, 8])
-    >>> load_examples("moons", shape=(1, 8, 8))
+    >>> load_examples(DataConfig("moons"), shape=(1, 8, 8))
     Traceback (most recent call last):
-    ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images
+    ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
-    if source in NAMED:
-        _only_label(source, condition)
-        part = read_named(source, root, "test", size)
-        assert part is not None  # every named set has a test part
-        found: int | None = levels_of(source)
-        if levels is not None and found != levels:
-            raise ValueError(
-                f"{source} has {found} grey levels, but the model is of {levels}: bits/dim of "
-                "different levels are not comparable"
-            )
-    elif source in source_names():
-        _only_label(source, condition)
-        _no_size(source, size)
-        part = Split(_sample(source, points, seed, "examples"))
+    source, parts = config.source, _read(config, columns, categories)
+    if None not in (levels, parts.levels) and parts.levels != levels:
+        raise ValueError(
+            f"{source} has {parts.levels} grey levels, but the model is of {levels}: bits/dim of "
+            "different levels are not comparable"
+        )
+    if parts.toy is not None:
+        part = _draw(source, config.points, config.seed, "examples")
     else:
-        parts = _read_path(source, condition, size, columns, categories)
-        part = parts.test or parts.train
-    split = conditioned(part, condition, source)
+        part = (parts.test or parts.train)()
+    split = conditioned(part, config.condition, source)
     _check_fit(source, split, shape, levels)
     if classes is not None and split.condition is not None:
         _check_classes(source, split.condition, classes)
     return split
 
 
-def _check_fit(source: str, split: Split, shape: Sequence[int] | None, levels: int | None) -> None:
-    """Raise ValueError unless a model of that shape and number of levels can take the split."""
-    got = tuple(split.x.shape[1:])
-    if shape is not None and got != tuple(shape):
-        hint = ""
-        if resizes(source) and len(shape) == 3 and shape[1] == shape[2]:
-            hint = f"; --data-size {shape[1]} resizes the images"
-        raise ValueError(
-            f"{source} holds {_describe(got)}, but the model is of {_describe(tuple(shape))}{hint}"
-        )
-    if levels is not None and len(got) == 3 and int(split.x.max()) >= levels:
-        raise ValueError(
-            f"{source} has grey levels up to {int(split.x.max())}, but the model is of {levels} "
-            f"levels, 0 to {levels - 1}"
-        )
+def of_source(config: DataConfig, source: str) -> DataConfig:
+    """Return the settings for another source: what they do to a folder's images fits no other kind.
 
-
-def _check_classes(source: str, condition: torch.Tensor, classes: int) -> None:
-    known = f"the model knows {classes} classes, 0 to {classes - 1}"
-    if condition.is_floating_point():
-        raise ValueError(f"the condition in {source} is a column of numbers, but {known}")
-    if int(condition.max()) >= classes:
-        raise ValueError(f"{source} has labels up to {int(condition.max())}, but {known}")
-
-
-def _describe(shape: tuple[int, ...]) -> str:
-    if len(shape) == 1:
-        return f"vectors of {shape[0]} columns"
-    return f"{'x'.join(str(n) for n in shape)} images"
-
-
-def _only_label(source: str, condition: str | None) -> None:
-    if condition not in (None, "label"):
-        raise ValueError(
-            f"{source} has no columns, so it cannot be conditioned on {condition!r}: "
-            "data.condition can be 'label' where there are labels"
-        )
+    >>> from realnvp.config import DataConfig
+    >>> of_source(DataConfig("celeba", size=32), "digits").size is None
+    True
+    """
+    config = replace(config, source=source, test=None)
+    if not _is_image_folder(source):
+        size = config.size if resizes(source) else None
+        config = replace(config, size=size, channels=None, background=None, skip_unreadable=False)
+    return config
 
 
 def resizes(source: str) -> bool:
-    """Whether `size` is for a source: for folders of images, and of the named sets for CelebA.
+    """Return whether `size` is for a source: for folders of images, and for CelebA.
 
     >>> resizes("celeba"), resizes("mnist"), resizes("no-such-folder")
     (True, False, False)
     """
     if source in source_names():
-        return source == "celeba"
+        return source in IMAGE_SETS and IMAGE_SETS[source].resizable
+    return _is_image_folder(source)
+
+
+def _is_image_folder(source: str) -> bool:
+    if not source or source in source_names():
+        return False
     path = Path(source).expanduser()
     return path.is_dir() and not arrays.idx_files(path)
 
 
-def _no_size(source: str, size: int | None) -> None:
-    if size is not None:
-        raise ValueError(f"data.size resizes the images of a folder, which {source} is not")
+def _read(
+    config: DataConfig,
+    columns: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+) -> Parts:
+    """Return what a source holds, to be read; see `load_examples` for the arguments."""
+    name = config.source
+    if name in source_names():
+        _only_label(config)
+        _no_images_settings(config)
+        return _toy_parts(config) if name in TOY else _set_parts(config)
+    return _path_parts(config, columns, categories)
+
+
+def _set_parts(config: DataConfig) -> Parts:
+    found = IMAGE_SETS[config.source]
+    root = Path(config.root).expanduser()
+
+    read = {part: partial(found.read, root, part, config.size) for part in found.parts}
+    return Parts(read["train"], read.get("validation"), read.get("test"), found.levels)
 
 
 _Draw = Literal["train", "validation", "test", "examples"]
 
 
-def _sample(name: str, n: int, seed: int, part: _Draw) -> torch.Tensor:
-    from realnvp.data.toy import TOY
-
+def _draw(name: str, n: int, seed: int, part: _Draw) -> Split:
     # Each part of each seed has a seed of its own, so no two parts are ever the same points.
     draws = get_args(_Draw)
-    return torch.from_numpy(TOY[name].sample(n, seed * len(draws) + draws.index(part)))
+    points = TOY[name].sample(n, seed * len(draws) + draws.index(part))
+    return Split(torch.from_numpy(points))
 
 
-def _toy_parts(name: str, config: DataConfig) -> Parts:
-    from realnvp.data.toy import TOY
-
-    counts: dict[Part, int] = {
-        "train": config.points,
-        "validation": validation_count(config.points, config.validation),
-        "test": config.points,
-    }
-    train, validation, test = (
-        Split(_sample(name, n, config.seed, part)) for part, n in counts.items()
+def _toy_parts(config: DataConfig) -> Parts:
+    draw = partial(_draw, config.source)
+    validation = held_out_count(config.points, config.validation)
+    return Parts(
+        partial(draw, config.points, config.seed, "train"),
+        partial(draw, validation, config.seed, "validation"),
+        partial(draw, config.points, config.seed, "test"),
+        toy=TOY[config.source],
     )
-    return Parts(train, validation, test, toy=TOY[name])
 
 
-def _read_path(
-    source: str,
-    condition: str | None,
-    size: int | None = None,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
+def _path_parts(
+    config: DataConfig, columns: Sequence[str] | None, categories: Sequence[str] | None
 ) -> Parts:
-    """Read a file or a folder, whichever kind it is."""
+    """Read a file or a folder, of any kind."""
+    source, condition = config.source, config.condition
     path = Path(source).expanduser()
     if not path.exists():
         raise _not_found(source, path)
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
+    if _is_image_folder(source):
+        _only_label(config)
+        # Only of labels that are conditioned on must the names be known ones.
+        return images.read_folder(path, config, categories if condition is not None else None)
+    _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
-    if not path.is_dir() and name.endswith((".csv", ".tsv", ".parquet")):
-        _no_size(source, size)
+    if path.is_file() and name.endswith((".csv", ".tsv", ".parquet")):
         return tables.read_table(path, condition, columns, categories)
-    _only_label(source, condition)
-    named = categories if condition is not None else None  # only then must names be known ones
-    if resizes(source):
-        return images.read_folder(path, size, named)
-    _no_size(source, size)
+    _only_label(config)
     if path.is_dir():
         files = arrays.idx_files(path)
         read = {part: arrays.read_idx_file(file, condition) for part, file in files.items()}
-        parts = read.get("train") or read["test"]
         test = read["test"].train if len(read) == 2 else None
-        return Parts(parts.train, test=test, levels=parts.levels)
+        return Parts((read.get("train") or read["test"]).train, test=test)
     if name.endswith((".npz", ".npy")):
-        return arrays.read_array_file(path, condition, named)
+        return arrays.read_array_file(path, condition, categories if condition else None)
     if name.endswith(images.SUFFIXES):
         raise ValueError(f"{source} is a single image: give the folder that holds the images")
     with path.open("rb") as file:
@@ -275,3 +334,56 @@ def _not_found(source: str, path: Path) -> Exception:
         f"{source!r} is no data set and no file or folder: {hint}The sets are "
         f"{some_of(names)}; paths may be {_FILES}"
     )
+
+
+def _only_label(config: DataConfig) -> None:
+    if config.condition not in (None, "label"):
+        raise ValueError(
+            f"{config.source} has no columns, so it cannot be conditioned on "
+            f"{config.condition!r}: data.condition can be 'label' where there are labels"
+        )
+
+
+def _no_images_settings(config: DataConfig) -> None:
+    for option, does in _OF_FOLDERS.items():
+        if getattr(config, option) and not (option == "size" and resizes(config.source)):
+            raise ValueError(
+                f"data.{option} {does} the images of a folder, which {config.source} is not: leave "
+                "it out"
+            )
+
+
+def _check_fit(source: str, split: Split, shape: Sequence[int] | None, levels: int | None) -> None:
+    """Raise ValueError unless a model of that shape and number of levels can take the split."""
+    got = tuple(split.x.shape[1:])
+    if shape is not None and got != tuple(shape):
+        hints = []
+        if resizes(source) and len(shape) == 3:
+            if got[0] != shape[0] and _is_image_folder(source):
+                hints.append(f"--data-channels {shape[0]} converts the images")
+            if got[1:] != tuple(shape[1:]) and shape[1] == shape[2]:
+                hints.append(f"--data-size {shape[1]} resizes the images")
+        raise ValueError(
+            f"{source} holds {_describe(got)}, but the model is of {_describe(tuple(shape))}"
+            + "".join(f"; {hint}" for hint in hints)
+        )
+    if levels is not None and len(got) == 3 and int(split.x.max()) >= levels:
+        raise ValueError(
+            f"{source} has grey levels up to {int(split.x.max())}, but the model is of {levels} "
+            f"levels, 0 to {levels - 1}"
+        )
+
+
+def _check_classes(source: str, condition: torch.Tensor, classes: int) -> None:
+    known = f"the model knows {classes} classes, 0 to {classes - 1}"
+    if condition.is_floating_point():
+        raise ValueError(f"the condition in {source} is a column of numbers, but {known}")
+    if int(condition.max()) >= classes:
+        raise ValueError(f"{source} has labels up to {int(condition.max())}, but {known}")
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"vectors of {shape[0]} columns"
+    kind = {1: " (grey)", 3: " (color)"}.get(shape[0], "")
+    return f"{'x'.join(str(n) for n in shape)} images{kind}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import itertools
 import math
 import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["read_table", "vector_tensor"]
 
+_MOST_INFLATED = 200  # bytes of text, or cells, that a byte of a compressed file may become
+
+
+_ALWAYS = 1 << 26  # bytes, or cells, that any file may become
+
+
 _MISSING = {"", "na", "n/a", "nan", "null", "none"}
 
 
@@ -37,8 +44,8 @@ def vector_tensor(
     """Turn rows of numbers into a float32 tensor `(N, D)`.
 
     Args:
-        values: `(N, D)`, `D >= 2`, floating-point or whole numbers.
-        where: what the values are, for messages.
+        values: `(N, D)`, `D >= 2`, floating-point numbers or integers.
+        where: name of the values, for messages.
         names: names of the columns, for messages.
 
     Raises:
@@ -64,30 +71,35 @@ def vector_tensor(
         )
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{where} holds {values.dtype} values: save numbers, as float32")
-    with np.errstate(over="ignore"):  # what overflows is reported below
-        x = values.astype(np.float32)
+    x = np.empty(values.shape, np.float32) if values.dtype != np.float32 else values
+    for index in range(values.shape[1]):  # by column: no copies of the size of the whole
+        column = values[:, index]
+        if x is not values:
+            with np.errstate(over="ignore"):  # what overflows is reported below
+                x[:, index] = column
+        _check_column(column, x[:, index], f"{_column(index, names)} of {where}")
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))
+
+
+def _check_column(values: np.ndarray, x: np.ndarray, where: str) -> None:
+    """Raise ValueError for a column of numbers that are not finite, or lost in float32."""
     finite = np.isfinite(x)
     if not finite.all():
-        column = int(np.argmin(finite.all(axis=0)))
-        row = int(np.argmin(finite[:, column]))
-        value = values[row, column]
+        row = int(np.argmin(finite))
+        value = values[row]
         what = "a missing value (NaN)" if np.isnan(value) else f"{value}"
         advice = " or is too large for float32" if np.isfinite(value) else ""
         raise ValueError(
-            f"{_column(column, names)} of {where} holds {what}{advice}, first in row {row + 1} "
-            "(counting from 1): remove or fill in such rows"
+            f"{where} holds {what}{advice}, first in row {row + 1} (counting from 1): remove or "
+            "fill in such rows"
         )
-    spread = values.std(axis=0, dtype=np.float64)
-    lost = np.abs(x - values.astype(np.float64)).max(axis=0)
-    bad = (spread > 0) & (lost > 0.01 * spread)
-    if bad.any():
-        column = int(np.argmax(bad))
+    spread = values.std(dtype=np.float64)
+    lost = np.abs(x - values.astype(np.float64)).max()
+    if spread > 0 and lost > 0.01 * spread:
         raise ValueError(
-            f"{_column(column, names)} of {where} varies by {spread[column]:.3g} around "
-            f"{values[:, column].mean(dtype=np.float64):.6g}, finer than float32 can tell: "
-            "subtract its mean first"
+            f"{where} varies by {spread:.3g} around {values.mean(dtype=np.float64):.6g}, finer "
+            "than float32 can tell: subtract its mean first"
         )
-    return torch.from_numpy(x)
 
 
 def _column(index: int, names: Sequence[str] | None) -> str:
@@ -114,7 +126,7 @@ def read_table(
     Args:
         path: the file.
         condition: name of the column to condition on.
-        columns: take these columns, in this order, and ignore others.
+        columns: names of the columns to take, in this order; others are ignored.
         categories: names of the condition's classes that are numbered already, in order.
 
     Raises:
@@ -135,7 +147,7 @@ def read_table(
     names = list(columns) if columns else [name for name in held if name != condition]
     x = vector_tensor(_numbers(frame[names], path), f"{path}", names)
     if condition is None:
-        return Parts(Split(x), columns=tuple(names))
+        return Parts(lambda: Split(x), columns=tuple(names))
     where = f"column {condition!r} of {path}"
     column = frame[condition]
     if column.isna().any():
@@ -144,11 +156,11 @@ def read_table(
     if condition == "label" or not _is_numeric(column):
         values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
         labels, found = parse_labels(values, where, categories)
-        return Parts(Split(x, labels, labels), columns=tuple(names), categories=found)
+        return Parts(lambda: Split(x, labels, labels), columns=tuple(names), categories=found)
     number = torch.from_numpy(_numbers(frame[[condition]], path).astype(np.float32))
     if not number.isfinite().all():
         raise ValueError(f"{where} holds values that are not finite in float32")
-    return Parts(Split(x, number), columns=tuple(names))
+    return Parts(lambda: Split(x, number), columns=tuple(names))
 
 
 def _is_numeric(column: pd.Series) -> bool:
@@ -179,31 +191,65 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
+        from pyarrow import parquet
+
+        held, size = parquet.read_metadata(path), path.stat().st_size
+        cells = held.num_rows * held.num_columns
+        if cells > max(_ALWAYS, _MOST_INFLATED * size):
+            raise ValueError(
+                f"its {size:,} bytes announce {held.num_rows:,} rows of {held.num_columns} "
+                "columns: save fewer rows, or an .npy file"
+            )
         return pd.read_parquet(path)
     except ImportError as error:
         raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+class _Gzip(gzip.GzipFile):
+    """A compressed text that does not inflate without bound: no header says how long it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._most = max(_ALWAYS, _MOST_INFLATED * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._checked(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._checked(super().read1(size))
+
+    def _checked(self, content: bytes) -> bytes:
+        if self.tell() > self._most:
+            raise ValueError(
+                f"it inflates to more than {_MOST_INFLATED} times its size: extract it first, if "
+                "it is meant to"
+            )
+        return content
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", _Gzip(path)) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _read_text(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        opened = gzip.open if path.suffix.lower() == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            head = list(itertools.islice((line for line in file if line.strip()), 2))
+        with _opened(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
+            head = list(itertools.islice((line for line in text if line.strip()), 2))
         if not head:
             raise ValueError("it is empty")
         separator = max(",;\t", key=head[0].count)
         rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
         named = not _are_data(rows)
         names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _opened(path) as file:
             # pandas only warns when it drops what a too long row has too much.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                path, sep=separator, header=0 if named else None, index_col=False,
+                file, sep=separator, header=0 if named else None, index_col=False,
                 skipinitialspace=True, encoding="utf-8-sig", low_memory=False,
             )  # fmt: skip
     except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
@@ -224,7 +270,7 @@ def _numbered(count: int) -> list[str]:
 
 
 def _are_data(rows: list[list[str]]) -> bool:
-    """Whether the first line of a file is data, seeing it and the second."""
+    """Return whether the first line of a file is data, seeing it and the second."""
     first = [word.strip() for word in rows[0]]
     numbers = [_is_number(word) for word in first]
     if not any(numbers):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-from realnvp.data.dataset import whole_columns
+from realnvp.data.dataset import integer_columns
 from realnvp.utils.errors import some_of
 
 __all__ = ["Columns", "Condition", "row_weights"]
@@ -76,7 +76,7 @@ class Columns:
             warnings.warn(
                 f"constant columns have no density and are left out of it: {some}", stacklevel=3
             )
-        whole = set(whole_columns(torch.as_tensor(X - np.floor(X.mean(axis=0)))))
+        whole = set(integer_columns(torch.as_tensor(X - np.floor(X.mean(axis=0)))))
         if isinstance(integers, str):
             if integers not in ("auto", "none"):
                 raise ValueError(

@@ -34,6 +34,7 @@ class TrainingResult:
     main: bool
     dequantized: list[str]
     stopped_early: bool
+    part: str  # of the data, that the likelihood is of
 
 
 def train(
@@ -81,7 +82,7 @@ def train(
         with uncompiled(config):
             likelihood = evaluate(
                 flow,
-                dataset.validation,
+                dataset.reporting[1],
                 batch_size=trainer.evaluation_batch,
                 seed=recipe.seed,
                 true_log_density=toy.log_density if toy is not None else None,
@@ -97,6 +98,7 @@ def train(
             team.main,
             [str((dataset.columns or range(flow.dim))[i]) for i in dataset.integers],
             trainer.progress() < 1 and trainer.out_of_patience(),
+            dataset.reporting[0],
         )
 
 

@@ -1,0 +1,131 @@
+"""Tables and vectors: CSV, TSV, Parquet and arrays."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers.data_files import (
+    GREY,
+    LABELS,
+    TABLE,
+    check_split,
+    csv_file,
+    examples,
+    load,
+    npy,
+    refused,
+    write,
+)
+from realnvp.data import tables
+
+HEADER = "a,b\n"
+BAD = {
+    "empty csv": (lambda p: csv_file(p, ""), "empty"),
+    "header only": (lambda p: csv_file(p, HEADER), "no rows"),
+    "csv of one column": (lambda p: csv_file(p, "a\n1\n2\n"), "'a'.*at least two"),
+    "text in csv": (lambda p: csv_file(p, HEADER + "1,2\n3,oops\n"), "'b'.*row 2.*'oops'"),
+    "gap in csv": (lambda p: csv_file(p, HEADER + "1,2\n3,\n"), "'b'.*missing.*row 2"),
+    "infinity in csv": (lambda p: csv_file(p, HEADER + "1,2\ninf,3\n"), "'a'.*inf.*row 2"),
+    "same names": (lambda p: csv_file(p, "a,a\n1,2\n3,4\n"), "two columns called 'a'"),
+    "long row": (lambda p: csv_file(p, HEADER + "1,2\n3,4,5\n"), "cannot read"),
+    "all rows long": (lambda p: csv_file(p, HEADER + "1,2,3\n3,4,5\n"), "cannot read"),
+    "row numbers": (lambda p: csv_file(p, ",a,b\n0,1,2\n1,4,5\n"), "index=False"),
+    "binary csv": (lambda p: write(p / "a.csv", b"a,b\n1,\xff\0"), "a.csv"),
+    "damaged parquet": (lambda p: write(p / "a.parquet", b"PAR1 no"), "cannot read"),
+    "one column": (lambda p: npy(p, TABLE[:, :1]), "at least two"),
+    "no rows": (lambda p: npy(p, TABLE[:0]), "no rows"),
+    "NaN": (lambda p: npy(p, np.where(TABLE[4, 1] == TABLE, np.nan, TABLE)), "column 1 .* row 5"),
+    "too large": (lambda p: npy(p, TABLE * 1e40), "float32"),
+    "too fine": (lambda p: npy(p, TABLE + 1e9), "subtract its mean"),
+    "text array": (lambda p: npy(p, np.array([["a", "b"]])), "<U1"),
+    "flat images": (lambda p: npy(p, GREY.reshape(12, -1)), "uint8 array"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refused(tmp_path, case):
+    make, message = BAD[case]
+    refused(make(tmp_path), message)
+
+
+def test_unknown_column(tmp_path):
+    path = csv_file(tmp_path, "a,b\n1,2\n3,4\n")
+    refused(path, "no column 'c'; its columns are a, b", condition="c")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "semicolon", "gz", "parquet", "bare"])
+def test_kinds_of_tables(tmp_path, kind):
+    frame = pd.DataFrame(TABLE, columns=["a", "b", "c d"])
+    suffix = {"semicolon": "csv", "gz": "csv.gz", "bare": "csv"}.get(kind, kind)
+    path = tmp_path / f"t.{suffix}"
+    separator = {"tsv": "\t", "semicolon": ";"}.get(kind, ",")
+    if kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, sep=separator, index=False, header=kind != "bare")
+    data = load(path)
+    assert data.columns == (("x0", "x1", "x2") if kind == "bare" else ("a", "b", "c d"))
+    check_split(data, torch.from_numpy(TABLE.astype(np.float32)))
+
+
+def test_conditioning_on_a_column(tmp_path):
+    frame = pd.DataFrame({"a": TABLE[:, 0], "age": range(12), "b": TABLE[:, 1], "label": LABELS})
+    frame["town"] = ["Rome", "Oslo"] * 6
+    frame.to_csv(path := tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match="town"):
+        load(path, condition="age")
+    data = load(path, condition="town", validation=2, holdout="last")
+    assert data.columns == ("a", "age", "b", "label")
+    assert (data.categories, data.condition_classes) == (("Oslo", "Rome"), 2)
+    assert data.train.condition.tolist() == [1, 0] * 5
+    frame.drop(columns="town").to_csv(path, index=False)
+    data = load(path, condition="age", validation=2, holdout="last")
+    assert (data.condition_dim, data.condition_classes, data.shape) == (1, 0, (3,))
+    assert torch.equal(data.train.condition, torch.arange(10.0)[:, None])
+    data = load(path, condition="label")
+    assert (data.condition_dim, data.condition_classes, data.shape) == (0, 3, (3,))
+    other = examples(path, settings={"condition": "age"}, shape=(2,), columns=("b", "a"))
+    assert torch.equal(other.x, torch.from_numpy(TABLE[:, [1, 0]].astype(np.float32)))
+
+
+def test_header_of_counted_columns(tmp_path):
+    assert len(examples(csv_file(tmp_path, "0,1\n0.5,2\n1.5,3\n"))) == 2
+    assert len(examples(csv_file(tmp_path, "0,1\n5,2\n1,3\n"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("condition", "settings", "message"),
+    [
+        ("label", {"classes": 3}, "labels up to 3, but the model knows 3"),
+        ("b", {"classes": 3}, "column of numbers"),
+        ("town", {"classes": 2, "categories": ("Rome", "Oslo")}, "'Bonn'.*none of"),
+    ],
+)
+def test_classes_must_be_known(tmp_path, condition, settings, message):
+    path = csv_file(tmp_path, "a,b,label,town\n1,2,0,Rome\n3,4,3,Bonn\n")
+    with pytest.raises(ValueError, match=message):
+        examples(path, settings={"condition": condition}, columns=("a", "b"), **settings)
+
+
+# --- files that are larger than they look ------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["1,2\n", "0"])
+def test_a_text_does_not_inflate_without_bound(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(tables, "_ALWAYS", 1 << 20)
+    content = b"a,b\n" + line.encode() * (2**23 // len(line))
+    refused(write(tmp_path / "a.csv.gz", gzip.compress(content, 9)), "inflates to more than 200")
+    assert len(examples(write(tmp_path / "b.csv.gz", gzip.compress(b"a,b\n1,2\n3,4\n")))) == 2
+
+
+def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_ALWAYS", 1 << 20)
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"a": np.ones(2**21), "b": np.ones(2**21)}).to_parquet(path)
+    assert path.stat().st_size < 20_000
+    refused(path, "announce 2,097,152 rows of 2 columns")
