@@ -156,6 +156,8 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     config = DataConfig(**{"test": 0.0, **settings}) if settings else DataConfig()
     if args.data is not None:
         config = of_source(config, args.data)
+    if args.data_size is not None:
+        at_least_one(args, "data_size")
     given = {name: args[f"data_{name}"] for name in DATA_OPTIONS}
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if args.data is not None:
