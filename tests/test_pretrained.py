@@ -1,17 +1,24 @@
-"""The models that come with the package."""
+"""Saved and shipped models: they load as they were, and what comes from anybody is verified."""
 
 from __future__ import annotations
 
 import json
+import os
+import resource
+import time
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import realnvp
+from helpers.flows import small_image_flow
+from realnvp import image_flow, vector_flow
 from realnvp.cli.main import main
 from realnvp.data.toy import TOY
-from realnvp.pretrained import cards, load_shipped, pack, shipped_names, unpack
+from realnvp.pretrained import cards, load_shipped, pack, rebuild, shipped_names, unpack
 
 
 def test_what_is_there():
@@ -67,8 +74,6 @@ def test_the_command_line_knows_them(capsys, tmp_path, monkeypatch):
 
 
 def test_a_packed_model_comes_back():
-    from realnvp.pretrained import rebuild
-
     flow = realnvp.vector_flow(2, couplings=2, hidden=4).eval()
     entry, tensors = unpack(pack({"a": (flow, {"x": 1})}))["a"]
     assert entry["card"] == {"x": 1}
@@ -82,3 +87,245 @@ def test_a_folder_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     realnvp.vector_flow(5).save_pretrained("moons")
     assert realnvp.load("moons").dim == 5
+
+
+# ---------------------------------------------------------------------- models from strangers
+
+
+def hostile(folder: Path, **changes: Any) -> Path:
+    """A valid model folder whose settings were changed by somebody who knows the format."""
+    flow = small_image_flow()
+    flow.save_pretrained(folder)
+    assert flow.config is not None
+    arguments = {**flow.config["arguments"], **changes.pop("arguments", {})}
+    flow.config = {**flow.config, "arguments": arguments, **changes.pop("config", {})}
+    flow.trained_on = changes.pop("trained_on", None)
+    flow.made_with = changes.pop("made_with", None)
+    flow.save_pretrained(folder, changes.pop("weights", None))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arguments": {"hidden": 10**15}}, "too large|shape|overflow|Storage|rebuilt"),
+        ({"arguments": {"hidden": 100_000}}, "has shape"),
+        ({"arguments": {"blocks": 10**6}}, "blocks"),
+        ({"arguments": {"blocks": 900}}, "blocks is more than"),
+        ({"arguments": {"scales": 10**9}}, "scales"),
+        ({"arguments": {"scales": 1}}, "missing|unknown"),
+        ({"arguments": {"hidden": "8; rm -rf /"}}, "hidden must be"),
+        ({"arguments": {"hidden": True}}, "hidden must be"),
+        ({"arguments": {"hidden": 4.5}}, "hidden must be"),
+        ({"arguments": {"norm": "evil"}}, "norm must be"),
+        ({"arguments": {"alpha": float("nan")}}, "alpha"),
+        ({"arguments": {"levels": 10**12}}, "levels"),
+        ({"arguments": {"levels": "many"}}, "levels"),
+        ({"arguments": {"shape": [1, 8]}}, "shape"),
+        ({"arguments": {"shape": ["a", 8, 8]}}, "channels"),
+        ({"arguments": {"shape": [1, 8, 2**60]}}, "width"),
+        ({"arguments": {"classes": -5}}, "classes"),
+        ({"arguments": {"condition_dim": 10**12}}, "condition_dim"),
+        ({"arguments": {"unknown": 1}}, "unknown"),
+        ({"config": {"builder": "eval"}}, "unknown builder"),
+        ({"config": {"builder": "load"}}, "unknown builder"),
+        ({"config": {"builder": ["image_flow"]}}, "does not describe"),
+        ({"config": {"builder": "os:system"}}, "os:system is no builder"),
+        ({"config": {"builder": "realnvp.pretrained:load"}}, "is no builder"),
+        ({"config": {"builder": "evil:build"}}, "--import evil"),
+        ({"arguments": {"coupling": "evil:Spline"}}, "--import evil"),
+        ({"arguments": {"coupling": "os:system"}}, "is no coupling"),
+        ({"arguments": {"conditioner": "torch.hub:load"}}, "is no conditioner"),
+        ({"arguments": {"architecture": "subprocess:run"}}, "is no architecture"),
+        ({"arguments": {"coupling_options": {"components": 10**9}}}, "no option|has shape"),
+        ({"arguments": {"model": {"hidden": 10**9}}}, "model must be"),
+        ({"config": {"arguments": []}}, "does not describe"),
+        ({"trained_on": {"data": {"source": "/etc/passwd", "evil": 1}}}, "rebuilt"),
+        ({"trained_on": {"data": {"points": -1}}}, "points"),
+        ({"trained_on": {"data": {}, "columns": [1, 2]}}, "text"),
+        ({"trained_on": {"data": {}, "columns": "ab"}}, "list of text"),
+        ({"trained_on": {"data": {}, "categories": {"a": 1}}}, "list of text"),
+        ({"trained_on": {"data": "digits"}}, "settings of the data"),
+        ({"trained_on": {"columns": None}}, "settings of the data"),
+        ({"trained_on": {"data": {"root": 3}}}, "root"),
+        ({"trained_on": ["x"]}, "mapping"),
+        ({"trained_on": "x"}, "mapping"),
+        ({"made_with": "x"}, "mapping"),
+    ],
+)  # fmt: skip
+def test_a_model_with_hostile_settings_is_refused_at_once(tmp_path, changes, message):
+    folder = hostile(tmp_path, **changes)
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match=message) as caught:
+        realnvp.load(folder)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert time.monotonic() - begin < 20  # without memory, it is a second on an idle machine
+
+
+@pytest.mark.parametrize("what", ["more", "less", "shape", "dtype", "nan"])
+def test_a_model_with_other_tensors_is_refused(tmp_path, what):
+    weights = {name: t.clone() for name, t in small_image_flow().state_dict().items()}
+    name = next(name for name in weights if name.endswith("direction"))
+    if what == "more":
+        weights["evil"] = torch.ones(2)
+    elif what == "less":
+        del weights[name]
+    elif what == "shape":
+        weights[name] = weights[name][:1]
+    elif what == "dtype":
+        weights[name] = weights[name].half()
+    else:
+        weights[name][0] = torch.nan
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        realnvp.load(hostile(tmp_path, weights=weights))
+
+
+def test_a_plain_safetensors_file_is_no_model(tmp_path):
+    from safetensors.torch import save_file
+
+    small_image_flow().save_pretrained(tmp_path)
+    save_file({"a": torch.ones(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="no checksum"):
+        realnvp.load(tmp_path)
+
+
+def test_the_settings_belong_to_the_weights(tmp_path):
+    for name, hidden in (("a", 4), ("b", 8)):
+        image_flow((1, 4, 4), hidden=hidden, blocks=1).save_pretrained(tmp_path / name)
+    (tmp_path / "b" / "config.json").write_bytes((tmp_path / "a" / "config.json").read_bytes())
+    with pytest.raises(ValueError, match="does not belong"):
+        realnvp.load(tmp_path / "b")
+    (tmp_path / "a" / "config.json").write_text(" " * 20_000_000)
+    with pytest.raises(ValueError, match="too large"):
+        realnvp.load(tmp_path / "a")
+
+
+def test_weights_are_readable_by_any_tool(tmp_path):
+    from safetensors import safe_open
+
+    flow = vector_flow(2, couplings=1, hidden=4)
+    flow.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(flow.state_dict())
+        assert set(json.loads(file.metadata()["realnvp"])) == {"sha256", "config_sha256"}
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "message"),
+    [
+        ({"data": {}, "columns": ["a"]}, "name 2 columns, got 1"),
+        ({"data": {}, "columns": ["a", "b", "c"]}, "name 2 columns, got 3"),
+        ({"data": {}, "categories": ["a"]}, "name 3 categories, got 1"),
+    ],
+)
+def test_names_are_as_many_as_columns_and_classes(tmp_path, trained_on, message):
+    flow = vector_flow(2, hidden=4, classes=3)
+    flow.trained_on = trained_on
+    flow.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        realnvp.load(tmp_path)
+
+
+def test_a_huge_file_of_weights_is_refused_before_it_is_read(tmp_path):
+    small_image_flow().save_pretrained(tmp_path)
+    os.truncate(tmp_path / "model.safetensors", 6 * 2**30)  # sparse: it takes no room on the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match="its size is not that of its tensors"):
+        realnvp.load(tmp_path)
+    assert time.monotonic() - begin < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB on Linux
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("norm1.running_var", -1.0, "running variance is negative"),
+        ("conv1.direction", 0.0, "has no direction"),
+    ],
+)
+def test_forged_weights_are_refused_with_the_name_of_the_layer(tmp_path, name, value, message):
+    flow = image_flow((1, 8, 8), hidden=4, blocks=1)
+    weights = flow.state_dict()
+    key = next(key for key in weights if key.endswith(name))
+    weights[key] = torch.full_like(weights[key], value)
+    flow.save_pretrained(tmp_path, weights)
+    with pytest.raises(ValueError, match=f"{key.rpartition('.')[0]}: .*{message}"):
+        realnvp.load(tmp_path)
+
+
+# ---------------------------------------------------------------------- what is kept with a model
+
+
+def test_notes_may_be_any_json_and_come_back(tmp_path):
+    flow = vector_flow(2, hidden=4)
+    flow.trained_on = {"data": {"source": "mine"}, "columns": ["a", "b"], "own": {"x": [1, None]}}
+    flow.save_pretrained(tmp_path)
+    assert realnvp.load(tmp_path).trained_on == flow.trained_on
+    flow.trained_on["own"] = torch.ones(2)
+    with pytest.raises(ValueError, match="not JSON"):
+        flow.save_pretrained(tmp_path)
+    flow.trained_on["own"] = "x" * 5_000_000
+    with pytest.raises(ValueError, match="shorten"):
+        flow.save_pretrained(tmp_path)
+    assert realnvp.load(tmp_path).trained_on["own"] == {"x": [1, None]}
+
+
+def test_a_model_says_what_made_it(tmp_path):
+    flow = vector_flow(2, hidden=4)
+    flow.save_pretrained(tmp_path / "a")
+    made = realnvp.load(tmp_path / "a").made_with
+    assert made["realnvp"] == realnvp.__version__
+    assert made["torch"] == str(torch.__version__)
+    assert os.uname().nodename not in json.dumps(made) or len(os.uname().nodename) < 4
+    again = realnvp.load(tmp_path / "a")
+    again.save_pretrained(tmp_path / "b")
+    assert realnvp.load(tmp_path / "b").made_with == made
+
+
+def test_settings_stay_as_they_are_while_weights_are_replaced(tmp_path):
+    flow = vector_flow(2, hidden=4)
+    flow.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    old = {**json.loads(path.read_text()), "made_with": {"date": "1999"}}
+    path.write_text(json.dumps(old))
+    flow.save_pretrained(tmp_path)
+    assert realnvp.load(tmp_path).made_with == {"date": "1999"}
+    vector_flow(2, hidden=5).save_pretrained(tmp_path)
+    assert realnvp.load(tmp_path).made_with["date"] > "2000"
+
+
+def test_a_model_knows_where_it_came_from(tmp_path, monkeypatch):
+    flow = vector_flow(2, hidden=4)
+    assert flow.origin is None
+    flow.save_pretrained(tmp_path / "run" / "model")
+    assert realnvp.load(tmp_path / "run").origin == "folder"
+    (tmp_path / "run" / "config.yaml").write_text("kind: vector")
+    assert realnvp.load(tmp_path / "run").origin == "run"
+    monkeypatch.chdir(tmp_path / "run" / "model")
+    assert realnvp.load(".").origin == "run"
+    assert realnvp.load("moons").origin == "shipped"
+
+
+# ---------------------------------------------------------------------- models of earlier versions
+
+
+@pytest.mark.parametrize("kind", ["image", "vector"])
+def test_models_with_earlier_names_score_the_same(tmp_path, kind):
+    if kind == "image":
+        flow, x = small_image_flow(coupling="logistic_mixture"), torch.ones(2, 1, 8, 8).byte()
+    else:
+        flow, x = vector_flow(2, mixture_init=2).eval(), torch.ones(2, 2)
+    flow.save_pretrained(tmp_path)
+    arguments = flow.config["arguments"]
+    arguments["coupling"] = "mixture"
+    for name in ("architecture", "coupling_options", "conditioner", "conditional_mixture"):
+        if name != "architecture" or kind == "vector":
+            arguments.pop(name, None)
+    if kind == "vector":
+        arguments["start"] = arguments.pop("mixture_init")
+    flow.save_pretrained(tmp_path)
+    noise = torch.full(x.shape, 0.5) if flow.noisy else None
+    again = realnvp.load(tmp_path)
+    assert torch.equal(again.log_prob(x, noise=noise), flow.log_prob(x, noise=noise))

@@ -15,20 +15,19 @@ from typing import Any
 import yaml
 
 import realnvp
-from realnvp import pretrained as weights
+from realnvp import pretrained
 from realnvp.config import DataConfig
 from realnvp.data import load_data
 from realnvp.evaluation import evaluate
 from realnvp.flow import Flow
-from realnvp.pretrained import rebuild
 from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import duration
 
-FOLDER = Path(weights.__file__).parent
+FOLDER = Path(pretrained.__file__).parent / "weights"
 
 
 def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, Any]:
-    """What is told of a model: how it was made, how good it is, and its curve."""
+    """Return the card of a model: how it was made, how good it is, and its curve."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     dataset = load_data(DataConfig(**config["data"]))
     split = dataset.test if dataset.toy is not None else dataset.validation
@@ -62,23 +61,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file")
     parser.add_argument("models", nargs="+", metavar="NAME=RUN")
-    parser.add_argument("--data", help="the name of the data, if they were given as a path")
-    parser.add_argument("--command", help="what reproduces it, if not the recipe of its name")
+    parser.add_argument("--data", help="name of the data, if they were given as a path")
+    parser.add_argument(
+        "--command", help="command that reproduces the model, if not the recipe of its name"
+    )
     args = parser.parse_args()
     packed = {}
     for pair in args.models:
         name, _, run = pair.partition("=")
         flow = realnvp.load(run)
-        if flow.trained_on is not None and args.data:  # no path of this machine is to be packed
+        if flow.trained_on is not None and args.data:  # pack no path of this machine
             flow.trained_on["data"] |= {"source": args.data, "root": DataConfig.root}
-        entry, tensors = weights.unpack(weights.pack({name: (flow, {})}))[name]
-        rounded = rebuild(entry["settings"], tensors, name)
+        entry, tensors = pretrained.unpack(pretrained.pack({name: (flow, {})}))[name]
+        rounded = pretrained.rebuild(entry["settings"], tensors, name)
         card = card_of(name, Path(run), rounded, args.command)
         card["data"] = args.data or card["data"]
         print(name, json.dumps(card, indent=1))
         packed[name] = (flow, card)
     path = FOLDER / f"{args.file}.safetensors"
-    write_atomically(path, weights.pack(packed))
+    write_atomically(path, pretrained.pack(packed))
     print(f"{shlex.quote(str(path))}: {path.stat().st_size / 2**20:.2f} MiB")
 
 

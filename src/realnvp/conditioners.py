@@ -44,6 +44,12 @@ class BatchNorm2d(nn.BatchNorm2d):
         shift = self.bias - mean * scale
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
+    def check_values(self) -> None:
+        """Raise ValueError if the state, which may come from anybody, is not one of this layer."""
+        assert self.running_var is not None
+        if (self.running_var < 0).any():
+            raise ValueError("the running variance is negative")
+
     @torch.no_grad()
     def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
         """Move the running averages; like the parent, they hold the unbiased variance."""
@@ -125,6 +131,11 @@ class WeightNormConv2d(nn.Module):
         assert init.bias is not None
         self.bias = nn.Parameter(init.bias.detach())
         self.padding = kernel // 2
+
+    def check_values(self) -> None:
+        """Raise ValueError if the weights, which may come from anybody, have no direction."""
+        if (self._norm() == 0).any():
+            raise ValueError("a kernel of weight normalization is zero and has no direction")
 
     def _norm(self) -> Tensor:
         return torch.linalg.vector_norm(self.direction, dim=(1, 2, 3), keepdim=True)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from realnvp.bijections.base import Terms, sum_per_example
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
+from realnvp.utils.model_folder import write_model
+from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
 
 __all__ = ["Flow", "as_condition", "check_data", "check_kind"]
@@ -57,7 +59,11 @@ class Flow(nn.Module):
     Attributes:
         memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
             "checkpoint" or "invertible"; see :mod:`realnvp.bijections.recompute`.
-        trained_on: the data settings, columns and categories it was trained with, saved with it.
+        trained_on: notes that are saved with the model, JSON, or None. "data" holds the settings
+            of the training data, "columns" and "categories" their names; other keys are free.
+        made_with: versions, machine and date of the training, noted when it is first saved.
+        origin: where the model was loaded from: "run" (a run directory), "folder" (any other,
+            maybe a stranger's) or "shipped" (with the package); None if it was not loaded.
 
     >>> from realnvp import vector_flow
     >>> flow = vector_flow(2, coupling="affine")
@@ -88,6 +94,8 @@ class Flow(nn.Module):
         self.scale_penalty = scale_penalty
         self.memory: Memory = "standard"
         self.trained_on: dict[str, Any] | None = None
+        self.made_with: dict[str, Any] | None = None
+        self.origin: Literal["run", "folder", "shipped"] | None = None
         self._evaluations = 0  # how many threads compute in evaluation mode
         self._were_training: list[nn.Module] = []
         first = self.dequantization
@@ -417,18 +425,45 @@ class Flow(nn.Module):
 
     # ------------------------------------------------------------------ saving
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt."""
-        from realnvp.pretrained import save
+    def settings(self) -> dict[str, Any]:
+        """Return what is saved beside the weights, from which the model can be rebuilt.
 
-        save(self, Path(folder))
+        Raises:
+            ValueError: if the flow was not made by a builder.
+        """
+        if self.config is None:
+            raise ValueError(
+                "only flows made by a builder can be saved, such as image_flow, vector_flow or a "
+                "function of your own with @realnvp.register_builder: nothing says how to rebuild "
+                "this one"
+            )
+        notes = {"trained_on": self.trained_on, "made_with": self.made_with}
+        return {"model_type": "realnvp", **self.config, **notes}
+
+    def save_pretrained(self, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt.
+
+        Args:
+            folder: folder to write into; files of these names are replaced.
+            weights: weights to save instead of the flow's own, by the same names.
+
+        Raises:
+            ValueError: if the flow was not made by a builder.
+            OSError: if the files cannot be written.
+        """
+        weights = self.state_dict() if weights is None else weights
+        write_model(Path(folder), self.settings(), weights)
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> Flow:
-        """Rebuild a saved model, in evaluation mode; it need not be told the architecture."""
-        from realnvp.pretrained import load_folder
+        """Return the model that is saved in a folder, in evaluation mode, on the CPU.
 
-        return load_folder(Path(folder))
+        Raises:
+            FileNotFoundError: if the folder has no saved model.
+            ValueError: if its files are corrupt.
+        """
+        # By name, as config.json names its builder: loading stands above the flow.
+        return find("realnvp.pretrained:load_folder")(Path(folder))
 
     def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
         """Let all conditioners compute in ``dtype`` (None: that of the input)."""

@@ -1,18 +1,17 @@
-"""Saved models: ``config.json`` and ``model.safetensors`` in a folder, never a pickle.
+"""Load models: a saved folder, a run directory, or one that comes with the package.
 
-A model may come from anybody, so nothing in it is used before it is verified: the weights carry a
-checksum of themselves and of ``config.json``; the builder's arguments are checked like a user's;
-and the model is first built without memory, to compare its tensors with those in the file, so that
-a huge number in ``config.json`` asks for nothing. During a training ``config.json`` stays as it is,
-and the weights are replaced whole: at every moment the folder holds a valid model.
+A model may come from anybody, so nothing in it is used before it is verified. The builder is a
+registered one, whose arguments are checked like a user's. The model is first built without memory,
+and its tensors are compared with those in the file's header: a huge number in ``config.json`` or a
+huge file ask for nothing. Then the weights are read, compared with their checksum, and checked by
+the layers that they are for.
 
-Some models come with the package, in `weights`: ``load("mnist")``.
+Some models come with the package, in ``weights/``: ``load("mnist")``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp import architectures
 from realnvp.config import DataConfig, with_new_names
 from realnvp.flow import Flow
-from realnvp.utils.files import write_atomically
-from realnvp.utils.serialization import check_like, parse_json, seal, unseal
+from realnvp.utils.model_folder import read_config, read_sizes, read_weights
+from realnvp.utils.registry import BUILDERS
+from realnvp.utils.serialization import check_like, seal, unseal
 
 __all__ = [
     "cards",
@@ -34,167 +33,30 @@ __all__ = [
     "load_shipped",
     "pack",
     "rebuild",
-    "save",
-    "settings_of",
     "shipped_names",
     "unpack",
 ]
 
-CONFIG = "config.json"
-
-
-WEIGHTS = "model.safetensors"
-
-
-BUILDERS = ("image_flow", "vector_flow")
-
-
-LAYERS = ("scales", "steps", "couplings", "blocks")  # arguments that count layers
-
-
-CONFIG_LIMIT = 16_000_000  # bytes
-
-
-def settings_of(flow: Flow) -> dict[str, Any]:
-    """What is saved beside the weights, from which the model can be rebuilt.
-
-    Raises:
-        ValueError: if the flow was not made by a builder, so that nothing says how to rebuild it.
-    """
-    if flow.config is None:
-        raise ValueError(
-            "only flows made by image_flow or vector_flow can be saved: "
-            "nothing tells how to rebuild this one; save its state_dict instead"
-        )
-    return {"model_type": "realnvp", **flow.config, "trained_on": flow.trained_on}
-
-
-def save(flow: Flow, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
-    """Write the model into a folder, which is made if needed.
-
-    Args:
-        flow: made by a builder.
-        folder: for the two files, which are replaced if they are there.
-        weights: to save instead of the flow's own, by the same names.
-
-    Raises:
-        ValueError: if the flow was not made by a builder, so that nothing says how to rebuild it.
-        OSError: if the files cannot be written.
-    """
-    settings = settings_of(flow)
-    weights = flow.state_dict() if weights is None else weights
-    tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
-    config = json.dumps(settings, indent=2).encode() + b"\n"
-    content = seal(tensors, {"config_sha256": hashlib.sha256(config).hexdigest()})
-    write_atomically(folder / CONFIG, config)
-    write_atomically(folder / WEIGHTS, content)
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The settings and the tensors, after both files were verified."""
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no saved model: {name} is missing")
-    path = folder / CONFIG
-    if path.stat().st_size > CONFIG_LIMIT:
-        raise ValueError(f"{path} does not describe a realnvp model: it is too large")
-    text = path.read_bytes()
-    try:
-        config = parse_json(text)
-    except ValueError as error:
-        raise ValueError(f"{path} is corrupt: {error}") from error
-    try:
-        tensors, data = unseal((folder / WEIGHTS).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{folder / WEIGHTS} cannot be used: {error}") from error
-    if hashlib.sha256(text).hexdigest() != data.get("config_sha256"):
-        raise ValueError(
-            f"{path} does not belong to {WEIGHTS}: by its checksum it was changed, or is another "
-            f"model's"
-        )
-    return config, tensors
-
-
-def _check_trained_on(value: Any) -> None:
-    """What commands read from it is what a training wrote."""
-    if value is None:
-        return
-    lists = [value.get(name) for name in ("columns", "categories")]
-    for names in lists:
-        if names is not None and not all(isinstance(name, str) for name in names):
-            raise ValueError("the names of columns and categories must be text")
-    DataConfig(**value["data"])
-
-
-def load_folder(folder: Path) -> Flow:
-    """Rebuild the model saved in a folder, in evaluation mode, on the CPU.
-
-    Raises:
-        FileNotFoundError: if the folder has no saved model.
-        ValueError: if its files are corrupt, or do not belong together.
-    """
-    return rebuild(*_read(folder), f"the model in {folder}")
-
-
-def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
-    """The model of some settings and weights, in evaluation mode, on the CPU.
-
-    Args:
-        config: of :func:`settings_of`; it may come from anybody.
-        tensors: the weights by name.
-        what: it is, for messages.
-
-    Raises:
-        ValueError: if they are not those of a model.
-    """
-    if (
-        not isinstance(config, dict)
-        or config.get("builder") not in BUILDERS
-        or not isinstance(config.get("arguments"), dict)
-    ):
-        raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
-    build, arguments = (
-        getattr(architectures, config["builder"]),
-        with_new_names(config["arguments"], config["builder"].partition("_")[0]),
-    )
-    double = any(t.dtype == torch.float64 for t in tensors.values())
-    try:
-        for name in LAYERS:
-            if isinstance(arguments.get(name), int) and arguments[name] > len(tensors):
-                raise ValueError(f"{name} is more than there are tensors")
-        _check_trained_on(config.get("trained_on"))
-        with torch.device("meta"):
-            empty = build(**arguments)
-        # RuntimeError and OverflowError: sizes that no memory could have
-        check_like(tensors, (empty.double() if double else empty).state_dict(), "the tensor")
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} has values that are not finite")
-        flow: Flow = build(**arguments)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
-    flow = flow.double() if double else flow
-    flow.load_state_dict(tensors)
-    flow.trained_on = config.get("trained_on")
-    return flow.eval()
+LAYERS = ("scales", "steps", "couplings", "blocks")
+"""Arguments of builders that count layers."""
 
 
 def load(model: str | Path) -> Flow:
-    """The model of a run folder or of a saved model folder, or a shipped one, in evaluation mode.
+    """Return a saved model, in evaluation mode, on the CPU.
 
     Args:
-        model: a folder that a training left, or one that ``save_pretrained`` wrote; or the name of
-            a model that comes with the package, if there is no such folder.
+        model: a run directory, or a folder that ``save_pretrained`` wrote; or, if there is no such
+            folder, the name of a model that comes with the package.
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if its files are corrupt.
+        ValueError: if its files are corrupt, or name a part of a module that is not imported.
+
+    >>> load("moons").sample(3).shape
+    torch.Size([3, 2])
     """
     folder = Path(model)
     if not folder.exists():
-        from realnvp.pretrained import load_shipped, shipped_names
-
         names = shipped_names()
         if str(model) in names:
             return load_shipped(str(model))
@@ -206,11 +68,119 @@ def load(model: str | Path) -> Flow:
     return load_folder(run_model if run_model.is_dir() else folder)
 
 
-def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
-    """The content of a file of models.
+def load_folder(folder: Path) -> Flow:
+    """Return the model that is saved in a folder, in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: if the folder has no saved model.
+        ValueError: if its files are corrupt, or do not belong together.
+    """
+    config, checksum = read_config(folder)
+    what = f"the model in {folder}"
+    build = _prepare(config, read_sizes(folder, checksum), what)
+    flow = _fill(build, read_weights(folder, checksum), what)
+    is_run = (
+        folder.absolute().name == "model" and (folder.absolute().parent / "config.yaml").is_file()
+    )
+    flow.origin = "run" if is_run else "folder"
+    return flow
+
+
+def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
+    """Return the model of some settings and weights, in evaluation mode, on the CPU.
 
     Args:
-        models: by name, each with its card.
+        config: the settings, as :meth:`realnvp.Flow.settings` returns them; unverified.
+        tensors: the weights by name.
+        what: name of the model, for messages.
+
+    Raises:
+        ValueError: if they are not those of a model.
+    """
+    return _fill(_prepare(config, tensors, what), tensors, what)
+
+
+def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], Flow]:
+    """Check settings against the sizes of the weights; return what builds the untrained model."""
+    if (
+        not isinstance(config, dict)
+        or not isinstance(config.get("builder"), str)
+        or not isinstance(config.get("arguments"), dict)
+    ):
+        raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
+    double = any(t.dtype == torch.float64 for t in sizes.values())
+
+    def build() -> Flow:
+        flow: Flow = BUILDERS[config["builder"]](**arguments)
+        flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
+        return flow.double() if double else flow
+
+    try:
+        arguments = config["arguments"]
+        if config["builder"] in ("image_flow", "vector_flow"):
+            arguments = with_new_names(arguments, config["builder"].partition("_")[0])
+        for name in LAYERS:
+            if isinstance(arguments.get(name), int) and arguments[name] > len(sizes):
+                raise ValueError(f"{name} is more than there are tensors")
+        with torch.device("meta"):
+            empty = build()
+        _check_trained_on(empty)
+        check_like(sizes, empty.state_dict(), "the tensor")
+    # RuntimeError and OverflowError: sizes that no memory could have
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
+    return build
+
+
+def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:
+    """Build the model, and give it weights whose sizes are right."""
+    flow = build()
+    try:
+        check_like(tensors, flow.state_dict(), "the tensor")
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} has values that are not finite")
+        flow.load_state_dict(tensors)
+        for name, module in flow.named_modules():
+            check = getattr(module, "check_values", None)
+            if check is not None:
+                try:
+                    check()
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be rebuilt: {error}") from error
+    return flow.eval()
+
+
+def _check_trained_on(flow: Flow) -> None:
+    """Raise unless the notes on a model's data are what commands expect to read there."""
+    for name, notes in (("made_with", flow.made_with), ("trained_on", flow.trained_on)):
+        if notes is not None and not isinstance(notes, dict):
+            raise ValueError(f"{name} must be a mapping, got a {type(notes).__name__}")
+    if flow.trained_on is None:
+        return
+    data = flow.trained_on.get("data")
+    if not isinstance(data, dict):
+        raise ValueError("trained_on must have the settings of the data")
+    DataConfig(**data)
+    counts = {"columns": flow.dim if len(flow.shape) == 1 else None, "categories": flow.classes}
+    for name, count in counts.items():
+        values = flow.trained_on.get(name)
+        if values is None:
+            continue
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise ValueError(f"the {name} of trained_on must be a list of text")
+        if count is not None and len(values) != count:
+            raise ValueError(f"trained_on must name {count} {name}, got {len(values)}")
+
+
+def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
+    """Return the content of a file of models, in half precision.
+
+    Args:
+        models: models by name, each with its card.
     """
     tensors: dict[str, Tensor] = {}
     data: dict[str, Any] = {}
@@ -218,12 +188,12 @@ def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
         for key, tensor in flow.state_dict().items():
             narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
             tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
-        data[name] = {"settings": settings_of(flow), "card": card}
+        data[name] = {"settings": flow.settings(), "card": card}
     return seal(tensors, {"models": data})
 
 
 def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
-    """The inverse of :func:`pack`: settings with card, and tensors in float32, by name."""
+    """Invert :func:`pack`: return settings with card, and tensors in float32, by name."""
     tensors, data = unseal(content)
     found = {}
     for name, entry in data["models"].items():
@@ -236,7 +206,7 @@ def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]
 
 @cache
 def _contents() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
-    """Settings with card, and tensors, of every model."""
+    """Return settings with card, and tensors, of every shipped model."""
     found = {}
     for file in (files("realnvp") / "weights").iterdir():
         if file.name.endswith(".safetensors"):
@@ -245,16 +215,22 @@ def _contents() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
 
 
 def shipped_names() -> list[str]:
-    """The names that :func:`realnvp.load` knows."""
+    """Return the names of the models that come with the package.
+
+    >>> "moons" in shipped_names()
+    True
+    """
     return list(_contents())
 
 
 def cards() -> dict[str, dict[str, Any]]:
-    """The card of every model, by name."""
+    """Return the card of every shipped model: data, quality, training and curve, by name."""
     return {name: entry["card"] for name, (entry, _) in _contents().items()}
 
 
 def load_shipped(name: str) -> Flow:
-    """The model of this name, in evaluation mode."""
+    """Return a model that comes with the package, in evaluation mode."""
     entry, tensors = _contents()[name]
-    return rebuild(entry["settings"], tensors, f"the shipped model {name}")
+    flow = rebuild(entry["settings"], tensors, f"the shipped model {name}")
+    flow.origin = "shipped"
+    return flow

@@ -22,7 +22,7 @@ from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
 from realnvp.training import rollback as rollback
 from realnvp.training.trainer import Trainer
 from realnvp.utils import files
-from realnvp.utils.serialization import from_bytes
+from realnvp.utils.serialization import from_bytes, unseal
 
 STEPS, BAD_STEP = 12, 6
 
@@ -218,7 +218,7 @@ def differences(a: Path, b: Path) -> list[str]:
             found.append(f"{pattern}: {sorted(names[0] ^ names[1])}")
         for name in names[0] & names[1]:
             path = Path(pattern).with_name(name)
-            if (a / path).read_bytes() != (b / path).read_bytes():
+            if _content(a / path) != _content(b / path):
                 found.append(str(path))
     if _records(a) != _records(b):
         found.append("metrics.jsonl")
@@ -226,6 +226,16 @@ def differences(a: Path, b: Path) -> list[str]:
         found.append("TensorBoard")
     found += [str(path) for path in b.rglob(".*")]  # what a killed process left
     return found
+
+
+def _content(path: Path) -> Any:
+    """Return what a file holds, without the date of a saved model."""
+    if path.name == "config.json":
+        return {**json.loads(path.read_text()), "made_with": None}
+    if path.name == "model.safetensors":
+        tensors, _ = unseal(path.read_bytes())
+        return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    return path.read_bytes()
 
 
 def _records(folder: Path) -> list[tuple]:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from realnvp.utils.errors import Interrupted, RemoteRankError, describe, is_expected
 
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {verb:12} {text}" for verb, text in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="realnvp",
-        usage="realnvp VERB ... [--debug]",
+        usage="realnvp VERB ... [--import MODULE] [--debug]",
         description=f"Normalizing flows with Real NVP (arXiv 1605.08803).\n\nverbs:\n{verbs}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,8 +53,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-h", "--help", action="help", help="show this help and exit")
     parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.add_argument(
+        "--import",
+        metavar="MODULE",
+        help="import a module of your own first, which defines couplings, conditioners,\n"
+        "architectures or builders that a recipe or a model refers to; once for each",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _import_own(arguments: Sequence[str]) -> list[str]:
+    """Import the modules of ``--import``, also from the current folder; return the other arguments.
+
+    A recipe or a saved model never imports anything: see :mod:`realnvp.utils.registry`.
+    """
+    rest, tokens = [], iter(arguments)
+    for token in tokens:
+        option, equals, name = token.partition("=")
+        if option != "--import":
+            rest.append(token)
+            continue
+        name = name if equals else next(tokens, "")
+        if not name:
+            raise ValueError("--import needs the name of a module")
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise ValueError(f"--import {name}: {error}") from error
+    return rest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"realnvp {version('realnvp')}")
         return 0
-    verb, *rest = arguments
     try:
+        verb, *rest = _import_own(arguments)
         if verb not in VERBS:
             raise ValueError(f"unknown verb {verb!r}: there are {', '.join(VERBS)}")
         status = import_module(f"realnvp.cli.{verb}").main(rest)

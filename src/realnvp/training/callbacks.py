@@ -17,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
-from realnvp import plots, pretrained
+from realnvp import plots
 from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
 
@@ -205,7 +205,7 @@ class RunLogger(Callback):
             if self._waiting or self._begin is not None:
                 self._write_waiting()
             if trainer.best_weights is not None and trainer.best_weights is not self._model:
-                pretrained.save(trainer.flow, self.run.model_folder, trainer.best_weights)
+                trainer.flow.save_pretrained(self.run.model_folder, trainer.best_weights)
                 self._model = trainer.best_weights
             self.run.save(state)
             self._saved, self._warned = now, False

@@ -18,7 +18,7 @@ from realnvp.data import Dataset
 from realnvp.data.batches import drawn
 from realnvp.data.dataset import dequantized
 from realnvp.flow import Flow
-from realnvp.training.runtime import _check_memory
+from realnvp.training.runtime import check_memory
 
 __all__ = ["build", "choose_components", "fit_gaussian", "fit_mixture", "smoothing_of"]
 
@@ -184,11 +184,11 @@ def build(recipe: Recipe, dataset: Dataset) -> Flow:
         assert dataset.levels is not None  # images always have levels
         channels, height, width = dataset.shape
         arguments = {"levels": dataset.levels, **condition, **options}
-        _check_memory(lambda: image_flow((channels, height, width), **arguments))
+        check_memory(lambda: image_flow((channels, height, width), **arguments))
         return image_flow((channels, height, width), **arguments)
     if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
         arguments = {"integers": dataset.integers, **condition, **options}
-        _check_memory(lambda: vector_flow(dataset.shape[0], **arguments))
+        check_memory(lambda: vector_flow(dataset.shape[0], **arguments))
         return vector_flow(dataset.shape[0], **_first_layer(dataset, recipe), **arguments)
     raise ValueError(
         f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "

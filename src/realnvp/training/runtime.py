@@ -17,9 +17,12 @@ import torch
 from realnvp.conditioners import Conditioner
 from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
+from realnvp.utils.errors import is_too_large
+from realnvp.utils.model_folder import physical_memory
 from realnvp.utils.progress import warn
 
 __all__ = [
+    "check_memory",
     "compile_conditioners",
     "compute_dtype",
     "keep_freed_memory",
@@ -36,19 +39,17 @@ COPIES = 6
 """Tensors per parameter while training: itself, gradient, two moments, average and best."""
 
 
-def _check_memory(make: Callable[[], Flow]) -> None:
+def check_memory(make: Callable[[], Flow]) -> None:
     """Refuse a model that cannot fit, before an attempt takes the machine down."""
     try:
         with torch.device("meta"):  # sizes without memory
             count = sum(tensor.numel() for tensor in make().state_dict().values())
-    except RuntimeError as error:  # a size beyond what numbers of bytes can be
+    except RuntimeError as error:
+        if not is_too_large(error):  # any other error is a bug, and must not be hidden
+            raise
         raise ValueError("the model is larger than any memory: lower model.hidden") from error
-    needed = COPIES * 4 * count
-    try:
-        held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return
-    if needed > held:
+    needed, held = COPIES * 4 * count, physical_memory()
+    if held is not None and needed > held:
         raise ValueError(
             f"the model has {count:,} parameters, which takes {needed / 2**30:,.0f} GiB to train, "
             f"and this machine has {held / 2**30:,.0f}: lower model.hidden or the number of layers"

@@ -1,4 +1,4 @@
-"""The errors that are not bugs, and how each is told in one line.
+"""Errors that are not bugs, and their description in one line.
 
 This module imports nothing heavy: the command line needs it before anything else.
 """
@@ -8,7 +8,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-__all__ = ["Interrupted", "RemoteRankError", "describe", "is_expected", "some_of"]
+__all__ = [
+    "Interrupted",
+    "RemoteRankError",
+    "describe",
+    "is_expected",
+    "is_too_large",
+    "some_of",
+]
 
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ": make room, or write elsewhere"),
@@ -25,7 +32,7 @@ class Interrupted(Exception):
 
     Args:
         message: what was done, and how to go on.
-        number: of the signal; the exit status is 128 + number, as shells have it.
+        number: number of the signal; the exit status is 128 + number, as in shells.
     """
 
     def __init__(self, message: str, number: int = 2) -> None:
@@ -37,7 +44,7 @@ class RemoteRankError(Exception):
     """Another process of the same run reports why all of them end.
 
     Args:
-        status: the exit status.
+        status: exit status of this process.
     """
 
     def __init__(self, status: int = 2) -> None:
@@ -45,25 +52,34 @@ class RemoteRankError(Exception):
         self.status = status
 
 
-def _is_memory(error: BaseException) -> bool:
-    """Whether memory is short: PyTorch tells it in several ways."""
-    signs = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
+def is_too_large(error: BaseException) -> bool:
+    """Return whether memory is short, or a size overflows, for which PyTorch has several messages.
+
+    >>> is_too_large(RuntimeError("CUDA out of memory")), is_too_large(RuntimeError("a bug"))
+    (True, False)
+    """
+    signs = (
+        "out of memory",
+        "can't allocate memory",
+        "Storage size calculation overflowed",
+        "numel: integer multiplication overflow",
+    )
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether it is for the user to do something about; anything else is a bug.
+    """Return whether an error is for the user to mend; any other one is a bug.
 
     >>> is_expected(ValueError("bad")), is_expected(KeyError("bug"))
     (True, False)
     """
-    if isinstance(error, RuntimeError) and _is_memory(error):
+    if isinstance(error, RuntimeError) and is_too_large(error):
         return True
     return isinstance(error, ValueError | OSError | FloatingPointError | MemoryError)
 
 
 def describe(error: BaseException) -> str:
-    """The error in one line.
+    """Return an error in one line, with a remedy where one is known.
 
     >>> describe(FileNotFoundError(2, "No such file or directory", "a.csv"))
     'No such file or directory: a.csv'
@@ -73,13 +89,13 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}{_REMEDIES.get(error.errno or 0, '')}"
-    if _is_memory(error):
+    if is_too_large(error):
         return "out of memory: lower the batch size, the model's size or how many are asked for"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def some_of(names: Sequence[str], most: int = 20) -> str:
-    """A list of names for a message, cut where it would fill the screen.
+    """Return a list of names for a message, cut where it would fill the screen.
 
     >>> some_of(["a", "b", "c"], most=2)
     'a, b, ... (3 in all)'

@@ -1,4 +1,4 @@
-"""Writing files such that a crash, a full disk or a second writer never leaves half of one."""
+"""Write files so that a crash, a full disk or a second writer never leaves half of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MARK = ".tmp~"
 
 
 def standard_json(value: Any) -> str:
-    """JSON that every reader takes: numbers that are not finite, which it has not, are null.
+    """Return JSON that every reader takes: numbers that are not finite become null.
 
     >>> standard_json({"loss": [0.5, float("nan")]})
     '{"loss": [0.5, null]}'
@@ -41,7 +41,7 @@ def standard_json(value: Any) -> str:
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file to the disk: only then is it known that there was room for it."""
+    """Flush a file to the disk, which fails if there is no room for it."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -58,10 +58,17 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, which replaces it when the block ends well.
+    """Yield a temporary path beside ``path``, which replaces it when the block ends well.
 
-    Whatever happens, ``path`` is the old file or the new one, whole; the temporary one is gone.
-    Its suffix is that of ``path``, by which libraries choose the format. The folder is made.
+    Whatever happens, ``path`` is the old file or the new one, whole, and the temporary file is
+    gone. It has the suffix of ``path``, by which libraries choose the format. The folder is made
+    if needed.
+
+    Args:
+        path: file to replace.
+
+    Raises:
+        OSError: if it cannot be written, naming ``path``.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -84,7 +91,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         for folder in made:
-            with contextlib.suppress(OSError):  # it was not made, or somebody uses it by now
+            with contextlib.suppress(OSError):  # it was not made, or is in use by now
                 folder.rmdir()
         if isinstance(error, OSError) and error.filename in (None, str(temporary)) and error.errno:
             # the user knows the file by its own name
@@ -93,7 +100,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file such that whatever happens, there is the old one or the new one, whole.
+    """Write a file so that, whatever happens, it is the old one or the new one, whole.
+
+    Args:
+        path: file to write.
+        content: its bytes.
 
     Raises:
         OSError: if it cannot be written, naming it.
@@ -103,7 +114,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left of :func:`replacing` in a folder and those below."""
+    """Remove the temporary files of :func:`replacing` that a killed process left in a folder."""
     for path in folder.rglob(f".*{_MARK}*"):
         path.unlink(missing_ok=True)
 
@@ -112,7 +123,7 @@ class Appender:
     """A file that grows by whole records: one that does not fit on the disk is taken back.
 
     Args:
-        path: the file; it is made by the first record.
+        path: file to grow; the first record makes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,7 +133,7 @@ class Appender:
         """Write one record at the end.
 
         Raises:
-            OSError: if it cannot be written; the file is then as before.
+            OSError: if the record cannot be written; the file is then as before.
         """
         size = self.path.stat().st_size if self.path.exists() else 0
         try:

@@ -27,6 +27,7 @@ __all__ = [
     "CONDITIONERS",
     "COUPLINGS",
     "Registry",
+    "find",
     "register_architecture",
     "register_builder",
     "register_conditioner",

@@ -1,26 +1,32 @@
-"""Tensors and JSON in one file that is verified before it is used, and that never runs code.
+"""Tensors and JSON in one file that is verified before it is used, and that runs no code.
 
 The file is plain safetensors, which any tool reads. Its metadata has one more entry, "realnvp":
-JSON with whatever belongs to the tensors, and the SHA-256 of the whole file (computed with zeros
-where the checksum itself stands). A torn, damaged or edited file is refused; what passes holds
-numbers and text, nothing else. The checksum is against accidents: it does not tell who wrote a
-file, which nothing here needs to trust.
+JSON that belongs to the tensors, and the SHA-256 of the whole file (computed with zeros in place of
+the checksum itself). A torn, damaged or edited file is refused; what passes holds numbers and text
+only. The checksum is against accidents: it does not say who wrote a file, and nothing here trusts
+that.
+
+:func:`seal` and :func:`unseal` are the format; :func:`to_bytes` and :func:`from_bytes` put nested
+states into it, such as those of optimizers, for checkpoints.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-__all__ = ["check_like", "from_bytes", "parse_json", "seal", "to_bytes", "unseal"]
+__all__ = ["check_like", "from_bytes", "parse_json", "peek", "seal", "to_bytes", "unseal"]
 
 _BLANK = "0" * 64
 
@@ -40,10 +46,10 @@ def _digest(content: bytes, start: int) -> str:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """JSON from a file that may hold anything.
+    """Return the JSON of a text that may come from anybody.
 
     Raises:
-        ValueError: if it is no JSON, or so deep or long a one that reading it is an attack.
+        ValueError: if it is no JSON, or is nested too deeply.
 
     >>> parse_json('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -57,10 +63,10 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def seal(tensors: dict[str, Tensor], data: dict[str, Any]) -> bytes:
-    """The content of a file with tensors and data.
+    """Return the content of a file with tensors and data.
 
     Args:
-        tensors: contiguous, on any device.
+        tensors: contiguous tensors by name, on any device.
         data: JSON; the key "sha256" is taken.
 
     >>> import torch
@@ -78,7 +84,7 @@ def seal(tensors: dict[str, Tensor], data: dict[str, Any]) -> bytes:
 
 
 def unseal(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of :func:`seal`, after the whole content is verified.
+    """Invert :func:`seal`, after the whole content is verified.
 
     Raises:
         ValueError: if the content is not exactly what :func:`seal` returned.
@@ -91,16 +97,82 @@ def unseal(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError("it has no checksum: it is damaged, or was not written by realnvp")
     if _digest(content, found.start(1)) != found[1].decode():
         raise ValueError("it does not match its checksum: it is damaged, or was changed")
-    header = parse_json(content[8 : 8 + length])
+    data = _data(parse_json(content[8 : 8 + length]))
     try:
-        data = parse_json(header["__metadata__"]["realnvp"])
-        tensors = tensors_from_bytes(content)
+        return tensors_from_bytes(content), data
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"it is not a file of realnvp ({error})") from error
+
+
+_DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+
+
+def peek(path: Path, limit: int = _HEADER_LIMIT) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a sealed file without their values, on the meta device, and its data.
+
+    Only the header is read, so a huge file costs nothing; its checksum is not compared. The size of
+    the file is that of its header and tensors.
+
+    Args:
+        path: a file that :func:`seal` made the content of.
+        limit: largest size of the header in bytes.
+
+    Raises:
+        ValueError: if the header is damaged or too large, or does not fit the size of the file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little") if size >= 8 else -1
+        if not 0 < length <= min(limit, size - 8):
+            raise ValueError("it is cut off, or no safetensors file")
+        header = parse_json(file.read(length))
+    data = _data(header)
+    found, end = {}, 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+            first, last = entry["data_offsets"]
+            numbers = (*shape, first, last)
+            valid = all(type(n) is int and 0 <= n < 2**63 for n in numbers)
+            # both are bounded by the size of the file, before a tensor is made
+            valid = valid and last <= size and math.prod(shape) * dtype.itemsize == last - first
+            if valid:
+                found[name] = torch.empty(shape, dtype=dtype, device="meta")
+                end = max(end, last)
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            valid = False
+        if not valid:
+            raise ValueError(f"the tensor {str(name)[:50]!r} in its header has no possible size")
+    if 8 + length + end != size:
+        raise ValueError("its size is not that of its tensors: it is cut off, or was changed")
+    return found, data
+
+
+def _data(header: Any) -> dict[str, Any]:
+    """Return the JSON in the header of a sealed file."""
+    try:
+        data = parse_json(header["__metadata__"]["realnvp"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            "it has no checksum: it is damaged, or was not written by realnvp"
+        ) from error
     if not isinstance(data, dict):
         raise ValueError("it is not a file of realnvp")
     data.pop("sha256", None)
-    return tensors, data
+    return data
 
 
 FORMAT = 2
@@ -110,10 +182,16 @@ _TENSOR, _ITEMS, _TUPLE = "$tensor", "$items", "$tuple"
 
 
 def to_bytes(state: Mapping[str, Any]) -> bytes:
-    """The content of a checkpoint's file.
+    """Return the content of a checkpoint's file.
 
-    Strides are kept, because optimizers work on memory as it lies; a tensor that occurs twice is
+    Strides are kept, on which the results of optimizers depend; a tensor that occurs twice is
     stored once.
+
+    Args:
+        state: nested dictionaries, lists and tuples of tensors, numbers, text and None.
+
+    Raises:
+        TypeError: if something else is in it.
 
     >>> import torch
     >>> from_bytes(to_bytes({"step": 3, "x": {0: torch.ones(2)}, "betas": (0.9, 0.5)}))
@@ -148,7 +226,7 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
 
 
 def from_bytes(content: bytes) -> dict[str, Any]:
-    """The inverse of :func:`to_bytes`.
+    """Invert :func:`to_bytes`.
 
     Raises:
         ValueError: if the content is damaged, or of another format.
@@ -185,9 +263,9 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
     """Raise unless a part of a state has the structure of another one.
 
     Args:
-        found: as it was read.
-        expected: what it is to replace: the same keys and lengths, tensors of the same shape and
-            type, numbers where numbers are.
+        found: the part as it was read.
+        expected: the part that it is to replace: it must have the same keys and lengths, tensors
+            of the same shape and type, and numbers at the same places.
         where: name of the part, for the message.
 
     Raises:

@@ -1,0 +1,210 @@
+"""The two files of a saved model: ``config.json`` and ``model.safetensors``, never a pickle.
+
+The settings say how to build the model, the weights fill it in. The weights carry a checksum of
+themselves and of ``config.json``, so files that do not belong together are found. A folder may come
+from anybody: nothing is read before its size is known to be what the settings ask for.
+
+During a training ``config.json`` stays as it is, and the weights are replaced whole: the folder
+holds a valid model at every moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realnvp import __version__
+from realnvp.utils.files import write_atomically
+from realnvp.utils.serialization import parse_json, peek, seal, unseal
+
+__all__ = [
+    "made_with",
+    "physical_memory",
+    "read_config",
+    "read_sizes",
+    "read_weights",
+    "write_model",
+]
+
+CONFIG = "config.json"
+
+
+WEIGHTS = "model.safetensors"
+
+
+CONFIG_LIMIT = 4_000_000
+"""Largest ``config.json`` in bytes: parsed, it takes some twenty times as much memory."""
+
+
+HEADER_LIMIT = 16_000_000
+"""Largest header of the weights in bytes, which is enough for 100,000 tensors."""
+
+
+def write_model(folder: Path, settings: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Write the two files, each whole or not at all.
+
+    Where the folder holds the same settings already, their note ``made_with`` is kept.
+
+    Args:
+        folder: folder to write into, made if needed.
+        settings: JSON.
+        weights: tensors by name, on any device.
+
+    Raises:
+        ValueError: if the settings are not JSON.
+        OSError: if the files cannot be written.
+    """
+    if settings.get("made_with") is None:
+        settings = {**settings, "made_with": _note_in(folder, settings) or made_with()}
+    try:
+        config = json.dumps(settings, indent=2).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the model's settings are not JSON: {error}") from error
+    if len(config) > CONFIG_LIMIT:
+        raise ValueError(
+            f"the model's settings take {len(config):,} bytes, more than the {CONFIG_LIMIT:,} that "
+            f"are read again: shorten what is kept in trained_on"
+        )
+    tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
+    content = seal(tensors, {"config_sha256": hashlib.sha256(config).hexdigest()})
+    write_atomically(folder / CONFIG, config)
+    write_atomically(folder / WEIGHTS, content)
+
+
+def _note_in(folder: Path, settings: dict[str, Any]) -> Any:
+    """Return the note of a folder that holds the same settings; None if it does not."""
+    try:
+        found, _ = read_config(folder)
+        same = json.loads(json.dumps({**settings, "made_with": None}))
+    except (OSError, TypeError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or {**found, "made_with": None} != same:
+        return None
+    return found.get("made_with")
+
+
+def read_config(folder: Path) -> tuple[Any, str]:
+    """Return the settings of a saved model, not yet checked, and the checksum of their text.
+
+    Raises:
+        FileNotFoundError: if the folder has no saved model.
+        ValueError: if the file is not JSON, or too large.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no saved model: {name} is missing")
+    path = folder / CONFIG
+    with path.open("rb") as file:
+        text = file.read(CONFIG_LIMIT + 1)
+    if len(text) > CONFIG_LIMIT:
+        raise ValueError(f"{path} does not describe a realnvp model: it is too large")
+    try:
+        return parse_json(text), hashlib.sha256(text).hexdigest()
+    except ValueError as error:
+        raise ValueError(f"{path} is corrupt: {error}") from error
+
+
+def read_sizes(folder: Path, config_sha256: str) -> dict[str, Tensor]:
+    """Return the weights of a saved model without their values, on the meta device.
+
+    Args:
+        folder: folder of the model.
+        config_sha256: checksum of the settings' text.
+
+    Raises:
+        ValueError: if the file is damaged, or belongs to other settings.
+    """
+    path = folder / WEIGHTS
+    try:
+        sizes, data = peek(path, HEADER_LIMIT)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+    _check_belongs(folder, data, config_sha256)
+    return sizes
+
+
+def read_weights(folder: Path, config_sha256: str) -> dict[str, Tensor]:
+    """Return the weights of a saved model, verified.
+
+    Args:
+        folder: folder whose :func:`read_sizes` was found to be the sizes of the model.
+        config_sha256: checksum of the settings' text.
+
+    Raises:
+        ValueError: if the file is damaged, larger than memory, or belongs to other settings.
+    """
+    path = folder / WEIGHTS
+    size, held = path.stat().st_size, physical_memory()
+    if held is not None and 3 * size > held:  # the file, its tensors and the model's own
+        raise ValueError(
+            f"{path} holds {size / 2**30:,.1f} GiB of weights, and this machine has "
+            f"{held / 2**30:,.1f} GiB of memory: load it on a larger one"
+        )
+    with path.open("rb") as file:
+        content = file.read(size)
+    try:
+        tensors, data = unseal(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+    _check_belongs(folder, data, config_sha256)
+    return tensors
+
+
+def _check_belongs(folder: Path, data: dict[str, Any], config_sha256: str) -> None:
+    if data.get("config_sha256") != config_sha256:
+        raise ValueError(
+            f"{folder / CONFIG} does not belong to {WEIGHTS}: by its checksum it was changed, or "
+            f"is another model's"
+        )
+
+
+def physical_memory() -> int | None:
+    """Return the memory of this machine in bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def made_with() -> dict[str, str | None]:
+    """Return the versions, the kind of machine and the date that go with what is made now.
+
+    >>> sorted(made_with())
+    ['commit', 'date', 'machine', 'python', 'realnvp', 'torch']
+    """
+    device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else "CPU"
+    return {
+        "realnvp": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {device}",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this package runs from; None if it is installed."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():  # not the repository that an environment happens to lie in
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
