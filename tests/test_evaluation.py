@@ -13,15 +13,15 @@ from realnvp import Chain, Flow, vector_flow
 from realnvp.bijections import Dequantize
 from realnvp.data import Split
 from realnvp.diagnostics import check_latents, check_layers, overfit
-from realnvp.evaluation import DRAWS, evaluate, log_likelihood, log_likelihoods, round_trip
+from realnvp.evaluation import evaluate, log_likelihood, log_likelihoods, round_trip
 from realnvp.latents import interpolate, levels
-from realnvp.utils.rng import uniform
+from realnvp.utils.rng import Stream, uniform
 
 
 def test_likelihood_is_the_mean_with_its_standard_error():
     flow, x = small_image_flow(), small_images(50)
     result = evaluate(flow, Split(x), seed=3)
-    bits = flow.bits_per_dim(x, noise=uniform((3, DRAWS, 0), 0, 50, flow.shape)).double()
+    bits = flow.bits_per_dim(x, noise=uniform((3, Stream.DRAWS, 0), 0, 50, flow.shape)).double()
     assert result.bits_per_dim == pytest.approx(bits.mean().item(), rel=1e-6)
     assert result.standard_error == pytest.approx(bits.std().item() / math.sqrt(50), rel=1e-5)
     assert (result.examples, result.levels, result.noise_draws) == (50, 17, 1)

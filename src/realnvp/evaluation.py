@@ -22,6 +22,7 @@ from realnvp.bijections.dequantization import Noise
 from realnvp.data import Split
 from realnvp.flow import Flow
 from realnvp.utils.distributed import all_reduce, rank, world_size
+from realnvp.utils.rng import Stream
 
 __all__ = [
     "Likelihood",
@@ -33,9 +34,6 @@ __all__ = [
     "log_likelihoods",
     "round_trip",
 ]
-
-DRAWS, ROUND_TRIP = 3, 4  # streams of random numbers, beside those of training
-
 
 Progress = Callable[[int, int], None]
 """Called with the number of examples done, and of all."""
@@ -173,7 +171,7 @@ def log_likelihoods(
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
 
             def noise(draw: int, start: int = start, x: Tensor = x) -> Noise:
-                return flow.example_noise((seed, DRAWS, draw), start, len(x))
+                return flow.example_noise((seed, Stream.DRAWS, draw), start, len(x))
 
             part = log_likelihood(flow, x, condition, samples=samples, generator=noise)
             if counts:
@@ -263,7 +261,7 @@ def round_trip(
     with flow.evaluating():
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
             condition = flow.as_condition(condition, len(x))
-            noise = flow.example_noise((seed, ROUND_TRIP), start, len(x))
+            noise = flow.example_noise((seed, Stream.ROUND_TRIP), start, len(x))
             _, v, back = flow.round_trip(x, condition, noise)
             error = (back - v).abs().max().item()
             worst = max(worst, math.inf if math.isnan(error) else error)
@@ -341,7 +339,7 @@ def accuracy(
         raise ValueError("the data have no labels to compare with")
     right = 0
     for start, x, _, counts in batches(split, batch_size, flow.device, shared):
-        noise = flow.example_noise((seed, DRAWS, 0), start, len(x))
+        noise = flow.example_noise((seed, Stream.DRAWS, 0), start, len(x))
         found = class_log_probs(flow, x, noise).argmax(1).cpu()
         if counts:
             right += int((found == split.labels[start : start + len(x)].cpu()).sum())

@@ -11,6 +11,8 @@ from helpers.bijections import BIJECTIONS, Case, affine
 from realnvp import Chain
 from realnvp.bijections import (
     ActNorm,
+    Affine,
+    Bijection,
     ChannelMask,
     CheckerboardMask,
     Dequantize,
@@ -18,6 +20,7 @@ from realnvp.bijections import (
     FactorOut,
     GaussianMixtureCoupling,
     Inverse,
+    InvertibleLinear,
     Logit,
     Rosenblatt,
     RunningBatchNorm,
@@ -322,3 +325,33 @@ def test_scale_labels_follow_the_entries():
 def test_chain_refuses_what_is_no_bijection():
     with pytest.raises(ValueError, match="Linear"):
         Chain(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- values of a stranger's file
+
+
+def test_good_values_pass(case: Case):
+    for layer in case.build().modules():
+        if isinstance(layer, Bijection):
+            layer.check_values()
+
+
+@pytest.mark.parametrize(
+    ("make", "tensor", "value"),
+    [
+        (lambda: Affine(torch.zeros(2)), "scale", 0.0),
+        (lambda: Affine(torch.zeros(2)), "scale", -1.0),
+        (lambda: Affine(torch.zeros(2)), "scale", 1e-45),
+        (lambda: RunningBatchNorm(2), "running_var", -1.0),
+        (lambda: ActNorm(2), "log_scale", -100.0),
+        (lambda: ActNorm(2), "log_scale", 100.0),
+        (lambda: InvertibleLinear(2), "log_diagonal", 1e4),
+        (lambda: affine(ChannelMask(), 2), "scale", 1e3),
+    ],
+)
+def test_values_that_are_no_bijection_are_refused(make, tensor: str, value: float):
+    layer = make()
+    with torch.no_grad():
+        getattr(layer, tensor)[0] = value
+    with pytest.raises(ValueError, match=tensor):
+        layer.check_values()

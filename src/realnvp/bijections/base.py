@@ -25,10 +25,14 @@ __all__ = [
     "Chain",
     "Inverse",
     "Terms",
+    "check_exponent",
     "spread_log_det",
     "sum_per_example",
     "zero_log_det",
 ]
+
+LARGEST_EXPONENT = 80
+"""Largest size of a log-scale: float32 holds its exponential, and the inverse of that."""
 
 Terms = dict[str, Tensor]
 """Log-determinants by kind ("coupling", "norm", "preprocessing"), each of shape ``(B,)``."""
@@ -52,6 +56,22 @@ def zero_log_det(x: Tensor) -> Tensor:
     """The log-determinant of a map that preserves volume, one number per example."""
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     return torch.zeros(len(x), dtype=dtype, device=x.device)
+
+
+def check_exponent(name: str, log_scale: Tensor) -> None:
+    """Raise a ValueError unless a log-scale and its negative can be exponentiated in float32.
+
+    >>> check_exponent("log_scale", torch.tensor([3.0, -200.0]))
+    Traceback (most recent call last):
+    ValueError: log_scale must be between -80 and 80, got -200.0
+    """
+    largest = log_scale.detach().flatten()
+    largest = largest[largest.abs().argmax()] if len(largest) else largest.new_zeros(())
+    if not largest.abs() <= LARGEST_EXPONENT:
+        raise ValueError(
+            f"{name} must be between {-LARGEST_EXPONENT} and {LARGEST_EXPONENT}, "
+            f"got {largest.item()}"
+        )
 
 
 class Bijection(nn.Module, ABC):
@@ -85,6 +105,17 @@ class Bijection(nn.Module, ABC):
         """As :meth:`forward`, with the log-determinant split by :attr:`term`."""
         z, log_det = self(x, condition)
         return z, {self.term: log_det}
+
+    def check_values(self) -> None:
+        """Refuse values of this layer's own tensors with which it is no bijection.
+
+        Parameters that were trained always pass; those of a file from somebody else may not. The
+        tensors are finite, which is for the caller to check, and shapes are as constructed. Tensors
+        of layers inside this one are their own affair. By default, every finite value is good.
+
+        Raises:
+            ValueError: if a value is out of range; the message names the tensor.
+        """
 
     def permute_index(self, labels: Tensor) -> Tensor:
         """Carry labels of the input's entries to where :meth:`forward` puts those entries.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, sum_per_example
+from realnvp.bijections.base import Bijection, check_exponent, sum_per_example
 
 __all__ = ["AffineCoupling", "ChannelMask", "CheckerboardMask", "Coupling", "Mask"]
 
@@ -221,6 +221,9 @@ class AffineCoupling(Coupling):
     @staticmethod
     def num_params() -> int:
         return 2
+
+    def check_values(self) -> None:
+        check_exponent("scale", self.scale)
 
     def _scale_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = parameters.chunk(2, dim=1)

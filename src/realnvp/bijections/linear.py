@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, spread_log_det
+from realnvp.bijections.base import Bijection, check_exponent, spread_log_det
 
 __all__ = ["InvertibleLinear"]
 
@@ -30,6 +30,9 @@ class InvertibleLinear(Bijection):
         super().__init__()
         self.triangles = nn.Parameter(torch.zeros(channels, channels))
         self.log_diagonal = nn.Parameter(torch.zeros(channels))
+
+    def check_values(self) -> None:
+        check_exponent("log_diagonal", self.log_diagonal)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         lower = self.triangles.tril(-1) + torch.diag(torch.ones_like(self.log_diagonal))

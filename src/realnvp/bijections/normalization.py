@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, spread_log_det
+from realnvp.bijections.base import Bijection, check_exponent, spread_log_det
 from realnvp.utils.distributed import mean_and_variance
 
 __all__ = ["ActNorm", "RunningBatchNorm", "is_recomputing", "recomputing"]
@@ -79,6 +79,10 @@ class RunningBatchNorm(Bijection):
         # A power of two as eps makes 1 - eps exact, so that construction gives the identity.
         self.register_buffer("running_var", torch.full((channels,), 1 - eps))
         self.register_buffer("initialized", torch.tensor(False))
+
+    def check_values(self) -> None:
+        if not (self.running_var >= 0).all():
+            raise ValueError(f"running_var must be 0 or more, got {self.running_var.min().item()}")
 
     def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, var, _ = mean_and_variance(x)
@@ -151,6 +155,9 @@ class ActNorm(Bijection):
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
         self._known = False  # spares reading the flag, which waits for the GPU, once it is set
+
+    def check_values(self) -> None:
+        check_exponent("log_scale", self.log_scale)
 
     def _initialize(self, x: Tensor) -> None:
         if not self.initialized:

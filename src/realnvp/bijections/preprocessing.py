@@ -87,12 +87,16 @@ class Affine(Bijection):
     def __init__(self, shift: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
         scale = torch.ones_like(shift) if scale is None else scale
-        good = torch.isfinite(shift).all() & torch.isfinite(scale).all() & (scale > 0).all()
-        # without memory, as when sizes are compared before a model is loaded, there are no values
-        if not (shift.is_meta or good):
-            raise ValueError("standardization needs finite shifts and finite, positive scales")
         self.register_buffer("shift", shift.clone())
         self.register_buffer("scale", scale.clone())
+        if not shift.is_meta:  # on the meta device, where sizes are compared, there are no values
+            self.check_values()
+
+    def check_values(self) -> None:
+        finite = torch.isfinite(self.shift).all() & torch.isfinite(self.scale).all()
+        # The reciprocal and the logarithm of a subnormal number lose digits, or are infinite.
+        if not (finite and (self.scale >= torch.finfo(self.scale.dtype).tiny).all()):
+            raise ValueError("standardization needs a finite shift and a finite, positive scale")
 
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
         log_scale = self.scale.log().expand(x.shape[1:]).sum()

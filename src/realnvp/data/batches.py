@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
-from realnvp.utils.rng import seed_of
+from realnvp.utils.rng import Stream, seed_of
 
 __all__ = ["Batches", "drawn", "shifted", "to_device"]
-
-ORDER, FLIPS, SHIFTS = 1, 2, 3  # streams of random numbers
 
 
 class Batches:
@@ -66,12 +64,12 @@ class Batches:
         index = self.indices(step)[share.start : share.stop]
         x = self.split.x[index]
         if self._flip:
-            generator = torch.Generator().manual_seed(seed_of(self._seed, FLIPS, step))
+            generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.FLIPS, step))
             flipped = torch.rand(self.size, generator=generator) < 0.5
             flipped = flipped[share.start : share.stop].to(x.device)
             x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
         if self._shift:
-            generator = torch.Generator().manual_seed(seed_of(self._seed, SHIFTS, step))
+            generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.SHIFTS, step))
             by = torch.randint(-self._shift, self._shift + 1, (self.size, 2), generator=generator)
             by *= torch.rand((self.size, 1), generator=generator) < 0.5
             x = shifted(x, by[share.start : share.stop].to(x.device))
@@ -81,7 +79,7 @@ class Batches:
         if epoch not in self._orders:
             for old in [known for known in self._orders if known < epoch - 1]:
                 del self._orders[old]
-            shuffle = torch.Generator().manual_seed(seed_of(self._seed, ORDER, epoch))
+            shuffle = torch.Generator().manual_seed(seed_of(self._seed, Stream.ORDER, epoch))
             order = torch.randperm(len(self.split), generator=shuffle)
             if self.split.weight is not None:
                 order = drawn(self.split.weight, shuffle)[order]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from realnvp.utils.errors import some_of
-from realnvp.utils.rng import uniform
+from realnvp.utils.rng import Stream, uniform
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -519,9 +519,6 @@ def _check_columns(x: torch.Tensor, names: Sequence[str] | None, where: str) -> 
         seen[digest] = index
 
 
-MOMENTS = 6  # a stream of random numbers, beside those of training and evaluation
-
-
 def dequantized(x: torch.Tensor, integers: Sequence[int], seed: int) -> torch.Tensor:
     """Return the rows with uniform noise in [0, 1) on their integer columns.
 
@@ -538,5 +535,5 @@ def dequantized(x: torch.Tensor, integers: Sequence[int], seed: int) -> torch.Te
     if not integers:
         return x
     x = x.clone()
-    x[:, list(integers)] += uniform((seed, MOMENTS), 0, len(x), (len(integers),)).to(x)
+    x[:, list(integers)] += uniform((seed, Stream.MOMENTS), 0, len(x), (len(integers),)).to(x)
     return x

@@ -18,7 +18,7 @@ from realnvp.config import Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset
 from realnvp.data.batches import Batches, to_device
 from realnvp.diagnostics import find_non_finite
-from realnvp.evaluation import DRAWS, batches, evaluate
+from realnvp.evaluation import batches, evaluate
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import capture, full_tensor, initialize, restore, snapshot
@@ -28,7 +28,7 @@ from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import Rollback, recover, skip
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
 from realnvp.utils.progress import Bar, duration
-from realnvp.utils.rng import normal_of, uniform
+from realnvp.utils.rng import Stream, normal_of, uniform
 from realnvp.utils.serialization import check_like
 
 __all__ = ["Mean", "Trainer", "check_budget", "log", "validate"]
@@ -37,7 +37,6 @@ LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
 
 
-NOISE, SMOOTHING = 0, 5  # streams of random numbers, beside those of the batches
 
 
 def check_budget(config: TrainingConfig) -> None:
@@ -203,10 +202,11 @@ class Trainer:
         x, condition = self.batches.get(step, self.team.rank, self.team.world_size)
         start = self.batches.share(self.team.rank, self.team.world_size).start
         if self.smoothing is not None:
-            seed = self.recipe.seed, SMOOTHING, step
+            seed = self.recipe.seed, Stream.SMOOTHING, step
             u = uniform(seed, start, len(x), self.flow.shape, self.flow.dtype, x.device)
             x = x + normal_of(u) @ self.smoothing
-        return x, condition, self.flow.example_noise((self.recipe.seed, NOISE, step), start, len(x))
+        noise = self.flow.example_noise((self.recipe.seed, Stream.NOISE, step), start, len(x))
+        return x, condition, noise
 
     def all_reduce_max(self, *values: float) -> tuple[float, ...]:
         """Have one clock and one end in all processes, and the largest of each of these values."""
@@ -394,7 +394,7 @@ def _name_layer(trainer: Trainer) -> str:
     flow, size = trainer.flow, trainer.evaluation_batch
     with flow.evaluating():
         for start, x, condition, _ in batches(trainer.validation, size, flow.device):
-            noise = flow.example_noise((trainer.recipe.seed, DRAWS, 0), start, len(x))
+            noise = flow.example_noise((trainer.recipe.seed, Stream.DRAWS, 0), start, len(x))
             finding = find_non_finite(flow, x, condition, noise, gradients=False)
             if finding.found:
                 return finding.where

@@ -1,33 +1,66 @@
 """Noise that belongs to an example, not to the process or the batch that computes it.
 
-Every number is a function of a seed and of a position: there is no state to save, a resumed run
-draws what the uninterrupted one would have drawn, and two processes that share a batch draw what
-one process would have drawn for the whole of it.
+Every number is a function of a seed, a stream and a position. So there is no state to save; a
+resumed run draws what the uninterrupted one would have drawn; and two processes that share a batch
+draw what one process would have drawn for all of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from enum import IntEnum, unique
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["normal_of", "seed_of", "uniform"]
+__all__ = ["Stream", "normal_of", "seed_of", "uniform"]
 
 BLOCK = 32
-"""Examples that share a seed: a process draws at most two blocks that it does not use whole."""
+"""Number of examples that share a seed: at most two blocks of a batch are not used whole."""
+
+
+@unique
+class Stream(IntEnum):
+    """Purposes of random numbers: with the same seed, each has numbers of its own."""
+
+    NOISE = 0
+    """Dequantization noise of training."""
+    ORDER = 1
+    """Order of the examples in an epoch."""
+    FLIPS = 2
+    """Which images are mirrored."""
+    SHIFTS = 3
+    """How far images are moved."""
+    SMOOTHING = 4
+    """Normal noise on the rows of a table in training."""
+    DRAWS = 5
+    """Dequantization noise of an evaluation."""
+    ROUND_TRIP = 6
+    """Dequantization noise of encoding and decoding."""
+    MOMENTS = 7
+    """Dequantization noise of the data that a model is initialized from."""
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed for a purpose and a position, such as a run's seed, a stream and a step.
+    """Return a seed for a purpose and a position, such as a run's seed, a stream and a step.
+
+    Args:
+        numbers: integers, 0 or more. Their order and how many there are count.
+
+    Raises:
+        ValueError: if a number is negative.
 
     >>> seed_of(0, 1) == seed_of(0, 1), seed_of(0, 1) == seed_of(1, 0)
     (True, False)
+    >>> seed_of(3, 7) == seed_of(3, 7, 0)
+    False
     """
     if min(numbers) < 0:
         raise ValueError(f"a seed must be 0 or more, got {min(numbers)}")
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+    # Of text, since np.random.SeedSequence pads with zeros: (3, 7) and (3, 7, 0) would be the same.
+    text = ",".join(str(int(number)) for number in numbers)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def uniform(
@@ -38,18 +71,18 @@ def uniform(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Uniform numbers in [0, 1) for some of a row of numbered examples.
+    """Return uniform numbers in [0, 1) for consecutive examples of a sequence.
 
     Args:
-        seed: of the row; see :func:`seed_of`.
-        start: number of the first example.
-        count: how many.
-        shape: of one example.
-        dtype: of the numbers.
+        seed: seed of the sequence; see :func:`seed_of`.
+        start: index of the first example.
+        count: number of examples.
+        shape: shape of one example.
+        dtype: type of the numbers.
         device: where they are drawn. Other kinds of devices draw other numbers.
 
     Returns:
-        ``(count, *shape)``, of which each example depends on the seed and its own number only.
+        ``(count, *shape)``; each example depends on the seed and its own index only.
 
     >>> torch.equal(uniform([0], 0, 50, [2])[40:], uniform([0], 40, 10, [2]))
     True
@@ -69,7 +102,7 @@ def uniform(
 
 
 def normal_of(uniform: Tensor) -> Tensor:
-    """Normal numbers from uniform ones in [0, 1): the quantiles; of 0 and 1, of numbers near.
+    """Return the normal quantiles of numbers in [0, 1]; finite at 0 and 1, too.
 
     >>> normal_of(torch.tensor([0.5, 0.0])).isfinite()
     tensor([True, True])
