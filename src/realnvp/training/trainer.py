@@ -37,8 +37,6 @@ LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
 
 
-
-
 def check_budget(config: TrainingConfig) -> None:
     """Something must end a training."""
     if config.minutes is None and config.epochs is None and config.steps is None:
