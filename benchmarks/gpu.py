@@ -23,12 +23,12 @@ from realnvp.config import ImageModel, load_recipe
 SUSTAINED = 40e12
 
 SETS = [  # recipe, option that names the data, data set, image, training examples
-    ("cifar10", "cifar10", "CIFAR-10", (3, 32, 32), 45_000),
-    ("celeba", "celeba", "CelebA 64x64", (3, 64, 64), 162_770),
-    ("imagenet32", "folder", "ImageNet 32x32", (3, 32, 32), 1_271_149),
-    ("imagenet64", "folder", "ImageNet 64x64", (3, 64, 64), 1_271_149),
-    ("lsun", "folder", "LSUN bedrooms 64x64", (3, 64, 64), 3_030_042),
-    ("lsun", "folder", "LSUN church outdoor 64x64", (3, 64, 64), 123_227),
+    ("cifar10-paper", "cifar10", "CIFAR-10", (3, 32, 32), 45_000),
+    ("celeba-paper", "celeba", "CelebA 64x64", (3, 64, 64), 162_770),
+    ("imagenet32-paper", "folder", "ImageNet 32x32", (3, 32, 32), 1_271_149),
+    ("imagenet64-paper", "folder", "ImageNet 64x64", (3, 64, 64), 1_271_149),
+    ("lsun-paper", "folder", "LSUN bedrooms 64x64", (3, 64, 64), 3_030_042),
+    ("lsun-paper", "folder", "LSUN church outdoor 64x64", (3, 64, 64), 123_227),
 ]
 
 

@@ -31,7 +31,7 @@ from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar
 
 ADAM = "the paper's parts and optimizer"
-"""The model of mnist-realnvp, trained as in the paper (section 4.1): Adam, batches of 64."""
+"""The model of mnist-paper, trained as in the paper (section 4.1): Adam, batches of 64."""
 
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "+ gated blocks on patches": ({"block": "gated", "patch": 2, "blocks": 1, "hidden": 48}, {}),
@@ -39,16 +39,16 @@ PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "+ split prior": ({"split_prior": True}, {}),
     "+ learned noise": ({"dequantization": "variational"}, {}),
 }
-"""What each step adds to mnist-realnvp: settings of the model, and of the training. The last one,
-mixture couplings, makes it mnist-best."""
+"""What each step adds to mnist-paper: settings of the model, and of the training. The last one,
+mixture couplings, makes it mnist."""
 
-NAMES = [ADAM, "mnist-realnvp", *PARTS, "mnist-best", "mnist-glow"]
+NAMES = [ADAM, "mnist-paper", *PARTS, "mnist", "mnist-glow"]
 
 TIMES = (10.0, 30.0)
 
 
 def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
-    base = "mnist-realnvp" if name in (ADAM, *PARTS) else name
+    base = "mnist-paper" if name in (ADAM, *PARTS) else name
     found = load_recipe(base, data={"source": data}, training={"minutes": minutes})
     assert isinstance(found, ImageRecipe)
     model, training = found.model, found.training
@@ -130,7 +130,7 @@ def main() -> None:
     every = dataclasses.replace(
         recipes[f"{list(PARTS)[-1]}, 10 minutes"].model, coupling="logistic_mixture"
     )
-    assert every == recipes["mnist-best, 10 minutes"].model, "the parts do not add up to mnist-best"
+    assert every == recipes["mnist, 10 minutes"].model, "the parts do not add up to mnist"
     for name in args.only:
         key = f"{name}, {args.minutes:g} minutes"
         if key in kept(path, recipes):

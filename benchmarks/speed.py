@@ -30,7 +30,7 @@ IMAGES = {
     "CIFAR-10, the paper's (64 maps, 8 blocks, batch 16)": (
         (3, 32, 32), 16, {"scales": 2, "hidden": 64, "blocks": 8},
     ),
-    "MNIST, the model of mnist-realnvp (32 maps, 2 blocks, batch 64)": (
+    "MNIST, the model of mnist-paper (32 maps, 2 blocks, batch 64)": (
         (1, 28, 28), 64, {"scales": 2, "hidden": 32, "blocks": 2},
     ),
     "28x28 (32 maps, 4 blocks, batch 64)": (

@@ -34,11 +34,15 @@ __all__ = [
     "VectorModel",
     "VectorRecipe",
     "check_types",
+    "config_sections",
+    "load_recipe",
     "positive",
     "read_recipe",
     "recipe_names",
     "require",
     "to_dict",
+    "with_new_command",
+    "with_new_names",
 ]
 
 
@@ -363,6 +367,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        self.betas = (self.betas[0], self.betas[1])  # YAML has lists instead of tuples
         positive(
             self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "num_validations",
             "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
@@ -424,7 +429,7 @@ class ImageRecipe:
             ValueError: if no shape is given and the recipe's data are no named set, or the shape
                 does not fit the model.
 
-        >>> load_recipe("mnist-realnvp").build().shape
+        >>> load_recipe("mnist-paper").build().shape
         (1, 28, 28)
         """
         _check_condition(self.data, condition_dim, classes)
@@ -531,76 +536,35 @@ def to_dict(config: object) -> dict:
 
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
 
-
-SHARED = {
-    **{
-        name: ("moons", name)
-        for name in (
-            "circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard", "eight-gaussians"
-        )
-    },
-    "mnist": ("mnist-best", "mnist"),
-    "fashion-mnist": ("mnist-best", "fashion-mnist"),
-    **{f"fashion-mnist-{kind}": (f"mnist-{kind}", "fashion-mnist")
-       for kind in ("realnvp", "glow", "best", "long")},
-    "cifar10-realnvp": ("cifar10", "cifar10"),
-}  # fmt: skip
-"""Recipes that are another one's file, with data of their own."""
-
-
 BUDGETS = {"minutes", "epochs", "steps"}
 
+MOVED = {
+    "mnist-best": "mnist",
+    "mnist-realnvp": "mnist-paper",
+    "fashion-mnist-best": "fashion-mnist",
+    "fashion-mnist-realnvp": "mnist-paper --data fashion-mnist",
+    "cifar10-best": "cifar10",
+    "cifar10-realnvp": "cifar10-paper",
+    "imagenet32": "imagenet32-paper",
+    "imagenet64": "imagenet64-paper",
+    "lsun": "lsun-paper",
+    "image-small": "images",
+}
+"""Recipes of earlier versions, and what they are called today."""
+
+RENAMED = {
+    "start": "mixture_init",
+    "validations": "num_validations",
+    "cooldown": "decay_fraction",
+}
+"""Settings of earlier versions, and what they are called today."""
+
+MIXTURES = {"image": "logistic_mixture", "vector": "gaussian_mixture"}
+"""Couplings that earlier versions called "mixture", by kind of model."""
 
 SECTIONS = ("model", "data", "training")
 
-
 RECIPE_LIMIT = 1_000_000  # bytes
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the package.
-
-    >>> "digits" in recipe_names()
-    True
-    """
-    names = {file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".yaml")}
-    return sorted(names | set(SHARED))
-
-
-def _folder() -> Any:
-    return files("realnvp") / "recipes"
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """The settings in a recipe, by name or as a path to a YAML file.
-
-    Raises:
-        ValueError: if there is no such recipe, or it is not a YAML mapping.
-    """
-    path = Path(name)
-    if name in recipe_names():
-        file, _ = SHARED.get(name, (name, ""))
-        text = (_folder() / f"{file}.yaml").read_text("utf-8")
-    elif path.suffix in (".yaml", ".yml") and path.is_file():
-        if path.stat().st_size > RECIPE_LIMIT:
-            raise ValueError(f"{name} is not a recipe: it is too large")
-        text = path.read_text("utf-8")
-    else:
-        close = difflib.get_close_matches(name, recipe_names(), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(
-            f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
-            f"or give a path to a .yaml file"
-        )
-    settings = _parse(name, text)
-    if settings.get("kind") not in list(KINDS):  # of a list: what is asked for may be no key
-        raise ValueError(f"{name} must say kind: image or kind: vector")
-    for section in ("model", "training"):
-        if section in settings:
-            settings[section] = with_new_names(settings[section], settings["kind"])
-    if name in SHARED:
-        settings["data"] = {**settings.get("data", {}), "source": SHARED[name][1]}
-    return settings
 
 
 class _Loader(yaml.SafeLoader):
@@ -612,11 +576,95 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _parse(name: str, text: str) -> dict[str, Any]:
-    """Return the settings in the text of a recipe, whose sections are mappings with text for keys.
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the package.
+
+    >>> "digits" in recipe_names()
+    True
+    """
+    return sorted(file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".yaml"))
+
+
+def _folder() -> Any:
+    return files("realnvp") / "recipes"
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the settings of a recipe; those it leaves out have the defaults of the dataclasses.
+
+    A recipe is a YAML file of ``kind``, ``seed`` and the sections ``model``, ``data`` and
+    ``training``. One that begins with ``base: NAME`` is a variant of another recipe, with some of
+    its settings replaced.
+
+    Args:
+        name: name of a recipe that comes with the package, or path to a YAML file.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if there is no such recipe, or it is not valid.
+
+    >>> read_recipe("circles")["data"]
+    {'source': 'circles'}
+    """
+    return _read(name, Path(), ())
+
+
+def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings of a recipe.
+
+    Args:
+        name: name of the recipe, or path relative to the folder.
+        folder: folder of the variant that names this recipe as its base.
+        variants: recipes that this one is the base of.
+    """
+    path = folder / name
+    settings = _parse(name, _text(name, path))
+    base, inherited = settings.pop("base", None), None
+    if base is not None:
+        require(isinstance(base, str), f"base in recipe {name} must be a name, got {base!r}")
+        variants = (*variants, str(name if name in recipe_names() else path.resolve()))
+        target = base if base in recipe_names() else str((path.parent / base).resolve())
+        require(target not in variants, f"recipe {name} is based on itself, by base: {base}")
+        inherited = _read(base, path.parent, variants)
+        settings.setdefault("kind", inherited["kind"])
+    kind = settings.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(
+            f"{name} must say kind: image or kind: vector, or base: and the name of a recipe"
+        )
+    for section in SECTIONS:
+        settings[section] = with_new_names(settings[section], kind)
+    if inherited is not None:
+        if kind != inherited["kind"]:
+            raise ValueError(
+                f"recipe {name} is of kind {kind}, but its base {base} of kind {inherited['kind']}"
+            )
+        settings = _merge(inherited, settings)
+    _check_keys(kind, settings, f"recipe {name}")
+    return settings
+
+
+def _text(name: str, path: Path) -> str:
+    """Return the text of a recipe that comes with the package, or of a YAML file."""
+    if name in recipe_names():
+        return str((_folder() / f"{name}.yaml").read_text("utf-8"))
+    if name in MOVED:
+        raise ValueError(f"recipe {name} is now called {MOVED[name]}")
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        if path.stat().st_size > RECIPE_LIMIT:
+            raise ValueError(f"{name} is not a recipe: it is too large")
+        return path.read_text("utf-8")
+    hint = _did_you_mean(name, recipe_names())
+    raise ValueError(
+        f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
+        f"or give a path to a .yaml file"
+    )
+
+
+def _parse(name: str, text: str) -> dict[str, Any]:
+    """Return the settings in the text of a recipe.
+
+    Raises:
+        ValueError: if it is not a mapping of sections, which are mappings with text for keys.
     """
     try:
         settings = yaml.load(text, _Loader)
@@ -627,19 +675,56 @@ def _parse(name: str, text: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
     for section in SECTIONS:
-        if section in settings and settings[section] is None:
-            settings[section] = {}  # all of its keys are commented out
-        if not isinstance(settings.get(section, {}), dict):
+        values = settings.get(section)
+        if values is None:  # left out, or all of its keys are commented out
+            values = {}
+        if not isinstance(values, dict):
             raise ValueError(f"{section} in recipe {name} must be a section with keys")
-    for part in (settings, *(settings[s] for s in SECTIONS if s in settings)):
+        settings[section] = values
+    for part in (settings, *(settings[section] for section in SECTIONS)):
         for key in part:
             if not isinstance(key, str):
                 raise ValueError(f"the key {str(key)[:50]} in recipe {name} is not text")
     return settings
 
 
+def _merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe with some of them replaced.
+
+    One budget (minutes, epochs or steps) replaces all of them.
+    """
+    merged = {**settings, **changes}
+    for section in SECTIONS:
+        values, new = settings.get(section, {}), changes.get(section, {})
+        if section == "training" and not BUDGETS.isdisjoint(new):
+            values = {key: value for key, value in values.items() if key not in BUDGETS}
+        merged[section] = {**values, **new}
+    return merged
+
+
+def _check_keys(kind: str, settings: dict[str, Any], where: str) -> None:
+    """Raise ValueError if a section or a key does not exist."""
+    sections = config_sections(kind)
+    known = ["kind", "seed", *sections]
+    given = [*settings]
+    for section, config in sections.items():
+        known += [f"{section}.{field.name}" for field in dataclasses.fields(config)]
+        given += [f"{section}.{key}" for key in settings.get(section, {})]
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"{where} has an unknown setting {key}: {_did_you_mean(str(key), known)}"
+                f"realnvp train RECIPE --help lists all of them"
+            )
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
 def config_sections(kind: str) -> dict[str, type]:
-    """The dataclass of each section of a recipe of this kind."""
+    """Return the dataclass of each section of a recipe of this kind."""
     model = ImageModel if kind == "image" else VectorModel
     return {"model": model, "data": DataConfig, "training": TrainingConfig}
 
@@ -655,12 +740,12 @@ def load_recipe(
     """Return a recipe, with some of its settings replaced.
 
     Args:
-        name: of a recipe that comes with the package, or a path to a YAML file.
+        name: name of a recipe that comes with the package, or path to a YAML file.
         model: settings of the model to replace, by name.
-        data: likewise, of the data.
-        training: likewise, of the training. A budget (minutes, epochs or steps) that is given here
-            replaces all of the recipe's.
-        seed: of weights, noise and order.
+        data: settings of the data to replace.
+        training: settings of the training to replace. A budget (minutes, epochs or steps) that is
+            given here replaces all of the recipe's.
+        seed: seed of weights, noise and order.
 
     Raises:
         ValueError: if there is no such recipe or setting, or a value is out of range.
@@ -669,37 +754,16 @@ def load_recipe(
     3
     """
     settings = read_recipe(name)
-    given: dict[str, dict[str, Any]] = {
-        "model": model or {}, "data": data or {}, "training": training or {}
-    }  # fmt: skip
-    configs = {}
-    for section, make in config_sections(settings["kind"]).items():
-        values = {**settings.get(section, {})}
-        if section == "training" and not BUDGETS.isdisjoint(given[section]):
-            values = {key: value for key, value in values.items() if key not in BUDGETS}
-        values |= given[section]
-        known = [field.name for field in dataclasses.fields(make)]
-        for key in values:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {section}.{close[0]}?" if close else ""
-                raise ValueError(f"unknown setting {section}.{key} for recipe {name}{hint}")
-        configs[section] = make(**values)
+    changes = {"model": model or {}, "data": data or {}, "training": training or {}}
+    _check_keys(settings["kind"], changes, f"recipe {name}")
+    settings = _merge(settings, changes)
+    sections = {
+        section: config(**settings[section])
+        for section, config in config_sections(settings["kind"]).items()
+    }
     return KINDS[settings["kind"]](
-        **configs, seed=settings.get("seed", 0) if seed is None else seed
+        **sections, seed=settings.get("seed", 0) if seed is None else seed
     )
-
-
-RENAMED = {
-    "start": "mixture_init",
-    "validations": "num_validations",
-    "cooldown": "decay_fraction",
-}
-"""Settings that earlier versions saved under other names."""
-
-
-MIXTURES = {"image": "logistic_mixture", "vector": "gaussian_mixture"}
-"""Couplings that earlier versions called "mixture", by kind of model."""
 
 
 def with_new_names(settings: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -716,3 +780,16 @@ def with_new_names(settings: dict[str, Any], kind: str) -> dict[str, Any]:
     if renamed.get("coupling") == "mixture":
         renamed["coupling"] = MIXTURES[kind]
     return renamed
+
+
+def with_new_command(command: str) -> str:
+    """Return a command of an earlier version under the present names of recipes and settings.
+
+    >>> with_new_command("realnvp train mnist-realnvp --training.validations 3")
+    'realnvp train mnist-paper --training.num_validations 3'
+    """
+    words = []
+    for word in command.split():
+        section, dot, key = word.rpartition(".")
+        words.append(MOVED.get(word, f"{section}{dot}{RENAMED.get(key, key)}"))
+    return " ".join(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ DATA, MODEL = "tab:blue", "tab:red"
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():  # a column's name may be in letters that the font lacks
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(path, dpi=120)
 
 
 def image_grid(
@@ -33,9 +36,12 @@ def image_grid(
 ) -> None:
     """Write images side by side as one PNG, small ones magnified without smoothing.
 
+    This is by hand rather than by ``torchvision.utils.make_grid``, whose import takes 1.4 s and
+    which is no faster.
+
     Args:
-        images: integers ``(N, C, H, W)``; one channel is grey, three are RGB, of any other number
-            the first is shown.
+        images: integers ``(N, C, H, W)``; one channel is grey, three are RGB; of any other number
+            only the first is shown.
         path: file to write.
         levels: number of grey levels: ``levels - 1`` is white.
         columns: images per row.
@@ -57,13 +63,16 @@ def image_grid(
     Image.fromarray(canvas[:, :, 0] if canvas.shape[2] == 1 else canvas).save(path)
 
 
-def scatter(samples: Tensor, path: Path, data: Tensor | None = None) -> None:
-    """Samples in red, beside data in blue; of more than two columns the first two.
+def scatter(
+    samples: Tensor, path: Path, data: Tensor | None = None, columns: Sequence[str] = ("x1", "x2")
+) -> None:
+    """Draw samples in red, and data in blue if they are given; of more columns the first two.
 
     Args:
         samples: ``(M, D)``.
         path: file to write.
         data: ``(N, D)``; samples alone if left out.
+        columns: names of the columns.
     """
     shown = [(samples, MODEL, "samples")]
     if data is not None:
@@ -74,6 +83,8 @@ def scatter(samples: Tensor, path: Path, data: Tensor | None = None) -> None:
         xy = points[:, :2].cpu().numpy()
         axes.scatter(xy[:, 0], xy[:, 1], s=4, alpha=0.4, color=color, linewidths=0)
         axes.set_title(title)
+        axes.set_xlabel(_plain(columns[0]))
+    row[0].set_ylabel(_plain(columns[1]))
     # A flow has rare far samples; the picture is of the range of the data, or of nearly all.
     low, high = np.quantile(shown[0][0][:, :2].cpu().numpy(), [0.001, 0.999], axis=0)
     margin = 0.1 * (high - low) + 1e-6
@@ -82,8 +93,13 @@ def scatter(samples: Tensor, path: Path, data: Tensor | None = None) -> None:
     save_figure(figure, path)
 
 
+def _plain(name: str) -> str:
+    """Return a column's name, at most 40 characters of it, without the meaning that $ has."""
+    return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")
+
+
 def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) -> None:
-    """The training loss and the validation, over minutes, from a run's metrics.
+    """Draw the training loss and the validation loss over minutes, from a run's metrics.
 
     Args:
         records: lines of ``metrics.jsonl``.
@@ -96,8 +112,8 @@ def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) ->
         [(r["seconds"] / 60, r[key]) for r in records if r["kind"] == kind]
         for kind, key in (("train", "loss"), ("validation", "validation"))
     )
-    axes.plot(*zip(*training, strict=True), color=DATA, alpha=0.5, label="training loss")
-    axes.plot(*zip(*validation, strict=True), color=MODEL, marker="o", ms=3, label="validation")
+    axes.plot(*_columns(training), color=DATA, alpha=0.5, label="training loss")
+    axes.plot(*_columns(validation), color=MODEL, marker="o", ms=3, label="validation")
     # The first losses are far above all that follow: show from a little above the rest.
     finite = np.array([value for _, value in training + validation if np.isfinite(value)])
     if len(finite) > 10:
@@ -110,18 +126,23 @@ def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) ->
     save_figure(figure, path)
 
 
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """What is drawn of a density in the plane.
+    """A density in the plane, and what it is compared with.
 
     Args:
-        name: written at the left.
+        name: name at the left of the row.
         data: ``(N, 2)``.
         samples: ``(M, 2)``.
         bounds: ``(xmin, xmax, ymin, ymax)`` of the pictures.
-        log_density: of the model, ``(N, 2) -> (N,)``.
-        true_log_density: of the data, if it is known.
-        decode: from latents to data, ``(N, 2) -> (N, 2)``.
+        log_density: log-density of the model, ``(N, 2) -> (N,)``.
+        true_log_density: log-density of the data, if it is known.
+        decode: map from latents to data, ``(N, 2) -> (N, 2)``.
+        columns: names of the two columns, if they have any.
     """
 
     name: str
@@ -131,16 +152,17 @@ class Plane:
     log_density: Callable[[NDArray], NDArray]
     true_log_density: Callable[[NDArray], NDArray] | None
     decode: Callable[[NDArray], NDArray]
+    columns: tuple[str, str] | None = None
 
 
 def planes(rows: Sequence[Plane], path: Path) -> None:
-    """Densities in the plane, one in each row.
+    """Draw densities in the plane, one in each row.
 
-    Data in blue and samples in red; the true density, where it is known, and the model's as heat
-    maps of the same colours; and the latent space's grid as the flow bends it into the data's.
+    Data are blue and samples red; the true density, where it is known, and the model's are heat
+    maps of the same colors; the last panel is the grid of the latent space as the flow bends it.
 
     Args:
-        rows: what to draw.
+        rows: densities to draw.
         path: file to write.
     """
     known = any(row.true_log_density is not None for row in rows)
@@ -150,8 +172,14 @@ def planes(rows: Sequence[Plane], path: Path) -> None:
     panels = figure.subplots(len(rows), len(titles), squeeze=False)
     for row, axes in zip(rows, panels, strict=True):
         for one in axes:
-            one.set(xlim=row.bounds[:2], ylim=row.bounds[2:], xticks=[], yticks=[], aspect="auto")
-        axes[0].set_ylabel(row.name)
+            one.set(xlim=row.bounds[:2], ylim=row.bounds[2:], aspect="auto")
+            if row.columns is None:
+                one.set(xticks=[], yticks=[])
+            else:
+                one.set_xlabel(_plain(row.columns[0]), fontsize=9)
+                one.tick_params(labelsize=7, labelleft=one is axes[0])
+        name = [row.name] if row.columns is None else [row.name, row.columns[1]]
+        axes[0].set_ylabel("\n".join(map(_plain, name)))
         for one, points, color in ((axes[0], row.data, DATA), (axes[1], row.samples, MODEL)):
             one.scatter(points[:, 0], points[:, 1], s=2, alpha=0.4, color=color, linewidths=0)
         _heat(row, axes[2:-1])
@@ -162,7 +190,7 @@ def planes(rows: Sequence[Plane], path: Path) -> None:
 
 
 def _heat(row: Plane, axes: Sequence[Any]) -> None:
-    """The model's density in the last of the axes, the true one before it, in the same colours."""
+    """Draw the model's density in the last of the axes, the true one before it, in one scale."""
     left, right, bottom, top = row.bounds
     size = 200
     x, y = ((np.arange(size) + 0.5) / size for _ in range(2))
@@ -170,7 +198,7 @@ def _heat(row: Plane, axes: Sequence[Any]) -> None:
     points = grid.reshape(-1, 2)
     functions = [row.true_log_density, row.log_density][-len(axes) :]
     maps = [f and np.exp(f(points)).reshape(size, size) for f in functions]
-    # The model's peaks may be higher than the truth's: the truth sets the colours.
+    # The model's peaks may be higher than the true ones, which set the colors.
     brightest = np.quantile(next(m for m in maps if m is not None), 0.999)
     for one, values in zip(axes, maps, strict=True):
         if values is None:
@@ -183,7 +211,7 @@ def _heat(row: Plane, axes: Sequence[Any]) -> None:
 
 
 def _grid(row: Plane, axes: Any) -> None:
-    """Lines of equal latent coordinates, those of the first one red and of the second blue."""
+    """Draw lines of equal latent coordinates: of the first one in red, of the second in blue."""
     places, along = np.linspace(-2.5, 2.5, 21), np.linspace(-3, 3, 400)
     for axis, color in ((0, MODEL), (1, DATA)):
         for place in places:

@@ -42,9 +42,9 @@ class Bad:
 
     Args:
         command: the arguments, split at blanks.
-        says: must be in the line.
-        make: makes the files, in the current folder.
-        during: what holds while the command runs.
+        says: text that must be in the line.
+        make: function that makes the files, in the current folder.
+        during: context in which the command runs.
     """
 
     command: str
@@ -54,22 +54,24 @@ class Bad:
 
 
 TABLE = "train moons --steps 2 --data "
-IMAGES = "train image-small --steps 2 --data "
+IMAGES = "train images --steps 2 --data "
 EVAL = "eval m --data "
 GOOD_CSV = "a,b\n1,2\n3,5\n5,6\n7,9\n8,3\n"
 
 BAD: dict[str, Bad] = {
     # what is asked for
     "unknown verb": Bad("frobnicate", "unknown verb"),
+    "misspelled verb": Bad("tran digits", "did you mean 'train'"),
     "no recipe": Bad("train", "recipe"),
     "unknown recipe": Bad("train mnits", "did you mean 'mnist'"),
-    "unknown key": Bad("train digits --model.hiden 3", "--model.hiden"),
+    "unknown key": Bad("train digits --model.hiden 3", "did you mean --model.hidden?"),
+    "key without its section": Bad("train digits --lr 3", "did you mean --training.lr?"),
     "unknown flag": Bad("eval m --verbose", "--verbose", model()),
     "flag cut short": Bad("train digits --resum", "--resum", run),
     "value missing": Bad("train digits --steps", "steps"),
     "wrong type": Bad("train digits --model.hidden many", "model.hidden"),
     "fraction for a count": Bad("train digits --model.hidden 2.5", "model.hidden"),
-    "wrong choice": Bad("train digits --model.norm layer", "model.norm"),
+    "wrong choice": Bad("train digits --model.norm layer", "'batch', 'act', 'none'"),
     "unknown memory": Bad("train digits --memory none", "memory"),
     "sharded and invertible": Bad(
         "train digits --memory invertible --strategy fsdp", 'use "ddp"'
@@ -106,7 +108,7 @@ BAD: dict[str, Bad] = {
     "yaml without kind": Bad("train r.yaml", "kind: image", text("r.yaml", "model: {}")),
     "a list for a recipe": Bad("train r.yaml", "mapping", text("r.yaml", "- 1\n- 2\n")),
     "unknown key in yaml": Bad(
-        "train r.yaml", "did you mean model.hidden",
+        "train r.yaml", "did you mean 'model.hidden'",
         text("r.yaml", "kind: image\nmodel: {hiden: 3}"),
     ),
     "section without keys": Bad("train r.yaml", "section", text("r.yaml", "kind: image\nmodel: 3")),
@@ -151,7 +153,23 @@ BAD: dict[str, Bad] = {
         IMAGES + "o.npy", "uint8", array("o.npy", np.zeros((9, 8, 8), np.float32))
     ),
     "beyond 8 bits": Bad(IMAGES + "o.npy", "255", array("o.npy", np.full((9, 8, 8), 300))),
-    "odd sizes": Bad(IMAGES + "o.npy", "1 scale", array("o.npy", np.zeros((9, 7, 7), np.uint8))),
+    "odd sizes": Bad(
+        "train digits --data o.npy", "1 scale", array("o.npy", np.zeros((9, 7, 7), np.uint8))
+    ),
+    "odd sizes in patches": Bad(
+        IMAGES + "o.npy", "lower --model.patch", array("o.npy", np.zeros((9, 7, 7), np.uint8))
+    ),
+    "nothing for data": Bad("eval m --data=", "--data is empty", model()),
+    "nothing for a run": Bad("train moons --steps 1 --out=", "--out is empty"),
+    "label that is not a number": Bad("sample m --label nan", "must be numbers", model("numbers")),
+    "label without end": Bad("sample m --label inf", "must be numbers", model("numbers")),
+    "negative seed of samples": Bad("sample m --seed -1", "--seed", model()),
+    "seed beyond 64 bits": Bad("sample m --seed 99999999999999999999", "--seed", model()),
+    "infinite temperature": Bad("sample m --temperature inf", "temperature", model()),
+    "old name of a recipe": Bad("train mnist-best", "mnist-best is now called mnist"),
+    "a stranger's data": Bad(
+        "eval m", "give --data mnist", model(trained_on={"data": {"source": "mnist"}})
+    ),
     "a single image": Bad(IMAGES + "o.npy", "axis", array("o.npy", np.zeros((8, 8, 3), np.uint8))),
     "no images": Bad(IMAGES + "o.npy", "empty", array("o.npy", np.zeros((0, 8, 8), np.uint8))),
     "nan in an array": Bad(TABLE + "o.npy", "NaN", array("o.npy", np.full((9, 2), np.nan))),
@@ -249,7 +267,7 @@ BAD: dict[str, Bad] = {
         "score m --data moons", "--overwrite", lambda: (model()(), text("scores.csv", "mine")())
     ),
     "unknown shipped model": Bad("models mnits", "there are"),
-    "fractions for whole numbers": Bad(
+    "fractions for integers": Bad(
         "eval runs/table --data new.csv", "'n' of new.csv has fractions", whole_table
     ),
     "model without data": Bad("eval m", "give --data", model()),
@@ -311,7 +329,7 @@ BAD: dict[str, Bad] = {
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
-    """All that is in a folder; a lock file says who holds it, which changes."""
+    """Return the content of a folder, but for lock files, whose content changes."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -320,7 +338,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 
 def refuse(name: str, folder: Path) -> str:
-    """Have one bad input refused in an empty folder, the current one; what it was told.
+    """Have one bad input refused in an empty folder, the current one, and return the message.
 
     Raises:
         AssertionError: if it was not refused, or not in one line, or something changed.
@@ -332,13 +350,13 @@ def refuse(name: str, folder: Path) -> str:
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), bad.during():
         status = main(bad.command.split())
-    told = errors.getvalue()
-    assert status == 2, f"exit status {status}: {told}"
+    printed = errors.getvalue()
+    assert status == 2, f"exit status {status}: {printed}"
     assert out.getvalue() == ""
-    lines = told.splitlines()
-    assert len(lines) == 1, told
-    assert lines[0].startswith("realnvp: error: "), told
-    assert bad.says in lines[0], told
-    assert len(lines[0]) < 600, told
+    lines = printed.splitlines()
+    assert len(lines) == 1, printed
+    assert lines[0].startswith("realnvp: error: "), printed
+    assert bad.says in lines[0], printed
+    assert len(lines[0]) < 600, printed
     assert everything(folder) == before, set(everything(folder)) ^ set(before)
-    return told
+    return printed

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-import torch
+from realnvp.cli.options import Parser, add_count, add_data, add_json, add_model
+from realnvp.cli.shared import examples, print_json, print_table, read_model
 
-from realnvp.cli.options import Parser
-from realnvp.cli.shared import add_data, add_model, examples, print_json, print_table, read_model
-from realnvp.diagnostics import check_latents, check_layers, overfit
-from realnvp.utils.progress import Bar
+if TYPE_CHECKING:
+    import torch
+
+    from realnvp.flow import Flow
 
 __all__ = []
 
 EPILOG = """examples:
   realnvp check runs/digits
-  realnvp check runs/digits --overfit       can the architecture learn eight images by heart?
+  realnvp check runs/digits --overfit       can the architecture memorize eight examples?
 """
 
 
 def main(argv: list[str]) -> int:
     """Print what every layer does to data; exit status 1 if a layer is wrong."""
     parser = Parser(
-        prog="realnvp check",
-        description="Check a model layer by layer: round trip, log-determinant, latents.",
-        epilog=EPILOG,
+        "check", "Check a model layer by layer: round trip, log-determinant, latents.", EPILOG
     )
     add_model(parser)
     add_data(parser)
-    parser.add_argument("-n", "--n", type=int, default=64, help="examples")
-    parser.add_argument("--overfit", action="store_true", help="train afresh on eight examples")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_count(parser, "--n", 64, "examples, 2 or more")
+    parser.add_argument(
+        "--overfit",
+        action="store_true",
+        help="also train new weights on eight examples, as long as a minute",
+    )
+    add_json(parser)
     args = parser.parse_args(argv)
     if args.n < 2:
         raise ValueError(f"-n must be 2 or more, got {args.n}")
+
+    import torch
+
+    from realnvp.diagnostics import check_latents, check_layers
+
     flow = read_model(args)
     split, name = examples(flow, args)
     few = split.select(torch.arange(min(args.n, len(split))))
@@ -89,11 +98,14 @@ def main(argv: list[str]) -> int:
 
 
 def _overfit(
-    flow: torch.nn.Module, x: torch.Tensor, condition: torch.Tensor | None, quiet: bool
+    flow: Flow, x: torch.Tensor, condition: torch.Tensor | None, quiet: bool
 ) -> tuple[float, float]:
+    from realnvp.diagnostics import overfit
+    from realnvp.utils.progress import Bar
+
     with Bar("overfitting", visible=not quiet) as bar:
         return overfit(
-            flow,  # type: ignore[arg-type]
+            flow,
             x,
             condition,
             progress=lambda step, steps, loss: bar.update(step / steps, f"{loss:.3f}"),

@@ -6,28 +6,20 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from realnvp.cli.options import Parser
+from realnvp.cli.options import Parser, add_data, add_draws, add_json, add_model, add_processes
 from realnvp.cli.shared import (
-    add_data,
-    add_draws,
-    add_model,
-    add_processes,
-    at_least_one,
     examples,
+    likelihood_rows,
     print_json,
     print_table,
     read_model,
     start,
     true_log_density,
 )
-from realnvp.cli.train import likelihood_rows
-from realnvp.evaluation import RoundTrip, accuracy, evaluate, round_trip
-from realnvp.flow import Flow
-from realnvp.utils.progress import Bar
 
 if TYPE_CHECKING:
+    from realnvp.evaluation import RoundTrip
+    from realnvp.flow import Flow
     from realnvp.training.launch import Team
 
 __all__ = []
@@ -47,17 +39,14 @@ ROUND_TRIP_EXAMPLES = 1000
 def main(argv: list[str]) -> int:
     """Evaluate a model on held-out data."""
     parser = Parser(
-        prog="realnvp eval",
-        description="Bits/dim of images, or nats of vectors, with the standard error.",
-        epilog=EPILOG,
+        "eval", "Bits/dim of images, or nats of vectors, with the standard error.", EPILOG
     )
     add_model(parser)
     add_data(parser)
     add_processes(parser)
     add_draws(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     args = parser.parse_args(argv)
-    at_least_one(args, "samples", "batch_size")
     team = start(args)
     if team is None:
         _report(args, *_evaluate(args, read_model(args), None))
@@ -72,7 +61,12 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any], RoundTrip, str]:
-    """The likelihood, the round trip and the name of the data."""
+    """Return the likelihood, the round trip and the name of the data."""
+    import torch
+
+    from realnvp.evaluation import accuracy, evaluate, round_trip
+    from realnvp.utils.progress import Bar
+
     read = partial(examples, flow, args)
     split, name = read() if team is None else team.rank_zero_first(read)
     shared = team is not None

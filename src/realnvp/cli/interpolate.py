@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
-from realnvp import plots
-from realnvp.cli.shared import picture_parser, read_picture_arguments
-from realnvp.latents import interpolate
-from realnvp.utils.files import replacing
+from realnvp.cli.options import add_count, output_path, picture_parser
+from realnvp.cli.shared import read_picture
 
 __all__ = []
 
@@ -19,12 +15,20 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Draw the square of images between four of the data (paper, section 4.2)."""
-    parser = picture_parser("interpolate", "Images between four of the data, by latents.", EPILOG)
-    parser.add_argument("--steps", type=int, default=8, help="images along each side")
-    flow, x, condition, path, args = read_picture_arguments(parser, argv, 4)
+    parser = picture_parser(
+        "interpolate", "Interpolate between the latents of four of the data's images.", EPILOG
+    )
+    add_count(parser, "--steps", 8, "images along each side")
+    args = parser.parse_args(argv)
+    path = output_path(args, ".png")
+
+    from realnvp import plots
+    from realnvp.latents import interpolate
+    from realnvp.utils.files import replacing
+
+    flow, x, condition, generator = read_picture(args, 4)
     if condition is not None:
         condition = condition[:1].expand(4, *condition.shape[1:])
-    generator = torch.Generator(flow.device).manual_seed(args.seed)
     images = interpolate(flow, x, args.steps, condition, generator)
     with replacing(path) as temporary:
         plots.image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
-from realnvp import plots
-from realnvp.cli.shared import picture_parser, read_picture_arguments
-from realnvp.latents import levels
-from realnvp.utils.files import replacing
+from realnvp.cli.options import add_count, output_path, picture_parser
+from realnvp.cli.shared import read_picture
 
 __all__ = []
 
@@ -18,15 +14,21 @@ EPILOG = """examples:
 
 
 def main(argv: list[str]) -> int:
-    """Draw images with ever more of their latents drawn anew (paper, appendix D)."""
+    """Draw images with more and more of their latents resampled (paper, appendix D)."""
     parser = picture_parser(
-        "levels", "What each scale holds: images with the finer latents drawn anew.", EPILOG
+        "levels", "Show what each scale holds: images with their finer latents resampled.", EPILOG
     )
-    parser.add_argument("-n", "--n", type=int, default=10, help="images")
-    flow, x, condition, path, args = read_picture_arguments(parser, argv, None)
-    generator = torch.Generator(flow.device).manual_seed(args.seed)
+    add_count(parser, "--n", 10, "images")
+    args = parser.parse_args(argv)
+    path = output_path(args, ".png")
+
+    from realnvp import plots
+    from realnvp.latents import levels
+    from realnvp.utils.files import replacing
+
+    flow, x, condition, generator = read_picture(args, args.n)
     rows = levels(flow, x, condition, generator)
     with replacing(path) as temporary:
         plots.image_grid(rows.flatten(0, 1), temporary, levels=flow.levels or 256, columns=len(x))
-    print(f"{path}  {len(rows)} rows: the data, then ever fewer scales kept, down to the coarsest")
+    print(f"{path}  {len(rows)} rows: the data, then fewer scales kept, down to the coarsest alone")
     return 0

@@ -1,8 +1,9 @@
-"""The command line: one thin function per verb, each importing what it needs when it is called."""
+"""The command line: one thin module per verb, imported when the verb is called."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -31,13 +32,13 @@ EXAMPLES = """examples:
   realnvp train digits                     train on the embedded digits, leave runs/digits
   realnvp train mnist --minutes 5          the same for MNIST, in five minutes
   realnvp train moons                      a 2D set whose true density is known
-  realnvp train image-small --data photos  your own folder of images
+  realnvp train images --data photos       your own folder of images
   realnvp train table --data my.csv        your own table
   realnvp eval runs/digits                 bits/dim on held-out data
   realnvp sample runs/digits               a grid of samples
   realnvp sample mnist                     of a model that comes with the package
 
-realnvp VERB --help tells more of each.
+realnvp VERB --help shows the options of a verb.
 """
 
 
@@ -87,10 +88,10 @@ def _import_own(arguments: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status.
+    """Run one command, and return its exit status.
 
-    0 is success, 1 a check that failed, 2 input or a machine that does not allow it, and 128 plus
-    the number of a signal (130 Ctrl-C, 143 SIGTERM) a training that it ended, saved.
+    0 is success, 1 a failed check, 2 an error that the user can mend, and 128 plus the number of a
+    signal (130 Ctrl-C, 143 SIGTERM) a training that the signal ended, saved.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -106,24 +107,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         verb, *rest = _import_own(arguments)
         if verb not in VERBS:
-            raise ValueError(f"unknown verb {verb!r}: there are {', '.join(VERBS)}")
+            close = difflib.get_close_matches(verb, VERBS, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(f"unknown verb {verb!r}: {hint}there are {', '.join(VERBS)}")
         status = import_module(f"realnvp.cli.{verb}").main(rest)
-        sys.stdout.flush()  # here, where a reader that has left can still be answered
+        sys.stdout.flush()  # here, where a closed pipe is still handled
         return status
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except RemoteRankError as remote_rank_error:  # the main process of several tells why
+    except RemoteRankError as remote_rank_error:  # the main process of several says why
         return remote_rank_error.status
     except Interrupted as interrupted:
         return _fail(str(interrupted), interrupted.status)
-    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 -- for what is still to be flushed
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 -- for what is flushed at exit
         return 0
     except Exception as error:
         # One line that helps, for what a user can do something about; a bug keeps its traceback.
         if debug or not (is_expected(error) or isinstance(error, argparse.ArgumentError)):
             raise
-        return _fail(describe(error))
+        from realnvp.cli.options import with_option_names
+
+        return _fail(with_option_names(describe(error)))
 
 
 def _fail(message: str, status: int = 2) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from realnvp.cli.options import Parser
+from realnvp.cli.options import Parser, add_json
 from realnvp.cli.shared import print_json, print_table
-from realnvp.pretrained import cards
+from realnvp.config import with_new_command
 
 __all__ = []
 
@@ -20,14 +20,18 @@ EPILOG = """examples:
 def main(argv: list[str]) -> int:
     """List the models that come with the package, or show the card of one."""
     parser = Parser(
-        prog="realnvp models",
-        description="Models that come with the package, to sample, eval, plot or load by name.",
-        epilog=EPILOG,
+        "models", "List the models that come with the package: load them by name.", EPILOG
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="show the card of this one")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     args = parser.parse_args(argv)
-    known = cards()
+
+    from realnvp.pretrained import cards
+
+    known = {
+        name: {**card, "command": with_new_command(card["command"])}
+        for name, card in cards().items()
+    }
     if args.name is None:
         if args.json:
             print_json(known)
@@ -46,7 +50,10 @@ def main(argv: list[str]) -> int:
         print_json(card)
         return 0
     facts = [(key, str(card[key])) for key in ("recipe", "data", "command")]
-    facts += [("quality", _quality(card)), ("on", f"{card['examples']:,} held-out examples")]
+    facts += [
+        ("quality", _quality(card)),
+        ("measured on", f"{card['examples']:,} held-out examples"),
+    ]
     facts += [("training", card["training"]), ("parameters", f"{card['parameters']:,}")]
     print_table(args.name, ["", "value"], facts)
     steps = [(f"{minutes:.2f}", f"{value:.3f}") for minutes, value in card["curve"]]

@@ -1,7 +1,11 @@
-"""From a recipe and the command line to a validated :class:`~realnvp.config.Recipe`.
+"""The options of the command line: every setting of a recipe, and what several verbs ask for.
 
-A recipe is a YAML file with the sections of the dataclasses in :mod:`realnvp.config`. Every one of
-its keys can be set on the command line as ``--section.key value``.
+A recipe is a YAML file with the sections of the dataclasses in :mod:`realnvp.config`, and every one
+of its keys is an option, ``--section.key value``. The options are added one by one: jsonargparse's
+``add_class_arguments`` would offer a ``--model FILE`` beside them, tell the types of settings but
+not their short names, and need another package to read their documentation.
+
+This module imports nothing heavy, so that the command line can show help at once.
 """
 
 from __future__ import annotations
@@ -9,16 +13,35 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import textwrap
 from collections.abc import Sequence
-from typing import Any, NoReturn, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse.typing import PositiveInt, restricted_number_type
 
-from realnvp.config import BUDGETS, KINDS, Recipe, config_sections, read_recipe
+from realnvp.config import SECTIONS, config_sections, read_recipe
 
-__all__ = ["Parser", "add_settings", "expand", "make_recipe"]
+__all__ = [
+    "Parser",
+    "add_count",
+    "add_data",
+    "add_device",
+    "add_draws",
+    "add_json",
+    "add_model",
+    "add_out",
+    "add_processes",
+    "add_seed",
+    "add_settings",
+    "expand",
+    "given_settings",
+    "output_path",
+    "picture_parser",
+    "with_option_names",
+]
 
-# The settings that people set most have short forms.
 SHORT = {
     "data.source": "--data",
     "data.root": "--data-root",
@@ -37,16 +60,34 @@ SHORT = {
     "training.nodes": "--nodes",
     "training.strategy": "--strategy",
 }
+"""Short names of the settings that are set most."""
+
+METAVARS = {int: "N", float: "X", str: "TEXT", tuple: "[X,X]", dict: "{NAME:VALUE}"}
+
+Seed: Any = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
+
+MEANINGS = {
+    "PositiveInt": "1 or more",
+    "Seed": "an integer from 0 to 2**63 - 1",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list such as [0.9,0.999]",
+    "None": "null",
+}
+"""What values of a type are called in messages."""
 
 
 class _Help(DefaultHelpFormatter):
     """Keeps the lines of the examples, folds the long list of options, and says defaults once."""
 
     def _get_help_string(self, action: Any) -> str:
-        text = str(super()._get_help_string(action))
-        if action.default is None or "default: " in (action.help or ""):
-            text = text.replace(", default: %(default)s", "").replace(" (default: %(default)s)", "")
-        return text
+        text = str(action.help or "")
+        silent = action.default is None or action.default is False or action.nargs == 0
+        return text if silent or "default: " in text else f"{text} (default: %(default)s)"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "".join(indent + line for line in text.splitlines(keepends=True))
@@ -58,67 +99,106 @@ class _Help(DefaultHelpFormatter):
         super().add_usage(" ".join(["%(prog)s", *positional, "[options]"]), actions, groups, prefix)
 
 
-class Parser(ArgumentParser):
-    """A parser whose errors are ValueErrors of one line, which the command line reports."""
+_WRONG_TYPE = re.compile(
+    r": (?:Expected a (?P<plain>.+?)\. Got value: (?P<value>.*)"
+    r"|Does not validate against any of .*? Subtypes: \[(?P<union>.*?)\] .* value: (?P<one>.*)"
+    r"|Not of type (?P<restricted>\w+): (?:.* base 10: '?(?P<text>.*?)'?|(?P<number>\S+) does .*))$"
+)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", _Help)
-        # What the command line says is also looked up before it is parsed, by whole names.
-        super().__init__(*args, exit_on_error=False, allow_abbrev=False, **kwargs)
+
+def _meaning(match: re.Match[str]) -> str:
+    """Return what jsonargparse says of a value of the wrong type, in plain words."""
+    kinds = match["plain"] or match["union"] or match["restricted"]
+    names = [name.removesuffix("Type") for name in re.findall(r"(?:class ')?(\w+)'?>?", kinds)]
+    words = dict.fromkeys(MEANINGS.get(name, name) for name in names if name != "class")
+    value = match["value"] or match["one"] or match["text"] or match["number"]
+    return f" must be {' or '.join(words)}, got {value}"
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are ValueErrors of one line, which the command line reports.
+
+    Args:
+        verb: verb of the command.
+        description: what it does.
+        epilog: examples.
+    """
+
+    def __init__(self, verb: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=f"realnvp {verb}",
+            description=description,
+            epilog=epilog,
+            formatter_class=_Help,
+            exit_on_error=False,
+            allow_abbrev=False,  # RECIPE is looked for before its options are known, by whole names
+        )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        one_line = re.sub(r"\s+", " ", str(message)).strip()
-        one_line = re.sub(r'^Parser key "(.+?)": ', r"--\1: ", one_line)
-        raise ValueError(f"{one_line} (see {self.prog} --help)")
+        text = re.sub(r"\s+", " ", str(message)).strip()
+        if key := re.match(r'Parser key "(.+?)"', text):
+            name = key[1] if "." in key[1] else key[1].replace("_", "-")
+            text = f"--{name}{text[key.end() :]}"
+        text = _WRONG_TYPE.sub(_meaning, text)
+        text = re.sub(r"\S{80,}", lambda word: f"{word[0][:50]}...", text)
+        if found := re.match(r"unrecognized arguments: (-\S+)", text, re.IGNORECASE):
+            text += self._suggestion(found[1].partition("=")[0])
+        raise ValueError(f"{text} (see {self.prog} --help)")
+
+    def _suggestion(self, option: str) -> str:
+        """Return a question for the option that is meant by an unknown one, or nothing."""
+        known = list(self._option_string_actions)
+        known += [short for key, short in SHORT.items() if f"--{key}" in known]
+        name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
+        ends = {k.lstrip("-").rpartition(".")[2].replace("-", "_"): k for k in reversed(known)}
+        close = difflib.get_close_matches(option, known, n=1, cutoff=0.8) or [
+            ends[end] for end in difflib.get_close_matches(name, ends, n=1, cutoff=0.75)
+        ]
+        return f": did you mean {close[0]}?" if close else ""
 
 
 def _documentation(section: type) -> dict[str, str]:
-    """What the docstring's Args say of each field."""
+    """Return what the Args of a dataclass's docstring say of each field."""
     text = (section.__doc__ or "").partition("Args:")[2]
     entries = re.findall(r"^ {8}(\w+): (.*?)(?=^ {8}\w+: |\Z)", text + "\n", re.M | re.S)
     return {name: re.sub(r"\s+", " ", doc).strip() for name, doc in entries}
+
+
+def _metavar(hint: Any) -> str:
+    """Return what stands for the value of an option of this type."""
+    kinds = [get_origin(part) or part for part in (hint, *get_args(hint))]
+    return next(METAVARS[kind] for kind in kinds if kind in METAVARS)
 
 
 def add_settings(parser: Parser, name: str) -> None:
     """Add every setting of a recipe as an option, with the recipe's values as defaults.
 
     Raises:
-        ValueError: if the recipe has a key that does not exist.
+        ValueError: if there is no such recipe, or it is not valid.
     """
     settings = read_recipe(name)
-    flat = {"seed": settings.pop("seed", 0)}
-    kind = settings.pop("kind")
-    for section, values in settings.items():
-        if not isinstance(values, dict):
-            raise ValueError(f"{section} in recipe {name} must be a section with keys")
-        flat.update({f"{section}.{key}": value for key, value in values.items()})
-    known = {"seed"}
-    parser.add_argument(
-        "--seed", type=int, default=flat["seed"], help="of weights, noise and order"
-    )
-    for section, config in config_sections(kind).items():
+    add_seed(parser, "weights, noise and order", settings.get("seed", 0))
+    for section, config in config_sections(settings["kind"]).items():
         group = parser.add_argument_group(f"{section} settings")
-        documentation = _documentation(config)
-        hints = get_type_hints(config)
+        documentation, hints = _documentation(config), get_type_hints(config)
         for field in dataclasses.fields(config):
-            key = f"{section}.{field.name}"
-            known.add(key)
-            short = f" Short: {SHORT[key]}." if key in SHORT else ""
+            key, hint = f"{section}.{field.name}", hints[field.name]
+            short = f" Short: {SHORT[key]}" if key in SHORT else ""
+            options: dict[str, Any] = {"type": hint}
+            if get_origin(hint) is Literal:
+                options = {"type": str, "choices": get_args(hint)}
+            elif hint is not bool:
+                options["metavar"] = _metavar(hint)
             group.add_argument(
                 f"--{key}",
-                type=hints[field.name],
-                default=flat.get(key, field.default),
-                help=documentation[field.name] + short,
+                default=settings[section].get(field.name, field.default),
+                help=documentation[field.name].removesuffix(".") + "." + short,
+                **options,
             )
-    for key in flat:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"recipe {name} has an unknown key {key}{hint}")
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """Short forms of settings written out.
+    """Return the command line with the short names of settings written out.
 
     >>> expand(["digits", "--minutes", "5", "--data=mnist"])
     ['digits', '--training.minutes', '5', '--data.source=mnist']
@@ -128,21 +208,146 @@ def expand(argv: Sequence[str]) -> list[str]:
     return [long.get(name, name) + equals + value for name, equals, value in pairs]
 
 
-def make_recipe(name: str, parsed: Any, argv: Sequence[str]) -> Recipe:
-    """The validated recipe from parsed options.
+def given_settings(parser: Parser, argv: list[str]) -> dict[str, Any]:
+    """Return the settings that the command line gives, as arguments of ``load_recipe``."""
+    given = parser.parse_args(argv, defaults=False).as_dict()
+    settings = {section: given[section] for section in SECTIONS if section in given}
+    return settings | ({"seed": int(given["seed"])} if "seed" in given else {})
 
-    A budget that is given on the command line replaces those of the recipe.
 
-    Args:
-        name: of the recipe.
-        parsed: what the parser returned.
-        argv: the expanded command line, to see which budgets were given.
+def with_option_names(message: str) -> str:
+    """Return a message with the settings that it names written as options.
+
+    >>> with_option_names("give data.root, or set training.lr lower; --data.size is fine")
+    'give --data-root, or set --training.lr lower; --data-size is fine'
     """
-    kind = read_recipe(name)["kind"]
-    values = {section: dict(vars(parsed[section])) for section in config_sections(kind)}
-    given = {token.partition("=")[0] for token in argv}
-    asked = {key for key in BUDGETS if f"--training.{key}" in given}
-    if asked:
-        values["training"] |= dict.fromkeys(BUDGETS - asked)
-    configs = {section: make(**values[section]) for section, make in config_sections(kind).items()}
-    return KINDS[kind](**configs, seed=parsed.seed)
+    keys = {
+        f"{section}.{field.name}"
+        for kind in ("image", "vector")
+        for section, config in config_sections(kind).items()
+        for field in dataclasses.fields(config)
+    }
+
+    def option(match: re.Match[str]) -> str:
+        key = match[1]
+        return SHORT.get(key, f"--{key}") if key in keys else match[0]
+
+    return re.sub(
+        r"(?<![\w./-])(?:--)?((?:model|data|training)\.\w+)(?![\w/]|\.\w)", option, message
+    )
+
+
+# ---------------------------------------------------------------------- what several verbs ask for
+
+
+def add_model(parser: Parser) -> None:
+    """Add the MODEL argument, and the device."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a run folder, a saved model folder, or a model that\n"
+        "comes with the package (realnvp models lists them)",
+    )
+    add_device(parser)
+
+
+def add_device(parser: Parser) -> None:
+    """Add the device that computes."""
+    parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
+
+
+def add_processes(parser: Parser) -> None:
+    """Add how many processes share the work."""
+    add_count(parser, "--devices", 1, "processes on each machine")
+    add_count(parser, "--nodes", 1, "machines")
+
+
+def add_data(parser: Parser) -> None:
+    """Add the data that the model is evaluated on."""
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="a named set, a file or a folder: its test part, if it has one, or all of it;\n"
+        "default: the data that a run of your own was trained with, see --split",
+    )
+    parser.add_argument("--data-root", metavar="FOLDER", help="folder of the named sets")
+    parser.add_argument(
+        "--data-size",
+        type=PositiveInt,
+        metavar="N",
+        help="cut squares from the images of a folder and resize them to NxN; this and the next\n"
+        "ones are as in training, if left out",
+    )
+    parser.add_argument(
+        "--data-channels",
+        type=int,
+        choices=[1, 3],
+        help="convert the images of a folder to grey (1) or color (3)",
+    )
+    parser.add_argument(
+        "--data-background", metavar="COLOR", help="color behind transparent pixels"
+    )
+    parser.add_argument(
+        "--data-skip-unreadable", type=bool, help="leave out images that cannot be read"
+    )
+    parser.add_argument(
+        "--split",
+        choices=["train", "validation", "test"],
+        help="part of the data that the model was trained with (default: test, or validation\n"
+        "where nothing is held out to test)",
+    )
+
+
+def add_draws(parser: Parser) -> None:
+    """Add how likelihoods are computed."""
+    add_count(parser, "--samples", 1, "draws of the dequantization noise for each example")
+    add_seed(parser, "the noise")
+    add_count(parser, "--batch-size", 250, "examples computed at once")
+
+
+def add_count(parser: Parser, name: str, default: int, what: str) -> None:
+    """Add an integer of 1 or more; ``--n`` is also called ``-n``."""
+    names = [name, "-n"] if name == "--n" else [name]
+    parser.add_argument(*names, type=PositiveInt, default=default, metavar="N", help=what)
+
+
+def add_seed(parser: Parser, what: str, default: Any = 0) -> None:
+    """Add the seed of the random numbers."""
+    parser.add_argument("--seed", type=Seed, default=default, metavar="N", help=f"seed of {what}")
+
+
+def add_out(parser: Parser, default: str, what: str) -> None:
+    """Add the file to write, and whether it may be replaced."""
+    parser.add_argument("--out", default=default, metavar="FILE", help=what)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+
+def add_json(parser: Parser) -> None:
+    """Add whether the result is printed for scripts."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def output_path(args: Any, *suffixes: str) -> Path:
+    """Return the file to write.
+
+    Raises:
+        ValueError: if its name has none of the suffixes.
+        FileExistsError: if it exists, and ``--overwrite`` is not given.
+    """
+    path = Path(args.out)
+    if path.suffix not in suffixes:
+        one_of = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+        raise ValueError(f"--out must end in {one_of}, got {args.out!r}")
+    if path.exists() and not args.overwrite:
+        raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+    return path
+
+
+def picture_parser(verb: str, description: str, epilog: str) -> Parser:
+    """Return the parser of a verb that draws a picture of some of the data's images."""
+    parser = Parser(verb, description, epilog)
+    add_model(parser)
+    add_data(parser)
+    add_seed(parser, "the choice of images, and of all noise")
+    add_out(parser, f"{verb}.png", "the picture to write")
+    return parser

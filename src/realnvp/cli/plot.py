@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from realnvp.cli.options import Parser
+from realnvp.cli.options import Parser, add_data, add_device, add_out, add_seed, output_path
 from realnvp.cli.shared import (
-    add_data,
+    column_names,
     examples,
     label_condition,
     read_model,
-    refuse_existing,
     true_log_density,
 )
-from realnvp.data.toy import TOY
-from realnvp.flow import Flow
-from realnvp.pretrained import shipped_names
-from realnvp.utils.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from realnvp.flow import Flow
+    from realnvp.plots import Plane
 
 __all__ = []
 
@@ -38,10 +36,10 @@ POINTS = 3000
 def main(argv: list[str]) -> int:
     """Draw densities in the plane."""
     parser = Parser(
-        prog="realnvp plot",
-        description="A picture of 2D densities, one row for each model: data and samples, the\n"
-        "true density beside the model's, and the grid of the latents as the flow bends it.",
-        epilog=EPILOG,
+        "plot",
+        "A picture of 2D densities, one row for each model: data and samples, the true density\n"
+        "and the model's, and the grid of the latents as the flow bends it.",
+        EPILOG,
     )
     parser.add_argument(
         "models",
@@ -50,20 +48,18 @@ def main(argv: list[str]) -> int:
         help="run folders, saved model folders, or models that come with the package;\n"
         "all of its 2D sets, if left out",
     )
-    parser.add_argument(
-        "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
-    )
+    add_device(parser)
     add_data(parser)
-    parser.add_argument("--label", help="class or condition of a conditional model")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples")
-    parser.add_argument("--out", default="plot.png", help="the picture to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--label", metavar="TEXT", help="class or condition of a conditional model")
+    add_seed(parser, "the samples")
+    add_out(parser, "plot.png", "the picture to write")
     args = parser.parse_args(argv)
-    path = Path(args.out)
-    if path.suffix != ".png":
-        raise ValueError(f"--out must end in .png, got {path}")
-    refuse_existing(path, args.overwrite)
+    path = output_path(args, ".png")
+
     from realnvp import plots
+    from realnvp.data.toy import TOY
+    from realnvp.pretrained import shipped_names
+    from realnvp.utils.files import replacing
 
     names = args.models or [name for name in TOY if name in shipped_names()]
     rows = [_row(name, args) for name in names]
@@ -73,7 +69,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _row(name: str, args: Any) -> Any:
+def _row(name: str, args: Any) -> Plane:
+    """Return what is drawn of one model."""
+    import torch
+
+    from realnvp.data.toy import TOY
     from realnvp.plots import Plane
 
     args.model = name
@@ -94,7 +94,7 @@ def _row(name: str, args: Any) -> Any:
     def log_density(points: NDArray) -> NDArray:
         x = torch.as_tensor(points, dtype=flow.dtype, device=flow.device)
         with torch.no_grad():
-            # Whole numbers have the density of their cell's middle.
+            # Integers have the density at the middle of their cell.
             middle = torch.full_like(x, 0.5) if flow.noisy else None
             x[:, list(flow.integers)] = x[:, list(flow.integers)].floor()
             return flow.log_prob(x, _repeat(one, len(x), flow), middle).cpu().numpy()
@@ -104,25 +104,24 @@ def _row(name: str, args: Any) -> Any:
         with torch.no_grad():
             return flow.decode(z, _repeat(one, len(z), flow)).cpu().numpy()
 
+    known = source.split(" ")[0]
+    first, second = column_names(flow)
     return Plane(
-        _title(name, source),
+        known if known in TOY else Path(name).name,
         data.numpy(),
         samples.cpu().numpy(),
-        _bounds(source.split(" ")[0], data.numpy()),
+        TOY[known].bounds if known in TOY else _bounds(data.numpy()),
         log_density,
         true_log_density(flow, args),
         decode,
+        None if known in TOY else (first, second),
     )
 
 
-def _title(name: str, source: str) -> str:
-    known = source.split(" ")[0]
-    return known if known in TOY else Path(name).name
+def _bounds(data: NDArray) -> tuple[float, float, float, float]:
+    """Return the range of nearly all of the data, with a margin."""
+    import numpy as np
 
-
-def _bounds(source: str, data: NDArray) -> tuple[float, float, float, float]:
-    if source in TOY:
-        return TOY[source].bounds
     low, high = np.quantile(data, [0.002, 0.998], axis=0)
     margin = 0.15 * (high - low) + 1e-6
     (left, bottom), (right, top) = low - margin, high + margin

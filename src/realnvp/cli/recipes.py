@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from realnvp.cli.options import Parser
+from realnvp.cli.options import Parser, add_json
 from realnvp.cli.shared import print_json, print_table
 from realnvp.config import read_recipe, recipe_names
 
@@ -13,14 +13,16 @@ __all__ = []
 EPILOG = """examples:
   realnvp recipes                          all of them
   realnvp recipes mnist > mine.yaml        one, to change: realnvp train mine.yaml
+
+A recipe of your own may begin with base: mnist, and then holds only what differs.
 """
 
 
 def main(argv: list[str]) -> int:
     """List the recipes, or print one."""
-    parser = Parser(prog="realnvp recipes", description="List recipes.", epilog=EPILOG)
+    parser = Parser("recipes", "List the recipes, or show one.", EPILOG)
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one as YAML")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     args = parser.parse_args(argv)
     if args.recipe is not None:
         settings = read_recipe(args.recipe)
@@ -35,9 +37,10 @@ def main(argv: list[str]) -> int:
         return 0
     rows = []
     for name, recipe in recipes.items():
-        model, training = recipe.get("model", {}), recipe.get("training", {})
+        training = recipe["training"]
         budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
-        options = ", ".join(f"{key} {value}" for key, value in model.items())
-        rows.append((name, recipe["kind"], recipe["data"]["source"], options, ", ".join(budget)))
+        options = ", ".join(f"{key} {value}" for key, value in recipe["model"].items())
+        source = recipe["data"]["source"] or "--data"
+        rows.append((name, recipe["kind"], source, options, ", ".join(budget)))
     print_table("recipes", ["name", "kind", "data", "model", "budget"], rows)
     return 0

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from realnvp.cli.options import Parser
-from realnvp.cli.shared import (
+from realnvp.cli.options import (
+    Parser,
+    add_count,
+    add_json,
     add_model,
-    at_least_one,
-    label_condition,
-    print_json,
-    read_model,
-    refuse_existing,
+    add_out,
+    add_seed,
+    output_path,
 )
-from realnvp.flow import Flow
-from realnvp.utils.files import replacing, write_atomically
+from realnvp.cli.shared import class_names, column_names, label_condition, print_json, read_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from realnvp.flow import Flow
 
 __all__ = []
 
@@ -32,31 +34,34 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Draw samples, and write them in the format of the file's ending."""
-    parser = Parser(prog="realnvp sample", description="Draw samples.", epilog=EPILOG)
+    parser = Parser("sample", "Draw samples.", EPILOG)
     add_model(parser)
-    parser.add_argument("-n", "--n", type=int, default=100, help="how many")
+    add_count(parser, "--n", 100, "how many")
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
+        metavar="X",
         help="standard deviation of the prior; samples at other than 1 are not draws from the\n"
         "model's density",
     )
-    parser.add_argument("--label", help="class or condition of a conditional model")
-    parser.add_argument("--seed", type=int, default=0, help="of the latents")
     parser.add_argument(
-        "--out",
-        default="samples.png",
-        help="a .png picture, a .npz or .npy array, or a .csv table ",
+        "--label",
+        metavar="TEXT",
+        help="class or condition of a conditional model (default: all classes)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_seed(parser, "the latents")
+    add_out(
+        parser,
+        "samples.png",
+        "a .png picture, a .npz or .npy array, or a .csv table; .npz and .csv also hold the\n"
+        "condition of each sample",
+    )
+    add_json(parser)
     args = parser.parse_args(argv)
-    path = Path(args.out)
-    if path.suffix not in (".png", ".npz", ".npy", ".csv"):
-        raise ValueError(f"--out must end in .png, .npz, .npy or .csv, got {path}")
-    at_least_one(args, "n")
-    refuse_existing(path, args.overwrite)
+    path = output_path(args, ".png", ".npz", ".npy", ".csv")
+    import torch
+
     flow = read_model(args)
     if path.suffix == ".csv" and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
@@ -65,7 +70,7 @@ def main(argv: list[str]) -> int:
     if condition is not None:
         condition = condition.to(flow.device)
     samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
-    _write(flow, samples, path)
+    _write(flow, samples, condition, path)
     if args.json:
         print_json({"out": str(path), "n": args.n, "temperature": args.temperature})
     else:
@@ -73,7 +78,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _write(flow: Flow, samples: torch.Tensor, path: Path) -> None:
+def _write(flow: Flow, samples: torch.Tensor, condition: torch.Tensor | None, path: Path) -> None:
+    from realnvp.utils.files import replacing, write_atomically
+
     if path.suffix == ".png":
         from realnvp import plots
 
@@ -81,20 +88,37 @@ def _write(flow: Flow, samples: torch.Tensor, path: Path) -> None:
             if flow.levels is not None:
                 plots.image_grid(samples, temporary, levels=flow.levels)
             else:
-                plots.scatter(samples, temporary)
+                plots.scatter(samples, temporary, columns=column_names(flow))
         return
+    import numpy as np
+
     buffer = io.BytesIO()
     array = samples.numpy()
+    given = None if condition is None else _condition_column(flow, condition)
     if path.suffix == ".npz":
-        name = "images" if flow.levels is not None else "x"
-        np.savez_compressed(buffer, **{name: array})  # type: ignore[arg-type]
+        arrays = {"images" if flow.levels is not None else "x": array}
+        if given is not None:
+            arrays["labels" if flow.classes is not None else "condition"] = given
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     elif path.suffix == ".npy":
         np.save(buffer, array)
     else:
         import pandas as pd
 
-        columns = (flow.trained_on or {}).get("columns") or [
-            f"x{i + 1}" for i in range(array.shape[1])
-        ]
-        pd.DataFrame(array, columns=columns).to_csv(buffer, index=False, float_format="%.9g")
+        table = pd.DataFrame(array, columns=column_names(flow))
+        if given is not None:
+            columns = given if given.ndim == 2 else given[:, None]
+            name = ((flow.trained_on or {}).get("data") or {}).get("condition") or "condition"
+            for i in range(columns.shape[1]):
+                table[name if columns.shape[1] == 1 else f"{name}{i + 1}"] = columns[:, i]
+        table.to_csv(buffer, index=False, float_format="%.9g")
     write_atomically(path, buffer.getvalue())
+
+
+def _condition_column(flow: Flow, condition: torch.Tensor) -> Any:
+    """Return the condition of each sample: the name or number of its class, or numbers."""
+    import numpy as np
+
+    values = condition.cpu().numpy()
+    names = class_names(flow)
+    return np.array(names)[values] if flow.classes is not None and names else values

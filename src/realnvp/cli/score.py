@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from realnvp.cli.options import Parser
-from realnvp.cli.shared import (
+from realnvp.cli.options import (
+    Parser,
     add_data,
     add_draws,
+    add_json,
     add_model,
-    at_least_one,
-    examples,
-    print_json,
-    read_model,
-    refuse_existing,
+    add_out,
+    output_path,
 )
-from realnvp.evaluation import log_likelihoods
-from realnvp.utils.files import write_atomically
-from realnvp.utils.progress import Bar
+from realnvp.cli.shared import examples, print_json, read_model
+
+if TYPE_CHECKING:
+    from realnvp.data import Split
 
 __all__ = []
 
@@ -33,23 +31,28 @@ EPILOG = """examples:
 def main(argv: list[str]) -> int:
     """Write the log-likelihood of every example."""
     parser = Parser(
-        prog="realnvp score",
-        description="The log-likelihood of every example, in the data's order: in nats, and for\n"
-        "images also in bits/dim.",
-        epilog=EPILOG,
+        "score",
+        "The log-likelihood of every example, in the data's order: in nats (higher is likelier),\n"
+        "and for images also in bits/dim (lower is likelier).",
+        EPILOG,
     )
     add_model(parser)
     add_data(parser)
     add_draws(parser)
-    parser.add_argument("--out", default="scores.csv", help="a .csv table, or a .npz file")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_out(
+        parser,
+        "scores.csv",
+        "a .csv table, whose first column is the image of a folder, or the row in the data,\n"
+        "counted from 0; or a .npz file",
+    )
+    add_json(parser)
     args = parser.parse_args(argv)
-    at_least_one(args, "samples", "batch_size")
-    path = Path(args.out)
-    if path.suffix not in (".csv", ".npz"):
-        raise ValueError(f"--out must end in .csv or .npz, got {path}")
-    refuse_existing(path, args.overwrite)
+    path = output_path(args, ".csv", ".npz")
+
+    from realnvp.evaluation import log_likelihoods
+    from realnvp.utils.files import write_atomically
+    from realnvp.utils.progress import Bar
+
     flow = read_model(args)
     split, name = examples(flow, args)
     with Bar("scoring", visible=not args.json) as bar:
@@ -61,24 +64,40 @@ def main(argv: list[str]) -> int:
             seed=args.seed,
             progress=lambda done, all_: bar.update(done / all_),
         ).numpy()
-    columns = {"log_likelihood": log_p}
+    scores = {"log_likelihood": log_p}
     if flow.levels is not None:
-        columns["bits_per_dim"] = -log_p * flow.unit[0]
-    write_atomically(path, _content(columns, path.suffix))
+        scores["bits_per_dim"] = -log_p * flow.unit[0]
+    source = args.data or name.rpartition(" (")[0]
+    write_atomically(path, _content({**_names(source, split), **scores}, path.suffix))
     if args.json:
-        means = {key: float(values.mean()) for key, values in columns.items()}
+        means = {key: float(values.mean()) for key, values in scores.items()}
         print_json({"out": str(path), "examples": len(log_p), "data": name, **means})
     else:
         print(f"{path}  {len(log_p):,} log-likelihoods, mean {log_p.mean():.4f} nats")
     return 0
 
 
-def _content(columns: dict[str, np.ndarray], suffix: str) -> bytes:
+def _names(source: str, split: Split) -> dict[str, Any]:
+    """Return the column that names each example: its file in a folder of images, or its row."""
+    from realnvp.data.images import image_files
+    from realnvp.data.sources import is_image_folder
+
+    rows = range(len(split)) if split.rows is None else split.rows.tolist()
+    if not is_image_folder(source):
+        return {"row": list(rows)}
+    folder = Path(source).expanduser()
+    files = [path.relative_to(folder).as_posix() for path in image_files(folder)]
+    return {"image": [files[row] for row in rows]}
+
+
+def _content(columns: dict[str, Any], suffix: str) -> bytes:
     buffer = io.BytesIO()
     if suffix == ".npz":
-        np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
+        import numpy as np
+
+        np.savez_compressed(buffer, **columns)
     else:
-        rows = np.stack(list(columns.values()), axis=1)
-        names = ",".join(columns)
-        np.savetxt(buffer, rows, delimiter=",", header=names, comments="", fmt="%.9g")
+        import pandas as pd
+
+        pd.DataFrame(columns).to_csv(buffer, index=False, float_format="%.9g")
     return buffer.getvalue()

@@ -1,76 +1,43 @@
-"""What several verbs share: the model argument, its data, tables and JSON."""
+"""What several verbs share: the model argument, its data, and results for people and scripts.
+
+PyTorch takes a second to import, and is not needed for help and most errors: so whatever needs it
+is imported where it is used.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from realnvp.cli.options import Parser
 from realnvp.config import DataConfig
-from realnvp.data import Split, load_examples, load_part
-from realnvp.data.sources import of_source
-from realnvp.data.toy import TOY
-from realnvp.flow import Flow
-from realnvp.pretrained import load
-from realnvp.utils.files import standard_json
 
 if TYPE_CHECKING:
+    import torch
+
+    from realnvp.data import Split
+    from realnvp.flow import Flow
     from realnvp.training.launch import Team
 
 __all__ = [
-    "add_data",
-    "add_draws",
-    "add_model",
-    "add_processes",
-    "at_least_one",
     "examples",
     "label_condition",
+    "likelihood_rows",
     "named_row",
-    "picture_parser",
     "print_json",
     "print_table",
     "read_model",
-    "read_picture_arguments",
-    "refuse_existing",
+    "read_picture",
     "start",
     "true_log_density",
 ]
 
 
-DATA_OPTIONS = ("root", "size", "channels", "background", "skip_unreadable")
-"""Settings of the data that can be other ones than in training."""
-
-
-def add_model(parser: Parser) -> None:
-    """The MODEL argument and the device."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a run folder, a saved model folder, or a model that\n"
-        "comes with the package (realnvp models lists them)",
-    )
-    parser.add_argument(
-        "--device", default="auto", help='"auto", "cpu", "cuda" or "mps" (default: auto)'
-    )
-
-
-def add_processes(parser: Parser) -> None:
-    """How many processes share the work."""
-    parser.add_argument("--devices", type=int, default=1, help="processes on each machine")
-    parser.add_argument("--nodes", type=int, default=1, help="machines")
-
-
 def start(args: Any) -> Team | None:
-    """The processes that the arguments, or ``torchrun``, ask for; None for a single one."""
-    at_least_one(args, "devices", "nodes")
+    """Return the processes that the arguments, or ``torchrun``, ask for; None for a single one."""
     if args.devices * args.nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return None  # and Fabric need not be imported
     from realnvp.training.launch import launch
@@ -78,67 +45,12 @@ def start(args: Any) -> Team | None:
     return launch(args.device, args.devices, args.nodes)
 
 
-def add_data(parser: Parser) -> None:
-    """Which data the model is shown."""
-    parser.add_argument(
-        "--data",
-        metavar="SOURCE",
-        help="a named set, a file or a folder: its test part, if it has one, or all of it;\n"
-        "default: the data the model was trained with, see --split",
-    )
-    parser.add_argument("--data-root", help="folder of the named sets")
-    parser.add_argument(
-        "--data-size",
-        type=int,
-        metavar="N",
-        help="cut squares from the images of a folder and resize them to\n"
-        "NxN (default: as for training)",
-    )
-    parser.add_argument(
-        "--data-channels",
-        type=int,
-        metavar="1|3",
-        help="convert the images of a folder to grey (1) or color (3)",
-    )
-    parser.add_argument(
-        "--data-background", metavar="COLOR", help="color behind transparent pixels"
-    )
-    parser.add_argument(
-        "--data-skip-unreadable",
-        type=bool,
-        metavar="true",
-        help="leave out images that cannot be read",
-    )
-    parser.add_argument(
-        "--split",
-        choices=["train", "validation", "test"],
-        help="part of the model's own data (default: test, or validation where nothing is\n"
-        "held out to test)",
-    )
-
-
-def add_draws(parser: Parser) -> None:
-    """How likelihoods are computed."""
-    parser.add_argument(
-        "--samples",
-        type=int,
-        default=1,
-        metavar="K",
-        help="noise draws, of images and whole numbers",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--batch-size", type=int, default=250, help="examples computed at once")
-
-
-def at_least_one(args: Any, *names: str) -> None:
-    """The arguments of these names must be positive."""
-    for name in names:
-        if args[name] < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {args[name]}")
-
-
 def read_model(args: Any, device: torch.device | None = None) -> Flow:
-    """The model of the arguments, on its device, or on another one."""
+    """Return the model of the arguments, on its device, or on another one."""
+    import torch
+
+    from realnvp.pretrained import load
+
     name = args.device if device is None else str(device)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -148,45 +60,98 @@ def read_model(args: Any, device: torch.device | None = None) -> Flow:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
+DATA_OPTIONS = ("root", "size", "channels", "background", "skip_unreadable")
+"""Settings of the data that may differ from those in training."""
+
+
 def examples(flow: Flow, args: Any) -> tuple[Split, str]:
-    """The data of the arguments, checked against the model, and their name."""
+    """Return the data of the arguments, checked against the model, and their name.
+
+    A model names the data that it was trained with. That is only followed for a run of one's own,
+    and for data that need neither files nor a network: what anybody's model names, such as a
+    folder to download into, is shown instead.
+
+    Raises:
+        ValueError: if there are no data, or they do not fit the model.
+    """
+    from realnvp.data import load_part
+
     known = flow.trained_on or {}
     settings = known.get("data")
     # Before there was a test part to hold out, there was none: its rows were trained on.
     config = DataConfig(**{"test": 0.0, **settings}) if settings else DataConfig()
-    if args.data is not None:
-        config = of_source(config, args.data)
-    if args.data_size is not None:
-        at_least_one(args, "data_size")
-    given = {name: args[f"data_{name}"] for name in DATA_OPTIONS}
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
-    if args.data is not None:
-        if args.split is not None:
-            raise ValueError("--split is of the model's own data: leave --data or --split out")
-        split = load_examples(
-            config,
-            shape=flow.shape,
-            levels=flow.levels,
-            classes=flow.classes,
-            columns=known.get("columns"),
-            categories=known.get("categories"),
-        )
-        for column in flow.integers:
-            if (split.x[:, column] != split.x[:, column].floor()).any():
-                name = (known.get("columns") or range(flow.dim))[column]
-                raise ValueError(
-                    f"column {name!r} of {args.data} has fractions, but held whole numbers only "
-                    f"when the model was trained"
-                )
-        return split, args.data
+    own = flow.origin == "run"
+    if not own:
+        config = replace(config, root=DataConfig().root)
+    if args.data == "":
+        raise ValueError("--data is empty: name a data set, or give a path")
+    if args.data is not None and args.split is None:
+        return _other_examples(flow, args, config), args.data
     if not settings:
-        raise ValueError("the model does not say what it was trained on: give --data")
-    part, split = load_part(config, args.split, known.get("fingerprint"))
+        raise ValueError(
+            "--split is a part of the data that a model was trained with, which this one does not "
+            "say: leave it out"
+            if args.split is not None
+            else "the model does not say what it was trained on: give --data"
+        )
+    fingerprint = known.get("fingerprint")
+    if args.data is None:
+        if not own and not _is_embedded(config.source):
+            raise ValueError(
+                f"{args.model} was trained with {config.source}, which is not read unless you ask "
+                f"for it: give --data {config.source}, or other data"
+            )
+    elif args.data != config.source and fingerprint is None:
+        raise ValueError(
+            f"--split is a part of the data that the model was trained with, {config.source}: "
+            f"leave --data or --split out"
+        )
+    config = _with_options(replace(config, source=args.data or config.source), args)
+    part, split = load_part(config, args.split, fingerprint)
     return split, f"{config.source} ({part})"
 
 
+def _is_embedded(source: str) -> bool:
+    """Return whether the data come without files of the user's and without a download."""
+    from realnvp.data.toy import TOY
+
+    return source == "digits" or source in TOY
+
+
+def _with_options(config: DataConfig, args: Any) -> DataConfig:
+    """Return the settings of the data with those that the command line gives."""
+    given = {name: args[f"data_{name}"] for name in DATA_OPTIONS}
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
+    """Return the examples of ``--data``."""
+    from realnvp.data import load_examples
+    from realnvp.data.sources import of_source
+
+    known = flow.trained_on or {}
+    split = load_examples(
+        _with_options(of_source(config, args.data), args),
+        shape=flow.shape,
+        levels=flow.levels,
+        classes=flow.classes,
+        columns=known.get("columns"),
+        categories=known.get("categories"),
+    )
+    for column in flow.integers:
+        if (split.x[:, column] != split.x[:, column].floor()).any():
+            name = (known.get("columns") or range(flow.dim))[column]
+            raise ValueError(
+                f"column {name!r} of {args.data} has fractions, but held only integers when the "
+                f"model was trained"
+            )
+    return split
+
+
 def true_log_density(flow: Flow, args: Any) -> Any:
-    """The log-density of the arguments' data, ``(N, 2) -> (N,)``, where it is known."""
+    """Return the log-density of the arguments' data, ``(N, 2) -> (N,)``, where it is known."""
+    from realnvp.data.toy import TOY
+
     source = args.data
     if source is None and flow.trained_on is not None:
         source = flow.trained_on["data"]["source"]
@@ -194,7 +159,9 @@ def true_log_density(flow: Flow, args: Any) -> Any:
 
 
 def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | None:
-    """The condition of ``n`` samples: the label asked for, or all classes in turn."""
+    """Return the condition of ``n`` samples: the label asked for, or all classes in turn."""
+    import torch
+
     if flow.condition_dim == 0:
         if label is not None:
             raise ValueError("the model is not conditional: leave --label out")
@@ -203,13 +170,15 @@ def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | Non
         if label is None:
             raise ValueError("the model is conditioned on numbers: give --label VALUE[,VALUE...]")
         try:
-            values = torch.tensor([float(value) for value in label.split(",")])
-        except ValueError as error:
-            raise ValueError(f"--label must be numbers, got {label!r}") from error
-        return values.expand(n, len(values))
+            values = [float(value) for value in label.split(",")]
+        except ValueError:
+            values = [math.nan]
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"--label must be numbers, got {label!r}")
+        return torch.tensor(values).expand(n, len(values))
     if label is None:
         return torch.arange(n) * flow.classes // n
-    categories = (flow.trained_on or {}).get("categories") or []
+    categories = class_names(flow)
     if label in categories:
         return torch.full((n,), categories.index(label))
     if not label.isdecimal() or int(label) >= flow.classes:
@@ -218,56 +187,77 @@ def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | Non
     return torch.full((n,), int(label))
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """A file that is there is not overwritten unless that is asked for."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+def class_names(flow: Flow) -> list[str]:
+    """Return the names of the classes that the model is conditioned on; [] for numbers."""
+    return list((flow.trained_on or {}).get("categories") or [])
 
 
-def picture_parser(verb: str, description: str, epilog: str) -> Parser:
-    """The arguments of a verb that draws a picture of some of the data's images."""
-    parser = Parser(prog=f"realnvp {verb}", description=description, epilog=epilog)
-    add_model(parser)
-    add_data(parser)
-    parser.add_argument("--seed", type=int, default=0, help="which images, and of all noise")
-    parser.add_argument("--out", default=f"{verb}.png", help="the picture to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    return parser
+def column_names(flow: Flow) -> list[str]:
+    """Return the names of the columns that the model was trained with, or ``x1``, ``x2``, ..."""
+    names = (flow.trained_on or {}).get("columns")
+    return list(names or [f"x{i + 1}" for i in range(flow.dim)])
 
 
-def read_picture_arguments(
-    parser: Parser, argv: list[str], count: int | None
-) -> tuple[Flow, torch.Tensor, torch.Tensor | None, Path, Any]:
-    """The image model, ``count`` (or ``--n``) of the data's images, and where to write."""
-    args = parser.parse_args(argv)
-    path = Path(args.out)
-    if path.suffix != ".png":
-        raise ValueError(f"--out must end in .png, got {path}")
-    refuse_existing(path, args.overwrite)
+def read_picture(
+    args: Any, count: int
+) -> tuple[Flow, torch.Tensor, torch.Tensor | None, torch.Generator]:
+    """Return the image model, ``count`` of the data's images, their condition, and the noise."""
+    import torch
+
     flow = read_model(args)
     if flow.levels is None:
         raise ValueError(f"{args.model} is a model of vectors: this picture is of images")
     split, _ = examples(flow, args)
-    if count is None:
-        at_least_one(args, "n")
-        count = args.n
     if count > len(split):
         raise ValueError(f"the picture is of {count} images, and there are {len(split)}")
     chosen = split.select(
         torch.randperm(len(split), generator=torch.Generator().manual_seed(args.seed))[:count]
     )
     condition = None if chosen.condition is None else chosen.condition.to(flow.device)
-    return flow, chosen.x.to(flow.device), condition, path, args
+    generator = torch.Generator(flow.device).manual_seed(args.seed)
+    return flow, chosen.x.to(flow.device), condition, generator
+
+
+def likelihood_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of the table of a likelihood.
+
+    Args:
+        result: ``Likelihood.as_dict()``.
+    """
+    rows = []
+    if "bits_per_dim" in result:
+        rows.append(
+            named_row(
+                "bits/dim (lower is better)", result["bits_per_dim"], result["standard_error"]
+            )
+        )
+        rows.append(("grey levels", str(result["levels"])))
+    else:
+        rows.append(
+            named_row(
+                "log-density in nats (higher is better)", result["nats"], result["standard_error"]
+            )
+        )
+    if result["noise_draws"]:
+        rows.append(("noise draws", str(result["noise_draws"])))
+    if "kl" in result:
+        rows.append(named_row("true log-density", result["true_nats"]))
+        rows.append(named_row("KL(true || model), nats", result["kl"], result["kl_standard_error"]))
+    rows.append(("examples", f"{result['examples']:,}"))
+    return rows
 
 
 def named_row(name: str, value: float | None, error: float | None = None) -> tuple[str, str]:
-    """A row of a table of numbers."""
+    """Return a row of a table of numbers."""
     text = "" if value is None else f"{value:.4f}"
     return name, text if error is None else f"{text} ± {error:.4f}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout."""
+    """Print a table; the first column is text, and the others are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
@@ -280,5 +270,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object."""
+    from realnvp.utils.files import standard_json
+
     print(standard_json(value))

@@ -5,20 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from realnvp.cli.options import Parser, add_settings, expand, make_recipe
-from realnvp.cli.shared import named_row, print_json, print_table
-from realnvp.config import Recipe, read_recipe, recipe_names
-from realnvp.utils.progress import duration
+from realnvp.cli.options import Parser, add_json, add_settings, expand, given_settings
+from realnvp.cli.shared import likelihood_rows, print_json, print_table
+from realnvp.config import Recipe, load_recipe, read_recipe, recipe_names
 
 __all__ = []
-
-FLAGS = {"--resume", "--dry-run", "--quiet", "--json", "-h", "--help"}
-
 
 EPILOG = """examples:
   realnvp train digits
   realnvp train mnist --data-root ~/data --minutes 5 --out runs/mnist-quick
-  realnvp train image-small --data photos --data-size 32 --epochs 20
+  realnvp train images --data photos --data-size 32 --epochs 20
   realnvp train table --data my.csv --model.couplings 12
   realnvp train cifar10 --dry-run               how fast, how long, how much memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
@@ -29,14 +25,13 @@ realnvp train RECIPE --help shows every setting, with the recipe's defaults.
 
 
 def main(argv: list[str]) -> int:
-    """Train, and say what came of it."""
+    """Train, and print the result."""
     argv = expand(argv)
-    name = _recipe_argument(argv)
-    parser = Parser(prog="realnvp train", description="Train a recipe's model.", epilog=EPILOG)
+    parser = Parser("train", "Train a recipe's model.", EPILOG)
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help=f"a path to a .yaml file, or one of\n{', '.join(recipe_names())}",
+        help=f"a path to a .yaml file, or one of {', '.join(recipe_names())}",
     )
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument(
@@ -46,26 +41,30 @@ def main(argv: list[str]) -> int:
         "--dry-run", action="store_true", help="only estimate: size, speed, time, memory"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json(parser)
+    name = _recipe_argument(parser, argv)
     if name is None:
         parser.parse_args(argv)  # help, or the error of a missing recipe
         raise ValueError("train needs a RECIPE")
     out = _option(argv, "--out")
+    if out == "":
+        raise ValueError("--out is empty: give the folder of the run")
     folder = Path(out) if out else Path("runs") / Path(name).stem
     if "--resume" in argv:
         name = str(_resumable(folder, name))
     add_settings(parser, name)
     args = parser.parse_args(argv)
-    recipe = make_recipe(name, args, argv)
+    recipe = load_recipe(name, **given_settings(parser, argv))
 
     if args.dry_run:
         return _estimate(recipe, args)
     from realnvp.training.train import train
+    from realnvp.utils.progress import duration
 
     outcome = train(recipe, folder, resume=args.resume, quiet=args.quiet)
     if not outcome.main:  # another process prints the result
         return 0
-    left = _left(folder)
+    files = _files(folder)
     result = outcome.likelihood.as_dict()
     if args.json:
         print_json(
@@ -78,7 +77,7 @@ def main(argv: list[str]) -> int:
                 "skipped": outcome.skipped,
                 "dequantized": outcome.dequantized,
                 "stopped_early": outcome.stopped_early,
-                "files": [str(path) for path, _ in left],
+                "files": [str(path) for path, _ in files],
             }
         )
         return 0
@@ -87,18 +86,19 @@ def main(argv: list[str]) -> int:
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}{ended}")]
     rows += [("parameters", f"{outcome.parameters:,}")]
     if outcome.dequantized:
-        rows += [("dequantized whole numbers", ", ".join(outcome.dequantized))]
+        rows += [("dequantized columns of integers", ", ".join(outcome.dequantized))]
     if outcome.skipped:
         rows += [("skipped batches (not finite)", f"{outcome.skipped:,}")]
     print_table(f"{recipe.data.source} ({outcome.part})", ["", "value"], rows)
-    width = max(len(str(path)) for path, _ in left)
-    for path, what in left:
+    width = max(len(str(path)) for path, _ in files)
+    for path, what in files:
         print(f"{path!s:{width}}  {what}")
     return 0
 
 
 def _estimate(recipe: Recipe, args: Any) -> int:
     from realnvp.training.dry_run import estimate
+    from realnvp.utils.progress import duration
 
     found = estimate(recipe, quiet=args.quiet or args.json)
     if args.json:
@@ -116,29 +116,18 @@ def _estimate(recipe: Recipe, args: Any) -> int:
     return 0
 
 
-def likelihood_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The rows of a likelihood's table."""
-    rows = []
-    if "bits_per_dim" in result:
-        rows.append(named_row("bits/dim", result["bits_per_dim"], result["standard_error"]))
-        rows.append(("grey levels", str(result["levels"])))
-    else:
-        rows.append(named_row("nats (mean log-density)", result["nats"], result["standard_error"]))
-    if result["noise_draws"]:
-        rows.append(("noise draws", str(result["noise_draws"])))
-    if "kl" in result:
-        rows.append(named_row("nats of the true density", result["true_nats"]))
-        rows.append(named_row("KL(true || model), nats", result["kl"], result["kl_standard_error"]))
-    rows.append(("examples", f"{result['examples']:,}"))
-    return rows
-
-
-def _recipe_argument(argv: list[str]) -> str | None:
-    """The first argument that belongs to no option: the recipe sets what options there are."""
+def _recipe_argument(parser: Parser, argv: list[str]) -> str | None:
+    """Return the first argument that belongs to no option: it decides what options there are."""
+    flags = {
+        option
+        for action in parser._actions  # argparse has no public list of its options
+        if action.nargs == 0
+        for option in action.option_strings
+    }
     position = 0
     while position < len(argv):
         token = argv[position]
-        if token in FLAGS or (token.startswith("--") and "=" in token):
+        if token in flags or (token.startswith("--") and "=" in token):
             position += 1
         elif token.startswith("--"):
             position += 2
@@ -148,6 +137,7 @@ def _recipe_argument(argv: list[str]) -> str | None:
 
 
 def _option(argv: list[str], name: str) -> str | None:
+    """Return the value of an option, before the command line can be parsed."""
     for token, following in zip(argv, [*argv[1:], None], strict=True):
         if token == name:
             return following
@@ -157,7 +147,7 @@ def _option(argv: list[str], name: str) -> str | None:
 
 
 def _resumable(folder: Path, name: str) -> Path:
-    """The settings of the run in the folder, which must be of the kind that the recipe is."""
+    """Return the settings of the run in the folder, which must be of the recipe's kind."""
     config = folder / "config.yaml"
     if not config.is_file():
         raise FileNotFoundError(f"there is no run to resume in {folder}: it has no config.yaml")
@@ -170,8 +160,8 @@ def _resumable(folder: Path, name: str) -> Path:
     return config
 
 
-def _left(folder: Path) -> list[tuple[Path, str]]:
-    """What the run folder holds, for people."""
+def _files(folder: Path) -> list[tuple[Path, str]]:
+    """Return the files and folders of a run, and what each holds."""
     newest = sorted((folder / "samples").glob("*.png"))
     items = [
         (folder / "model", "the model: realnvp sample, eval, check; realnvp.load(...)"),

@@ -104,6 +104,7 @@ class Split:
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
         weight: float32 `(N,)` weights of the examples; None for equal ones.
+        rows: int64 `(N,)` indices of the examples in their source; None for all in order.
 
     >>> split = Split(torch.zeros(3, 2), labels=torch.tensor([0, 1, 1]))
     >>> len(split), len(split.select(torch.tensor([2])))
@@ -114,6 +115,7 @@ class Split:
     condition: torch.Tensor | None = None
     labels: torch.Tensor | None = None
     weight: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -137,6 +139,8 @@ class Split:
         """
         digest = hashlib.blake2b(digest_size=16)
         for name, values in self._tensors().items():
+            if name == "rows":  # where the examples are is not what they are
+                continue
             digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
             for block in _blocks(values):
                 digest.update(block.cpu().numpy().tobytes())
@@ -179,6 +183,8 @@ class Split:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         held = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.rows is None:
+            held["rows"] = torch.arange(len(self), device=self.x.device)
         return {name: values for name, values in held.items() if values is not None}
 
 

@@ -369,6 +369,6 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
             lambda path: read_image(path, config.size, config.channels, config.background),
             config.skip_unreadable,
         )
-        return Split(x, labels=None if labels is None else labels[kept])
+        return Split(x, labels=None if labels is None else labels[kept], rows=torch.tensor(kept))
 
     return Parts(train, categories=names)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_dataset",
+    "is_image_folder",
     "load_data",
     "load_examples",
     "load_part",
@@ -222,7 +223,7 @@ def of_source(config: DataConfig, source: str) -> DataConfig:
     True
     """
     config = replace(config, source=source, test=None)
-    if not _is_image_folder(source):
+    if not is_image_folder(source):
         size = config.size if resizes(source) else None
         config = replace(config, size=size, channels=None, background=None, skip_unreadable=False)
     return config
@@ -236,10 +237,11 @@ def resizes(source: str) -> bool:
     """
     if source in source_names():
         return source in IMAGE_SETS and IMAGE_SETS[source].resizable
-    return _is_image_folder(source)
+    return is_image_folder(source)
 
 
-def _is_image_folder(source: str) -> bool:
+def is_image_folder(source: str) -> bool:
+    """Return whether a source is a folder of images, rather than a named set or another path."""
     if not source or source in source_names():
         return False
     path = Path(source).expanduser()
@@ -299,7 +301,7 @@ def _path_parts(
         raise _not_found(source, path)
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
-    if _is_image_folder(source):
+    if is_image_folder(source):
         _only_label(config)
         # Only of labels that are conditioned on must the names be known ones.
         return images.read_folder(path, config, categories if condition is not None else None)
@@ -359,7 +361,7 @@ def _check_fit(source: str, split: Split, shape: Sequence[int] | None, levels: i
     if shape is not None and got != tuple(shape):
         hints = []
         if resizes(source) and len(shape) == 3:
-            if got[0] != shape[0] and _is_image_folder(source):
+            if got[0] != shape[0] and is_image_folder(source):
                 hints.append(f"--data-channels {shape[0]} converts the images")
             if got[1:] != tuple(shape[1:]) and shape[1] == shape[2]:
                 hints.append(f"--data-size {shape[1]} resizes the images")

@@ -187,7 +187,9 @@ class RunLogger(Callback):
                 if trainer.flow.levels is not None:
                     plots.image_grid(samples, temporary, levels=trainer.flow.levels)
                 else:
-                    plots.scatter(samples, temporary, trainer.validation.x[: len(samples)])
+                    data = trainer.validation.x[: len(samples)]
+                    columns = trainer.dataset.columns or ("x1", "x2")
+                    plots.scatter(samples, temporary, data, columns)
             curves = [r for r in self._records if math.isfinite(r.get("loss", 0.0))]
             with replacing(self.run.folder / "curves.png") as temporary:
                 plots.learning_curves(curves, temporary, trainer.unit_name)

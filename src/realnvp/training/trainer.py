@@ -341,7 +341,9 @@ def log(trainer: Trainer, bar: Bar, means: Mean, lr: float, rate: float) -> None
     trainer.callback.log("train", trainer.step, trainer.seconds, record)
     bar.update(
         trainer.progress(),
-        f"{loss:.3f} {trainer.unit_name}{best} ({short}) {rate:.0f} examples/s",
+        f"{loss:.3f} {trainer.unit_name}{best}",
+        f"{rate:.0f} examples/s",
+        f"({short})",
     )
 
 

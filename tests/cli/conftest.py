@@ -1,0 +1,37 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.command import SMALL, run
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Path:
+    """A folder with a trained run of images and one of points."""
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe, options in (
+        ("digits", SMALL),
+        ("moons", ["--model.hidden", "16", "--model.norm", "act", "--quiet"]),
+    ):
+        run(f"train {recipe} --steps 8 --out {folder / recipe}", *options)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def conditional_table(here) -> Path:
+    """A folder with a table of two columns and a class, and a run that was trained with it."""
+    rows = "\n".join(f"{i % 7 / 7},{i % 5 / 3},{'ab'[i % 2]}" for i in range(60))
+    (here / "t.csv").write_text(f"x,y,kind\n{rows}\n")
+    run("train table --data t.csv --condition kind --steps 3 --quiet --training.num_validations 1")
+    return here

@@ -1,0 +1,66 @@
+"""Dispatch to the verbs: help, did you mean, exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from helpers.command import refused
+from realnvp.cli.main import VERBS, main
+
+
+def test_help_lists_every_verb(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
+    assert main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    options, _, examples = capsys.readouterr().out.partition("examples:")
+    assert f"realnvp {verb}" in examples
+    for noise in ("default: null", "default: False", "default: None", "Literal[", "lambda"):
+        assert noise not in options
+
+
+def test_help_imports_neither_torch_nor_rich():
+    code = f"""
+import contextlib, io, sys
+from realnvp.cli.main import main
+for verb in {list(VERBS)} + ["train cifar10", "train moons"]:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main([*verb.split(), "--help"])
+loaded = sorted({{"torch", "rich", "numpy", "pandas", "matplotlib"}} & set(sys.modules))
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_verb_misspelled_is_suggested(capsys):
+    assert "did you mean 'train'?" in refused(capsys, "tran digits")
+    assert "did you mean" not in refused(capsys, "xyzzy")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("realnvp.cli.recipes.main", lambda argv: {}["bug"])
+    with pytest.raises(KeyError):
+        main(["recipes"])
+
+
+def test_debug_shows_the_traceback(here):
+    with pytest.raises(FileNotFoundError):
+        main(["eval", "nowhere", "--debug"])
+
+
+def test_messages_name_options_rather_than_settings(here, monkeypatch, capsys):
+    def fail(argv):
+        raise ValueError("there is nothing in data.root, and data.csv is no model.hidden.csv")
+
+    monkeypatch.setattr("realnvp.cli.recipes.main", fail)
+    assert "in --data-root, and data.csv is no model.hidden.csv" in refused(capsys, "recipes")

@@ -1,0 +1,60 @@
+"""``realnvp score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers.command import json_of, refused, run
+
+
+@pytest.mark.parametrize("name", ["digits", "moons"])
+def test_the_mean_is_what_eval_reports(runs, name, here, capsys):
+    run(f"score {runs / name} --out s.csv --json")
+    result = json_of(capsys)
+    table = pd.read_csv("s.csv")
+    assert len(set(table["row"])) == result["examples"]
+    run(f"eval {runs / name} --json")
+    mean = json_of(capsys)
+    column = "bits_per_dim" if name == "digits" else "log_likelihood"
+    assert table[column].mean() == pytest.approx(mean.get("bits_per_dim", mean.get("nats")))
+    run(f"score {runs / name} --out s.npz")
+    assert np.allclose(np.load("s.npz")[column], table[column])
+    assert "--overwrite" in refused(capsys, f"score {runs / name} --out s.csv")
+
+
+def test_scores_of_a_folder_name_its_files(here, capsys):
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "more/sub"):
+        Path(folder).mkdir(parents=True)
+        for i in range(6):
+            image = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(image).save(f"{folder}/{i},{i}.png")
+    small = "--model.hidden 4 --steps 2 --quiet"
+    run(f"train images --data photos {small} --out r")
+    run("score r --data more --out s.csv")
+    table = pd.read_csv("s.csv")
+    assert list(table.columns) == ["image", "log_likelihood", "bits_per_dim"]
+    assert list(table["image"]) == [f"sub/{i},{i}.png" for i in range(6)]
+    run("score r --data more --out s.npz")
+    assert list(np.load("s.npz")["image"]) == list(table["image"])
+    Path("photos/1,1.png").write_bytes(b"no image")
+    run("score r --data photos --data-skip-unreadable true --out rest.csv")
+    assert list(pd.read_csv("rest.csv")["image"]) == [f"{i},{i}.png" for i in (0, 2, 3, 4, 5)]
+
+
+def test_scores_of_a_part_name_its_rows_in_the_file(here):
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    np.savetxt("t.csv", rows, delimiter=",", header="a,b", comments="")
+    run("train table --data t.csv --steps 2 --quiet --training.num_validations 1")
+    run("score runs/table --data t.csv --out all.csv")
+    run("score runs/table --split validation --out part.csv")
+    every, part = pd.read_csv("all.csv"), pd.read_csv("part.csv")
+    assert list(every["row"]) == list(range(40))
+    assert len(part) == 4
+    same = every.loc[part["row"], "log_likelihood"]
+    assert np.allclose(same, part["log_likelihood"], atol=1e-5)

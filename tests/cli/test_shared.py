@@ -1,0 +1,80 @@
+"""The data of a model: those of a run of one's own are followed, those of others only shown."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from helpers.command import json_of, refused, run
+from realnvp import vector_flow
+
+
+@pytest.fixture
+def table_model(here):
+    """A saved model, from anybody, that names a file and a folder to download into."""
+    rows = "\n".join(f"{i % 7 / 7},{i % 5 / 3}" for i in range(40))
+    (here / "t.csv").write_text(f"x,y\n{rows}\n")
+    flow = vector_flow(2, couplings=1, hidden=4, blocks=0, norm="none")
+    flow.trained_on = {
+        "data": {"source": "t.csv", "root": "elsewhere"},
+        "columns": ["x", "y"],
+        "categories": None,
+    }
+    flow.save_pretrained("m")
+    return here
+
+
+def test_a_strangers_data_are_shown_but_not_followed(table_model, capsys):
+    message = refused(capsys, "eval m")
+    assert "m was trained with t.csv" in message
+    assert "give --data t.csv" in message
+
+
+def test_a_strangers_data_are_used_when_asked_for(table_model, capsys):
+    run("eval m --data t.csv --json")
+    assert json_of(capsys)["examples"] == 40
+    run("eval m --data t.csv --split validation --json")
+    assert json_of(capsys)["examples"] == 4
+
+
+def test_a_strangers_download_folder_is_not_used(table_model, monkeypatch, capsys):
+    asked = {}
+
+    def load_examples(config, **checks):
+        asked.update(root=config.root)
+        raise ValueError("stop here")
+
+    monkeypatch.setattr("realnvp.data.load_examples", load_examples)
+    refused(capsys, "eval m --data mnist")
+    assert asked["root"] == "data"
+    refused(capsys, "eval m --data mnist --data-root mine")
+    assert asked["root"] == "mine"
+
+
+def test_a_saved_model_of_embedded_data_needs_no_data(runs, here, capsys):
+    shutil.copytree(runs / "moons" / "model", "m")
+    run("eval m --json")
+    assert json_of(capsys)["data"] == "moons (test)"
+
+
+@pytest.mark.parametrize("name", ["moons", "digits"])
+def test_shipped_models_of_embedded_data_need_no_data(here, name, capsys):
+    run(f"score {name} --out {name}.npz --json")
+    assert json_of(capsys)["examples"] > 100
+
+
+def test_shipped_models_of_other_data_ask_for_them(here, capsys):
+    assert "give --data mnist" in refused(capsys, "eval mnist")
+
+
+def test_empty_data_are_refused(runs, here, capsys):
+    np.save("x.npy", np.zeros((3, 2), np.float32))  # what the current folder holds is not asked
+    assert "--data is empty" in refused(capsys, f"eval {runs / 'moons'} --data", "")
+
+
+def test_a_split_is_of_the_data_that_the_model_was_trained_with(runs, table_model, capsys):
+    assert "--split" in refused(capsys, "eval m --data other.csv --split validation")
+    run(f"eval {runs / 'moons'} --data moons --split test --json")
+    assert json_of(capsys)["data"] == "moons (test)"
