@@ -112,15 +112,23 @@ def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) ->
         [(r["seconds"] / 60, r[key]) for r in records if r["kind"] == kind]
         for kind, key in (("train", "loss"), ("validation", "validation"))
     )
-    axes.plot(*_columns(training), color=DATA, alpha=0.5, label="training loss")
-    axes.plot(*_columns(validation), color=MODEL, marker="o", ms=3, label="validation")
+    axes.plot(
+        *_columns(training), color=DATA, alpha=0.5, label="training loss, as the weights change"
+    )
+    axes.plot(
+        *_columns(validation),
+        color=MODEL,
+        marker="o",
+        ms=3,
+        label="validation, of the averaged weights",
+    )
     # The first losses are far above all that follow: show from a little above the rest.
     finite = np.array([value for _, value in training + validation if np.isfinite(value)])
     if len(finite) > 10:
         low, high = finite.min(), np.quantile(finite, 0.9)
         axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3)
     axes.set_xlabel("minutes of training")
-    axes.set_ylabel(unit)
+    axes.set_ylabel(f"loss in {unit} (lower is better)")
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
