@@ -38,4 +38,4 @@ def test_learned_noise_and_mixtures(here, capsys):
     flow.trained_on = {"data": {"source": "digits", "condition": "label"}}
     flow.save_pretrained("m")
     run("check m")
-    assert "MixtureLogistic" in capsys.readouterr().out
+    assert "LogisticMixture" in capsys.readouterr().out

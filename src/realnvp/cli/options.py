@@ -216,7 +216,7 @@ def given_settings(parser: Parser, argv: list[str]) -> dict[str, Any]:
 
 
 def with_option_names(message: str) -> str:
-    """Return a message with the settings that it names written as options.
+    """Return a message with the settings that it names, but does not quote, written as options.
 
     >>> with_option_names("give data.root, or set training.lr lower; --data.size is fine")
     'give --data-root, or set --training.lr lower; --data-size is fine'
@@ -233,7 +233,7 @@ def with_option_names(message: str) -> str:
         return SHORT.get(key, f"--{key}") if key in keys else match[0]
 
     return re.sub(
-        r"(?<![\w./-])(?:--)?((?:model|data|training)\.\w+)(?![\w/]|\.\w)", option, message
+        r"(?<![\w./'-])(?:--)?((?:model|data|training)\.\w+)(?![\w/]|\.\w)", option, message
     )
 
 
