@@ -97,8 +97,8 @@ def settings_of(recipe: ImageRecipe) -> dict[str, Any]:
 
 
 def measure(name: str, chosen: ImageRecipe, picture: Path) -> dict[str, object]:
-    trainer = Trainer(chosen, load_data(DataConfig(**dataclasses.asdict(chosen.data))))
-    trainer.fit([], Bar(name, visible=sys.stderr.isatty()))
+    trainer = Trainer.from_recipe(chosen, load_data(DataConfig(**dataclasses.asdict(chosen.data))))
+    trainer.fit(Bar(name, visible=sys.stderr.isatty()))
     flow = trainer.best_flow()
     found = evaluate(flow, trainer.dataset.validation)
     image_grid(flow.sample(36, generator=torch.Generator().manual_seed(0)), picture, columns=6)

@@ -19,7 +19,6 @@ from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import load_data
 from realnvp.data.toy import TOY
 from realnvp.training.trainer import Trainer
-from realnvp.utils.progress import Bar
 
 POINTS, EPOCHS, BATCH, TEST = 10_000, 100, 500, 5_000
 
@@ -41,8 +40,8 @@ def ours(name: str, _: Tensor, affine: bool = False) -> LogProb:
             steps=2000, batch_size=BATCH, lr=3e-3, ema=0.995, num_validations=5, warmup=50
         )
         chosen = VectorRecipe(model, DataConfig(source=name), training)
-    trainer = Trainer(chosen, load_data(chosen.data))
-    trainer.fit([], Bar("", visible=False))
+    trainer = Trainer.from_recipe(chosen, load_data(chosen.data))
+    trainer.fit()
     return trainer.best_flow().log_prob
 
 

@@ -143,19 +143,28 @@ def test_both_densities_have_one_scale_of_colors(tmp_path, figures):
 
 def records(n: int) -> list[dict]:
     train = [{"kind": "train", "seconds": i, "loss": 100 / (i + 1) + 3} for i in range(n)]
-    return [*train, {"kind": "validation", "seconds": n, "validation": 3.5}]
+    return [*train, {"kind": "validation", "seconds": n, "loss": 3.5}]
 
 
 def test_curves_show_loss_and_validation_over_minutes(tmp_path, figures):
     plots.learning_curves(records(120), tmp_path / "c.png", "bits/dim")
     (axes,) = figures[0].axes
-    assert axes.get_ylabel() == "loss in bits/dim (lower is better)"
+    assert axes.get_ylabel() == "bits/dim: lower is better"
     assert axes.get_xlabel() == "minutes of training"
     assert [str(line.get_label()).split(",")[0] for line in axes.lines] == [
-        "training loss", "validation"
+        "training", "validation"
     ]  # fmt: skip
     assert axes.lines[0].get_xdata()[-1] == pytest.approx(119 / 60)
     assert axes.get_ylim()[1] < 30, "the first losses are above the picture"
+
+
+def test_curves_of_vectors_are_log_densities(tmp_path, figures):
+    unit = "nats (log-density)"
+    plots.learning_curves(records(120), tmp_path / "c.png", unit, sign=-1.0)
+    (axes,) = figures[0].axes
+    assert axes.get_ylabel() == "nats (log-density): higher is better"
+    assert axes.lines[1].get_ydata()[0] == -3.5
+    assert -30 < axes.get_ylim()[0] < axes.get_ylim()[1] < 0
 
 
 def test_curves_of_a_run_that_has_just_begun(tmp_path):

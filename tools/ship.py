@@ -35,7 +35,7 @@ def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, 
     truth = dataset.toy.log_density if dataset.toy is not None else None
     found = evaluate(flow, split, seed=0, true_log_density=truth)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    curve = [(r["seconds"] / 60, r["validation"]) for r in records if r["kind"] == "validation"]
+    curve = [(r["seconds"] / 60, r["loss"]) for r in records if r["kind"] == "validation"]
     keep = range(0, len(curve), max(1, len(curve) // 20))
     last = records[-1]
     command = command or f"realnvp train {name}"

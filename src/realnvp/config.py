@@ -300,7 +300,7 @@ class TrainingConfig:
     """How a model is trained. The first budget that is reached ends the run.
 
     Args:
-        minutes: budget of training time.
+        minutes: budget of time, with all validations and the final evaluation.
         epochs: budget of passes over the training data.
         steps: budget of optimizer steps.
         batch_size: examples per step, over all processes.
@@ -324,7 +324,9 @@ class TrainingConfig:
             best one is kept.
         patience: stop after so many validations without a better one; null never does.
         checkpoint_every: seconds between checkpoints, from which a run can go on.
-        validation_examples: at most so many are used for the validations during training.
+        validation_examples: largest number of held-out examples of a validation during training.
+        validation_share: largest fraction of the time that validations and their pictures may take:
+            they use fewer examples, and there are fewer of them, to keep to it; 1 leaves none out.
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
             it natively and float32 elsewhere. Their last layers, couplings and log-determinants
             stay in float32.
@@ -357,6 +359,7 @@ class TrainingConfig:
     patience: int | None = None
     checkpoint_every: float = 60.0
     validation_examples: int = 2_000
+    validation_share: float = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: Literal["standard", "checkpoint", "invertible"] = "standard"
     compile: bool = False
@@ -384,6 +387,10 @@ class TrainingConfig:
         require(
             self.optimizer != "muon" or self.weight_decay == 0,
             f'optimizer "muon" has no weight decay, got {self.weight_decay}: use "adamw"',
+        )
+        require(
+            0 < self.validation_share <= 1,
+            f"validation_share is in (0, 1], got {self.validation_share}",
         )
         require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
         require(0 <= self.smoothing < math.inf, f"smoothing is 0 or more, got {self.smoothing}")

@@ -144,8 +144,14 @@ class Flow(nn.Module):
 
     @property
     def unit(self) -> tuple[float, str]:
-        """The unit of reports: what one nat per example is in it, and its name."""
-        return (1.0, "nats") if self.levels is None else (1 / (self.dim * math.log(2)), "bits/dim")
+        """Unit of reports: its name, and what one nat of loss per example is in it.
+
+        Images are reported in bits/dim, of which fewer are better; vectors by their log-density in
+        nats, of which more are better.
+        """
+        if self.levels is None:
+            return -1.0, "nats (log-density)"
+        return 1 / (self.dim * math.log(2)), "bits/dim"
 
     @property
     def device(self) -> torch.device:

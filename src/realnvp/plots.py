@@ -98,37 +98,41 @@ def _plain(name: str) -> str:
     return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")
 
 
-def learning_curves(records: Sequence[dict[str, Any]], path: Path, unit: str) -> None:
-    """Draw the training loss and the validation loss over minutes, from a run's metrics.
+def learning_curves(
+    records: Sequence[dict[str, Any]],
+    path: Path,
+    unit: str,
+    *,
+    sign: float = 1.0,
+    training: str = "training, as the weights change",
+    validation: str = "validation, of the averaged weights",
+) -> None:
+    """Draw the curves of training and validation over minutes, from a run's metrics.
 
     Args:
         records: lines of ``metrics.jsonl``.
         path: file to write.
-        unit: "bits/dim" or "nats".
+        unit: name of the unit, see :attr:`realnvp.Flow.unit`.
+        sign: factor of the losses: -1 shows log-densities.
+        training: legend of the training curve.
+        validation: legend of the validations.
     """
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
-    training, validation = (
-        [(r["seconds"] / 60, r[key]) for r in records if r["kind"] == kind]
-        for kind, key in (("train", "loss"), ("validation", "validation"))
+    trained, validated = (
+        [(r["seconds"] / 60, sign * r["loss"]) for r in records if r["kind"] == kind]
+        for kind in ("train", "validation")
     )
-    axes.plot(
-        *_columns(training), color=DATA, alpha=0.5, label="training loss, as the weights change"
-    )
-    axes.plot(
-        *_columns(validation),
-        color=MODEL,
-        marker="o",
-        ms=3,
-        label="validation, of the averaged weights",
-    )
-    # The first losses are far above all that follow: show from a little above the rest.
-    finite = np.array([value for _, value in training + validation if np.isfinite(value)])
+    axes.plot(*_columns(trained), color=DATA, alpha=0.5, label=training)
+    axes.plot(*_columns(validated), color=MODEL, marker="o", ms=3, label=validation)
+    # The first losses are far worse than all that follow: show from a little beyond the rest.
+    finite = sign * np.array([value for _, value in trained + validated if np.isfinite(value)])
     if len(finite) > 10:
         low, high = finite.min(), np.quantile(finite, 0.9)
-        axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3)
+        best, worst = low - 0.05 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3
+        axes.set_ylim(*sorted((sign * best, sign * worst)))
     axes.set_xlabel("minutes of training")
-    axes.set_ylabel(f"loss in {unit} (lower is better)")
+    axes.set_ylabel(f"{unit}: {'lower' if sign > 0 else 'higher'} is better")
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)

@@ -34,7 +34,7 @@ def recipe(steps: int = STEPS) -> ImageRecipe:
         DataConfig(source="digits", flip=True),
         TrainingConfig(
             steps=steps, batch_size=16, warmup=2, num_validations=3, validation_examples=32,
-            checkpoint_every=1e-9, precision="float32", ema=0.9,
+            checkpoint_every=1e-9, precision="float32", ema=0.9, validation_share=1.0,
         ),
     )  # fmt: skip
 
@@ -197,8 +197,8 @@ def state_of(folder: Path) -> dict[str, Any]:
         else:
             flat[name] = value
 
-    visit({"now": state["now"], "rollback": state["rollback"]}, "")
-    return {name: value for name, value in flat.items() if not name.endswith(".seconds")}
+    visit({name: part for name, part in state.items() if name != "good"}, "")
+    return {name: value for name, value in flat.items() if not name.endswith("seconds")}
 
 
 def differences(a: Path, b: Path) -> list[str]:
@@ -241,12 +241,12 @@ def _content(path: Path) -> Any:
 def _records(folder: Path) -> list[tuple]:
     """The validations and the skipped steps; training's means are by the clock."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    records = [r for line in lines if (r := json.loads(line))["kind"] != "run"]
     steps = [(record["kind"], record["step"]) for record in records]
     assert len(steps) == len(set(steps)), f"twice in the metrics: {steps}"
     assert [step for _, step in steps] == sorted(step for _, step in steps)
     return [
-        (r["kind"], r["step"], r.get("validation"), r.get("layer"), r.get("examples"))
+        (r["kind"], r["step"], r["loss"] if r["kind"] != "skipped" else r["layer"], r["examples"])
         for r in records
         if r["kind"] != "train"
     ]
@@ -258,7 +258,7 @@ def _scalars(folder: Path) -> list[tuple[int, float]]:
     event_accumulator.logger.setLevel("ERROR")  # it tells of every purge
     board = event_accumulator.EventAccumulator(str(folder))
     board.Reload()
-    return [(event.step, event.value) for event in board.Scalars("validation/validation")]
+    return [(event.step, event.value) for event in board.Scalars("validation/loss")]
 
 
 def other(changes: dict[str, Any]) -> ImageRecipe:

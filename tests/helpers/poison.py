@@ -28,6 +28,7 @@ IMAGES = ImageRecipe(
         batch_size=16,
         num_validations=2,
         validation_examples=32,
+        validation_share=1.0,
         decay="constant",
         warmup=0,
     ),

@@ -24,16 +24,15 @@ from realnvp.config import (
 )
 from realnvp.data import load_data
 from realnvp.evaluation import evaluate, log_likelihoods, round_trip
-from realnvp.training import trainer
 from realnvp.training.checkpoint import snapshot
+from realnvp.training.initialization import build
 from realnvp.training.trainer import Trainer
-from realnvp.utils.progress import Bar
 from realnvp.utils.serialization import from_bytes, to_bytes
 
 STEPS = 20
 SETTINGS: dict[str, Any] = {
     "steps": STEPS, "warmup": 5, "lr": 1e-3, "num_validations": 2, "validation_examples": 50,
-    "precision": "float32",
+    "precision": "float32", "validation_share": 1.0,
 }  # fmt: skip
 
 
@@ -59,17 +58,13 @@ def recipes() -> dict[str, Recipe]:
 
 def train_some(recipe: Recipe, double: bool = False, strategy: str = "ddp") -> dict[str, Tensor]:
     """Train for some steps, in the processes that there are; weights, averages and scores."""
-    build = trainer.build
-    if double:
-        trainer.build = lambda *args: build(*args).double()  # type: ignore[assignment]
-    try:
-        training = replace(recipe.training, strategy=strategy)
-        it = Trainer(replace(recipe, training=training), load_data(recipe.data))
-        it.fit([], Bar("", visible=False))
-        now = snapshot(it.state_dict()["now"])  # best_flow() may replace the weights
-        flow, validation = it.best_flow(), it.dataset.validation
-    finally:
-        trainer.build = build
+    dataset = load_data(recipe.data)
+    flow = build(recipe, dataset)
+    training = replace(recipe.training, strategy=strategy)
+    it = Trainer(flow.double() if double else flow, dataset, training, seed=recipe.seed)
+    it.fit()
+    now = snapshot(it.state_dict()["now"])  # best_flow() may replace the weights
+    flow, validation = it.best_flow(), dataset.validation
     return {
         **{f"weights {name}": tensor for name, tensor in now["model"].items()},
         **{f"average {name}": tensor for name, tensor in now["average"].items()},

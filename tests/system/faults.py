@@ -41,7 +41,6 @@ from realnvp.training import rollback as rollback
 from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
 from realnvp.utils import serialization as checkpoint
-from realnvp.utils.progress import Bar
 
 Result = tuple[int, int, str]
 """How many ended as they must, of how many, and what to say about it."""
@@ -150,8 +149,8 @@ def trained_digits(folder: Path, steps: int) -> Trainer:
     """A freshly trained model of digits."""
     config = TrainingConfig(steps=steps, batch_size=64, lr=3e-3, num_validations=1, ema=0.95)
     recipe = ImageRecipe(ImageModel(hidden=12, blocks=1), DataConfig("digits"), config)
-    trainer = Trainer(recipe, load_data(recipe.data))
-    trainer.fit([], Bar("", visible=False))
+    trainer = Trainer.from_recipe(recipe, load_data(recipe.data))
+    trainer.fit()
     return trainer
 
 
@@ -182,13 +181,13 @@ def non_finite(folder: Path, fast: bool) -> Result:
     for name, (spoil, recipe, layer, _) in poison.CASES.items():
         for seed in range(1 if fast else 4):
             tried += 1
-            trainer = Trainer(
+            trainer = Trainer.from_recipe(
                 type(recipe)(recipe.model, recipe.data, recipe.training, seed=seed),
                 load_data(recipe.data),
             )
             spoil(trainer, SimpleNamespace(setattr=setattr))
             with contextlib.redirect_stderr(io.StringIO()):
-                trainer.fit([], Bar("", visible=False))
+                trainer.fit()
             found = trainer.rollback.skipped
             right = list(found) == [5] and found[5]["layer"] == layer and trainer.step == 12
             good += right and all(torch.isfinite(t).all() for t in trainer.ema.average.values())

@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole, dama
     content[len(content) // 2] ^= 1
     last.write_bytes({"torn": content[:-1], "flipped": content, "empty": b""}[damage])
     train(TINY, folder, resume=True, quiet=True)
-    assert "damaged checkpoint, going on from the one before it" in capsys.readouterr().err
+    assert "damaged checkpoint, continuing from the one before it" in capsys.readouterr().err
     assert differences(whole, folder) == []
 
 
@@ -151,16 +151,56 @@ def test_without_any_whole_checkpoint_nothing_is_guessed(tmp_path, whole):
 def test_resume_refuses_another_model_and_changes_nothing(tmp_path):
     folder = tmp_path / "run"
     train(TINY, folder, quiet=True)
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
-    for change in ({"hidden": 8}, {"norm": "act"}, {"conditioner_norm": "none"}):
-        other = replace(TINY, model=replace(TINY.model, **change))
-        with pytest.raises(ValueError, match="does not fit"):
+    before = contents(folder)
+    data, model = TINY.data, TINY.model
+    changes: dict[str, dict[str, Any]] = {
+        "model.hidden": {"model": replace(model, hidden=8)},
+        "model.norm": {"model": replace(model, norm="act")},
+        "data.flip": {"data": replace(data, flip=False)},
+        "data.validation": {"data": replace(data, validation=0.2)},
+        "data.source": {"data": replace(data, source="mnist", root=str(tmp_path))},
+        "seed": {"seed": 1},
+    }
+    for name, change in changes.items():
+        other = replace(TINY, **change, training=replace(TINY.training, steps=20))
+        with pytest.raises(ValueError, match=f"began with {name} .* a run keeps its data"):
             train(other, folder, resume=True, quiet=True)
-    assert {p: p.read_bytes() for p in before} == before
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return the files of a run but its lock and who holds it."""
+    aside = ("lock", "holder.txt")
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in aside}
+
+
+def test_a_finished_run_is_left_as_it_is(whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    first = train(TINY, folder, quiet=True)
+    before = contents(folder)
+    again = replace(TINY, training=replace(TINY.training, lr=1e-5))
+    result = train(again, folder, resume=True)
+    error = capsys.readouterr().err
+    assert "already finished after 8 steps" in error
+    assert "training.lr: 1e-05, before 0.001 changes nothing" in error
+    assert contents(folder) == before
+    assert (result.steps, result.likelihood) == (8, first.likelihood)
+    assert [r["kind"] for r in result.records][-1] == "final"
+
+
+def test_other_training_settings_are_shown_on_resume(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train(TINY, folder, quiet=True)
+    longer = replace(TINY, training=replace(TINY.training, steps=10, lr=1e-5))
+    assert train(longer, folder, resume=True).steps == 10
+    lines = capsys.readouterr().err.splitlines()
+    assert "training.steps: 10, before 8" in lines
+    assert "training.lr: 1e-05, before 0.001" in lines
+    assert len([line for line in lines if ", before " in line]) == 2
 
 
 def test_a_checkpoint_of_other_shapes_is_refused_before_it_is_used():
-    trainer = Trainer(TINY, load_data(TINY.data))
+    trainer = Trainer.from_recipe(TINY, load_data(TINY.data))
     for _ in range(2):
         trainer.train_step(1e-3)
     state = checkpoint.from_bytes(checkpoint.to_bytes(trainer.state_dict()))
@@ -184,10 +224,10 @@ def test_a_checkpoint_of_other_shapes_is_refused_before_it_is_used():
 
 def test_moments_lie_in_memory_as_the_parameters_do():
     """Fused optimizers take it for granted, and weights of convolutions are in channels_last."""
-    trainer = Trainer(TINY, load_data(TINY.data))
+    trainer = Trainer.from_recipe(TINY, load_data(TINY.data))
     trainer.train_step(1e-3)
     state = checkpoint.from_bytes(checkpoint.to_bytes(trainer.state_dict()))
-    other = Trainer(TINY, load_data(TINY.data))
+    other = Trainer.from_recipe(TINY, load_data(TINY.data))
     other.load_state_dict(state)
     for group in other.optimizer.param_groups:
         for parameter in group["params"]:
@@ -213,7 +253,8 @@ def test_the_folder_is_free_again_when_its_process_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"
         "from realnvp.training.run_directory import RunDirectory\n"
-        "RunDirectory(Path(sys.argv[1]), resume=True); print('held', flush=True); time.sleep(60)"
+        "run = RunDirectory(Path(sys.argv[1]), resume=True)\n"
+        "print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -235,7 +276,7 @@ def test_what_a_process_leaves_that_was_killed_as_it_began_is_no_run(tmp_path):
     assert not list(folder.glob(".*"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious").write_text("data")
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(FileExistsError, match="is not a run"):
         train(TINY, tmp_path / "other", quiet=True)
 
 

@@ -21,7 +21,13 @@ TINY = ImageModel(hidden=8, blocks=1)
 
 
 def tiny(steps: int | None = 12, **training) -> ImageRecipe:
-    settings = {"steps": steps, "batch_size": 32, "warmup": 5, "validation_examples": 64}
+    settings = {
+        "steps": steps,
+        "batch_size": 32,
+        "warmup": 5,
+        "validation_examples": 64,
+        "validation_share": 1.0,
+    }
     return ImageRecipe(
         TINY, DataConfig(source="digits"), TrainingConfig(**{**settings, **training})
     )
@@ -58,7 +64,7 @@ def test_training_learns_and_leaves_a_run_folder(tmp_path):
 def test_the_best_model_is_what_was_validated(tmp_path):
     outcome = train(tiny(20), tmp_path / "run", quiet=True)
     records = metrics(tmp_path / "run")
-    best = min(r["validation"] for r in records if r["kind"] == "validation")
+    best = min(r["loss"] for r in records if r["kind"] == "validation")
     # the whole validation split against its first 64 examples
     assert outcome.likelihood.bits_per_dim == pytest.approx(best, abs=0.2)
 
@@ -74,12 +80,16 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
 def test_run_folder_is_never_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("data")
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(FileExistsError, match="is not a run"):
         train(tiny(2), tmp_path / "run", quiet=True)
+    with pytest.raises(FileExistsError, match="is not a run"):
+        train(tiny(2), tmp_path / "run", overwrite=True, quiet=True)
     with pytest.raises(FileNotFoundError, match="no run"):
         train(tiny(2), tmp_path / "run", resume=True, quiet=True)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["precious"]
     train(tiny(2), tmp_path / "new" / "deep", quiet=True)  # parents are made
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(tiny(2), tmp_path / "new" / "deep", quiet=True)
 
 
 def test_vectors_know_their_kl(tmp_path):

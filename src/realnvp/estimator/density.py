@@ -36,7 +36,8 @@ from realnvp.estimator.columns import Columns, Condition, row_weights
 from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.training.initialization import build, choose_components
-from realnvp.training.runtime import limit_threads
+from realnvp.training.launch import launch
+from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
 from realnvp.utils.progress import Bar
 
@@ -77,10 +78,11 @@ def fit_rows(
         )
 
     def train(data: Dataset, recipe: VectorRecipe) -> Trainer:
-        trainer = Trainer(recipe, data)
-        limit_threads(trainer.flow, settings.batch_size)
-        with Bar("fitting", visible=bool(settings.verbose)) as bar:
-            trainer.fit([], bar)
+        with launch("cpu", local=True) as team:
+            trainer = Trainer.from_recipe(recipe, data, team)
+            bar = Bar("fitting", visible=bool(settings.verbose))
+            with limited_threads(trainer.flow, settings.batch_size), bar:
+                trainer.fit(bar)
         return trainer
 
     mixture_init = settings.mixture_init
@@ -127,6 +129,7 @@ def _recipe(
         smoothing=0.1 ** (1 + 2 * many) if smoothing is None else smoothing,
         warmup=20,
         ema=1 - 0.02 * 0.15**many,
+        validation_share=1.0,
         num_validations=round(100 - 50 * many) if validate else 1,
         patience=settings.patience if validate else None,
         accelerator="cpu",

@@ -1,4 +1,8 @@
-"""What a training puts into its run folder: metrics, pictures, checkpoints and the model."""
+"""Callbacks of a training: what is kept of its records, pictures and states.
+
+A callback receives values, never the trainer. :class:`History` keeps the records in memory, and
+:class:`RunLogger` also writes them into a run directory, with pictures, checkpoints and the model.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -18,46 +22,114 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
 from realnvp import plots
+from realnvp.flow import Flow
 from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
 
-if TYPE_CHECKING:
-    from realnvp.training.trainer import Trainer
-
-__all__ = ["Callback", "RunLogger", "TensorBoardWriter"]
+__all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter", "read_records"]
 
 
 class Callback:
-    """Keeps nothing: for trainings that leave no folder, and all processes but the main one.
+    """Receive what a training reports. The methods of this base class do nothing.
+
+    In a training of several processes, only the main process has callbacks.
 
     Attributes:
-        draws: whether it wants pictures, for which samples have to be drawn.
+        draws: True if :meth:`picture` is to be called, for which samples have to be drawn.
     """
 
     draws = False
 
     def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
-        """Write a record; ``kind`` is "train", "validation", "skipped" or "rise"."""
+        """Receive a record.
+
+        Args:
+            kind: "run" (versions, machine and date, when a training begins or is resumed), "train"
+                (means since the last such record), "validation", "final" (the evaluation of the
+                best model), "skipped" (a batch that was not finite) or "rise" (the loss rose, and
+                training went back).
+            step: number of optimizer steps so far.
+            seconds: seconds of training so far.
+            values: the numbers by name. A "loss" is small when the model is good: nats per example
+                of vectors, bits/dim of images.
+        """
 
     def rewind(self, step: int) -> None:
-        """Forget the records after a step, from which training goes on."""
+        """Forget the records after ``step``, from which training goes on."""
 
-    def picture(self, trainer: Trainer, samples: Tensor) -> None:
-        """Draw how training stands, with some samples."""
+    def picture(self, step: int, samples: Tensor) -> None:
+        """Receive samples from the averaged weights."""
 
-    def save(self, trainer: Trainer, state: dict[str, Any], *, final: bool = False) -> None:
-        """Write a checkpoint, and the best model if it is new.
+    def save(self, state: dict[str, Any], *, final: bool = False) -> None:
+        """Receive the state, which changes as soon as this returns.
 
         Raises:
             OSError: if it cannot be written, and it is the ``final`` one.
         """
 
 
+POINTS = 5_000
+"""Records of the training loss that are kept in memory; a file of metrics has all."""
+
+
+class History(Callback):
+    """Keep the records in memory; of many thousand training losses, every other one is dropped.
+
+    Attributes:
+        records: the records in order, each with its "kind", "step" and "seconds".
+
+    >>> history = History()
+    >>> history.log("validation", 10, 1.5, {"loss": 2.0})
+    >>> history.records
+    [{'kind': 'validation', 'step': 10, 'seconds': 1.5, 'loss': 2.0}]
+    """
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
+        self._remember({"kind": kind, "step": step, "seconds": round(seconds, 3), **values})
+
+    def rewind(self, step: int) -> None:
+        self.records = [record for record in self.records if not _is_undone(record, step)]
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        train = [r for r in self.records if r["kind"] == "train"]
+        if len(train) > POINTS:  # a training of weeks must not fill the memory
+            dropped = {id(r) for r in train[1::2]}
+            self.records = [r for r in self.records if id(r) not in dropped]
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file of metrics, without lines that a crash cut short."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return [record for line in text.splitlines() if (record := _parse(line)) is not None]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Return the record of a line, None if it is damaged."""
+    try:
+        record = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
+    except (ValueError, AttributeError):
+        return None
+    is_whole = isinstance(record.get("kind"), str) and isinstance(record.get("step"), int)
+    return record if is_whole else None
+
+
+def _is_undone(record: dict[str, Any], step: int) -> bool:
+    """Return True if a record does not hold for a training that goes on from a step."""
+    return record["step"] > step or record["kind"] == "final"
+
+
 class TensorBoardWriter:
-    """One file of TensorBoard events in a folder; it is made by the first record.
+    """Append to one file of TensorBoard events, which the first record creates.
+
+    ``torch.utils.tensorboard.SummaryWriter`` is no substitute: it writes in a thread of its own,
+    whose records are lost if the process is killed, and which a full disk ends with a traceback.
 
     Args:
-        folder: where.
+        folder: folder of the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,12 +139,12 @@ class TensorBoardWriter:
         self._waiting = [Event(wall_time=time.time(), file_version="brain.Event:2")]
 
     def purge(self, step: int) -> None:
-        """TensorBoard is to forget what it knows of this step and later ones."""
+        """Let TensorBoard forget this step and later ones."""
         session = SessionLog(status=SessionLog.START)
         self._waiting.append(Event(wall_time=time.time(), step=step, session_log=session))
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Write some scalars.
+        """Write scalars by name.
 
         Raises:
             OSError: if they cannot be written; the next call tries again.
@@ -88,32 +160,49 @@ class TensorBoardWriter:
         self._waiting = []
 
 
-POINTS = 5_000
-"""Records of the training loss that are kept in memory for the curves; the file has all."""
-
-
-class RunLogger(Callback):
-    """Writes into a run folder; what fails is told by a warning, once, and tried again.
+class RunLogger(History):
+    """Write into a run directory. What fails is warned of, once, and tried again later.
 
     Args:
-        run: the folder.
-        step: where training begins; records after it are dropped.
-        warn: tells a warning.
+        run: the run directory.
+        flow: the model that is trained.
+        step: step at which training begins; records after it are dropped.
+        warn: function that shows a warning.
+        data: examples that pictures of points show beside the samples.
+        columns: names of their columns.
+        smoothing: True if training adds noise to the data, which the curves then say.
     """
 
     draws = True
 
-    def __init__(self, run: RunDirectory, step: int, warn: Callable[[str], None]) -> None:
-        self.run = run
-        self._warn = warn
+    def __init__(
+        self,
+        run: RunDirectory,
+        flow: Flow,
+        step: int,
+        warn: Callable[[str], None],
+        *,
+        data: Tensor | None = None,
+        columns: Sequence[str] | None = None,
+        smoothing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.run, self.flow = run, flow
+        self._data, self._warn, self._columns = data, warn, columns or ("x1", "x2")
+        self._noisy = smoothing
         self._warned = False
         self._metrics = Appender(run.folder / "metrics.jsonl")
-        self._records: list[dict[str, Any]] = []
         self._waiting: list[str] = []
-        self._begin: bytes | None = None  # of the file, if it is to be written anew
+        self._begin: bytes | None = None  # content of the file, if it has to be rewritten
         self._model: dict[str, Tensor] | None = None
-        self._saved: tuple[int, float, int, float] | None = None
+        self._saved: tuple[Any, ...] | None = None
         self._tensorboard = TensorBoardWriter(run.folder)
+        self._saves_model = True
+        try:
+            flow.settings()
+        except ValueError as error:
+            self._saves_model = False
+            warn(f"{error}; the checkpoints hold its weights")
         if self._metrics.path.exists():
             self.rewind(step)
 
@@ -133,9 +222,8 @@ class RunLogger(Callback):
     # ------------------------------------------------------------------ metrics
 
     def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
-        record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        self._remember(record)
-        self._waiting.append(standard_json(record) + "\n")
+        super().log(kind, step, seconds, values)
+        self._waiting.append(standard_json(self.records[-1]) + "\n")
         self._try(self._write_waiting)
         numbers = {f"{kind}/{key}": v for key, v in values.items() if isinstance(v, int | float)}
         if numbers:
@@ -149,25 +237,14 @@ class RunLogger(Callback):
             write_atomically(self._metrics.path, self._begin + text)
         self._waiting, self._begin = [], None
 
-    def _remember(self, record: dict[str, Any]) -> None:
-        self._records.append(record)
-        train = [r for r in self._records if r["kind"] == "train"]
-        if len(train) > POINTS:  # thin out: a training of weeks must not fill the memory
-            dropped = {id(r) for r in train[1::2]}
-            self._records = [r for r in self._records if id(r) not in dropped]
-
     def rewind(self, step: int) -> None:
         text = self._begin
         if text is None:
             text = self._metrics.path.read_bytes() if self._metrics.path.exists() else b""
-        self._records, kept = [], []
+        self.records, kept = [], []
         for line in [*text.decode(errors="replace").splitlines(), *self._waiting]:
-            try:
-                record = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
-                early = record["step"] <= step
-            except (ValueError, KeyError, TypeError, AttributeError):  # a line cut short by a crash
-                continue
-            if early:
+            record = _parse(line)
+            if record is not None and not _is_undone(record, step):
                 self._remember(record)
                 kept.append(line.rstrip("\n") + "\n")
         self._waiting, self._begin = [], "".join(kept).encode()
@@ -180,37 +257,49 @@ class RunLogger(Callback):
 
     # ------------------------------------------------------------------ pictures and states
 
-    def picture(self, trainer: Trainer, samples: Tensor) -> None:
+    def picture(self, step: int, samples: Tensor) -> None:
         def draw() -> None:
-            path = self.run.folder / "samples" / f"step-{trainer.step:07d}.png"
+            path = self.run.folder / "samples" / f"step-{step:07d}.png"
             with replacing(path) as temporary:
-                if trainer.flow.levels is not None:
-                    plots.image_grid(samples, temporary, levels=trainer.flow.levels)
+                if self.flow.levels is not None:
+                    plots.image_grid(samples, temporary, levels=self.flow.levels)
                 else:
-                    data = trainer.validation.x[: len(samples)]
-                    columns = trainer.dataset.columns or ("x1", "x2")
-                    plots.scatter(samples, temporary, data, columns)
-            curves = [r for r in self._records if math.isfinite(r.get("loss", 0.0))]
-            with replacing(self.run.folder / "curves.png") as temporary:
-                plots.learning_curves(curves, temporary, trainer.unit_name)
+                    data = None if self._data is None else self._data[: len(samples)]
+                    plots.scatter(samples, temporary, data, self._columns)
+            self._draw_curves()
 
         self._try(draw)
 
-    def save(self, trainer: Trainer, state: dict[str, Any], *, final: bool = False) -> None:
-        # Writing the same once more would only drop the older of the two checkpoints.
-        now = (trainer.step, trainer.best, trainer.worse, trainer.rollback.factor)
-        if final and now == self._saved:
+    def _draw_curves(self) -> None:
+        per_nat, unit = self.flow.unit
+        with replacing(self.run.folder / "curves.png") as temporary:
+            plots.learning_curves(
+                [r for r in self.records if math.isfinite(r.get("loss", 0.0))],
+                temporary,
+                unit,
+                sign=math.copysign(1.0, per_nat),
+                training="training, as the weights change"
+                + (", of data with noise" if self._noisy else ""),
+            )
+
+    def save(self, state: dict[str, Any], *, final: bool = False) -> None:
+        now = state["now"]
+        factor = state["rollback"]["factor"]
+        saved = (now["step"], now["best"], now["worse"], factor, state["evaluated"])
+        # Writing the same state again would only drop the older of the two checkpoints.
+        if final and saved == self._saved:
             return
 
         def write() -> None:
             self._saved = None
             if self._waiting or self._begin is not None:
                 self._write_waiting()
-            if trainer.best_weights is not None and trainer.best_weights is not self._model:
-                trainer.flow.save_pretrained(self.run.model_folder, trainer.best_weights)
-                self._model = trainer.best_weights
+            best = now["best_weights"]
+            if self._saves_model and best is not None and best is not self._model:
+                self.flow.save_pretrained(self.run.model_folder, best)
+                self._model = best
             self.run.save(state)
-            self._saved, self._warned = now, False
+            self._saved, self._warned = saved, False
 
         if not final:
             self._try(write)
@@ -219,7 +308,8 @@ class RunLogger(Callback):
             write()
         except OSError as error:
             raise OSError(
-                f"cannot save step {trainer.step} in {self.run.folder} "
+                f"cannot save step {now['step']} in {self.run.folder} "
                 f"({error.strerror or error}): the checkpoint before it is intact; make room, and "
-                f"go on with --resume"
+                f"continue with --resume"
             ) from error
+        self._try(self._draw_curves)

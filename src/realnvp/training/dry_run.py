@@ -1,13 +1,13 @@
-"""An estimate before a run: how large the model is, how fast it trains, what memory it needs."""
+"""An estimate before a run: size of the model, speed, duration with all validations, and memory."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,24 +16,34 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from realnvp.config import Recipe
 from realnvp.data import load_data
-from realnvp.training.runtime import keep_freed_memory, limit_threads
+from realnvp.training.runtime import keep_freed_memory, limited_threads
 from realnvp.training.trainer import Trainer, check_budget
+from realnvp.training.validation import ValidationPlan
 from realnvp.utils.progress import Bar
 
 __all__ = ["Estimate", "estimate"]
 
 SECONDS, LEAST, MOST = 5.0, 3, 50
-"""How long is measured, and at least and at most how many steps."""
+"""Seconds of the measurement, and its smallest and largest number of steps."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training would come to.
+    """Estimate of a training.
 
-    ``minutes`` is the time of the budget, validations and pictures aside; ``peak_memory`` is in
-    bytes: of the device, where there is one, else of the process with all its libraries;
-    ``flops_per_example`` counts the multiplications and additions of convolutions and matrices,
-    forwards and backwards.
+    Attributes:
+        parameters: number of the model's parameters.
+        flops_per_example: multiplications and additions of convolutions and matrices, forwards and
+            backwards.
+        examples_per_second: training speed.
+        seconds_per_step: duration of an optimizer step.
+        steps: number of optimizer steps.
+        validations: number of validations during training.
+        validation_minutes: duration of these and of the final evaluation, in minutes.
+        minutes: duration of the training with them, in minutes.
+        peak_memory: largest memory in bytes, of the GPU if there is one, else of the process with
+            all its libraries; 0 where the system does not say.
+        measured_steps: number of steps that were measured.
     """
 
     parameters: int
@@ -41,21 +51,23 @@ class Estimate:
     examples_per_second: float
     seconds_per_step: float
     steps: int
+    validations: int
+    validation_minutes: float
     minutes: float
     peak_memory: int
     measured_steps: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the estimate for JSON."""
         return asdict(self)
 
 
 def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
-    """Take a few steps of a training, and write nothing.
+    """Take a few steps of a training, evaluate a batch, and write nothing.
 
     Args:
-        recipe: model, data and training settings; at least one budget. Of several processes, one
-            is measured, with its share of the batch, and the others are taken to add no time.
+        recipe: model, data and training settings, with at least one budget. Of several processes,
+            one is measured with its share of the batch; communication is not counted.
         quiet: show no progress.
 
     Raises:
@@ -69,44 +81,92 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     processes = config.devices * config.nodes
     share = max(1, config.batch_size // processes)
     config = dataclasses.replace(config, devices=1, nodes=1, batch_size=share)
-    recipe = dataclasses.replace(recipe, training=config)
-    trainer = Trainer(recipe, load_data(recipe.data))
-    limit_threads(trainer.flow, config.batch_size)
+    trainer = Trainer.from_recipe(
+        dataclasses.replace(recipe, training=config), load_data(recipe.data)
+    )
+    with limited_threads(trainer.flow, config.batch_size):
+        bar = Bar("measuring", visible=not quiet)
+        each, count, flops = _measure_steps(trainer, bar)
+        evaluation, picture = _measure_validation(trainer)
     cuda = trainer.flow.device.type == "cuda"
-
-    def step() -> None:
-        trainer.train_step(config.lr * 1e-3)  # nothing is learned, so nothing can blow up
-        if cuda:
-            torch.cuda.synchronize()
-
-    with Bar("measuring", visible=not quiet) as bar:
-        step()  # data-dependent initialization, and the first touch of the memory
-        with FlopCounterMode(display=False) as counter:
-            step()
-        start, count, seconds = time.monotonic(), 0, 0.0
-        while count < LEAST or (seconds < SECONDS and count < MOST):
-            step()
-            count, seconds = count + 1, time.monotonic() - start
-            bar.update(min(1.0, max(seconds / SECONDS, count / MOST)))
-    each = seconds / count
-    budgets = [math.inf if config.steps is None else config.steps]
-    if config.epochs is not None:
-        budgets.append(config.epochs * trainer.batches.per_epoch / processes)
-    if config.minutes is not None:
-        budgets.append(60 * config.minutes / each)
-    steps = max(1, round(min(budgets)))
+    plan, steps, validating = _plan(trainer, each, evaluation, picture, processes)
     return Estimate(
-        sum(p.numel() for p in trainer.flow.parameters()),
-        counter.get_total_flops() / trainer.batches.size,
-        processes * trainer.batches.size / each,
-        each,
-        steps,
-        steps * each / 60,
-        torch.cuda.max_memory_allocated() if cuda else _peak_of_process(),
-        count,
+        parameters=sum(p.numel() for p in trainer.flow.parameters()),
+        flops_per_example=flops / trainer.batches.size,
+        examples_per_second=processes * trainer.batches.size / each,
+        seconds_per_step=each,
+        steps=steps,
+        validations=plan.times,
+        validation_minutes=validating / 60,
+        minutes=(steps * each + validating) / 60,
+        peak_memory=torch.cuda.max_memory_allocated() if cuda else _peak_of_process(),
+        measured_steps=count,
     )
 
 
+def _measure_steps(trainer: Trainer, bar: Bar) -> tuple[float, int, float]:
+    """Return the seconds of a step, how many were measured, and a step's operations."""
+    device = trainer.flow.device
+
+    def step() -> None:
+        trainer.train_step(trainer.config.lr * 1e-3)  # nothing is learned, so nothing can blow up
+
+    with bar:
+        step()  # data-dependent initialization, and the first touch of the memory
+        with FlopCounterMode(display=False) as counter:
+            step()
+        count, seconds = 0, 0.0
+        while count < LEAST or (seconds < SECONDS and count < MOST):
+            seconds += _seconds(step, device)
+            count += 1
+            bar.update(min(1.0, max(seconds / SECONDS, count / MOST)))
+    return seconds / count, count, counter.get_total_flops()
+
+
+def _measure_validation(trainer: Trainer) -> tuple[float, float]:
+    """Return the seconds to evaluate an example, and to draw a sample."""
+    held_out = trainer.validation_examples(trainer.evaluation_batch)
+    samples = max(1, trainer.samples // 20)
+    evaluation = _seconds(lambda: trainer.evaluate(held_out), trainer.flow.device)
+    picture = _seconds(lambda: trainer.draw(samples, held_out.condition), trainer.flow.device)
+    return evaluation / len(held_out), picture / samples
+
+
+def _seconds(action: Callable[[], Any], device: torch.device) -> float:
+    start = time.monotonic()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic() - start
+
+
+def _plan(
+    trainer: Trainer, each: float, evaluation: float, picture: float, processes: int
+) -> tuple[ValidationPlan, int, float]:
+    """Return the validations, the steps, and the seconds of all evaluations."""
+    config, plan = trainer.config, trainer.plan
+    held_out = len(trainer.dataset.reporting[1])
+    total = math.inf if config.minutes is None else 60 * config.minutes
+    planned = trainer.planned_examples()
+    budgets = [math.inf if config.steps is None else float(config.steps)]
+    if config.epochs is not None:
+        budgets.append(config.epochs * trainer.batches.per_epoch / processes)
+    by_clock = total / each
+    plan.choose(min(by_clock, *budgets) * trainer.batches.size if planned is None else planned)
+    during = plan.times * plan.examples * evaluation + plan.pictures * trainer.samples * picture
+    final = held_out * evaluation * trainer.final_factor
+    during, final = during / processes, final / processes
+    if min(budgets) * each + during + final <= total:
+        return plan, max(1, round(min(budgets))), during + final
+    limit = config.validation_share * total
+    validating = min(during, limit / 2) + min(final, limit / 2)
+    return plan, max(1, round((total - validating) / each)), validating
+
+
 def _peak_of_process() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -19,6 +19,7 @@ from realnvp.data.batches import drawn
 from realnvp.data.dataset import dequantized
 from realnvp.flow import Flow
 from realnvp.training.runtime import check_memory
+from realnvp.utils.rng import seeded
 
 __all__ = ["build", "choose_components", "fit_gaussian", "fit_mixture", "smoothing_of"]
 
@@ -185,11 +186,14 @@ def build(recipe: Recipe, dataset: Dataset) -> Flow:
         channels, height, width = dataset.shape
         arguments = {"levels": dataset.levels, **condition, **options}
         check_memory(lambda: image_flow((channels, height, width), **arguments))
-        return image_flow((channels, height, width), **arguments)
+        with seeded(recipe.seed):
+            return image_flow((channels, height, width), **arguments)
     if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
         arguments = {"integers": dataset.integers, **condition, **options}
         check_memory(lambda: vector_flow(dataset.shape[0], **arguments))
-        return vector_flow(dataset.shape[0], **_first_layer(dataset, recipe), **arguments)
+        first = _first_layer(dataset, recipe)
+        with seeded(recipe.seed):
+            return vector_flow(dataset.shape[0], **first, **arguments)
     raise ValueError(
         f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "
         f"{dataset.name} holds {dataset.kind}s: choose another recipe (realnvp recipes lists them)"
@@ -226,8 +230,10 @@ def smoothing_of(
             f"training.smoothing adds noise to vectors, but {dataset.name} holds images: "
             "leave it out"
         )
-    first = next(m for m in flow.modules() if isinstance(m, Affine | Rosenblatt))
-    if isinstance(first, Rosenblatt):
+    first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
+    if first is None:  # a flow of one's own
+        factor = torch.diag(dataset.train.x.std(0))
+    elif isinstance(first, Rosenblatt):
         factor = torch.linalg.cholesky(first.covariance().double()).T
     else:
         factor = torch.diag(first.scale)

@@ -1,9 +1,12 @@
 """One process or many: how they are started, and how they stay together.
 
-A run of several processes is launched by Lightning Fabric, which starts this very command once
-more for every further device, or by ``torchrun``, ``srun`` and the like, which Fabric recognises.
-From then on all of them do the same, each with its share of every batch; what only one of them can
-know (the clock, a signal, an error) is agreed on here.
+A run of several processes is launched by Lightning Fabric, which starts the same command once more
+for every further device, or by ``torchrun``, ``srun`` and the like, which Fabric recognizes. From
+then on all of them do the same, each with its share of every batch. Whatever only one of them knows
+(the clock, a signal, an error) is exchanged here.
+
+A training inside somebody else's program, such as an estimator's ``fit``, is *local*: it follows
+no environment variables and joins no process group, even if there is one.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
 from realnvp.conditioners import Conditioner
-from realnvp.utils.distributed import all_reduce
+from realnvp.utils.distributed import all_reduce, alone
 from realnvp.utils.errors import RemoteRankError, describe, is_expected
 
 __all__ = ["Team", "launch"]
@@ -40,23 +44,25 @@ PATIENCE = timedelta(minutes=30)
 
 
 class Team:
-    """The processes of one run; as a context manager, it ends them together.
+    """The processes of one run. Used as a context manager, it ends them together.
 
     Args:
-        fabric: launched.
-        sharded: whether the parameters are spread over the processes.
+        fabric: launched Fabric.
+        sharded: shard the parameters over the processes.
+        local: compute alone, whatever process group there is. This holds inside the context.
 
     Attributes:
-        rank: number of this process.
-        ranks: how many there are.
-        main: whether this is the one that writes files and messages.
+        rank: global rank of this process.
+        world_size: number of processes.
+        main: True for rank 0, which writes files and messages.
     """
 
-    def __init__(self, fabric: Fabric, sharded: bool = False) -> None:
-        self.fabric, self.sharded = fabric, sharded
+    def __init__(self, fabric: Fabric, sharded: bool = False, local: bool = False) -> None:
+        self.fabric, self.sharded, self.local = fabric, sharded, local
+        self._context = contextlib.ExitStack()
         self.rank, self.world_size = fabric.global_rank, fabric.world_size
         self.main = self.rank == 0
-        # What is agreed on is numbers of the CPU, whatever the gradients are reduced by.
+        # Clocks, signals and errors are exchanged on the CPU, whatever reduces the gradients.
         self._group = (
             dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
         )
@@ -66,7 +72,7 @@ class Team:
 
     @contextlib.contextmanager
     def sync_errors(self) -> Iterator[None]:
-        """A block without communication, after which all processes go on, or none does.
+        """Run a block without communication, after which all processes go on, or none does.
 
         Raises:
             ValueError: in the main process, if another one failed, with its message.
@@ -80,9 +86,9 @@ class Team:
             yield
         except Exception as caught:
             error = caught
-        told = None if error is None else (describe(error), is_expected(error))
+        own = None if error is None else (describe(error), is_expected(error))
         everyone: list[tuple[str, bool] | None] = [None] * self.world_size
-        dist.all_gather_object(everyone, told, self._group)
+        dist.all_gather_object(everyone, own, self._group)
         failed = [(rank, what) for rank, what in enumerate(everyone) if what is not None]
         if not failed:
             return
@@ -96,16 +102,17 @@ class Team:
         raise self.remote_rank_error()
 
     def remote_rank_error(self, status: int = 2) -> RemoteRankError:
-        """What the processes but the main one raise, where the main one reports an error.
+        """Return what every process but the main one raises when the main one reports an error.
 
-        Fabric kills everything as soon as a process that it started fails, the report included.
+        The status is 0 in processes that Fabric started: it kills all others as soon as one of
+        them fails, before the main process has printed its report.
         """
         return RemoteRankError(0 if self._is_child else status)
 
     def rank_zero_first(self, load: Callable[[], Result]) -> Result:
-        """What ``load`` returns, called by one process of each machine before the others.
+        """Call ``load`` in one process of each machine before the others.
 
-        So a download happens once, and the others find it done.
+        A download then happens once, and the others find the files.
         """
         results = []
         for turn in (True, False):
@@ -117,7 +124,7 @@ class Team:
         return results[0]
 
     def all_reduce_max(self, *values: float) -> tuple[float, ...]:
-        """The largest that any process has, of each value: clocks, and flags as 0 and 1."""
+        """Return the maximum of each value over the processes; flags are 0 and 1."""
         if self.world_size == 1:
             return values
         largest = torch.tensor(values, dtype=torch.float64)
@@ -125,7 +132,7 @@ class Team:
         return tuple(largest.tolist())
 
     def gather(self, value: Any) -> list[Any]:
-        """What each of the processes has."""
+        """Return the values of all processes, by rank."""
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size
@@ -133,7 +140,7 @@ class Team:
         return values
 
     def broadcast(self, content: bytes | None) -> bytes | None:
-        """What the main process has."""
+        """Return the main process's bytes, or None, in every process."""
         if self.world_size == 1:
             return content
         size = torch.tensor([-1 if content is None else len(content)])
@@ -146,10 +153,12 @@ class Team:
         return bytes(held)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes."""
+        """Return the mean over the processes."""
         return all_reduce(values) / self.world_size
 
     def __enter__(self) -> Team:
+        if self.local:
+            self._context.enter_context(alone())
         return self
 
     def __exit__(
@@ -158,12 +167,13 @@ class Team:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._context.close()
         if self.world_size == 1:
             return
         lost = isinstance(error, RuntimeError) and _is_lost(error)
         for child in self._children:
-            # A child that has agreed to end does so by itself; one that waits for the others
-            # would wait for ever.
+            # A child that takes part in the end exits by itself; one that waits for the others
+            # would wait forever.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=None if error is None else 5)
         for child in self._children:
@@ -174,34 +184,42 @@ class Team:
         if lost and self.main:
             raise ConnectionError(
                 "another process of this run ended, for the reason that it printed; the last "
-                "checkpoint is intact: go on with --resume"
+                "checkpoint is intact: continue with --resume"
             ) from error
         if lost:
             raise RemoteRankError(1) from error
 
 
 def _is_lost(error: RuntimeError) -> bool:
-    """Whether an error says that another process is gone."""
+    """Return True if an error says that another process is gone."""
     signs = ("closed by peer", "Connection reset", "Broken pipe", "Connection refused", "NCCL")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
 
 def launch(
-    accelerator: str = "auto", devices: int = 1, nodes: int = 1, strategy: str = "ddp"
+    accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    strategy: str = "ddp",
+    *,
+    local: bool = False,
 ) -> Team:
     """Start the processes that are asked for, unless this is one of them.
 
     Args:
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: processes on each machine; under ``torchrun``, those that it has started.
-        nodes: machines; likewise.
+        nodes: machines; under ``torchrun``, those that it has started.
         strategy: "ddp" or "fsdp", for several processes.
+        local: use this process only, and ignore ``torchrun``, Slurm and any process group.
 
     Raises:
         ValueError: if the machine has no such devices, or ``torchrun`` started other processes.
     """
+    if local and devices * nodes > 1:
+        raise ValueError(f"a local training has one process, got {devices * nodes}")
     started = os.environ.get("LOCAL_WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
-    if started is not None:
+    if started is not None and not local:
         if devices not in (1, int(started)):
             raise ValueError(
                 f"torchrun started {started} processes on this machine, but --devices asks for "
@@ -218,18 +236,26 @@ def launch(
     elif world_size > 1:
         chosen = _ddp()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it greets on stderr
+    # Given an environment, Fabric looks for no other.
+    plugins: Any = LightningEnvironment() if local else None
     try:
-        fabric = Fabric(accelerator=accelerator, strategy=chosen, devices=devices, num_nodes=nodes)
+        fabric = Fabric(
+            accelerator=accelerator,
+            strategy=chosen,
+            devices=devices,
+            num_nodes=nodes,
+            plugins=plugins,
+        )
         fabric.launch()
     except (RuntimeError, ValueError, AssertionError) as error:  # Fabric's own derive from these
         raise ValueError(
             f"cannot use {devices} devices of kind {accelerator!r}: {describe(error)}"
         ) from error
-    return Team(fabric, sharded=world_size > 1 and strategy == "fsdp")
+    return Team(fabric, sharded=world_size > 1 and strategy == "fsdp", local=local)
 
 
 def _ddp() -> DDPStrategy:
-    # Buffers are statistics of the whole batch: equal everywhere without being sent.
+    # Buffers hold statistics of the whole batch, which are equal everywhere without being sent.
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     # Of 1x1 convolutions in channels_last: two names for one order in memory.
@@ -238,16 +264,16 @@ def _ddp() -> DDPStrategy:
 
 
 def _shard(flow: nn.Module, mesh: Any) -> nn.Module:
-    """Spread the parameters over the processes: each conditioner is gathered when it computes."""
+    """Shard the parameters over the processes; each conditioner is gathered when it computes."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = mesh["data_parallel"]
-    for parameter in flow.parameters():  # it shards no other memory order
+    for parameter in flow.parameters():  # FSDP shards no other memory order
         parameter.data = parameter.data.contiguous()
     for module in flow.modules():
         if isinstance(module, Conditioner):
             fully_shard(module, mesh=mesh)
-    # By default the outermost module stays gathered, and what is then saved is a stale copy.
+    # By default the outermost module stays gathered, and a stale copy would be saved.
     fully_shard(flow, mesh=mesh, reshard_after_forward=True)
     for method in ("log_prob", "loss_terms", "encode", "decode", "sample"):
         register_fsdp_forward_method(flow, method)

@@ -1,27 +1,23 @@
-"""What happens when a training goes wrong: back to a good state, at half the learning rate.
+"""Recovery of a training that goes wrong: back to a good state, at half the learning rate.
 
-It goes wrong when a loss or a gradient is not finite, and when the loss rises far above what it was
-and stays there (:class:`LossSpikeDetector`). Every :data:`EVERY` steps the training keeps a copy of
-its state in memory. When a step fails, the state goes back to that copy, the learning rate halves
-for good, and the steps are repeated; one that was not finite is skipped: its batch and noise would
-be the same again. The third failure in a row, without a copy made after a later step succeeded,
-ends the run. All of this is part of a checkpoint, so that a resumed run does the same.
+A training goes wrong when a loss or a gradient is not finite, and when the loss rises far above its
+lowest level and stays there (:class:`LossSpikeDetector`). Every :data:`EVERY` steps the training
+keeps a copy of its state in memory. When a step fails, the state goes back to that copy, the
+learning rate is halved for the rest of the run, and the steps are repeated. A step that was not
+finite is skipped: its batch and noise would be the same again. The third failure in a row, without
+a copy made after a later step succeeded, ends the run. All of this is part of a checkpoint, so that
+a resumed run does the same.
 """
 
 from __future__ import annotations
 
 import math
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from realnvp.diagnostics import find_non_finite
-from realnvp.utils.progress import Bar
 from realnvp.utils.serialization import check_like
 
-if TYPE_CHECKING:
-    from realnvp.training.trainer import Trainer
-
-__all__ = ["EVERY", "LIMIT", "LossSpikeDetector", "Rollback", "recover", "skip"]
+__all__ = ["EVERY", "LIMIT", "LossSpikeDetector", "Rollback"]
 
 EVERY = 100
 """Steps between the copies of the state."""
@@ -32,25 +28,25 @@ LIMIT = 3
 
 
 WINDOW = 50
-"""Steps whose median is the level of the loss."""
+"""Number of steps whose median is the level of the loss."""
 
 
 RISE = 4.0, 0.1
-"""How far above the lowest level the loss has gone wrong: in deviations of one step, and at least,
-in nats per dimension."""
+"""Rise above the lowest level from which the loss has gone wrong: in standard deviations of a step,
+and its minimum in nats per dimension."""
 
 
 class LossSpikeDetector:
-    """How high the loss is, and from where on it has gone wrong.
+    """Detect that the loss has risen and stays high.
 
-    Medians, because one example far from all others may cost any number of nats: they rise when
-    half of the steps do. The deviation is 1.4826 times the median distance from the median, which
-    is that of a Gaussian.
+    The level of the loss is a median, since one example far from all others may cost any number of
+    nats. The standard deviation is estimated as 1.4826 times the median distance from the median,
+    as for a Gaussian.
 
     Attributes:
-        losses: the latest, in nats per dimension.
-        lowest: the lowest level so far.
-        limit: the highest level that is taken for chance.
+        losses: latest losses, in nats per dimension.
+        lowest: lowest level so far.
+        limit: highest level that is taken for chance.
 
     >>> level = LossSpikeDetector()
     >>> for step in range(100):
@@ -64,29 +60,29 @@ class LossSpikeDetector:
         self.lowest = self.limit = math.inf
 
     def add(self, loss: float) -> None:
-        """Count the loss of a step."""
+        """Add the loss of a step."""
         self.losses = [*self.losses[-WINDOW + 1 :], loss]
         if len(self.losses) == WINDOW and (level := median(self.losses)) < self.lowest:
             std = 1.4826 * median(abs(value - level) for value in self.losses)
             self.lowest, self.limit = level, level + max(RISE[0] * std, RISE[1])
 
     def is_high(self, steps: int = WINDOW) -> bool:
-        """Whether the latest ``steps`` are above the limit; not as long as there are fewer."""
+        """Return True if the latest ``steps`` are above the limit; False if there are fewer."""
         return len(self.losses) >= steps and median(self.losses[-steps:]) > self.limit
 
 
 class Rollback:
-    """The last good state, and what went wrong so far.
+    """Keep the last good state, and count failures.
 
     Args:
-        lr: the learning rate of the settings; a resumed run with another one starts from it.
+        lr: learning rate of the settings; a resumed run with another one starts from it.
 
     Attributes:
-        good: the last good state, None before the first.
-        skipped: the steps whose batches are skipped, each with the layer and the examples.
-        factor: of the learning rate.
-        failures: in a row.
-        level: of the loss.
+        good: last good state, None before the first.
+        skipped: steps whose batches are skipped, each with the layer and the examples.
+        factor: factor of the learning rate.
+        failures: number of failures in a row.
+        level: level of the loss.
     """
 
     def __init__(self, lr: float) -> None:
@@ -100,7 +96,7 @@ class Rollback:
         self._passed = True  # a later step has succeeded
 
     def is_due(self, step: int) -> bool:
-        """Whether to keep a copy of the state at this step; not of one that may be going wrong."""
+        """Return True if the state of this step is to be kept, unless it may be going wrong."""
         if self.good is None:
             return True
         return (
@@ -108,7 +104,7 @@ class Rollback:
         )
 
     def keep(self, state: dict[str, Any]) -> None:
-        """Take a copy of the state as the last good one."""
+        """Make a copy of the state the last good one."""
         self.good = state
         if self._passed:
             self.failures = 0
@@ -116,13 +112,15 @@ class Rollback:
     def succeed(self, step: int, loss: float) -> None:
         """Count a step whose loss and gradient were finite.
 
-        The loss is in nats per dimension; of several processes, the largest that any has.
+        Args:
+            step: index of the step.
+            loss: its loss in nats per dimension, the maximum over the processes.
         """
         self.level.add(loss)
         self._passed = self._passed or step > self._failed_at
 
     def fail(self, step: int, what: str) -> str:
-        """Count a failure; returns what to tell about it."""
+        """Count a failure, and return a message that describes it."""
         assert self.good is not None  # fit() keeps one before its first step
         self.failures += 1
         self.factor /= 2
@@ -131,7 +129,7 @@ class Rollback:
         return f"step {step}: {what}; back to step {self.good['step']}, with half the learning rate"
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint, without the good state."""
+        """Return what a checkpoint holds beside the good state."""
         return {
             "lr": self.lr,
             "skipped": {str(step): what for step, what in self.skipped.items()},
@@ -145,7 +143,7 @@ class Rollback:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
             ValueError: if the state is damaged.
@@ -163,74 +161,3 @@ class Rollback:
             self.factor = float(state["factor"])
             self.failures, self._failed_at = state["failures"], state["failed_at"]
             self._passed = state["passed"]
-
-
-def recover(trainer: Trainer, bar: Bar) -> None:
-    """Tell what went wrong, and go back to the last good state.
-
-    Raises:
-        FloatingPointError: if it is the last time; the good state is saved.
-    """
-    step, team, level = trainer.step, trainer.team, trainer.rollback.level
-    if level.is_high():
-        per_nat = trainer.flow.dim * trainer.unit
-        now, before = per_nat * median(level.losses), per_nat * level.lowest
-        what = f"the loss rose from {before:.3f} to {now:.3f} {trainer.unit_name}"
-        record = {"before": before, "now": now}
-    else:
-        layer, examples = _locate(trainer)
-        shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
-        what = f"not finite: {layer}; training examples {shown}; their batch is skipped"
-        record = {}
-        trainer.rollback.skipped[step] = {"layer": layer, "examples": examples}
-    told = trainer.rollback.fail(step, what)
-    assert trainer.rollback.good is not None  # fit() keeps one before its first step
-    seconds = trainer.seconds
-    trainer.set_state(trainer.rollback.good)
-    trainer.seconds = seconds
-    trainer.callback.rewind(trainer.step)
-    if record:
-        trainer.callback.log("rise", trainer.step, trainer.seconds, {"at": step, **record})
-    if trainer.rollback.failures < LIMIT:
-        bar.warn(told)
-        return
-    trainer.rollback.failures = 0  # a resumed run has as many attempts
-    state = trainer.state_dict()
-    with team.sync_errors():
-        trainer.callback.save(trainer, state, final=True)
-    if not team.main:
-        raise team.remote_rank_error()
-    raise FloatingPointError(
-        f"{told}; this is the {LIMIT}rd time in a row, each time with half the learning rate, "
-        f"so training ends here; the state of step {trainer.step} is saved: resume it with a "
-        f"lower --training.lr" + (", or look at these examples" if not record else "")
-    )
-
-
-def _locate(trainer: Trainer) -> tuple[str, list[int]]:
-    """The layer in which a number was not finite, and the training examples."""
-    team = trainer.team
-    finding = find_non_finite(
-        trainer.flow,
-        *trainer.batch(trainer.step),
-        gradients=not team.sharded,
-        anywhere=lambda flag: bool(team.all_reduce_max(flag)[0]),
-    )
-    findings = team.gather(finding)
-    first = min(findings, key=lambda finding: finding.order)
-    rows = [
-        trainer.batches.share(rank, team.world_size)[row]
-        for rank, its in enumerate(findings)
-        if its.order == first.order
-        for row in its.rows
-    ]
-    batch = trainer.batches.indices(trainer.step)
-    return first.where, (batch[rows] if rows else batch).tolist()
-
-
-def skip(trainer: Trainer) -> None:
-    """Pass over a step that failed before."""
-    record = {"batch": trainer.step, **trainer.rollback.skipped[trainer.step]}
-    trainer.step += 1
-    trainer.all_reduce_max()
-    trainer.callback.log("skipped", trainer.step, trainer.seconds, record)

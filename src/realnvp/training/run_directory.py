@@ -1,9 +1,10 @@
-"""The folder that a training leaves: settings, metrics, checkpoints, pictures and the model.
+"""The directory of a run: settings, metrics, checkpoints, pictures and the model.
 
-Nothing in it is ever half written: checkpoints are written to a temporary file, flushed and
-renamed, and the previous one is kept, so that a torn file still leaves one to go on from. The
-first is written before the first step. A disk that is full later on does not end a training, which
-may outlive that: it warns, and tries again at the next checkpoint; only the last one must succeed.
+No file in it is ever half written. Checkpoints are written to a temporary file, flushed and
+renamed, and the previous one is kept, so that a torn file still leaves one to resume. The first
+checkpoint is written before the first step. A disk that is full later does not end a training,
+which may outlive that: it warns, and tries again at the next checkpoint. Only the last checkpoint
+must succeed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
+from realnvp.config import with_new_names
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
 
@@ -25,56 +28,68 @@ __all__ = ["RunDirectory"]
 
 
 class RunDirectory:
-    """A run folder.
+    """The directory of one run, held by one process at a time.
+
+    A new run's directory is made by :meth:`create`.
 
     Args:
-        folder: where it is.
-        resume: go on with the run that is there; otherwise the folder must not exist, or be empty.
+        folder: path of the directory.
+        resume: continue the run in it.
+        overwrite: replace the run in it, once :meth:`create` is called.
 
     Raises:
-        FileExistsError: if there is something in the folder, and ``resume`` is not asked for.
+        FileExistsError: if there is something in the folder, and neither is asked for; or if what
+            is to be overwritten is not a run.
         FileNotFoundError: if there is no run to resume.
         BlockingIOError: if another process is training in the folder.
     """
 
-    def __init__(self, folder: Path, *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.folder = folder
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
+        self._overwrite = overwrite and self.config_path.is_file()
+        if resume and overwrite:
+            raise ValueError("a run is either resumed or overwritten: give one of the two")
         if resume and not self.config_path.is_file():
             raise FileNotFoundError(f"there is no run to resume in {folder}")
-        if resume:
+        if resume or self._overwrite:
             self._take_lock()
+        if resume:
             remove_temporary(folder)
-        elif folder.exists() and not self._is_unused():
+        elif not self._overwrite and folder.exists() and not self._is_unused():
+            remedy = "add --resume to continue it, --overwrite to replace it, or choose another"
             raise FileExistsError(
-                f"{folder} exists: add --resume to go on with it, or choose another with --out"
+                f"{folder} exists and is not a run: choose another folder with --out"
+                if overwrite or not self.config_path.is_file()
+                else f"{folder} exists: {remedy} with --out"
             )
 
     @property
     def config_path(self) -> Path:
-        """The resolved settings."""
+        """File of the resolved settings."""
         return self.folder / "config.yaml"
 
     @property
     def model_folder(self) -> Path:
-        """The saved model with the best validation."""
+        """Folder of the saved model with the best validation."""
         return self.folder / "model"
 
     @property
     def last(self) -> Path:
-        """The newest checkpoint."""
+        """File of the newest checkpoint."""
         return self.folder / "checkpoints" / "last.safetensors"
 
     @property
     def previous(self) -> Path:
-        """The checkpoint before it."""
+        """File of the checkpoint before it."""
         return self.folder / "checkpoints" / "previous.safetensors"
 
     def _is_unused(self) -> bool:
-        """Whether nothing is there, or what a process leaves that was killed as it began."""
-        left = {self.last.parent, self._lock_path, self.folder / "samples"}
+        """Return True if nothing is there but the remains of a process killed as it began."""
+        left = {self.last.parent, self._lock_path, self._holder_path, self.folder / "samples"}
         return self.folder.is_dir() and all(
-            path in left or ".tmp~" in path.name for path in self.folder.rglob("*")
+            path in left or ".tmp~" in str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
         )
 
     # ------------------------------------------------------------------ one process at a time
@@ -83,53 +98,90 @@ class RunDirectory:
     def _lock_path(self) -> Path:
         return self.folder / "checkpoints" / "lock"
 
+    @property
+    def _holder_path(self) -> Path:
+        return self.folder / "checkpoints" / "holder.txt"
+
     def _take_lock(self) -> None:
         """Hold the folder until :meth:`close`, or until the process ends, however it ends."""
-        try:
-            import fcntl
-        except ImportError:  # Windows: nothing keeps two runs apart
-            return
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = FileLock(self._lock_path, timeout=0, thread_local=False)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
-            os.close(descriptor)
+            lock.acquire()
+        except Timeout as error:
+            holder = ""
+            with contextlib.suppress(OSError):
+                holder = self._holder_path.read_text(errors="replace")[:200].strip()
             raise BlockingIOError(
                 f"{self.folder} is being trained by {holder or 'another process'}: wait for it, "
                 f"or choose another folder with --out"
             ) from error
-        except OSError:  # a network file system without locks
-            os.close(descriptor)
+        except (OSError, NotImplementedError):  # a network file system without locks
             return
-        with contextlib.suppress(OSError):  # what is in it is only told to people
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._lock = descriptor
+        self._lock = lock
+        with contextlib.suppress(OSError):  # only people read it
+            self._holder_path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Release the folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     # ------------------------------------------------------------------ settings and state
 
     def create(self, config: dict[str, Any], state: dict[str, Any]) -> None:
-        """Make a new run's folder with its settings and first checkpoint, or nothing.
+        """Make a new run with its settings and first checkpoint, or nothing.
+
+        A run that is to be overwritten is removed after the new one's files are written, so that it
+        is still there if they cannot be.
+
+        Args:
+            config: resolved settings.
+            state: first state.
 
         Raises:
             OSError: if that is not possible; what was made is removed again.
         """
+        if self._overwrite:
+            self._replace(config, state)
+            return
         with self._nothing_left_behind():
             self._take_lock()
             if not self._is_unused():
                 raise FileExistsError(f"{self.folder} was just taken by another run")
-            remove_temporary(self.folder)
+            self._remove_temporary()
             (self.folder / "samples").mkdir(exist_ok=True)
             self.write_config(config)
             self.save(state)
+
+    def _replace(self, config: dict[str, Any], state: dict[str, Any]) -> None:
+        self._remove_temporary()
+        new = RunDirectory(self.folder / ".new.tmp~")
+        try:
+            new.last.parent.mkdir(parents=True)
+            new.write_config(config)
+            new.save(state)
+        except OSError:
+            shutil.rmtree(new.folder, ignore_errors=True)
+            raise
+        # Killed from here on, it leaves one of the two runs' settings without a checkpoint: a run
+        # that has not begun.
+        self.previous.unlink(missing_ok=True)
+        self.last.unlink(missing_ok=True)
+        shutil.rmtree(self.model_folder, ignore_errors=True)
+        shutil.rmtree(self.folder / "samples", ignore_errors=True)
+        for pattern in ("metrics.jsonl", "curves.png", "events.out.tfevents*"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        (self.folder / "samples").mkdir(exist_ok=True)
+        new.config_path.replace(self.config_path)
+        new.last.replace(self.last)
+        shutil.rmtree(new.folder, ignore_errors=True)
+
+    def _remove_temporary(self) -> None:
+        shutil.rmtree(self.folder / ".new.tmp~", ignore_errors=True)
+        remove_temporary(self.folder)
 
     @contextlib.contextmanager
     def _nothing_left_behind(self) -> Iterator[None]:
@@ -153,11 +205,24 @@ class RunDirectory:
         """Write the resolved settings."""
         write_atomically(self.config_path, yaml.safe_dump(_plain(config), sort_keys=False).encode())
 
+    def changes(self, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return the settings that differ from those of the run: names, old and new values.
+
+        Settings that only one of them has, because they are of different versions, do not count.
+        """
+        saved = yaml.safe_load(self.config_path.read_text("utf-8"))
+        old, new = (_flat(_plain(settings)) for settings in (saved, config))
+        return {
+            name: (old[name], value)
+            for name, value in new.items()
+            if name in old and old[name] != value
+        }
+
     def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint; the one that was the newest is kept as the previous.
+        """Write a checkpoint, and keep the one before it.
 
         Raises:
-            OSError: if it cannot be written; those that were there are as they were.
+            OSError: if it cannot be written; the existing checkpoints are then as before.
         """
         with replacing(self.last) as temporary:
             temporary.write_bytes(checkpoint.to_bytes(state))
@@ -166,14 +231,14 @@ class RunDirectory:
                 self.last.replace(self.previous)
 
     def load(self) -> tuple[bytes | None, list[str]]:
-        """The content of the newest checkpoint that is whole; None if none was written yet.
+        """Return the content of the newest intact checkpoint; None if none was written yet.
 
         Returns:
-            the content, and what was wrong with newer ones. These are removed: the next save
-            would make them the previous ones, in place of the one that is whole.
+            the content, and what is wrong with newer ones. These are removed: the next save would
+            keep a damaged one as the previous checkpoint, in place of the intact one.
 
         Raises:
-            ValueError: if there are some, but none is whole.
+            ValueError: if there are checkpoints, but none is intact.
         """
         damaged: dict[Path, str] = {}
         for path in (self.last, self.previous):
@@ -195,9 +260,21 @@ class RunDirectory:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: safe YAML knows no tuples."""
+    """Turn tuples into lists: safe YAML knows no tuples."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """Join the names of nested settings by dots, under today's names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(value, dict):
+            section = with_new_names(value)
+            found |= {f"{name}.{key}": item for key, item in _flat(section).items()}
+        else:
+            found[name] = value
+    return found

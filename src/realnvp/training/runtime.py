@@ -1,4 +1,4 @@
-"""From a recipe to what is trained: the model, its arithmetic, the optimizer, the schedule."""
+"""The process that a training runs in: memory, arithmetic, compilation, threads and signals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import os
 import platform
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -18,7 +21,7 @@ from realnvp.conditioners import Conditioner
 from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
 from realnvp.utils.errors import is_too_large
-from realnvp.utils.model_folder import physical_memory
+from realnvp.utils.model_folder import made_with, physical_memory
 from realnvp.utils.progress import warn
 
 __all__ = [
@@ -26,21 +29,29 @@ __all__ = [
     "compile_conditioners",
     "compute_dtype",
     "keep_freed_memory",
-    "limit_threads",
+    "limited_threads",
+    "provenance",
     "stop_signals",
     "uncompiled",
 ]
 
 SMALL_BATCH = 2**14
-"""Numbers in a batch up to which one thread is as fast as two."""
+"""Number of values in a batch up to which one thread is as fast as two."""
 
 
 COPIES = 6
-"""Tensors per parameter while training: itself, gradient, two moments, average and best."""
+"""Tensors per parameter in training: itself, gradient, two moments, average and best."""
 
 
 def check_memory(make: Callable[[], Flow]) -> None:
-    """Refuse a model that cannot fit, before an attempt takes the machine down."""
+    """Refuse a model that cannot fit into memory, before an attempt takes the machine down.
+
+    Args:
+        make: function that builds the model.
+
+    Raises:
+        ValueError: if the machine has too little memory to train it.
+    """
     try:
         with torch.device("meta"):  # sizes without memory
             count = sum(tensor.numel() for tensor in make().state_dict().values())
@@ -57,7 +68,10 @@ def check_memory(make: Callable[[], Flow]) -> None:
 
 
 def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> torch.dtype | None:
-    """The type in which the conditioners compute: bfloat16 where it is native, if "auto"."""
+    """Return the type in which conditioners compute, None for that of their input.
+
+    With ``precision: auto`` it is bfloat16 for images, where the device computes it natively.
+    """
     if config.precision == "auto":
         if len(flow.shape) == 1:  # tiny matrices gain nothing
             return None
@@ -65,15 +79,20 @@ def compute_dtype(config: TrainingConfig, flow: Flow, device: torch.device) -> t
     return torch.bfloat16 if config.precision == "bfloat16" else None
 
 
-def compile_conditioners(flow: Flow) -> None:
-    """Compile every conditioner, where that is possible; else one line says why not."""
-    if flow.device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+def compile_conditioners(flow: Flow, device: torch.device) -> None:
+    """Compile every conditioner, or warn that there is no compiler.
+
+    Args:
+        flow: the model, which may not be on the device yet.
+        device: device that it will compute on.
+    """
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
         warn("there is no C++ compiler, so nothing is compiled: install g++, or leave it out")
         return
     import torch._dynamo
 
     conditioners = [m for m in flow.modules() if isinstance(m, Conditioner)]
-    # Each has a shape of its own, and all are the same code, which by default is compiled 8 times.
+    # All have the same code with other shapes, and by default one code is compiled 8 times at most.
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, len(conditioners))
     limits.accumulated_recompile_limit = max(
@@ -86,7 +105,7 @@ def compile_conditioners(flow: Flow) -> None:
 @contextlib.contextmanager
 def uncompiled(config: TrainingConfig) -> Iterator[None]:
     """Evaluate without compiled conditioners: for a few batches, compiling would take longer."""
-    if not config.compile:  # to import what switches it off takes seconds
+    if not config.compile:  # importing torch.compiler's switch takes seconds
         yield
         return
     with torch.compiler.set_stance("force_eager"):
@@ -102,11 +121,10 @@ def _native_bfloat16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step, instead of giving it back to the system.
+    """Let glibc keep freed memory for the next step, instead of returning it to the system.
 
-    Every activation above some size would otherwise be mapped anew in each step, and every page of
-    it touched for the first time: 4 % of the time of MNIST's recipes, and for a batch norm of 3 MB,
-    alone, more than its arithmetic.
+    Otherwise every large activation is mapped again in each step, and its pages are touched for the
+    first time: 4 % of the time of MNIST's recipes.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -114,15 +132,67 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def limit_threads(flow: Flow, batch_size: int) -> None:
-    """One thread for models so small that a second one mostly waits for the first.
+_THREADS = threading.Lock()
+_users = 0  # contexts of limited_threads that are open
+_usual = 0  # number of PyTorch's threads outside of them
 
-    On a busy machine that waiting is ruinous: the digits' recipe, with another process on one of
-    two cores, took ten times as long with two threads as with one. The choice depends on sizes
-    only, since the order of sums, and so the last bits of a run, depend on it.
+
+@contextmanager
+def limited_threads(flow: Flow, batch_size: int) -> Iterator[None]:
+    """Use one thread inside this context if a second one would mostly wait for the first.
+
+    On a busy machine that waiting is ruinous: with another process on one of two cores, the digits'
+    recipe took ten times as long with two threads as with one. The choice depends on sizes only,
+    since the order of sums, and so the last bits of a run, depend on it.
+
+    PyTorch's number of threads belongs to the process. Several Python threads may be in this
+    context at once; afterwards the number is what it was before the first of them.
+
+    Args:
+        flow: the model.
+        batch_size: examples computed at once.
     """
-    if flow.device.type == "cpu" and flow.dim * batch_size <= SMALL_BATCH:
+    global _users, _usual
+    if flow.device.type != "cpu" or flow.dim * batch_size > SMALL_BATCH:
+        yield
+        return
+    with _THREADS:
+        if _users == 0:
+            _usual = torch.get_num_threads()
+        _users += 1
         torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _THREADS:
+            _users -= 1
+            torch.set_num_threads(_usual)
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Return what a run was made with: versions, commit, machine and date.
+
+    Args:
+        device: device that computes.
+    """
+    found: dict[str, Any] = {
+        **made_with(),
+        "cpu": _cpu_model(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _cpu_model() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None
 
 
 # Not all exist everywhere: a hang-up is what a closed terminal sends.
@@ -133,12 +203,12 @@ NUMBERS = [
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and a hang-up end the loop after the current step; a second one at once.
+    """Let Ctrl-C, SIGTERM and a hang-up end the loop after the current step, a second one at once.
 
-    A signal that is ignored stays so, as under ``nohup``.
+    A signal that is ignored stays ignored, as under ``nohup``.
 
-    Returns:
-        a list that holds the number of the signal as soon as one came.
+    Yields:
+        a list that receives the number of the signal.
     """
     caught: list[int] = []
 
@@ -152,7 +222,7 @@ def stop_signals() -> Iterator[list[int]]:
         for number in NUMBERS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 old[number] = signal.signal(number, catch)
-    except ValueError:  # not the main thread: the signals are somebody else's
+    except ValueError:  # not the main thread, which alone can handle signals
         yield caught
         return
     try:

@@ -1,136 +1,414 @@
-"""Training a recipe: from its settings to a run folder, in one process or many."""
+"""Trainings from start to end: of a recipe, or of a flow of one's own, with or without a folder."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from realnvp.config import Recipe, to_dict
-from realnvp.data import load_data
-from realnvp.evaluation import Likelihood, evaluate
-from realnvp.training.callbacks import RunLogger
-from realnvp.training.launch import Team, launch
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from realnvp.config import DataConfig, Recipe, TrainingConfig, load_recipe, to_dict
+from realnvp.data import Dataset, Split, load_data
+from realnvp.data.arrays import array_split
+from realnvp.data.dataset import Parts, assemble, check_fingerprint
+from realnvp.evaluation import Likelihood
+from realnvp.flow import Flow, check_data
+from realnvp.training.callbacks import Callback, History, RunLogger, read_records
+from realnvp.training.initialization import build
+from realnvp.training.launch import launch
 from realnvp.training.run_directory import RunDirectory
-from realnvp.training.runtime import keep_freed_memory, limit_threads, stop_signals, uncompiled
+from realnvp.training.runtime import (
+    keep_freed_memory,
+    limited_threads,
+    provenance,
+    stop_signals,
+)
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted
 from realnvp.utils.progress import Bar, duration, warn
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["TrainingResult", "fit", "train"]
+
+IN_MEMORY = "(in memory)"
+"""Source of data that were passed as an array, in the settings of a run."""
+
+
+KEPT = ("kind", "seed", "model.", "data.", "validation")
+"""Settings that a run keeps: with others it would be another run."""
 
 
 @dataclass
 class TrainingResult:
-    """What a training came to."""
+    """Result of a training.
 
-    folder: Path
+    Attributes:
+        flow: the model with the best validation, in evaluation mode.
+        likelihood: its likelihood on held-out examples.
+        records: the curve: losses of training and validation, each with its "kind", "step" and
+            "seconds"; see :meth:`realnvp.training.callbacks.Callback.log`.
+        folder: the run directory, None if there is none.
+        steps: number of optimizer steps.
+        seconds: duration of the training.
+        parameters: number of the model's parameters.
+        skipped: number of batches that were skipped because something was not finite.
+        dequantized: names of the integer columns.
+        part: part of the data that the likelihood is of: "test", which nothing was chosen on, or
+            "validation" if there is none.
+        stopped_early: True if the validations stopped improving before the budget was used up.
+        main: False in all but one of several processes, which prints and writes.
+    """
+
+    flow: Flow
     likelihood: Likelihood
+    records: list[dict[str, Any]] = field(repr=False)
+    folder: Path | None
     steps: int
     seconds: float
     parameters: int
     skipped: int
-    main: bool
     dequantized: list[str]
     stopped_early: bool
-    part: str  # of the data, that the likelihood is of
+    part: str
+    main: bool = True
 
 
 def train(
-    recipe: Recipe, folder: Path, *, resume: bool = False, quiet: bool = False
+    recipe: Recipe | str,
+    out: Path | str | None = None,
+    *,
+    data: DataConfig | Dataset | Split | ArrayLike | Tensor | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
-    """Train a recipe's model, and leave a run folder.
+    """Train a recipe's model.
 
     Args:
-        recipe: model, data and training settings; at least one budget.
-        folder: the run folder to make, or to go on with.
-        resume: go on with the run in ``folder``.
+        recipe: model, data and training settings, with at least one budget; or the name of a
+            recipe, or the path of a YAML file.
+        out: run directory to make or to resume; None writes nothing.
+        data: data in place of the recipe's: settings, or examples in memory, of which the fraction
+            ``data.validation`` of the recipe is held out.
+        resume: continue the run in ``out``.
+        overwrite: replace the run in ``out``, if there is one.
         quiet: show no progress.
+        callbacks: objects that receive records, pictures and states.
 
     Raises:
-        ValueError: if settings and data do not go together.
-        FileExistsError: if there is something in the folder, and ``resume`` is not asked for.
-        BlockingIOError: if another process is training in the folder.
+        ValueError: if settings and data do not go together, or the run to resume had others.
+        FileExistsError: if there is something in ``out`` that is not to be resumed or overwritten.
+        BlockingIOError: if another process is training in ``out``.
         Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
         FloatingPointError: if the loss or a gradient is not finite again and again.
         OSError: if the last checkpoint cannot be written.
-        RemoteRankError: of several processes, in all but the one that reports an error.
+        RemoteRankError: in all of several processes but the one that reports an error.
+
+    >>> from realnvp.config import load_recipe
+    >>> result = train(load_recipe("moons", training={"steps": 20}), quiet=True)
+    >>> result.flow.sample(3).shape, result.steps, result.folder
+    (torch.Size([3, 2]), 20, None)
     """
-    check_budget(recipe.training)
-    config = recipe.training
+    chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    in_memory = data is not None and not isinstance(data, DataConfig)
+    if isinstance(data, DataConfig):
+        chosen = dataclasses.replace(chosen, data=data)
+    elif in_memory:
+        memory = dataclasses.replace(chosen.data, source=IN_MEMORY)
+        chosen = dataclasses.replace(chosen, data=memory)
+
+    def load() -> Dataset:
+        return as_dataset(data, chosen.data) if in_memory else load_data(chosen.data)
+
+    def make(dataset: Dataset) -> Flow:
+        flow = build(chosen, dataset)
+        if not in_memory:  # these could not be read again
+            flow.trained_on = {
+                "data": to_dict(chosen.data),
+                "columns": dataset.columns,
+                "categories": dataset.categories,
+                "fingerprint": dataset.fingerprint,
+            }
+        return flow
+
+    return _run(
+        load,
+        make,
+        chosen.training,
+        seed=chosen.seed,
+        settings=to_dict(chosen),
+        out=None if out is None else Path(out),
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        callbacks=callbacks,
+    )
+
+
+def fit(
+    flow: Flow,
+    X: Dataset | Split | ArrayLike | Tensor,
+    *,
+    condition: ArrayLike | Tensor | None = None,
+    validation: float = 0.1,
+    minutes: float | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    training: TrainingConfig | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> TrainingResult:
+    """Train a flow of one's own, such as a chain of own layers, on examples in memory.
+
+    The flow is trained in place, with the loop, checkpoints, curve and run directory of recipes.
+
+    Args:
+        flow: the model.
+        X: examples: vectors ``(N, D)`` or integer images ``(N, C, H, W)``.
+        condition: for a conditional flow, labels ``(N,)`` or vectors ``(N, K)``.
+        validation: which part is held out: a fraction below 1, or a number of examples.
+        minutes: budget of time; the first budget that is used up ends the training.
+        epochs: budget of passes over the training examples.
+        steps: budget of optimizer steps.
+        training: all other settings; budgets that are given here replace all of its budgets.
+        seed: seed of the order, of all noise, and of which examples are held out.
+        out: run directory to make or to resume; None writes nothing.
+        resume: continue the run in ``out``, with a flow of the same layers.
+        overwrite: replace the run in ``out``, if there is one.
+        quiet: show no progress.
+        callbacks: objects that receive records, pictures and states.
+
+    Raises:
+        ValueError: if the examples do not fit the flow, or no budget is given; and see
+            :func:`train`.
+
+    >>> from realnvp import AffineCoupling, Chain, ChannelMask
+    >>> from realnvp.conditioners import MLP
+    >>> coupling = AffineCoupling(ChannelMask(), MLP(1, 2, hidden=8, blocks=1), channels=1)
+    >>> flow = Flow(Chain(coupling), shape=(2,))
+    >>> result = fit(flow, torch.randn(200, 2), steps=10, quiet=True)
+    >>> result.likelihood.examples, result.steps
+    (20, 10)
+    """
+    config = training or TrainingConfig()
+    if any(value is not None for value in (minutes, epochs, steps)):
+        config = dataclasses.replace(config, minutes=minutes, epochs=epochs, steps=steps)
+    settings = {
+        "kind": "flow",
+        "training": to_dict(config),
+        "validation": validation,
+        "seed": seed,
+    }
+
+    def load() -> Dataset:
+        held_out = DataConfig(IN_MEMORY, validation=validation, test=0, integers="none", seed=seed)
+        return as_dataset(X, held_out, condition, flow.levels)
+
+    def check(dataset: Dataset) -> Flow:
+        for split in (dataset.train, dataset.validation):
+            check_data(split.x, flow.shape, flow.levels)
+            flow.as_condition(split.condition, len(split))
+        return flow
+
+    return _run(
+        load,
+        check,
+        config,
+        seed=seed,
+        settings=settings,
+        out=None if out is None else Path(out),
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        callbacks=callbacks,
+    )
+
+
+def as_dataset(
+    data: Any, config: DataConfig, condition: Any = None, levels: int | None = None
+) -> Dataset:
+    """Return examples in memory as a data set, some of them held out.
+
+    Args:
+        data: a data set, a split, or an array of images or vectors.
+        config: settings of the split.
+        condition: labels ``(N,)`` or vectors ``(N, K)``.
+        levels: number of grey levels of images.
+
+    Raises:
+        ValueError: if they are not examples, or too few.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, Split):
+        array = data.detach().cpu().numpy() if isinstance(data, Tensor) else np.asarray(data)
+        data, _ = array_split(array, "the array")
+    if condition is not None:
+        given = torch.as_tensor(condition)
+        if len(given) != len(data):
+            raise ValueError(f"there are {len(data)} examples, but {len(given)} conditions")
+        given = given.float() if given.is_floating_point() else given
+        data = dataclasses.replace(data, condition=given)
+    if levels is None and data.x.ndim == 4:
+        levels = 256
+    split = data
+    return assemble(Parts(lambda: split, levels=levels, owned=False), config)
+
+
+def _run(
+    load: Callable[[], Dataset],
+    make: Callable[[Dataset], Flow],
+    config: TrainingConfig,
+    *,
+    seed: int,
+    settings: dict[str, Any],
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    callbacks: Sequence[Callback],
+) -> TrainingResult:
+    """Train what ``make`` returns for the data, in one process or many."""
+    check_budget(config)
+    if out is None and (resume or overwrite):
+        raise ValueError("nothing can be resumed or overwritten without out, the run directory")
     keep_freed_memory()
     with (
         launch(config.accelerator, config.devices, config.nodes, config.strategy) as team,
-        contextlib.ExitStack() as open_run,
+        contextlib.ExitStack() as stack,
     ):
-        trainer = _prepare(team, recipe, folder, resume, open_run)
-        bar = Bar("training", trainer.progress(), visible=not quiet, main=team.main)
+        run, content, notes = None, None, []
+        with team.sync_errors():
+            if team.main and out is not None:
+                run = RunDirectory(out, resume=resume, overwrite=overwrite)
+                stack.callback(run.close)
+                if resume:
+                    notes = _changes(run, settings)
+                    content = _newest(run)
+        content = team.broadcast(content)
+        dataset = team.rank_zero_first(load)
+        with team.sync_errors():
+            trainer = Trainer(make(dataset), dataset, config, seed=seed, team=team)
+            if content is not None:
+                state = checkpoint.from_bytes(content)
+                check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)
+                trainer.load_state_dict(state)
+        stack.enter_context(limited_threads(trainer.flow, config.batch_size))
+        progress = trainer.progress()
+        bar = Bar("training", progress, visible=not quiet, main=team.main)
+        if trainer.evaluated and (progress == 1 or trainer.out_of_patience()):
+            return _finished(trainer, bar, run, notes)
+        for note in notes:
+            bar.say(note)
+        state, history = trainer.state_dict(), History()
+        with team.sync_errors():
+            if run is not None:
+                run.write_config(settings) if resume else run.create(settings, state)
+                data = dataset.validation.x if trainer.flow.levels is None else None
+                noisy = trainer.smoothing is not None
+                history = RunLogger(
+                    run,
+                    trainer.flow,
+                    trainer.step,
+                    warn,
+                    data=data,
+                    columns=dataset.columns,
+                    smoothing=noisy,
+                )
+            trainer.callbacks = [history, *callbacks] if team.main else []
+            trainer.log("run", provenance(team.fabric.device))
         with stop_signals() as stopped, bar:
-            trainer.fit(stopped, bar)
+            trainer.fit(bar, stopped)
+            if trainer.stopping:
+                trainer.finish()
+            else:
+                likelihood = trainer.evaluate_best()
+                trainer.finish()
+                held_out = len(dataset.reporting[1])
+                if likelihood.examples < held_out:
+                    bar.warn(
+                        f"the result is of {likelihood.examples:,} of the {held_out:,} held-out "
+                        f"examples: the budget is too short for all (realnvp eval evaluates all)"
+                    )
         if trainer.stopping:
             if not team.main:
                 raise team.remote_rank_error(128 + trainer.stopping)
+            where = f"everything is saved in {out}: continue with the same command and --resume"
             raise Interrupted(
-                f"stopped at step {trainer.step} after {duration(trainer.seconds)}; everything is "
-                f"saved in {folder}: go on with the same command and --resume",
+                f"stopped at step {trainer.step} after {duration(trainer.seconds)}; "
+                + (where if out is not None else "nothing was to be saved"),
                 trainer.stopping,
             )
-        flow = trainer.best_flow()
-        dataset = trainer.dataset
-        toy = dataset.toy
-        with uncompiled(config):
-            likelihood = evaluate(
-                flow,
-                dataset.reporting[1],
-                batch_size=trainer.evaluation_batch,
-                seed=recipe.seed,
-                true_log_density=toy.log_density if toy is not None else None,
-                shared=True,
+        return _result(trainer, likelihood, history.records, out)
+
+
+def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:
+    """Return a line for each setting with which a run is continued that is another than before.
+
+    Raises:
+        ValueError: if the run would be of other data or another model, or have another seed.
+    """
+    changes = run.changes(settings)
+    for name, (old, new) in changes.items():
+        # Named sets may lie somewhere else by now.
+        if name.startswith(KEPT) and name != "data.root":
+            raise ValueError(
+                f"the run in {run.folder} began with {name} {old}, not {new}: a run keeps its "
+                f"data, model and seed; leave {name} out, or begin another run in another folder"
             )
-        return TrainingResult(
-            folder,
-            likelihood,
-            trainer.step,
-            trainer.seconds,
-            sum(p.numel() for p in flow.parameters()),
-            len(trainer.rollback.skipped),
-            team.main,
-            [str((dataset.columns or range(flow.dim))[i]) for i in dataset.integers],
-            trainer.progress() < 1 and trainer.out_of_patience(),
-            dataset.reporting[0],
-        )
+    return [f"{name}: {new}, before {old}" for name, (old, new) in changes.items()]
 
 
-def _prepare(
-    team: Team, recipe: Recipe, folder: Path, resume: bool, open_run: contextlib.ExitStack
-) -> Trainer:
-    """The training as it begins, or goes on; its folder is made when nothing else can fail."""
-    run, content = None, None
-    with team.sync_errors():
-        if team.main:
-            run = RunDirectory(folder, resume=resume)
-            open_run.callback(run.close)
-            if resume:
-                content, damaged = run.load()
-                for what in damaged:
-                    warn(f"damaged checkpoint, going on from the one before it: {what}")
-    content = team.broadcast(content)
-    dataset = team.rank_zero_first(lambda: load_data(recipe.data))
-    with team.sync_errors():
-        trainer = Trainer(recipe, dataset, team)
-        limit_threads(trainer.flow, recipe.training.batch_size)
-    with team.sync_errors():
-        if content is not None:
-            trainer.load_state_dict(checkpoint.from_bytes(content))
-            if team.main and trainer.out_of_patience():
-                warn(
-                    f"the run ended after {trainer.worse} validations without a better one: to go "
-                    f"on with it, raise --training.patience"
-                )
-    state = trainer.state_dict()
-    with team.sync_errors():
-        if run is not None:
-            run.write_config(to_dict(recipe)) if resume else run.create(to_dict(recipe), state)
-            trainer.callback = RunLogger(run, trainer.step, warn)
-    return trainer
+def _newest(run: RunDirectory) -> bytes | None:
+    content, damaged = run.load()
+    for what in damaged:
+        warn(f"damaged checkpoint, continuing from the one before it: {what}")
+    return content
+
+
+def _finished(
+    trainer: Trainer, bar: Bar, run: RunDirectory | None, notes: list[str]
+) -> TrainingResult:
+    """Return the result of a run whose budget is used up, and write nothing."""
+    remedy = "raise --minutes, --epochs or --steps"
+    if trainer.progress() < 1:
+        remedy = "raise --training.patience"
+    unused = f" ({', '.join(notes)} changes nothing)" if notes else ""
+    bar.say(
+        f"already finished after {trainer.step:,} steps in {duration(trainer.seconds)}{unused}: "
+        f"{remedy} to continue"
+    )
+    records = [] if run is None else read_records(run.folder / "metrics.jsonl")
+    return _result(trainer, trainer.evaluate_best(), records, None if run is None else run.folder)
+
+
+def _result(
+    trainer: Trainer, likelihood: Likelihood, records: list[dict[str, Any]], folder: Path | None
+) -> TrainingResult:
+    dataset, flow = trainer.dataset, trainer.best_flow()
+    return TrainingResult(
+        flow=flow,
+        likelihood=likelihood,
+        records=records,
+        folder=folder,
+        steps=trainer.step,
+        seconds=trainer.seconds,
+        parameters=sum(p.numel() for p in flow.parameters()),
+        skipped=len(trainer.rollback.skipped),
+        dequantized=[str((dataset.columns or range(flow.dim))[i]) for i in dataset.integers],
+        stopped_early=trainer.progress() < 1 and trainer.out_of_patience(),
+        part=dataset.reporting[0],
+        main=trainer.team.main,
+    )

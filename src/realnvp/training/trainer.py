@@ -1,113 +1,148 @@
-"""The training loop, on Lightning Fabric, that can be read from top to bottom.
+"""The training loop, on Lightning Fabric, to be read from top to bottom.
 
-Nothing random has a hidden state: the order of the data comes from the seed and the epoch, the
-noise of a step from the seed, the step and the example. So a resumed run equals an uninterrupted
-one, and several processes with a share of every batch do what one would do with the whole.
+No random numbers have a hidden state: the order of the data is a function of the seed and the
+epoch, the noise of a step a function of the seed, the step and the example. Therefore a resumed run
+equals an uninterrupted one, and several processes with a share of every batch do what one process
+would do with the whole batch.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from realnvp.config import Recipe, TrainingConfig, to_dict
-from realnvp.data import Dataset
+from realnvp.config import Recipe, TrainingConfig
+from realnvp.data import Dataset, Split
 from realnvp.data.batches import Batches, to_device
 from realnvp.diagnostics import find_non_finite
-from realnvp.evaluation import batches, evaluate
+from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import capture, full_tensor, initialize, restore, snapshot
 from realnvp.training.initialization import build, smoothing_of
 from realnvp.training.launch import Team, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
-from realnvp.training.rollback import Rollback, recover, skip
+from realnvp.training.rollback import LIMIT, Rollback
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
+from realnvp.training.validation import ValidationPlan
 from realnvp.utils.progress import Bar, duration
 from realnvp.utils.rng import Stream, normal_of, uniform
 from realnvp.utils.serialization import check_like
 
-__all__ = ["Mean", "Trainer", "check_budget", "log", "validate"]
+__all__ = ["RunningMeans", "Trainer", "check_budget"]
 
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
 
 
+IMAGES, POINTS = 100, 2000
+"""Samples of a picture of images, and of points."""
+
+
 def check_budget(config: TrainingConfig) -> None:
-    """Something must end a training."""
+    """Raise ValueError unless something ends the training."""
     if config.minutes is None and config.epochs is None and config.steps is None:
         raise ValueError("no budget: give --minutes, --epochs or --steps")
 
 
 class Trainer:
-    """Everything that a training needs, set up; :meth:`fit` is the loop.
+    """A training of a flow; :meth:`fit` is the loop.
 
     Args:
-        recipe: model, data and training settings; at least one budget.
+        flow: the model, which is trained in place.
         dataset: the data.
-        team: the processes that train; those of the settings, if left out.
+        config: training settings, with at least one budget.
+        seed: seed of the order of the data and of all noise.
+        team: processes that train; by default those that the settings ask for.
+        callbacks: objects that receive records, pictures and states.
 
     Attributes:
-        keeper: where the metrics, the checkpoints and the pictures go; nowhere, unless it is set.
-        best_weights: those with the best validation.
+        step: number of optimizer steps so far.
+        seconds: seconds of training so far.
+        best: smallest validation loss so far, in nats per example or bits/dim.
+        best_weights: weights of the best validation.
         stopping: number of the signal that is ending the loop, 0 for none.
+        evaluated: number of held-out examples of the final evaluation, 0 before it.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, team: Team | None = None) -> None:
-        self.recipe, self.dataset = recipe, dataset
-        self.config = config = recipe.training
+    def __init__(
+        self,
+        flow: Flow,
+        dataset: Dataset,
+        config: TrainingConfig,
+        *,
+        seed: int = 0,
+        team: Team | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         check_budget(config)
         if team is None:
             team = launch(config.accelerator, config.devices, config.nodes, config.strategy)
-        self.team = team
+        self.flow, self.dataset, self.config = flow, dataset, config
+        self.seed, self.team, self.callbacks = seed, team, list(callbacks)
         device = team.fabric.device
-        torch.manual_seed(recipe.seed)
-        self.flow = build(recipe, dataset)
-        self.flow.trained_on = {
-            "data": to_dict(recipe.data),
-            "columns": dataset.columns,
-            "categories": dataset.categories,
-        }
-        self.flow.set_compute_dtype(compute_dtype(config, self.flow, device))
-        self.flow.memory = config.memory
+        dtype = compute_dtype(config, flow, device)
+        flow.set_compute_dtype(dtype)
+        flow.memory = config.memory
+        # Sharding changes the modules for good: the best model is then loaded into this copy.
+        self._unsharded = copy.deepcopy(flow) if team.sharded else None
         if config.compile:
-            compile_conditioners(self.flow)
+            compile_conditioners(flow, device)
         self.batches = Batches(
-            to_device(dataset.train, device),
-            config.batch_size,
-            recipe.seed,
-            dataset.flip,
-            dataset.shift,
+            to_device(dataset.train, device), config.batch_size, seed, dataset.flip, dataset.shift
         )
         if team.world_size > self.batches.size:
             raise ValueError(
                 f"a batch of {self.batches.size} examples cannot be shared by {team.world_size} "
                 f"processes: raise --training.batch_size, or use fewer"
             )
-        self.smoothing = smoothing_of(self.flow, dataset, config.smoothing, device)
+        self.smoothing = smoothing_of(flow, dataset, config.smoothing, device)
         self._set_up(device)
-        self.ema = EMA(self.flow, config.ema)
-        # Any of them: the first ones of a file that is sorted would be of one kind.
-        few = torch.randperm(
-            len(dataset.validation), generator=torch.Generator().manual_seed(recipe.seed)
-        )[: config.validation_examples].sort()
-        self.validation = to_device(dataset.validation.select(few.values), device)
-        # Validations are not to need more memory than the training.
+        self.ema = EMA(flow, config.ema)
+        self.samples = IMAGES if flow.levels is not None else POINTS
+        self.plan = ValidationPlan(
+            config.num_validations,
+            min(len(dataset.validation), config.validation_examples),
+            self.samples,
+            config.validation_share,
+            config.minutes,
+        )
+        # Validations must not need more memory than training.
         self.evaluation_batch = min(250, self.batches.size)
-        self.unit, self.unit_name = self.flow.unit
-        self.callback: Callback = Callback()
+        # The final evaluation is in float32, which takes about twice the time of bfloat16.
+        self.final_factor = 1.0 if dtype is None else 2.0
+        per_nat, self.unit_name = flow.unit
+        self.unit, self.sign = abs(per_nat), math.copysign(1.0, per_nat)
         self.rollback = Rollback(config.lr)
         self.step, self.seconds = 0, 0.0
         self.best, self.best_step = math.inf, 0
         self.worse = 0  # validations since the best one
         self.best_weights: dict[str, Tensor] | None = None
-        self.stopping = 0
+        self.stopping, self.evaluated = 0, 0
         self._stopped: list[int] = []
         self._start = time.monotonic()
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, dataset: Dataset, team: Team | None = None) -> Trainer:
+        """Return the training of a recipe's model.
+
+        Args:
+            recipe: model, data and training settings.
+            dataset: the data.
+            team: processes that train; by default those that the settings ask for.
+
+        Raises:
+            ValueError: if settings and data do not go together.
+        """
+        flow = build(recipe, dataset)
+        return cls(flow, dataset, recipe.training, seed=recipe.seed, team=team)
 
     def _set_up(self, device: torch.device) -> None:
         fabric, config = self.team.fabric, self.config
@@ -123,53 +158,82 @@ class Trainer:
 
     # ------------------------------------------------------------------ the loop
 
-    def fit(self, stopped: list[int], bar: Bar) -> None:
-        """Train until the budget is used up, or a signal number appears in ``stopped``."""
-        config, means = self.config, Mean()
-        self._stopped, self._start = stopped, time.monotonic() - self.seconds
-        logged = saved = self.seconds
+    def fit(self, bar: Bar | None = None, stopped: list[int] | None = None) -> None:
+        """Train until the budget is used up or a signal arrives.
+
+        Args:
+            bar: where progress and warnings are shown; nowhere by default.
+            stopped: list that receives the number of a signal that is to end the loop.
+
+        Raises:
+            FloatingPointError: if the loss or a gradient is not finite again and again.
+        """
+        config, means = self.config, RunningMeans()
+        bar = bar or Bar("training", visible=False)
+        self._stopped = [] if stopped is None else stopped
+        self.evaluated = 0
+        self._start = time.monotonic() - self.seconds
+        logged = saved = began = self.seconds
+        first, trained = self.step, self.planned_examples()
+        if trained is not None:
+            self.plan.choose(trained)
         if config.patience is not None and self.step == self.worse == 0 and not self.best_weights:
-            validate(self, bar)  # few data: the start may be the best there is
-        while self.progress() < 1 and not self.stopping and not self.out_of_patience():
+            self.validate(bar)  # few data: the start may be the best there is
+        progress = self.progress()
+        while progress < 1 and not self.stopping and not self.out_of_patience():
             if self.rollback.is_due(self.step):
                 self.rollback.keep({**snapshot(self._now()), "best_weights": self.best_weights})
-            before = self.progress()
+            before = progress
             lr = self.rollback.factor * learning_rate(config, self.step, before)
             if self.step in self.rollback.skipped:
-                skip(self)
+                self._skip()
             else:
                 terms = self.train_step(lr)
                 if terms is None or self.rollback.level.is_high():
-                    recover(self, bar)
-                    means, logged = Mean(), self.seconds
+                    self._recover(bar)
+                    means, logged = RunningMeans(), self.seconds
+                    progress = self.progress()
                     continue
                 means.add(terms)
-            due = math.floor(self.progress() * config.num_validations)
-            is_due = due > math.floor(before * config.num_validations)
+            progress = self.progress()
+            if self.plan.is_due(before, progress) and not self.plan.is_chosen:
+                self.plan.choose(self._measured_examples(self.step - first, self.seconds - began))
+            is_due = self.plan.is_due(before, progress) and self.plan.affords_validation(progress)
             if means.count and (self.seconds - logged >= LOG_EVERY or is_due):
                 rate = means.count * self.batches.size / max(self.seconds - logged, 1e-9)
-                log(self, bar, means, lr, rate)
+                self._log_training(bar, means, lr, rate)
                 logged = self.seconds
             if is_due:
-                validate(self, bar)
+                self.validate(bar, picture=self.plan.affords_picture(before, progress))
             if is_due or self.seconds - saved >= config.checkpoint_every:
-                self.callback.save(self, self.state_dict())
+                self._save(self.state_dict())
                 saved = self.seconds
             if is_due:  # its time is part of the budget, but not of the training's speed
                 self.all_reduce_max()
                 logged = self.seconds
+                progress = max(progress, self.progress())
         if not self.stopping and self.best_weights is None:
-            validate(self, bar)  # so short a budget that none was due
+            self.validate(bar)  # the budget was so short that none was due
+
+    def finish(self) -> None:
+        """Save the last state.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
         state = self.state_dict()
         with self.team.sync_errors():
-            self.callback.save(self, state, final=True)
+            self._save(state, final=True)
 
     def train_step(self, lr: float) -> dict[str, Tensor] | None:
-        """One optimizer step, unless something is not finite: then nothing is updated.
+        """Take one optimizer step, unless something is not finite: then nothing is updated.
+
+        Args:
+            lr: learning rate.
 
         Returns:
-            the terms of the loss, in nats per example; those of the processes average to those
-            of the batch. None if something is not finite.
+            the terms of the loss in nats per example, whose mean over the processes is that of the
+            batch, and the norm of the gradient; None if something is not finite.
         """
         x, condition, noise = self.batch(self.step)
         for group in self.optimizer.param_groups:
@@ -177,16 +241,16 @@ class Trainer:
         self.wrapped.train()
         self.optimizer.zero_grad()
         terms = self.wrapped.loss_terms(x, condition, noise)
-        # The regulariser is of the model, everything else of examples: gradients are averaged
-        # over the processes, each of which counts by how many examples it holds.
+        # The regularizer belongs to the model, all other terms to examples. Gradients are averaged
+        # over the processes, each of which counts by the number of its examples.
         weight = len(x) * self.team.world_size / self.batches.size
         terms = {n: t if n == "regulariser" else t * weight for n, t in terms.items()}
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
         self.team.fabric.backward(loss)
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
-        bad, largest = self.all_reduce_max(
-            not (torch.isfinite(norm) and torch.isfinite(loss)), loss.item()
-        )
+        # The only values that are read from the device: every read waits for it.
+        values = torch.stack((loss.detach(), norm.to(loss))).tolist()
+        bad, largest = self.all_reduce_max(not all(map(math.isfinite, values)), values[0])
         if bad:
             return None
         self.optimizer.step()
@@ -196,42 +260,245 @@ class Trainer:
         return {**{name: term.detach() for name, term in terms.items()}, "gradient": norm}
 
     def batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """This process's share of the batch of a step: examples, condition and noise."""
+        """Return this process's share of the batch of a step: examples, condition and noise."""
         x, condition = self.batches.get(step, self.team.rank, self.team.world_size)
         start = self.batches.share(self.team.rank, self.team.world_size).start
         if self.smoothing is not None:
-            seed = self.recipe.seed, Stream.SMOOTHING, step
+            seed = self.seed, Stream.SMOOTHING, step
             u = uniform(seed, start, len(x), self.flow.shape, self.flow.dtype, x.device)
             x = x + normal_of(u) @ self.smoothing
-        noise = self.flow.example_noise((self.recipe.seed, Stream.NOISE, step), start, len(x))
+        noise = self.flow.example_noise((self.seed, Stream.NOISE, step), start, len(x))
         return x, condition, noise
 
     def all_reduce_max(self, *values: float) -> tuple[float, ...]:
-        """Have one clock and one end in all processes, and the largest of each of these values."""
+        """Agree on the clock, on the end, and on the maximum of each value over the processes."""
         stop = self._stopped[0] if self._stopped else 0
         now = time.monotonic() - self._start
         self.seconds, stopping, *largest = self.team.all_reduce_max(now, stop, *values)
         self.stopping = int(stopping)
         return tuple(largest)
 
+    # ------------------------------------------------------------------ the budget
+
     def progress(self) -> float:
-        """The fraction of the budget that is used up, in [0, 1]."""
-        config = self.config
-        used = [
-            self.step / config.steps if config.steps else 0.0,
-            self.step / (config.epochs * self.batches.per_epoch) if config.epochs else 0.0,
-            self.seconds / (60 * config.minutes) if config.minutes else 0.0,
-        ]
+        """Return the fraction of the budget that is used up, in [0, 1]."""
+        config, used = self.config, [0.0]
+        if config.steps:
+            used.append(self.step / config.steps)
+        if config.epochs:
+            used.append(self.step / (config.epochs * self.batches.per_epoch))
+        if config.minutes:
+            reserve = self.plan.reserve(len(self.dataset.reporting[1]), self.final_factor)
+            used.append(self.seconds / (60 * config.minutes - reserve))
         return min(1.0, max(used))
 
+    def planned_examples(self) -> float | None:
+        """Return the number of examples of all training steps; None if the clock decides."""
+        config = self.config
+        if config.minutes is not None:
+            # Few data and early stopping: nothing has been measured before the first validation.
+            return None if config.patience is None else math.inf
+        steps = [math.inf if config.steps is None else float(config.steps)]
+        if config.epochs is not None:
+            steps.append(config.epochs * self.batches.per_epoch)
+        return min(steps) * self.batches.size
+
+    def _measured_examples(self, steps: int, seconds: float) -> float:
+        """Return the number of examples to train on, at the speed of some steps."""
+        assert self.config.minutes is not None  # else they were planned
+        return steps * self.batches.size * 60 * self.config.minutes / max(seconds, 1e-9)
+
     def out_of_patience(self) -> bool:
-        """Whether so many validations were no better that training is to stop early."""
+        """Return True if the last ``patience`` validations did not improve on the best one."""
         return self.config.patience is not None and self.worse >= self.config.patience
+
+    # ------------------------------------------------------------------ records and validations
+
+    def log(self, kind: str, values: dict[str, Any]) -> None:
+        """Send a record to the callbacks."""
+        for callback in self.callbacks:
+            callback.log(kind, self.step, self.seconds, values)
+
+    def _save(self, state: dict[str, Any], final: bool = False) -> None:
+        for callback in self.callbacks:
+            callback.save(state, final=final)
+
+    def _log_training(self, bar: Bar, means: RunningMeans, lr: float, rate: float) -> None:
+        """Show and write the mean loss since the last record, with its terms."""
+        terms = means.take(self.team)
+        gradient = terms.pop("gradient")
+        values = {name: value * self.unit for name, value in terms.items()}
+        loss = sum(values.values())
+        record = {"loss": loss, **values, "gradient": gradient, "lr": lr, "examples_per_s": rate}
+        shown = {name: self.sign * value for name, value in values.items() if value}
+        short = " ".join(f"{name} {value:.2f}" for name, value in shown.items())
+        best = f" best {self.sign * self.best:.3f}" if math.isfinite(self.best) else ""
+        if self.rollback.skipped:
+            record["skipped"] = len(self.rollback.skipped)
+            best += f" skipped {len(self.rollback.skipped)}"
+        self.log("train", record)
+        bar.update(
+            self.progress(),
+            f"{self.sign * loss:.3f} {self.unit_name}{best}",
+            f"{rate:.0f} examples/s",
+            f"({short})",
+        )
+
+    def validate(self, bar: Bar, picture: bool = True) -> None:
+        """Evaluate the averaged weights, and keep them if they are the best.
+
+        Args:
+            bar: where the result is shown.
+            picture: draw samples for a picture, if a callback wants some.
+        """
+        start = time.monotonic()
+        held_out = self.validation_examples(self.plan.examples)
+        with self.ema.applied(), uncompiled(self.config):
+            result = self.evaluate(held_out)
+            self.worse += 1
+            if result.loss < self.best:
+                self.best, self.best_step, self.worse = result.loss, self.step, 0
+                tensors = self.flow.state_dict().items()
+                self.best_weights = {name: full_tensor(t).detach().clone() for name, t in tensors}
+            evaluated = time.monotonic()
+            record = {"loss": result.loss, "standard_error": result.standard_error}
+            self.log("validation", {**record, "examples": result.examples})
+            draws = any(callback.draws for callback in self.callbacks)
+            # All processes take part in gathering shards.
+            if picture and (draws or self.team.sharded):
+                samples = self.draw(self.samples, held_out.condition)
+                for callback in self.callbacks:
+                    callback.picture(self.step, samples)
+            if not math.isfinite(result.loss) and not self.team.sharded:
+                where = self._first_non_finite(held_out)
+                bar.warn(f"step {self.step}: the validation is not finite: {where}")
+        bar.say(
+            f"step {self.step:,} after {duration(self.seconds)}: validation "
+            f"{self.sign * result.loss:.4f} ± {result.standard_error:.4f} {self.unit_name}"
+        )
+        took = evaluated - start, time.monotonic() - evaluated if picture else 0.0
+        self.plan.add(*self.all_reduce_max(*took))
+
+    def validation_examples(self, count: int) -> Split:
+        """Return examples of the validation part on the device, always the same ones."""
+        return to_device(self._some_of(self.dataset.validation, count), self.team.fabric.device)
+
+    def _some_of(self, split: Split, count: int) -> Split:
+        """Return random examples: the first ones of a sorted file would be of one kind."""
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))
+        return split.select(order[:count].sort().values)
+
+    def evaluate(self, held_out: Split) -> Likelihood:
+        """Evaluate the present weights on held-out examples, shared by the processes."""
+        size = self.evaluation_batch
+        return evaluate(self.flow, held_out, batch_size=size, seed=self.seed, shared=True)
+
+    def draw(self, n: int, condition: Tensor | None) -> Tensor:
+        """Draw ``n`` samples, from latents that are the same every time.
+
+        Args:
+            n: number of samples.
+            condition: conditions of some examples, which numeric conditions are taken from.
+        """
+        flow = self.flow
+        if condition is not None:
+            rows = torch.arange(n, device=condition.device)
+            if flow.classes is not None:  # one class after the other
+                condition = rows * flow.classes // n
+            else:
+                condition = condition[rows % len(condition)]
+        generator = torch.Generator(flow.device).manual_seed(self.seed)
+        at_once = self.evaluation_batch if flow.levels is not None else None
+        return flow.sample(n, condition=condition, generator=generator, batch_size=at_once)
+
+    def _first_non_finite(self, held_out: Split) -> str:
+        """Repeat a validation, and return the layer whose output is the first not to be finite."""
+        flow = self.flow
+        with flow.evaluating():
+            for start, x, condition, _ in batches(held_out, self.evaluation_batch, flow.device):
+                noise = flow.example_noise((self.seed, Stream.DRAWS, 0), start, len(x))
+                finding = find_non_finite(flow, x, condition, noise, gradients=False)
+                if finding.found:
+                    return finding.where
+        return "nothing when it is repeated"
+
+    # ------------------------------------------------------------------ a training that fails
+
+    def _skip(self) -> None:
+        """Pass over a step that failed before."""
+        record = {"batch": self.step, **self.rollback.skipped[self.step]}
+        self.step += 1
+        self.all_reduce_max()
+        self.log("skipped", record)
+
+    def _recover(self, bar: Bar) -> None:
+        """Warn of what went wrong, and go back to the last good state.
+
+        Raises:
+            FloatingPointError: if it is the last time; the good state is saved.
+        """
+        step, level = self.step, self.rollback.level
+        if level.is_high():
+            per_nat = self.flow.dim * self.unit
+            now, before = per_nat * median(level.losses), per_nat * level.lowest
+            verb = "the loss rose" if self.sign > 0 else "the log-density fell"
+            levels = f"{self.sign * before:.3f} to {self.sign * now:.3f}"
+            what = f"{verb} from {levels} {self.unit_name}"
+            record = {"before": before, "now": now}
+        else:
+            layer, examples = self._locate()
+            shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
+            what = f"not finite: {layer}; training examples {shown}; their batch is skipped"
+            record = {}
+            self.rollback.skipped[step] = {"layer": layer, "examples": examples}
+        message = self.rollback.fail(step, what)
+        assert self.rollback.good is not None  # fit() keeps one before its first step
+        seconds = self.seconds
+        self.set_state(self.rollback.good)
+        self.seconds = seconds
+        for callback in self.callbacks:
+            callback.rewind(self.step)
+        if record:
+            self.log("rise", {"at": step, **record})
+        if self.rollback.failures < LIMIT:
+            bar.warn(message)
+            return
+        self.rollback.failures = 0  # a resumed run has as many attempts
+        state = self.state_dict()
+        with self.team.sync_errors():
+            self._save(state, final=True)
+        if not self.team.main:
+            raise self.team.remote_rank_error()
+        raise FloatingPointError(
+            f"{message}; this is the {LIMIT}rd time in a row, each time with half the learning "
+            f"rate, so training ends here; the state of step {self.step} is saved: resume it with "
+            f"a lower --training.lr" + (", or look at these examples" if not record else "")
+        )
+
+    def _locate(self) -> tuple[str, list[int]]:
+        """Return the layer in which a value was not finite, and the training examples."""
+        team = self.team
+        finding = find_non_finite(
+            self.flow,
+            *self.batch(self.step),
+            gradients=not team.sharded,
+            anywhere=lambda flag: bool(team.all_reduce_max(flag)[0]),
+        )
+        findings = team.gather(finding)
+        first = min(findings, key=lambda finding: finding.order)
+        rows = [
+            self.batches.share(rank, team.world_size)[row]
+            for rank, found in enumerate(findings)
+            if found.order == first.order
+            for row in found.rows
+        ]
+        batch = self.batches.indices(self.step)
+        return first.where, (batch[rows] if rows else batch).tolist()
 
     # ------------------------------------------------------------------ the result, and the state
 
     def best_flow(self) -> Flow:
-        """The model with the best validation, in evaluation mode and full precision.
+        """Return the model with the best validation, in evaluation mode and full precision.
 
         Raises:
             FloatingPointError: if no validation was finite.
@@ -241,12 +508,51 @@ class Trainer:
                 "no validation was finite, so there is no best model: lower --training.lr, and "
                 "look for extreme values in the data"
             )
-        device = self.team.fabric.device
-        flow = build(self.recipe, self.dataset).to(device) if self.team.sharded else self.flow
-        flow.trained_on = self.flow.trained_on
+        flow = self.flow
+        if self._unsharded is not None:
+            flow = self._unsharded.to(self.team.fabric.device)
         flow.load_state_dict(self.best_weights)
         flow.set_compute_dtype(None)
         return flow.eval()
+
+    def evaluate_best(self) -> Likelihood:
+        """Evaluate the best model on the part that is reported, all of it if there is time.
+
+        A budget of minutes may be too short for all; :attr:`Likelihood.examples` says how many.
+
+        Raises:
+            FloatingPointError: if no validation was finite.
+        """
+        toy, held_out = self.dataset.toy, self.dataset.reporting[1]
+        if self.evaluated == 0:
+            self.all_reduce_max()
+            count = self.plan.affordable(self.seconds, len(held_out), self.final_factor)
+        else:  # a finished run
+            count = min(self.evaluated, len(held_out))
+        current = {name: tensor.clone() for name, tensor in self._own_state().items()}
+        dtype = compute_dtype(self.config, self.flow, self.team.fabric.device)
+        with uncompiled(self.config):
+            likelihood = evaluate(
+                self.best_flow(),
+                held_out if count == len(held_out) else self._some_of(held_out, count),
+                batch_size=self.evaluation_batch,
+                seed=self.seed,
+                true_log_density=toy.log_density if toy is not None else None,
+                shared=True,
+            )
+        if current:
+            self.flow.load_state_dict(current)
+            self.flow.set_compute_dtype(dtype)
+        if self.evaluated == 0:
+            self.all_reduce_max()
+        self.evaluated = likelihood.examples
+        loss = {"loss": likelihood.loss, "standard_error": likelihood.standard_error}
+        self.log("final", {**loss, "examples": likelihood.examples})
+        return likelihood
+
+    def _own_state(self) -> dict[str, Tensor]:
+        """Return the tensors that :meth:`best_flow` replaces."""
+        return self.flow.state_dict() if self._unsharded is None else {}
 
     def _now(self) -> dict[str, Any]:
         return {
@@ -259,26 +565,32 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the training goes on from: nothing else has a state."""
+        """Return everything that the training continues from: nothing else has a state."""
         good = self.rollback.good
         return {
             "now": {**self._now(), "best_weights": self.best_weights},
             "good": None if good is None or good["step"] == self.step else good,
             "rollback": self.rollback.state_dict(),
+            "validation": self.plan.state_dict(),
+            "evaluated": self.evaluated,
+            "data": self.dataset.fingerprint,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
             ValueError: if the checkpoint is of another model or training.
         """
         try:
             self.rollback.load_state_dict(state["rollback"])
+            self.plan.load_state_dict(state["validation"])
             if state["good"] is not None:
                 self.set_state(state["good"])  # checked, and replaced by the next line
             self.set_state(state["now"])
             self.rollback.good = state["good"]
+            check_like(state["evaluated"], 0, "evaluated")
+            self.evaluated = state["evaluated"]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint does not fit the settings: resume a run with the model it began "
@@ -286,7 +598,7 @@ class Trainer:
             ) from error
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`_now` returned, with the best weights.
+        """Restore what :meth:`_now` returned, with the best weights.
 
         Raises:
             ValueError: if it is of another model.
@@ -302,100 +614,22 @@ class Trainer:
         self.best_weights = best
 
 
-SAMPLES = 100, 2000
-"""How many images, or points, a picture shows."""
-
-
-class Mean:
-    """The mean of terms over steps, summed on the device: reading a number would wait for it."""
+class RunningMeans:
+    """Means of terms over steps, summed on the device: reading a value would wait for it."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[str, Tensor] = {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
+        """Add the terms of a step."""
         self.count += 1
         for name, term in terms.items():
             self._sums[name] = self._sums[name] + term if name in self._sums else term
 
     def take(self, team: Team) -> dict[str, float]:
-        """The means, over the processes too, and begin anew."""
+        """Return the means, over the processes too, and start again from zero."""
         values = team.mean(torch.stack(list(self._sums.values())) / self.count).tolist()
         means = dict(zip(self._sums, values, strict=True))
         self.count, self._sums = 0, {}
         return means
-
-
-def log(trainer: Trainer, bar: Bar, means: Mean, lr: float, rate: float) -> None:
-    """Show and write the mean loss since the last record, with its terms."""
-    terms = means.take(trainer.team)
-    gradient = terms.pop("gradient")
-    values = {name: value * trainer.unit for name, value in terms.items()}
-    loss = sum(values.values())
-    record = {"loss": loss, **values, "gradient": gradient, "lr": lr, "examples_per_s": rate}
-    short = " ".join(f"{name} {value:.2f}" for name, value in values.items() if value)
-    best = f" best {trainer.best:.3f}" if math.isfinite(trainer.best) else ""
-    if trainer.rollback.skipped:
-        record["skipped"] = len(trainer.rollback.skipped)
-        best += f" skipped {len(trainer.rollback.skipped)}"
-    trainer.callback.log("train", trainer.step, trainer.seconds, record)
-    bar.update(
-        trainer.progress(),
-        f"{loss:.3f} {trainer.unit_name}{best}",
-        f"{rate:.0f} examples/s",
-        f"({short})",
-    )
-
-
-def validate(trainer: Trainer, bar: Bar) -> None:
-    """Evaluate the averaged weights, and keep them if they are the best."""
-    with trainer.ema.applied(), uncompiled(trainer.config):
-        result = evaluate(
-            trainer.flow,
-            trainer.validation,
-            batch_size=trainer.evaluation_batch,
-            seed=trainer.recipe.seed,
-            shared=True,
-        )
-        trainer.worse += 1
-        if result.loss < trainer.best:
-            trainer.best, trainer.best_step, trainer.worse = result.loss, trainer.step, 0
-            tensors = trainer.flow.state_dict().items()
-            trainer.best_weights = {name: full_tensor(t).detach().clone() for name, t in tensors}
-        record = {"validation": result.loss, "standard_error": result.standard_error}
-        trainer.callback.log("validation", trainer.step, trainer.seconds, record)
-        if trainer.callback.draws or trainer.team.sharded:  # to gather shards, all must take part
-            trainer.callback.picture(trainer, _samples(trainer))
-        if not math.isfinite(result.loss) and not trainer.team.sharded:
-            bar.warn(f"step {trainer.step}: the validation is not finite: {_name_layer(trainer)}")
-    bar.say(
-        f"step {trainer.step:,} after {duration(trainer.seconds)}: validation {result.loss:.4f} "
-        f"± {result.standard_error:.4f} {trainer.unit_name}"
-    )
-
-
-def _samples(trainer: Trainer) -> Tensor:
-    """Samples from latents that are the same every time."""
-    flow, condition = trainer.flow, trainer.validation.condition
-    n = SAMPLES[0] if flow.levels is not None else SAMPLES[1]
-    if condition is not None:
-        rows = torch.arange(n, device=condition.device)
-        if flow.classes is not None:  # one class after the other
-            condition = rows * flow.classes // n
-        else:
-            condition = condition[rows % len(condition)]
-    generator = torch.Generator(flow.device).manual_seed(trainer.recipe.seed)
-    at_once = trainer.evaluation_batch if flow.levels is not None else None
-    return flow.sample(n, condition=condition, generator=generator, batch_size=at_once)
-
-
-def _name_layer(trainer: Trainer) -> str:
-    """Where the validation, which is computed once more, stops being finite."""
-    flow, size = trainer.flow, trainer.evaluation_batch
-    with flow.evaluating():
-        for start, x, condition, _ in batches(trainer.validation, size, flow.device):
-            noise = flow.example_noise((trainer.recipe.seed, Stream.DRAWS, 0), start, len(x))
-            finding = find_non_finite(flow, x, condition, noise, gradients=False)
-            if finding.found:
-                return finding.where
-    return "nothing when it is repeated"

@@ -6,17 +6,35 @@ group everything here is the trivial case of one process.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["all_reduce", "mean_and_variance", "rank", "rows_of_all", "world_size"]
+__all__ = ["all_reduce", "alone", "mean_and_variance", "rank", "rows_of_all", "world_size"]
+
+_thread = threading.local()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this thread compute on its own, whatever process group there is."""
+    before = getattr(_thread, "alone", False)
+    _thread.alone = True
+    try:
+        yield
+    finally:
+        _thread.alone = before
 
 
 def world_size() -> int:
-    """The number of processes."""
+    """Return the number of processes; 1 inside :func:`alone`."""
+    if getattr(_thread, "alone", False):
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from enum import IntEnum, unique
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Stream", "normal_of", "seed_of", "uniform"]
+__all__ = ["Stream", "normal_of", "seed_of", "seeded", "uniform"]
 
 BLOCK = 32
 """Number of examples that share a seed: at most two blocks of a batch are not used whole."""
@@ -108,3 +110,40 @@ def normal_of(uniform: Tensor) -> Tensor:
     tensor([True, True])
     """
     return torch.special.ndtri(uniform.clamp(2.0**-25, 1 - 2.0**-24))
+
+
+class seeded(TorchDispatchMode):
+    """Draw the random numbers of this thread from a generator of their own.
+
+    Layers initialize their weights from PyTorch's global generator, which all threads share. Inside
+    this context they draw what they would draw after ``torch.manual_seed(seed)``, while the global
+    generator is neither used nor changed, so that several threads can build models at once.
+
+    Args:
+        seed: seed of the generator.
+
+    >>> with seeded(3):
+    ...     a = torch.nn.Linear(2, 2).weight
+    >>> _ = torch.manual_seed(3)
+    >>> torch.equal(a, torch.nn.Linear(2, 2).weight)
+    True
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if not _takes_generator(func):  # ``randn`` and the like have an overload that does
+            name = f"{func._overloadname}_generator".removeprefix("default_")
+            func = getattr(func.overloadpacket, name, func)
+        if _takes_generator(func) and kwargs.get("generator") is None:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
+
+
+def _takes_generator(func: Any) -> bool:
+    return any(argument.name == "generator" for argument in func._schema.arguments)

@@ -233,7 +233,10 @@ def from_bytes(content: bytes) -> dict[str, Any]:
     """
     tensors, data = unseal(content)
     if data.get("format") != FORMAT:
-        raise ValueError(f"it is no checkpoint of format {FORMAT}, which this version reads")
+        raise ValueError(
+            f"its format is {data.get('format')}, and this version reads format {FORMAT}: continue "
+            f"the run with the version of realnvp that began it, or begin another run"
+        )
 
     def decode(value: Any) -> Any:
         if isinstance(value, list):
