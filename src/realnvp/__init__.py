@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from realnvp.evaluation import evaluate
     from realnvp.flow import Flow
     from realnvp.pretrained import load
-    from realnvp.training.train import train
+    from realnvp.training.train import fit, train
     from realnvp.utils.registry import (
         register_architecture,
         register_builder,
@@ -43,6 +43,7 @@ _HOMES = {
     "RealNVPDensity": "realnvp.estimator",
     "ResNet": "realnvp.conditioners",
     "evaluate": "realnvp.evaluation",
+    "fit": "realnvp.training.train",
     "image_flow": "realnvp.architectures",
     "load": "realnvp.pretrained",
     "load_data": "realnvp.data",
@@ -66,6 +67,7 @@ __all__ = [
     "RealNVPDensity",
     "ResNet",
     "evaluate",
+    "fit",
     "image_flow",
     "load",
     "load_data",

@@ -273,7 +273,7 @@ def _flat(settings: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in settings.items() if isinstance(settings, dict) else ():
         if isinstance(value, dict):
-            section = with_new_names(value)
+            section = with_new_names(value, settings.get("kind", ""))
             found |= {f"{name}.{key}": item for key, item in _flat(section).items()}
         else:
             found[name] = value

@@ -194,8 +194,8 @@ def fit(
         ValueError: if the examples do not fit the flow, or no budget is given; and see
             :func:`train`.
 
-    >>> from realnvp import AffineCoupling, Chain, ChannelMask
-    >>> from realnvp.conditioners import MLP
+    >>> from realnvp import MLP, Chain
+    >>> from realnvp.bijections import AffineCoupling, ChannelMask
     >>> coupling = AffineCoupling(ChannelMask(), MLP(1, 2, hidden=8, blocks=1), channels=1)
     >>> flow = Flow(Chain(coupling), shape=(2,))
     >>> result = fit(flow, torch.randn(200, 2), steps=10, quiet=True)
