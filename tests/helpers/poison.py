@@ -34,7 +34,7 @@ IMAGES = ImageRecipe(
     ),
 )
 POINTS = VectorRecipe(
-    VectorModel(couplings=2, hidden=4),
+    VectorModel(coupling="affine", couplings=2, hidden=4, norm="act"),
     DataConfig(source="moons", points=300),
     replace(IMAGES.training, batch_size=50),
 )

@@ -254,7 +254,7 @@ def as_dataset(
         return data
     if not isinstance(data, Split):
         array = data.detach().cpu().numpy() if isinstance(data, Tensor) else np.asarray(data)
-        data, _ = array_split(array, "the array")
+        data = array_split(array, "the array")
     if condition is not None:
         given = torch.as_tensor(condition)
         if len(given) != len(data):
