@@ -25,6 +25,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import fuzz
+
 import realnvp
 from helpers import bad_input, kills, poison, processes
 from helpers.memory import memory_growth
@@ -239,11 +241,22 @@ def memory(folder: Path, fast: bool) -> Result:
     return int(grown < 8), 1, f"long run: memory grew by {grown:.1f} MiB in {steps:,} steps"
 
 
+def mutated_files(folder: Path, fast: bool) -> Result:
+    """Files of every format with some bytes changed."""
+    count, wrong = 30 if fast else 2000, []
+    for name in fuzz.KINDS:
+        wrong += fuzz.fuzz(name, count)
+    print(*wrong, sep="\n", end="\n" if wrong else "", file=sys.stderr)
+    tried = count * len(fuzz.KINDS)
+    return tried - len(wrong), tried, f"mutated files of {len(fuzz.KINDS)} formats read or refused"
+
+
 CHECKS: dict[str, Callable[[Path, bool], Result]] = {
     "kills": kill_points,
     "disks": full_disks,
     "files": damaged_files,
     "inputs": bad_inputs,
+    "fuzz": mutated_files,
     "images": images,
     "nans": non_finite,
     "processes": process_counts,

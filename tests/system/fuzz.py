@@ -213,7 +213,8 @@ def _read_images(path: Path) -> None:
 
 
 def _read_recipe(path: Path) -> None:
-    load_recipe(str(path)).build()
+    with torch.device("meta"):
+        load_recipe(str(path)).build()
 
 
 def _yaml(folder: Path) -> list[Path]:

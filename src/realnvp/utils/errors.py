@@ -27,6 +27,9 @@ _REMEDIES = {
 }
 
 
+_LONGEST = 3_000  # characters of an error: ten file names with their reasons
+
+
 class Interrupted(Exception):
     """A signal ended the training; everything is saved.
 
@@ -91,7 +94,9 @@ def describe(error: BaseException) -> str:
         return f"{error.strerror}{where}{_REMEDIES.get(error.errno or 0, '')}"
     if is_too_large(error):
         return "out of memory: lower the batch size, the model's size or how many are asked for"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    # What it quotes may be anybody's, and of any length: the end says what to do.
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 600]} ... {text[-600:]}"
 
 
 def some_of(names: Sequence[str], most: int = 20) -> str:
