@@ -40,7 +40,7 @@ BAD = {
         "c.png",
     ),
     "16 bits": (lambda p: save(GREY[0].astype(np.uint16), p / "a.png").parent, "8 bits"),
-    "16 bits of colour": (lambda p: png16(p / "a.png").parent, "8 bits"),
+    "16 bits of color": (lambda p: png16(p / "a.png").parent, "8 bits"),
     "transparent": (
         lambda p: save(np.zeros((4, 4, 4), np.uint8), p / "a.png").parent,
         "transparent",

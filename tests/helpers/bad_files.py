@@ -1,4 +1,4 @@
-"""What the table of refused inputs needs: broken files, models and runs, in the current folder."""
+"""Broken files, models and runs in the current folder, for the table of refused inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from realnvp.training.run_directory import RunDirectory
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file can be larger than 100 bytes."""
+    """Limit files to 100 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
@@ -59,7 +59,7 @@ def picture(name: str, size: tuple[int, int] = (8, 8), mode: str = "L", **option
 
 
 def pictures(*more: Callable[[], Any]) -> Callable[[], None]:
-    """A folder f of good images, and something that is not."""
+    """Return a function that makes a folder f of good images, and something that is not."""
 
     def make() -> None:
         for i in range(4):
@@ -71,7 +71,7 @@ def pictures(*more: Callable[[], Any]) -> Callable[[], None]:
 
 
 def model(kind: str = "points", **changes: Any) -> Callable[[], Path]:
-    """A saved model m."""
+    """Return a function that saves a model m."""
 
     def make() -> Path:
         if kind == "images":
@@ -102,14 +102,14 @@ def flip(content: bytes) -> bytes:
 
 
 def run() -> None:
-    """A finished run of points."""
+    """Make a finished run of points."""
     with contextlib.redirect_stdout(io.StringIO()):
         command = "train moons --steps 2 --data.points 50 --quiet --model.hidden 4"
         assert main(command.split()) == 0
 
 
-def whole_table() -> None:
-    """A run of a table with a column of whole numbers, and other data that have fractions."""
+def integer_table() -> None:
+    """Make a run of a table with an integer column, and other data with fractions in it."""
     rows = "\n".join(f"{i},{i % 7 / 7}" for i in range(30))
     Path("t.csv").write_text(f"n,x\n{rows}\n")
     Path("new.csv").write_text("n,x\n1,0.5\n1.5,0.5\n")
@@ -125,7 +125,7 @@ def torn_run() -> None:
 
 
 def foreign_checkpoint() -> None:
-    """The checkpoint is a pickle, as older tools wrote them."""
+    """Make a run whose checkpoint is a pickle, as older tools wrote them."""
     run()
     for path in Path("runs/moons/checkpoints").glob("*.safetensors"):
         torch.save({"model": torch.ones(2)}, path)

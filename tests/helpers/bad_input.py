@@ -30,7 +30,7 @@ from helpers.bad_files import (
     run,
     text,
     torn_run,
-    whole_table,
+    integer_table,
 )
 from helpers.data_files import idx_bytes, png16
 from realnvp.cli.main import main
@@ -268,7 +268,7 @@ BAD: dict[str, Bad] = {
     ),
     "unknown shipped model": Bad("models mnits", "there are"),
     "fractions for integers": Bad(
-        "eval runs/table --data new.csv", "'n' of new.csv has fractions", whole_table
+        "eval runs/table --data new.csv", "'n' of new.csv has fractions", integer_table
     ),
     "model without data": Bad("eval m", "give --data", model()),
     "its data are gone": Bad(

@@ -72,7 +72,7 @@ def csv_file(path: Path, text: str) -> Path:
 
 
 def png16(path: Path) -> Path:
-    """A color PNG of 16 bits per channel, which Pillow reads as 8 bits and cannot write."""
+    """Write a color PNG of 16 bits per channel, which Pillow reads as 8 bits and cannot write."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + body))
@@ -107,7 +107,7 @@ def rows(x: torch.Tensor) -> set[bytes]:
 
 
 def check_split(data: Dataset, everything: torch.Tensor) -> None:
-    """The parts share no example, and together they are everything."""
+    """Check that the parts share no example, and together are everything."""
     parts = [rows(s.x) for s in (data.train, data.validation, data.test) if s is not None]
     assert sum(len(part) for part in parts) == len(set().union(*parts)) == len(everything)
     assert set().union(*parts) == rows(everything)

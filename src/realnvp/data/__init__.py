@@ -1,7 +1,7 @@
 """Data: named sets, toy sets, images, arrays and tables, as tensors in memory.
 
 `load_data` turns the settings of a run into a `Dataset` of parts that share no example; `load_part`
-loads one of them, and tells whether it is still what it was; `load_examples` reads other data that
+loads one of them, and refuses it if it has changed; `load_examples` reads other data that
 a trained model is to be evaluated on. A likelihood is only as honest as
 its data, so everything that would have to be guessed is an error that says what to do.
 

@@ -1,4 +1,4 @@
-"""Shuffled batches from memory, the same for a step however it was reached."""
+"""Shuffled batches from memory, a function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Batches:
 
     Attributes:
         size: examples of a batch.
-        per_epoch: batches per epoch, not always a whole number.
+        per_epoch: number of batches per epoch, not always an integer.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Batches:
         self._orders: dict[int, Tensor] = {}
 
     def share(self, rank: int, world_size: int) -> range:
-        """The positions in a batch that are this process's: as many as another's, or one more.
+        """Return the positions in a batch that belong to a process: shares differ by one at most.
 
         >>> batches = Batches(Split(torch.zeros(9, 2)), 5, seed=0, flip=False)
         >>> batches.share(0, 2), batches.share(1, 2)
@@ -51,7 +51,7 @@ class Batches:
         return range(rank * self.size // world_size, (rank + 1) * self.size // world_size)
 
     def indices(self, step: int) -> Tensor:
-        """Which examples of the split are in the batch of a step, those of all processes."""
+        """Return the indices of the examples in the batch of a step, over all processes."""
         epoch, start = divmod(step * self.size, len(self.split))
         order = self._order(epoch)[start : start + self.size]
         if len(order) < self.size:
@@ -59,7 +59,7 @@ class Batches:
         return order
 
     def get(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, Tensor | None]:
-        """This process's part of the batch of a step: examples and their condition."""
+        """Return a process's share of the batch of a step: examples and their condition."""
         share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
         x = self.split.x[index]
@@ -88,7 +88,7 @@ class Batches:
 
 
 def shifted(x: Tensor, by: Tensor) -> Tensor:
-    """Images moved down and right by whole pixels ``(B, 2)``, their edges repeated.
+    """Return images moved down and right by ``(B, 2)`` pixels, their edges repeated.
 
     >>> shifted(torch.arange(3.0).view(1, 1, 1, 3), torch.tensor([[0, 1]])).flatten()
     tensor([0., 0., 1.])
@@ -102,7 +102,17 @@ def shifted(x: Tensor, by: Tensor) -> Tensor:
 
 
 def drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """As many examples as there are, each in proportion to its weight (systematic sampling)."""
+    """Draw as many indices as there are examples, in proportion to their weights.
+
+    By systematic sampling, each example is drawn its expected number of times, rounded down or up.
+
+    Args:
+        weight: `(N,)` weights of the examples.
+        generator: source of the one random number.
+
+    >>> drawn(torch.tensor([1.0, 0.0, 3.0, 0.0]), torch.Generator().manual_seed(0))
+    tensor([0, 2, 2, 2])
+    """
     n = len(weight)
     ends = weight.double().cpu().cumsum(0)
     places = (torch.arange(n) + torch.rand((), generator=generator, dtype=torch.float64)) / n
@@ -110,7 +120,10 @@ def drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def to_device(split: Split, device: torch.device) -> Split:
-    """The whole split in the device's memory: uint8 images are small, and no worker is needed."""
+    """Move a split to the device's memory: uint8 images are small, and need no workers there.
+
+    Labels are left behind: training does not look at them.
+    """
     condition = None if split.condition is None else split.condition.to(device)
     weight = None if split.weight is None else split.weight.to(device)
     return Split(split.x.to(device), condition, weight=weight)

@@ -3,7 +3,7 @@
 A density model is judged on examples that it has not seen, so the parts are made once, here:
 `train` is learned from; `validation` chooses (stopping, checkpoints, settings); `test` is only
 reported. A source's own test part is never touched; what a source lacks is held out of its training
-part. The fingerprint of a part tells later whether it is still the same one.
+part. By its fingerprint, a part is recognized later.
 """
 
 from __future__ import annotations
