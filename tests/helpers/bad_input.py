@@ -23,6 +23,7 @@ from helpers.bad_files import (
     foreign_checkpoint,
     full_disk,
     in_use,
+    integer_table,
     loop,
     model,
     picture,
@@ -30,7 +31,6 @@ from helpers.bad_files import (
     run,
     text,
     torn_run,
-    integer_table,
 )
 from helpers.data_files import idx_bytes, png16
 from realnvp.cli.main import main

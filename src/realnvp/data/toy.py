@@ -196,12 +196,12 @@ class _TwinCurves:
 
 
 def _moon(t: Array) -> Array:
-    """Trace the upper half of the unit circle; with shift (1, 0.5), scikit-learn's ``make_moons``."""
+    """Trace the upper unit half-circle; with shift (1, 0.5), scikit-learn's ``make_moons``."""
     return _on_circle(np.pi * t)
 
 
 def _spiral(t: Array) -> Array:
-    """Trace one arm of "2spirals" of FFJORD (arXiv 1810.01367): radius ``a / 3`` at ``a = 3 pi t``."""
+    """Trace an arm of FFJORD's "2spirals" (arXiv 1810.01367): radius ``a / 3`` at ``a = 3 pi t``."""
     angle = 3 * np.pi * t
     return _on_circle(np.pi - angle) * (angle / 3)[:, None]
 
@@ -247,7 +247,7 @@ def _draw_pinwheel(rng: np.random.Generator, n: int) -> Array:
 
 
 def _pinwheel_log_density(x: Array) -> Array:
-    """Evaluate the arms at the untwisted point ``u``: ``log 1/5 sum_k N(R(-72 k) u; (1, 0), S^2)``."""
+    """Evaluate the arms at untwisted points ``u``: ``log 1/5 sum_k N(R(-72 k) u; (1, 0), S^2)``."""
     u = _twist(x, -1.0)
     scaled = [(_turn(u, np.full(len(u), -a)) - (1.0, 0.0)) / _ARM_STD for a in _ARMS]
     total: Array = np.logaddexp.reduce(-0.5 * (np.stack(scaled) ** 2).sum(axis=2), axis=0)
