@@ -201,7 +201,7 @@ def _moon(t: Array) -> Array:
 
 
 def _spiral(t: Array) -> Array:
-    """Trace an arm of FFJORD's "2spirals" (arXiv 1810.01367): radius ``a / 3`` at ``a = 3 pi t``."""
+    """Trace an arm of "2spirals" of FFJORD (1810.01367): radius ``a / 3`` at ``a = 3 pi t``."""
     angle = 3 * np.pi * t
     return _on_circle(np.pi - angle) * (angle / 3)[:, None]
 
