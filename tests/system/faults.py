@@ -25,7 +25,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import fuzz
 
 import realnvp
 from helpers import bad_input, kills, poison, processes
@@ -43,6 +42,7 @@ from realnvp.training import rollback as rollback
 from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
 from realnvp.utils import serialization as checkpoint
+from system import fuzz
 
 Result = tuple[int, int, str]
 """How many ended as they must, of how many, and what to say about it."""
