@@ -56,7 +56,7 @@ def test_toy_sets_have_the_divergence_of_their_cards(name):
 
 
 def test_digits_have_the_bits_of_their_card(capsys):
-    assert main(["eval", "digits", "--json"]) == 0
+    assert main(["eval", "digits", "--split", "validation", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert abs(result["bits_per_dim"] - cards()["digits"]["value"]) < 0.01
 
@@ -147,6 +147,8 @@ def hostile(folder: Path, **changes: Any) -> Path:
         ({"trained_on": {"data": {}, "categories": {"a": 1}}}, "list of text"),
         ({"trained_on": {"data": "digits"}}, "settings of the data"),
         ({"trained_on": {"columns": None}}, "settings of the data"),
+        ({"trained_on": {"data": {}, "fingerprint": "ab"}}, "fingerprint"),
+        ({"trained_on": {"data": {}, "fingerprint": {"train": 3}}}, "fingerprint"),
         ({"trained_on": {"data": {"root": 3}}}, "root"),
         ({"trained_on": ["x"]}, "mapping"),
         ({"trained_on": "x"}, "mapping"),
@@ -238,20 +240,36 @@ def test_a_huge_file_of_weights_is_refused_before_it_is_read(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB on Linux
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("norm1.running_var", -1.0, "running variance is negative"),
-        ("conv1.direction", 0.0, "has no direction"),
-    ],
-)
-def test_forged_weights_are_refused_with_the_name_of_the_layer(tmp_path, name, value, message):
-    flow = image_flow((1, 8, 8), hidden=4, blocks=1)
+FORGED = [
+    ({}, "norm1.running_var", -1.0, "running variance is negative"),
+    ({}, "conv1.direction", 0.0, "has no direction"),
+    ({"conditioner_norm": "none"}, "running_var", -1.0, "running_var must be 0"),
+    ({"norm": "act"}, "log_scale", 1000.0, "log_scale"),
+    ({"linear": True}, "log_diagonal", -1000.0, "log_diagonal"),
+    ({"coupling": "affine"}, "scale", 1000.0, "scale"),
+    ({"coupling": "logistic_mixture"}, "scale", -1000.0, "scale"),
+    ({"vector": True}, "scale", 0.0, "positive scale"),
+    ({"vector": True}, "scale", -1.0, "positive scale"),
+    ({"vector": True, "mixture_init": 2}, "weights", 0.0, "positive weights"),
+    ({"vector": True, "mixture_init": 2}, "factors", 0.0, "positive weights and diagonals"),
+]
+
+
+@pytest.mark.parametrize(("options", "name", "value", "message"), FORGED)
+def test_forged_weights_are_refused_with_the_name_of_the_layer(
+    tmp_path, options, name, value, message
+):
+    options = dict(options)
+    if options.pop("vector", False):
+        flow = vector_flow(2, hidden=4, **options)
+    else:
+        flow = image_flow((2, 8, 8), hidden=4, blocks=1, **options)
     weights = flow.state_dict()
-    key = next(key for key in weights if key.endswith(name))
+    key = next(key for key in weights if key.endswith(f".{name}"))
     weights[key] = torch.full_like(weights[key], value)
     flow.save_pretrained(tmp_path, weights)
-    with pytest.raises(ValueError, match=f"{key.rpartition('.')[0]}: .*{message}"):
+    layer = key.rpartition(".")[0]
+    with pytest.raises(ValueError, match=f"in the layer {layer}, .*{message}"):
         realnvp.load(tmp_path)
 
 

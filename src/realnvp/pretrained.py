@@ -148,7 +148,7 @@ def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> F
                 try:
                     check()
                 except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
+                    raise ValueError(f"in the layer {name}, {error}") from error
     except ValueError as error:
         raise ValueError(f"{what} cannot be rebuilt: {error}") from error
     return flow.eval()
@@ -165,6 +165,11 @@ def _check_trained_on(flow: Flow) -> None:
     if not isinstance(data, dict):
         raise ValueError("trained_on must have the settings of the data")
     DataConfig(**data)
+    fingerprint = flow.trained_on.get("fingerprint") or {}
+    if not isinstance(fingerprint, dict) or not all(
+        isinstance(value, str) for value in fingerprint.values()
+    ):
+        raise ValueError("the fingerprint of trained_on must be text by part of the data")
     counts = {"columns": flow.dim if len(flow.shape) == 1 else None, "categories": flow.classes}
     for name, count in counts.items():
         values = flow.trained_on.get(name)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from realnvp.bijections.base import check_exponent
 from realnvp.bijections.coupling import Coupling, Mask
 
 __all__ = ["LogisticMixtureCoupling"]
@@ -62,6 +63,9 @@ class LogisticMixtureCoupling(Coupling):
     @staticmethod
     def num_params(components: int = 4) -> int:
         return 2 + 3 * components
+
+    def check_values(self) -> None:
+        check_exponent("scale", self.scale)
 
     def _unpack(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, ...]:
         """Log-scale and shift, of the active part's shape; the mixture's with a component axis."""
