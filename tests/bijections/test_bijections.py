@@ -355,3 +355,25 @@ def test_values_that_are_no_bijection_are_refused(make, tensor: str, value: floa
         getattr(layer, tensor)[0] = value
     with pytest.raises(ValueError, match=tensor):
         layer.check_values()
+
+
+# ---------------------------------------------------------------------- derivatives
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_first_and_second_derivatives_are_right(case: Case, direction: str):
+    """Of the value and of the log-determinant, against finite differences along random lines."""
+    layer, (x, condition) = case.build(), case.inputs(batch=2)
+    if direction == "inverse":
+        x = layer(x, condition)[0].detach()
+
+    def compute(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        value, log_det = (
+            layer(v, condition) if direction == "forward" else layer.inverse(v, condition)
+        )
+        # Where it is constant, as of a linear map, it has no gradient: give it one that is zero.
+        return value, log_det + 0 * v.sum()
+
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(compute, x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(compute, x, fast_mode=True)

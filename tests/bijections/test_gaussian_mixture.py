@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from helpers.bijections import rosenblatt
+from helpers.bijections import randomize, rosenblatt
 from realnvp import vector_flow
-from realnvp.bijections import Rosenblatt
+from realnvp.bijections import Rosenblatt, gaussian_mixture
+from realnvp.bijections.gaussian_mixture import gaussianize, invert_mixture
 
 
 def log_prob(layer: Rosenblatt, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -24,6 +25,132 @@ def mixture_log_prob(x: Tensor, means: Tensor, factors: Tensor, weights: Tensor)
     """The density of a mixture, by its definition."""
     normal = MultivariateNormal(means, scale_tril=factors)
     return (normal.log_prob(x.unsqueeze(1)) + weights.log()).logsumexp(1)
+
+
+# ---------------------------------------------------------------------- the inverse
+
+Mixture = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def problem(name: str, n: int = 1000, k: int = 6) -> Mixture:
+    """Return targets ``(N,)``, log-weights, means and log-scales ``(N, K)`` of hard mixtures."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weight, mean, scale = normal(n, k), 5 * normal(n, k), (2.5 * normal(n, k)).clamp(-5, 5)
+    z = 1.5 * normal(n)
+    if name == "small weights":
+        weight = 4 * weight
+    elif name == "far":
+        mean = 200 * mean
+    elif name == "narrow":
+        scale = torch.full_like(scale, -6.0)
+        scale[:, -1], weight[:, -1] = 1.0, -10.0  # beside a wide one of little weight
+    elif name == "flat":  # no density between two components
+        mean, scale = 50 * torch.sign(mean), torch.zeros_like(scale)
+        z = 1e-3 * z
+    elif name == "tails":
+        z = 6 * z
+    elif name == "huge":
+        z = torch.linspace(-40, 40, n, dtype=torch.float64)
+    elif name == "equal":
+        mean, scale = mean[:, :1].expand(n, k), scale[:, :1].expand(n, k)
+    return z, weight.log_softmax(-1), mean.contiguous(), scale.contiguous()
+
+
+PROBLEMS = "usual", "small weights", "far", "narrow", "flat", "tails", "huge", "equal"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_inverse_is_exact_for_hard_mixtures(name, dtype):
+    """The error in x is of a few units in its last place, or that in z is."""
+    z, *mixture = (t.to(dtype) for t in problem(name))
+    x, log_grad = invert_mixture(z, *mixture)
+    _, expected = gaussianize(x, *mixture)
+    assert torch.isfinite(log_grad).all()
+    torch.testing.assert_close(log_grad, expected)
+    # In double precision from here on: rounding in the map itself is not the search's.
+    eps, size = torch.finfo(dtype).eps, x.abs() + mixture[1].abs().amax(-1)
+    low, high = ((x.double() + sign * 64 * eps * size.double()) for sign in (-1, 1))
+    wide = [t.double() for t in mixture]
+    below, above = gaussianize(low, *wide)[0], gaussianize(high, *wide)[0]
+    slack = 64 * eps * (1 + z.double().abs())
+    assert (below - slack <= z).all()
+    assert (z <= above + slack).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "most"), [("usual", 7, 25), ("narrow", 16, 60), ("far", 16, 60)]
+)
+def test_the_search_takes_few_evaluations(name, mean, most, monkeypatch):
+    sizes, probit = [], gaussian_mixture._probit
+
+    def counted(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        return probit(x, *parameters)
+
+    monkeypatch.setattr(gaussian_mixture, "_probit", counted)
+    z, *mixture = problem(name)
+    invert_mixture(z, *mixture)
+    assert sum(sizes) < mean * len(z)
+    assert len(sizes) < most
+
+
+def test_latents_that_are_no_numbers_end_the_search():
+    _, *mixture = problem("usual", n=4)
+    z = torch.tensor([math.nan, math.inf, -math.inf, 0.5], dtype=torch.float64)
+    x, log_grad = invert_mixture(z, *mixture)
+    assert torch.isnan(x[0])
+    assert x[1:3].tolist() == [math.inf, -math.inf]
+    assert torch.isfinite(x[3])
+    assert torch.isfinite(log_grad[3])
+
+
+@pytest.mark.parametrize("search", [gaussian_mixture._probit, gaussian_mixture._far_probit])
+def test_derivatives_of_the_search_are_those_of_autograd(search):
+    _, *mixture = problem("usual")
+    x = (2 * torch.randn(1000, dtype=torch.float64)).requires_grad_()
+    value, log_grad = gaussianize(x, *mixture)
+    (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(log_grad.sum(), x)
+    weight, mean, scale = mixture[0].exp().T, mixture[1].T, mixture[2].exp().T
+    rate = math.sqrt(0.5) / scale
+    found = search(x.detach(), weight, mean * rate, rate)
+    inner = value.abs() < 5  # beyond, the upper tail is 1 to rounding
+    for one, other in zip(found, (value, first, second), strict=True):
+        torch.testing.assert_close(one[inner], other[inner], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["usual", "small weights", "tails"])
+def test_derivatives_of_both_directions_with_respect_to_the_mixture(name):
+    z, *mixture = problem(name, n=5, k=3)
+    mixture[2] = mixture[2].clamp(-1, 1)
+    x = invert_mixture(z, *mixture)[0]
+    for function, first in ((gaussianize, x), (invert_mixture, z)):
+        inputs = [t.clone().requires_grad_() for t in (first, *mixture)]
+        assert torch.autograd.gradcheck(function, inputs)
+        assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_the_hessian_of_a_log_density_is_that_of_finite_differences():
+    """Its second derivatives were wrong without an error."""
+    flow = randomize(vector_flow(2, coupling="gaussian_mixture", couplings=2, hidden=8)).double()
+    point = torch.tensor([0.3, -0.7], dtype=torch.float64)
+
+    def log_prob(x: Tensor) -> Tensor:
+        return flow.log_prob(x[None])[0]
+
+    def grad(x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(log_prob(x), x)[0]
+
+    found = torch.autograd.functional.hessian(log_prob, point)
+    steps = 1e-5 * torch.eye(2, dtype=torch.float64)
+    expected = torch.stack([(grad(point + s) - grad(point - s)) / 2e-5 for s in steps])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
 # ---------------------------------------------------------------------- the start

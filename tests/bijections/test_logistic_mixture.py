@@ -31,25 +31,46 @@ def test_the_slope_is_that_of_autograd():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_inverse_reaches_the_target_within_the_bound(dtype, monkeypatch):
-    calls = 0
-
-    def counted(*args):
-        nonlocal calls
-        calls += 1
-        return _logit_cdf(*args)
-
-    monkeypatch.setattr(mixture, "_logit_cdf", counted)
+@pytest.mark.parametrize("spread", [1, 6, 60, 1000])
+def test_inverse_reaches_the_target(dtype, spread):
+    """From the middle to far tails, where a probability is no number any more."""
     parameters = random_mixture(dtype)
-    target = 6 * torch.randn(2000, 1, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    generator = torch.Generator().manual_seed(1)
+    target = spread * torch.randn(2000, 1, generator=generator, dtype=dtype)
     x = _inverse_logit_cdf(target, *parameters)
-    assert calls < mixture.MAX_ITERATIONS
     value, log_grad = _logit_cdf(x, *parameters)
     # The error in x: that of the value, over the slope; a few units in the last place of x.
     error = (value - target).abs() * torch.exp(-log_grad)
     eps = torch.finfo(dtype).eps
     tolerance = 64 * eps * (x.abs() + parameters[1].abs().amax(1) + 1)
     assert ((error <= tolerance) | ((value - target).abs() <= 64 * eps * target.abs())).all()
+
+
+def test_the_search_takes_few_evaluations(monkeypatch):
+    sizes, search = [], mixture._logit
+
+    def counted(x, *parameters):
+        sizes.append(len(x))
+        return search(x, *parameters)
+
+    monkeypatch.setattr(mixture, "_logit", counted)
+    parameters = random_mixture(torch.float64)
+    target = 3 * torch.randn(2000, 1, dtype=torch.float64)
+    _inverse_logit_cdf(target, *parameters)
+    assert sum(sizes) < 7 * 2000
+    assert len(sizes) < 40
+
+
+@pytest.mark.parametrize("search", [mixture._logit, mixture._far_logit])
+def test_derivatives_of_the_search_are_those_of_autograd(search):
+    log_weight, mean, log_scale = (t[..., 0].T for t in random_mixture(torch.float64, 500))
+    parameters = log_weight.exp(), mean, (-log_scale).exp()
+    x = (3 * torch.randn(500, dtype=torch.float64)).requires_grad_()
+    value, slope, bend = search(x, *parameters)
+    (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(slope, first, rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(bend, second / first, rtol=1e-5, atol=1e-5)
 
 
 def test_far_tails_are_finite():

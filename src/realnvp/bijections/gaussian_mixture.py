@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from realnvp.bijections.base import Bijection, sum_per_example
 from realnvp.bijections.coupling import Coupling, Mask
+from realnvp.bijections.root_finding import find_root, implicit_inverse
 
 __all__ = ["GaussianMixtureCoupling", "Rosenblatt", "gaussianize", "invert_mixture"]
 
@@ -51,13 +51,16 @@ def _normal_quantile(log_p: Tensor) -> Tensor:
     square = -2 * far - 2 * HALF_LOG_2PI
     start = square
     for _ in range(3):
-        square = start - square.log() - 2 / square
+        square = start - square.log() - 2 / square + 5 / square.square()
     z = torch.where(log_p > -80.0, near, -square.sqrt())
     # One step of Newton's method on log Phi(z) = log p: both starts are good to a few digits.
     log_cdf = torch.special.log_ndtr(z)
-    # Its slope, Phi / Phi', is 1 / |z| far out, where the difference of logarithms is all rounding.
+    # Its derivative's inverse, Phi / Phi'; far out the difference of logarithms is all rounding,
+    # and the asymptotic series exact.
     grad = torch.exp((log_cdf + 0.5 * z.square() + HALF_LOG_2PI).clamp(max=1.0))
-    return z - (log_cdf - log_p) * torch.where(z > -30.0, grad, -1 / z.clamp(max=-1.0))
+    inverse = 1 / z.clamp(max=-1.0).square()
+    series = -(1 - inverse + 3 * inverse.square()) / z.clamp(max=-1.0)
+    return z - (log_cdf - log_p) * torch.where(z > -30.0, grad, series)
 
 
 class _GaussianizeMixture(torch.autograd.Function):
@@ -80,14 +83,18 @@ class _GaussianizeMixture(torch.autograd.Function):
         side = 1.0 - 2.0 * above.to(x.dtype)
         log_tails = log_weight + torch.special.log_ndtr(side.unsqueeze(-1) * u)
         z = side * _normal_quantile(log_tails.logsumexp(-1))
-        ctx.save_for_backward(u, scale, log_terms, log_density, log_tails, side, z)
+        ctx.save_for_backward(x, log_weight, mean, log_scale, z, log_density, side, log_tails)
         return z, log_density
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_z: Tensor, grad_log_density: Tensor) -> tuple[Tensor, ...]:
-        u, scale, log_terms, log_density, log_tails, side, z = ctx.saved_tensors
+        x, log_weight, mean, log_scale, z, log_density, side, log_tails = ctx.saved_tensors
+        scale = log_scale.exp()
+        u = (x.unsqueeze(-1) - mean) / scale
+        if torch.is_grad_enabled():  # to be differentiated again: nothing may be a constant
+            log_tails = log_weight + torch.special.log_ndtr(side.unsqueeze(-1) * u)
         log_normal = -0.5 * z.square() - HALF_LOG_2PI
+        log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
         share = torch.exp(log_terms - log_density.unsqueeze(-1))
         grad_z, along = (grad_z * torch.exp(log_density - log_normal)).unsqueeze(-1), grad_z * side
         by_density = share * grad_log_density.unsqueeze(-1)
@@ -182,31 +189,70 @@ def gaussianize(
 def invert_mixture(
     z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The inverse of :func:`gaussianize`: x, and log dz/dx there."""
+    """Return the inverse of :func:`gaussianize`: x, and log dz/dx there."""
     mixture = log_weight, mean, log_scale
-    found = _invert(z.detach(), *(m.detach() for m in mixture))
-    # The search has no gradient; one more of Newton's steps, which moves nothing, has it.
-    value, log_grad = gaussianize(found, *mixture)
-    x = found + (z - value) * torch.exp(-log_grad.detach())
+    x = implicit_inverse(gaussianize, _quantile, z, mixture)
     return x, gaussianize(x, *mixture)[1]
 
 
-@torch.no_grad()
-def _invert(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Newton's method, kept between bounds: a mixture's quantile is between its components'."""
-    quantiles = mean + log_scale.exp() * z.unsqueeze(-1)
-    low, high = quantiles.amin(-1), quantiles.amax(-1)
-    x = 0.5 * (low + high)
-    for _ in range(100):
-        value, log_density = _GaussianizeMixture.apply(x, log_weight, mean, log_scale)
-        low, high = torch.where(value < z, x, low), torch.where(value < z, high, x)
-        newton = x - (value - z) * torch.exp(-log_density - 0.5 * value.square() - HALF_LOG_2PI)
-        middle = 0.5 * (low + high)
-        new = torch.where((newton > low) & (newton < high), newton, middle)
-        if torch.equal(new, x):
-            break
-        x = new
-    return x
+def _quantile(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the mixture's quantile, which is between those of its components."""
+    # With the upper half reflected, the probability up to z is at most a half, and so exact. The
+    # components are the first axis: a sum over them is then one of whole rows.
+    side = torch.where(z > 0, -1.0, 1.0).to(z.dtype).flatten()
+    target = -z.abs().flatten()
+    weight, mean, scale = (
+        t.reshape(len(side), -1).T.contiguous() for t in (log_weight.exp(), mean, log_scale.exp())
+    )
+    mean = mean * side
+    quantiles = mean + scale * target
+    low, high = quantiles.amin(0), quantiles.amax(0)
+    # The quantile of the normal with the mixture's mean and variance.
+    center = (weight * mean).sum(0)
+    start = center + (weight * (scale.square() + (mean - center).square())).sum(0).sqrt() * target
+    rate = math.sqrt(0.5) / scale
+    mixture = weight, mean * rate, rate
+    limit = LARGEST_PROBIT[target.dtype]
+    x = find_root(_probit, target, low, high, start, mixture, far=_far_probit, limit=limit)
+    return (side * x).view_as(z)
+
+
+LARGEST_PROBIT = {torch.float32: 12.0, torch.float64: 36.0}
+"""Up to where the probability of a tail, and its density, are normal numbers."""
+
+
+def _probit(
+    x: Tensor, weight: Tensor, shift: Tensor, rate: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the normal quantile of the mixture's CDF, with its derivatives for the search.
+
+    Args:
+        x: ``(N,)``.
+        weight: weights, ``(K, N)``.
+        shift: means, in units of the standard deviation times the root of 2, ``(K, N)``.
+        rate: inverse of that unit, ``(K, N)``.
+    """
+    u = torch.addcmul(shift, rate, x, value=-1)
+    p = 0.5 * (weight * torch.erfc(u)).sum(0)
+    terms = u.square().neg_().exp_().mul_(rate).mul_(weight)
+    total = terms.sum(0)
+    log_grad = 2 * terms.mul_(u).mul_(rate).sum(0) / total  # of the density
+    z = torch.special.ndtri(p.clamp(max=1 - torch.finfo(p.dtype).eps))
+    slope = math.sqrt(2) * total * torch.exp(0.5 * z.square())
+    return z, slope, log_grad + z * slope
+
+
+def _far_probit(
+    x: Tensor, weight: Tensor, shift: Tensor, rate: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do the same by logarithms, for which no probability is too small."""
+    u = shift - rate * x
+    log_weight = weight.log()
+    z = _normal_quantile((log_weight + torch.special.log_ndtr(-math.sqrt(2) * u)).logsumexp(0))
+    log_terms = log_weight + rate.log() - u.square()
+    slope = math.sqrt(2) * torch.exp(log_terms.logsumexp(0) + 0.5 * z.square())
+    log_grad = 2 * (log_terms.softmax(0) * u * rate).sum(0)
+    return z, slope, log_grad + z * slope
 
 
 class Rosenblatt(Bijection):
@@ -288,14 +334,24 @@ class Rosenblatt(Bijection):
                 f"a numeric condition of {condition_dim} columns needs means of shape "
                 f"(K, {condition_dim} + D), got {tuple(means.shape)}"
             )
-        # On the meta device, where sizes are compared before a model is loaded, are no values.
-        if not means.is_meta:
-            _check(means, factors, weights)
         self.classes = classes[0] if classes else None
         self.condition_dim = condition_dim
         self.register_buffer("means", means.clone())
         self.register_buffer("factors", factors.clone())
         self.register_buffer("weights", weights.clone())
+        if not means.is_meta:  # on the meta device, where sizes are compared, there are no values
+            self.check_values()
+
+    def check_values(self) -> None:
+        for name, tensor in self.named_buffers(recurse=False):
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"the {name} of a mixture must be finite")
+        if not torch.equal(self.factors, self.factors.tril()):
+            raise ValueError("the factors of a mixture must be lower triangular")
+        diagonal = self.factors.diagonal(dim1=-2, dim2=-1)
+        for name, tensor in (("factors' diagonals", diagonal), ("weights", self.weights)):
+            if not (tensor >= torch.finfo(tensor.dtype).tiny).all():
+                raise ValueError(f"the {name} of a mixture must be positive")
 
     @staticmethod
     def shapes(
@@ -403,12 +459,3 @@ def _whitened(v: Tensor, means: Tensor, factors: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(factors, centered.unsqueeze(-1), upper=False)[..., 0]
     columns = centered.permute(1, 2, 0)
     return torch.linalg.solve_triangular(factors, columns, upper=False).permute(2, 0, 1)
-
-
-def _check(means: Tensor, factors: Tensor, weights: Tensor) -> None:
-    if not torch.equal(factors, factors.tril()):
-        raise ValueError("the factors of a mixture must be lower triangular")
-    finite = all(torch.isfinite(t).all() for t in (means, factors, weights))
-    positive = (factors.diagonal(dim1=-2, dim2=-1) > 0).all() and (weights > 0).all()
-    if not (finite and positive):
-        raise ValueError("a mixture needs finite numbers, positive weights and diagonals")

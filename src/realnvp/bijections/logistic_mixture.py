@@ -7,17 +7,17 @@ The cumulative distribution of a mixture can bend it into shape (Flow++, arXiv 1
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realnvp.bijections.base import check_exponent
 from realnvp.bijections.coupling import Coupling, Mask
+from realnvp.bijections.root_finding import find_root, implicit_inverse
 
 __all__ = ["LogisticMixtureCoupling"]
-
-MAX_ITERATIONS = 160
-"""More than the inverse ever needs: every second iteration at least halves the bracket."""
 
 
 class LogisticMixtureCoupling(Coupling):
@@ -90,10 +90,7 @@ class LogisticMixtureCoupling(Coupling):
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift, *mixture = self._unpack(active, parameters)
         target = (active - shift) * torch.exp(-log_scale)
-        found = _inverse_logit_cdf(target, *mixture)
-        # The search has no gradient; one more of Newton's steps, which moves nothing, has it.
-        value, log_grad = _logit_cdf(found, *mixture)
-        x = found - (value - target) * torch.exp(-log_grad.detach())
+        x = implicit_inverse(_logit_cdf, _inverse_logit_cdf, target, tuple(mixture))
         _, log_grad = _logit_cdf(x, *mixture)
         return x, -log_grad - log_scale
 
@@ -113,30 +110,53 @@ def _logit_cdf(
     return log_cdf - log_rest, log_density - log_cdf - log_rest
 
 
-@torch.no_grad()
 def _inverse_logit_cdf(
     target: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor
 ) -> Tensor:
-    """The point where the logit of the CDF is ``target``: Newton's steps within a bracket.
+    """Return the point where the logit of the CDF is ``target``.
 
-    Where each component alone would have its logit at the target, the mixture's is reached in
-    between: the bracket is exact. Odd iterations bisect, so that the bracket shrinks whatever the
-    slope is.
+    It is between those where each component alone would have its logit at the target.
     """
-    alone = means + torch.exp(log_scales) * target.unsqueeze(1)
-    low, high = alone.amin(dim=1), alone.amax(dim=1)
-    x = (low + high) / 2
-    for iteration in range(MAX_ITERATIONS):
-        value, log_grad = _logit_cdf(x, log_weights, means, log_scales)
-        low = torch.where(value <= target, x, low)
-        high = torch.where(value >= target, x, high)
-        middle = (low + high) / 2
-        if iteration % 2:
-            following = middle
-        else:
-            newton = x - (value - target) * torch.exp(-log_grad)
-            following = torch.where((newton > low) & (newton < high), newton, middle)
-        if torch.equal(following, x) or bool((high - low <= 0).all()):
-            break
-        x = following
-    return x
+    # The components are the first axis, and the elements the last.
+    weight, mean, scale = (
+        t.movedim(1, 0).flatten(1) for t in (log_weights.exp(), means, log_scales.exp())
+    )
+    goal = target.flatten()
+    quantiles = mean + scale * goal
+    # The quantile of the logistic with the mixture's mean and variance.
+    center = (weight * mean).sum(0)
+    spread = (weight * (scale.square() + (mean - center).square() * 3 / math.pi**2)).sum(0).sqrt()
+    low, high, start = quantiles.amin(0), quantiles.amax(0), center + spread * goal
+    mixture = weight, mean, 1 / scale
+    limit = LARGEST_LOGIT[target.dtype]
+    x = find_root(_logit, goal, low, high, start, mixture, far=_far_logit, limit=limit)
+    return x.view_as(target)
+
+
+LARGEST_LOGIT = {torch.float32: 80.0, torch.float64: 700.0}
+"""Up to where the probability of a tail, and its density, are normal numbers."""
+
+
+def _logit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logit of the CDF with its derivatives: ``x (N,)``, parameters ``(K, N)``."""
+    u = (x - mean) * rate
+    below, above = torch.sigmoid(u), torch.sigmoid(-u)
+    cdf, rest = (weight * below).sum(0), (weight * above).sum(0)
+    terms = weight * below * above * rate
+    density = terms.sum(0)
+    slope = density / (cdf * rest)
+    log_grad = (terms * rate * (above - below)).sum(0) / density
+    return cdf.log() - rest.log(), slope, log_grad + slope * (cdf - rest)
+
+
+def _far_logit(
+    x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do the same by logarithms, for which no probability is too small."""
+    u, log_weight = (x - mean) * rate, weight.log()
+    below, above = F.logsigmoid(u), F.logsigmoid(-u)
+    log_cdf, log_rest = (log_weight + below).logsumexp(0), (log_weight + above).logsumexp(0)
+    terms = torch.exp(log_weight + below + above - log_cdf - log_rest) * rate
+    slope = terms.sum(0)
+    log_grad = (terms * rate * (above.exp() - below.exp())).sum(0) / slope
+    return log_cdf - log_rest, slope, log_grad + slope * (log_cdf.exp() - log_rest.exp())

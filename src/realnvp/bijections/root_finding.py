@@ -1,0 +1,177 @@
+r"""The inverse of an increasing map that has none in closed form, element by element.
+
+:func:`find_root` solves :math:`g(x_i; \theta_i) = y_i` for many elements at once. The bracket of
+each is exact, and shrinks with every evaluation. Within it, a step is Halley's (Newton's, with the
+curvature of the map), which triples the number of correct digits near the root; where it leaves the
+bracket, or is not at most half as long as the step before, the bracket is bisected instead, so that
+the number of evaluations is bounded for any map. Elements that are done leave the batch: the cost
+follows those that are still open.
+
+:func:`implicit_inverse` makes the root differentiable, to any order, by the implicit function
+theorem: from :math:`g(x; \theta) = y`,
+
+.. math::
+    \frac{\partial x}{\partial y} = \frac{1}{g'(x; \theta)}, \qquad
+    \frac{\partial x}{\partial \theta} =
+    -\frac{1}{g'(x; \theta)} \frac{\partial g(x; \theta)}{\partial \theta}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["MAX_ITERATIONS", "find_root", "implicit_inverse"]
+
+MAX_ITERATIONS = 200
+"""A bound on the evaluations, which no map reaches: its bracket is then a single number."""
+
+COMPACT = 0.7
+"""Share of the elements still open below which the others are removed from the batch."""
+
+Evaluate = Callable[..., tuple[Tensor, Tensor, Tensor]]
+"""``x, *parameters`` -> the map, its derivative, and the derivative's logarithmic derivative."""
+
+
+@torch.no_grad()
+def find_root(
+    function: Evaluate,
+    target: Tensor,
+    low: Tensor,
+    high: Tensor,
+    start: Tensor,
+    parameters: Sequence[Tensor] = (),
+    *,
+    far: Evaluate | None = None,
+    limit: float = math.inf,
+) -> Tensor:
+    r"""Solve ``function(x, *parameters) == target`` for every element.
+
+    Args:
+        function: an increasing map :math:`g` of ``x (N,)`` and the parameters; returns
+            :math:`g`, :math:`g'` and :math:`g'' / g'`, each ``(N,)``. Values that are not finite
+            are bisected.
+        target: ``(N,)``.
+        low: lower end of the bracket, ``(N,)``.
+        high: upper end of the bracket, ``(N,)``.
+        start: first guess, ``(N,)``; clamped to the bracket.
+        parameters: tensors ``(..., N)`` whose last axis is that of the elements.
+        far: the same map, exact but slow, for targets of a magnitude that ``function`` is not for.
+        limit: largest magnitude of the targets of ``function``.
+
+    Returns:
+        ``(N,)``: the roots, to the precision of the type. An element whose bracket is empty or not
+        finite gets its lower end.
+
+    >>> cube = lambda x: (x**3, 3 * x**2, 2 / x)
+    >>> y = torch.tensor([8.0, 27.0])
+    >>> find_root(cube, y, torch.zeros(2), y, start=y)
+    tensor([2., 3.])
+    """
+    beyond = target.abs() > limit
+    if far is not None and beyond.any():
+        found = torch.empty_like(target)
+        for part, own in ((~beyond, function), (beyond, far)):
+            given = target[part], low[part], high[part], start[part]
+            found[part] = find_root(own, *given, [p[..., part] for p in parameters])
+        return found
+    eps = torch.finfo(target.dtype).eps
+    root = torch.where(high > low, torch.minimum(torch.maximum(start, low), high), low)
+    index = (high > low).nonzero()[:, 0]  # the elements of the batch
+    x, target, low, high, *parameters = _take(index, root, target, low, high, *parameters)
+    last = torch.full_like(x, torch.inf)  # length of the last step
+    done = torch.zeros_like(x, dtype=torch.bool)
+    size = 1 + target.abs()
+    for _ in range(MAX_ITERATIONS):
+        if not len(index):
+            break
+        value, slope, curvature = function(x, *parameters)
+        error = value - target
+        low, high = torch.where(error < 0, x, low), torch.where(error > 0, x, high)
+        newton = error / slope
+        bend = newton * curvature
+        halley = x - newton / (1 - 0.5 * bend).clamp(0.5, 2.0)
+        middle = low + 0.5 * (high - low)
+        # What the step leaves is about the error times bend^2, and the error's third power.
+        left = error.abs() * bend.square().clamp(max=1.0)
+        near = (error.abs() <= eps**0.5 * size) & (left <= eps * size)
+        length = (halley - x).abs()
+        inside = (low < halley) & (halley < high) & (2 * length <= last)
+        within = torch.minimum(torch.maximum(halley, low), high)
+        new = torch.where(inside, halley, torch.where(near, within, middle))
+        last = torch.where(inside, length, 0.5 * (high - low))
+        done |= near | ~(new != x) | ~((low < middle) & (middle < high))
+        x = new
+        remaining = int((~done).count_nonzero())
+        if remaining < COMPACT * len(x):
+            root[index] = x
+            keep = (~done).nonzero()[:, 0]
+            index, x, target, low, high, last, done, size, *parameters = _take(
+                keep, index, x, target, low, high, last, done, size, *parameters
+            )
+    root[index] = x
+    return root
+
+
+def _take(index: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """Return some elements of tensors ``(..., N)``."""
+    return [tensor.index_select(-1, index) for tensor in tensors]
+
+
+def implicit_inverse(
+    forward: Callable[..., tuple[Tensor, Tensor]],
+    solve: Callable[..., Tensor],
+    y: Tensor,
+    parameters: tuple[Tensor, ...],
+) -> Tensor:
+    """Return ``solve(y, *parameters)`` with the gradients of an inverse, of any order.
+
+    Args:
+        forward: the map, differentiable: ``x, *parameters`` -> its value and the logarithm of its
+            derivative, elementwise.
+        solve: the search for ``x``, whose operations need no gradients.
+        y: value of the map.
+        parameters: parameters of the map.
+
+    >>> cube = lambda x, a: (a * x**3, (3 * a * x**2).log())
+    >>> y, a = torch.tensor([16.0], requires_grad=True), torch.tensor([2.0], requires_grad=True)
+    >>> x = implicit_inverse(cube, lambda y, a: (y / a) ** (1 / 3), y, (a,))
+    >>> torch.autograd.grad(x, (y, a))  # 1 / (3 a x^2), and -x / (3 a)
+    (tensor([0.0417]), tensor([-0.3333]))
+    """
+    return _Implicit.apply(forward, solve, y, *parameters)
+
+
+class _Implicit(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        forward: Callable[..., tuple[Tensor, Tensor]],
+        solve: Callable[..., Tensor],
+        y: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        x = solve(y, *parameters)
+        ctx.map = forward
+        ctx.save_for_backward(x, *parameters)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters = ctx.saved_tensors
+        second = torch.is_grad_enabled()  # these gradients will be differentiated themselves
+        with torch.enable_grad():
+            # Partial derivatives: x depends on the parameters as well, but not on these aliases.
+            aliases = [p.view_as(p) for p in parameters]
+            value, log_slope = ctx.map(x if second else x.detach(), *aliases)
+        grad_y = grad * torch.exp(-log_slope)
+        wanted = [a for a, need in zip(aliases, ctx.needs_input_grad[3:], strict=True) if need]
+        found: Iterator[Tensor] = iter(
+            torch.autograd.grad(value, wanted, -grad_y, create_graph=second) if wanted else ()
+        )
+        rest = (next(found) if need else None for need in ctx.needs_input_grad[3:])
+        return None, None, grad_y, *rest
