@@ -13,7 +13,17 @@ from helpers.bijections import randomize
 from realnvp import Flow, image_flow, vector_flow
 from realnvp.config import ImageModel, VectorModel
 
+COUPLINGS = "affine", "gaussian_mixture", "logistic_mixture"
+
+NAMES: dict[type, dict[str, tuple[Any, ...]]] = {
+    ImageModel: {"architecture": ("realnvp", "glow"), "conditioner": ("resnet",)},
+    VectorModel: {"architecture": ("realnvp",), "conditioner": ("mlp",)},
+}
+"""Values of the options that are names in a registry."""
+
 SMALL: dict[str, tuple[Any, ...]] = {
+    "coupling": COUPLINGS,
+    "coupling_options": (None,),
     "components": (1, 2, 3, 4, 5, 6, 8),
     "couplings": (1, 2, 5),
     "scales": (1, 2, 3),
@@ -26,7 +36,7 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "norm_momentum": (0.1, 1.0),
     "scale_penalty": (0.0, 1e-3),
 }
-"""Values of the options that are numbers."""
+"""Values of the other options."""
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "no condition": {},
@@ -40,7 +50,9 @@ def values(model: type, name: str) -> tuple[Any, ...]:
     kind = get_type_hints(model)[name]
     if get_origin(kind) is Literal:
         return get_args(kind)
-    return (False, True) if kind is bool else SMALL[name]
+    if kind is bool:
+        return False, True
+    return NAMES[model].get(name) or SMALL[name]
 
 
 def options(model: type, others: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
@@ -73,8 +85,8 @@ def check(flow: Flow, x: torch.Tensor, folder: Any) -> None:
     assert torch.equal(found[0], found[1])
 
 
-VECTORS = options(VectorModel, ({}, {"coupling": "mixture"}))
-IMAGES = options(ImageModel, ({}, {"coupling": "mixture"}, {"architecture": "glow"}))
+VECTORS = options(VectorModel, tuple({"coupling": name} for name in COUPLINGS))
+IMAGES = options(ImageModel, ({}, {"coupling": "logistic_mixture"}, {"architecture": "glow"}))
 
 
 @pytest.mark.parametrize("settings", VECTORS, ids=label)
@@ -90,7 +102,7 @@ def test_image_flow(settings, tmp_path):
     check(image_flow((1, 8, 8), **{**small, **settings}), x, tmp_path)
 
 
-@pytest.mark.parametrize("coupling", ["affine", "mixture"])
+@pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_conditions_and_integer_columns(condition, coupling, tmp_path):
     options = {"hidden": 4, "blocks": 1, "coupling": coupling, **CONDITIONS[condition]}

@@ -381,9 +381,6 @@ class Rosenblatt(Bijection):
             "weights": leading,
         }
 
-    def check_values(self) -> None:
-        _check(self.means, self.factors, self.weights)
-
     def covariance(self) -> Tensor:
         """Return the mean covariance of the Gaussians given the condition, ``(D, D)``.
 
