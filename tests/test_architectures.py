@@ -51,9 +51,8 @@ def test_settings_are_given_at_once_or_one_by_one(builder, shape, model):
 def test_defaults_are_those_of_the_recipes():
     assert load_recipe("moons").model == VectorModel()
     assert vector_flow(2).config == realnvp.recipe("moons").build().config
-    recipe = load_recipe("images", data={"source": "digits"})
-    assert recipe.model == ImageModel()
-    assert image_flow((1, 8, 8), levels=17).config == recipe.build().config
+    assert load_recipe("mnist-paper").model == ImageModel()
+    assert image_flow((1, 28, 28)).config == load_recipe("mnist-paper").build().config
 
 
 @pytest.mark.parametrize("name", recipe_names())
