@@ -1,7 +1,11 @@
-r"""Conditioners: the networks that read a coupling's passive part and set its parameters.
+r"""Conditioners: networks that compute a coupling's parameters from its passive part.
 
-A conditioner is never inverted, so it may be any network (arXiv 1605.08803, section 3.2). Its
-last layer starts at zero: the coupling starts as the identity.
+A conditioner is never inverted, so it may be any network (arXiv 1605.08803, section 3.2). Its last
+layer starts at zero, so that the coupling starts as the identity.
+
+Images have :class:`ResNet` (section 4.1 of the paper), made of convolutions with weight
+normalization and of batch normalization over all processes; vectors have :class:`MLP`. One of your
+own is registered with :func:`realnvp.register_conditioner`.
 """
 
 from __future__ import annotations
@@ -19,10 +23,14 @@ __all__ = ["MLP", "BatchNorm2d", "Conditioner", "ImageFeatures", "ResNet", "Weig
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d``, and over several processes the statistics are those of the whole batch.
+    """Normalize by the statistics of the batch, over all processes.
 
-    PyTorch's ``SyncBatchNorm`` computes on GPUs only; this one on whatever the processes reduce.
-    One process takes the fused path of its parent, of which it has the parameters and the state.
+    PyTorch's ``SyncBatchNorm`` works on GPUs only, this layer on every device that the processes
+    can reduce on. A single process takes the fused path of ``nn.BatchNorm2d``. Parameters and
+    buffers are those of that class.
+
+    Args:
+        num_features: channels of the input; further arguments are those of ``nn.BatchNorm2d``.
 
     >>> BatchNorm2d(2)(torch.ones(3, 2, 4, 4)).abs().max().item()
     0.0
@@ -63,21 +71,28 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Conditioner(nn.Module, ABC):
-    """Base of the conditioners: computes in a narrower type where that is faster.
+    """A network that computes a coupling's parameters, in a narrower type where that is faster.
 
-    Only the conditioner may: the coupling's arithmetic and every log-determinant stay in the
-    input's own type, and so does the conditioner's last layer, since what the parameters lose
-    in bfloat16 shows in the density (0.004 bits/dim of a trained model of MNIST).
+    A subclass implements :meth:`network`, which may run under autocast, and :meth:`output`, its
+    last layer, which does not: errors of bfloat16 in the parameters show in the density (0.004
+    bits/dim of a trained model of MNIST). So do the coupling's arithmetic and every
+    log-determinant, which stay in the type of the input. The last layer is called ``last`` and
+    starts at zero.
 
     Attributes:
-        compute_dtype: type of the network's arithmetic (autocast); None is the input's own.
+        compute_dtype: type of the network's arithmetic (autocast); None is that of the input.
     """
 
     compute_dtype: torch.dtype | None = None
     last: nn.Linear | nn.Conv2d
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Parameters of the coupling, from its passive part and the condition ``(B, K)``."""
+        """Return the coupling's parameters.
+
+        Args:
+            x: passive part, ``(B, D)`` or ``(B, C, H, W)``.
+            condition: condition ``(B, K)``, or None.
+        """
         with torch.autocast(
             x.device.type,
             dtype=self.compute_dtype or torch.bfloat16,
@@ -89,14 +104,17 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """The network itself, up to its features."""
+        """Return the features, from which :meth:`output` computes the parameters."""
 
     @abstractmethod
     def output(self, h: Tensor) -> Tensor:
-        """The parameters, from the features."""
+        """Return the parameters, from the features."""
 
     def matrices(self) -> list[nn.Parameter]:
-        """The weights of all layers but the last: matrices, or kernels of a row per output."""
+        """Return the weights of all layers but the last, which Muon orthogonalizes.
+
+        They are matrices, or kernels of convolutions with one row per output.
+        """
         layers = [m for m in self.modules() if isinstance(m, WeightNormConv2d)]
         return [layer.direction for layer in layers]
 
@@ -106,7 +124,7 @@ class Conditioner(nn.Module, ABC):
 
 
 class WeightNormConv2d(nn.Module):
-    r"""A convolution with weight normalization (arXiv 1602.07868), "same" padding.
+    r"""A convolution with weight normalization (arXiv 1602.07868) and "same" padding.
 
     .. math:: w = g \, v / \|v\|
 
@@ -115,7 +133,7 @@ class WeightNormConv2d(nn.Module):
     Args:
         channels_in: input channels.
         channels_out: output channels.
-        kernel: an odd kernel size.
+        kernel: size of the kernel, an odd number.
 
     >>> WeightNormConv2d(3, 8, 3)(torch.ones(1, 3, 4, 4)).shape
     torch.Size([1, 8, 4, 4])
@@ -190,27 +208,26 @@ class ResNet(Conditioner):
 
     A projecting convolution at each end (as the paper leaves open and the field does), and
     between them pre-activation blocks of two 3x3 convolutions with weight normalization, or gated
-    ones (arXiv 1902.00275). A condition ``(B, K)`` shifts the features inside every block;
-    ``context_channels`` more channels are expected as a condition that is an image,
-    ``(B, F, H, W)``, and join the input.
+    ones (arXiv 1902.00275). A condition ``(B, K)`` shifts the features inside every block; one
+    that is an image ``(B, F, H, W)``, of ``context_channels`` channels, joins the input.
 
     Args:
         channels_in: channels of the coupling's passive part.
         channels_out: channels of the parameters.
         hidden: feature maps.
-        blocks: how many.
-        norm: "batch", "instance" or "none".
+        blocks: number of blocks.
+        norm: normalization inside the blocks: "batch", "instance" or "none".
         condition_dim: size K of the condition; 0 is none.
         context_channels: channels F of the condition, if it is an image; 0 is none.
-        patch: side of the patches of pixels that are one position of the network, whose pixels
-            are its input channels. The blocks of a network with ``patch`` times the feature maps
-            cost as much arithmetic as those of one that sees single pixels, but have ``patch**2``
-            times the parameters, move fewer bytes, and see further.
-        block: their kind, "residual" or "gated".
+        patch: side of the patches of pixels that the network sees as one position, with the pixels
+            as channels. With ``patch`` times the feature maps, blocks cost as much arithmetic as
+            those that see single pixels, have ``patch**2`` times the parameters, move fewer bytes,
+            and see further.
+        block: kind of the blocks, "residual" or "gated".
 
     Attributes:
-        memory_format: of the activations; with channels last, convolutions are several times as
-            fast on CPUs, and as fast or faster on GPUs.
+        memory_format: memory format of the activations. With channels last, convolutions are
+            several times as fast on CPUs, and as fast or faster on GPUs.
 
     >>> ResNet(1, 2, hidden=8, blocks=1)(torch.ones(3, 1, 4, 4)).abs().max().item()
     0.0
@@ -263,11 +280,11 @@ class ResNet(Conditioner):
 
 
 class ImageFeatures(ResNet):
-    """A residual network from images to features, which is no conditioner: nothing starts at zero.
+    """A residual network from images to features. Its last layer does not start at zero.
 
     Args:
-        channels: of the image.
-        features: feature maps.
+        channels: channels of the image.
+        features: feature maps, inside and of the output.
         blocks: number of residual blocks.
         condition_dim: size K of the condition; 0 is none.
 
@@ -281,13 +298,13 @@ class ImageFeatures(ResNet):
 
 
 class MLP(Conditioner):
-    """A residual multilayer perceptron for vectors; the condition is one more input.
+    """A residual multilayer perceptron for vectors; a condition joins the input.
 
     Args:
         features_in: columns of the coupling's passive part.
         features_out: number of parameters.
         hidden: units of each layer.
-        blocks: residual blocks of two layers each.
+        blocks: number of residual blocks of two layers each.
         condition_dim: size K of the condition; 0 is none.
 
     >>> MLP(1, 2, hidden=8, blocks=1)(torch.ones(3, 1)).abs().max().item()

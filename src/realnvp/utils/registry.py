@@ -112,8 +112,9 @@ class Registry(Mapping[str, T], Generic[T]):
         self.check(name)
         module, colon, attribute = name.partition(":")
         if colon:
-            entry = getattr(sys.modules[module], attribute, None)
-            # A file must not choose among all functions of all modules.
+            # Not getattr(), which may import what a module loads lazily; and a file must not choose
+            # among all functions of all modules.
+            entry = vars(sys.modules[module]).get(attribute)
             if not (self._is_derived(entry) or self._is_registered(entry)):
                 raise ValueError(f"{name} is no {self.kind}")
             return entry  # type: ignore[return-value]

@@ -1,0 +1,138 @@
+"""Networks of the couplings: they start at zero, see their condition, and keep their types."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from helpers.bijections import randomize
+from realnvp.conditioners import (
+    MLP,
+    BatchNorm2d,
+    Conditioner,
+    ImageFeatures,
+    ResNet,
+    WeightNormConv2d,
+)
+from realnvp.utils.registry import CONDITIONERS
+
+NETWORKS = {
+    "mlp": (lambda **k: MLP(3, 4, hidden=8, blocks=2, **k), (3,), (4,)),
+    "resnet": (lambda **k: ResNet(3, 4, hidden=8, blocks=2, **k), (3, 4, 6), (4, 4, 6)),
+    "instance": (
+        lambda **k: ResNet(3, 4, hidden=8, blocks=1, norm="instance", **k), (3, 4, 6), (4, 4, 6)
+    ),
+    "gated": (
+        lambda **k: ResNet(3, 4, hidden=8, blocks=1, norm="none", block="gated", **k),
+        (3, 4, 6),
+        (4, 4, 6),
+    ),
+    "patches": (
+        lambda **k: ResNet(3, 4, hidden=8, blocks=1, patch=2, **k), (3, 4, 6), (4, 4, 6)
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return NETWORKS[request.param]
+
+
+@pytest.mark.parametrize("condition_dim", [0, 5])
+def test_parameters_start_at_zero_and_every_weight_learns(network, condition_dim):
+    make, shape, outputs = network
+    net = make(condition_dim=condition_dim)
+    x = torch.randn(2, *shape)
+    condition = torch.randn(2, condition_dim) if condition_dim else None
+    assert torch.equal(net(x, condition), torch.zeros(2, *outputs))
+    randomize(net)
+    out = net(x, condition)
+    assert out.shape == (2, *outputs)
+    out.square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_condition_matters_to_its_own_example_only(network):
+    make, shape, _ = network
+    net = randomize(make(condition_dim=5)).eval()
+    x, condition = torch.randn(2, *shape), torch.randn(2, 5)
+    before = net(x, condition)
+    condition[1] += 1
+    after = net(x, condition)
+    torch.testing.assert_close(after[0], before[0])
+    assert not torch.allclose(after[1], before[1])
+
+
+def test_the_last_layer_computes_in_the_type_of_the_input(network):
+    make, shape, _ = network
+    net = randomize(make()).eval()
+    x = torch.randn(2, *shape)
+    exact = net(x)
+    net.compute_dtype = torch.bfloat16
+    rough = net(x)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.1)
+
+
+def test_matrices_are_all_weights_but_the_last(network):
+    net = network[0]()
+    chosen = {id(parameter) for parameter in net.matrices()}
+    assert chosen
+    for name, parameter in net.named_parameters():
+        wide = parameter.ndim > 1 and not name.endswith("length")
+        assert (id(parameter) in chosen) == (wide and not name.startswith(("last", "embed"))), name
+
+
+def test_an_image_joins_the_input():
+    net = randomize(ResNet(2, 4, 8, 1, "none", context_channels=3))
+    x, context = torch.randn(2, 2, 4, 4), torch.randn(2, 3, 4, 4)
+    assert not torch.allclose(net(x, context), net(x, 0 * context))
+
+
+def test_weight_norm_sets_the_length_of_every_kernel():
+    layer = WeightNormConv2d(3, 5)
+    plain = nn.functional.conv2d(torch.ones(1, 3, 4, 4), layer.direction, layer.bias, padding=1)
+    torch.testing.assert_close(layer(torch.ones(1, 3, 4, 4)), plain)  # it starts as it was
+    with torch.no_grad():
+        layer.direction *= 7
+    torch.testing.assert_close(layer(torch.ones(1, 3, 4, 4)), plain)
+    with torch.no_grad():
+        layer.direction[2] = 0
+    with pytest.raises(ValueError, match="no direction"):
+        layer.check_values()
+
+
+def test_batch_norm_is_that_of_pytorch_in_one_process():
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(3), nn.BatchNorm2d(3)
+    for _ in range(3):
+        x = torch.randn(4, 3, 5, 5) * 2 + 1
+        torch.testing.assert_close(ours(x), theirs(x))
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(dict(ours.named_buffers())[name], buffer)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_features_of_an_image_do_not_start_at_zero():
+    assert ImageFeatures(1, 8, blocks=1)(torch.rand(2, 1, 4, 4)).abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ResNet(1, 2, 4, 1, norm="layer"), "conditioner_norm"),
+        (lambda: ResNet(1, 2, 4, 1, block="dense"), "residual"),
+    ],
+)
+def test_unknown_parts_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", list(CONDITIONERS))
+def test_registered_conditioners_are_conditioners(name):
+    assert issubclass(CONDITIONERS[name], Conditioner)
