@@ -156,7 +156,7 @@ def vector_flow(
     norm: Literal["batch", "act", "none"] = VectorModel.norm,
     norm_momentum: float = VectorModel.norm_momentum,
     scale_penalty: float = VectorModel.scale_penalty,
-    mixture_init: int = VectorModel.mixture_init,
+    mixture_init: int | Literal["auto"] = VectorModel.mixture_init,
 ) -> Flow:
     """Build a flow for vectors: points, or the rows of a table.
 
@@ -193,17 +193,20 @@ def vector_flow(
             f"a coupling sets the map of one half of the columns from the other half, so it needs "
             f"at least 2 columns, got {dim}; for a single column use a histogram or kernel density"
         )
+    if isinstance(model.mixture_init, str):
+        raise ValueError("mixture_init is chosen by data that are trained on: give a number")
+    gaussians = model.mixture_init
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = [DequantizeColumns(integers, dim)] if len(integers) else []
     if mixture is not None:
-        components = mixture[0].shape[-2]
-        if model.mixture_init not in (0, components):
-            raise ValueError(f"mixture_init is {model.mixture_init}, but mixture has {components}")
-        model = dataclasses.replace(model, mixture_init=components)
-        conditional_mixture = tuple(mixture[0].shape) != (components, dim)
-    if model.mixture_init:
+        found = mixture[0].shape[-2]
+        if gaussians not in (0, found):
+            raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
+        model, gaussians = dataclasses.replace(model, mixture_init=found), found
+        conditional_mixture = tuple(mixture[0].shape) != (found, dim)
+    if gaussians:
         given = (condition_dim, classes) if conditional_mixture else (0, None)
-        first.append(_mixture_layer(model.mixture_init, dim, *given, mixture))
+        first.append(_mixture_layer(gaussians, dim, *given, mixture))
     else:
         first.append(Affine(zeros(dim) if mean is None else mean, std))
     layers = ARCHITECTURES[model.architecture]((dim,), model, condition_dim)

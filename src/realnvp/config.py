@@ -36,6 +36,7 @@ __all__ = [
     "check_types",
     "config_sections",
     "load_recipe",
+    "number",
     "positive",
     "read_recipe",
     "recipe_names",
@@ -57,8 +58,20 @@ def positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(
-            value is None or 0 < value < math.inf, f"{name} must be a positive number, got {value}"
+            value in (None, "auto") or 0 < value < math.inf,
+            f"{name} must be a positive number, got {value}",
         )
+
+
+def number(value: float | Literal["auto"]) -> float:
+    """Return the value of a setting that is no longer left to the data.
+
+    Raises:
+        ValueError: if it is still "auto".
+    """
+    if isinstance(value, str):
+        raise ValueError(f'"{value}" is chosen by the data of a training: give a number')
+    return value
 
 
 def _is(value: Any, hint: Any) -> bool:
@@ -267,7 +280,8 @@ class VectorModel:
         norm_momentum: weight of the current batch in the running averages.
         scale_penalty: L2 penalty on the learned scales of the couplings.
         mixture_init: number of Gaussians, fitted to the data, that the model starts as; 1 is a
-            single one, correlations included; 0 only standardizes the columns.
+            single one, correlations included; 0 only standardizes the columns; "auto" chooses it
+            by cross-validation.
     """
 
     architecture: str = "realnvp"
@@ -281,14 +295,17 @@ class VectorModel:
     norm: Literal["batch", "act", "none"] = "none"
     norm_momentum: float = 0.1
     scale_penalty: float = 5e-5
-    mixture_init: int = 0
+    mixture_init: int | Literal["auto"] = 0
 
     def __post_init__(self) -> None:
         check_types(self, couplings=10_000, blocks=1000, components=1000, mixture_init=1000)
         check_names(self)
         positive(self, "couplings", "hidden", "components")
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
-        require(self.mixture_init >= 0, f"mixture_init must be 0 or more, got {self.mixture_init}")
+        require(
+            self.mixture_init == "auto" or self.mixture_init >= 0,
+            f"mixture_init must be 0 or more, got {self.mixture_init}",
+        )
         require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
         )
@@ -306,7 +323,8 @@ class TrainingConfig:
         batch_size: examples per step, over all processes.
         optimizer: "adam" (the paper's), "adamw", or "muon", which orthogonalizes the
             steps of the conditioners' layers but the last, and leaves the rest to Adam.
-        lr: peak learning rate.
+        lr: peak learning rate. "auto", for vectors, here and below: chosen by the number of rows,
+            since few need more restraint than many.
         weight_decay: of matrices and kernels, not of biases and norms; decoupled with adamw, L2
             with adam, none with muon.
         betas: Adam's moment decays.
@@ -346,15 +364,15 @@ class TrainingConfig:
     steps: int | None = None
     batch_size: int = 64
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
+    lr: float | Literal["auto"] = 1e-3
+    weight_decay: float | Literal["auto"] = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 100
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     decay_fraction: float = 1.0
     clip: float = 1.0
-    smoothing: float = 0.0
-    ema: float = 0.999
+    smoothing: float | Literal["auto"] = 0.0
+    ema: float | Literal["auto"] = 0.999
     num_validations: int = 20
     patience: int | None = None
     checkpoint_every: float = 60.0
@@ -392,13 +410,14 @@ class TrainingConfig:
             0 < self.validation_share <= 1,
             f"validation_share is in (0, 1], got {self.validation_share}",
         )
-        require(self.weight_decay >= 0, f"weight_decay is 0 or more, got {self.weight_decay}")
-        require(0 <= self.smoothing < math.inf, f"smoothing is 0 or more, got {self.smoothing}")
+        for name in ("weight_decay", "smoothing"):
+            value = getattr(self, name)
+            require(value == "auto" or 0 <= value < math.inf, f"{name} is 0 or more, got {value}")
         require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
         require(
             0 < self.decay_fraction <= 1, f"decay_fraction is in (0, 1], got {self.decay_fraction}"
         )
-        require(0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")
+        require(self.ema == "auto" or 0 <= self.ema < 1, f"ema is in [0, 1), got {self.ema}")
         require(all(0 <= beta < 1 for beta in self.betas), f"betas are in [0, 1), got {self.betas}")
 
 

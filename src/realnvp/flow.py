@@ -64,6 +64,8 @@ class Flow(nn.Module):
         made_with: versions, machine and date of the training, noted when it is first saved.
         origin: where the model was loaded from: "run" (a run directory), "folder" (any other,
             maybe a stranger's) or "shipped" (with the package); None if it was not loaded.
+        condition_shift: ``(K,)``, subtracted from a numeric condition; set from the training data.
+        condition_scale: ``(K,)``, by which it is then divided.
 
     >>> from realnvp import vector_flow
     >>> flow = vector_flow(2, coupling="affine")
@@ -72,6 +74,9 @@ class Flow(nn.Module):
     >>> flow.sample(5).shape
     torch.Size([5, 2])
     """
+
+    condition_shift: Tensor
+    condition_scale: Tensor
 
     def __init__(
         self,
@@ -95,6 +100,10 @@ class Flow(nn.Module):
         self.memory: Memory = "standard"
         self.trained_on: dict[str, Any] | None = None
         self.made_with: dict[str, Any] | None = None
+        if condition_dim and classes is None:
+            # Numbers of any unit reach the layers with mean 0 and standard deviation 1.
+            self.register_buffer("condition_shift", torch.zeros(condition_dim))
+            self.register_buffer("condition_scale", torch.ones(condition_dim))
         self.origin: Literal["run", "folder", "shipped"] | None = None
         self._evaluations = 0  # how many threads compute in evaluation mode
         self._were_training: list[nn.Module] = []
@@ -416,7 +425,7 @@ class Flow(nn.Module):
         z = temperature * torch.randn(
             n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
         )
-        condition = self.as_condition(condition, n)
+        self.as_condition(condition, n)  # checks it
         conditions = [None] * n if condition is None else condition.split(batch_size)
         return torch.cat(
             [self.decode(part, c) for part, c in zip(z.split(batch_size), conditions, strict=False)]
@@ -502,8 +511,22 @@ class Flow(nn.Module):
                     self._were_training = []
 
     def as_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
-        """The condition as the layers take it: checked, labels one-hot, in the model's type."""
-        return as_condition(condition, batch, self.condition_dim, self.classes, self.dtype)
+        """Return the condition as the layers take it.
+
+        It is checked, in the model's type, labels one-hot, and numbers standardized:
+        ``(condition - condition_shift) / condition_scale``.
+        """
+        if self.classes is not None or not self.condition_dim or condition is None:
+            return as_condition(condition, batch, self.condition_dim, self.classes, self.dtype)
+        wide = condition.dtype if condition.is_floating_point() else self.dtype
+        given = as_condition(condition, batch, self.condition_dim, None, wide)
+        assert given is not None  # only without a condition
+        return ((given - self.condition_shift) / self.condition_scale).to(self.dtype)
+
+    def check_values(self) -> None:
+        """Raise ValueError unless a numeric condition can be standardized."""
+        if self.condition_dim and self.classes is None and not (self.condition_scale > 0).all():
+            raise ValueError("condition_scale must be positive")
 
 
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:

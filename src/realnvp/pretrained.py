@@ -125,7 +125,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         with torch.device("meta"):
             empty = build()
         _check_trained_on(empty)
-        check_like(sizes, empty.state_dict(), "the tensor")
+        check_like(_completed(sizes, empty), empty.state_dict(), "the tensor")
     # RuntimeError and OverflowError: sizes that no memory could have
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -136,6 +136,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:
     """Build the model, and give it weights whose sizes are right."""
     flow = build()
+    tensors = _completed(tensors, flow)
     try:
         check_like(tensors, flow.state_dict(), "the tensor")
         for name, tensor in tensors.items():
@@ -152,6 +153,15 @@ def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> F
     except ValueError as error:
         raise ValueError(f"{what} cannot be rebuilt: {error}") from error
     return flow.eval()
+
+
+def _completed(tensors: dict[str, Tensor], flow: Flow) -> dict[str, Tensor]:
+    """Add the units of a numeric condition, which earlier versions took as it was."""
+    own = flow.state_dict()
+    units: dict[str, Tensor] = {
+        name: own[name] for name in ("condition_shift", "condition_scale") if name in own
+    }
+    return {**units, **tensors}
 
 
 def _check_trained_on(flow: Flow) -> None:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import integrate
+from scipy.stats import multivariate_normal
 from sklearn.base import clone
-from sklearn.datasets import load_iris, make_moons
+from sklearn.covariance import LedoitWolf
+from sklearn.datasets import load_iris, load_wine, make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+import realnvp
+from realnvp.cli.main import main
 from realnvp.estimator.density import RealNVPDensity
-from realnvp.training.initialization import choose_components
 
 FAST = {"max_steps": 20, "hidden": 8, "couplings": 2, "random_state": 0}
 
@@ -84,7 +89,7 @@ def test_it_is_as_good_as_the_mixture_that_it_starts_as():
     assert density.score(X[100:]) > mixture - 0.3
 
 
-def test_constant_and_whole_columns():
+def test_constant_and_integer_columns():
     generator = np.random.default_rng(0)
     X = np.column_stack((rows(300, 2), np.full(300, 7.25), generator.poisson(2, 300).astype(float)))
     with warnings.catch_warnings(record=True) as told:
@@ -92,7 +97,7 @@ def test_constant_and_whole_columns():
         density = RealNVPDensity(**FAST).fit(X)
     messages = [str(w.message) for w in told]
     assert any("constant columns" in m and m.endswith(": 2") for m in messages)
-    assert any("whole numbers" in m and ": 3;" in m for m in messages)
+    assert any("integer columns" in m and ": 3;" in m for m in messages)
     samples = density.sample(100, random_state=0)
     assert (samples[:, 2] == 7.25).all()
     assert (samples[:, 3] == np.floor(samples[:, 3])).all()
@@ -104,7 +109,7 @@ def test_constant_and_whole_columns():
     scores = density.score_samples(other)
     assert np.isneginf(scores[:2]).all()
     assert np.isfinite(scores[2])
-    # the density of whole numbers is a probability: it adds up
+    # the density of integers is a probability: it adds up
     total = sum(
         np.exp(density.score_samples(np.column_stack((X[:5, :3], np.full(5, k)))))
         for k in range(-5, 40)
@@ -120,20 +125,6 @@ def test_columns_far_from_zero_and_of_any_unit():
     unit = np.log(1e-9 * 10.0)
     np.testing.assert_allclose(other.score_samples(far) + unit, one.score_samples(X), atol=1e-2)
     np.testing.assert_allclose(other.inverse_transform(other.transform(far)), far, rtol=1e-12)
-
-
-def test_weights_and_whole_numbers_do_not_mislead_the_choice_of_the_start():
-    generator = torch.Generator().manual_seed(0)
-    X = torch.randn(300, 3, generator=generator)
-    assert choose_components(X) == 1
-    weight = torch.ones(300)
-    weight[:30] = 30.0
-    assert choose_components(X, weight) <= 2
-    X[:, 2] = torch.randint(0, 5, (300,), generator=generator).float()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        density = RealNVPDensity(**FAST).fit(X.numpy())
-    assert len(density.flow_.bijection[1].means) <= 3
 
 
 def test_conditions_that_cannot_be():
@@ -178,7 +169,7 @@ def test_parts_of_a_table_are_as_the_whole(monkeypatch):
     np.testing.assert_allclose(density.inverse_transform(z, X[:, 0]), X, atol=1e-6)
 
 
-def test_declared_columns_of_whole_numbers():
+def test_declared_integer_columns():
     X = rows(100, 3)
     X[:, 1] = np.round(X[:, 1])
     with warnings.catch_warnings():
@@ -248,7 +239,7 @@ def test_it_can_be_copied_stored_and_searched():
         (np.array([["a", "b"], ["c", "d"]], dtype=object), "could not convert"),
         (np.ones((1, 3)), "minimum of 2 is required"),
         (np.arange(5.0)[:, None], "minimum of 2 is required"),
-        (np.ones((5, 2)), "at least 2 columns that vary"),
+        (np.ones((5, 2)), "at least 2 columns that vary freely"),
         (np.arange(5.0), "Expected 2D array"),
         (np.zeros((0, 2)), "minimum of 2 is required"),
     ],
@@ -256,6 +247,178 @@ def test_it_can_be_copied_stored_and_searched():
 def test_bad_tables_are_refused_as_scikit_learn_does(X, says):
     with pytest.raises(ValueError, match=says):
         RealNVPDensity(**FAST).fit(X)
+
+
+def test_few_rows_are_not_memorized():
+    """19 rows of 5 standard normals once had -24.2 nats on fresh rows, where a Gaussian has -8."""
+    for n in (2, 3, 5, 8, 13, 19, 30):
+        gain = []
+        for seed in range(2):
+            generator = np.random.default_rng(seed)
+            X, fresh = generator.normal(size=(n, 4)), generator.normal(size=(1000, 4))
+            density = RealNVPDensity(random_state=0, integers="none").fit(X)
+            scaler = StandardScaler().fit(X)
+            gaussian = LedoitWolf().fit(scaler.transform(X)).score(scaler.transform(fresh))
+            gain.append(density.score(fresh) - gaussian + np.log(scaler.scale_).sum())
+        assert np.mean(gain) > -0.1 * 4, n
+
+
+def test_copies_of_rows_are_not_held_out_from_themselves():
+    """60 rows, 20 times each, once had -12.6 nats on fresh rows, and -4.4 without the copies."""
+    generator = np.random.default_rng(0)
+    X, fresh = generator.normal(size=(60, 3)), generator.normal(size=(1000, 3))
+    alone = RealNVPDensity(random_state=0).fit(X).score(fresh)
+    copies = RealNVPDensity(random_state=0).fit(np.repeat(X, 20, axis=0))
+    assert copies.score(fresh) == pytest.approx(alone, abs=1e-4)
+    mixed = np.random.default_rng(1).permutation(np.repeat(X, 20, axis=0))
+    assert RealNVPDensity(random_state=0).fit(mixed).score(fresh) > alone - 0.3
+
+
+@pytest.mark.parametrize("factor", [1e160, 1e-200, 1e-9])
+def test_columns_of_any_unit(factor: float):
+    X = rows(60, 2)
+    one, other = (RealNVPDensity(**FAST, integers="none").fit(x) for x in (X, X * factor))
+    expected = one.score_samples(X) - 2 * np.log(factor)
+    np.testing.assert_allclose(other.score_samples(X * factor), expected, atol=1e-2)
+    back = other.inverse_transform(other.transform(X * factor))
+    np.testing.assert_allclose(back, X * factor, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:integer columns")
+@pytest.mark.parametrize(("factor", "offset"), [(1e4, 2e5), (10.0, 2000.0), (1e-12, 0.0)])
+def test_numeric_conditions_of_any_unit(factor: float, offset: float):
+    generator = np.random.default_rng(0)
+    c = generator.normal(size=300)
+    X = np.column_stack((2 * c, np.sin(2 * c))) + 0.1 * generator.normal(size=(300, 2))
+    one = RealNVPDensity(**FAST).fit(X, condition=c)
+    unit = factor * c + offset
+    other = RealNVPDensity(**FAST).fit(X, condition=unit)
+    expected, found = one.score_samples(X, c), other.score_samples(X, unit)
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+@pytest.mark.parametrize("factor", [1e-50, 1e40, 1e-300])
+def test_weights_of_any_unit(factor: float):
+    X, weight = rows(100, 2), 1 + np.arange(100.0)
+    one = RealNVPDensity(**FAST).fit(X, sample_weight=weight)
+    other = RealNVPDensity(**FAST).fit(X, sample_weight=weight * factor)
+    np.testing.assert_allclose(other.score_samples(X), one.score_samples(X), rtol=1e-6)
+
+
+def test_columns_that_follow_from_others_are_given_back():
+    """A copy of a column once raised the density from -4.26 to +3.68 nats, without a word."""
+    X = rows(200, 3)
+    more = np.column_stack((X, X[:, 1], 2.54 * X[:, 0] - 7, X.sum(axis=1)))
+    with pytest.warns(UserWarning, match="linear function of others .*: 3, 4, 5"):
+        density = RealNVPDensity(**FAST).fit(more)
+    alone = RealNVPDensity(**FAST).fit(X)
+    np.testing.assert_allclose(density.score_samples(more), alone.score_samples(X), atol=1e-4)
+    samples = density.sample(5, random_state=0)
+    assert np.array_equal(samples[:, 3], samples[:, 1])
+    np.testing.assert_allclose(samples[:, 4], 2.54 * samples[:, 0] - 7, rtol=1e-6)
+    np.testing.assert_allclose(samples[:, 5], samples[:, :3].sum(axis=1), atol=1e-5)
+    more[0, 3] += 1e-3
+    assert np.isneginf(density.score_samples(more[:1])).all()
+
+
+def test_a_class_has_at_least_its_own_gaussian():
+    """The three species once had -15 nats and 87 % accuracy; one Gaussian each -14.2 and 98 %."""
+    X, y = load_wine(return_X_y=True)
+    X = X[:, [0, 6, 9, 12]]
+    train, test = train_test_split(np.arange(len(X)), random_state=0, stratify=y)
+    density = RealNVPDensity(random_state=0, integers="none").fit(X[train], condition=y[train])
+    gaussians = [
+        multivariate_normal(X[train][y[train] == c].mean(0), np.cov(X[train][y[train] == c].T))
+        for c in range(3)
+    ]
+    simple = np.stack([g.logpdf(X[test]) for g in gaussians], axis=1)
+    ours = np.stack([density.score_samples(X[test], [c] * len(test)) for c in range(3)], axis=1)
+    own = np.arange(len(test)), y[test]
+    assert ours[own].mean() > simple[own].mean() - 0.1
+    right = (ours.argmax(1) == y[test]).mean()
+    assert right >= (simple.argmax(1) == y[test]).mean() - 0.03
+
+
+def test_threads_fit_and_score_as_one_does():
+    X, Y = rows(100, 2), np.random.default_rng(1).poisson(5, size=(100, 2)).astype(float)
+
+    def work(_: int) -> list[np.ndarray]:
+        density = RealNVPDensity(**FAST, integers="none").fit(X)
+        other = RealNVPDensity(**FAST, integers=[0, 1]).fit(Y)
+        return [density.score_samples(X), density.transform(X), other.score_samples(Y)]
+
+    expected = work(0)
+    torch.manual_seed(3)
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            assert all(map(np.array_equal, found, expected))
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_fit_ignores_the_processes_around_it(monkeypatch):
+    variables = {
+        "TORCHELASTIC_RUN_ID": "1", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1",
+        "SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1",
+    }  # fmt: skip
+    X = rows(40, 2)
+    alone = RealNVPDensity(**FAST).fit(X)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    there = RealNVPDensity(**FAST).fit(X)
+    assert np.array_equal(there.score_samples(X), alone.score_samples(X))
+
+
+def test_saved_densities_are_equal_and_readable_by_the_command_line(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(rows(80, 2) * [1e-3, 1e4], columns=["a", "b"])
+    frame["always"], frame["twice"] = 3.5, frame["a"]
+    frame["count"] = generator.poisson(3, 80).astype(float)
+    kind = pd.Series(generator.choice(["left", "right"], 80), name="kind")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(**FAST).fit(frame, condition=kind)
+    density.save(tmp_path / "model")
+    twin = RealNVPDensity.load(tmp_path / "model")
+    assert np.array_equal(twin.score_samples(frame, kind), density.score_samples(frame, kind))
+    assert twin.get_params() == density.get_params()
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(twin.sample(4, 0, "left")), pd.DataFrame(density.sample(4, 0, "left"))
+    )
+    frame.assign(kind=kind).to_csv(tmp_path / "rows.csv", index=False)
+    command = ["eval", str(tmp_path / "model"), "--data", str(tmp_path / "rows.csv"), "--json"]
+    assert main([*command, "--samples", "16"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nats"] == pytest.approx(density.score(frame, condition=kind), abs=0.1)
+    realnvp.vector_flow(2).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="not saved by RealNVPDensity"):
+        RealNVPDensity.load(tmp_path / "other")
+
+
+def test_a_few_lines_in_the_units_of_score(capsys):
+    X = rows(100, 2) * 1000
+    density = RealNVPDensity(**FAST, verbose=True).fit(X)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 10
+    shown = float(lines[0].partition("score ")[2].split()[0])
+    assert shown == pytest.approx(density.score(X), abs=1.0)
+
+
+def test_random_states_of_any_kind():
+    X = rows(30, 2)
+    for make in (np.random.default_rng, np.random.RandomState, int):
+        one, two = (RealNVPDensity(**{**FAST, "random_state": make(3)}).fit(X) for _ in range(2))
+        assert np.array_equal(one.score_samples(X), two.score_samples(X))
+        assert np.array_equal(one.sample(3, make(1)), two.sample(3, make(1)))
+
+
+def test_fit_transform_takes_the_condition():
+    X, kind = rows(60, 2), ["a", "b"] * 30
+    Z = RealNVPDensity(**FAST).fit_transform(X, condition=kind)
+    expected = RealNVPDensity(**FAST).fit(X, condition=kind).transform(X, kind)
+    assert np.array_equal(Z, expected)
 
 
 def test_bad_use_is_refused():
@@ -267,6 +430,12 @@ def test_bad_use_is_refused():
     density = RealNVPDensity(**FAST).fit(X)
     with pytest.raises(ValueError, match="3 features"):
         density.score_samples(X[:, :2])
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        density.inverse_transform(np.zeros(3))
+    with pytest.raises(ValueError, match="latents have 3"):
+        density.inverse_transform(np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="one row for each"):
+        RealNVPDensity(**FAST).fit(X, condition=3)
     for bad in ({"coupling": "cubic"}, {"max_steps": 0}, {"validation_fraction": 1.5}):
         with pytest.raises(ValueError, match=next(iter(bad)).replace("max_", "")):
             RealNVPDensity(**{**FAST, **bad}).fit(X)

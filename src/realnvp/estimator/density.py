@@ -12,9 +12,9 @@ True
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,122 +27,26 @@ from sklearn.base import (
     DensityMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
-from realnvp.data.dataset import Dataset, Split, dequantized, hold_out
+from realnvp.config import DataConfig, VectorRecipe, load_recipe, to_dict
 from realnvp.estimator.columns import Columns, Condition, row_weights
+from realnvp.estimator.fitting import fit_rows
 from realnvp.evaluation import log_likelihood
-from realnvp.flow import Flow
-from realnvp.training.initialization import build, choose_components
-from realnvp.training.launch import launch
-from realnvp.training.runtime import limited_threads
-from realnvp.training.trainer import Trainer
-from realnvp.utils.progress import Bar
+from realnvp.pretrained import load
 
-__all__ = ["RealNVPDensity", "fit_rows"]
-
-MANY_ROWS = 2000
-"""Of more, the start is a single Gaussian."""
-
-
-FEW_ROWS = 20
-"""Fewer are all learned from: held-out ones would say nothing."""
-
-
-def fit_rows(
-    split: Split,
-    settings: RealNVPDensity,
-    integers: Sequence[int],
-    classes: int | None,
-    seed: int,
-) -> tuple[Flow, int]:
-    """Train on most rows to learn for how long, then on all.
-
-    Args:
-        split: the rows, with their conditions and weights.
-        settings: the estimator, which is only read.
-        integers: numbers of the columns of whole numbers.
-        classes: how many, if the condition is one of them.
-        seed: of everything random.
-
-    Returns:
-        the flow, and the steps it was trained for.
-    """
-
-    def dataset(learn: Split, check: Split) -> Dataset:
-        shape = tuple(split.x.shape[1:])
-        return Dataset(
-            "table", learn, check, None, shape, classes=classes, integers=tuple(integers)
-        )
-
-    def train(data: Dataset, recipe: VectorRecipe) -> Trainer:
-        with launch("cpu", local=True) as team:
-            trainer = Trainer.from_recipe(recipe, data, team)
-            bar = Bar("fitting", visible=bool(settings.verbose))
-            with limited_threads(trainer.flow, settings.batch_size), bar:
-                trainer.fit(bar)
-        return trainer
-
-    mixture_init = settings.mixture_init
-    if mixture_init is None and len(split) > MANY_ROWS:
-        mixture_init = 1
-    elif mixture_init is None:
-        mixture_init = choose_components(dequantized(split.x, integers, seed), split.weight, seed)
-    steps = settings.max_steps
-    if len(split) >= FEW_ROWS and settings.validation_fraction:
-        learn, check = hold_out(len(split), settings.validation_fraction, seed=seed)
-        recipe = _recipe(settings, len(split), mixture_init, steps, True, seed)
-        trial = train(dataset(split.select(learn), split.select(check)), recipe)
-        trial.best_flow()  # raises if no validation was finite
-        steps = trial.best_step
-    everything = dataset(split, split)
-    recipe = _recipe(settings, len(split), mixture_init, max(steps, 1), False, seed)
-    if steps == 0:  # the start is the best there is
-        return build(recipe, everything), 0
-    return train(everything, recipe).best_flow(), steps
-
-
-def _recipe(
-    settings: RealNVPDensity, rows: int, mixture_init: int, steps: int, validate: bool, seed: int
-) -> VectorRecipe:
-    # 0 for up to a thousand rows, 1 for ten thousand and more.
-    many = min(1.0, max(0.0, math.log10(rows / 1000)))
-    model = VectorModel(
-        coupling=settings.coupling,
-        couplings=settings.couplings,
-        components=settings.components,
-        hidden=settings.hidden,
-        blocks=settings.blocks,
-        norm="none",
-        mixture_init=mixture_init,
-    )
-    decay, smoothing = settings.weight_decay, settings.smoothing
-    training = TrainingConfig(
-        steps=steps,
-        batch_size=settings.batch_size,
-        optimizer="adamw",
-        lr=0.002 * 5**many if settings.lr is None else settings.lr,
-        decay="constant",  # so that the first steps of a longer training are the same
-        weight_decay=0.03**many if decay is None else decay,
-        smoothing=0.1 ** (1 + 2 * many) if smoothing is None else smoothing,
-        warmup=20,
-        ema=1 - 0.02 * 0.15**many,
-        validation_share=1.0,
-        num_validations=round(100 - 50 * many) if validate else 1,
-        patience=settings.patience if validate else None,
-        accelerator="cpu",
-    )
-    return VectorRecipe(model, DataConfig(source="table"), training, seed=seed)
-
+__all__ = ["RealNVPDensity"]
 
 DRAWS = 16
-"""Noise draws of a log-density with whole numbers."""
+"""Noise draws of a log-density with integer columns."""
 
 
 NUMBERS = 2**17
-"""Of a table, so many are computed at once."""
+"""Numbers of a table that are computed at once."""
+
+
+RandomState = int | np.random.RandomState | np.random.Generator | None
 
 
 class RealNVPDensity(
@@ -152,42 +56,50 @@ class RealNVPDensity(
 
     .. math:: \log p(x) = \log \mathcal N(f(x); 0, I) + \log |\det J_f(x)|
 
-    The flow starts as the mixture of Gaussians that fits the data, and couplings learn what is
-    left; it is trained until the likelihood of held-out rows no longer improves, and then anew on
-    all rows for as long. Like :class:`~sklearn.mixture.GaussianMixture` it is a density to fit,
-    score and sample; and it is a transformer, whose latents are independent standard normals.
+    The flow starts as the Gaussian, or the mixture of Gaussians, that fits the data, and couplings
+    learn what is left. It is trained until the likelihood of held-out rows no longer improves, and
+    then again on all rows for as long. If training is not better than the start beyond chance, the
+    start is kept. Like :class:`~sklearn.mixture.GaussianMixture` it is a density to fit, score and
+    sample; and it is a transformer, whose latents are independent standard normals.
 
-    Columns of whole numbers are dequantized: their density is then a probability, which cannot grow
-    without bound. Constant columns have no density: they are left out, and given back exactly; a
-    row that differs in one has the log-density minus infinity.
+    Integer columns are dequantized: their density is then a probability, which cannot grow without
+    bound. Constant columns, and columns that are a linear function of others, have no density of
+    their own: they are left out of it with a warning, and given back; a row that differs in one
+    has the log-density minus infinity. Nothing depends on the unit of a column, of a numeric
+    condition or of the weights, but for the log-determinant of that unit.
+
+    Fitting draws from random generators of its own, so that several threads may fit at once, each
+    with the result of its ``random_state``. It always uses one process, whatever ``torchrun`` or
+    Slurm say.
 
     Args:
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
             other; "affine" is the paper's.
         couplings: number of coupling layers.
-        components: Gaussians of a mixture.
-        hidden: units of the conditioners' layers.
-        blocks: residual blocks of each conditioner.
-        mixture_init: number of Gaussians that the flow starts as the mixture of. None chooses it by
-            cross-validation, of up to 2,000 rows; with more, couplings learn all that is not one.
-        max_steps: optimizer steps; fewer where early stopping ends the training.
-        batch_size: rows per step.
+        components: number of Gaussians of a mixture coupling.
+        hidden: number of units of the conditioners' layers.
+        blocks: number of residual blocks of each conditioner.
+        mixture_init: number of Gaussians of the mixture that the flow starts as. None chooses it
+            by cross-validation.
+        max_steps: largest number of optimizer steps; early stopping may end the training before.
+        batch_size: number of rows per step.
         lr: learning rate of AdamW. None, here and below: chosen by the number of rows, since few
             need more restraint than many.
-        weight_decay: of the conditioners' weights.
-        smoothing: deviation of the noise that is added to every batch, in deviations of the
-            Gaussians that it starts as, against learning few rows by heart.
-        validation_fraction: of the rows, held out for early stopping; the best model is kept.
-        patience: end after so many validations without a better one; there are 100 over all
-            steps, and 50 with many rows.
-        integers: columns of whole numbers: "auto" finds them and warns, "none", or their numbers or
-            names.
+        weight_decay: weight decay of the conditioners' weights.
+        smoothing: standard deviation of the noise that is added to every batch, in those of the
+            Gaussians that the flow starts as. It keeps the flow from memorizing few rows.
+        validation_fraction: fraction of the rows that is held out for early stopping; 0 takes all
+            steps.
+        patience: number of validations without a better one that end the training; there are 100
+            over all steps.
+        integers: integer columns: "auto" finds them and warns, "none", or their indices or names.
         random_state: seed, generator or None.
-        verbose: whether progress is shown.
+        verbose: whether a few lines about the training are printed, in the units of :meth:`score`.
 
     Attributes:
-        flow_: the :class:`realnvp.Flow` of the columns that vary, standardized, in float64.
-        n_iter_: optimizer steps of the kept model's training.
+        flow_: the :class:`realnvp.Flow` of the columns that vary freely, in their own units and
+            float64. ``flow_.save_pretrained(folder)`` is the same as :meth:`save`.
+        n_iter_: number of optimizer steps of the kept model; 0 if the start was kept.
         n_features_in_, feature_names_in_: as in scikit-learn.
     """
 
@@ -208,7 +120,7 @@ class RealNVPDensity(
         validation_fraction: float = 0.15,
         patience: int = 10,
         integers: str | Sequence[int] | Sequence[str] = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         verbose: bool = False,
     ) -> None:
         self.coupling = coupling
@@ -240,14 +152,14 @@ class RealNVPDensity(
         """Fit the density of the rows, given the condition if there is one.
 
         Args:
-            X: ``(N, D)`` numbers, at least two rows and two columns that vary.
+            X: ``(N, D)`` numbers, at least two rows and two columns that vary freely.
             y: ignored.
-            condition: what the density is conditioned on: ``(N,)`` classes (names or whole
-                numbers), or ``(N,)`` or ``(N, K)`` real numbers.
-            sample_weight: ``(N,)``, how much each row counts; 0 leaves it out.
+            condition: what the density is conditioned on: ``(N,)`` classes (names or integers),
+                or ``(N,)`` or ``(N, K)`` real numbers.
+            sample_weight: ``(N,)`` weights of the rows; 0 leaves a row out.
 
         Raises:
-            ValueError: for what no density can be fitted to.
+            ValueError: if no density can be fitted.
         """
         table: NDArray = validate_data(
             self, X, dtype=np.float64, ensure_min_samples=2, ensure_min_features=2
@@ -258,46 +170,82 @@ class RealNVPDensity(
         kept = np.ones(len(table), dtype=bool) if weight is None else weight > 0
         names = getattr(self, "feature_names_in_", None)
         self._columns = Columns.of(table[kept], self.integers, names)
-        given = None if condition is None else np.asarray(condition)
-        if given is not None and len(given) == len(kept):
-            given = given[kept]
-        self._condition = Condition.of(given, int(kept.sum()))
-        rows = self._columns.rows(table[kept]).float()
-        codes = self._condition.codes(given, len(rows))
-        split = Split(
-            rows,
-            codes.float() if codes is not None and codes.ndim == 2 else codes,
-            weight=None if weight is None else torch.as_tensor(weight[kept]).float(),
+        given = condition
+        if condition is not None and np.ndim(condition) and len(np.asarray(condition)) == len(kept):
+            given = np.asarray(condition)[kept]
+        self._condition = Condition.of(given, int(kept.sum()), _name_of(condition))
+        recipe = self._recipe(_seed(self.random_state))
+        self.flow_, self.n_iter_ = fit_rows(
+            self._columns.rows(table[kept]),
+            self._condition.codes(given, int(kept.sum())),
+            None if weight is None else torch.as_tensor(weight[kept]),
+            recipe,
+            integers=self._columns.integers,
+            classes=self._condition.classes,
+            validation_fraction=self.validation_fraction,
+            verbose=bool(self.verbose),
         )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        columns, classes = self._columns.integers, self._condition.classes
-        with _own_torch():
-            flow, self.n_iter_ = fit_rows(split, self, columns, classes, seed)
-            self.flow_: Flow = flow.double().eval()
+        self._describe(recipe)
         return self
+
+    def _recipe(self, seed: int) -> VectorRecipe:
+        """Return the recipe ``table`` with the estimator's settings."""
+        recipe = load_recipe(
+            "table",
+            model={
+                "coupling": self.coupling,
+                "couplings": self.couplings,
+                "components": self.components,
+                "hidden": self.hidden,
+                "blocks": self.blocks,
+                "mixture_init": "auto" if self.mixture_init is None else self.mixture_init,
+            },
+            data={"source": "table"},
+            training={
+                "steps": self.max_steps,
+                "batch_size": self.batch_size,
+                "lr": "auto" if self.lr is None else self.lr,
+                "weight_decay": "auto" if self.weight_decay is None else self.weight_decay,
+                "smoothing": "auto" if self.smoothing is None else self.smoothing,
+                "patience": self.patience,
+                "accelerator": "cpu",
+            },
+            seed=seed,
+        )
+        assert isinstance(recipe, VectorRecipe)
+        return recipe
+
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        condition: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> NDArray:
+        """Fit, and return the latents of the rows; see :meth:`fit` and :meth:`transform`."""
+        return self.fit(X, y, condition, sample_weight).transform(X, condition)
 
     # ------------------------------------------------------------------ densities
 
     def score_samples(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
-        """Log-density of each row, in nats.
+        """Return the log-density of each row, in nats.
 
         Args:
             X: ``(N, D)``.
-            condition: as in :meth:`fit`.
+            condition: condition of each row, as in :meth:`fit`.
 
         Returns:
-            ``(N,)``; minus infinity where a constant column has another value, or a column of
-            whole numbers a fraction.
+            ``(N,)``; minus infinity where a column that was left out is not what it follows to be,
+            or an integer column has a fraction.
         """
         table, codes = self._check(X, condition)
         possible = self._columns.possible(table)
         log_p = np.full(len(table), -np.inf)
         if possible.any():
-            x = self._columns.rows(table[possible])
-            with torch.no_grad(), _own_torch():
-                given = None if codes is None else codes[possible]
-                found = _in_parts(self._log_prob, x, given)
-                log_p[possible] = found.numpy() + self._columns.log_det
+            with torch.no_grad():
+                given = None if codes is None else codes[torch.as_tensor(possible)]
+                x = self._columns.rows(table[possible])
+                log_p[possible] = _in_parts(self._log_prob, x, given).numpy()
         return log_p
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
@@ -308,60 +256,61 @@ class RealNVPDensity(
         )
 
     def score(self, X: ArrayLike, y: Any = None, condition: ArrayLike | None = None) -> float:
-        """Mean log-density of the rows, in nats; of :class:`GridSearchCV`, larger is better."""
+        """Return the mean log-density of the rows, in nats; larger is better."""
         return float(self.score_samples(X, condition).mean())
 
     def sample(
         self,
         n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         condition: ArrayLike | None = None,
     ) -> NDArray:
         """Draw rows.
 
         Args:
-            n_samples: how many.
-            random_state: seed or generator; that of the estimator if left out.
+            n_samples: number of rows.
+            random_state: seed or generator; that of the estimator by default.
             condition: of a conditional density, one for each row, or one for all.
 
         Returns:
             ``(n_samples, D)``.
         """
         check_is_fitted(self, "flow_")
-        state = check_random_state(self.random_state if random_state is None else random_state)
+        seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._condition.codes(condition, n_samples, repeat=True)
-        generator = torch.Generator().manual_seed(int(state.randint(2**31 - 1)))
-        with _own_torch():
-            x = self.flow_.sample(n_samples, condition=codes, generator=generator)
-        return self._columns.table(x)
+        generator = torch.Generator().manual_seed(seed)
+        return self._columns.table(
+            self.flow_.sample(n_samples, condition=codes, generator=generator)
+        )
 
     # ------------------------------------------------------------------ latents
 
     def transform(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
-        """Latents of the rows: ``(N, D')`` for the D' columns that vary, standard normal.
+        """Return latents of the rows: ``(N, D')`` for the D' free columns, standard normal.
 
-        Whole numbers are taken at the middle of their cell.
+        Integers are taken at the middle of their cell.
         """
         table, codes = self._check(X, condition)
-        if not self._columns.possible(table).all():
-            row = int(np.argmin(self._columns.possible(table)))
+        possible = self._columns.possible(table)
+        if not possible.all():
             raise ValueError(
-                f"row {row} has no latent: a constant column has another value, or a column of "
-                f"whole numbers a fraction"
+                f"row {int(np.argmin(possible))} has no latent: a column that was left out is not "
+                f"what it follows to be, or an integer column has a fraction"
             )
-        x = self._columns.rows(table)
-        with torch.no_grad(), _own_torch():
-            return _in_parts(self._encode, x, codes).numpy()
+        with torch.no_grad():
+            return _in_parts(self._encode, self._columns.rows(table), codes).numpy()
 
     def _encode(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
         return self.flow_.encode(x, codes, torch.full_like(x, 0.5) if self.flow_.noisy else None)
 
     def inverse_transform(self, Z: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
-        """Rows from latents, the inverse of :meth:`transform`, constant columns included."""
+        """Return rows from latents, the inverse of :meth:`transform`, with all columns."""
         check_is_fitted(self, "flow_")
-        z = torch.as_tensor(np.asarray(Z, dtype=np.float64))
+        z = torch.as_tensor(check_array(Z, dtype=np.float64, input_name="Z"))
+        if z.shape[1] != self.flow_.dim:
+            raise ValueError(f"Z has {z.shape[1]} columns, but the latents have {self.flow_.dim}")
         codes = self._condition.codes(condition, len(z))
-        with torch.no_grad(), _own_torch():
+        with torch.no_grad():
             return self._columns.table(_in_parts(self.flow_.decode, z, codes))
 
     @property
@@ -380,6 +329,88 @@ class RealNVPDensity(
         tags.transformer_tags.preserves_dtype = []  # everything is computed in float64
         return tags
 
+    # ------------------------------------------------------------------ saving
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder, from which :meth:`load` and the command line read it.
+
+        ``realnvp eval FOLDER --data rows.csv`` then gives the number of :meth:`score`, for a file
+        with the names of the columns that were fitted; of a conditional density, with a column of
+        the condition's name ("label" for classes and "condition" for numbers that have none).
+        """
+        check_is_fitted(self, "flow_")
+        self.flow_.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RealNVPDensity:
+        """Return the density that was saved in a folder.
+
+        Raises:
+            FileNotFoundError: if there is no saved model.
+            ValueError: if it is corrupt, or is not one of this estimator.
+        """
+        flow = load(folder)
+        try:
+            saved = (flow.trained_on or {})["estimator"]
+            density = cls(**saved["parameters"])
+            density._columns = Columns.from_dict(saved["columns"])
+            density._condition = Condition.from_dict(saved["condition"])
+            density.flow_, density.n_iter_ = flow, int(saved["n_iter"])
+            fits = (
+                len(density._columns.free) == flow.dim
+                and density._columns.integers == flow.integers
+                and density._condition.classes == flow.classes
+                and (flow.classes is not None or density._condition.dim == flow.condition_dim)
+            )
+            if not fits:
+                raise ValueError("its columns are not those of the model")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"the model in {folder} was not saved by {cls.__name__}: use realnvp.load"
+            ) from error
+        density.n_features_in_ = len(density._columns.names)
+        if saved["named"]:
+            density.feature_names_in_ = np.asarray(density._columns.names, dtype=object)
+        return density
+
+    def _describe(self, recipe: VectorRecipe) -> None:
+        """Write into the flow what the command line and :meth:`load` need to know."""
+        columns, condition = self._columns, self._condition
+        named = hasattr(self, "feature_names_in_")
+        names = columns.names if named else tuple(f"x{i}" for i in range(len(columns.names)))
+        categories = condition.categories
+        parameters = self.get_params(deep=False)
+        if not isinstance(self.random_state, Integral):
+            parameters["random_state"] = None
+        if not isinstance(self.integers, str):
+            parameters["integers"] = list(self.integers)
+        self.flow_.trained_on = {
+            "data": to_dict(DataConfig(source="table", condition=condition.name)),
+            # Without names, the columns of a file are taken as they come.
+            "columns": [names[i] for i in columns.free] if named or len(columns.fixed) else None,
+            "categories": None if categories is None else [str(value) for value in categories],
+            "estimator": {
+                "parameters": parameters,
+                "named": named,
+                "columns": columns.as_dict(),
+                "condition": condition.as_dict(),
+                "n_iter": self.n_iter_,
+            },
+        }
+
+
+def _seed(random_state: RandomState) -> int:
+    """Return a seed drawn from a random state."""
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _name_of(condition: Any) -> str | None:
+    """Return the name of a pandas column, or of a frame's single one."""
+    names = list(getattr(condition, "columns", [getattr(condition, "name", None)]))
+    return str(names[0]) if len(names) == 1 and names[0] is not None else None
+
 
 def _in_parts(
     compute: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
@@ -391,15 +422,3 @@ def _in_parts(
     parts = x.split(at_once)
     conditions = [None] * len(parts) if codes is None else codes.split(at_once)
     return torch.cat([compute(*part) for part in zip(parts, conditions, strict=True)])
-
-
-@contextmanager
-def _own_torch() -> Iterator[None]:
-    """Leave PyTorch's random numbers and threads as they were."""
-    threads = torch.get_num_threads()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)

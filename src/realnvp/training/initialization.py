@@ -1,19 +1,30 @@
-r"""Fits the Gaussian, or the mixture of Gaussians, that a model of few rows starts as.
+r"""The untrained model of a recipe: settings chosen by the data, and a start close to the data.
 
-The covariance of few rows is itself uncertain. That of a single Gaussian is shrunk towards the
-independent one, by as much as held-out rows like best; and so is the number of Gaussians chosen.
+Couplings learn what is left of the data after the first layer. For vectors, that layer is a
+Gaussian or a mixture of Gaussians (:class:`~realnvp.bijections.Rosenblatt`), fitted here, and
+everything about it is chosen by held-out rows: how far the covariance of few rows is shrunk, how
+many Gaussians there are, and whether they depend on the condition. Nothing depends on the unit of
+a column, of the condition or of the weights.
+
+What a recipe leaves to the data ("auto") is replaced by numbers here, for the command line and the
+estimator alike: the mixture by :func:`choose_mixture`, training settings by :func:`resolve`.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from realnvp.architectures import image_flow, vector_flow
 from realnvp.bijections import Affine, Rosenblatt
-from realnvp.config import ImageRecipe, Recipe, VectorRecipe, to_dict
+from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
 from realnvp.data.batches import drawn
 from realnvp.data.dataset import dequantized
@@ -21,157 +32,62 @@ from realnvp.flow import Flow
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import seeded
 
-__all__ = ["build", "choose_components", "fit_gaussian", "fit_mixture", "smoothing_of"]
+__all__ = [
+    "Mixture",
+    "build",
+    "choose_mixture",
+    "fit_gaussian",
+    "fit_mixture",
+    "moments",
+    "resolve",
+    "smoothing_of",
+]
 
 SHRINKAGES = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
-"""What is tried. The least one keeps the covariance of dependent columns invertible in float32."""
+"""Shrinkages that are tried. The smallest keeps dependent columns invertible in float32."""
+
+
+STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 200.0, math.inf)
+"""Rows of the pooled covariance that are added to each class's own, as tried."""
 
 
 FOLDS = 5
-"""Of the cross-validations that choose."""
+"""Folds of the cross-validations; one of the five is enough with :data:`MANY_ROWS`."""
 
 
-COMPONENTS = 2, 3, 4, 6, 8, 12
-"""Numbers of Gaussians that are tried after 1, until the second one that is no better."""
+MANY_ROWS = 2_000
 
 
-MOST_ROWS = 5_000
-"""Rows that a mixture is fitted to: of more, some."""
+COMPONENTS = 2, 3, 4, 6, 8, 12, 16, 24, 32
+"""Numbers of Gaussians that are tried after 1, until two in a row are no better."""
+
+
+RISE = 0.01
+"""Nats per column by which twice as many Gaussians are better where the data are no mixture."""
+
+
+MOST_ROWS = 10_000
+"""Rows that mixtures are fitted to; a random choice where there are more."""
 
 
 Mixture = tuple[Tensor, Tensor, Tensor]
-"""Means ``(K, D)``, Cholesky factors ``(K, D, D)`` and weights ``(K,)``."""
+"""Means ``(K, D)``, Cholesky factors ``(K, D, D)`` and weights ``(K,)`` of Gaussians, in float64;
+of classes with a leading axis, see :class:`~realnvp.bijections.Rosenblatt`."""
 
 
-def fit_gaussian(x: Tensor, weight: Tensor | None = None) -> Mixture:
-    r"""The mean and the Cholesky factor of a shrunk covariance.
-
-    .. math:: \hat\Sigma = S\,\big((1 - \alpha) R + \alpha I\big)\,S
-
-    with the deviations :math:`S` and the correlations :math:`R` of the data, and that
-    :math:`\alpha` of :data:`SHRINKAGES` whose Gaussian gives held-out rows the largest mean
-    log-likelihood.
-
-    Args:
-        x: ``(N, D)`` rows, N at least 2, each column with some variation.
-        weight: ``(N,)`` of the rows, positive; equal if left out.
-
-    Returns:
-        a mixture of one, in the type of ``x``.
-
-    >>> x = torch.tensor([[0.0, 0.0], [2.0, 6.0], [0.0, 0.0], [2.0, 6.0]])
-    >>> mean, factor, _ = fit_gaussian(x)
-    >>> mean, factor @ factor.mT
-    (tensor([[1., 3.]]), tensor([[[1.0000, 3.0000],
-             [3.0000, 9.0000]]]))
-    """
-    rows = x.double()
-    w = torch.ones_like(rows[:, 0]) if weight is None else weight.double()
-    w = w / w.sum()
-    mean = w @ rows
-    std = (w @ (rows - mean).square()).sqrt().clamp(min=1e-12)
-    rows = (rows - mean) / std
-    alphas = rows.new_tensor(SHRINKAGES)[:, None]
-    score = torch.zeros(len(SHRINKAGES), dtype=rows.dtype)
-    for kept, held in _folds(len(rows)):
-        center, correlation = _moments(rows[kept], w[kept])
-        values, vectors = torch.linalg.eigh(correlation)
-        # (1 - alpha) R + alpha I has the eigenvectors of R, whatever alpha is.
-        variances = (1 - alphas) * values.clamp(min=0) + alphas
-        square = w[held] @ ((rows[held] - center) @ vectors).square()
-        score -= 0.5 * (square / variances + w[held].sum() * variances.log()).sum(1)
-    alpha = alphas[int(score.argmax())]
-    _, correlation = _moments(rows, w)
-    shrunk = (1 - alpha) * correlation + alpha * torch.eye(x.shape[1], dtype=rows.dtype)
-    factor = std[:, None] * torch.linalg.cholesky(shrunk)
-    return mean.to(x)[None], factor.to(x)[None], torch.ones(1).to(x)
+# ---------------------------------------------------------------------- models
 
 
-def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: int = 0) -> Mixture:
-    """A mixture of Gaussians by expectation maximization; a single one is :func:`fit_gaussian`'s.
+def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> Flow:
+    """Return the recipe's untrained model of a data set.
+
+    Its weights are a function of the recipe's seed. PyTorch's global random numbers stay as they
+    are, and several threads may build at once.
 
     Args:
-        x: ``(N, D)`` rows, each column with some variation.
-        components: number of Gaussians.
-        weight: ``(N,)`` of the rows, positive; equal if left out.
-        seed: of the first guess.
-    """
-    if components == 1:
-        return fit_gaussian(x, weight)
-    if components > len(x):
-        raise ValueError(f"a mixture of {components} Gaussians needs as many rows, got {len(x)}")
-    from sklearn.mixture import GaussianMixture
-
-    rows = _sampled(x, weight, seed)
-    mean, std = rows.mean(0), rows.std(0).clamp(min=1e-12)
-    model = GaussianMixture(components, random_state=seed)
-    model.fit(((rows - mean) / std).numpy())
-    means, covariances, weights = (
-        torch.as_tensor(a) for a in (model.means_, model.covariances_, model.weights_)
-    )
-    factors = std[:, None] * torch.linalg.cholesky(covariances)
-    return (means * std + mean).to(x), factors.to(x), weights.clamp(min=1e-9).to(x)
-
-
-def choose_components(x: Tensor, weight: Tensor | None = None, seed: int = 0) -> int:
-    """The number of Gaussians whose mixture gives held-out rows the largest log-likelihood."""
-    from realnvp.bijections import Rosenblatt
-
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
-    rows = x.double().cpu()[order]
-    w = torch.ones_like(rows[:, 0]) if weight is None else weight.double().cpu()[order]
-    if len(rows) < 4 * FOLDS:
-        return 1
-
-    def score(components: int) -> float:
-        total = 0.0
-        for kept, held in _folds(len(rows)):
-            weights = None if weight is None else w[kept]
-            start = Rosenblatt(*fit_mixture(rows[kept], components, weights, seed))
-            z, log_det = start(rows[held])
-            total += (w[held] @ (log_det - 0.5 * z.square().sum(1))).item()
-        return total
-
-    best, best_score, worse = 1, score(1), 0
-    for components in COMPONENTS:
-        if components * 2 * x.shape[1] > len(rows) or worse == 2:
-            break
-        found = score(components)
-        worse = 0 if found > best_score else worse + 1
-        if found > best_score:
-            best, best_score = components, found
-    return best
-
-
-def _sampled(x: Tensor, weight: Tensor | None, seed: int) -> Tensor:
-    """At most so many rows, in proportion to their weights, in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = x.double().cpu()
-    if weight is not None:
-        rows = rows[drawn(weight, generator)]
-    return rows[torch.randperm(len(rows), generator=generator)[:MOST_ROWS]]
-
-
-def _folds(n: int) -> list[tuple[Tensor, Tensor]]:
-    """Indices that are kept, and held out."""
-    folds = min(FOLDS, n)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    return [
-        (torch.cat([order[j::folds] for j in range(folds) if j != i]), order[i::folds])
-        for i in range(folds)
-    ]
-
-
-def _moments(rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean and covariance."""
-    weight = weight / weight.sum()
-    mean = weight @ rows
-    centered = rows - mean
-    return mean, centered.T @ (weight[:, None] * centered)
-
-
-def build(recipe: Recipe, dataset: Dataset) -> Flow:
-    """The recipe's untrained model for a data set.
+        recipe: recipe.
+        dataset: data set; its training part is looked at.
+        mixture: mixture that the model starts as; :func:`choose_mixture` fits it by default.
 
     Raises:
         ValueError: if the recipe is for the other kind of data.
@@ -180,45 +96,88 @@ def build(recipe: Recipe, dataset: Dataset) -> Flow:
         "condition_dim": dataset.condition_dim,
         "classes": dataset.condition_classes or None,
     }
-    options = to_dict(recipe.model)
     if isinstance(recipe, ImageRecipe) and dataset.kind == "image":
         assert dataset.levels is not None  # images always have levels
         channels, height, width = dataset.shape
-        arguments = {"levels": dataset.levels, **condition, **options}
-        check_memory(lambda: image_flow((channels, height, width), **arguments))
-        with seeded(recipe.seed):
-            return image_flow((channels, height, width), **arguments)
-    if isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        arguments = {"integers": dataset.integers, **condition, **options}
-        check_memory(lambda: vector_flow(dataset.shape[0], **arguments))
-        first = _first_layer(dataset, recipe)
-        with seeded(recipe.seed):
-            return vector_flow(dataset.shape[0], **first, **arguments)
-    raise ValueError(
-        f"the recipe models {'images' if isinstance(recipe, ImageRecipe) else 'vectors'}, but "
-        f"{dataset.name} holds {dataset.kind}s: choose another recipe (realnvp recipes lists them)"
-    )
+        first: dict[str, Any] = {}
+        make = partial(recipe.build, (channels, height, width), dataset.levels, **condition)
+    elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
+        wanted = recipe.model.mixture_init
+        if mixture is None and wanted:
+            mixture = choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed)
+        if mixture is not None:
+            model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
+            recipe = dataclasses.replace(recipe, model=model)
+        make = partial(recipe.build, dataset.shape[0], integers=dataset.integers, **condition)
+        first = _first_layer(dataset, recipe, mixture)
+    else:
+        kind = "images" if isinstance(recipe, ImageRecipe) else "vectors"
+        raise ValueError(
+            f"the recipe models {kind}, but {dataset.name} holds {dataset.kind}s: "
+            f"choose another recipe (realnvp recipes lists them)"
+        )
+    check_memory(make)
+    with seeded(recipe.seed):
+        flow = make(**first)
+    if flow.condition_dim and flow.classes is None:
+        shift, scale = _standardization(dataset)
+        flow.condition_shift.copy_(shift)
+        flow.condition_scale.copy_(scale)
+    return flow
 
 
-def _first_layer(dataset: Dataset, recipe: VectorRecipe) -> dict[str, Any]:
-    """What the first layer standardizes with, or starts as; of columns that are dequantized."""
-    x, weight = dequantized(dataset.train.x, dataset.integers, recipe.seed), dataset.train.weight
-    if recipe.model.mixture_init:
-        return {"mixture": fit_mixture(x, recipe.model.mixture_init, weight, recipe.seed)}
-    share = torch.full_like(x[:, 0], 1 / len(x)) if weight is None else weight / weight.sum()
-    mean = share @ x
-    std = (share @ (x - mean).square()).sqrt()
-    return {"mean": mean, "std": std.clamp(min=1e-6)}
+def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
+    """Replace what training settings leave to the data by numbers.
+
+    Few rows need restraint, many need speed: between a thousand rows and ten thousand the learning
+    rate rises, and weight decay, smoothing and the averaging of the weights fade.
+
+    Args:
+        config: settings, of which some are "auto".
+        dataset: data set, whose number of training rows decides.
+
+    Raises:
+        ValueError: if something is left to images.
+    """
+    many = min(1.0, max(0.0, math.log10(len(dataset.train) / 1000)))
+    numbers: dict[str, Any] = {
+        "lr": 0.002 * 5**many,
+        "weight_decay": 0.03**many,
+        "smoothing": 0.1 ** (1 + 2 * many),
+        "ema": 1 - 0.02 * 0.15**many,
+    }
+    found = {name: numbers[name] for name in numbers if getattr(config, name) == "auto"}
+    if found and dataset.kind != "vector":
+        raise ValueError(
+            f"training.{next(iter(found))} is auto for vectors only: give a number for images"
+        )
+    return dataclasses.replace(config, **found)
+
+
+def _first_layer(dataset: Dataset, recipe: VectorRecipe, mixture: Mixture | None) -> dict[str, Any]:
+    """Return the mixture that the first layer starts as, or what it standardizes with."""
+    if mixture is not None:
+        means, factors, weights = (tensor.float() for tensor in mixture)
+        return {"mixture": (means, factors, weights)}
+    x, weight = _rows(dataset, recipe.seed)
+    mean, std = moments(x, weight)
+    return {"mean": mean.float(), "std": std.float()}
 
 
 def smoothing_of(
     flow: Flow, dataset: Dataset, amount: float, device: torch.device
 ) -> torch.Tensor | None:
-    """What takes normal noise to that which training adds to vectors, not to their whole numbers.
+    """Return the matrix from normal noise to the noise that training adds to vectors.
+
+    Args:
+        flow: flow.
+        dataset: data set; integer columns get no noise but that of their dequantization.
+        amount: standard deviation, in those of the columns, or of the Gaussians that the flow
+            starts as.
+        device: device of the matrix.
 
     Returns:
-        ``(D, D)``: ``amount`` deviations of the columns, or of the Gaussians that the flow starts
-        as. None if nothing is to be added.
+        ``(D, D)``; None if nothing is to be added.
 
     Raises:
         ValueError: if the data are images, whose noise is that of dequantization.
@@ -232,11 +191,399 @@ def smoothing_of(
         )
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
     if first is None:  # a flow of one's own
-        factor = torch.diag(dataset.train.x.std(0))
-    elif isinstance(first, Rosenblatt):
-        factor = torch.linalg.cholesky(first.covariance().double()).T
+        factor = torch.diag(moments(dataset.train.x)[1])
+    elif isinstance(first, Rosenblatt):  # in float64, where squares of small units do not vanish
+        factor = torch.linalg.cholesky(copy.deepcopy(first).double().covariance()).T
     else:
         factor = torch.diag(first.scale)
     factor = amount * factor.to(device, flow.dtype)
     factor[:, list(dataset.integers)] = 0.0
     return factor
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _rows(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the dequantized training rows in float64, and their weights, which add up to 1."""
+    x = dequantized(dataset.train.x.double().cpu(), dataset.integers, seed)
+    return x, _shares(x, dataset.train.weight)
+
+
+def _shares(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Return weights of the rows that add up to 1."""
+    if weight is None:
+        return torch.full_like(x[:, 0], 1 / len(x))
+    weight = weight.cpu().to(x.dtype)
+    weight = weight / weight.max()  # the sum of large weights could overflow
+    return weight / weight.sum()
+
+
+def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return means and standard deviations of columns of any unit.
+
+    Args:
+        x: ``(N, D)`` rows.
+        weight: ``(N,)`` weights; equal by default.
+
+    Returns:
+        means and standard deviations, ``(D,)``; 1 for the deviation of a constant column.
+
+    >>> moments(torch.tensor([[1e200, 3.0], [3e200, 3.0]], dtype=torch.float64))
+    (tensor([2.0000e+200,  3.0000e+00], dtype=torch.float64),
+     tensor([1.0000e+200,  1.0000e+00], dtype=torch.float64))
+    """
+    shares = _shares(x, weight)
+    mean = _unit(x)
+    mean = (shares @ (x / mean)) * mean  # sums neither overflow nor vanish, nor do squares below
+    centered = x - mean
+    unit = _unit(centered)
+    std = (shares @ (centered / unit).square()).sqrt() * unit
+    return mean, torch.where((centered != 0).any(0), std, 1.0)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return the largest size in each column, 1 of zeros."""
+    largest = x.abs().amax(0)
+    return torch.where(largest > 0, largest, 1.0)
+
+
+def _standardization(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Return means and standard deviations of a numeric condition."""
+    condition = dataset.train.condition
+    assert condition is not None
+    c = condition.double().cpu()
+    return moments(c, dataset.train.weight)
+
+
+# ---------------------------------------------------------------------- Gaussians
+
+
+def fit_gaussian(x: Tensor, weight: Tensor | None = None) -> Mixture:
+    r"""Return a Gaussian whose covariance is shrunk as far as held-out rows like best.
+
+    .. math:: \hat\Sigma = c\,S\,\big((1 - \alpha) R + \alpha I\big)\,S
+
+    with the standard deviations :math:`S` and the correlations :math:`R` of the data. Shrinkage
+    :math:`\alpha` (one of :data:`SHRINKAGES`) and inflation :math:`c` maximize the mean
+    log-likelihood of held-out rows, and c is at least :math:`(N + 1) / (N - 3)`, which is best for
+    columns of which neither mean nor deviation are known. With many rows, both make no difference.
+
+    Args:
+        x: ``(N, D)`` rows, N at least 2, each column with some variation.
+        weight: ``(N,)`` positive weights of the rows; equal by default.
+
+    Returns:
+        a mixture of one Gaussian.
+
+    >>> x = torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
+    >>> mean, factor, weight = fit_gaussian(x + 5.0)
+    >>> mean.round(decimals=1), (factor @ factor.mT).round(decimals=1).abs()
+    (tensor([[5., 5.]], dtype=torch.float64), tensor([[[1., 0.],
+             [0., 1.]]], dtype=torch.float64))
+    """
+    rows = x.double()
+    w = _shares(rows, weight)
+    mean, std = moments(rows, w)
+    factor, _ = _shrunk((rows - mean) / std, w)
+    return mean[None], (std[:, None] * factor)[None], torch.ones(1, dtype=torch.float64)
+
+
+def _shrunk(rows: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the factor of standardized rows' shrunk covariance, and each row's held-out score."""
+    alphas = rows.new_tensor(SHRINKAGES)[:, None]
+    squares = torch.zeros(len(SHRINKAGES), len(rows), dtype=rows.dtype)
+    log_dets = torch.zeros_like(squares)
+    held_out = torch.zeros(len(rows), dtype=torch.bool)
+    for kept, held in _folds(len(rows)):
+        center, correlation = _covariance(rows[kept], w[kept])
+        values, vectors = torch.linalg.eigh(correlation)
+        # (1 - alpha) R + alpha I has the eigenvectors of R, whatever alpha is.
+        variances = (1 - alphas) * values.clamp(min=0) + alphas
+        projected = ((rows[held] - center) @ vectors).square()
+        squares[:, held] = (projected[None] / variances[:, None]).sum(-1)
+        log_dets[:, held] = variances.log().sum(1, keepdim=True)
+        held_out[held] = True
+    d = rows.shape[1]
+    w_held = w * held_out / (w * held_out).sum()
+    n = max(
+        1 / w.square().sum().item(), 3.5
+    )  # rows, or of unequal weights as many as they are worth
+    inflation = (squares @ w_held / d).clamp(min=(n + 1) / (n - 3))[:, None]
+    scores = -0.5 * (squares / inflation + log_dets + d * (inflation * 2 * math.pi).log())
+    best = int((scores @ w_held).argmax())
+    alpha = SHRINKAGES[best]
+    _, correlation = _covariance(rows, w)
+    shrunk = (1 - alpha) * correlation + alpha * torch.eye(d, dtype=rows.dtype)
+    factor = inflation[best].sqrt() * torch.linalg.cholesky(shrunk)
+    return factor, scores[best]
+
+
+def _covariance(rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weighted mean and covariance."""
+    weight = weight / weight.sum()
+    mean = weight @ rows
+    centered = rows - mean
+    return mean, centered.T @ (weight[:, None] * centered)
+
+
+def _folds(n: int) -> list[tuple[Tensor, Tensor]]:
+    """Return pairs of the indices that are kept and that are held out."""
+    folds = min(FOLDS, n) if n >= 4 * FOLDS else n
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return [
+        (
+            torch.cat([order[j::folds] for j in range(folds) if j != i]).sort().values,
+            order[i::folds],
+        )
+        for i in range(1 if n >= MANY_ROWS else folds)
+    ]
+
+
+# ---------------------------------------------------------------------- mixtures
+
+
+def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: int = 0) -> Mixture:
+    """Fit Gaussians by expectation maximization; a single one by :func:`fit_gaussian`.
+
+    Args:
+        x: ``(N, D)`` rows, each column with some variation.
+        components: number of Gaussians.
+        weight: ``(N,)`` positive weights of the rows; equal by default.
+        seed: seed of the first guess.
+
+    Raises:
+        ValueError: if there are more Gaussians than rows.
+    """
+    if components == 1:
+        return fit_gaussian(x, weight)
+    if components > len(x):
+        raise ValueError(f"a mixture of {components} Gaussians needs as many rows, got {len(x)}")
+    from sklearn.mixture import GaussianMixture
+
+    rows = x.double()
+    mean, std = moments(rows, weight)
+    rows = (rows - mean) / std
+    if weight is not None:  # scikit-learn's mixture takes none
+        generator = torch.Generator().manual_seed(seed)
+        rows = rows[drawn(_shares(rows, weight), generator)]
+    model = GaussianMixture(components, random_state=seed % 2**32, tol=1e-3).fit(rows.numpy())
+    means, covariances, weights = (
+        torch.as_tensor(a) for a in (model.means_, model.covariances_, model.weights_)
+    )
+    weights = weights.clamp(min=1e-9)
+    factors = std[:, None] * torch.linalg.cholesky(covariances)
+    return means * std + mean, factors, weights / weights.sum()
+
+
+def log_density(x: Tensor, mixture: Mixture) -> Tensor:
+    """Return the log-density of rows ``(N, D)`` under a mixture, ``(N,)``."""
+    means, factors, weights = mixture
+    terms = []
+    for mean, factor, weight in zip(means, factors, weights, strict=True):
+        u = torch.linalg.solve_triangular(factor, (x - mean).T, upper=False)
+        log_det = factor.diagonal().log().sum() + 0.5 * len(mean) * math.log(2 * math.pi)
+        terms.append(weight.log() - 0.5 * u.square().sum(0) - log_det)
+    return torch.stack(terms).logsumexp(0)
+
+
+def _given(rows: Tensor, mixture: Mixture, m: int) -> Tensor:
+    """Return the log-density of rows given their first ``m`` columns, ``(N,)``."""
+    joint = log_density(rows, mixture)
+    if m == 0:
+        return joint
+    means, factors, weights = mixture
+    return joint - log_density(rows[:, :m], (means[:, :m], factors[:, :m, :m], weights))
+
+
+def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 0) -> Mixture:
+    """Fit the mixture of Gaussians that the model of a data set starts as.
+
+    Of a conditional data set, the mixture depends on the condition where that gives held-out rows a
+    larger likelihood: a mixture for every class, whose covariance is shrunk towards the classes'
+    common one, or a joint mixture of a numeric condition and the rows.
+
+    Args:
+        dataset: data set of vectors.
+        components: number of Gaussians, of each class if there are classes; chosen by
+            cross-validation by default.
+        seed: seed of the first guess and of the dequantization.
+
+    Returns:
+        the tensors that :class:`~realnvp.bijections.Rosenblatt` takes.
+    """
+    x, w = _rows(dataset, seed)
+    mean, std = moments(x, w)
+    x = (x - mean) / std
+    few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
+    choose = _Choice(dataset.train.weight is not None, components, seed)
+    condition = dataset.train.condition
+    if condition is None:
+        mixture, _ = choose.mixture(x[few], w[few])
+    elif condition.ndim == 1:
+        labels = condition.cpu()[few]
+        mixture = choose.classes(x[few], w[few], labels, dataset.condition_classes)
+    else:
+        shift, scale = _standardization(dataset)
+        given = (condition.double().cpu()[few] - shift) / scale
+        mixture = choose.joint(given, x[few], w[few])
+    means, factors, weights = mixture
+    given = torch.zeros(means.shape[-1] - len(mean), dtype=mean.dtype)
+    mean, std = torch.cat((given, mean)), torch.cat((given + 1, std))
+    return means * std + mean, factors * std[:, None], weights
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """How mixtures of standardized rows are chosen: by the likelihood of held-out rows.
+
+    Args:
+        weighted: whether the rows differ in their weights.
+        components: number of Gaussians, None if it is to be chosen.
+        seed: seed of the first guess.
+    """
+
+    weighted: bool
+    components: int | None
+    seed: int
+
+    def mixture(self, x: Tensor, w: Tensor, m: int = 0) -> tuple[Mixture, Tensor]:
+        """Return a mixture, and the held-out log-density of rows given their first columns.
+
+        Args:
+            x: ``(N, D)`` rows.
+            w: ``(N,)`` weights.
+            m: number of the first columns that are given.
+
+        Data that twice as many Gaussians fit much better, however many there are, are no mixture
+        but curved: couplings learn that better from a single one.
+
+        Returns:
+            the mixture, and ``(N,)`` log-densities, NaN in rows that no fold held out.
+        """
+
+        if self.components is not None or len(x) < 4 * FOLDS:
+            return self.fit(x, w, self.components or 1), torch.full_like(w, math.nan)
+        scores = {1: self._held_out(x, w, 1, m)}
+        best = 1
+        for k in COMPONENTS:
+            if k * 2 * x.shape[1] > len(x) or (len(scores) > 2 and best not in [*scores][-2:]):
+                break
+            scores[k] = self._held_out(x, w, k, m)
+            if _mean(scores[k], w) > _mean(scores[best], w):
+                best = k
+        top, rows = max(scores), len(x)
+        if rows >= MANY_ROWS and top == COMPONENTS[-1]:
+            rise = _mean(scores[top], w) - _mean(scores[top // 2], w)
+            best = 1 if rise > RISE * x.shape[1] else best
+        return self.fit(x, w, best), scores[best]
+
+    def fit(self, x: Tensor, w: Tensor, k: int) -> Mixture:
+        """Return a mixture of ``k`` Gaussians."""
+        return fit_mixture(x, k, w if self.weighted else None, self.seed)
+
+    def _held_out(self, x: Tensor, w: Tensor, k: int, m: int) -> Tensor:
+        scores = torch.full_like(w, math.nan)
+        for kept, held in _folds(len(x)):
+            scores[held] = _given(x[held], self.fit(x[kept], w[kept], k), m)
+        return scores
+
+    def joint(self, given: Tensor, x: Tensor, w: Tensor) -> Mixture:
+        """Return a joint mixture of a numeric condition ``(N, M)`` and the rows."""
+        m, d = given.shape[1], x.shape[1]
+        dependent, scores = self.mixture(torch.cat((given, x), dim=1), w, m)
+        if self.components is not None:
+            return dependent
+        (means, factors, weights), without = self.mixture(x, w)
+        if _mean(scores, w) >= _mean(without, w):
+            return dependent
+        k = len(weights)  # the condition says nothing
+        wide = torch.eye(m + d, dtype=x.dtype).repeat(k, 1, 1)
+        wide[:, m:, m:] = factors
+        return torch.cat((means.new_zeros(k, m), means), dim=1), wide, weights
+
+    def classes(self, x: Tensor, w: Tensor, labels: Tensor, classes: int) -> Mixture:
+        """Return a mixture for every class: its own, a shrunk Gaussian, or that of all rows."""
+        gaussians, scores = _class_gaussians(x, w, labels, classes)
+        chosen: list[Mixture] = list(zip(*gaussians, strict=True))
+        for c in range(classes):
+            own = labels == c
+            rows, least = int(own.sum()), 2 * x.shape[1] * (self.components or 2)
+            if self.components == 1 or rows < max(least, 4 * FOLDS):
+                continue
+            mixture, its = self.mixture(x[own], w[own])
+            if self.components is not None:
+                chosen[c] = mixture
+            elif _mean(its, w[own]) > _mean(scores[own], w[own]):
+                chosen[c], scores[own] = mixture, its
+        if self.components is None:
+            pooled, without = self.mixture(x, w)
+            if _mean(without, w) > _mean(scores, w):
+                chosen = [pooled] * classes
+        k = max(len(weights) for _, _, weights in chosen)
+        padded = [_split(mixture, k) for mixture in chosen]
+        means, factors, weights = (torch.stack(tensors) for tensors in zip(*padded, strict=True))
+        return means, factors, weights
+
+
+def _mean(scores: Tensor, w: Tensor) -> float:
+    known = ~scores.isnan()
+    return float(w[known] @ scores[known] / w[known].sum())
+
+
+def _split(mixture: Mixture, k: int) -> Mixture:
+    """Return the same mixture with ``k`` Gaussians, of which some are there several times."""
+    means, factors, weights = mixture
+    index = torch.arange(k) % len(weights)
+    return means[index], factors[index], weights[index] / index.bincount()[index]
+
+
+def _class_gaussians(x: Tensor, w: Tensor, labels: Tensor, classes: int) -> tuple[Mixture, Tensor]:
+    r"""Return a Gaussian per class, and the held-out log-density of the rows.
+
+    .. math:: \hat\Sigma_c = \tfrac{n_c + 1}{n_c} \, \frac{n_c S_c + n_0 S}{n_c + n_0}
+
+    with the class's own covariance :math:`S_c` of :math:`n_c` rows, the classes' common one
+    :math:`S`, and that :math:`n_0` of :data:`STRENGTHS` that held-out rows like best (regularized
+    discriminant analysis, Friedman 1989). The first factor is for the error of the mean.
+    """
+
+    def fit(rows: Tensor, weight: Tensor, of: Tensor) -> Callable[[float], Mixture]:
+        d = rows.shape[1]
+        overall, covariance = _covariance(rows, weight)
+        counts = torch.bincount(of, minlength=classes)
+        means = overall.repeat(classes, 1)
+        own = torch.zeros(classes, d, d, dtype=rows.dtype)
+        for c in range(classes):
+            if counts[c]:
+                means[c], own[c] = _covariance(rows[of == c], weight[of == c])
+        residual = rows - means[of]
+        # Means of few rows are close to them: what is left is too small.
+        freedom = len(rows) / max(1, len(rows) - int((counts > 0).sum()))
+        mean, std = moments(residual, weight)
+        factor, _ = _shrunk((residual - mean) / std, weight / weight.sum())
+        pooled = (std[:, None] * factor) @ (std[:, None] * factor).T * freedom
+        n = counts.to(rows.dtype)[:, None, None]
+
+        def shrink(strength: float) -> Mixture:
+            share = torch.where(n > d, strength / (n + strength), 1.0) if strength < math.inf else 1
+            if strength == 0:
+                share = torch.where(n > 2 * d, 1e-3, 1.0)
+            sigma = (1 - share) * own + share * pooled
+            sigma = torch.where(n > 0, sigma * (1 + 1 / n.clamp(min=1)), covariance + pooled)
+            factors = torch.linalg.cholesky(sigma)
+            ones = torch.ones(classes, 1, dtype=rows.dtype)
+            return means[:, None], factors[:, None], ones
+
+        return shrink
+
+    scores = torch.full((len(STRENGTHS), len(x)), math.nan, dtype=x.dtype)
+    for kept, held in _folds(len(x)):
+        shrink = fit(x[kept], w[kept], labels[kept])
+        for i, strength in enumerate(STRENGTHS):
+            means, factors, weights = shrink(strength)
+            for c in labels[held].unique():
+                its = held[labels[held] == c]
+                scores[i, its] = log_density(x[its], (means[c], factors[c], weights[c]))
+    best = max(range(len(STRENGTHS)), key=lambda i: _mean(scores[i], w))
+    return fit(x, w, labels)(STRENGTHS[best]), scores[best]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.config import Recipe, TrainingConfig
+from realnvp.config import Recipe, TrainingConfig, number
 from realnvp.data import Dataset, Split
 from realnvp.data.batches import Batches, to_device
 from realnvp.diagnostics import find_non_finite
@@ -26,7 +26,7 @@ from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import capture, full_tensor, initialize, restore, snapshot
-from realnvp.training.initialization import build, smoothing_of
+from realnvp.training.initialization import build, resolve, smoothing_of
 from realnvp.training.launch import Team, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import LIMIT, Rollback
@@ -85,6 +85,7 @@ class Trainer:
         check_budget(config)
         if team is None:
             team = launch(config.accelerator, config.devices, config.nodes, config.strategy)
+        config = resolve(config, dataset)
         self.flow, self.dataset, self.config = flow, dataset, config
         self.seed, self.team, self.callbacks = seed, team, list(callbacks)
         device = team.fabric.device
@@ -103,9 +104,9 @@ class Trainer:
                 f"a batch of {self.batches.size} examples cannot be shared by {team.world_size} "
                 f"processes: raise --training.batch_size, or use fewer"
             )
-        self.smoothing = smoothing_of(flow, dataset, config.smoothing, device)
+        self.smoothing = smoothing_of(flow, dataset, number(config.smoothing), device)
         self._set_up(device)
-        self.ema = EMA(flow, config.ema)
+        self.ema = EMA(flow, number(config.ema))
         self.samples = IMAGES if flow.levels is not None else POINTS
         self.plan = ValidationPlan(
             config.num_validations,
@@ -120,7 +121,7 @@ class Trainer:
         self.final_factor = 1.0 if dtype is None else 2.0
         per_nat, self.unit_name = flow.unit
         self.unit, self.sign = abs(per_nat), math.copysign(1.0, per_nat)
-        self.rollback = Rollback(config.lr)
+        self.rollback = Rollback(number(config.lr))
         self.step, self.seconds = 0, 0.0
         self.best, self.best_step = math.inf, 0
         self.worse = 0  # validations since the best one

@@ -1,0 +1,240 @@
+"""Fitting a flow to the rows of a table: for how long, and in which units."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from realnvp.bijections import Affine, Rosenblatt
+from realnvp.config import VectorRecipe
+from realnvp.data.dataset import Dataset, Split, hold_out
+from realnvp.evaluation import log_likelihoods
+from realnvp.flow import Flow
+from realnvp.training.callbacks import Callback
+from realnvp.training.initialization import Mixture, build, choose_mixture, moments
+from realnvp.training.launch import launch
+from realnvp.training.runtime import limited_threads
+from realnvp.training.trainer import Trainer
+
+__all__ = ["fit_rows"]
+
+FEW_ROWS = 20
+"""With fewer, the start is the model: held-out rows would say nothing of a training."""
+
+
+MANY_ROWS = 10_000
+"""With more, those that are held out are not needed to learn from."""
+
+
+MOST_HELD_OUT = 5_000
+
+
+CONFIDENCE = 0.95
+"""Confidence that a training is better than the start, which it must be on held-out rows."""
+
+
+def fit_rows(
+    x: Tensor,
+    condition: Tensor | None,
+    weight: Tensor | None,
+    recipe: VectorRecipe,
+    *,
+    integers: tuple[int, ...] = (),
+    classes: int | None = None,
+    validation_fraction: float = 0.15,
+    verbose: bool = False,
+) -> tuple[Flow, int]:
+    """Train on most rows to learn for how long, then on all.
+
+    Copies of a row count as one of a larger weight, so that none is both learned and held out; but
+    where all columns are integers, copies are what is to be expected.
+
+    Args:
+        x: ``(N, D)`` rows, float64, in any unit.
+        condition: classes ``(N,)`` or numbers ``(N, K)``, float64 in any unit.
+        weight: ``(N,)`` positive weights; equal by default.
+        recipe: model and training settings.
+        integers: indices of the integer columns.
+        classes: number of classes, if the condition is one of them.
+        validation_fraction: fraction of the rows that is held out; with 0, all steps are taken.
+        verbose: whether a few lines are printed.
+
+    Returns:
+        the flow of the rows in their units, in float64 and evaluation mode, and the number of
+        steps it was trained for.
+    """
+    shift, scale = moments(x, weight)
+    whole = list(integers)
+    shift[whole], scale[whole] = shift[whole].floor(), 1.0
+    given = (torch.zeros(0), torch.ones(0))
+    rows = ((x - shift) / scale).float()
+    if condition is not None and condition.ndim == 2:
+        given = moments(condition, weight)
+        condition = ((condition - given[0]) / given[1]).float()
+    split = Split(rows, condition, weight=None if weight is None else weight.float())
+    if len(integers) < x.shape[1]:
+        split = _without_copies(split)
+
+    def dataset(learn: Split, check: Split) -> Dataset:
+        return Dataset(
+            "table", learn, check, None, tuple(rows.shape[1:]), classes=classes, integers=integers
+        )
+
+    report = _Report(verbose, -float(scale.log().sum()))
+    flow, steps = _fit(split, dataset, recipe, validation_fraction, report)
+    report.end(steps)
+    return _in_units(flow.double(), (shift, scale), given).eval(), steps
+
+
+def _fit(
+    split: Split,
+    dataset: Callable[[Split, Split], Dataset],
+    recipe: VectorRecipe,
+    validation_fraction: float,
+    report: _Report,
+) -> tuple[Flow, int]:
+    everything = dataset(split, split)
+    if validation_fraction == 0:
+        return _train(recipe, everything, report, recipe.training.steps)
+    if len(split) < FEW_ROWS:
+        return _start(recipe, everything)
+    held_out = min(validation_fraction, MOST_HELD_OUT / len(split))
+    learn, check = hold_out(len(split), held_out, seed=recipe.seed)
+    trial = dataset(split.select(learn), split.select(check))
+    wanted = recipe.model.mixture_init
+    mixture = None
+    if wanted:
+        mixture = choose_mixture(trial, None if wanted == "auto" else wanted, recipe.seed)
+    start, _ = _start(recipe, trial, mixture)
+    flow, steps = _train(recipe, trial, report, mixture=mixture)
+    if steps == 0 or not _is_better(flow, start, trial.validation, recipe.seed):
+        return _start(recipe, everything)
+    if len(split) > MANY_ROWS:
+        return flow, steps
+    return _train(recipe, everything, report, steps)
+
+
+def _start(recipe: VectorRecipe, data: Dataset, mixture: Mixture | None = None) -> tuple[Flow, int]:
+    """Return the mixture alone: affine couplings are the identity before they are trained."""
+    model = dataclasses.replace(recipe.model, coupling="affine")
+    return build(dataclasses.replace(recipe, model=model), data, mixture), 0
+
+
+def _train(
+    recipe: VectorRecipe,
+    data: Dataset,
+    report: _Report,
+    steps: int | None = None,
+    mixture: Mixture | None = None,
+) -> tuple[Flow, int]:
+    """Train, for so many steps, or until validation no longer improves; return the best model."""
+    # Here, a validation costs little beside what it saves.
+    training = dataclasses.replace(recipe.training, validation_share=1.0)
+    if steps is not None:
+        training = dataclasses.replace(training, steps=steps, num_validations=1, patience=None)
+    with launch("cpu", local=True) as team:
+        flow = build(recipe, data, mixture)
+        callbacks = [report] if steps is None else []
+        trainer = Trainer(flow, data, training, seed=recipe.seed, team=team, callbacks=callbacks)
+        with limited_threads(flow, training.batch_size):
+            trainer.fit()
+    return trainer.best_flow(), trainer.best_step
+
+
+def _without_copies(split: Split) -> Split:
+    """Return the split with one row for all that are equal, which has their weight."""
+    parts = [split.x] if split.condition is None else [split.x, split.condition.float()]
+    table = torch.cat([part.view(len(split), -1) for part in parts], dim=1).numpy()
+    _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(split):
+        return split
+    weight = torch.ones(len(split)) if split.weight is None else split.weight
+    total = torch.zeros(len(first)).index_add_(0, torch.as_tensor(inverse).view(-1), weight)
+    order = np.argsort(first)  # as they came
+    kept, total = split.select(torch.as_tensor(first[order])), total[order]
+    equal = bool((total == total[0]).all())
+    return Split(kept.x, kept.condition, weight=None if equal else total / total.mean())
+
+
+def _is_better(flow: Flow, start: Flow, check: Split, seed: int) -> bool:
+    """Return whether a flow is better than another on held-out rows, beyond chance."""
+    gain = log_likelihoods(flow, check, seed=seed) - log_likelihoods(start, check, seed=seed)
+    n = len(gain)
+    weight = torch.ones(n) if check.weight is None else check.weight
+    share = weight.double() / weight.double().sum()
+    mean = (share @ gain).item()
+    if n < 2:
+        return False
+    variance = (share @ (gain - mean).square()).item() * n / (n - 1)
+    error = (variance * share.square().sum().item()) ** 0.5
+    return mean > float(student.ppf(CONFIDENCE, n - 1)) * error
+
+
+def _in_units(flow: Flow, unit: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> Flow:
+    """Make a flow of standardized rows, and conditions, one of rows in their own units.
+
+    The first layer's map of ``(x - shift) / scale`` is one of the same kind of ``x``.
+
+    Args:
+        flow: flow in float64, which is changed.
+        unit: shift and scale of the rows.
+        given: shift and scale of a numeric condition.
+    """
+    shift, scale = unit
+    first = next(m for m in flow.modules() if isinstance(m, Affine | Rosenblatt))
+    if isinstance(first, Affine):
+        first.shift = first.shift * scale + shift
+        first.scale = first.scale * scale
+    else:
+        m = first.means.shape[-1] - len(shift)  # columns that are the condition, standardized
+        shift = torch.cat((shift.new_zeros(m), shift))
+        scale = torch.cat((scale.new_ones(m), scale))
+        first.means = first.means * scale + shift
+        first.factors = first.factors * scale[:, None]
+    if flow.condition_dim and flow.classes is None:
+        flow.condition_shift = flow.condition_shift * given[1] + given[0]
+        flow.condition_scale = flow.condition_scale * given[1]
+    return flow
+
+
+class _Report(Callback):
+    """Prints a few lines, in the units of ``score``.
+
+    Args:
+        visible: whether anything is printed.
+        log_det: log-determinant of the standardization, which training does not see.
+    """
+
+    LINES = 8
+
+    def __init__(self, visible: bool, log_det: float) -> None:
+        self._visible, self._log_det = visible, log_det
+        self._best, self._lines, self._step = -np.inf, 0, 0
+
+    def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
+        if not self._visible or kind != "validation":
+            return
+        score = self._log_det - values["loss"]
+        first = self._best == -np.inf
+        self._best = max(self._best, score)
+        # At steps 0, 20, 60, 140, ...: it learns ever more slowly.
+        if first or step >= 2 * self._step + 20:
+            self._step = step
+            self._print(f"step {step:,}: held-out score {score:.4f} nats, best {self._best:.4f}")
+
+    def end(self, steps: int) -> None:
+        """Say what was kept."""
+        what = "the start is kept" if steps == 0 else f"trained for {steps:,} steps"
+        best = f", held-out score {self._best:.4f} nats" if np.isfinite(self._best) else ""
+        self._print(f"{what}{best}")
+
+    def _print(self, text: str) -> None:
+        if self._visible:
+            print(f"RealNVPDensity: {text}", file=sys.stderr, flush=True)
