@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import resource
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def run() -> None:
         assert main(command.split()) == 0
 
 
+def no_array() -> None:
+    """Make an archive whose member is no array."""
+    with zipfile.ZipFile("o.npz", "w") as archive:
+        archive.writestr("x.npy", "no array")
+
+
 def integer_table() -> None:
     """Make a run of a table with an integer column, and other data with fractions in it."""
     rows = "\n".join(f"{i},{i % 7 / 7}" for i in range(30))
@@ -116,6 +123,13 @@ def integer_table() -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         command = "train table --data t.csv --steps 2 --quiet --model.hidden 4"
         assert main(command.split()) == 0
+
+
+def changed_table() -> None:
+    """Make a run of a table, to which a row is added afterwards."""
+    integer_table()
+    with Path("t.csv").open("a") as file:
+        file.write("30,0.5\n")
 
 
 def torn_run() -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from helpers.bad_files import (
     array,
+    changed_table,
     damaged_model,
     flip,
     folder_loop,
@@ -26,6 +27,7 @@ from helpers.bad_files import (
     integer_table,
     loop,
     model,
+    no_array,
     picture,
     pictures,
     run,
@@ -127,6 +129,9 @@ BAD: dict[str, Bad] = {
     "zero bytes": Bad(TABLE + "t.csv", "empty", text("t.csv", "")),
     "header only": Bad(TABLE + "t.csv", "no rows", text("t.csv", "a,b\n")),
     "nan in a table": Bad(TABLE + "t.csv", "'b'", text("t.csv", "a,b\n1,2\n3,nan\n5,6\n7,9")),
+    "equal columns": Bad(
+        TABLE + "t.csv", "'a' and 'c'", text("t.csv", "a,b,c\n1,2,1\n3,2.5,3\n5,3,5\n7,2,7\n9,1,9")
+    ),
     "infinity in a table": Bad(TABLE + "t.csv", "inf", text("t.csv", "a,b\n1,2\n3,inf\n5,6\n7,9")),
     "one column": Bad(TABLE + "t.csv", "column", text("t.csv", "a\n1\n2\n3\n4")),
     "text in a table": Bad(TABLE + "t.csv", "'b'", text("t.csv", "a,b\n1,x\n3,y\n5,z\n7,w")),
@@ -189,6 +194,11 @@ BAD: dict[str, Bad] = {
     "idx of terabytes": Bad(
         IMAGES + "a-idx3-ubyte", "announces", text("a-idx3-ubyte", b"\0\0\x08\x03" + b"\x7f" * 12)
     ),
+    "member that is no array": Bad(IMAGES + "o.npz", "'x' is no array", no_array),
+    "idx that inflates": Bad(
+        IMAGES + "a.idx.gz", "more",
+        text("a.idx.gz", gzip.compress(idx_bytes(np.zeros((9, 8, 8), np.uint8)) + bytes(2**20))),
+    ),
     "wrong kind": Bad("train mnist --steps 2 --data moons", "models images"),
     # images
     "empty folder": Bad(IMAGES + "empty", "empty", lambda: Path("empty").mkdir()),
@@ -210,6 +220,16 @@ BAD: dict[str, Bad] = {
     "16 bits": Bad(IMAGES + "f", "8 bits", pictures(lambda: png16(Path("f/x.png")))),
     "transparent": Bad(
         IMAGES + "f", "transparent", pictures(lambda: picture("f/x.png", mode="RGBA"))
+    ),
+    "several unusable": Bad(
+        IMAGES + "f", "2 of 6 images",
+        pictures(text("f/x.png", "no image"), lambda: picture("f/y.png", mode="RGBA")),
+    ),
+    "unknown background": Bad(IMAGES + "f --data-background greyish", "a color", pictures()),
+    "two channels": Bad(IMAGES + "f --data-channels 2", "1 (grey) or 3", pictures()),
+    "color for a grey model": Bad(
+        EVAL + "f --data-size 8", "--data-channels 1",
+        lambda: (model("images")(), picture("f/x.png", mode="RGB")),
     ),
     "strange colors": Bad(
         IMAGES + "f", "color mode",
@@ -236,6 +256,12 @@ BAD: dict[str, Bad] = {
     ),
     "resume with no recipe": Bad(
         "train digts --out runs/moons --resume --steps 4", "did you mean 'digits'", run
+    ),
+    "resume with data that changed": Bad(
+        "train table --resume --steps 4", "t.csv has changed", changed_table
+    ),
+    "resume with another split": Bad(
+        "train moons --resume --steps 4 --data.validation 20", "data.validation", run
     ),
     "resume torn checkpoints": Bad("train moons --resume --steps 4", "no checkpoint", torn_run),
     "resume a pickle": Bad("train moons --resume --steps 4", "no checkpoint", foreign_checkpoint),
@@ -270,10 +296,19 @@ BAD: dict[str, Bad] = {
     "fractions for integers": Bad(
         "eval runs/table --data new.csv", "'n' of new.csv has fractions", integer_table
     ),
+    "its data changed": Bad("eval runs/table", "t.csv has changed", changed_table),
+    "data of a split changed": Bad(
+        "score runs/table --split train", "t.csv has changed", changed_table
+    ),
+    "its data, named, changed": Bad(
+        "eval runs/table --data t.csv --split validation", "t.csv has changed", changed_table
+    ),
     "model without data": Bad("eval m", "give --data", model()),
     "its data are gone": Bad(
         "eval m", "gone.csv", model(trained_on={"data": {"source": "./gone.csv"}})
     ),
+    "no data": Bad("eval m --data=", "empty", model()),
+    "no data to train on": Bad("train moons --steps 1 --data=", "empty"),
     "data of another shape": Bad(
         EVAL + "t.csv", "columns", lambda: (model()(), text("t.csv", "a,b,c\n1,2,3\n4,5,7\n")())
     ),

@@ -151,7 +151,7 @@ def as_dataset(
         return data
     if not isinstance(data, Split):
         values = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
-        data = arrays.array_split(values, config.source)
+        data = arrays.array_split(values, "the array")
     if condition is not None:
         given = torch.as_tensor(condition)
         if len(given) != len(data):

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from realnvp.config import DataConfig, Recipe, TrainingConfig, load_recipe, to_dict
-from realnvp.data import Dataset, Split, load_data
-from realnvp.data.arrays import array_split
-from realnvp.data.dataset import Parts, assemble, check_fingerprint
+from realnvp.data import Dataset, Split, as_dataset, load_data
+from realnvp.data.dataset import check_fingerprint
 from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow, check_data
 from realnvp.training.callbacks import Callback, History, RunLogger, read_records
@@ -126,7 +123,9 @@ def train(
         chosen = dataclasses.replace(chosen, data=memory)
 
     def load() -> Dataset:
-        return as_dataset(data, chosen.data) if in_memory else load_data(chosen.data)
+        if data is None or isinstance(data, DataConfig):
+            return load_data(chosen.data)
+        return as_dataset(data, chosen.data)
 
     def make(dataset: Dataset) -> Flow:
         flow = build(chosen, dataset)
@@ -234,37 +233,6 @@ def fit(
         quiet=quiet,
         callbacks=callbacks,
     )
-
-
-def as_dataset(
-    data: Any, config: DataConfig, condition: Any = None, levels: int | None = None
-) -> Dataset:
-    """Return examples in memory as a data set, some of them held out.
-
-    Args:
-        data: a data set, a split, or an array of images or vectors.
-        config: settings of the split.
-        condition: labels ``(N,)`` or vectors ``(N, K)``.
-        levels: number of grey levels of images.
-
-    Raises:
-        ValueError: if they are not examples, or too few.
-    """
-    if isinstance(data, Dataset):
-        return data
-    if not isinstance(data, Split):
-        array = data.detach().cpu().numpy() if isinstance(data, Tensor) else np.asarray(data)
-        data = array_split(array, "the array")
-    if condition is not None:
-        given = torch.as_tensor(condition)
-        if len(given) != len(data):
-            raise ValueError(f"there are {len(data)} examples, but {len(given)} conditions")
-        given = given.float() if given.is_floating_point() else given
-        data = dataclasses.replace(data, condition=given)
-    if levels is None and data.x.ndim == 4:
-        levels = 256
-    split = data
-    return assemble(Parts(lambda: split, levels=levels, owned=False), config)
 
 
 def _run(
