@@ -13,7 +13,7 @@ from realnvp import plots
 
 @pytest.fixture
 def figures(monkeypatch) -> list[Figure]:
-    """The figures that were saved."""
+    """Collect the figures that are saved."""
     found: list[Figure] = []
     save = plots.save_figure
 

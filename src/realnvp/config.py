@@ -54,7 +54,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def positive(config: object, *names: str) -> None:
-    """The fields of these names are finite numbers above 0, or None."""
+    """Raise ValueError unless the fields of these names are None or finite numbers above 0."""
     for name in names:
         value = getattr(config, name)
         require(
@@ -75,7 +75,7 @@ def number(value: float | Literal["auto"]) -> float:
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a value, which may come from anybody's JSON, is of a field's type."""
+    """Return whether a value, which may come from anybody's JSON, is of a field's type."""
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if get_origin(hint) in (Union, UnionType):
@@ -99,11 +99,11 @@ def _is(value: Any, hint: Any) -> bool:
 
 
 def check_types(config: Any, **most: int) -> None:
-    """Every field has the type that it is declared with.
+    """Raise ValueError unless every field has the type that it is declared with.
 
     Args:
         config: a dataclass.
-        most: the largest number that a field may be, by name.
+        most: largest values of fields, by name.
 
     Raises:
         ValueError: naming the field.
@@ -333,9 +333,9 @@ class TrainingConfig:
             "constant".
         decay_fraction: fraction of the budget over which the rate decays; 1 is all of it.
         clip: largest norm of the gradient (of the loss in nats per dimension).
-        smoothing: deviation of the Gaussian noise that is added to the vectors of every batch, in
-            deviations of the data (of the Gaussians that it starts as, if it does). It keeps a
-            flexible model from learning few rows by heart, and blurs what is finer.
+        smoothing: standard deviation of the Gaussian noise that is added to the vectors of every
+            batch, in standard deviations of the data, or of the Gaussians that the model starts as.
+            It keeps a flexible model from memorizing few rows, and blurs what is finer.
         ema: decay per step of the exponential moving average of the weights, which is what is
             evaluated and saved; 0 evaluates the raw weights.
         num_validations: number of validations, spread evenly over the budget; the model with the
@@ -556,7 +556,7 @@ def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
 
 
 def to_dict(config: object) -> dict:
-    """The settings as plain nested dicts, for YAML and JSON."""
+    """Return the settings as plain nested dicts, for YAML and JSON."""
     return dataclasses.asdict(config)  # type: ignore[call-overload]
 
 

@@ -81,7 +81,7 @@ def scatter(
     row = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (points, color, title) in zip(row, shown, strict=True):
         xy = points[:, :2].cpu().numpy()
-        axes.scatter(xy[:, 0], xy[:, 1], s=4, alpha=0.4, color=color, linewidths=0)
+        _points(axes, xy, color)
         axes.set_title(title)
         axes.set_xlabel(_plain(columns[0]))
     row[0].set_ylabel(_plain(columns[1]))
@@ -91,6 +91,12 @@ def scatter(
     row[0].set_xlim(low[0] - margin[0], high[0] + margin[0])
     row[0].set_ylim(low[1] - margin[1], high[1] + margin[1])
     save_figure(figure, path)
+
+
+def _points(axes: Any, points: NDArray, color: str) -> None:
+    """Draw points; few of them are larger, so that they are seen."""
+    size = min(max(5000 / max(len(points), 1), 2.5), 16)
+    axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.4, color=color, linewidths=0)
 
 
 def _plain(name: str) -> str:
@@ -193,7 +199,7 @@ def planes(rows: Sequence[Plane], path: Path) -> None:
         name = [row.name] if row.columns is None else [row.name, row.columns[1]]
         axes[0].set_ylabel("\n".join(map(_plain, name)))
         for one, points, color in ((axes[0], row.data, DATA), (axes[1], row.samples, MODEL)):
-            one.scatter(points[:, 0], points[:, 1], s=2, alpha=0.4, color=color, linewidths=0)
+            _points(one, points, color)
         _heat(row, axes[2:-1])
         _grid(row, axes[-1])
     for one, title in zip(panels[0], titles, strict=True):

@@ -11,7 +11,7 @@ from helpers.command import SMALL, run
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> Path:
-    """A folder with a trained run of images and one of points."""
+    """Return a folder with a trained run of images and one of points."""
     folder = tmp_path_factory.mktemp("runs")
     for recipe, options in (
         ("digits", SMALL),
@@ -23,14 +23,14 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """An empty folder, which is the current one."""
+    """Make an empty folder the current one, and return it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def conditional_table(here) -> Path:
-    """A folder with a table of two columns and a class, and a run that was trained with it."""
+    """Return a folder with a table of two columns and a class, and a run trained with it."""
     rows = "\n".join(f"{i % 7 / 7},{i % 5 / 3},{'ab'[i % 2]}" for i in range(60))
     (here / "t.csv").write_text(f"x,y,kind\n{rows}\n")
     run("train table --data t.csv --condition kind --steps 3 --quiet --training.num_validations 1")

@@ -13,7 +13,7 @@ from realnvp import vector_flow
 
 @pytest.fixture
 def table_model(here):
-    """A saved model, from anybody, that names a file and a folder to download into."""
+    """Save a model that names a file and a folder to download into, as anybody's may."""
     rows = "\n".join(f"{i % 7 / 7},{i % 5 / 3}" for i in range(40))
     (here / "t.csv").write_text(f"x,y\n{rows}\n")
     flow = vector_flow(2, couplings=1, hidden=4, blocks=0, norm="none")

@@ -2,8 +2,8 @@
 
 A recipe is a YAML file with the sections of the dataclasses in :mod:`realnvp.config`, and every one
 of its keys is an option, ``--section.key value``. The options are added one by one: jsonargparse's
-``add_class_arguments`` would offer a ``--model FILE`` beside them, tell the types of settings but
-not their short names, and need another package to read their documentation.
+``add_class_arguments`` would also offer ``--model FILE``, show types rather than choices and short
+names, and need another package to read the documentation.
 
 This module imports nothing heavy, so that the command line can show help at once.
 """

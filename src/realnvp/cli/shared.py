@@ -258,7 +258,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
@@ -266,6 +266,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     # A pipe has no width: give it enough that no number is cut.
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, markup=False, emoji=False)  # a column may be named "age [years]"
+    console.print(title, style="italic", highlight=False)
     console.print(table)
 
 

@@ -45,7 +45,7 @@ def _print(text: str) -> None:
 
 
 class Bar:
-    """A progress bar, its ETA and a text beside it.
+    """A progress bar with an ETA and numbers.
 
     Args:
         title: name of what is going on.
