@@ -16,6 +16,7 @@ from realnvp.config import (
     load_recipe,
     read_recipe,
     recipe_names,
+    recipe_summary,
     to_dict,
     with_new_command,
     with_new_names,
@@ -81,6 +82,14 @@ def test_every_recipe_parses_and_builds(name):
         flow = image_flow((1, side, side), **options)
         x = torch.zeros(2, *flow.shape, dtype=torch.uint8)
         assert torch.isfinite(flow.log_prob(x)).all()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_says_in_a_line_what_it_is(name):
+    summary = recipe_summary(name)
+    assert 20 < len(summary) < 110
+    assert summary.endswith(".")
+    assert ":" not in summary[:8], "the line is a comment, not a setting"
 
 
 def test_every_data_set_has_its_recipe():

@@ -40,6 +40,7 @@ __all__ = [
     "positive",
     "read_recipe",
     "recipe_names",
+    "recipe_summary",
     "require",
     "to_dict",
     "with_new_command",
@@ -613,6 +614,15 @@ def recipe_names() -> list[str]:
 
 def _folder() -> Any:
     return files("realnvp") / "recipes"
+
+
+def recipe_summary(name: str) -> str:
+    """Return the first line of the comment at the top of a recipe of the package.
+
+    >>> recipe_summary("mnist-glow")
+    "MNIST with Glow's parts (arXiv 1807.03039)."
+    """
+    return _text(name, Path(name)).partition("\n")[0].removeprefix("# ")
 
 
 def read_recipe(name: str) -> dict[str, Any]:

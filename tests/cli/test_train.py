@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from helpers.command import SMALL, json_of, refused
+from helpers.command import SMALL, json_of, refused, run
 from helpers.data_files import idx_bytes
 from realnvp.cli.main import main
 
@@ -89,14 +89,16 @@ def test_dry_run_estimates_and_leaves_nothing(here, capsys):
     assert main([*train, "--json"]) == 0
     result = json_of(capsys)
     assert result["steps"] == 7
-    assert result["minutes"] == pytest.approx(7 * result["seconds_per_step"] / 60)
+    steps = 7 * result["seconds_per_step"] / 60
+    assert result["minutes"] == pytest.approx(steps + result["validation_minutes"])
     assert result["peak_memory"] > 2**26
     assert list(here.iterdir()) == []
     assert main([*train, "--quiet"]) == 0
     assert "examples/s" in capsys.readouterr().out
     assert main([*train[:-2], "--minutes", "2", "--json"]) == 0
     result = json_of(capsys)
-    assert result["steps"] == round(120 / result["seconds_per_step"])
+    training = 120 - 60 * result["validation_minutes"]
+    assert result["steps"] == pytest.approx(training / result["seconds_per_step"], rel=0.2)
     assert main([*train[:-2], "--minutes", "1e-5", "--quiet", "--json"]) == 0
     assert json_of(capsys)["steps"] == 1
 
@@ -120,3 +122,23 @@ def test_an_old_recipe_answers_with_its_new_name(capsys):
 
 def test_an_empty_folder_name_is_refused(here, capsys):
     assert "--out is empty" in refused(capsys, "train moons --steps 1 --out", "")
+
+
+def test_overwrite_replaces_a_run(here, capsys):
+    run("train moons --steps 3 --quiet")
+    message = refused(capsys, "train moons --steps 4 --quiet")
+    assert "--overwrite" in message
+    assert "--resume" in message
+    run("train moons --steps 4 --quiet --overwrite --json")
+    assert json_of(capsys)["steps"] == 4
+    Path("photos").mkdir()
+    Path("photos/mine.txt").write_text("mine")
+    assert "not a run" in refused(capsys, "train moons --steps 1 --out photos --overwrite")
+    assert Path("photos/mine.txt").read_text() == "mine"
+    assert "one of the two" in refused(capsys, "train moons --steps 9 --resume --overwrite")
+
+
+def test_what_the_number_is_of(here, capsys):
+    run("train moons --steps 2 --json --quiet")
+    result = json_of(capsys)
+    assert (result["part"], result["examples"]) == ("test", 10_000)

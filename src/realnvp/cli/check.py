@@ -67,7 +67,15 @@ def main(argv: list[str]) -> int:
         return 1 if wrong else 0
     print_table(
         f"{args.model} on {len(few)} examples of {name}",
-        ["layer", "kind", "mean", "std", "round trip", "log_det + inverse's", "log_det vs autograd"],
+        [
+            "layer",
+            "kind",
+            "mean",
+            "std",
+            "round trip",
+            "log_det + inverse's",
+            "log_det vs autograd",
+        ],
         (
             (
                 layer.name,
@@ -92,7 +100,9 @@ def main(argv: list[str]) -> int:
             f"{flow.unit[1]}"
         )
     print(
-        f"wrong layers: {', '.join(wrong)}" if wrong else "every layer inverts, with the right log-determinant"
+        f"wrong layers: {', '.join(wrong)}"
+        if wrong
+        else "every layer inverts, with the right log-determinant"
     )
     return 1 if wrong else 0
 

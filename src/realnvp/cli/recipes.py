@@ -6,7 +6,7 @@ import yaml
 
 from realnvp.cli.options import Parser, add_json
 from realnvp.cli.shared import print_json, print_table
-from realnvp.config import read_recipe, recipe_names
+from realnvp.config import read_recipe, recipe_names, recipe_summary
 
 __all__ = []
 
@@ -39,8 +39,6 @@ def main(argv: list[str]) -> int:
     for name, recipe in recipes.items():
         training = recipe["training"]
         budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
-        options = ", ".join(f"{key} {value}" for key, value in recipe["model"].items())
-        source = recipe["data"]["source"] or "--data"
-        rows.append((name, recipe["kind"], source, options, ", ".join(budget)))
-    print_table("recipes", ["name", "kind", "data", "model", "budget"], rows)
+        rows.append((name, recipe_summary(name), ", ".join(budget)))
+    print_table("recipes", ["name", "what it is", "budget"], rows)
     return 0

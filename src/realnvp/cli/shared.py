@@ -254,13 +254,14 @@ def named_row(name: str, value: float | None, error: float | None = None) -> tup
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the first column is text, and the others are numbers."""
+    """Print a table; texts are at the left of their columns, and numbers at the right."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        text = i == 0 or column in ("what it is", "kind")
+        table.add_column(column, justify="left" if text else "right")
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: give it enough that no number is cut.

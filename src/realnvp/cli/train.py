@@ -38,6 +38,9 @@ def main(argv: list[str]) -> int:
         "--resume", action="store_true", help="go on with the run in the folder, with its settings"
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run in the folder, if there is one"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="only estimate: size, speed, time, memory"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -61,7 +64,7 @@ def main(argv: list[str]) -> int:
     from realnvp.training.train import train
     from realnvp.utils.progress import duration
 
-    outcome = train(recipe, folder, resume=args.resume, quiet=args.quiet)
+    outcome = train(recipe, folder, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet)
     if not outcome.main:  # another process prints the result
         return 0
     files = _files(folder)
@@ -70,6 +73,7 @@ def main(argv: list[str]) -> int:
         print_json(
             {
                 **result,
+                "part": outcome.part,
                 "run": str(folder),
                 "steps": outcome.steps,
                 "seconds": round(outcome.seconds, 1),
