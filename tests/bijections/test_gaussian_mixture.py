@@ -16,13 +16,13 @@ from realnvp.bijections.gaussian_mixture import gaussianize, invert_mixture
 
 
 def log_prob(layer: Rosenblatt, x: Tensor, condition: Tensor | None = None) -> Tensor:
-    """The density of the data under the layer and a standard normal."""
+    """Return the density of the data under the layer and a standard normal."""
     z, log_det = layer(x, condition)
     return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
 
 
 def mixture_log_prob(x: Tensor, means: Tensor, factors: Tensor, weights: Tensor) -> Tensor:
-    """The density of a mixture, by its definition."""
+    """Return the density of a mixture, by its definition."""
     normal = MultivariateNormal(means, scale_tril=factors)
     return (normal.log_prob(x.unsqueeze(1)) + weights.log()).logsumexp(1)
 
@@ -66,7 +66,7 @@ PROBLEMS = "usual", "small weights", "far", "narrow", "flat", "tails", "huge", "
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_inverse_is_exact_for_hard_mixtures(name, dtype):
-    """The error in x is of a few units in its last place, or that in z is."""
+    """Find x, or z, to a few units in the last place."""
     z, *mixture = (t.to(dtype) for t in problem(name))
     x, log_grad = invert_mixture(z, *mixture)
     _, expected = gaussianize(x, *mixture)
@@ -116,9 +116,8 @@ def test_derivatives_of_the_search_are_those_of_autograd(search):
     value, log_grad = gaussianize(x, *mixture)
     (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(log_grad.sum(), x)
-    weight, mean, scale = mixture[0].exp().T, mixture[1].T, mixture[2].exp().T
-    rate = math.sqrt(0.5) / scale
-    found = search(x.detach(), weight, mean * rate, rate)
+    weight, mean, rate = mixture[0].exp().T, mixture[1].T, math.sqrt(0.5) / mixture[2].exp().T
+    found = search(x.detach(), weight, mean, rate)
     inner = value.abs() < 5  # beyond, the upper tail is 1 to rounding
     for one, other in zip(found, (value, first, second), strict=True):
         torch.testing.assert_close(one[inner], other[inner], rtol=1e-5, atol=1e-5)
@@ -136,7 +135,6 @@ def test_derivatives_of_both_directions_with_respect_to_the_mixture(name):
 
 
 def test_the_hessian_of_a_log_density_is_that_of_finite_differences():
-    """Its second derivatives were wrong without an error."""
     flow = randomize(vector_flow(2, coupling="gaussian_mixture", couplings=2, hidden=8)).double()
     point = torch.tensor([0.3, -0.7], dtype=torch.float64)
 

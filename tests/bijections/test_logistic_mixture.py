@@ -33,7 +33,6 @@ def test_the_slope_is_that_of_autograd():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("spread", [1, 6, 60, 1000])
 def test_inverse_reaches_the_target(dtype, spread):
-    """From the middle to far tails, where a probability is no number any more."""
     parameters = random_mixture(dtype)
     generator = torch.Generator().manual_seed(1)
     target = spread * torch.randn(2000, 1, generator=generator, dtype=dtype)

@@ -80,7 +80,7 @@ def test_it_finds_what_bisection_finds(name, dtype):
 
 
 def test_elements_that_are_done_leave_the_batch():
-    """One element that takes many evaluations costs as much as alone."""
+    """Pay for one element that takes many evaluations as if it were alone."""
     target = torch.full((10_000,), 2.0, dtype=torch.float64)
     target[0] = 1e-30
     counted = Counted(flat_then_steep)

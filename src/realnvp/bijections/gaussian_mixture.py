@@ -1,19 +1,31 @@
-r"""Mixture coupling: the active variables are a Gaussian mixture, given the passive ones.
+r"""Gaussian mixtures made standard normal: a coupling, and the layer that a flow starts with.
 
 The affine coupling of Real NVP is exact where :math:`x_a` given :math:`x_p` is Gaussian: it
-subtracts a mean and divides by a deviation. The same holds for a *mixture* of Gaussians, if the map
-is the mixture's distribution function followed by the normal's quantile function:
+subtracts a mean and divides by a standard deviation. The same holds for a *mixture* of Gaussians,
+if the map is the mixture's distribution function followed by the normal's quantile function:
 
 .. math:: z = \Phi^{-1}\Big(\sum_k \pi_k \, \Phi\big((x - \mu_k) / s_k\big)\Big)
 
-With one component it is the affine coupling; with several, one coupling tells modes apart, for
-which affine ones need many layers and still leave a bridge of density between the modes. Logistic
-mixtures do this in Flow++ (arXiv 1902.00275, section 3.2.1) and normal quantiles in Gaussianization
-flows (arXiv 2003.01941).
+With one component it is the affine coupling. With several, a single coupling separates modes, for
+which affine couplings need many layers, and still leave bridges of density between the modes.
+Flow++ does this with logistic mixtures (arXiv 1902.00275, section 3.2.1), Gaussianization flows
+with normal quantiles (arXiv 2003.01941). :class:`GaussianMixtureCoupling` is that coupling.
+
+**The start.** A flow of a few hundred rows has to learn everything from noise, correlations and
+clusters included, unless it starts with them. Any density is a flow by its conditional distribution
+functions (Rosenblatt, Annals of Mathematical Statistics 23, 1952):
+:math:`z_i = \Phi^{-1}(F(x_i \mid x_1 \dots x_{i-1}))` is standard normal and independent of the
+others. For a mixture of Gaussians these are mixtures of Gaussians again, in closed form. With
+:class:`Rosenblatt` as its first layer, a flow starts as the mixture that fits the data, and the
+couplings only learn what is left.
 
 **Tails.** :math:`\Phi` of a far point is 0 or 1 in floating point. So everything is computed on
 the side of the median where the probability is the smaller one, and as its logarithm: the map is
 exact, and close to linear, however far away the point.
+
+**The inverse** has no closed form, and is found by :mod:`realnvp.bijections.root_finding`. The
+search evaluates a cheaper form of the map: with the upper half reflected, the probability is that
+of the lower tail, which ``erfc`` gives exactly until it underflows.
 """
 
 from __future__ import annotations
@@ -32,22 +44,27 @@ from realnvp.bijections.root_finding import find_root, implicit_inverse
 __all__ = ["GaussianMixtureCoupling", "Rosenblatt", "gaussianize", "invert_mixture"]
 
 FLOOR = 1e-4
-"""Weight of a standard normal that is part of every mixture: the map stays invertible in float32
-between far narrow components, and no density vanishes."""
+"""Weight of a standard normal that is part of every coupling's mixture: the map stays invertible in
+float32 between far narrow components, and no density vanishes."""
 
 
 LARGEST_LOG_SCALE = 4.0
-"""Smooth bound on how far the logarithm of a deviation moves from where it starts."""
+"""Smooth bound on how far the logarithm of a standard deviation moves from its start."""
 
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def _normal_quantile(log_p: Tensor) -> Tensor:
-    r""":math:`\Phi^{-1}(e^{\log p})` for :math:`\log p \le 0`, however small; has no gradient."""
+    r"""Return :math:`\Phi^{-1}(e^{\log p})` for :math:`\log p \le 0`, however small.
+
+    Not differentiable: it is only called where no gradient is recorded.
+    """
     log_p = log_p.clamp(min=-0.25 * torch.finfo(log_p.dtype).max)  # twice its size is a number
     near = torch.special.ndtri(log_p.clamp(min=-80.0).exp())
-    far = log_p.clamp(max=-80.0)  # -z^2/2 - log(-z sqrt(2 pi)) = log p: iterate to z^2
+    # Far out, log Phi(z) = -z^2/2 - log(-z sqrt(2 pi)) + log(1 - 1/z^2 + 3/z^4 - ...): iterate to
+    # z^2, by the expansion of that last logarithm.
+    far = log_p.clamp(max=-80.0)
     square = -2 * far - 2 * HALF_LOG_2PI
     start = square
     for _ in range(3):
@@ -64,10 +81,11 @@ def _normal_quantile(log_p: Tensor) -> Tensor:
 
 
 class _GaussianizeMixture(torch.autograd.Function):
-    """``x (...)``, log-weights, means and log-deviations ``(..., K)`` -> ``z``, log-density of x.
+    """``x (...)``, log-weights, means and log-scales ``(..., K)`` -> ``z``, log-density of x.
 
     Written by hand because the gradients are far simpler than what autograd makes of the forward
-    pass, and finite further out in the tails.
+    pass, and finite further out in the tails. The backward pass is a differentiable function of
+    the inputs and outputs, so derivatives of any order are right.
     """
 
     @staticmethod
@@ -106,16 +124,16 @@ class _GaussianizeMixture(torch.autograd.Function):
 
 
 class GaussianMixtureCoupling(Coupling):
-    r"""The active variables are a Gaussian mixture given the passive ones, made standard normal.
+    r"""Make a Gaussian mixture, which the active variables are given the passive ones, normal.
 
     .. math::
         z = \Phi^{-1}\Big(\sum_k \pi_k \Phi\big((x_a - \mu_k) / s_k\big)\Big), \qquad
         \log |\det J| = \sum \log p_{\mathrm{mix}}(x_a) - \log \mathcal N(z)
 
     where :math:`\pi, \mu, s` come from the conditioner (after arXiv 1902.00275, section 3.2, and
-    arXiv 2003.01941). Zero parameters give components spread over a standard normal, which they
-    add up to closely: on [-2, 2] it starts within 0.02 of the identity with up to 8 of them, and
-    within 0.05 with more.
+    arXiv 2003.01941). With zero parameters the components are spread so that they add up to nearly
+    a standard normal: on [-2, 2] the map starts within 0.02 of the identity with up to 8 of them,
+    and within 0.05 with more.
 
     Args:
         mask: splits the input into its passive and active parts.
@@ -157,7 +175,7 @@ class GaussianMixtureCoupling(Coupling):
         return 3 * components
 
     def _mixture(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights, means and log-deviations, each ``(B, C, ..., K + 1)``."""
+        """Return log-weights, means and log-scales, each ``(B, C, ..., K + 1)``."""
         batch, channels, *rest = active.shape
         raw = parameters.reshape(batch, 3, self.components, channels, *rest).movedim(2, -1)
         start = self.start.view(3, *(1 for _ in active.shape[1:]), -1)
@@ -181,7 +199,17 @@ class GaussianMixtureCoupling(Coupling):
 def gaussianize(
     x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Make a mixture standard normal: ``x (...)``, parameters ``(..., K)`` -> z, log dz/dx."""
+    """Map a Gaussian mixture to the standard normal, elementwise.
+
+    Args:
+        x: values, ``(...)``.
+        log_weight: logarithms of the weights, whose sum is 1, ``(..., K)``.
+        mean: means of the components, ``(..., K)``.
+        log_scale: logarithms of their standard deviations, ``(..., K)``.
+
+    Returns:
+        z and log dz/dx, each ``(...)``; differentiable to any order.
+    """
     z, log_density = _GaussianizeMixture.apply(x, log_weight, mean, log_scale)
     return z, log_density + 0.5 * z.square() + HALF_LOG_2PI
 
@@ -189,7 +217,7 @@ def gaussianize(
 def invert_mixture(
     z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the inverse of :func:`gaussianize`: x, and log dz/dx there."""
+    """Return the inverse of :func:`gaussianize`: x, and log dz/dx (not dx/dz) there."""
     mixture = log_weight, mean, log_scale
     x = implicit_inverse(gaussianize, _quantile, z, mixture)
     return x, gaussianize(x, *mixture)[1]
@@ -210,8 +238,7 @@ def _quantile(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) ->
     # The quantile of the normal with the mixture's mean and variance.
     center = (weight * mean).sum(0)
     start = center + (weight * (scale.square() + (mean - center).square())).sum(0).sqrt() * target
-    rate = math.sqrt(0.5) / scale
-    mixture = weight, mean * rate, rate
+    mixture = weight, mean, math.sqrt(0.5) / scale
     limit = LARGEST_PROBIT[target.dtype]
     x = find_root(_probit, target, low, high, start, mixture, far=_far_probit, limit=limit)
     return (side * x).view_as(z)
@@ -221,18 +248,16 @@ LARGEST_PROBIT = {torch.float32: 12.0, torch.float64: 36.0}
 """Up to where the probability of a tail, and its density, are normal numbers."""
 
 
-def _probit(
-    x: Tensor, weight: Tensor, shift: Tensor, rate: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _probit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the normal quantile of the mixture's CDF, with its derivatives for the search.
 
     Args:
         x: ``(N,)``.
         weight: weights, ``(K, N)``.
-        shift: means, in units of the standard deviation times the root of 2, ``(K, N)``.
-        rate: inverse of that unit, ``(K, N)``.
+        mean: means, ``(K, N)``.
+        rate: inverses of the standard deviations times the square root of 2, ``(K, N)``.
     """
-    u = torch.addcmul(shift, rate, x, value=-1)
+    u = (mean - x).mul_(rate)
     p = 0.5 * (weight * torch.erfc(u)).sum(0)
     terms = u.square().neg_().exp_().mul_(rate).mul_(weight)
     total = terms.sum(0)
@@ -243,10 +268,10 @@ def _probit(
 
 
 def _far_probit(
-    x: Tensor, weight: Tensor, shift: Tensor, rate: Tensor
+    x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Do the same by logarithms, for which no probability is too small."""
-    u = shift - rate * x
+    u = (mean - x) * rate
     log_weight = weight.log()
     z = _normal_quantile((log_weight + torch.special.log_ndtr(-math.sqrt(2) * u)).logsumexp(0))
     log_terms = log_weight + rate.log() - u.square()
@@ -416,7 +441,8 @@ class Rosenblatt(Bijection):
         if u.shape[1] == 1:
             return u[:, 0, m:], -scale[..., 0, m:].log().sum(-1).expand(len(x))
         log_terms = -0.5 * u.square() - scale.log()
-        # Of the columns before the i-th; taking its own term off the whole sum would cancel.
+        # Sums over the columns before the i-th: to subtract its own term from the sum up to it
+        # would cancel digits.
         before = F.pad(log_terms[..., :-1].cumsum(-1), (1, 0))[..., m:]
         log_weight = (before + weights.log()[..., None]).log_softmax(1)
         u, scale = u[..., m:], scale[..., m:]

@@ -21,17 +21,17 @@ __all__ = ["LogisticMixtureCoupling"]
 
 
 class LogisticMixtureCoupling(Coupling):
-    r"""An affine map after the logit of a mixture-of-logistics CDF (arXiv 1902.00275, section 3.2).
+    r"""Map by the logit of a logistic mixture's CDF, then affinely (arXiv 1902.00275, section 3.2).
 
     .. math::
         z_a = \exp(s) \odot \mathrm{logit}\Big(\sum_k \pi_k\,
         \sigma\big((x_a - \mu_k) e^{-\tau_k}\big)\Big) + t
 
     where :math:`s, t, \pi, \mu, \tau` come from the conditioner. The CDF, its complement and its
-    density are computed in log space, so that far tails are exact; the inverse is found between
-    brackets to the precision of the number type. Zero parameters give the identity: all components
-    are then the standard logistic. So that components do not learn the same for ever, each has
-    learned factors of its own on its mean and scale.
+    density are computed in log space, so that far tails are exact; the inverse is found to the
+    precision of the type by :mod:`realnvp.bijections.root_finding`. Zero parameters give the
+    identity: all components are then the standard logistic. Learned factors on the mean and the
+    scale of each component keep the components from having equal gradients forever.
 
     Args:
         mask: splits the input into its passive and active parts.
@@ -101,7 +101,7 @@ class LogisticMixtureCoupling(Coupling):
 def _logit_cdf(
     x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The logit of the mixture's CDF at ``x``, and the log of its slope."""
+    """Return the logit of the mixture's CDF at ``x``, and the logarithm of its derivative."""
     w = (x.unsqueeze(1) - means) * torch.exp(-log_scales)
     below, above = F.logsigmoid(w), F.logsigmoid(-w)
     log_cdf = torch.logsumexp(log_weights + below, dim=1)
