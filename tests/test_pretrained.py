@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import resource
@@ -163,6 +164,28 @@ def test_a_model_with_hostile_settings_is_refused_at_once(tmp_path, changes, mes
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
     assert time.monotonic() - begin < 20  # without memory, it is a second on an idle machine
+
+
+STRANGE = [
+    None, True, -1, 0, 1, 2**31, 10**30, 0.5, 1e300, float("nan"), "x", "", [], [0], [[]], {},
+    {"a": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("builder", ["image_flow", "vector_flow"])
+def test_strange_arguments_are_refused_or_do_no_harm(builder):
+    flow = small_image_flow() if builder == "image_flow" else vector_flow(2, couplings=2, hidden=4)
+    settings, tensors = flow.settings(), flow.state_dict()
+    names = [*inspect.signature(getattr(realnvp, builder)).parameters, "self", ""]
+    refused = 0
+    for name in names:
+        for value in STRANGE:
+            arguments = {**settings["arguments"], name: value}
+            try:
+                rebuild({**settings, "arguments": arguments}, tensors, "it")
+            except ValueError:
+                refused += 1
+    assert refused > 0.5 * len(names) * len(STRANGE)
 
 
 @pytest.mark.parametrize("what", ["more", "less", "shape", "dtype", "nan"])

@@ -126,8 +126,12 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
             empty = build()
         _check_trained_on(empty)
         check_like(_completed(sizes, empty), empty.state_dict(), "the tensor")
-    # RuntimeError and OverflowError: sizes that no memory could have
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    # What a builder may raise for the arguments of a stranger; a RuntimeError or an OverflowError
+    # for sizes that no memory could have.
+    except (
+        ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+        ValueError,
+    ) as error:  # fmt: skip
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
     return build
