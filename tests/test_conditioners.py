@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from helpers.bijections import randomize
+from realnvp.architectures import image_flow
 from realnvp.conditioners import (
     MLP,
     BatchNorm2d,
@@ -136,3 +137,11 @@ def test_unknown_parts_are_refused(make, message):
 @pytest.mark.parametrize("name", list(CONDITIONERS))
 def test_registered_conditioners_are_conditioners(name):
     assert issubclass(CONDITIONERS[name], Conditioner)
+
+
+def test_a_batch_without_statistics_is_refused():
+    flow = image_flow((3, 1, 1), levels=256, scales=1, hidden=4, blocks=1, norm="act")
+    flow.train()
+    with pytest.raises(ValueError, match='use larger batches, or conditioner_norm "none"'):
+        flow.loss_terms(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
+    flow.loss_terms(torch.zeros(2, 3, 1, 1, dtype=torch.uint8))
