@@ -42,8 +42,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         if world_size() == 1:
             if x.numel() == x.shape[1]:
                 raise ValueError(
-                    "a batch of one image of one pixel has no statistics to normalize by: use larger "
-                    'batches, or conditioner_norm "none"'
+                    "a batch of one image of one pixel has no statistics to normalize by: use "
+                    'larger batches, or conditioner_norm "none"'
                 )
             if is_recomputing():  # the averages have moved already
                 return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
