@@ -244,12 +244,21 @@ BAD: dict[str, Bad] = {
     "links in circles": Bad(IMAGES + "g", "no images", folder_loop),
     "single image file": Bad(IMAGES + "x.png", "folder", lambda: picture("x.png")),
     # runs
-    "existing run": Bad("train digits", "--resume", lambda: picture("runs/digits/x.png")),
+    "existing run": Bad("train moons", "add --resume", run),
+    "folder with other files": Bad(
+        "train digits", "is not a run", lambda: picture("runs/digits/x.png")
+    ),
+    "other files to overwrite": Bad(
+        "train digits --overwrite", "is not a run", lambda: picture("runs/digits/x.png")
+    ),
+    "resumed and overwritten": Bad(
+        "train moons --steps 4 --resume --overwrite", "one of the two", run
+    ),
     "file for a run": Bad("train digits --out r", "r exists", text("r", "mine")),
     "run below a file": Bad("train moons --steps 1 --out r/run", "file", text("r", "mine")),
     "nothing to resume": Bad("train digits --resume", "no run to resume"),
     "resume another model": Bad(
-        "train moons --resume --steps 4 --model.hidden 8", "does not fit", run
+        "train moons --resume --steps 4 --model.hidden 8", "keeps its data, model and seed", run
     ),
     "resume with another recipe": Bad(
         "train digits --out runs/moons --resume --steps 4", "of a model of vectors", run

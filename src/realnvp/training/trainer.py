@@ -340,7 +340,7 @@ class Trainer:
         self.log("train", record)
         bar.update(
             self.progress(),
-            f"{self.sign * loss:.3f} {self.unit_name}{best}",
+            f"{self.sign * loss:.3f} {self.unit_name.partition(' (')[0]}{best}",
             f"{rate:.0f} examples/s",
             f"({short})",
         )
