@@ -193,9 +193,8 @@ def vector_flow(
             f"a coupling sets the map of one half of the columns from the other half, so it needs "
             f"at least 2 columns, got {dim}; for a single column use a histogram or kernel density"
         )
-    if isinstance(model.mixture_init, str):
-        raise ValueError("mixture_init is chosen by data that are trained on: give a number")
-    gaussians = model.mixture_init
+    gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
+    model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = [DequantizeColumns(integers, dim)] if len(integers) else []
     if mixture is not None:

@@ -282,7 +282,7 @@ class VectorModel:
         scale_penalty: L2 penalty on the learned scales of the couplings.
         mixture_init: number of Gaussians, fitted to the data, that the model starts as; 1 is a
             single one, correlations included; 0 only standardizes the columns; "auto" chooses it
-            by cross-validation.
+            by cross-validation (without data to train on, it is 1).
     """
 
     architecture: str = "realnvp"

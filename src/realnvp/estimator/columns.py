@@ -34,8 +34,8 @@ def row_weights(sample_weight: ArrayLike | None, X: NDArray) -> NDArray | None:
     Raises:
         ValueError: if they are negative, or leave fewer than two rows.
 
-    >>> row_weights([0, 2e-50, 4e-50], np.zeros((3, 1)))
-    array([0., 1., 2.])
+    >>> row_weights([0, 2e-50, 6e-50], np.zeros((3, 1)))
+    array([0. , 0.5, 1.5])
     """
     if sample_weight is None:
         return None
