@@ -1,0 +1,88 @@
+"""Fitting a flow to rows: how long, of which rows, and in which units."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from realnvp.config import VectorRecipe, load_recipe
+from realnvp.data.dataset import Split
+from realnvp.estimator import fitting
+from realnvp.estimator.fitting import _is_better, _without_copies, fit_rows
+from realnvp.training.initialization import fit_gaussian, log_density
+
+
+def recipe(steps: int = 30, **model) -> VectorRecipe:
+    small = {"hidden": 8, "couplings": 2, **model}
+    found = load_recipe("table", model=small, data={"source": "rows"}, seed=0)
+    training = dataclasses.replace(found.training, steps=steps, accelerator="cpu")
+    found = dataclasses.replace(found, training=training)
+    assert isinstance(found, VectorRecipe)
+    return found
+
+
+def rows(n: int) -> torch.Tensor:
+    return torch.as_tensor(np.random.default_rng(0).normal(size=(n, 2)))
+
+
+def test_few_rows_have_the_gaussian_that_they_start_as():
+    x = rows(12)
+    flow, steps = fit_rows(x, None, None, recipe())
+    assert steps == 0
+    torch.testing.assert_close(
+        flow.log_prob(x), log_density(x, fit_gaussian(x)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_what_can_be_learned_is():
+    x = rows(600)
+    x[:, 1] = x[:, 0].sign() * 3 + 0.1 * x[:, 1]
+    flow, steps = fit_rows(x, None, None, recipe(60, mixture_init=1))
+    assert steps > 0
+    assert flow.log_prob(x).mean() > log_density(x, fit_gaussian(x)).mean() + 0.3
+
+
+@pytest.mark.parametrize("mixture_init", [0, 1, 2])
+def test_the_flow_is_in_the_units_of_the_rows(mixture_init: int):
+    x, condition = rows(40), rows(40)[:, :1]
+    small = recipe(5, mixture_init=mixture_init)
+    one, _ = fit_rows(x, condition, None, small, validation_fraction=0)
+    unit, offset = torch.tensor([1e-3, 1e5]), torch.tensor([2.0, 1e6])
+    other, _ = fit_rows(x * unit + offset, 7 * condition, None, small, validation_fraction=0)
+    expected = one.log_prob(x, condition) - unit.log().sum()
+    found = other.log_prob(x * unit + offset, 7 * condition)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    assert other.dtype == torch.float64
+    assert not other.training
+
+
+def test_copies_count_as_one_row_of_more_weight():
+    x = torch.tensor([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0], [1.0, 2.0]])
+    split = _without_copies(Split(x))
+    assert split.x.tolist() == [[1.0, 2.0], [0.0, 1.0]]
+    assert split.weight is not None
+    assert split.weight.tolist() == [1.5, 0.5]
+    assert _without_copies(Split(x.repeat(2, 1), torch.arange(8))).x.shape == (8, 2)
+    assert _without_copies(Split(x[:2].repeat(3, 1))).weight is None
+
+
+def test_chance_is_not_taken_for_a_gain():
+    class Known(torch.nn.Module):
+        def __init__(self, values: torch.Tensor) -> None:
+            super().__init__()
+            self.values = values.double()
+
+    split = Split(torch.zeros(4, 2))
+    start = torch.zeros(4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "log_likelihoods", lambda flow, check, seed: flow.values)
+        for gain, better in (
+            ([1.0, 1.1, 0.9, 1.0], True),
+            ([3.0, -1.0, 2.0, -1.0], False),
+            ([-1.0, -1.0, -1.1, -1.0], False),
+        ):
+            flow = Known(torch.tensor(gain))
+            assert _is_better(flow, Known(start), split, 0) is better  # type: ignore[arg-type]
