@@ -15,6 +15,79 @@ from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections import AffineCoupling, Dequantize, FactorOut, Logit
 
 
+def test_repr_has_a_line_for_each_layer():
+    flow = image_flow((1, 8, 8), hidden=4, blocks=1, scales=2, classes=3)
+    lines = repr(flow).splitlines()
+    assert lines[0] == "Flow(shape=(1, 8, 8), levels=256, classes=3)"
+    names = [line.split()[0] for line in lines[2:-1]]
+    assert "bijection.layers.17.inner.layers.0" in names
+    kinds = {name: type(module).__name__ for name, module in flow.named_modules()}
+    for name, line in zip(names, lines[2:], strict=False):
+        assert line.removeprefix(name).strip().startswith(kinds[name])
+    counts = [int(line.split()[-1].replace(",", "")) for line in lines[2:]]
+    assert sum(counts[:-1]) == counts[-1] == sum(p.numel() for p in flow.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_types_are_refused(dtype):
+    flow = small_image_flow().to(dtype)
+    for call in (flow.log_prob, flow.loss_terms, flow.encode):
+        with pytest.raises(ValueError, match="set_compute_dtype"):
+            call(small_images())
+    with pytest.raises(ValueError, match="set_compute_dtype"):
+        flow.sample(1)
+    with pytest.raises(ValueError, match="set_compute_dtype"):
+        flow.decode(torch.zeros(1, 1, 8, 8, dtype=dtype))
+
+
+@pytest.mark.parametrize("norm", ["act", "batch"])
+def test_densities_rewrite_nothing(norm: str):
+    """Only loss_terms trains; asked for a density before, the flow says so once."""
+    flow = image_flow((1, 4, 4), hidden=4, blocks=1, norm=norm).train()
+    x = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
+
+    def state() -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in flow.state_dict().items()}
+
+    def assert_unchanged(before: dict[str, torch.Tensor]) -> None:
+        assert flow.training
+        for name, tensor in flow.state_dict().items():
+            assert torch.equal(tensor, before[name]), name
+
+    fresh = state()
+    with pytest.warns(UserWarning, match="loss_terms in training mode"):
+        flow.log_prob(x)
+    flow.bits_per_dim(x)  # a second warning would be an error
+    assert_unchanged(fresh)
+    flow.loss_terms(x)
+    trained = state()
+    assert any(not torch.equal(trained[name], fresh[name]) for name in trained)
+    for call in (flow.log_prob, flow.bits_per_dim, flow.encode):
+        call(x)
+    flow.sample(2)
+    assert_unchanged(trained)
+
+
+def test_a_log_determinant_that_is_a_mean_is_refused():
+    class Mean(realnvp.Bijection):
+        def forward(self, x, condition=None):
+            return x, x.mean()
+
+        def inverse(self, z, condition=None):
+            return z, z.mean()
+
+    x = torch.randn(3, 2)
+    for flow in (Flow(Mean(), (2,)), Flow(Chain(Chain(), Mean()), (2,))):
+        for call in (flow.log_prob, flow.loss_terms):
+            with pytest.raises(ValueError, match=r"Mean.* of shape \(\) for 3 examples"):
+                call(x)
+        flow.memory = "checkpoint"
+        with pytest.raises(ValueError, match=r"Mean.* of shape \(\) for 3 examples"):
+            flow.loss_terms(x.requires_grad_())
+    with pytest.raises(ValueError, match=r"the inverse of layers.1 \(Mean\)"):
+        flow.decode(x)
+
+
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_uniform_model_has_log2_levels_bits(levels: int):
     flow = Flow(Chain(Dequantize(levels), UniformToNormal()), (1, 4, 4)).double()
@@ -72,10 +145,10 @@ def test_probabilities_of_a_tiny_image_add_up_to_one():
 def test_loss_terms_add_up_to_the_loss():
     flow, x = small_image_flow(), small_images()
     terms = flow.loss_terms(x, noise=torch.Generator().manual_seed(1))
-    assert set(terms) == {"prior", "coupling", "norm", "preprocessing", "regulariser"}
+    assert set(terms) == {"prior", "coupling", "norm", "preprocessing", "regularizer"}
     log_prob = flow.log_prob(x, noise=torch.Generator().manual_seed(1))
     penalty = sum(m.scale.square().sum() for m in flow.modules() if isinstance(m, AffineCoupling))
-    torch.testing.assert_close(terms["regulariser"], 5e-5 * penalty)
+    torch.testing.assert_close(terms["regularizer"], 5e-5 * penalty)
     torch.testing.assert_close(sum(terms.values()), -log_prob.mean() + 5e-5 * penalty)
     assert all(abs(terms[name]) > 0 for name in terms)
 
@@ -170,6 +243,7 @@ def test_only_the_factored_out_latents_skip_the_deeper_scales():
 def test_any_fitting_shape_builds(shape):
     scales = {28: 3, 32: 3, 6: 2, 2: 2, 1: 1}[shape[1]]
     flow = image_flow(shape, hidden=4, blocks=1, scales=scales, conditioner_norm="instance")
+    flow = randomize(flow, last=0.05)
     x = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
     assert torch.isfinite(flow.log_prob(x)).all()
     assert flow.eval().sample(1).shape == (1, *shape)
@@ -211,6 +285,7 @@ def test_conditional_flow():
         (torch.tensor([0, 3]), "below 3"),
         (torch.zeros(2, 2), "shape"),
         (torch.tensor([0.5, 1.0]), "integers"),
+        (torch.full((2, 3), math.nan), "NaN"),
     ]:
         with pytest.raises(ValueError, match=message):
             flow.log_prob(x, bad)

@@ -1,7 +1,7 @@
 """realnvp: normalizing flows with Real NVP (Dinh et al., arXiv 1605.08803) and its successors.
 
 >>> import torch, realnvp
->>> flow = realnvp.image_flow((1, 8, 8), levels=17, hidden=8, blocks=1)
+>>> flow = realnvp.load("digits")
 >>> images = torch.randint(0, 17, (4, 1, 8, 8), dtype=torch.uint8)
 >>> flow.bits_per_dim(images).shape
 torch.Size([4])

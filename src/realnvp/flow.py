@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from realnvp.bijections import Bijection, Chain, Coupling, Dequantize, DequantizeColumns
-from realnvp.bijections.base import Terms, sum_per_example
+from realnvp.bijections import (
+    ActNorm,
+    Bijection,
+    Chain,
+    Coupling,
+    Dequantize,
+    DequantizeColumns,
+    FactorOut,
+    RunningBatchNorm,
+)
+from realnvp.bijections.base import Terms, check_log_det, sum_per_example
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
@@ -107,6 +116,7 @@ class Flow(nn.Module):
         self.origin: Literal["run", "folder", "shipped"] | None = None
         self._evaluations = 0  # how many threads compute in evaluation mode
         self._were_training: list[nn.Module] = []
+        self._norms_asked = False  # whether they have seen data
         first = self.dequantization
         for module in bijection.modules():
             if isinstance(module, Dequantization) and module is not first:
@@ -169,13 +179,58 @@ class Flow(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the latents."""
-        return next(t.dtype for t in self._tensors() if t.is_floating_point())
+        """Type of the latents: float32 or float64.
+
+        Raises:
+            ValueError: if the flow was converted to a narrower type, in which neither densities
+                nor pixels are exact.
+        """
+        dtype = next(t.dtype for t in self._tensors() if t.is_floating_point())
+        if dtype.itemsize < 4:
+            raise ValueError(
+                f"a flow computes in float32 or float64, and this one was converted to {dtype}: "
+                "load it again, or call flow.float(); to save time, give its conditioners the "
+                "narrow type with flow.set_compute_dtype(torch.bfloat16)"
+            )
+        return dtype
 
     def _tensors(self) -> Iterator[Tensor]:
         yield from self.parameters()
         yield from self.buffers()
         yield torch.empty(0)  # a flow without any is on the CPU
+
+    def summary(self) -> str:
+        """Return a table of the layers: name, kind, shape of the output, parameters.
+
+        Layers are listed in the order in which data pass them, by their names in ``state_dict``.
+
+        >>> from realnvp import vector_flow
+        >>> print(vector_flow(2, coupling="affine", couplings=1, hidden=4, blocks=0).summary())
+        layer               kind                               output  parameters
+        bijection.layers.0  Affine                             (2,)             0
+        bijection.layers.1  AffineCoupling(ChannelMask(), MLP) (2,)            19
+        total                                                                  19
+        """
+        rows = [("layer", "kind", "output", "parameters")]
+        for name, layer, shape in self.bijection.outline(self.shape, "bijection"):
+            nested = isinstance(layer, FactorOut)  # its inner layers have lines of their own
+            count = sum(p.numel() for p in layer.parameters(recurse=not nested))
+            details = layer.extra_repr()
+            kind = type(layer).__name__ + (f"({details})" if details else "")
+            rows.append((name, kind, str(shape), f"{count:,}"))
+        total = sum(p.numel() for p in self.parameters())
+        rows.append(("total", "", "", f"{total:,}"))
+        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
+        lines = (f"{n:<{a}}  {k:<{b}}  {s:<{c}}  {p:>{d}}" for n, k, s, p in rows)
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        facts: dict[str, Any] = {"shape": self.shape, "levels": self.levels}
+        facts |= {"integers": self.integers, "classes": self.classes}
+        if self.classes is None:
+            facts["condition_dim"] = self.condition_dim
+        given = ", ".join(f"{name}={value}" for name, value in facts.items() if value)
+        return f"Flow({given})\n{self.summary()}"
 
     # ------------------------------------------------------------------ densities
 
@@ -205,12 +260,16 @@ class Flow(nn.Module):
             ``(B,)``, float32 or wider.
 
         Raises:
-            ValueError: if shape, type or range are not the model's, or values are not finite.
+            ValueError: if shape, type or range are not the model's, or values are not finite or so
+                large that the computation overflows.
         """
         check_data(x, self.shape, self.levels)
+        self._warn_of_uninitialized()
         with self.evaluating():
             z, log_det = self.latents_and_log_det(x, self.as_condition(condition, len(x)), noise)
-        return self._log_prior(z) + log_det
+        log_prob = self._log_prior(z) + log_det
+        self._check_overflow(x, log_prob)
+        return log_prob
 
     def latents_and_log_det(
         self, x: Tensor, condition: Tensor | None = None, noise: Noise = None, margin: float = 0.0
@@ -228,6 +287,7 @@ class Flow(nn.Module):
         """
         v, log_det = self._continuous(x, condition, noise, margin)
         z, rest = self.body(v, condition)
+        check_log_det(rest, z, self.bijection)
         return z, log_det + rest
 
     def _continuous(
@@ -268,27 +328,27 @@ class Flow(nn.Module):
 
         Returns:
             scalars "prior" (minus the latents' log-density), "coupling", "norm" and
-            "preprocessing" (minus those layers' log-determinants), and "regulariser" (L2 of the
+            "preprocessing" (minus those layers' log-determinants), and "regularizer" (L2 of the
             couplings' learned scales, 5e-5 in the paper, section 4).
         """
         check_kind(x, self.shape, self.levels)
-        given = self.as_condition(condition, len(x))
-        layer, log_dets = self.dequantization, {}
-        if layer is None:
-            v = x.to(self.dtype)
-        else:
-            v, log_det = layer(x, given, noise)
-            log_dets[layer.term] = log_det
-        z, rest = forward_terms(self.body, v, given, self.memory)
-        for name, log_det in rest.items():
-            log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
+        # Labels on another device are not looked at: every step would wait for it.
+        check = condition is not None and condition.device.type == "cpu"
+        given = as_condition(
+            condition, len(x), self.condition_dim, self.classes, self.dtype, check=check
+        )
+        v, log_det = self._continuous(x, given, noise)
+        z, log_dets = forward_terms(self.body, v, given, self.memory)
+        for own in log_dets.values():
+            check_log_det(own, z, self.bijection)
         zero = z.new_zeros(())
+        log_dets["preprocessing"] = log_dets.get("preprocessing", zero) + log_det
         terms = {"prior": -self._log_prior(z).mean()}
         for name in ("coupling", "norm", "preprocessing"):
-            terms[name] = -log_dets[name].mean() if name in log_dets else zero
+            terms[name] = -log_dets.get(name, zero).mean()
         couplings = (m for m in self.modules() if isinstance(m, Coupling))
         penalty = zero + sum(coupling.penalty() for coupling in couplings)
-        terms["regulariser"] = self.scale_penalty * penalty
+        terms["regularizer"] = self.scale_penalty * penalty
         return terms
 
     # ------------------------------------------------------------------ latents and samples
@@ -320,7 +380,9 @@ class Flow(nn.Module):
         with self.evaluating():
             given = self.as_condition(condition, len(x))
             if not self.noisy:
-                return self.latents_and_log_det(x, given)[0]
+                z, _ = self.latents_and_log_det(x, given)
+                self._check_overflow(x, z)
+                return z
             z, v, back = self.round_trip(x, given, noise)
         lost = self._lost(x, v, back)
         if lost.any():
@@ -395,7 +457,9 @@ class Flow(nn.Module):
             sizes = ", ".join(map(str, self.shape))
             raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
         with self.evaluating():
-            return self.bijection.inverse(z, self.as_condition(condition, len(z)))[0]
+            x, log_det = self.bijection.inverse(z, self.as_condition(condition, len(z)))
+        check_log_det(log_det, z, self.bijection, "the inverse of the bijection")
+        return x
 
     @torch.no_grad()
     def sample(
@@ -488,6 +552,37 @@ class Flow(nn.Module):
 
     # ------------------------------------------------------------------ internals
 
+    def _check_overflow(self, x: Tensor, result: Tensor) -> None:
+        """Refuse data of which NaN became, although they are finite.
+
+        A NaN from data of ordinary size has another cause, and is left for others to find.
+        """
+        if x.is_floating_point() and torch.isnan(result).any():
+            huge = x.abs() > math.sqrt(torch.finfo(self.dtype).max)
+            if huge.any():
+                raise ValueError(
+                    f"the data have values up to {x.abs().max().item():.1e}, with which the "
+                    f"computation overflows: rescale them"
+                )
+
+    def _warn_of_uninitialized(self) -> None:
+        """Warn, once, if normalization layers have seen no data."""
+        if self._norms_asked:
+            return
+        self._norms_asked = True
+        norms = {
+            name: m for name, m in self.named_modules() if isinstance(m, ActNorm | RunningBatchNorm)
+        }
+        fresh = [name for name, norm in norms.items() if not norm.initialized]
+        if fresh:
+            warnings.warn(
+                f"{len(fresh)} normalization layers ({fresh[0]} first) have seen no data, so this "
+                "density is that of a flow before training: call loss_terms in training mode on a "
+                "batch, or train the flow",
+                UserWarning,
+                stacklevel=3,
+            )
+
     def _log_prior(self, z: Tensor) -> Tensor:
         return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
 
@@ -510,16 +605,24 @@ class Flow(nn.Module):
                         module.training = True
                     self._were_training = []
 
-    def as_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
+    def as_condition(
+        self, condition: Tensor | None, batch: int, check: bool = True
+    ) -> Tensor | None:
         """Return the condition as the layers take it.
 
-        It is checked, in the model's type, labels one-hot, and numbers standardized:
+        It is checked, in the flow's type, labels one-hot, and numbers standardized:
         ``(condition - condition_shift) / condition_scale``.
+
+        Args:
+            condition: labels ``(B,)`` or vectors ``(B, K)``.
+            batch: number B of examples.
+            check: look at the values, too, which waits for their device.
         """
         if self.classes is not None or not self.condition_dim or condition is None:
-            return as_condition(condition, batch, self.condition_dim, self.classes, self.dtype)
+            dtype = self.dtype
+            return as_condition(condition, batch, self.condition_dim, self.classes, dtype, check)
         wide = condition.dtype if condition.is_floating_point() else self.dtype
-        given = as_condition(condition, batch, self.condition_dim, None, wide)
+        given = as_condition(condition, batch, self.condition_dim, None, wide, check)
         assert given is not None  # only without a condition
         return ((given - self.condition_shift) / self.condition_scale).to(self.dtype)
 
@@ -573,8 +676,21 @@ def as_condition(
     condition_dim: int,
     classes: int | None,
     dtype: torch.dtype,
+    check: bool = True,
 ) -> Tensor | None:
-    """The condition as the layers take it: vectors ``(B, condition_dim)``, labels one-hot.
+    """Return the condition as the layers take it: vectors ``(B, condition_dim)``, labels one-hot.
+
+    Args:
+        condition: labels ``(B,)`` or vectors ``(B, condition_dim)``.
+        batch: number B of examples.
+        condition_dim: size of the condition, 0 for none.
+        classes: number of classes, or None.
+        dtype: type of the result.
+        check: look at the values, too, which waits for their device.
+
+    Raises:
+        ValueError: if the condition is missing, not asked for, or of the wrong shape or kind; with
+            ``check``, if labels are out of range or values are not finite.
 
     >>> as_condition(torch.tensor([2, 0]), 2, 3, 3, torch.float32)
     tensor([[0., 0., 1.],
@@ -587,15 +703,26 @@ def as_condition(
     if condition is None:
         what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
         raise ValueError(f"this flow is conditional: pass {what}")
-    if classes is not None and condition.ndim == 1:
-        if condition.is_floating_point() or (len(condition) and int(condition.min()) < 0):
-            raise ValueError(f"labels are integers 0 .. {classes - 1}")
-        if len(condition) and int(condition.max()) >= classes:
-            raise ValueError(f"labels are below {classes}, got {int(condition.max())}")
-        condition = F.one_hot(condition.long(), classes)
-    if tuple(condition.shape) != (batch, condition_dim):
+    labels = classes is not None and condition.ndim == 1
+    if labels and (condition.is_floating_point() or condition.dtype == torch.bool):
+        raise ValueError(f"labels are integers 0 .. {condition_dim - 1}, got {condition.dtype}")
+    shape = (batch,) if labels else (batch, condition_dim)
+    if tuple(condition.shape) != shape:
         raise ValueError(
-            f"the condition must have shape ({batch}, {condition_dim}), "
+            f"the condition must have shape {shape} for {batch} examples, "
             f"got {tuple(condition.shape)}"
         )
-    return condition.to(dtype)
+    if check and condition.is_floating_point() and not torch.isfinite(condition).all():
+        raise ValueError("the condition has NaN or infinite values")
+    if not labels:
+        return condition.to(dtype)
+    if check and batch:
+        low, high = int(condition.min()), int(condition.max())
+        if low < 0 or high >= condition_dim:
+            raise ValueError(
+                f"labels are integers 0 .. {condition_dim - 1} (below {condition_dim}), "
+                f"got {low} .. {high}"
+            )
+    # Not F.one_hot, which reads the labels to find the largest.
+    numbers = torch.arange(condition_dim, device=condition.device)
+    return (condition[:, None] == numbers).to(dtype)

@@ -153,3 +153,17 @@ def test_what_is_kept_does_not_grow_with_depth():
     assert kept["checkpoint", 8] < 0.1 * kept["standard", 8]
     assert kept["invertible", 8] == kept["invertible", 4]
     assert kept["invertible", 8] < 0.02 * kept["standard", 8]
+
+
+def test_second_derivatives_are_refused():
+    flow = randomize(MODELS["vectors"](), last=0.1).train()
+    for memory, right in (("standard", True), ("invertible", False)):
+        flow.memory = memory
+        loss = flow.loss_terms(*batch(flow))["prior"]
+        weight = next(flow.parameters())
+        if right:
+            (grad,) = torch.autograd.grad(loss, weight, create_graph=True)
+            assert torch.autograd.grad(grad.square().sum(), weight)[0].abs().max() > 0
+        else:
+            with pytest.raises(RuntimeError, match=r'flow.memory = "standard"'):
+                torch.autograd.grad(loss, weight, create_graph=True)

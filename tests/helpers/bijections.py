@@ -62,6 +62,8 @@ def randomize(module: nn.Module, last: float = 0.3) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(2)
     for name, tensor in module.state_dict(keep_vars=True).items():  # constants are not in it
+        if name.endswith("initialized"):
+            tensor.fill_(True)
         if not tensor.is_floating_point():
             continue
         noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)

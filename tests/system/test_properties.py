@@ -170,7 +170,7 @@ def test_vectors(flow, values):
 
 
 @FEW
-@given(vector_flows(), st.floats(width=32))
+@given(vector_flows(), st.floats(width=32) | st.sampled_from([-1e38, 1e38, -3.4e38, 1e20]))
 def test_any_number_has_a_density_or_an_error(flow, value):
     """Finite data never make a NaN: their density is a number, or minus infinity far away."""
     x = torch.zeros(3, flow.dim)
@@ -178,7 +178,12 @@ def test_any_number_has_a_density_or_an_error(flow, value):
     condition = condition_of(flow, 3)
     with torch.no_grad():
         if math.isfinite(value):
-            log_prob = flow.log_prob(x, condition)
+            try:
+                log_prob = flow.log_prob(x, condition)
+            except ValueError as error:
+                if abs(value) < 1e19 or "overflows" not in str(error):
+                    raise
+                return
             assert not torch.isnan(log_prob).any()
             assert torch.isfinite(log_prob[[0, 2]]).all()
         else:

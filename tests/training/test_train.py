@@ -52,7 +52,7 @@ def test_training_learns_and_leaves_a_run_folder(tmp_path):
     assert list((tmp_path / "run" / "samples").glob("*.png"))
     records = metrics(tmp_path / "run")
     train_record = next(r for r in records if r["kind"] == "train")
-    terms = ("prior", "coupling", "norm", "preprocessing", "regulariser")
+    terms = ("prior", "coupling", "norm", "preprocessing", "regularizer")
     assert train_record["loss"] == pytest.approx(sum(train_record[term] for term in terms))
     settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert settings["model"]["hidden"] == 8

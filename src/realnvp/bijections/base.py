@@ -26,6 +26,7 @@ __all__ = [
     "Inverse",
     "Terms",
     "check_exponent",
+    "check_log_det",
     "spread_log_det",
     "sum_per_example",
     "zero_log_det",
@@ -50,6 +51,24 @@ def sum_per_example(values: Tensor) -> Tensor:
 def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
     """A per-channel log-scale counts once for every pixel: times H * W, the same per example."""
     return (log_scale.sum() * math.prod(x.shape[2:])).expand(len(x))
+
+
+def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") -> None:
+    """Raise a ValueError unless a layer's log-determinants are one number per example.
+
+    Any other shape would be broadcast, silently. No value is read, so no device is waited for.
+
+    >>> check_log_det(torch.zeros(()), torch.zeros(3, 2), Chain(), "layers.0")
+    Traceback (most recent call last):
+    ValueError: layers.0 (Chain) returned log-determinants of shape () for 3 examples, not (3,): ...
+    """
+    if log_det.shape != (len(x),):
+        kind = type(layer).__name__
+        raise ValueError(
+            f"{f'{name} ({kind})' if name else kind} returned log-determinants of shape "
+            f"{tuple(log_det.shape)} for {len(x)} examples, not ({len(x)},): sum over all "
+            "dimensions but the first"
+        )
 
 
 def zero_log_det(x: Tensor) -> Tensor:
@@ -126,8 +145,27 @@ class Bijection(nn.Module, ABC):
         return labels
 
     def unpermute_index(self, labels: Tensor) -> Tensor:
-        """The inverse of :meth:`permute_index`."""
+        """Carry labels back: the inverse of :meth:`permute_index`."""
         return labels
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the latents of an example, without computing them."""
+        labels = torch.empty(1, *shape, dtype=torch.int64, device="meta")
+        return tuple(self.permute_index(labels).shape[1:])
+
+    def outline(
+        self, shape: tuple[int, ...], name: str
+    ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
+        """Yield the layers in the order in which data pass them, with nested ones in line.
+
+        Args:
+            shape: shape of an example.
+            name: name of this bijection; those of inner ones are as in ``state_dict``.
+
+        Yields:
+            name, layer, and shape of its output.
+        """
+        yield name, self, self.output_shape(shape)
 
 
 class Chain(Bijection):
@@ -154,23 +192,26 @@ class Chain(Bijection):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_log_det(x)
-        for layer in self.layers:
+        for index, layer in enumerate(self):
             x, log_det = layer(x, condition)
+            check_log_det(log_det, x, layer, f"layers.{index}")
             total = total + log_det
         return x, total
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_log_det(z)
-        for layer in self._backwards():
+        for index, layer in reversed(list(enumerate(self))):
             z, log_det = layer.inverse(z, condition)
+            check_log_det(log_det, z, layer, f"the inverse of layers.{index}")
             total = total + log_det
         return z, total
 
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
         total: Terms = {}
-        for layer in self:
+        for index, layer in enumerate(self):
             x, terms = layer.forward_terms(x, condition)
             for name, log_det in terms.items():
+                check_log_det(log_det, x, layer, f"layers.{index}")
                 total[name] = total[name] + log_det if name in total else log_det
         return x, total
 
@@ -180,9 +221,16 @@ class Chain(Bijection):
         return labels
 
     def unpermute_index(self, labels: Tensor) -> Tensor:
-        for layer in self._backwards():
+        for layer in reversed(list(self)):
             labels = layer.unpermute_index(labels)
         return labels
+
+    def outline(
+        self, shape: tuple[int, ...], name: str
+    ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
+        for index, layer in enumerate(self):
+            yield from layer.outline(shape, f"{name}.layers.{index}")
+            shape = layer.output_shape(shape)
 
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.layers)  # type: ignore[arg-type]
@@ -192,9 +240,6 @@ class Chain(Bijection):
 
     def __getitem__(self, index: int) -> Bijection:
         return self.layers[index]  # type: ignore[return-value]
-
-    def _backwards(self) -> Iterator[Bijection]:
-        return reversed(self.layers)  # type: ignore[arg-type]
 
 
 class Inverse(Bijection):
@@ -212,6 +257,9 @@ class Inverse(Bijection):
     def __init__(self, inner: Bijection) -> None:
         super().__init__()
         self.inner = inner
+
+    def extra_repr(self) -> str:
+        return type(self.inner).__name__
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.inner.inverse(x, condition)

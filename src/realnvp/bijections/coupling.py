@@ -50,6 +50,9 @@ class ChannelMask:
     def __init__(self, flip: bool = False) -> None:
         self.flip = flip
 
+    def __repr__(self) -> str:
+        return f"ChannelMask({'flip' if self.flip else ''})"
+
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.tensor_split([(x.shape[1] + 1) // 2], dim=1)
         return (second, first) if self.flip else (first, second)
@@ -84,6 +87,9 @@ class CheckerboardMask:
 
     def __init__(self, flip: bool = False) -> None:
         self.flip = flip
+
+    def __repr__(self) -> str:
+        return f"CheckerboardMask({'flip' if self.flip else ''})"
 
     def _passive(self, x: Tensor) -> Tensor:
         rows = torch.arange(x.shape[-2], device=x.device)[:, None]
@@ -164,6 +170,9 @@ class Coupling(Bijection):
         self.conditioner = conditioner
         self.channels = channels
 
+    def extra_repr(self) -> str:
+        return f"{self.mask}, {type(self.conditioner).__name__}"
+
     @staticmethod
     @abstractmethod
     def num_params(*args: Any, **options: Any) -> int:
@@ -178,7 +187,7 @@ class Coupling(Bijection):
         """The inverse of :meth:`transform`, with the inverse's elementwise log-derivative."""
 
     def penalty(self) -> Tensor | float:
-        """What the regulariser sums: the squares of learned scales, where there are any."""
+        """What the regularizer sums: the squares of learned scales, where there are any."""
         return 0.0
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -116,6 +116,9 @@ class Dequantize(Dequantization):
             )
         self.levels = levels
 
+    def extra_repr(self) -> str:
+        return f"{self.levels} levels"
+
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
         value = sign * math.prod(x.shape[1:]) * math.log(self.levels)
         return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
@@ -171,6 +174,9 @@ class DequantizeColumns(Dequantization):
         which = torch.zeros(dim, dtype=torch.bool)
         which[list(columns)] = True
         self.register_buffer("which", which, persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"columns {', '.join(map(str, self.which.nonzero()[:, 0].tolist()))}"
 
     def forward(
         self,

@@ -52,6 +52,9 @@ class Logit(Bijection):
             raise ValueError(f"alpha is in (0, 0.5), got {alpha}")
         self.alpha = alpha
 
+    def extra_repr(self) -> str:
+        return f"{self.alpha:g}"
+
     def _log_grad(self, y: Tensor) -> Tensor:
         grad = F.softplus(y) + F.softplus(-y) + math.log1p(-2 * self.alpha)
         return sum_per_example(grad)

@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from realnvp.bijections import (
     Bijection,
@@ -33,7 +32,7 @@ from realnvp.bijections import (
     RunningBatchNorm,
     Squeeze,
 )
-from realnvp.bijections.base import Terms
+from realnvp.bijections.base import Terms, check_log_det
 from realnvp.bijections.normalization import recomputing
 from realnvp.bijections.reshape import halves
 
@@ -131,6 +130,7 @@ class _Recomputed(torch.autograd.Function):
                 if _keeps_input(step, memory):
                     kept.append(x)
                 x, log_det = step(x, condition)
+                check_log_det(log_det, x, step)
                 if isinstance(step, RunningBatchNorm):  # they move with the next batch
                     averages.append((step.running_mean.clone(), step.running_var.clone()))
                 name = _term(step)
@@ -140,8 +140,12 @@ class _Recomputed(torch.autograd.Function):
         return x, *(log_dets[name].clone() for name in names)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "recomputing layers have no second derivatives (create_graph=True): "
+                'set flow.memory = "standard"'
+            )
         z, condition, *kept = ctx.saved_tensors
         grad, of_terms = grads[0], dict(zip(ctx.names, grads[1:], strict=True))
         found: dict[nn.Parameter, Tensor] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -41,6 +42,9 @@ class Squeeze(Bijection):
         if order not in _OFFSETS:
             raise ValueError(f'order is "plain" or "checkerboard", got {order!r}')
         self.order = order
+
+    def extra_repr(self) -> str:
+        return self.order
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.permute_index(x), zero_log_det(x)
@@ -101,6 +105,12 @@ class FactorOut(Bijection):
         out, rest = halves(x)
         rest, terms = self.inner.forward_terms(rest, condition)
         return torch.cat((out, rest), dim=1), terms
+
+    def outline(
+        self, shape: tuple[int, ...], name: str
+    ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
+        yield name, self, shape
+        yield from self.inner.outline((shape[0] - shape[0] // 2, *shape[1:]), f"{name}.inner")
 
     def permute_index(self, labels: Tensor) -> Tensor:
         out, rest = halves(labels)

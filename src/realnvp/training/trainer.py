@@ -245,7 +245,7 @@ class Trainer:
         # The regularizer belongs to the model, all other terms to examples. Gradients are averaged
         # over the processes, each of which counts by the number of its examples.
         weight = len(x) * self.team.world_size / self.batches.size
-        terms = {n: t if n == "regulariser" else t * weight for n, t in terms.items()}
+        terms = {n: t if n == "regularizer" else t * weight for n, t in terms.items()}
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
         self.team.fabric.backward(loss)
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
