@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from helpers.bijections import randomize
 from helpers.flows import UniformToNormal, small_image_flow, small_images
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections import AffineCoupling, Dequantize, FactorOut, Logit
+from realnvp.data import Split
+from realnvp.evaluation import class_log_probs, log_likelihoods
 
 
 def test_repr_has_a_line_for_each_layer():
@@ -429,3 +433,66 @@ def test_vector_flow_refuses(value: float):
         vector_flow(2).sample(0)
     with pytest.raises(ValueError, match="latents"):
         vector_flow(2).decode(torch.zeros(2, 3))
+
+
+# ---------------------------------------------------------------------- several threads
+
+
+def calls_of(flow: Flow) -> dict[str, Callable[[], torch.Tensor]]:
+    """One call of each kind, with noise of its own."""
+    generator = torch.Generator().manual_seed(5)
+    condition = torch.arange(12) % 3
+    if flow.levels is None:
+        x = torch.randn(12, *flow.shape, generator=generator)
+        x[:, 0] = x[:, 0].round()
+    else:
+        x = torch.randint(0, flow.levels, (12, *flow.shape), generator=generator).to(torch.uint8)
+    z = torch.randn(12, *flow.shape, generator=generator)
+    split = Split(x, condition, condition)
+
+    def seeded(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    calls = {
+        "log_prob": lambda: flow.log_prob(x, condition, seeded(1)),
+        "encode": lambda: flow.encode(x, condition, seeded(2)),
+        "decode": lambda: flow.decode(z, condition),
+        "sample": lambda: flow.sample(12, condition=condition, generator=seeded(3)),
+        "log_likelihoods": lambda: log_likelihoods(flow, split, samples=2, batch_size=5),
+        "class_log_probs": lambda: class_log_probs(flow, x, torch.full(x.shape, 0.3)),
+    }
+    if flow.levels is not None:
+        calls["bits_per_dim"] = lambda: flow.bits_per_dim(x, condition, seeded(4))
+    return calls
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", ["images", "vectors"])
+def test_eight_threads_compute_what_one_computes(kind: str, training: bool):
+    if kind == "images":
+        flow = small_image_flow(
+            classes=3, coupling="logistic_mixture", dequantization="variational"
+        )
+    else:
+        flow = vector_flow(3, integers=[0], classes=3, norm="batch", hidden=8)
+    flow = randomize(flow, last=0.1).train(training)
+    before = {name: tensor.clone() for name, tensor in flow.state_dict().items()}
+    calls = calls_of(flow)
+    with torch.no_grad():
+        serial = {name: call() for name, call in calls.items()}
+
+    def work(thread: int) -> list[str]:
+        names = list(calls)
+        wrong = []
+        with torch.no_grad():
+            for i in range(len(names)):
+                name = names[(i + thread) % len(names)]
+                if not torch.equal(calls[name](), serial[name]):
+                    wrong.append(name)
+        return wrong
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(8)), []) == []
+    assert all(module.training == training for module in flow.modules())
+    for name, tensor in flow.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

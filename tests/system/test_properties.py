@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from helpers.bijections import randomize
 from realnvp import Chain, Flow, image_flow, vector_flow
+from realnvp.bijections.recompute import Memory
 from realnvp.config import ImageModel, VectorModel, load_recipe, read_recipe, recipe_names
 from realnvp.utils.rng import uniform
 
@@ -235,7 +237,7 @@ def test_every_recipes_model_inverts(name):
 def test_images_come_back_exactly_or_are_refused(seed, wild):
     """Random weights, added again and again, stretch images until float32 cannot hold them."""
     torch.manual_seed(seed)
-    flow = image_flow((1, 8, 8), coupling="mixture", blocks=1, hidden=4)
+    flow = image_flow((1, 8, 8), coupling="logistic_mixture", blocks=1, hidden=4)
     for _ in range(wild):
         randomize(flow, last=0.05 * wild)
     x, exact = extremes(flow), 0
@@ -248,3 +250,35 @@ def test_images_come_back_exactly_or_are_refused(seed, wild):
             exact += 1
             assert torch.equal(flow.decode(z), one)
     assert exact == len(x) or wild > 2, "a tame model takes every image"
+
+
+STEPS = {
+    **{name: partial(recipe_flow, name) for name in recipe_names()},
+    "classes": partial(image_flow, (1, 4, 4), classes=3, norm="act", hidden=4),
+    "conditional": partial(image_flow, (1, 4, 4), condition_dim=2, norm="batch", hidden=4),
+    "variational": partial(image_flow, (1, 4, 4), dequantization="variational", hidden=4),
+    "integers": partial(vector_flow, 3, integers=[0], classes=3, norm="act", hidden=4),
+    "affine": partial(vector_flow, 3, coupling="affine", norm="batch", hidden=4),
+}
+
+
+@pytest.mark.parametrize("memory", ["standard", "invertible"])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_training_step_reads_no_value(name: str, memory: Memory, monkeypatch):
+    """On the meta device, where to read one is an error; on a GPU it would be a hidden wait."""
+    autocast = torch.autocast  # which knows no meta device, and is of no use there
+    monkeypatch.setattr(torch, "autocast", lambda device, **options: autocast("cpu", **options))
+    flow = STEPS[name]()
+    condition = condition_of(flow, 2)
+    x = torch.zeros(2, *flow.shape, dtype=torch.float32 if flow.levels is None else torch.uint8)
+    flow.train().loss_terms(x, condition)  # the first batch initializes
+    flow, x = flow.to("meta"), x.to("meta")
+    condition = None if condition is None else condition.to("meta")
+    noise = torch.zeros(x.shape, device="meta") if flow.noisy else None
+    flow.memory = memory
+    optimizer = torch.optim.AdamW(flow.parameters(), foreach=True)
+    loss = sum(flow.loss_terms(x, condition, noise).values())
+    assert loss.is_meta
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+    optimizer.step()
