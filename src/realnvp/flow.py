@@ -324,7 +324,15 @@ class Flow(nn.Module):
         condition: Tensor | None = None,
         noise: Noise = None,
     ) -> Terms:
-        """The terms of the loss, in nats per example, averaged over the batch; they add up to it.
+        """Return the terms of the loss, in nats per example, averaged over the batch.
+
+        This is what trains: in training mode, statistics of the batch are used and move. The terms
+        add up to the loss.
+
+        Args:
+            x: as in :meth:`log_prob`.
+            condition: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
 
         Returns:
             scalars "prior" (minus the latents' log-density), "coupling", "norm" and
@@ -334,9 +342,7 @@ class Flow(nn.Module):
         check_kind(x, self.shape, self.levels)
         # Labels on another device are not looked at: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
-        given = as_condition(
-            condition, len(x), self.condition_dim, self.classes, self.dtype, check=check
-        )
+        given = self.as_condition(condition, len(x), check)
         v, log_det = self._continuous(x, given, noise)
         z, log_dets = forward_terms(self.body, v, given, self.memory)
         for own in log_dets.values():
