@@ -273,8 +273,9 @@ FORGED = [
     ({"coupling": "logistic_mixture"}, "scale", -1000.0, "scale"),
     ({"vector": True}, "scale", 0.0, "positive scale"),
     ({"vector": True}, "scale", -1.0, "positive scale"),
-    ({"vector": True, "mixture_init": 2}, "weights", 0.0, "positive weights"),
-    ({"vector": True, "mixture_init": 2}, "factors", 0.0, "positive weights and diagonals"),
+    ({"vector": True, "condition_dim": 2}, "condition_scale", 0.0, "must be positive"),
+    ({"vector": True, "mixture_init": 2}, "weights", 0.0, "weights of a mixture must be positive"),
+    ({"vector": True, "mixture_init": 2}, "factors", 0.0, "of a mixture must be positive"),
 ]
 
 
@@ -288,11 +289,12 @@ def test_forged_weights_are_refused_with_the_name_of_the_layer(
     else:
         flow = image_flow((2, 8, 8), hidden=4, blocks=1, **options)
     weights = flow.state_dict()
-    key = next(key for key in weights if key.endswith(f".{name}"))
+    key = next(key for key in weights if f".{key}".endswith(f".{name}"))
     weights[key] = torch.full_like(weights[key], value)
     flow.save_pretrained(tmp_path, weights)
     layer = key.rpartition(".")[0]
-    with pytest.raises(ValueError, match=f"in the layer {layer}, .*{message}"):
+    where = f"in the layer {layer}, " if layer else ""
+    with pytest.raises(ValueError, match=f"{where}.*{message}"):
         realnvp.load(tmp_path)
 
 

@@ -153,7 +153,8 @@ def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> F
                 try:
                     check()
                 except ValueError as error:
-                    raise ValueError(f"in the layer {name}, {error}") from error
+                    where = f"in the layer {name}, " if name else ""  # the flow has checks, too
+                    raise ValueError(f"{where}{error}") from error
     except ValueError as error:
         raise ValueError(f"{what} cannot be rebuilt: {error}") from error
     return flow.eval()
