@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,17 @@ def test_the_mean_is_what_eval_reports(runs, name, here, capsys):
     run(f"score {runs / name} --out s.npz")
     assert np.allclose(np.load("s.npz")[column], table[column])
     assert "--overwrite" in refused(capsys, f"score {runs / name} --out s.csv")
+
+
+def test_nothing_of_training_is_imported(here):
+    code = """
+import sys
+from realnvp.cli.main import main
+assert main(["score", "moons"]) == 0
+loaded = [name for name in sys.modules if name.startswith(("realnvp.training", "lightning"))]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_scores_of_a_folder_name_its_files(here, capsys):

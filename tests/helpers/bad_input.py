@@ -170,6 +170,9 @@ BAD: dict[str, Bad] = {
     "label without end": Bad("sample m --label inf", "must be numbers", model("numbers")),
     "negative seed of samples": Bad("sample m --seed -1", "--seed", model()),
     "seed beyond 64 bits": Bad("sample m --seed 99999999999999999999", "--seed", model()),
+    "temperature beyond numbers": Bad(
+        "sample m --temperature 1e300 --out s.csv", "not finite", model()
+    ),
     "infinite temperature": Bad("sample m --temperature inf", "temperature", model()),
     "old name of a recipe": Bad("train mnist-best", "mnist-best is now called mnist"),
     "a stranger's data": Bad(

@@ -70,6 +70,10 @@ def main(argv: list[str]) -> int:
     if condition is not None:
         condition = condition.to(flow.device)
     samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
+    if not torch.isfinite(samples).all():
+        raise ValueError(
+            f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
+        )
     _write(flow, samples, condition, path)
     if args.json:
         print_json({"out": str(path), "n": args.n, "temperature": args.temperature})
