@@ -285,10 +285,11 @@ def check_fingerprint(
     known = known if isinstance(known, Mapping) else {}  # it may come from anybody's file
     other = [part for part, value in found.items() if known.get(part, value) != value]
     if other:
+        what = "part is another one" if len(other) == 1 else "parts are others"
         raise ValueError(
-            f"{name} has changed since the model was trained: its {' and '.join(other)} part is "
-            "another one, so that examples which the model has seen may count as held out: restore "
-            "the data, name others with --data, or train again"
+            f"{name} has changed since the model was trained: its {', '.join(other)} {what}, so "
+            "that examples which the model has seen may count as held out: restore the data, name "
+            "others with --data, or train again"
         )
 
 
