@@ -37,7 +37,7 @@ test: $(VENV)/installed-test lint
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)
 
-BENCHES ?= speed memory toy tables gpu
+BENCHES ?= speed memory sampling toy tables gpu
 bench: $(VENV)/installed-test
 	$(BIN)/pip install --quiet -e '.[bench]'
 	for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> str:
-    """The processor, its cores and PyTorch's version, in one line."""
+    """Return the processor, its cores and PyTorch's version, in one line."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -28,7 +28,7 @@ def machine() -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
@@ -43,7 +43,7 @@ def write(name: str, title: str, *parts: str) -> None:
 
 
 def best_time(function: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the fastest of a few calls, after one to warm up."""
+    """Return the seconds of the fastest of a few calls, after one to warm up."""
     function()
     times = []
     for _ in range(repeats):

@@ -62,18 +62,18 @@ def recipe(name: str, data: str, minutes: float) -> ImageRecipe:
 
 
 def grid(key: str) -> Path:
-    """Where the samples of a model are kept."""
+    """Return the file of a model's samples."""
     name = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-").removeprefix("mnist-")
     return RESULTS / f"mnist-{name}.png"
 
 
 def rows_in(path: Path) -> dict[str, dict[str, Any]]:
-    """All rows that were ever measured."""
+    """Return all rows that were ever measured."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def kept(path: Path, recipes: dict[str, ImageRecipe]) -> dict[str, dict[str, Any]]:
-    """The rows of this machine and these settings."""
+    """Return the rows of this machine and these settings."""
     return {
         key: row
         for key, row in rows_in(path).items()
@@ -91,7 +91,7 @@ def add(path: Path, key: str, row: dict[str, Any]) -> None:
 
 
 def settings_of(recipe: ImageRecipe) -> dict[str, Any]:
-    """What a row depends on, as JSON holds it."""
+    """Return the settings that a row depends on, as JSON holds them."""
     found = {"model": to_dict(recipe.model), "training": to_dict(recipe.training)}
     return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
@@ -158,7 +158,7 @@ def _place(key: str) -> tuple[float, int]:
 
 
 def join_pictures(keys: list[str]) -> None:
-    """The grids of samples, side by side under their names."""
+    """Draw the grids of samples side by side, under their names."""
     grids = []
     for key in keys:
         with Image.open(grid(key)) as image:

@@ -40,7 +40,7 @@ IMAGES = {
 
 
 def trainer_of(flow: Flow, batch: int) -> Callable[[], None]:
-    """One optimizer step on random data."""
+    """Return a function that takes one optimizer step on random data."""
     optimizer = make_optimizer(flow, TrainingConfig())
     images = flow.levels is not None
     x = torch.randint(0, 256, (batch, *flow.shape)).byte() if images else torch.randn(batch, 2)
@@ -55,7 +55,7 @@ def trainer_of(flow: Flow, batch: int) -> Callable[[], None]:
 
 
 def measured(flow: Flow, batch: int, compute: torch.dtype | None) -> tuple[float, float, float]:
-    """Images/s of training and of sampling, and FLOP of one step."""
+    """Return images/s of training and of sampling, and FLOP of one step."""
     flow.set_compute_dtype(compute)
     step = trainer_of(flow, batch)
     step()
@@ -75,7 +75,7 @@ def naive(shape: Any, options: dict[str, Any]) -> Flow:
 
 
 def roofline(dtype: torch.dtype, channels: int, side: int, batch: int) -> float:
-    """FLOP/s of a 3x3 convolution of the model's own size, the best of a few batches."""
+    """Return FLOP/s of a 3x3 convolution of the model's own size, the best of a few batches."""
     best = 0.0
     for n in (batch, 2 * batch, 4 * batch):
         x = torch.randn(n, channels, side, side, dtype=dtype)
@@ -112,8 +112,9 @@ def of_images() -> tuple[str, str]:
 
 def of_peers() -> str:
     rows = []
-    step = trainer_of(vector_flow(2, couplings=8, hidden=64, blocks=1, norm="none"), 500)
-    flow = vector_flow(2, couplings=8, hidden=64, blocks=1, norm="none").eval()
+    points = {"coupling": "affine", "couplings": 8, "hidden": 64, "blocks": 1, "norm": "none"}
+    step = trainer_of(vector_flow(2, **points), 500)  # type: ignore[arg-type]
+    flow = vector_flow(2, **points).eval()  # type: ignore[arg-type]
     times = {"realnvp": (best_time(step, 20), best_time(lambda: flow.sample(500), 20))}
     times |= {"zuko": zuko_points(), "normflows": normflows_points()}
     rows.append(("2D points, 8 affine couplings, 64 units, 500 points", times))

@@ -26,7 +26,7 @@ LogProb = Callable[[Tensor], Tensor]
 
 
 def recipe(name: str) -> VectorRecipe:
-    """The set's default recipe."""
+    """Return the set's default recipe."""
     found = load_recipe(name)
     assert isinstance(found, VectorRecipe)
     return found
@@ -35,7 +35,7 @@ def recipe(name: str) -> VectorRecipe:
 def ours(name: str, _: Tensor, affine: bool = False) -> LogProb:
     chosen = recipe(name)
     if affine:
-        model = VectorModel(couplings=12, hidden=64, blocks=1)
+        model = VectorModel(coupling="affine", couplings=12, hidden=64, blocks=1, norm="act")
         training = TrainingConfig(
             steps=2000, batch_size=BATCH, lr=3e-3, ema=0.995, num_validations=5, warmup=50
         )
