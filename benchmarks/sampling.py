@@ -2,8 +2,8 @@
 
     python benchmarks/sampling.py [--rows N] [--steps N]
 
-A sample is the inverse of the map whose forward direction scores. The inverse of the affine coupling
-has a closed form; those of the mixture couplings, and of the mixture of 3 Gaussians that each flow
+A sample is the inverse of the map whose forward direction scores. The affine coupling's inverse has
+a closed form; those of the mixture couplings, and of the mixture of 3 Gaussians that each flow
 starts as, are searched for. The table has three clusters, correlated and curved; all is in float64,
 as in `RealNVPDensity`. The error is the largest difference of a latent from that of its sample.
 """
@@ -49,7 +49,7 @@ def measure(columns: int, coupling: str, rows: int, steps: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=300)
     args = parser.parse_args()
     torch.set_num_threads(1)
