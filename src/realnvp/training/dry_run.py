@@ -18,7 +18,7 @@ from realnvp.config import Recipe, number
 from realnvp.data import load_data
 from realnvp.training.runtime import keep_freed_memory, limited_threads
 from realnvp.training.trainer import Trainer, check_budget
-from realnvp.training.validation import ValidationPlan
+from realnvp.training.validation import Plan
 from realnvp.utils.progress import Bar
 
 __all__ = ["Estimate", "estimate"]
@@ -126,7 +126,7 @@ def _measure_steps(trainer: Trainer, bar: Bar) -> tuple[float, int, float]:
 def _measure_validation(trainer: Trainer) -> tuple[float, float]:
     """Return the seconds to evaluate an example, and to draw a sample."""
     held_out = trainer.validation_examples(trainer.evaluation_batch)
-    samples = max(1, trainer.samples // 20)
+    samples = max(1, trainer.plan.now.samples // 20)
     evaluation = _seconds(lambda: trainer.evaluate(held_out), trainer.flow.device)
     picture = _seconds(lambda: trainer.draw(samples, held_out.condition), trainer.flow.device)
     return evaluation / len(held_out), picture / samples
@@ -142,9 +142,9 @@ def _seconds(action: Callable[[], Any], device: torch.device) -> float:
 
 def _plan(
     trainer: Trainer, each: float, evaluation: float, picture: float, processes: int
-) -> tuple[ValidationPlan, int, float]:
+) -> tuple[Plan, int, float]:
     """Return the validations, the steps, and the seconds of all evaluations."""
-    config, plan = trainer.config, trainer.plan
+    config = trainer.config
     held_out = len(trainer.dataset.reporting[1])
     total = math.inf if config.minutes is None else 60 * config.minutes
     planned = trainer.planned_examples()
@@ -152,8 +152,11 @@ def _plan(
     if config.epochs is not None:
         budgets.append(config.epochs * trainer.batches.per_epoch / processes)
     by_clock = total / each
-    plan.choose(min(by_clock, *budgets) * trainer.batches.size if planned is None else planned)
-    during = plan.times * plan.examples * evaluation + plan.pictures * trainer.samples * picture
+    if planned is None:
+        planned = min(by_clock, *budgets) * trainer.batches.size
+    trainer.plan.choose(planned)
+    plan = trainer.plan.now
+    during = plan.times * plan.examples * evaluation + plan.pictures * plan.samples * picture
     final = held_out * evaluation * trainer.final_factor
     during, final = during / processes, final / processes
     if min(budgets) * each + during + final <= total:

@@ -31,7 +31,7 @@ from realnvp.training.launch import Team, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import LIMIT, Rollback
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
-from realnvp.training.validation import ValidationPlan
+from realnvp.training.validation import Plan, ValidationPlan
 from realnvp.utils.progress import Bar, duration
 from realnvp.utils.rng import Stream, normal_of, uniform
 from realnvp.utils.serialization import check_like
@@ -107,14 +107,13 @@ class Trainer:
         self.smoothing = smoothing_of(flow, dataset, number(config.smoothing), device)
         self._set_up(device)
         self.ema = EMA(flow, number(config.ema))
-        self.samples = IMAGES if flow.levels is not None else POINTS
-        self.plan = ValidationPlan(
-            config.num_validations,
-            min(len(dataset.validation), config.validation_examples),
-            self.samples,
-            config.validation_share,
-            config.minutes,
+        most = Plan(
+            times=config.num_validations,
+            examples=min(len(dataset.validation), config.validation_examples),
+            pictures=config.num_validations,
+            samples=IMAGES if flow.levels is not None else POINTS,
         )
+        self.plan = ValidationPlan(most, config.validation_share, config.minutes)
         # Validations must not need more memory than training.
         self.evaluation_batch = min(250, self.batches.size)
         # The final evaluation is in float32, which takes about twice the time of bfloat16.
@@ -125,8 +124,10 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.best, self.best_step = math.inf, 0
         self.worse = 0  # validations since the best one
+        self._best_result: Likelihood | None = None  # of this session
         self.best_weights: dict[str, Tensor] | None = None
         self.stopping, self.evaluated = 0, 0
+        self._explained = False
         self._stopped: list[int] = []
         self._start = time.monotonic()
 
@@ -175,9 +176,9 @@ class Trainer:
         self.evaluated = 0
         self._start = time.monotonic() - self.seconds
         logged = saved = began = self.seconds
-        first, trained = self.step, self.planned_examples()
-        if trained is not None:
-            self.plan.choose(trained)
+        first, planned = self.step, self.planned_examples()
+        if planned is not None:
+            self.plan.choose(planned)
         if config.patience is not None and self.step == self.worse == 0 and not self.best_weights:
             self.validate(bar)  # few data: the start may be the best there is
         progress = self.progress()
@@ -198,7 +199,9 @@ class Trainer:
                 means.add(terms)
             progress = self.progress()
             if self.plan.is_due(before, progress) and not self.plan.is_chosen:
-                self.plan.choose(self._measured_examples(self.step - first, self.seconds - began))
+                trained = (self.step - first) * self.batches.size
+                each = (self.seconds - began) / max(trained, 1)
+                self.plan.choose(60 * (config.minutes or math.inf) / max(each, 1e-9), each)
             is_due = self.plan.is_due(before, progress) and self.plan.affords_validation(progress)
             if means.count and (self.seconds - logged >= LOG_EVERY or is_due):
                 rate = means.count * self.batches.size / max(self.seconds - logged, 1e-9)
@@ -304,11 +307,6 @@ class Trainer:
             steps.append(config.epochs * self.batches.per_epoch)
         return min(steps) * self.batches.size
 
-    def _measured_examples(self, steps: int, seconds: float) -> float:
-        """Return the number of examples to train on, at the speed of some steps."""
-        assert self.config.minutes is not None  # else they were planned
-        return steps * self.batches.size * 60 * self.config.minutes / max(seconds, 1e-9)
-
     def out_of_patience(self) -> bool:
         """Return True if the last ``patience`` validations did not improve on the best one."""
         return self.config.patience is not None and self.worse >= self.config.patience
@@ -353,11 +351,12 @@ class Trainer:
             picture: draw samples for a picture, if a callback wants some.
         """
         start = time.monotonic()
-        held_out = self.validation_examples(self.plan.examples)
+        held_out = self.validation_examples(self.plan.now.examples)
         with self.ema.applied(), uncompiled(self.config):
             result = self.evaluate(held_out)
             self.worse += 1
             if result.loss < self.best:
+                self._best_result = result
                 self.best, self.best_step, self.worse = result.loss, self.step, 0
                 tensors = self.flow.state_dict().items()
                 self.best_weights = {name: full_tensor(t).detach().clone() for name, t in tensors}
@@ -367,7 +366,7 @@ class Trainer:
             draws = any(callback.draws for callback in self.callbacks)
             # All processes take part in gathering shards.
             if picture and (draws or self.team.sharded):
-                samples = self.draw(self.samples, held_out.condition)
+                samples = self.draw(self.plan.now.samples, held_out.condition)
                 for callback in self.callbacks:
                     callback.picture(self.step, samples)
             if not math.isfinite(result.loss) and not self.team.sharded:
@@ -377,6 +376,10 @@ class Trainer:
             f"step {self.step:,} after {duration(self.seconds)}: validation "
             f"{self.sign * result.loss:.4f} ± {result.standard_error:.4f} {self.unit_name}"
         )
+        if not self._explained:
+            noise = "" if self.smoothing is None else ", of data with noise"
+            bar.say(f"(training: the weights as they change{noise}; validation: their average)")
+            self._explained = True
         took = evaluated - start, time.monotonic() - evaluated if picture else 0.0
         self.plan.add(*self.all_reduce_max(*took))
 
@@ -524,12 +527,29 @@ class Trainer:
         Raises:
             FloatingPointError: if no validation was finite.
         """
-        toy, held_out = self.dataset.toy, self.dataset.reporting[1]
+        held_out = self.dataset.reporting[1]
         if self.evaluated == 0:
             self.all_reduce_max()
             count = self.plan.affordable(self.seconds, len(held_out), self.final_factor)
         else:  # a finished run
             count = min(self.evaluated, len(held_out))
+        likelihood = self._best_result
+        if likelihood is None or not self._is_final(likelihood, count):
+            likelihood = self._evaluate_final(held_out, count)
+        if self.evaluated == 0:
+            self.all_reduce_max()
+        self.evaluated = likelihood.examples
+        loss = {"loss": likelihood.loss, "standard_error": likelihood.standard_error}
+        self.log("final", {**loss, "examples": likelihood.examples})
+        return likelihood
+
+    def _is_final(self, likelihood: Likelihood, count: int) -> bool:
+        """Return True if a validation evaluated just what the final evaluation is to evaluate."""
+        is_same_part = self.dataset.reporting[0] == "validation" and self.dataset.toy is None
+        return is_same_part and likelihood.examples == count and self.final_factor == 1
+
+    def _evaluate_final(self, held_out: Split, count: int) -> Likelihood:
+        toy = self.dataset.toy
         current = {name: tensor.clone() for name, tensor in self._own_state().items()}
         dtype = compute_dtype(self.config, self.flow, self.team.fabric.device)
         with uncompiled(self.config):
@@ -544,11 +564,6 @@ class Trainer:
         if current:
             self.flow.load_state_dict(current)
             self.flow.set_compute_dtype(dtype)
-        if self.evaluated == 0:
-            self.all_reduce_max()
-        self.evaluated = likelihood.examples
-        loss = {"loss": likelihood.loss, "standard_error": likelihood.standard_error}
-        self.log("final", {**loss, "examples": likelihood.examples})
         return likelihood
 
     def _own_state(self) -> dict[str, Tensor]:

@@ -14,11 +14,11 @@ of the share is kept for the final evaluation.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from realnvp.utils.serialization import check_like
 
-__all__ = ["EVALUATED", "FEWEST", "SAMPLED", "ValidationPlan", "plan"]
+__all__ = ["EVALUATED", "FEWEST", "SAMPLED", "Plan", "ValidationPlan", "plan"]
 
 EVALUATED = 0.4
 """Cost of evaluating an example relative to training on it: a forward pass without gradients."""
@@ -28,71 +28,79 @@ SAMPLED = 1.0
 """Cost of drawing a sample relative to training on an example."""
 
 
-FEWEST = 200
-"""Examples below which validations become fewer instead of smaller."""
+FEWEST = 200, 50, 10
+"""Examples below which validations become fewer instead of smaller; examples of the only one; and
+samples of the only picture."""
 
 
-def plan(
-    trained: float, times: int, examples: int, samples: int, share: float
-) -> tuple[int, int, int]:
-    """Choose how many validations there are, of how many examples, and how many pictures.
+class Plan(NamedTuple):
+    """Number of validations, examples of each, number of pictures, and samples of each."""
+
+    times: int
+    examples: int
+    pictures: int
+    samples: int
+
+
+def plan(most: Plan, trained: float, share: float) -> Plan:
+    """Choose as many validations and pictures as a fraction of the time is enough for.
 
     Args:
+        most: largest numbers.
         trained: number of examples of all training steps together.
-        times: largest number of validations.
-        examples: largest number of examples of a validation.
-        samples: number of samples of a picture.
-        share: largest fraction of the time that all of this may take; 1 does not limit it.
+        share: largest fraction of the time; 1 does not limit it.
 
     Returns:
-        number of validations, at least 1; examples of each; and number of pictures, at least 1.
+        the numbers, each at least 1.
 
-    >>> plan(640_000, times=20, examples=2000, samples=100, share=0.1)
-    (20, 2000, 20)
-    >>> plan(60_000, times=20, examples=2000, samples=100, share=0.1)
-    (20, 416, 20)
-    >>> plan(6_000, times=20, examples=2000, samples=100, share=0.1)
-    (4, 200, 3)
+    >>> most = Plan(times=20, examples=2000, pictures=20, samples=100)
+    >>> plan(most, trained=640_000, share=0.1)
+    Plan(times=20, examples=2000, pictures=20, samples=100)
+    >>> plan(most, trained=60_000, share=0.1)
+    Plan(times=20, examples=416, pictures=20, samples=100)
+    >>> plan(most, trained=6_000, share=0.1)
+    Plan(times=4, examples=200, pictures=3, samples=100)
+    >>> plan(most, trained=600, share=0.1)
+    Plan(times=1, examples=83, pictures=1, samples=33)
     """
     if share >= 1 or math.isinf(trained):
-        return times, examples, times
+        return most
     half = trained * share / (1 - share) / 2
-    used = int(min(examples, max(half / times / EVALUATED, FEWEST)))
-    times = max(1, min(times, int(half / (EVALUATED * used))))
-    return times, used, max(1, min(times, int(half / (SAMPLED * samples))))
+    examples = min(most.examples, max(int(half / most.times / EVALUATED), FEWEST[0]))
+    times = min(most.times, int(half / (EVALUATED * examples)))
+    if times == 0:
+        times, examples = 1, min(most.examples, max(int(half / EVALUATED), FEWEST[1]))
+    samples, pictures = most.samples, min(times, most.pictures, int(half / SAMPLED / most.samples))
+    if pictures == 0:
+        samples, pictures = min(samples, max(int(half / SAMPLED), FEWEST[2])), 1
+    return Plan(times, examples, pictures, samples)
 
 
 class ValidationPlan:
     """The validations of one training.
 
     Args:
-        times: largest number of validations.
-        examples: largest number of examples of a validation.
-        samples: number of samples of a picture.
+        most: largest numbers of validations, examples, pictures and samples.
         share: largest fraction of the time that validations may take; 1 does not limit it.
         minutes: budget of the training in minutes; None if only steps or epochs limit it.
 
     Attributes:
-        times: number of validations, spread evenly over the budget.
-        examples: number of examples of each.
-        pictures: number of pictures, spread evenly over the validations.
-        is_chosen: True once the plan is final.
-        per_example: seconds to evaluate one example, 0 before it is known.
+        now: the numbers; validations are spread evenly over the budget, and pictures over them.
+        is_chosen: True once the numbers are final.
+        per_example: seconds to evaluate an example, 0 before it is known.
     """
 
-    def __init__(
-        self, times: int, examples: int, samples: int, share: float, minutes: float | None
-    ) -> None:
-        self.times, self.examples, self.pictures = times, examples, times
+    def __init__(self, most: Plan, share: float, minutes: float | None) -> None:
+        self.now = most
         self.is_chosen = False
         self.per_example = 0.0
-        self._samples, self._share = samples, share
+        self._share = share
         self._total = None if minutes is None else 60 * minutes
         self._has_examples = False
         self._evaluation = self._picture = 0.0  # seconds that the latest one took
         self._evaluations = self._pictures = 0.0  # seconds that all of them took
 
-    def choose(self, trained: float) -> None:
+    def choose(self, trained: float, seconds: float = 0.0) -> None:
         """Make the plan.
 
         The number of examples is kept once a validation has used it, also by a resumed run with
@@ -100,13 +108,15 @@ class ValidationPlan:
 
         Args:
             trained: number of examples of all training steps together.
+            seconds: seconds of training for each of them, from which the first costs are guessed.
         """
         share = self._share if self._total is None or self._share >= 1 else self._share / 2
-        times, examples, self.pictures = plan(
-            trained, self.times, self.examples, self._samples, share
-        )
-        self.times = times
-        self.examples = self.examples if self._has_examples else examples
+        chosen = plan(self.now, trained, share)
+        self.now = chosen._replace(examples=self.now.examples) if self._has_examples else chosen
+        if not self._evaluation:
+            self.per_example = EVALUATED * seconds
+            self._evaluation = self.per_example * self.now.examples
+        self._picture = self._picture or SAMPLED * seconds * self.now.samples
         self.is_chosen = True
 
     def affords_validation(self, progress: float) -> bool:
@@ -120,28 +130,32 @@ class ValidationPlan:
             before: fraction of the budget that was used before the latest step.
             progress: fraction of the budget that is used now.
         """
-        first, last = (math.floor(x * self.times) * self.pictures for x in (before, progress))
-        is_due = last // self.times > first // self.times
+        first, last = (
+            math.floor(x * self.now.times) * self.now.pictures for x in (before, progress)
+        )
+        is_due = last // self.now.times > first // self.now.times
         return is_due and self._affords(self._pictures + self._picture, progress)
 
     def is_due(self, before: float, progress: float) -> bool:
         """Return True if a validation lies between these two fractions of the budget."""
-        return math.floor(progress * self.times) > math.floor(before * self.times)
+        return math.floor(progress * self.now.times) > math.floor(before * self.now.times)
 
     def _affords(self, seconds: float, progress: float) -> bool:
         if self._total is None or self._share >= 1 or progress >= 1:
-            return True
+            return True  # the last one always
         return seconds <= self._share / 4 * self._total * progress
 
     def add(self, evaluation: float, picture: float) -> None:
         """Count the seconds of a validation's evaluation and of its picture, 0 if it had none."""
         self._has_examples = True
-        self._evaluation, self.per_example = evaluation, evaluation / self.examples
+        self._evaluation, self.per_example = evaluation, evaluation / self.now.examples
         self._picture = picture or self._picture
         self._evaluations, self._pictures = self._evaluations + evaluation, self._pictures + picture
 
     def reserve(self, held_out: int, factor: float) -> float:
         """Return the seconds to keep for the last validation and the final evaluation.
+
+        The latter is of all held-out examples, if one half of the share is enough for both.
 
         Args:
             held_out: number of all held-out examples.
@@ -149,8 +163,9 @@ class ValidationPlan:
         """
         if self._total is None:
             return 0.0
-        last = self._evaluation + self._picture
-        return min(factor * self.per_example * held_out + last, self._share / 2 * self._total)
+        last, each = self._evaluation + self._picture, factor * self.per_example
+        final = min(each * held_out, self._share / 2 * self._total - last)
+        return last + max(final, each * min(held_out, self.now.examples))
 
     def affordable(self, seconds: float, held_out: int, factor: float) -> int:
         """Return how many held-out examples can be evaluated in what is left of the budget.
@@ -163,12 +178,12 @@ class ValidationPlan:
         if self._total is None or not self.per_example or self._share >= 1:
             return held_out
         left = max(self._total - seconds, 0.0) / (factor * self.per_example)
-        return int(min(held_out, max(left, self.examples)))
+        return int(min(held_out, max(left, self.now.examples)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs."""
         return {
-            "examples": self.examples if self._has_examples else 0,
+            "examples": self.now.examples if self._has_examples else 0,
             "per_example_seconds": self.per_example,
             "evaluation_seconds": self._evaluation,
             "picture_seconds": self._picture,
@@ -184,7 +199,8 @@ class ValidationPlan:
         """
         check_like(state, self.state_dict(), "validation")
         if state["examples"]:
-            self.examples, self._has_examples = min(self.examples, state["examples"]), True
+            self.now = self.now._replace(examples=min(self.now.examples, state["examples"]))
+            self._has_examples = True
         self.per_example = state["per_example_seconds"]
         self._evaluation, self._picture = state["evaluation_seconds"], state["picture_seconds"]
         self._evaluations = state["evaluations_seconds"]
