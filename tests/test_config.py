@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from realnvp.architectures import image_flow
 from realnvp.config import (
     MOVED,
     DataConfig,
+    TrainingConfig,
     load_recipe,
     read_recipe,
     recipe_names,
@@ -217,3 +219,16 @@ def test_a_command_gets_todays_names():
     new = "realnvp train mnist-paper --minutes 58 --training.num_validations 29"
     assert with_new_command(old) == new
     assert with_new_command("realnvp train mnist-long") == "realnvp train mnist-long"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"lr": 0.0}, {"lr": math.nan}, {"batch_size": -1}, {"ema": 1.0}, {"clip": -1.0},
+        {"validation_share": 0.0}, {"validation_share": 1.5},
+        {"minutes": 0.0}, {"decay_fraction": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1},
+    ],
+)  # fmt: skip
+def test_training_settings_are_validated(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrainingConfig(**bad)

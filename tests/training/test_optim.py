@@ -13,7 +13,15 @@ from helpers.kills import recipe
 from realnvp import image_flow, vector_flow
 from realnvp.conditioners import Conditioner
 from realnvp.config import TrainingConfig
-from realnvp.training.optim import MOMENTUM, RATIO, Muon, make_optimizer, orthogonalize
+from realnvp.training.optim import (
+    EMA,
+    MOMENTUM,
+    RATIO,
+    Muon,
+    learning_rate,
+    make_optimizer,
+    orthogonalize,
+)
 from realnvp.training.train import train
 
 TINY = recipe(8)
@@ -117,3 +125,29 @@ def test_it_does_not_go_with_sharding_or_weight_decay():
         TrainingConfig(steps=1, optimizer="muon", strategy="fsdp")
     with pytest.raises(ValueError, match="no weight decay"):
         TrainingConfig(steps=1, optimizer="muon", weight_decay=0.1)
+
+
+def test_ema_is_the_average():
+    model = torch.nn.Linear(1, 1, bias=False)
+    ema = EMA(model, decay=0.5)
+    values = [1.0, 2.0, 4.0]
+    average = values[0]
+    for i, value in enumerate(values):
+        model.weight.data.fill_(value)
+        ema.update()
+        if i:
+            decay = min(0.5, (1 + i) / (10 + i))
+            average = decay * average + (1 - decay) * value
+    with ema.applied():
+        assert model.weight.item() == pytest.approx(average)
+    assert model.weight.item() == 4.0
+
+
+def test_learning_rate_rises_holds_and_falls():
+    config = TrainingConfig(steps=1, lr=2.0, warmup=10, decay="linear", decay_fraction=0.5)
+    assert learning_rate(config, 0, 0.0) == pytest.approx(0.2)
+    assert learning_rate(config, 20, 0.5) == pytest.approx(2.0)
+    assert learning_rate(config, 20, 0.75) == pytest.approx(1.0)
+    assert learning_rate(config, 20, 1.0) == 0.0
+    cosine = TrainingConfig(steps=1, lr=2.0, warmup=0)
+    assert learning_rate(cosine, 0, 0.5) == pytest.approx(1.0)

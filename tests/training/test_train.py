@@ -1,19 +1,28 @@
-"""The training loop: it learns, it resumes bit for bit, and it loses nothing."""
+"""Trainings from start to end: of a recipe, of data in memory, and of a flow of one's own."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 import realnvp
-from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, VectorRecipe
-from realnvp.training.optim import EMA, learning_rate
+from realnvp.bijections import AffineCoupling, ChannelMask
+from realnvp.conditioners import MLP
+from realnvp.config import (
+    DataConfig,
+    ImageModel,
+    ImageRecipe,
+    TrainingConfig,
+    VectorRecipe,
+    load_recipe,
+)
+from realnvp.training.callbacks import Callback
 from realnvp.training.train import train
 from realnvp.utils.serialization import from_bytes
 
@@ -115,42 +124,147 @@ def test_conditional_training(tmp_path):
     assert realnvp.load(tmp_path / "run").classes == 10
 
 
+# ---------------------------------------------------------------------- from Python
+
+
+def test_a_recipe_by_name_returns_the_flow_the_curve_and_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    training = {"steps": 20, "num_validations": 2}
+    recipe = load_recipe("table", data={"source": "unused"}, training=training)
+    result = realnvp.train(recipe, data=X, quiet=True)
+    assert result.flow.shape == (3,)
+    assert not result.flow.training
+    assert result.folder is None
+    assert result.steps == 20
+    assert [r["kind"] for r in result.records if r["kind"] != "train"] == [
+        "run", "validation", "validation", "final"
+    ]  # fmt: skip
+    assert result.records[-1]["loss"] == pytest.approx(result.likelihood.loss)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="without out"):
+        realnvp.train(recipe, data=X, resume=True)
+
+
+def test_images_in_memory_train_and_their_run_says_that_they_were(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    result = train(tiny(2), tmp_path / "run", data=images, quiet=True)
+    assert result.likelihood.levels == 256
+    flow = realnvp.load(tmp_path / "run")
+    assert flow.trained_on is None, "nobody could read them again"
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["data"]["source"] == "(in memory)"
+
+
+def own_flow(seed: int = 0) -> realnvp.Flow:
+    """A chain of layers of one's own."""
+    torch.manual_seed(seed)
+    layers = [
+        AffineCoupling(ChannelMask(flip), MLP(1, 2, hidden=8, blocks=1), channels=1)
+        for flip in (False, True)
+    ]
+    return realnvp.Flow(realnvp.Chain(*layers), shape=(2,))
+
+
+def correlated(n: int = 400) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, 2, generator=generator) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]])
+
+
+CONSTANT = TrainingConfig(batch_size=50, lr=1e-2, decay="constant", num_validations=4)
+
+
+def test_a_flow_of_ones_own_learns_with_our_loop():
+    flow, x = own_flow(), correlated()
+    before = flow.log_prob(x).mean()
+    result = realnvp.fit(flow, x, steps=100, training=CONSTANT, quiet=True)
+    assert result.flow is flow
+    assert flow.log_prob(x).mean() > before + 0.2
+    assert result.likelihood.examples == 40
+
+
+def test_a_fitted_flow_has_a_run_that_resumes_bit_for_bit(tmp_path, capsys):
+    x = correlated()
+    whole = realnvp.fit(own_flow(), x, steps=40, training=CONSTANT, out=tmp_path / "a", quiet=True)
+    half = replace(CONSTANT, num_validations=2)
+    realnvp.fit(own_flow(), x, steps=20, training=half, out=tmp_path / "b", quiet=True)
+    parts = realnvp.fit(
+        own_flow(1), x, steps=40, training=CONSTANT, out=tmp_path / "b", resume=True, quiet=True
+    )
+    expected = whole.flow.state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in parts.flow.state_dict().items())
+    assert "cannot be" not in capsys.readouterr().out
+    assert (tmp_path / "b" / "metrics.jsonl").is_file()
+    with pytest.raises(ValueError, match="has changed since"):
+        realnvp.fit(own_flow(), x + 1, steps=60, out=tmp_path / "b", resume=True, quiet=True)
+    with pytest.raises(ValueError, match="began with seed 0, not 1"):
+        realnvp.fit(own_flow(), x, steps=60, seed=1, out=tmp_path / "b", resume=True, quiet=True)
+
+
+def test_a_built_flow_is_fitted_on_conditions_and_its_run_is_loaded(tmp_path):
+    x = correlated()
+    labels = (x[:, 0] > 0).long()
+    flow = realnvp.vector_flow(2, hidden=4, couplings=2, classes=2)
+    realnvp.fit(flow, x, condition=labels, steps=5, out=tmp_path / "run", quiet=True)
+    loaded = realnvp.load(tmp_path / "run")
+    assert torch.equal(loaded.log_prob(x, labels), flow.log_prob(x, labels))
+
+
 @pytest.mark.parametrize(
-    "bad",
+    ("x", "arguments", "message"),
     [
-        {"lr": 0.0}, {"lr": math.nan}, {"batch_size": -1}, {"ema": 1.0}, {"clip": -1.0},
-        {"minutes": 0.0}, {"decay_fraction": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1},
+        (torch.randn(50, 3), {}, "this flow models shape"),
+        (torch.randn(50, 2), {"condition": torch.zeros(50)}, "not conditional"),
+        (torch.randn(50, 2), {"condition": torch.zeros(3)}, "50 examples, but 3 conditions"),
+        (torch.full((50, 2), torch.nan), {}, "missing value"),
+        (torch.randn(2, 2), {"validation": 0.9}, "leaves"),
     ],
-)  # fmt: skip
-def test_settings_are_validated(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        TrainingConfig(**bad)
+)
+def test_what_does_not_fit_the_flow_is_refused(x, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        realnvp.fit(own_flow(), x, steps=2, quiet=True, **arguments)
 
 
-# ---------------------------------------------------------------------- parts
+def test_callbacks_of_ones_own_are_called():
+    seen: list[str] = []
+
+    class Mine(Callback):
+        def log(self, kind, step, seconds, values):
+            seen.append(kind)
+
+    realnvp.fit(own_flow(), correlated(), steps=3, quiet=True, callbacks=[Mine()])
+    assert seen[0] == "run"
+    assert seen[-1] == "final"
 
 
-def test_ema_is_the_average():
-    model = torch.nn.Linear(1, 1, bias=False)
-    ema = EMA(model, decay=0.5)
-    values = [1.0, 2.0, 4.0]
-    average = values[0]
-    for i, value in enumerate(values):
-        model.weight.data.fill_(value)
-        ema.update()
-        if i:
-            decay = min(0.5, (1 + i) / (10 + i))
-            average = decay * average + (1 - decay) * value
-    with ema.applied():
-        assert model.weight.item() == pytest.approx(average)
-    assert model.weight.item() == 4.0
+# ---------------------------------------------------------------------- the data of a run
 
 
-def test_learning_rate_rises_holds_and_falls():
-    config = TrainingConfig(steps=1, lr=2.0, warmup=10, decay="linear", decay_fraction=0.5)
-    assert learning_rate(config, 0, 0.0) == pytest.approx(0.2)
-    assert learning_rate(config, 20, 0.5) == pytest.approx(2.0)
-    assert learning_rate(config, 20, 0.75) == pytest.approx(1.0)
-    assert learning_rate(config, 20, 1.0) == 0.0
-    cosine = TrainingConfig(steps=1, lr=2.0, warmup=0)
-    assert learning_rate(cosine, 0, 0.5) == pytest.approx(1.0)
+def test_a_run_is_not_resumed_when_a_file_has_changed(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    path = tmp_path / "rows.csv"
+    np.savetxt(path, rows, delimiter=",", header="a,b", comments="")
+    recipe = load_recipe("table", data={"source": str(path)}, training={"steps": 2})
+    train(recipe, tmp_path / "run", quiet=True)
+    assert realnvp.load(tmp_path / "run").trained_on["fingerprint"].keys() >= {"train"}
+    np.savetxt(path, rows[:-1], delimiter=",", header="a,b", comments="")
+    longer = replace(recipe, training=replace(recipe.training, steps=4))
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.*")}
+    with pytest.raises(ValueError, match=r"rows\.csv has changed .*: restore"):
+        train(longer, tmp_path / "run", resume=True, quiet=True)
+    assert {p: p.read_bytes() for p in before} == before
+    np.savetxt(path, rows, delimiter=",", header="a,b", comments="")
+    assert train(longer, tmp_path / "run", resume=True, quiet=True).steps == 4
+
+
+def test_overwriting_begins_another_run(tmp_path):
+    train(tiny(3), tmp_path / "run", quiet=True)
+    with pytest.raises(ValueError, match="the recipe models images"):
+        train(
+            replace(tiny(3), data=DataConfig(source="moons")),
+            tmp_path / "run", overwrite=True, quiet=True,
+        )  # fmt: skip
+    assert len(metrics(tmp_path / "run")) > 1, "the old run is still there"
+    train(replace(tiny(2), seed=1), tmp_path / "run", overwrite=True, quiet=True)
+    assert {r["step"] for r in metrics(tmp_path / "run")} <= {0, 1, 2}
+    assert [r["kind"] for r in metrics(tmp_path / "run")].count("run") == 1

@@ -240,7 +240,7 @@ class RunDirectory:
         Raises:
             ValueError: if there are checkpoints, but none is intact.
         """
-        damaged: dict[Path, str] = {}
+        damaged: dict[Path, tuple[str, str]] = {}
         for path in (self.last, self.previous):
             if not path.is_file():
                 continue
@@ -248,14 +248,14 @@ class RunDirectory:
                 content = path.read_bytes()
                 checkpoint.from_bytes(content)
             except (OSError, ValueError) as error:
-                damaged[path] = f"{path.name}: {error}"
+                damaged[path] = path.name, str(error)
                 continue
             for other in damaged:
                 other.unlink()
-            return content, list(damaged.values())
+            return content, [": ".join(reason) for reason in damaged.values()]
         if damaged:
-            reasons = "; ".join(damaged.values())
-            raise ValueError(f"no checkpoint in {self.folder} can be read ({reasons})")
+            reasons = "; ".join(dict.fromkeys(reason for _, reason in damaged.values()))
+            raise ValueError(f"no checkpoint in {self.folder} can be read: {reasons}")
         return None, []
 
 

@@ -114,8 +114,11 @@ def train(
     >>> result.flow.sample(3).shape, result.steps, result.folder
     (torch.Size([3, 2]), 20, None)
     """
-    chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     in_memory = data is not None and not isinstance(data, DataConfig)
+    if isinstance(recipe, str):  # the recipe of tables names no data of its own
+        chosen = load_recipe(recipe, data=None if data is None else {"source": IN_MEMORY})
+    else:
+        chosen = recipe
     if isinstance(data, DataConfig):
         chosen = dataclasses.replace(chosen, data=data)
     elif in_memory:

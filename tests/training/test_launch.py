@@ -1,0 +1,62 @@
+"""Processes: one that follows no environment, and errors that all of them end by."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from realnvp.bijections import ActNorm
+from realnvp.training.launch import launch
+from realnvp.utils.distributed import world_size
+
+TORCHRUN = {
+    "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "test",
+}  # fmt: skip
+SLURM = {
+    "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "batch", "SLURM_NTASKS": "4", "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "3", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", [TORCHRUN, SLURM], ids=["torchrun", "slurm"])
+def test_a_local_team_follows_no_environment(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with launch("cpu", local=True) as team:
+        assert (team.rank, team.world_size, team.main) == (0, 1, True)
+        assert team.all_reduce_max(1.0, 2.0) == (1.0, 2.0)
+        with team.sync_errors():
+            pass
+
+
+class TwoProcesses:
+    """A process group of two, in which any communication fails."""
+
+    @staticmethod
+    def install(monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*args: object, **kwargs: object) -> None:
+            raise AssertionError("a local training must not communicate")
+
+        monkeypatch.setattr(dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(dist, "get_world_size", lambda *args: 2)
+        monkeypatch.setattr(dist, "get_rank", lambda *args: 0)
+        for name in ("all_reduce", "all_gather_object", "broadcast", "new_group"):
+            monkeypatch.setattr(dist, name, fail)
+
+
+def test_a_local_team_joins_no_process_group(monkeypatch):
+    TwoProcesses.install(monkeypatch)
+    assert world_size() == 2
+    with pytest.raises(AssertionError, match="must not communicate"):
+        ActNorm(3)(torch.randn(4, 3))
+    with launch("cpu", local=True) as team:
+        assert world_size() == team.world_size == 1
+        ActNorm(3)(torch.randn(4, 3))  # its statistics are those of its own batch
+    assert world_size() == 2
+
+
+def test_a_local_team_is_one_process():
+    with pytest.raises(ValueError, match="one process, got 2"):
+        launch("cpu", devices=2, local=True)
