@@ -28,7 +28,7 @@ STEPS, BAD_STEP = 12, 6
 
 
 def recipe(steps: int = STEPS) -> ImageRecipe:
-    """A tiny training that saves after every step, with flips, and a step that fails."""
+    """Return a tiny training that saves after every step, with flips, and a step that fails."""
     return ImageRecipe(
         ImageModel(scales=1, hidden=4, blocks=1),
         DataConfig(source="digits", flip=True),
@@ -56,7 +56,7 @@ class Moments:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, owner: Any, name: str, what: str) -> None:
-        """Two moments, before and after every call of a function."""
+        """Add two moments, before and after every call of a function."""
         function = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -143,7 +143,7 @@ def run(folder: Path, *, resume: bool = False, kill_at: int | None = None) -> in
 
 
 def kill_and_resume(folder: Path, kill_at: int, *, tear: bool = False) -> None:
-    """A run that is killed, loses half of its newest checkpoint if asked, and is resumed.
+    """Kill a run, tear its newest checkpoint if asked, and resume it.
 
     Raises:
         AssertionError: if it was not killed, or cannot be resumed.
@@ -159,7 +159,7 @@ def kill_and_resume(folder: Path, kill_at: int, *, tear: bool = False) -> None:
 
 
 def fill_disk(folder: Path, first: int, last: int) -> int:
-    """A run during which no file can grow from one step to another; exit status."""
+    """Return the exit status of a run during some steps of which no file can grow."""
 
     def action() -> None:
         from realnvp.training.train import train
@@ -186,7 +186,7 @@ def fill_disk(folder: Path, first: int, last: int) -> int:
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """Everything that a run's last checkpoint holds, but the clock, flat."""
+    """Return the content of a run's last checkpoint, flat, without clocks."""
     state = from_bytes((folder / "checkpoints" / "last.safetensors").read_bytes())
     flat: dict[str, Any] = {}
 
@@ -202,7 +202,7 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 
 def differences(a: Path, b: Path) -> list[str]:
-    """In what two finished run folders differ, beside times and rates."""
+    """Return the differences of two finished runs, beside times and rates."""
     found = []
     first, second = state_of(a), state_of(b)
     if first.keys() != second.keys():
@@ -239,7 +239,7 @@ def _content(path: Path) -> Any:
 
 
 def _records(folder: Path) -> list[tuple]:
-    """The validations and the skipped steps; training's means are by the clock."""
+    """Return the records but those of training, whose means depend on the clock."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     records = [r for line in lines if (r := json.loads(line))["kind"] != "run"]
     steps = [(record["kind"], record["step"]) for record in records]
@@ -255,13 +255,13 @@ def _records(folder: Path) -> list[tuple]:
 def _scalars(folder: Path) -> list[tuple[int, float]]:
     from tensorboard.backend.event_processing import event_accumulator
 
-    event_accumulator.logger.setLevel("ERROR")  # it tells of every purge
+    event_accumulator.logger.setLevel("ERROR")  # it reports every purge
     board = event_accumulator.EventAccumulator(str(folder))
     board.Reload()
     return [(event.step, event.value) for event in board.Scalars("validation/loss")]
 
 
 def other(changes: dict[str, Any]) -> ImageRecipe:
-    """The recipe with other training settings."""
+    """Return the recipe with other training settings."""
     base = recipe()
     return replace(base, training=replace(base.training, **changes))

@@ -12,7 +12,7 @@ from realnvp.training.trainer import Trainer
 
 
 def memory_growth(small: VectorRecipe, folder: Path) -> float:
-    """By how many MiB the process grows from the second third of a training to its end."""
+    """Return the MiB by which the process grows from a training's second third to its end."""
     used: list[int] = []
     step = Trainer.train_step
 

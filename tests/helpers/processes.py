@@ -96,7 +96,7 @@ def in_processes(count: int, out: Path, *arguments: str) -> list[dict[str, Any]]
 
 
 def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor], only: str = "") -> float:
-    """The largest difference of any number, relative to 1 or its tensor's size."""
+    """Return the largest difference of any number, relative to 1 or its tensor's size."""
     assert a.keys() == b.keys()
     found = 0.0
     for name in a:

@@ -49,7 +49,7 @@ Result = tuple[int, int, str]
 
 
 def spread(count: int, total: int) -> list[int]:
-    """Numbers below ``total``, evenly spread."""
+    """Return numbers below ``total``, evenly spread."""
     return [(2 * i + 1) * total // (2 * count) for i in range(min(count, total))]
 
 
@@ -148,7 +148,7 @@ def bad_inputs(folder: Path, fast: bool) -> Result:
 
 
 def trained_digits(folder: Path, steps: int) -> Trainer:
-    """A freshly trained model of digits."""
+    """Return a trainer of digits after some steps."""
     config = TrainingConfig(steps=steps, batch_size=64, lr=3e-3, num_validations=1, ema=0.95)
     recipe = ImageRecipe(ImageModel(hidden=12, blocks=1), DataConfig("digits"), config)
     trainer = Trainer.from_recipe(recipe, load_data(recipe.data))
@@ -200,7 +200,7 @@ def non_finite(folder: Path, fast: bool) -> Result:
 
 
 def process_counts(folder: Path, fast: bool) -> Result:
-    """The same training by one process and by several."""
+    """Compare a training by one process and by several."""
     names = ["batch norm", "batch norm+double", "invertible+double"]
     if not fast:
         names += ["act norm+double", "vectors+double", "act norm+double+fsdp"]

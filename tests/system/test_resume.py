@@ -40,7 +40,7 @@ def steps_of(folder: Path, kind: str = "validation") -> list[int]:
 
 @contextmanager
 def signals_at(step: int, number: int) -> Iterator[None]:
-    """A signal to this process before a training step."""
+    """Send this process a signal before a training step."""
     original = Trainer.train_step
 
     def interrupted(self: Trainer, lr: float) -> Any:
@@ -57,7 +57,7 @@ def signals_at(step: int, number: int) -> Iterator[None]:
 
 @contextmanager
 def full_disk(size: int = 100) -> Iterator[None]:
-    """No file can be larger than this."""
+    """Let no file be larger than this."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -68,7 +68,7 @@ def full_disk(size: int = 100) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A run that nothing interrupted."""
+    """Return a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     train(TINY, folder, quiet=True)
     return folder
@@ -87,7 +87,7 @@ def test_more_steps_later_equal_all_at_once(tmp_path, norm):
 
 @pytest.fixture
 def _signals_heeded():
-    """What started the tests may ignore signals, as nohup does, and a run respects that."""
+    """Handle signals that the tests may have been started to ignore, as with nohup."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     old = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     yield

@@ -81,7 +81,7 @@ def test_what_is_no_run_is_never_overwritten(tmp_path):
     (tmp_path / "precious.txt").write_text("data")
     with pytest.raises(FileExistsError, match="is not a run"):
         RunDirectory(tmp_path, overwrite=True)
-    made(tmp_path / "new", overwrite=True).close()  # nothing is there
+    made(tmp_path / "new", overwrite=True).close()  # a new run
     with pytest.raises(ValueError, match="either resumed or overwritten"):
         RunDirectory(tmp_path / "new", resume=True, overwrite=True)
 

@@ -157,7 +157,7 @@ def test_images_in_memory_train_and_their_run_says_that_they_were(tmp_path):
 
 
 def own_flow(seed: int = 0) -> realnvp.Flow:
-    """A chain of layers of one's own."""
+    """Return a chain of layers that no builder made."""
     torch.manual_seed(seed)
     layers = [
         AffineCoupling(ChannelMask(flip), MLP(1, 2, hidden=8, blocks=1), channels=1)

@@ -1,6 +1,6 @@
-"""What a training goes on from: read out of the model, its average and the optimizer, and put back.
+"""Capture the state of a training from the model, its average and the optimizer, and restore it.
 
-Sharded parameters are whole here, so that a run can go on with another number of processes.
+Sharded parameters are gathered, so that a run can be resumed with another number of processes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,24 @@ from realnvp.utils.serialization import check_like
 __all__ = ["capture", "full_tensor", "initialize", "restore", "snapshot"]
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
-"""Adam's state of a parameter: a number, and two tensors of the parameter's shape."""
+"""State that Adam has of a parameter: a number, and two tensors of the parameter's shape."""
 
 
 MOMENTUM = {"exp_avg"}
-"""Muon's state of a matrix."""
+"""State that Muon has of a matrix."""
 
 
 @torch.no_grad()
 def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) -> None:
-    """Let the first batch set what it sets, such as :class:`ActNorm`; all else stays as it is.
+    """Initialize layers that the first batch initializes, such as :class:`ActNorm`.
 
-    For sharded parameters, which must be whole then: this comes before they are sharded.
+    Running statistics stay as they are. This comes before parameters are sharded.
+
+    Args:
+        flow: the model.
+        x: first batch.
+        condition: its condition, if the flow is conditional.
+        noise: its dequantization noise.
     """
     statistics = [
         buffer
@@ -47,16 +53,17 @@ def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) ->
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The tensor; gathered into main memory if it is sharded, and then all processes must call it.
+    """Return a tensor, gathered into main memory if it is sharded.
 
-    Whoever shards parameters has no room for whole ones on a device.
+    All processes must call it then. A device has no room for all parameters, or nobody would shard
+    them.
     """
     return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
 
 
 @torch.no_grad()
 def _assign(mine: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded."""
+    """Copy a full tensor into one that may be sharded."""
     if hasattr(mine, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
 
@@ -70,7 +77,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def capture(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:
-    """The tensors that training changes; those in memory, not copies of them."""
+    """Return the tensors that training changes. They are not copied: see :func:`snapshot`."""
     moments = {
         str(index): {name: full_tensor(value) for name, value in optimizer.state[parameter].items()}
         for index, parameter in enumerate(_parameters(optimizer))
@@ -86,9 +93,9 @@ def capture(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str,
 
 
 def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> None:
-    """Copy what :func:`capture` returned back to where it was.
+    """Restore what :func:`capture` returned.
 
-    The optimizer's settings are those that it has: a run may go on with others.
+    The optimizer keeps its settings: a run may be resumed with others.
 
     Raises:
         ValueError: if the state is of another model, before anything is changed.
@@ -113,7 +120,7 @@ def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer,
         parameter = parameters[int(index)]
         placed: dict[str, Tensor] = {}
         for name, value in moments.items():
-            # in the parameter's layout, which the fused optimizer takes for granted
+            # in the parameter's memory layout, which the fused optimizer relies on
             like = torch.zeros((), device=parameter.device) if name == "step" else parameter
             placed[name] = torch.zeros_like(like, requires_grad=False)
             _assign(placed[name], value)
@@ -140,5 +147,5 @@ def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
 
 
 def snapshot(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy that training does not change."""
+    """Return a copy of a state, which training does not change."""
     return copy.deepcopy(state)

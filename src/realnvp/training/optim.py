@@ -1,4 +1,8 @@
-r"""Muon: orthogonalized momentum for the matrices inside networks, and Adam for the rest."""
+r"""Optimizers, the moving average of the weights, and the schedule of the learning rate.
+
+Muon is written here because ``torch.optim.Muon`` takes no kernels of convolutions, and
+orthogonalizes its matrices one by one, in bfloat16.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from realnvp.flow import Flow
 __all__ = ["EMA", "Muon", "learning_rate", "make_optimizer", "orthogonalize"]
 
 RATIO = 4.0
-"""A matrix's step over the learning rate. Adam moves each weight by about the rate; an orthogonal
+"""Step of a matrix relative to the learning rate. Adam moves each weight by about the rate; an orthogonal
 matrix of n columns has entries of 1 / sqrt(n), so that wide layers move little by comparison."""
 
 
@@ -26,20 +30,20 @@ MOMENTUM = 0.95
 
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-"""Of a polynomial that takes singular values between 0.01 and 1 to about 1 in five iterations."""
+"""Coefficients of a polynomial that takes singular values between 0.01 and 1 to about 1 in five iterations."""
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    r"""The nearest (semi-)orthogonal matrices, roughly: :math:`U \Sigma V^T \to U V^T`.
+    r"""Return roughly the nearest (semi-)orthogonal matrices: :math:`U \Sigma V^T \to U V^T`.
 
     Newton-Schulz iterations :math:`X \leftarrow a X + (b A + c A^2) X,\; A = X X^T` (Keller Jordan
     et al., "Muon: an optimizer for hidden layers in neural networks", 2024). The coefficients are
     chosen for speed: after five, singular values above 0.002 of the matrix's Frobenius norm have
-    become 0.68 to 1.21, which is as good for a step; smaller ones are still on their way.
+    become 0.68 to 1.21, which is as good for a step; smaller ones have not converged.
 
     Args:
         matrices: ``(N, rows, columns)``, in the type in which to compute.
-        iterations: how many.
+        iterations: number of iterations.
 
     >>> s = torch.linalg.svdvals(orthogonalize(torch.randn(2, 8, 24)))
     >>> bool((s > 0.5).all() and (s < 1.5).all())
@@ -63,18 +67,18 @@ class Muon(torch.optim.Optimizer):
         w \leftarrow w - 4\, \mathrm{lr} \sqrt{\max(1, \mathrm{rows} / \mathrm{columns})}\;
         \mathrm{orthogonalize}(0.05\, g + 0.95\, m)
 
-    The gradient of a layer is dominated by few directions. Adam rescales each weight by itself and
-    keeps that; with singular values that are nearly equal, the others are learned as fast. A kernel
-    ``(out, in, h, w)`` is the matrix of ``out`` rows. Those of one shape are orthogonalized at
-    once. (``torch.optim.Muon`` takes no kernels, and its matrices one by one, in bfloat16.)
+    The gradient of a layer is dominated by few directions, and Adam, which rescales each weight by
+    itself, keeps that. With nearly equal singular values, all directions are learned equally fast.
+    A kernel ``(out, in, h, w)`` is a matrix of ``out`` rows. Matrices of one shape are
+    orthogonalized together.
 
     Args:
         matrices: parameters of two or more dimensions, for Muon.
         others: all other parameters, for Adam.
-        lr: learning rate, of both: the matrices' own is four times as large.
+        lr: learning rate of both; that of the matrices is four times as large.
         betas: Adam's moment decays.
-        dtype: in which to orthogonalize; bfloat16 is exact enough, and faster where it is native.
-            None is the matrices' own.
+        dtype: type in which to orthogonalize; None is that of the matrices. bfloat16 is exact
+            enough, and faster where it is native.
 
     >>> weight, bias = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2))
     >>> optimizer = Muon([weight], [bias], lr=0.5)
@@ -106,7 +110,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One step of both."""
+        """Take one step of both."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -139,21 +143,21 @@ class Muon(torch.optim.Optimizer):
 
 
 class EMA:
-    r"""Moving average of the weights and of the running statistics.
+    r"""Exponential moving average (EMA) of the weights and of the running statistics.
 
     .. math:: \bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta, \qquad
         d = \min(\mathrm{decay}, (1 + t) / (10 + t))
 
-    with a shorter memory in the first steps :math:`t`, whose weights are worth forgetting.
-    Statistics are averaged too: those of the newest weights would not fit the averaged ones.
+    with a shorter memory in the first steps :math:`t`, whose weights are worth forgetting. Running
+    statistics are averaged too: those of the newest weights would not fit the averaged weights.
 
     Args:
-        model: whose tensors are averaged; they are read, and swapped by :meth:`applied`.
-        decay: per step; 0 follows the model.
+        model: model whose tensors are averaged, and swapped by :meth:`applied`.
+        decay: decay per step; 0 follows the model.
 
     Attributes:
-        average: the averages, by name.
-        updates: how many there were.
+        average: averages by name.
+        updates: number of updates.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -162,14 +166,14 @@ class EMA:
         tensors = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
         self._model = tensors
         self.average = {name: tensor.clone() for name, tensor in tensors.items()}
-        # Sharded parameters and whole buffers cannot be averaged in one call.
+        # Sharded parameters and full buffers cannot be averaged in one call.
         kinds = {type(tensor) for tensor in tensors.values()}
         names = [[n for n, t in tensors.items() if type(t) is kind] for kind in kinds]
         self._pairs = [([self.average[n] for n in g], [tensors[n] for n in g]) for g in names]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the model's present weights into the average."""
+        """Add the model's present weights to the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
         for mine, its in self._pairs:
             torch._foreach_lerp_(mine, its, 1 - decay)
@@ -177,7 +181,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averaged weights inside this context, and its own again after it."""
+        """Give the model the averaged weights inside this context."""
         self._swap()
         try:
             yield
@@ -194,7 +198,7 @@ class EMA:
 
 
 def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Muon, Adam or AdamW; weight decay is of matrices and kernels, not of biases and norms.
+    """Return Muon, Adam or AdamW. Weight decay acts on matrices and kernels only.
 
     Muon orthogonalizes in the type in which the conditioners compute.
     """
@@ -216,7 +220,13 @@ def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
 
 
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
-    """Warm-up by steps, then the decay over the last ``decay_fraction`` of the budget."""
+    """Return the learning rate: warm-up by steps, then decay over the end of the budget.
+
+    Args:
+        config: training settings.
+        step: index of the step.
+        progress: fraction of the budget that is used, in [0, 1].
+    """
     rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     done = max(0.0, (progress - (1 - config.decay_fraction)) / config.decay_fraction)
     fall = {

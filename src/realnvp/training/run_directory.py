@@ -85,7 +85,7 @@ class RunDirectory:
         return self.folder / "checkpoints" / "previous.safetensors"
 
     def _is_unused(self) -> bool:
-        """Return True if nothing is there but the remains of a process killed as it began."""
+        """Return True if it holds at most the remains of a process killed as it began."""
         left = {self.last.parent, self._lock_path, self._holder_path, self.folder / "samples"}
         return self.folder.is_dir() and all(
             path in left or ".tmp~" in str(path.relative_to(self.folder))

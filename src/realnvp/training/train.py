@@ -196,6 +196,7 @@ def fit(
         ValueError: if the examples do not fit the flow, or no budget is given; and see
             :func:`train`.
 
+    >>> import torch
     >>> from realnvp import MLP, Chain
     >>> from realnvp.bijections import AffineCoupling, ChannelMask
     >>> coupling = AffineCoupling(ChannelMask(), MLP(1, 2, hidden=8, blocks=1), channels=1)
