@@ -58,9 +58,7 @@ def test_a_resumed_training_makes_the_same_plan():
     longer = ValidationPlan(MOST, 0.1, None)
     longer.load_state_dict(it.state_dict())
     longer.choose(1e9)
-    assert longer.now == MOST._replace(examples=it.now.examples), (
-        "means over others do not compare"
-    )
+    assert longer.now == MOST._replace(examples=it.now.examples), "means over others do not compare"
 
 
 def test_damaged_states_are_refused():

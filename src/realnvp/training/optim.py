@@ -22,15 +22,15 @@ from realnvp.flow import Flow
 __all__ = ["EMA", "Muon", "learning_rate", "make_optimizer", "orthogonalize"]
 
 RATIO = 4.0
-"""Step of a matrix relative to the learning rate. Adam moves each weight by about the rate; an orthogonal
-matrix of n columns has entries of 1 / sqrt(n), so that wide layers move little by comparison."""
+"""Step of a matrix relative to the learning rate. Adam moves each weight by about the rate; an
+orthogonal matrix of n columns has entries of 1 / sqrt(n), so wide layers move little in comparison."""
 
 
 MOMENTUM = 0.95
 
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-"""Coefficients of a polynomial that takes singular values between 0.01 and 1 to about 1 in five iterations."""
+"""Coefficients of a polynomial that takes singular values of 0.01 to 1 to about 1 in five steps."""
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:

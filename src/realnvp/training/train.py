@@ -280,7 +280,7 @@ def _run(
         stack.enter_context(limited_threads(trainer.flow, config.batch_size))
         progress = trainer.progress()
         bar = Bar("training", progress, visible=not quiet, main=team.main)
-        if trainer.evaluated and (progress == 1 or trainer.out_of_patience()):
+        if trainer.is_finished:
             return _finished(trainer, bar, run, notes)
         for note in notes:
             bar.say(note)
@@ -355,7 +355,7 @@ def _finished(
 ) -> TrainingResult:
     """Return the result of a run whose budget is used up, and write nothing."""
     remedy = "raise --minutes, --epochs or --steps"
-    if trainer.progress() < 1:
+    if trainer.out_of_patience():
         remedy = "raise --training.patience"
     unused = f" ({', '.join(notes)} changes nothing)" if notes else ""
     bar.say(

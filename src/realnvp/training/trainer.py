@@ -70,6 +70,7 @@ class Trainer:
         best_weights: weights of the best validation.
         stopping: number of the signal that is ending the loop, 0 for none.
         evaluated: number of held-out examples of the final evaluation, 0 before it.
+        is_finished: True after loading the state of a training whose budget is used up.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Trainer:
         self.worse = 0  # validations since the best one
         self._best_result: Likelihood | None = None  # of this session
         self.best_weights: dict[str, Tensor] | None = None
-        self.stopping, self.evaluated = 0, 0
+        self.stopping, self.evaluated, self.is_finished = 0, 0, False
         self._explained = False
         self._stopped: list[int] = []
         self._start = time.monotonic()
@@ -173,7 +174,7 @@ class Trainer:
         config, means = self.config, RunningMeans()
         bar = bar or Bar("training", visible=False)
         self._stopped = [] if stopped is None else stopped
-        self.evaluated = 0
+        self.evaluated, self.is_finished = 0, False
         self._start = time.monotonic() - self.seconds
         logged = saved = began = self.seconds
         first, planned = self.step, self.planned_examples()
@@ -295,6 +296,10 @@ class Trainer:
             reserve = self.plan.reserve(len(self.dataset.reporting[1]), self.final_factor)
             used.append(self.seconds / (60 * config.minutes - reserve))
         return min(1.0, max(used))
+
+    def _budget(self) -> list[float | None]:
+        config = self.config
+        return [config.minutes, config.epochs, config.steps, config.patience]
 
     def planned_examples(self) -> float | None:
         """Return the number of examples of all training steps; None if the clock decides."""
@@ -589,6 +594,7 @@ class Trainer:
             "rollback": self.rollback.state_dict(),
             "validation": self.plan.state_dict(),
             "evaluated": self.evaluated,
+            "budget": self._budget(),
             "data": self.dataset.fingerprint,
         }
 
@@ -607,6 +613,9 @@ class Trainer:
             self.rollback.good = state["good"]
             check_like(state["evaluated"], 0, "evaluated")
             self.evaluated = state["evaluated"]
+            self.is_finished = self.evaluated > 0 and (
+                state["budget"] == self._budget() or self.progress() == 1 or self.out_of_patience()
+            )
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint does not fit the settings: resume a run with the model it began "
