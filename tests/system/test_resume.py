@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,6 @@ from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted
-from realnvp.utils.progress import Bar
 
 TINY = recipe(8)
 
@@ -337,19 +335,6 @@ def test_memory_does_not_grow(tmp_path):
     )
     grown = memory_growth(small, tmp_path / "run")
     assert grown < 8
-
-
-def test_progress_is_lines_when_nobody_watches(capsys, monkeypatch):
-    monkeypatch.setattr("realnvp.utils.progress.LINE_EVERY", 0.0)
-    with Bar("training") as bar:
-        time.sleep(0.01)
-        bar.update(0.5, "1.234 bits/dim")
-        bar.say("step 3")
-        bar.warn("careful")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("training  50% ETA 0 s  1.234 bits/dim")
-    assert lines[1:] == ["step 3", "realnvp: warning: careful"]
-    assert not any("\x1b" in line or "\r" in line for line in lines)
 
 
 def test_a_reader_that_leaves_ends_nothing():

@@ -23,7 +23,7 @@ __all__ = ["EMA", "Muon", "learning_rate", "make_optimizer", "orthogonalize"]
 
 RATIO = 4.0
 """Step of a matrix relative to the learning rate. Adam moves each weight by about the rate; an
-orthogonal matrix of n columns has entries of 1 / sqrt(n), so wide layers move little in comparison."""
+orthogonal matrix of n columns has entries of 1 / sqrt(n), so wide layers move little."""
 
 
 MOMENTUM = 0.95
