@@ -1,8 +1,10 @@
-"""The debugging that every flow needs once: layer by layer, does it invert, does its log count?
+"""Diagnose a flow: layers that are wrong, latents that do not fit, values that are not finite.
 
-Each layer is checked on what really reaches it: the round trip through its own inverse, the
-log-determinants of both directions against each other, and, where the layer's input is small, the
-log-determinant against autograd's Jacobian in float64.
+:func:`check_layers` gives every layer the inputs that really reach it, and compares the round trip
+through its own inverse, the log-determinants of both directions with each other, and, where the
+layer's input is small, those of several examples with autograd's Jacobian in float64.
+:func:`check_latents` and :func:`overfit` tell whether a model fits and whether it can learn.
+:func:`find_non_finite` names the first layer whose output or gradient is NaN or infinite.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ __all__ = [
 JACOBIAN_LIMIT = 256
 """Largest number of inputs of a layer whose Jacobian is computed."""
 
+JACOBIAN_EXAMPLES = 3
+"""Number of examples whose Jacobians are computed. Of one alone, a mean over the batch would be
+right."""
 
 ROUND_TRIP, LOG_DET = 1e-3, 1e-6
 """Largest errors of a right layer: in the model's own type, and in float64."""
@@ -41,12 +46,13 @@ ROUND_TRIP, LOG_DET = 1e-3, 1e-6
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What was found of one layer.
+    """Errors of one layer.
 
-    Errors are relative to the largest number, where that is above 1: ``round_trip_error`` that of
-    the layer's inverse, ``antisymmetry_error`` that of its log-determinant against its inverse's,
-    ``log_det_error`` against autograd's Jacobian in float64, None where the layer is too large for
-    that (or random, as dequantization is).
+    Each is the largest of all examples, relative to the size of what is compared where that is
+    above 1: ``round_trip_error`` that of the layer's inverse, ``antisymmetry_error`` that of its
+    log-determinants against its inverse's, ``log_det_error`` that of the log-determinants of both
+    directions against autograd's Jacobian in float64. The last is None where the layer is too
+    large for it, or random, as dequantization is.
     """
 
     name: str
@@ -59,7 +65,7 @@ class LayerReport:
 
     @property
     def wrong(self) -> bool:
-        """Whether it does not invert, or miscounts its log-determinant, beyond rounding."""
+        """True if the layer does not invert, or its log-determinant is wrong, beyond rounding."""
         return not (
             self.round_trip_error < ROUND_TRIP
             and self.antisymmetry_error < ROUND_TRIP
@@ -75,12 +81,16 @@ def _leaves(flow: Flow) -> Iterator[tuple[str, Bijection]]:
 
 
 def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list[LayerReport]:
-    """A report on every layer, in the order in which data pass them.
+    """Return a report on every layer, in the order in which data pass them.
 
     Args:
-        flow: the model.
+        flow: the flow to check.
         x: some examples ``(B, *shape)``.
-        condition: of the examples, if the flow is conditional.
+        condition: condition of the examples, if the flow is conditional.
+
+    Raises:
+        ValueError: if a layer returns log-determinants that are not one number per example; the
+            message names it.
     """
     inputs: dict[str, tuple[Tensor, Tensor | None]] = {}
     names = dict(_leaves(flow))
@@ -110,26 +120,33 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
     back, inverse = layer.inverse(z, condition)
     error = None
     if not isinstance(layer, Dequantization) and x[0].numel() <= JACOBIAN_LIMIT:
-        first = None if condition is None else _exact(condition[:1])
-        error = _jacobian_error(copy.deepcopy(layer).cpu().double(), _exact(x[:1]), first)
+        few = None if condition is None else _exact(condition[:JACOBIAN_EXAMPLES])
+        wide = copy.deepcopy(layer).cpu().double()
+        error = _jacobian_error(wide, _exact(x[:JACOBIAN_EXAMPLES]), few)
     return LayerReport(
         name=name,
         kind=type(layer).__name__,
         mean=_exact(z).mean().item(),
         std=_exact(z).std().item(),
         round_trip_error=_relative(_exact(back) - _exact(x), x),
-        antisymmetry_error=_relative(forward + inverse, forward),
+        antisymmetry_error=_worst(forward + inverse, forward),
         log_det_error=error,
     )
 
 
 def _exact(tensor: Tensor) -> Tensor:
-    """In float64: on the CPU, since MPS has none."""
+    """Return the tensor in float64, on the CPU, since MPS has no float64."""
     return tensor.cpu().double()
 
 
 def _relative(error: Tensor, to: Tensor) -> float:
+    """Return the largest error, relative to the largest value."""
     return (_exact(error).abs().max() / _exact(to).abs().max().clamp(min=1)).item()
+
+
+def _worst(error: Tensor, to: Tensor) -> float:
+    """Return the largest relative error; each is relative to its own value."""
+    return (_exact(error).abs() / _exact(to).abs().clamp(min=1)).max().item()
 
 
 @torch.enable_grad()
@@ -137,19 +154,32 @@ def _jacobian_error(layer: Bijection, x: Tensor, condition: Tensor | None) -> fl
     for module in layer.modules():
         if isinstance(module, Conditioner):
             module.compute_dtype = None
-    _, log_det = layer(x, condition)
-    jacobian = torch.autograd.functional.jacobian(lambda v: layer(v, condition)[0].flatten(), x)
-    true = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
-    return _relative(log_det - true, true)
+    with torch.no_grad():  # of the whole batch: what mixes examples must show
+        z, forward = layer(x, condition)
+        _, inverse = layer.inverse(z, condition)
+    exact = []
+    for i in range(len(x)):
+        one = None if condition is None else condition[i : i + 1]
+        jacobian = torch.autograd.functional.jacobian(
+            lambda v, one=one: layer(v, one)[0].flatten(), x[i : i + 1]
+        )
+        exact.append(torch.linalg.slogdet(jacobian.reshape(x[i].numel(), -1)).logabsdet)
+    true = torch.stack(exact)
+    return _worst(torch.stack((forward - true, inverse + true)), true)
 
 
 def check_latents(
     flow: Flow, x: Tensor, condition: Tensor | None = None
 ) -> list[tuple[str, float, float]]:
-    """Mean and deviation of the latents, of all and of each scale: 0 and 1 if the model fits.
+    """Return mean and standard deviation of the latents: 0 and 1 if the model fits.
+
+    Args:
+        flow: the flow to check.
+        x: some examples ``(B, *shape)``.
+        condition: condition of the examples, if the flow is conditional.
 
     Returns:
-        rows of name, mean, standard deviation.
+        rows of name, mean, standard deviation: of all latents, then of each scale.
     """
     generator = torch.Generator(flow.device).manual_seed(0)
     with torch.no_grad(), flow.evaluating():
@@ -172,27 +202,27 @@ def overfit(
     lr: float = 2e-3,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[float, float]:
-    """Train a fresh copy of the architecture on a handful of examples: can it learn at all?
+    """Train a fresh copy of the architecture on a few examples, to see whether it can learn.
 
     Args:
-        flow: whose architecture is built anew; its weights are neither used nor changed.
-        x: the handful.
-        condition: of the examples, if the flow is conditional.
-        steps: optimizer steps.
+        flow: flow whose architecture is built again; its weights are neither used nor changed.
+        x: examples to memorize, 2 or more.
+        condition: condition of the examples, if the flow is conditional.
+        steps: number of optimizer steps.
         lr: learning rate of Adam.
-        progress: called with the step, the steps, and the loss.
+        progress: called with the step, the number of steps, and the loss.
 
     Returns:
-        the loss before and after, in bits/dim of images or nats of standardized vectors, in whose
-        columns of whole numbers there is noise.
+        result before and after, in :attr:`Flow.unit`: bits/dim of images, less is better; or nats
+        of standardized vectors, whose integer columns have noise, more is better.
 
     Raises:
-        ValueError: if nothing tells how to build the architecture, or there is one example only.
+        ValueError: if the flow was not made by a builder, or there is one example only.
     """
     if flow.config is None:
         raise ValueError("only flows made by a builder, such as image_flow, can be built again")
     if len(x) < 2:
-        raise ValueError(f"what is to be learned by heart are 2 examples or more, got {len(x)}")
+        raise ValueError(f"overfitting needs 2 examples or more to memorize, got {len(x)}")
     build = BUILDERS[flow.config["builder"]]
     torch.manual_seed(0)
     arguments = dict(flow.config["arguments"])
@@ -217,19 +247,17 @@ def overfit(
 
 
 _GRADIENTS = 1_000_000  # gradients come after all outputs
-
-
 _NOTHING = 2 * _GRADIENTS
 
 
 @dataclass(frozen=True)
 class NonFiniteReport:
-    """The first number that is not finite.
+    """Where a computation first has a value that is NaN or infinite.
 
-    Args:
-        order: smaller is earlier in the computation.
-        where: the layer's name and kind, or what else it is.
-        rows: the examples of the batch that are concerned, where they can be told apart.
+    Attributes:
+        order: position in the computation; smaller is earlier.
+        where: name and kind of the layer, or what else it is.
+        rows: indices of the affected examples, where the value belongs to one.
     """
 
     order: int
@@ -238,7 +266,7 @@ class NonFiniteReport:
 
     @property
     def found(self) -> bool:
-        """Whether there is one."""
+        """True if there is such a value."""
         return self.order < _NOTHING
 
 
@@ -265,18 +293,18 @@ def find_non_finite(
     gradients: bool = True,
     anywhere: Callable[[bool], bool] = bool,
 ) -> NonFiniteReport:
-    """Compute the loss once more, and look at every layer's output and gradient.
+    """Compute the loss once more, and find the first layer whose output or gradient is not finite.
 
-    The statistics of a model in training mode move: put them back afterwards. Over several
+    In training mode this moves the flow's statistics: restore them afterwards. Over several
     processes, all must call this at the same time.
 
     Args:
-        flow: the model, in the mode in which it failed.
-        x: the batch.
-        condition: of the batch.
-        noise: that of the step that failed.
+        flow: flow, in the mode in which it failed.
+        x: batch that failed.
+        condition: condition of the batch.
+        noise: noise of the step that failed.
         gradients: look at gradients, too.
-        anywhere: whether something is true in any process.
+        anywhere: function that returns whether its argument is true in any process.
     """
     nothing = NonFiniteReport(
         _NOTHING, "nothing when the step is repeated: memory or a device may be faulty"

@@ -135,7 +135,7 @@ class Flow(nn.Module):
         """The bijection without its dequantization, a function of continuous values."""
         if self.dequantization is None:
             return self.bijection
-        return Chain(*list(self.bijection)[1:]) if isinstance(self.bijection, Chain) else Chain()
+        return self.bijection[1:] if isinstance(self.bijection, Chain) else Chain()
 
     @property
     def dim(self) -> int:

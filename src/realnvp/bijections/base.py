@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -189,10 +189,11 @@ class Chain(Bijection):
             if not isinstance(layer, Bijection):
                 raise ValueError(f"a Chain is made of bijections, got a {type(layer).__name__}")
         self.layers = nn.ModuleList(layers)
+        self._start = 0  # of a slice, where it begins in the whole
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_log_det(x)
-        for index, layer in enumerate(self):
+        for index, layer in enumerate(self, self._start):
             x, log_det = layer(x, condition)
             check_log_det(log_det, x, layer, f"layers.{index}")
             total = total + log_det
@@ -200,7 +201,7 @@ class Chain(Bijection):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_log_det(z)
-        for index, layer in reversed(list(enumerate(self))):
+        for index, layer in reversed(list(enumerate(self, self._start))):
             z, log_det = layer.inverse(z, condition)
             check_log_det(log_det, z, layer, f"the inverse of layers.{index}")
             total = total + log_det
@@ -208,7 +209,7 @@ class Chain(Bijection):
 
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
         total: Terms = {}
-        for index, layer in enumerate(self):
+        for index, layer in enumerate(self, self._start):
             x, terms = layer.forward_terms(x, condition)
             for name, log_det in terms.items():
                 check_log_det(log_det, x, layer, f"layers.{index}")
@@ -238,7 +239,17 @@ class Chain(Bijection):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, index: int) -> Bijection:
+    @overload
+    def __getitem__(self, index: int) -> Bijection: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Chain: ...
+
+    def __getitem__(self, index: int | slice) -> Bijection:
+        if isinstance(index, slice):
+            part = Chain(*list(self)[index])
+            part._start = self._start + index.indices(len(self))[0]
+            return part
         return self.layers[index]  # type: ignore[return-value]
 
 
