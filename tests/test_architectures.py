@@ -87,7 +87,7 @@ def test_a_recipe_builds_for_other_shapes():
 def test_every_coupling_is_for_images_and_vectors(coupling, shape):
     if len(shape) == 3:
         scales = 1 if shape[1] % 2 else 2
-        flow = image_flow(shape, coupling=coupling, hidden=4, blocks=1, scales=scales).eval()
+        flow = image_flow(shape, coupling=coupling, hidden=4, norm="none", scales=scales).eval()
         x = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
         assert torch.equal(flow.decode(flow.encode(x)), x)
     else:
