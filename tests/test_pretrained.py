@@ -154,6 +154,8 @@ def hostile(folder: Path, **changes: Any) -> Path:
         ({"trained_on": ["x"]}, "mapping"),
         ({"trained_on": "x"}, "mapping"),
         ({"made_with": "x"}, "mapping"),
+        ({"made_with": {"date": 3}}, "short text"),
+        ({"made_with": {"date": "x" * 1000}}, "short text"),
     ],
 )  # fmt: skip
 def test_a_model_with_hostile_settings_is_refused_at_once(tmp_path, changes, message):

@@ -174,6 +174,9 @@ def _check_trained_on(flow: Flow) -> None:
     for name, notes in (("made_with", flow.made_with), ("trained_on", flow.trained_on)):
         if notes is not None and not isinstance(notes, dict):
             raise ValueError(f"{name} must be a mapping, got a {type(notes).__name__}")
+    for value in (flow.made_with or {}).values():
+        if value is not None and not (isinstance(value, str) and len(value) <= 200):
+            raise ValueError("the notes of made_with must be short text")
     if flow.trained_on is None:
         return
     data = flow.trained_on.get("data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import realnvp
 from helpers.command import json_of, run
 
 
@@ -15,8 +16,11 @@ def test_likelihood_and_round_trip(runs, name, capsys):
     assert ("bits_per_dim" in result) == (name == "digits")
     assert ("kl" in result) == (name == "moons")
     assert result["round_trip"]["wrong_values"] == 0
+    assert result["made_with"]["realnvp"] == realnvp.__version__
     run(f"eval {runs / name} --samples 2")
-    assert "round trip" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "round trip" in printed
+    assert f"realnvp {realnvp.__version__}, torch" in printed
 
 
 def test_other_data(runs, here, capsys):

@@ -85,6 +85,8 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
     back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=shared)
     result = likelihood.as_dict()
+    if flow.made_with:
+        result["made_with"] = flow.made_with
     if flow.classes is not None and split.labels is not None:
         with Bar("classifying", visible=visible) as bar:
             result["accuracy"] = accuracy(
@@ -107,4 +109,8 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> No
     rows.append(("round trip", f"{exact}, float error {back.float_error:.1e}"))
     if "accuracy" in result:
         rows.append(("accuracy, by Bayes' rule", f"{result['accuracy']:.2%}"))
+    if made := result.get("made_with"):
+        facts = [f"{key} {made[key]}" for key in ("realnvp", "torch") if made.get(key)]
+        facts += [made[key] for key in ("machine", "date") if made.get(key)]
+        rows.append(("made with", ", ".join(facts)))
     print_table(f"{args.model} on {name}", ["", "value"], rows)
