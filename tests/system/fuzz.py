@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from helpers.data_files import GREY, LABELS, RGB, TABLE, idx_bytes
 from realnvp.architectures import vector_flow
 from realnvp.config import DataConfig, load_recipe, to_dict
 from realnvp.data import load_data
+from realnvp.estimator import RealNVPDensity
 from realnvp.pretrained import load
 from realnvp.utils import serialization
 from realnvp.utils.errors import describe, is_expected
@@ -239,6 +241,22 @@ def _weights(folder: Path) -> list[Path]:
     return [folder / "model.safetensors"]
 
 
+def _density(folder: Path) -> list[Path]:
+    table = np.column_stack([TABLE, LABELS, np.ones(12)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of constant and integer columns
+        density = RealNVPDensity(couplings=1, hidden=4, blocks=0, max_steps=1, random_state=0)
+        density.fit(table, condition=np.array(["a", "b"] * 6)).save(folder)
+    return [folder / "config.json"]
+
+
+def _read_density(path: Path) -> None:
+    density = RealNVPDensity.load(path.parent)
+    table = np.column_stack([TABLE, LABELS, np.ones(12)])
+    density.score_samples(table, condition=np.array(["a", "b"] * 6))
+    density.sample(2, condition=["a", "b"], random_state=0)
+
+
 def _read_model(path: Path) -> None:
     flow = load(path.parent)
     flow.sample(2, condition=torch.tensor([0, 1]))
@@ -284,6 +302,7 @@ KINDS = {
     "images": Kind(_images, _read_images, BINARY),
     "yaml": Kind(_yaml, _read_recipe, TEXT, tree=(yaml.safe_load, yaml.safe_dump)),
     "config.json": Kind(_model, _read_model, TEXT, _belongs, (json.loads, json.dumps)),
+    "density": Kind(_density, _read_density, TEXT, _belongs, (json.loads, json.dumps)),
     "safetensors": Kind(_weights, _read_model, BOTH, _sealed),
     "checkpoints": Kind(_checkpoint, _read_checkpoint, BOTH, _sealed),
 }

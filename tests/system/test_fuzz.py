@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from realnvp.bijections import DequantizeColumns
+from realnvp.estimator import RealNVPDensity
+from system import fuzz
 
 SCRIPT = Path(__file__).with_name("fuzz.py")
 
@@ -14,3 +21,17 @@ def test_mutated_files_are_read_or_refused():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("30 of 30") == len(done.stdout.splitlines()) >= 9
+
+
+def test_a_truth_value_is_no_column():
+    with pytest.raises(ValueError, match="got True"):
+        DequantizeColumns([True], 3)
+
+
+def test_a_density_without_all_of_its_notes_is_refused(tmp_path):
+    (path,) = fuzz.KINDS["density"].make(tmp_path)
+    settings = json.loads(path.read_bytes())
+    del settings["trained_on"]["estimator"]["named"]
+    path.write_bytes(fuzz._belongs(path, json.dumps(settings).encode()))
+    with pytest.raises(ValueError, match="was not saved by RealNVPDensity"):
+        RealNVPDensity.load(tmp_path)

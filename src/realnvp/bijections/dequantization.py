@@ -168,7 +168,8 @@ class DequantizeColumns(Dequantization):
 
     def __init__(self, columns: Sequence[int], dim: int) -> None:
         super().__init__()
-        bad = [column for column in columns if not 0 <= column < dim]
+        # Settings may come from anybody's file: True would be a mask.
+        bad = [c for c in columns if isinstance(c, bool | float) or not 0 <= c < dim]
         if bad:
             raise ValueError(f"columns of whole numbers are 0 .. {dim - 1}, got {bad[0]}")
         which = torch.zeros(dim, dtype=torch.bool)

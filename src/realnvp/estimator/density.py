@@ -356,6 +356,7 @@ class RealNVPDensity(
             density._columns = Columns.from_dict(saved["columns"])
             density._condition = Condition.from_dict(saved["condition"])
             density.flow_, density.n_iter_ = flow, int(saved["n_iter"])
+            named = saved["named"] is True
             fits = (
                 len(density._columns.free) == flow.dim
                 and density._columns.integers == flow.integers
@@ -369,7 +370,7 @@ class RealNVPDensity(
                 f"the model in {folder} was not saved by {cls.__name__}: use realnvp.load"
             ) from error
         density.n_features_in_ = len(density._columns.names)
-        if saved["named"]:
+        if named:
             density.feature_names_in_ = np.asarray(density._columns.names, dtype=object)
         return density
 
