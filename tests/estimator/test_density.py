@@ -446,3 +446,20 @@ def test_more_columns_than_rows():
     density = RealNVPDensity(**FAST).fit(X)
     assert np.isfinite(density.score(X))
     assert np.isfinite(density.sample(3)).all()
+
+
+def test_classes_that_are_numbers_are_known_to_the_command_line(tmp_path, capsys):
+    X, kind = rows(60, 2), pd.Series([3, 7] * 30, name="kind")
+    density = RealNVPDensity(**FAST).fit(X, condition=kind)
+    density.save(tmp_path / "model")
+    frame = pd.DataFrame(X, columns=["a", "b"]).assign(kind=kind)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    assert (
+        main(["eval", str(tmp_path / "model"), "--data", str(tmp_path / "rows.csv"), "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["nats"] == pytest.approx(density.score(X, condition=kind), abs=1e-3)
+    assert "accuracy" in found
+    frame.assign(kind=5).to_csv(tmp_path / "other.csv", index=False)
+    assert main(["eval", str(tmp_path / "model"), "--data", str(tmp_path / "other.csv")]) == 2
+    assert "none of the known classes 3, 7" in capsys.readouterr().err

@@ -48,6 +48,15 @@ _BLOCK = 1 << 22  # bytes that are copied at once, where a whole copy would doub
 _TEST_FROM = 1_000  # rows: of a table with fewer, none are held out to test, unless asked for
 
 
+def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
+    """Return numbers by the names of the classes, if all of these are numbers."""
+    try:
+        known = {float(name): name for name in categories}
+    except ValueError:
+        return values
+    return np.array([known.get(value, str(value)) for value in values.tolist()], dtype=object)
+
+
 def parse_labels(
     values: np.ndarray, where: str, categories: Sequence[str] | None = None
 ) -> tuple[torch.Tensor, tuple[str, ...] | None]:
@@ -71,6 +80,8 @@ def parse_labels(
         values = values[:, 0]
     if values.ndim != 1:
         raise ValueError(f"{where} must be one label per example, got shape {values.shape}")
+    if categories is not None and values.dtype.kind in "iuf":
+        values = _named(values, categories)
     if values.dtype.kind in "UO":
         names = values.astype(str)
         known = np.unique(names) if categories is None else np.asarray(categories, dtype=str)

@@ -121,7 +121,7 @@ def read_table(
 
     The column that the density is conditioned on is taken out of `x`. A column of numbers becomes
     the condition as it is, float32 `(N, 1)`. A column of text, and any column called "label",
-    becomes classes, int64 `(N,)`.
+    becomes classes, int64 `(N,)`; so does any, where the classes are known.
 
     Args:
         path: the file.
@@ -153,7 +153,7 @@ def read_table(
     if column.isna().any():
         row = int(np.argmax(column.isna().to_numpy())) + 1
         raise ValueError(f"{where} has a missing value, first in row {row} (counting from 1)")
-    if condition == "label" or not _is_numeric(column):
+    if condition == "label" or categories is not None or not _is_numeric(column):
         values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
         labels, found = parse_labels(values, where, categories)
         return Parts(lambda: Split(x, labels, labels), columns=tuple(names), categories=found)

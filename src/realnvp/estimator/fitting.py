@@ -36,7 +36,7 @@ MANY_ROWS = 10_000
 MOST_HELD_OUT = 5_000
 
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.8
 """Confidence that a training is better than the start, which it must be on held-out rows."""
 
 

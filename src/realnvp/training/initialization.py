@@ -51,6 +51,10 @@ STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 200.0, math.inf)
 """Rows of the pooled covariance that are added to each class's own, as tried."""
 
 
+POOLED = (0.0, 0.5, 2.0)
+"""Rows per column of the common covariance that are added to each of a mixture's, as tried."""
+
+
 FOLDS = 5
 """Folds of the cross-validations; one of the five is enough with :data:`MANY_ROWS`."""
 
@@ -464,29 +468,39 @@ class _Choice:
 
         if self.components is not None or len(x) < 4 * FOLDS:
             return self.fit(x, w, self.components or 1), torch.full_like(w, math.nan)
-        scores = {1: self._held_out(x, w, 1, m)}
+        scores: dict[int, Tensor] = {}
+        strengths: dict[int, float] = {}
         best = 1
-        for k in COMPONENTS:
-            if k * 2 * x.shape[1] > len(x) or (len(scores) > 2 and best not in [*scores][-2:]):
+        for k in (1, *COMPONENTS):
+            if k > 1 and k * 2 * x.shape[1] > len(x):
                 break
-            scores[k] = self._held_out(x, w, k, m)
+            if len(scores) > 2 and best not in [*scores][-2:]:
+                break
+            found = self._held_out(x, w, k, m)
+            means = [_mean(row, w) for row in found]
+            i = means.index(max(means))
+            scores[k], strengths[k] = found[i], POOLED[i] * x.shape[1]
             if _mean(scores[k], w) > _mean(scores[best], w):
                 best = k
-        top, rows = max(scores), len(x)
-        if rows >= MANY_ROWS and top == COMPONENTS[-1]:
+        top = max(scores)
+        if len(x) >= MANY_ROWS and top == COMPONENTS[-1]:
             rise = _mean(scores[top], w) - _mean(scores[top // 2], w)
             best = 1 if rise > RISE * x.shape[1] else best
-        return self.fit(x, w, best), scores[best]
+        return _pooled(self.fit(x, w, best), len(x), strengths[best]), scores[best]
 
     def fit(self, x: Tensor, w: Tensor, k: int) -> Mixture:
         """Return a mixture of ``k`` Gaussians."""
         return fit_mixture(x, k, w if self.weighted else None, self.seed)
 
     def _held_out(self, x: Tensor, w: Tensor, k: int, m: int) -> Tensor:
-        scores = torch.full_like(w, math.nan)
+        """Return the log-density of held-out rows, for each of :data:`POOLED`."""
+        scores = torch.full((len(POOLED), len(x)), math.nan, dtype=x.dtype)
         for kept, held in _folds(len(x)):
-            scores[held] = _given(x[held], self.fit(x[kept], w[kept], k), m)
-        return scores
+            mixture = self.fit(x[kept], w[kept], k)
+            for i in range(len(POOLED) if k > 1 else 1):
+                shrunk = _pooled(mixture, len(kept), POOLED[i] * x.shape[1])
+                scores[i, held] = _given(x[held], shrunk, m)
+        return scores[:1] if k == 1 else scores
 
     def joint(self, given: Tensor, x: Tensor, w: Tensor) -> Mixture:
         """Return a joint mixture of a numeric condition ``(N, M)`` and the rows."""
@@ -529,6 +543,23 @@ class _Choice:
 def _mean(scores: Tensor, w: Tensor) -> float:
     known = ~scores.isnan()
     return float(w[known] @ scores[known] / w[known].sum())
+
+
+def _pooled(mixture: Mixture, rows: int, strength: float) -> Mixture:
+    """Shrink the covariances of a mixture towards their mean, those of few rows the most.
+
+    Args:
+        mixture: mixture.
+        rows: number of rows that it was fitted to.
+        strength: number of rows that the mean covariance counts for.
+    """
+    if strength == 0 or len(mixture[2]) == 1:
+        return mixture
+    means, factors, weights = mixture
+    own, n = factors @ factors.mT, rows * weights[:, None, None]
+    mean = (weights[:, None, None] * own).sum(0)
+    shrunk = (n * own + strength * mean) / (n + strength) * (1 + 1 / n)
+    return means, torch.linalg.cholesky(shrunk), weights
 
 
 def _split(mixture: Mixture, k: int) -> Mixture:
