@@ -9,7 +9,7 @@ import resource
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -18,8 +18,10 @@ import realnvp
 from helpers.flows import small_image_flow
 from realnvp import image_flow, vector_flow
 from realnvp.cli.main import main
+from realnvp.config import ImageModel, VectorModel
 from realnvp.data.toy import TOY
 from realnvp.pretrained import cards, load_shipped, pack, rebuild, shipped_names, unpack
+from realnvp.utils.registry import ARCHITECTURES, COUPLINGS
 
 
 def test_what_is_there():
@@ -94,7 +96,7 @@ def test_a_folder_comes_first(tmp_path, monkeypatch):
 
 
 def hostile(folder: Path, **changes: Any) -> Path:
-    """A valid model folder whose settings were changed by somebody who knows the format."""
+    """Write a valid model folder whose settings were changed by somebody who knows the format."""
     flow = small_image_flow()
     flow.save_pretrained(folder)
     assert flow.config is not None
@@ -374,3 +376,44 @@ def test_models_with_earlier_names_score_the_same(tmp_path, kind):
     noise = torch.full(x.shape, 0.5) if flow.noisy else None
     again = realnvp.load(tmp_path)
     assert torch.equal(again.log_prob(x, noise=noise), flow.log_prob(x, noise=noise))
+
+
+# ---------------------------------------------------------------------- every option
+
+
+def values_of_options(model: type) -> list[dict[str, Any]]:
+    """Return each value that a setting of a model can have, one at a time."""
+    tables = {"coupling": COUPLINGS, "architecture": ARCHITECTURES}
+    found = [{"components": count} for count in range(1, 9)]
+    for name, hint in get_type_hints(model).items():
+        if name in tables:
+            found += [{name: value} for value in tables[name]]
+        elif hint is bool:
+            found += [{name: False}, {name: True}]
+        elif get_origin(hint) is Literal:
+            found += [{name: value} for value in get_args(hint)]
+    return found
+
+
+@pytest.mark.parametrize("condition", [{}, {"classes": 3}])
+@pytest.mark.parametrize("kind", ["image", "vector"])
+def test_every_option_is_saved_and_loaded(kind, condition):
+    model = ImageModel if kind == "image" else VectorModel
+    more = [{"mixture_init": count} for count in (0, 1, 3)] if kind == "vector" else [{"patch": 2}]
+    for options in [*values_of_options(model), *more]:
+        if kind == "image":
+            flow = image_flow(
+                (2, 4, 4), levels=9, **{"hidden": 4, "blocks": 1, **condition, **options}
+            )
+            x = torch.randint(0, 9, (3, 2, 4, 4), dtype=torch.uint8)
+        elif options.get("architecture") == "glow":
+            continue
+        else:
+            flow = vector_flow(2, **{"hidden": 4, "blocks": 1, **condition, **options})
+            x = torch.randn(3, 2)
+        c = torch.arange(3) if condition else None
+        flow.loss_terms(x, c)  # norms initialize from data
+        settings = json.loads(json.dumps(flow.settings()))
+        again = rebuild(settings, flow.state_dict(), "it")
+        noise = torch.full(x.shape, 0.5) if flow.noisy else None
+        assert torch.equal(again.log_prob(x, c, noise), flow.log_prob(x, c, noise)), options

@@ -1,0 +1,98 @@
+"""The two files of a saved model, which belong together and are bounded before they are read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from realnvp.utils import model_folder
+from realnvp.utils.model_folder import (
+    made_with,
+    physical_memory,
+    read_config,
+    read_sizes,
+    read_weights,
+    write_model,
+)
+
+SETTINGS = {"builder": "mine", "arguments": {"a": [1, 2.5]}, "made_with": None}
+WEIGHTS = {"w": torch.randn(3, 2), "n": torch.tensor(3)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_model(tmp_path / "m", SETTINGS, WEIGHTS)
+    return tmp_path / "m"
+
+
+def test_what_is_written_comes_back(folder):
+    config, checksum = read_config(folder)
+    assert {**config, "made_with": None} == SETTINGS
+    sizes = read_sizes(folder, checksum)
+    assert {name: tensor.shape for name, tensor in sizes.items()} == {
+        "w": (3, 2),
+        "n": (),
+    }
+    found = read_weights(folder, checksum)
+    assert all(torch.equal(found[name], tensor) for name, tensor in WEIGHTS.items())
+
+
+def test_files_of_different_models_do_not_belong_together(folder):
+    for read in (read_sizes, read_weights):
+        with pytest.raises(ValueError, match="does not belong"):
+            read(folder, "0" * 64)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        read_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[" * 100_000, "nested"), ("{", "JSON"), (" " * 5_000_000, "too large"), ("\xff", "JSON")],
+)
+def test_settings_are_bounded(folder, text, message):
+    (folder / "config.json").write_text(text, "latin-1")
+    with pytest.raises(ValueError, match=message):
+        read_config(folder)
+
+
+def test_weights_larger_than_memory_are_not_read(folder, monkeypatch):
+    _, checksum = read_config(folder)
+    monkeypatch.setattr(model_folder, "physical_memory", lambda: 100)
+    with pytest.raises(ValueError, match="load it on a larger one"):
+        read_weights(folder, checksum)
+
+
+def test_a_failed_save_leaves_the_model_as_it_was(folder):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="not JSON"):
+        write_model(folder, {**SETTINGS, "own": {1, 2}}, WEIGHTS)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_date_is_kept_while_the_settings_are_the_same(folder):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**SETTINGS, "made_with": {"date": "1999"}}))
+    write_model(folder, SETTINGS, WEIGHTS)
+    assert read_config(folder)[0]["made_with"] == {"date": "1999"}
+    write_model(folder, {**SETTINGS, "arguments": {}}, WEIGHTS)
+    assert read_config(folder)[0]["made_with"]["date"] > "2000"
+
+
+def test_what_a_model_is_made_with_is_text(monkeypatch):
+    made = made_with()
+    assert all(isinstance(value, str) for key, value in made.items() if key != "commit")
+    monkeypatch.setattr(model_folder.subprocess, "run", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(model_folder.Path, "exists", lambda self: False)
+    assert made_with()["commit"] is None  # an installed package has none
+
+
+def test_the_memory_of_this_machine_is_known_or_none():
+    held = physical_memory()
+    assert held is None or held > 2**28
