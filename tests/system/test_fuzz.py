@@ -28,10 +28,19 @@ def test_a_truth_value_is_no_column():
         DequantizeColumns([True], 3)
 
 
-def test_a_density_without_all_of_its_notes_is_refused(tmp_path):
+def without_name(notes: dict) -> None:
+    del notes["named"]
+
+
+def with_digits_without_end(notes: dict) -> None:
+    notes["columns"]["free"][0] = 2**70
+
+
+@pytest.mark.parametrize("change", [without_name, with_digits_without_end])
+def test_a_density_with_damaged_notes_is_refused(tmp_path, change):
     (path,) = fuzz.KINDS["density"].make(tmp_path)
     settings = json.loads(path.read_bytes())
-    del settings["trained_on"]["estimator"]["named"]
+    change(settings["trained_on"]["estimator"])
     path.write_bytes(fuzz._belongs(path, json.dumps(settings).encode()))
     with pytest.raises(ValueError, match="was not saved by RealNVPDensity"):
         RealNVPDensity.load(tmp_path)

@@ -365,7 +365,7 @@ class RealNVPDensity(
             )
             if not fits:
                 raise ValueError("its columns are not those of the model")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"the model in {folder} was not saved by {cls.__name__}: use realnvp.load"
             ) from error
