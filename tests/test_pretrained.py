@@ -395,8 +395,9 @@ def values_of_options(model: type) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("condition", [{}, {"classes": 3}])
-@pytest.mark.parametrize("kind", ["image", "vector"])
+@pytest.mark.parametrize(
+    ("kind", "condition"), [("image", {}), ("vector", {}), ("vector", {"classes": 3})]
+)
 def test_every_option_is_saved_and_loaded(kind, condition):
     model = ImageModel if kind == "image" else VectorModel
     more = [{"mixture_init": count} for count in (0, 1, 3)] if kind == "vector" else [{"patch": 2}]
