@@ -1,4 +1,7 @@
-r"""How good a model is, in numbers that can be compared: bits/dim, nats, and the round trip.
+r"""Evaluate a flow: bits/dim or nats, the round trip, and classification by Bayes' rule.
+
+:func:`evaluate` and :func:`accuracy` pass the batches of a split, with noise that belongs to the
+example, and can share them between processes.
 
 The bound of :mod:`realnvp.bijections.dequantization` is tightened by importance weights over K
 draws of the noise (arXiv 1509.00519; for uniform noise the proposal is the prior of the noise):
@@ -41,11 +44,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Likelihood:
-    """A model's likelihood on data: bits/dim of images, nats of vectors, with what they mean.
+    """Likelihood of data: bits/dim of images, or nats of vectors.
 
-    ``noise_draws`` is 0 for real numbers, to which no noise is added. ``true_nats`` and ``kl``
-    (the mean difference of the log-densities, an estimate of KL(true || model) in nats) are there
-    where the data's density is known.
+    ``noise_draws`` is 0 for continuous data, to which no noise is added. ``true_nats`` and ``kl``
+    (the mean difference of the log-densities, an estimate of KL(true || model) in nats) are set
+    where the density of the data is known.
     """
 
     examples: int
@@ -60,20 +63,20 @@ class Likelihood:
 
     @property
     def loss(self) -> float:
-        """What is to be small: bits/dim, or minus the nats."""
+        """The value to minimize: bits/dim, or minus the nats."""
         if self.bits_per_dim is not None:
             return self.bits_per_dim
         assert self.nats is not None  # it is one of the two
         return -self.nats
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known, for JSON."""
+        """Return the fields that are set, for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """What decoding the encoded data gives back.
+    """Result of encoding and decoding data.
 
     ``wrong_values`` counts pixels that changed, which must be 0 (for vectors: values off by more
     than 1e-3 of their size or of 1); ``float_error`` is the largest error before rounding to
@@ -89,11 +92,14 @@ class RoundTrip:
 def batches(
     split: Split, batch_size: int, device: torch.device, shared: bool = False
 ) -> Iterator[tuple[int, Tensor, Tensor | None, bool]]:
-    """The examples of a split in order: number of the first, ``x``, ``condition``, and True.
+    """Yield the batches of a split in order.
 
-    Shared, every process has some of the batches, which are the same however many there are. All
-    have equally many, since sharded parameters are gathered by all for each: a process without a
-    last one has the first once more, and False, as its results are another's.
+    Shared, each process has some of the batches, which are the same for any number of processes.
+    All have equally many, since sharded parameters are gathered by all processes for each batch: a
+    process that lacks a last one gets the first batch once more, whose results do not count.
+
+    Yields:
+        index of the first example, ``x``, ``condition``, and whether the results count.
     """
     starts = range(0, len(split), batch_size)
     number, count = (rank(), world_size()) if shared else (0, 1)
@@ -115,11 +121,11 @@ def log_likelihood(
     samples: int = 1,
     generator: Noise | Callable[[int], Noise] = None,
 ) -> Tensor:
-    """Log-likelihood of each example in nats, a bound over ``samples`` noise draws for images.
+    """Return the log-likelihood of each example in nats; a bound if there is noise.
 
     Args:
-        flow: the model, in evaluation mode.
-        x: ``(B, *shape)``.
+        flow: flow to evaluate.
+        x: examples ``(B, *shape)``.
         condition: labels or vectors, if the flow is conditional.
         samples: number K of noise draws; continuous data have no noise, and K changes nothing.
         generator: source of the noise, or a function that returns that of each draw.
@@ -146,19 +152,19 @@ def log_likelihoods(
     shared: bool = False,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The log-likelihood of every example of a split, in nats: its score.
+    """Return the log-likelihood of every example of a split, in nats.
 
-    The noise is a function of the seed and the example's number, so the result neither depends on
-    the batch size (but for rounding) nor on the number of processes.
+    The noise is a function of the seed and the index of the example, so the result depends neither
+    on the batch size (but for rounding) nor on the number of processes.
 
     Args:
-        flow: the model; it is evaluated in evaluation mode and left as it was.
-        split: the examples.
-        samples: noise draws per example, of images and whole numbers.
-        batch_size: examples computed at once.
-        seed: of the noise.
+        flow: flow to evaluate; its mode is left as it was.
+        split: examples to evaluate.
+        samples: number of noise draws per example, for images and integer columns.
+        batch_size: number of examples computed at once.
+        seed: seed of the noise.
         shared: share the work with the other processes of the process group. All must call this,
-            and each returns the whole.
+            and each returns all log-likelihoods.
         progress: called after every batch.
 
     Returns:
@@ -193,15 +199,15 @@ def evaluate(
     shared: bool = False,
     progress: Progress | None = None,
 ) -> Likelihood:
-    """The likelihood of the examples of a split, with noise that is the same at every call.
+    """Return the likelihood of the examples of a split, with noise that repeats.
 
     Args:
-        flow: the model; it is evaluated in evaluation mode and left as it was.
-        split: the examples.
-        samples: noise draws per example, of images and whole numbers.
-        batch_size: examples computed at once.
-        seed: of the noise.
-        true_log_density: of toy sets, array ``(N, D)`` to ``(N,)`` in nats.
+        flow: flow to evaluate; its mode is left as it was.
+        split: examples to evaluate.
+        samples: number of noise draws per example, for images and integer columns.
+        batch_size: number of examples computed at once.
+        seed: seed of the noise.
+        true_log_density: true log-density, from an array ``(N, D)`` to ``(N,)`` in nats.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.
     """
@@ -251,10 +257,10 @@ def round_trip(
     """Encode and decode the examples of a split, and count what does not come back.
 
     Args:
-        flow: the model.
-        split: the examples.
-        batch_size: examples computed at once.
-        seed: of the noise.
+        flow: flow to evaluate.
+        split: examples to encode.
+        batch_size: number of examples computed at once.
+        seed: seed of the noise.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
     """
     wrong, worst = 0, 0.0
@@ -278,7 +284,7 @@ def round_trip(
 
 
 def _one_hot(value: float, device: torch.device) -> Tensor:
-    """This process's number in its place among those of all."""
+    """Return the value at the index of this process, among zeros for the others."""
     values = torch.zeros(world_size(), dtype=torch.float64, device=device)
     values[rank()] = value
     return values
@@ -286,12 +292,12 @@ def _one_hot(value: float, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def class_log_probs(flow: Flow, x: Tensor, noise: Tensor | None = None) -> Tensor:
-    """``log p(x | y)`` of every class, in nats, with the same noise for all of them.
+    """Return ``log p(x | y)`` of every class, in nats, with the same noise for all of them.
 
     Args:
         flow: a class-conditional flow.
         x: ``(B, *shape)``.
-        noise: of the dequantization, uniform numbers of the shape of ``x``; drawn if left out.
+        noise: uniform dequantization noise of the shape of ``x``; drawn if left out.
 
     Returns:
         ``(B, classes)``; with equal priors, its softmax over the classes is ``p(y | x)``.
@@ -321,15 +327,14 @@ def accuracy(
     shared: bool = False,
     progress: Progress | None = None,
 ) -> float:
-    """The share of examples whose likeliest class, with equal priors, is theirs.
+    """Return the share of examples whose likeliest class, with equal priors, is theirs.
 
     Args:
         flow: a class-conditional flow.
         split: examples with labels.
-        batch_size: examples computed at once.
-        seed: of the dequantization noise, which is that of :func:`realnvp.evaluation.evaluate`.
-        shared: share the work with the other processes; see
-            :func:`realnvp.evaluation.log_likelihoods`.
+        batch_size: number of examples computed at once.
+        seed: seed of the dequantization noise, which is that of :func:`evaluate`.
+        shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.
 
     Raises:

@@ -132,7 +132,7 @@ class Flow(nn.Module):
 
     @property
     def body(self) -> Bijection:
-        """The bijection without its dequantization, a function of continuous values."""
+        """The bijection without its dequantization, a map of continuous values."""
         if self.dequantization is None:
             return self.bijection
         return self.bijection[1:] if isinstance(self.bijection, Chain) else Chain()
@@ -235,7 +235,7 @@ class Flow(nn.Module):
     # ------------------------------------------------------------------ densities
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The same as :meth:`log_prob`, so that wrapping a model for many devices works."""
+        """Return :meth:`log_prob`, so that wrapping a model for several devices works."""
         return self.log_prob(x, condition)
 
     def log_prob(
@@ -244,7 +244,7 @@ class Flow(nn.Module):
         condition: Tensor | None = None,
         noise: Noise = None,
     ) -> Tensor:
-        r"""Log-density of raw data, in nats: :math:`\log p_X(x)`.
+        r"""Return the log-density of raw data, in nats: :math:`\log p_X(x)`.
 
         For discrete data it is the log of one draw of the dequantization bound: its mean over the
         noise is at most :math:`\log P(x)`. Like :meth:`encode` and :meth:`sample`, it always
@@ -280,7 +280,7 @@ class Flow(nn.Module):
             x: ``(B, *shape)``.
             condition: as the layers take it, see :meth:`as_condition`.
             noise: source of the dequantization noise.
-            margin: how far the noise keeps from the ends of its cell.
+            margin: distance of the noise from the ends of its cell.
 
         Returns:
             latents ``(B, *shape)`` and log-determinants ``(B,)``.
@@ -305,7 +305,7 @@ class Flow(nn.Module):
         condition: Tensor | None = None,
         noise: Noise = None,
     ) -> Tensor:
-        r"""Bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, one number per example.
+        r"""Return bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, of each example.
 
         Raises:
             ValueError: if the data are continuous: the density of continuous data changes with
@@ -446,19 +446,24 @@ class Flow(nn.Module):
         return (layer.differs(x, v + error) | layer.differs(x, v - error)).flatten(1).any(1)
 
     def example_noise(self, seed: tuple[int, ...], start: int, count: int) -> Tensor | None:
-        """Return the noise of some of a row of numbered examples; None if the flow takes none.
+        """Return the noise of consecutive examples of a sequence; None if the flow takes none.
 
         Args:
-            seed: of the row; see :mod:`realnvp.utils.rng`.
+            seed: seed of the sequence; see :mod:`realnvp.utils.rng`.
             start: index of the first example.
-            count: how many.
+            count: number of examples.
         """
         if not self.noisy:
             return None
         return uniform(seed, start, count, self.shape, self.dtype, self.device)
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Raw data from latents, the inverse of :meth:`encode`."""
+        """Map latents to raw data, the inverse of :meth:`encode`.
+
+        Args:
+            z: latents ``(B, *shape)``.
+            condition: as in :meth:`log_prob`.
+        """
         if tuple(z.shape[1:]) != self.shape:
             sizes = ", ".join(map(str, self.shape))
             raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
@@ -479,12 +484,12 @@ class Flow(nn.Module):
         """Draw ``n`` examples.
 
         Args:
-            n: how many.
+            n: number of examples.
             temperature: standard deviation of the prior; below 1 gives likelier, less varied
                 samples, which are then not draws from the model's density.
             condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
             generator: source of the latents.
-            batch_size: how many are computed at once; 256 images, or a quarter million numbers.
+            batch_size: number computed at once; 256 images or 262,144 values if left out.
         """
         if batch_size is None:
             batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
@@ -502,7 +507,7 @@ class Flow(nn.Module):
         )
 
     def latent_scales(self) -> Tensor:
-        """Which scale each latent entry belongs to: integers of :attr:`shape`, 0 the finest.
+        """Return the scale of each latent entry: integers of :attr:`shape`, 0 the finest.
 
         Entries of scale 0 are factored out first; the last scale holds what passed through all.
         """
@@ -551,7 +556,7 @@ class Flow(nn.Module):
         return find("realnvp.pretrained:load_folder")(Path(folder))
 
     def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
-        """Let all conditioners compute in ``dtype`` (None: that of the input)."""
+        """Let all conditioners compute in ``dtype``; None is the type of their input."""
         for module in self.modules():
             if isinstance(module, Conditioner):
                 module.compute_dtype = dtype
@@ -639,9 +644,9 @@ class Flow(nn.Module):
 
 
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
-    """Data must be a batch of the model's shape, and of integers where there are levels.
+    """Raise a ValueError unless data are a batch of the flow's shape, and integers if discrete.
 
-    This looks at no number, so a device need not be waited for.
+    No value is read, so no device is waited for.
 
     >>> check_kind(torch.zeros(3), (3,), None)
     Traceback (most recent call last):
@@ -658,7 +663,7 @@ def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
 
 
 def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
-    """Data must be integers below ``levels``, or finite numbers where there are no levels.
+    """Raise a ValueError unless data are integers below ``levels``, or finite if continuous.
 
     >>> check_data(torch.tensor([[0.5, 0.5]]), (2,), 256)
     Traceback (most recent call last):

@@ -1,6 +1,6 @@
-r"""What a trained flow can show: samples, interpolations, and what each scale holds.
+r"""Explore the latents: interpolate between examples, and resample the finer scales.
 
-Interpolation and the levels follow the paper's figures (arXiv 1605.08803, section 4.2 and
+Both follow the paper's figures (arXiv 1605.08803, section 4.2 and
 appendices B and D).
 """
 
@@ -23,7 +23,7 @@ def interpolate(
     condition: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""A square of the latent space between four examples (paper, section 4.2, equation 19).
+    r"""Decode a square of the latent space between four examples (paper, equation 19).
 
     .. math:: z = \cos\phi\,(\cos\phi'\,z_1 + \sin\phi'\,z_2)
         + \sin\phi\,(\cos\phi'\,z_3 + \sin\phi'\,z_4)
@@ -32,11 +32,11 @@ def interpolate(
     data are.
 
     Args:
-        flow: the model.
+        flow: flow to decode with.
         corners: four examples ``(4, *shape)``, at the square's top left, top right, bottom left
             and bottom right.
-        steps: examples along each side.
-        condition: of all of them, if the flow is conditional.
+        steps: number of examples along each side.
+        condition: condition of the examples, if the flow is conditional; all decode with the first.
         generator: source of the examples' dequantization noise.
 
     Returns:
@@ -63,12 +63,12 @@ def interpolate(
 def levels(
     flow: Flow, x: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
-    """What remains of images when the finer scales' latents are drawn anew (paper, appendix D).
+    """Decode images with the latents of their finer scales resampled (paper, appendix D).
 
     Args:
-        flow: the model.
+        flow: flow to decode with.
         x: images ``(B, *shape)``.
-        condition: of the images, if the flow is conditional.
+        condition: condition of the images, if the flow is conditional.
         generator: source of the dequantization noise and the new latents.
 
     Returns:

@@ -40,7 +40,7 @@ Terms = dict[str, Tensor]
 
 
 def sum_per_example(values: Tensor) -> Tensor:
-    """The sum over all dimensions but the first: ``(B, ...) -> (B,)``.
+    """Return the sum over all dimensions but the first: ``(B, ...) -> (B,)``.
 
     >>> sum_per_example(torch.ones(2, 3, 4, 4))
     tensor([48., 48.])
@@ -49,7 +49,7 @@ def sum_per_example(values: Tensor) -> Tensor:
 
 
 def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
-    """A per-channel log-scale counts once for every pixel: times H * W, the same per example."""
+    """Return the log-determinants ``(B,)`` of a log-scale per channel: its sum times H * W."""
     return (log_scale.sum() * math.prod(x.shape[2:])).expand(len(x))
 
 
@@ -72,7 +72,7 @@ def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") 
 
 
 def zero_log_det(x: Tensor) -> Tensor:
-    """The log-determinant of a map that preserves volume, one number per example."""
+    """Return the log-determinants ``(B,)`` of a map that preserves volume: zeros."""
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     return torch.zeros(len(x), dtype=dtype, device=x.device)
 
@@ -107,10 +107,10 @@ class Bijection(nn.Module, ABC):
     """
 
     term: ClassVar[str] = "coupling"
-    """Under which term of the loss the log-determinant is reported."""
+    """Name of the term of the loss to which the log-determinant belongs."""
 
     has_analytic_inverse: ClassVar[bool] = True
-    """Whether the inverse costs no more than the forward, as where it is in closed form."""
+    """True if the inverse costs no more than the forward, as one in closed form."""
 
     @abstractmethod
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -121,7 +121,7 @@ class Bijection(nn.Module, ABC):
         """Map latent to data: ``z -> (x, log_det)``."""
 
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
-        """As :meth:`forward`, with the log-determinant split by :attr:`term`."""
+        """Map data to latent as :meth:`forward`, with the log-determinant split by :attr:`term`."""
         z, log_det = self(x, condition)
         return z, {self.term: log_det}
 

@@ -3,8 +3,8 @@ r"""Coupling layers: half of the variables set how the other half is transformed
 A mask splits :math:`x` into a *passive* part, which passes unchanged, and an *active* part. A
 conditioner, any network, reads the passive part and gives the parameters of an elementwise map of
 the active one (arXiv 1605.08803, section 3.2). The Jacobian is triangular whatever the network,
-so its log-determinant is the sum of the elementwise ones; and since the passive part is there
-after the map as before, the inverse reads the same parameters and never inverts the network.
+so its log-determinant is the sum of the elementwise ones; and since the map
+leaves the passive part alone, the inverse reads the same parameters and never inverts the network.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = ["AffineCoupling", "ChannelMask", "CheckerboardMask", "Coupling", "Mas
 
 
 class Mask(Protocol):
-    """How a coupling splits its input, and puts it together again."""
+    """Protocol of the masks, which split a coupling's input and join it again."""
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``x -> (passive, active)``."""
+        """Split ``x`` into ``(passive, active)``."""
 
     def take(self, parameters: Tensor) -> Tensor:
-        """Those of a conditioner's output that are of the active part."""
+        """Return the part of a conditioner's output that belongs to the active part."""
 
     def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-        """The whole from its parts, and the active part's log-determinants, summed per example."""
+        """Join the parts, and sum the active part's log-determinants per example."""
 
     def sizes(self, channels: int) -> tuple[int, int]:
-        """Channels of the passive and of the active part of an input with ``channels``."""
+        """Return the channels of the passive and the active part of ``channels`` channels."""
 
 
 class ChannelMask:
@@ -117,7 +117,7 @@ class CheckerboardMask:
 
 
 class _Take(torch.autograd.Function):
-    """The squares with odd ``row + column + first``: ``(..., H, W) -> (..., H, W / 2)``."""
+    """Take the squares with odd ``row + column + first``: ``(..., H, W) -> (..., H, W / 2)``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
@@ -133,7 +133,7 @@ class _Take(torch.autograd.Function):
 
 
 class _Put(torch.autograd.Function):
-    """The transpose of :class:`_Take`: zeros on the other squares."""
+    """Transpose :class:`_Take`: put zeros on the other squares."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
@@ -180,14 +180,14 @@ class Coupling(Bijection):
 
     @abstractmethod
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The elementwise map of the active part and its elementwise log-derivative."""
+        """Map the active part elementwise; return it with the elementwise log-derivatives."""
 
     @abstractmethod
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of :meth:`transform`, with the inverse's elementwise log-derivative."""
+        """Invert :meth:`transform`; return the log-derivatives of the inverse."""
 
     def penalty(self) -> Tensor | float:
-        """What the regularizer sums: the squares of learned scales, where there are any."""
+        """Return the sum of squares of learned scales, which the loss penalizes; 0 if none."""
         return 0.0
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -248,5 +248,5 @@ class AffineCoupling(Coupling):
         return (active - shift) * torch.exp(-log_scale), -log_scale
 
     def penalty(self) -> Tensor:
-        """The sum of the squared learned scales, to be multiplied by 5e-5 (paper, section 4)."""
+        """Return the sum of the squared learned scales; the paper's weight is 5e-5 (section 4)."""
         return self.scale.square().sum()

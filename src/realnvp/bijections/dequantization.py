@@ -146,14 +146,14 @@ class Dequantize(Dequantization):
 
 
 class DequantizeColumns(Dequantization):
-    r"""Add uniform noise to the columns of whole numbers: :math:`v_i = x_i + u_i`.
+    r"""Add uniform noise to the integer columns: :math:`v_i = x_i + u_i`.
 
-    The unit cell of a whole number has volume 1, so the log-determinant is 0, and the density of
-    such a column is a probability: it cannot grow without bound, as that of a column of repeated
+    The unit cell of an integer has volume 1, so the log-determinant is 0, and the density of such
+    a column is a probability: it cannot grow without bound, as the density of a column of repeated
     values does. The inverse floors.
 
     Args:
-        columns: numbers of the columns of whole numbers.
+        columns: indices of the integer columns.
         dim: number of all columns.
 
     Raises:
@@ -171,7 +171,7 @@ class DequantizeColumns(Dequantization):
         # Settings may come from anybody's file: True would be a mask.
         bad = [c for c in columns if isinstance(c, bool | float) or not 0 <= c < dim]
         if bad:
-            raise ValueError(f"columns of whole numbers are 0 .. {dim - 1}, got {bad[0]}")
+            raise ValueError(f"indices of integer columns are 0 .. {dim - 1}, got {bad[0]}")
         which = torch.zeros(dim, dtype=torch.bool)
         which[list(columns)] = True
         self.register_buffer("which", which, persistent=False)
@@ -190,7 +190,7 @@ class DequantizeColumns(Dequantization):
         if not self.training:
             fractions = ((x != x.floor()) & self.which).any(0)
             if fractions.any():
-                raise ValueError(f"column {int(fractions.int().argmax())} must hold whole numbers")
+                raise ValueError(f"column {int(fractions.int().argmax())} must hold integers")
         return torch.where(self.which, x + _inner(self._uniform(x, noise), margin), x), x.new_zeros(
             len(x)
         )

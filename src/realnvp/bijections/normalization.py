@@ -18,13 +18,13 @@ _recomputing = threading.local()
 
 
 def is_recomputing() -> bool:
-    """Inside :func:`recomputing`: statistics must give what they gave, and not move again."""
+    """Return True inside :func:`recomputing`, where statistics must not move again."""
     return getattr(_recomputing, "depth", 0) > 0
 
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Layers are run again inside this context."""
+    """Mark that the layers run inside this context have been run before."""
     _recomputing.depth = getattr(_recomputing, "depth", 0) + 1
     try:
         yield
@@ -47,7 +47,7 @@ class RunningBatchNorm(Bijection):
     and likewise :math:`\sigma^2`, the *biased* variance (PyTorch keeps the unbiased one). In
     training mode, the averages move with every batch, gradients flow through the batch's part
     only, and the first batch initializes them. In evaluation mode they stay as they are, and only
-    then is there an inverse. Over several processes, the batch's statistics are those of all.
+    then can the layer be inverted. Over several processes, the batch's statistics are those of all.
 
     Args:
         channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
@@ -103,7 +103,7 @@ class RunningBatchNorm(Bijection):
         return mean, var
 
     def _averages(self) -> tuple[Tensor, Tensor]:
-        """The running averages; while a batch is recomputed, those that it was normalized by."""
+        """Return the running averages; of a batch that is recomputed, those of its first time."""
         if is_recomputing() and self.replayed is not None:
             return self.replayed
         return self.running_mean, self.running_var
@@ -132,12 +132,12 @@ class ActNorm(Bijection):
         \log |\det J| = -H W \sum_c \mathrm{log\_scale}_c
 
     The first batch in training mode sets shift and scale so that its output has mean 0 and
-    deviation 1 per channel; sampling and evaluation never do. Over several processes, that is the
-    batch of all.
+    standard deviation 1 per channel; sampling and evaluation never do. Over several processes, it
+    is the batch of all.
 
     Args:
         channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
-        floor: least deviation, so that a constant channel is not blown up.
+        floor: least standard deviation, so that a constant channel is not blown up.
 
     >>> norm = ActNorm(1)
     >>> norm(torch.tensor([[1.0], [3.0]]))[0].flatten().tolist()

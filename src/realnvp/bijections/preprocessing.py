@@ -7,7 +7,7 @@ Pixels are integers, and a density fitted to integers can grow without bound. Un
 .. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
 
 :class:`Dequantize` adds that noise and scales to :math:`[0, 1)`, :class:`DequantizeColumns` adds it
-to a table's columns of whole numbers; :class:`Logit` takes the unit interval to the real line. All
+to the integer columns of a table; :class:`Logit` takes the unit interval to the real line. All
 report their log-determinants like any other layer: left out, they make losses that look fine and
 mean nothing.
 """
@@ -71,7 +71,7 @@ class Logit(Bijection):
 class Affine(Bijection):
     r"""A fixed shift and scale: :math:`z = (x - \mathrm{shift}) / \mathrm{scale}`.
 
-    Standardization, when they are the training data's mean and deviation;
+    Standardization, when they are the mean and standard deviation of the training data;
     :math:`\log |\det J| = -\sum \log \mathrm{scale}`.
 
     Args:

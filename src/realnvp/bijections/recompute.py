@@ -4,7 +4,7 @@ Autograd keeps every activation of every conditioner, so memory grows with depth
 layers are invertible: the input of each can be computed from its output, so nothing has to be kept
 at all (as in RevNets, arXiv 1707.04585). The backward pass walks the layers from last to first;
 each gives back its input and is run once more, alone, for its gradients. A coupling's conditioner
-reads the passive part, which is there before and after: one evaluation serves both.
+reads the passive part, which the coupling leaves alone: one evaluation serves both.
 
 - "standard" keeps everything.
 - "checkpoint" keeps the input of each layer, which is small beside a conditioner's activations.
@@ -48,13 +48,13 @@ Step = Bijection | Literal["split", "join"]
 def forward_terms(
     bijection: Bijection, x: Tensor, condition: Tensor | None, memory: Memory
 ) -> tuple[Tensor, Terms]:
-    """As :meth:`Bijection.forward_terms`, with what the backward pass needs kept or not.
+    """Compute :meth:`Bijection.forward_terms`, and keep less for the backward pass.
 
     Args:
-        bijection: of a flow.
-        x: ``(B, ...)``.
-        condition: ``(B, K)``.
-        memory: "standard", "checkpoint" or "invertible".
+        bijection: bijection of a flow.
+        x: data ``(B, ...)``.
+        condition: condition ``(B, K)``, or None.
+        memory: what to keep: "standard", "checkpoint" or "invertible".
 
     >>> from realnvp.architectures import vector_flow
     >>> flow = vector_flow(4, couplings=2, norm="act")
@@ -75,13 +75,13 @@ def forward_terms(
 
 
 def _parameters(steps: list[Step]) -> list[nn.Parameter]:
-    """Of all steps, each once."""
+    """Return the parameters of all steps, each once."""
     found = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
     return list(dict.fromkeys(found))
 
 
 def _flatten(bijection: Bijection) -> list[Step]:
-    """The layers in the order in which they are applied, with no chain inside another."""
+    """Return the layers in the order of application, with no chain inside another."""
     if isinstance(bijection, Chain):
         return [step for layer in bijection for step in _flatten(layer)]
     if isinstance(bijection, FactorOut):
@@ -103,7 +103,7 @@ def _keeps_input(step: Step, memory: Memory) -> bool:
 
 
 class _Recomputed(torch.autograd.Function):
-    """All steps as one, whose backward pass computes again what it needs."""
+    """Apply all steps as one function, whose backward pass computes again what it needs."""
 
     @staticmethod
     def forward(
@@ -194,7 +194,7 @@ def _backward_of(
     grad_z: Tensor,
     grad_log_det: Tensor,
 ) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
-    """One layer's backward pass: its input, and the gradients of input and parameters.
+    """Return a layer's input, and the gradients of its input and parameters.
 
     The gradient of the condition, if it wants one, is left in ``condition.grad``.
     """
@@ -219,7 +219,7 @@ def _backward_of_coupling(
     grad_log_det: Tensor,
     parameters: list[nn.Parameter],
 ) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
-    """The same, with the conditioner evaluated once for the inverse and for the gradients."""
+    """Do the same for a coupling, whose conditioner is evaluated once for both purposes."""
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         passive, transformed = step.mask.split(leaf)

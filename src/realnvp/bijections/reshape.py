@@ -122,5 +122,5 @@ class FactorOut(Bijection):
 
 
 def halves(x: Tensor) -> tuple[Tensor, ...]:
-    """The channels that are factored out, and those that go on (the larger half)."""
+    """Return the channels that are factored out, and those that go on (the larger half)."""
     return x.tensor_split([x.shape[1] // 2], dim=1)

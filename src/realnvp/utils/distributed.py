@@ -1,4 +1,4 @@
-"""What the processes of one training share: which one this is, and sums over all.
+"""Rank, world size and sums over the processes of one training.
 
 Layers read it directly, because their statistics are those of the whole batch. Without a process
 group everything here is the trivial case of one process.
@@ -39,12 +39,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the index of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def all_reduce(values: Tensor) -> Tensor:
-    """The sum over all processes, without gradients."""
+    """Return the sum over all processes, without gradients."""
     if world_size() > 1:
         values = values.clone()
         dist.all_reduce(values)
@@ -52,7 +52,7 @@ def all_reduce(values: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what depends on it in any of them sends its gradient back."""
+    """Sum over all processes; gradients from any of them come back to all."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class _Sum(torch.autograd.Function):
 
 
 def rows_of_all(row: Tensor) -> Tensor:
-    """The vectors of all processes as rows, with gradients: ``(K,) -> (ranks, K)``.
+    """Return the vectors of all processes as rows, with gradients: ``(K,) -> (ranks, K)``.
 
     A sum of rows that are zero but for one's own, rather than a gather: reducing is the one
     collective whose gradient every backend has, and adding zeros is exact.
@@ -76,15 +76,15 @@ def rows_of_all(row: Tensor) -> Tensor:
 
 
 def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance per channel over the batch, the pixels and all processes.
+    """Return mean and biased variance per channel over the batch, the pixels and all processes.
 
-    The processes may hold different numbers of examples: each counts by what it holds.
+    The processes may hold different numbers of examples: each counts by that number.
 
     Args:
-        x: ``(B, C, ...)``.
+        x: values ``(B, C, ...)``.
 
     Returns:
-        mean ``(C,)``, variance ``(C,)``, and how many values each is of.
+        mean ``(C,)``, variance ``(C,)``, and the number of values of each.
 
     >>> mean_and_variance(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     (tensor([2., 5.]), tensor([1., 0.]), 2)
