@@ -1,0 +1,39 @@
+"""The house rules: imports go up only, few modules at the top, names that can be found."""
+
+from __future__ import annotations
+
+import rooms
+
+
+def test_imports_go_up_only():
+    assert rooms.upward_imports() == []
+
+
+def test_no_modules_import_each_other():
+    assert rooms.circles() == []
+
+
+def test_an_upward_import_and_a_circle_are_found(monkeypatch):
+    wrong = {"flow": {"training.trainer"}, "training.trainer": {"flow"}}
+    monkeypatch.setattr(rooms, "graph", lambda: wrong)
+    assert rooms.upward_imports() == ["flow imports training.trainer"]
+    assert rooms.circles() == [["flow", "training.trainer"]]
+
+
+def test_every_room_has_its_place_and_few_are_modules_at_the_top():
+    names = {name for name in rooms.modules() if name}
+    top = {name for name in names if "." not in name and not (rooms.SOURCE / name).is_dir()}
+    assert {rooms.room_of(name) for name in names} - {"__main__"} <= set(rooms.RANK)
+    assert len(top) <= 14
+
+
+def test_every_module_has_its_test_file():
+    tests = rooms.SOURCE.parents[1] / "tests"
+    missing = []
+    for name, path in rooms.modules().items():
+        if not name or path.name in ("__init__.py", "__main__.py"):
+            continue
+        *folders, last = name.split(".")
+        if not tests.joinpath(*folders, f"test_{last}.py").is_file():
+            missing.append(name)
+    assert missing == []
