@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import table, write
 from realnvp import image_flow
-from realnvp.config import ImageModel, load_recipe
+from realnvp.config import ImageModel
+from realnvp.recipes import load_recipe
 
 SUSTAINED = 40e12
 

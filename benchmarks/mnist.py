@@ -22,10 +22,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from common import RESULTS, machine, table, write
-from realnvp.config import DataConfig, ImageRecipe, TrainingConfig, load_recipe, to_dict
+from realnvp.config import DataConfig, ImageRecipe, TrainingConfig, to_dict
 from realnvp.data import load_data
 from realnvp.evaluation import evaluate
 from realnvp.plots import image_grid
+from realnvp.recipes import load_recipe
 from realnvp.training.trainer import Trainer
 from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from common import table, write
-from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe, load_recipe
+from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import load_data
 from realnvp.data.toy import TOY
+from realnvp.recipes import load_recipe
 from realnvp.training.trainer import Trainer
 
 POINTS, EPOCHS, BATCH, TEST = 10_000, 100, 500, 5_000

@@ -13,7 +13,8 @@ import realnvp
 from realnvp import image_flow, vector_flow
 from realnvp.architectures import make_coupling
 from realnvp.bijections import Affine, ChannelMask
-from realnvp.config import ImageModel, VectorModel, load_recipe, read_recipe, recipe_names
+from realnvp.config import ImageModel, VectorModel
+from realnvp.recipes import load_recipe, read_recipe, recipe_names
 from realnvp.utils.registry import COUPLINGS
 
 

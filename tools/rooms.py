@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "realnvp"
 ORDER = (
     ("utils",),
     ("config",),
+    ("recipes",),
     ("bijections", "data"),
     ("conditioners",),
     ("flow",),

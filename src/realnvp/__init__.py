@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from realnvp.architectures import image_flow, vector_flow
     from realnvp.bijections import Bijection, Chain, Coupling
     from realnvp.conditioners import MLP, Conditioner, ResNet
-    from realnvp.config import load_recipe
-    from realnvp.config import load_recipe as recipe
     from realnvp.data import load_data
     from realnvp.estimator import RealNVPDensity
     from realnvp.evaluation import evaluate
     from realnvp.flow import Flow
     from realnvp.pretrained import load
+    from realnvp.recipes import load_recipe
+    from realnvp.recipes import load_recipe as recipe
     from realnvp.training.train import fit, train
     from realnvp.utils.registry import (
         register_architecture,
@@ -47,8 +47,8 @@ _HOMES = {
     "image_flow": "realnvp.architectures",
     "load": "realnvp.pretrained",
     "load_data": "realnvp.data",
-    "load_recipe": "realnvp.config",
-    "recipe": "realnvp.config:load_recipe",
+    "load_recipe": "realnvp.recipes",
+    "recipe": "realnvp.recipes:load_recipe",
     "register_architecture": "realnvp.utils.registry",
     "register_builder": "realnvp.utils.registry",
     "register_conditioner": "realnvp.utils.registry",

@@ -1,5 +1,7 @@
-"""Every setting of a run, as validated dataclasses; the recipes in ``recipes/*.yaml`` are
-instances of :class:`ImageRecipe` or :class:`VectorRecipe`.
+"""Every setting of a run, as validated dataclasses.
+
+:class:`ImageRecipe` and :class:`VectorRecipe` hold all of them; :mod:`realnvp.recipes` reads them
+from YAML.
 
 This module imports nothing heavy, so that the command line can show help at once. Each field's
 comment is its documentation; ranges are checked when the dataclass is made, so that a wrong value
@@ -9,16 +11,11 @@ fails before any data is read or any folder is made.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass, field
-from importlib.resources import files
 from numbers import Integral, Real
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
-
-import yaml
 
 from realnvp.utils.registry import ARCHITECTURES, BUILDERS, CONDITIONERS, COUPLINGS
 
@@ -34,17 +31,10 @@ __all__ = [
     "VectorModel",
     "VectorRecipe",
     "check_types",
-    "config_sections",
-    "load_recipe",
     "number",
     "positive",
-    "read_recipe",
-    "recipe_names",
-    "recipe_summary",
     "require",
     "to_dict",
-    "with_new_command",
-    "with_new_names",
 ]
 
 
@@ -559,273 +549,3 @@ def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
 def to_dict(config: object) -> dict:
     """Return the settings as plain nested dicts, for YAML and JSON."""
     return dataclasses.asdict(config)  # type: ignore[call-overload]
-
-
-KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
-
-BUDGETS = {"minutes", "epochs", "steps"}
-
-MOVED = {
-    "mnist-best": "mnist",
-    "mnist-realnvp": "mnist-paper",
-    "fashion-mnist-best": "fashion-mnist",
-    "fashion-mnist-realnvp": "mnist-paper --data fashion-mnist",
-    "cifar10-best": "cifar10",
-    "cifar10-realnvp": "cifar10-paper",
-    "imagenet32": "imagenet32-paper",
-    "imagenet64": "imagenet64-paper",
-    "lsun": "lsun-paper",
-    "image-small": "images",
-}
-"""Recipes of earlier versions, and what they are called today."""
-
-RENAMED = {
-    "start": "mixture_init",
-    "validations": "num_validations",
-    "cooldown": "decay_fraction",
-}
-"""Settings of earlier versions, and what they are called today."""
-
-MIXTURES = {"image": "logistic_mixture", "vector": "gaussian_mixture"}
-"""Couplings that earlier versions called "mixture", by kind of model."""
-
-SECTIONS = ("model", "data", "training")
-
-RECIPE_LIMIT = 1_000_000  # bytes
-
-
-class _Loader(yaml.SafeLoader):
-    """Load plain YAML, without aliases: a few nested ones expand to any size."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not for recipes: write the values out")
-        return super().compose_node(parent, index)
-
-
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with the package.
-
-    >>> "digits" in recipe_names()
-    True
-    """
-    return sorted(file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".yaml"))
-
-
-def _folder() -> Any:
-    return files("realnvp") / "recipes"
-
-
-def recipe_summary(name: str) -> str:
-    """Return the first line of the comment at the top of a recipe of the package.
-
-    >>> recipe_summary("mnist-glow")
-    "MNIST with Glow's parts (arXiv 1807.03039)."
-    """
-    return _text(name, Path(name)).partition("\n")[0].removeprefix("# ")
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """Return the settings of a recipe; those it leaves out have the defaults of the dataclasses.
-
-    A recipe is a YAML file of ``kind``, ``seed`` and the sections ``model``, ``data`` and
-    ``training``. One that begins with ``base: NAME`` is a variant of another recipe, with some of
-    its settings replaced.
-
-    Args:
-        name: name of a recipe that comes with the package, or path to a YAML file.
-
-    Raises:
-        ValueError: if there is no such recipe, or it is not valid.
-
-    >>> read_recipe("circles")["data"]
-    {'source': 'circles'}
-    """
-    return _read(name, Path(), ())
-
-
-def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
-    """Return the settings of a recipe.
-
-    Args:
-        name: name of the recipe, or path relative to the folder.
-        folder: folder of the variant that names this recipe as its base.
-        variants: recipes that this one is the base of.
-    """
-    path = folder / name
-    settings = _parse(name, _text(name, path))
-    base, inherited = settings.pop("base", None), None
-    if base is not None:
-        require(isinstance(base, str), f"base in recipe {name} must be a name, got {base!r}")
-        variants = (*variants, str(name if name in recipe_names() else path.resolve()))
-        target = base if base in recipe_names() else str((path.parent / base).resolve())
-        require(target not in variants, f"recipe {name} is based on itself, by base: {base}")
-        inherited = _read(base, path.parent, variants)
-        settings.setdefault("kind", inherited["kind"])
-    kind = settings.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(
-            f"{name} must say kind: image or kind: vector, or base: and the name of a recipe"
-        )
-    for section in SECTIONS:
-        settings[section] = with_new_names(settings[section], kind)
-    if inherited is not None:
-        if kind != inherited["kind"]:
-            raise ValueError(
-                f"recipe {name} is of kind {kind}, but its base {base} of kind {inherited['kind']}"
-            )
-        settings = _merge(inherited, settings)
-    _check_keys(kind, settings, f"recipe {name}")
-    return settings
-
-
-def _text(name: str, path: Path) -> str:
-    """Return the text of a recipe that comes with the package, or of a YAML file."""
-    if name in recipe_names():
-        return str((_folder() / f"{name}.yaml").read_text("utf-8"))
-    if name in MOVED:
-        raise ValueError(f"recipe {name} is now called {MOVED[name]}")
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        if path.stat().st_size > RECIPE_LIMIT:
-            raise ValueError(f"{name} is not a recipe: it is too large")
-        return path.read_text("utf-8")
-    hint = _did_you_mean(name, recipe_names())
-    raise ValueError(
-        f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
-        f"or give a path to a .yaml file"
-    )
-
-
-def _parse(name: str, text: str) -> dict[str, Any]:
-    """Return the settings in the text of a recipe.
-
-    Raises:
-        ValueError: if it is not a mapping of sections, which are mappings with text for keys.
-    """
-    try:
-        settings = yaml.load(text, _Loader)
-    except RecursionError as error:
-        raise ValueError(f"{name} is not a recipe: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates, and integers without end
-        raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
-    for section in SECTIONS:
-        values = settings.get(section)
-        if values is None:  # left out, or all of its keys are commented out
-            values = {}
-        if not isinstance(values, dict):
-            raise ValueError(f"{section} in recipe {name} must be a section with keys")
-        settings[section] = values
-    for part in (settings, *(settings[section] for section in SECTIONS)):
-        for key in part:
-            if not isinstance(key, str):
-                raise ValueError(f"the key {str(key)[:50]} in recipe {name} is not text")
-    return settings
-
-
-def _merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a recipe with some of them replaced.
-
-    One budget (minutes, epochs or steps) replaces all of them.
-    """
-    merged = {**settings, **changes}
-    for section in SECTIONS:
-        values, new = settings.get(section, {}), changes.get(section, {})
-        if section == "training" and not BUDGETS.isdisjoint(new):
-            values = {key: value for key, value in values.items() if key not in BUDGETS}
-        merged[section] = {**values, **new}
-    return merged
-
-
-def _check_keys(kind: str, settings: dict[str, Any], where: str) -> None:
-    """Raise ValueError if a section or a key does not exist."""
-    sections = config_sections(kind)
-    known = ["kind", "seed", *sections]
-    given = [*settings]
-    for section, config in sections.items():
-        known += [f"{section}.{field.name}" for field in dataclasses.fields(config)]
-        given += [f"{section}.{key}" for key in settings.get(section, {})]
-    for key in given:
-        if key not in known:
-            raise ValueError(
-                f"{where} has an unknown setting {key}: {_did_you_mean(str(key), known)}"
-                f"realnvp train RECIPE --help lists all of them"
-            )
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
-
-
-def config_sections(kind: str) -> dict[str, type]:
-    """Return the dataclass of each section of a recipe of this kind."""
-    model = ImageModel if kind == "image" else VectorModel
-    return {"model": model, "data": DataConfig, "training": TrainingConfig}
-
-
-def load_recipe(
-    name: str,
-    *,
-    model: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    seed: int | None = None,
-) -> Recipe:
-    """Return a recipe, with some of its settings replaced.
-
-    Args:
-        name: name of a recipe that comes with the package, or path to a YAML file.
-        model: settings of the model to replace, by name.
-        data: settings of the data to replace.
-        training: settings of the training to replace. A budget (minutes, epochs or steps) that is
-            given here replaces all of the recipe's.
-        seed: seed of weights, noise and order.
-
-    Raises:
-        ValueError: if there is no such recipe or setting, or a value is out of range.
-
-    >>> load_recipe("moons", training={"steps": 3}).training.steps
-    3
-    """
-    settings = read_recipe(name)
-    changes = {"model": model or {}, "data": data or {}, "training": training or {}}
-    _check_keys(settings["kind"], changes, f"recipe {name}")
-    settings = _merge(settings, changes)
-    sections = {
-        section: config(**settings[section])
-        for section, config in config_sections(settings["kind"]).items()
-    }
-    return KINDS[settings["kind"]](
-        **sections, seed=settings.get("seed", 0) if seed is None else seed
-    )
-
-
-def with_new_names(settings: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Return the settings of a section, or a builder's arguments, under their present names.
-
-    Args:
-        settings: the settings as some version saved them.
-        kind: "image" or "vector".
-
-    >>> with_new_names({"start": 1, "coupling": "mixture"}, "vector")
-    {'mixture_init': 1, 'coupling': 'gaussian_mixture'}
-    """
-    renamed = {RENAMED.get(name, name): value for name, value in settings.items()}
-    if renamed.get("coupling") == "mixture":
-        renamed["coupling"] = MIXTURES[kind]
-    return renamed
-
-
-def with_new_command(command: str) -> str:
-    """Return a command of an earlier version under the present names of recipes and settings.
-
-    >>> with_new_command("realnvp train mnist-realnvp --training.validations 3")
-    'realnvp train mnist-paper --training.num_validations 3'
-    """
-    words = []
-    for word in command.split():
-        section, dot, key = word.rpartition(".")
-        words.append(MOVED.get(word, f"{section}{dot}{RENAMED.get(key, key)}"))
-    return " ".join(words)

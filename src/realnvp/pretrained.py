@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.config import DataConfig, with_new_names
+from realnvp.config import DataConfig
 from realnvp.flow import Flow
+from realnvp.recipes import with_new_names
 from realnvp.utils.model_folder import read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
 from realnvp.utils.serialization import check_like, seal, unseal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.command import json_of, refused, run
-from realnvp.config import read_recipe
+from realnvp.recipes import read_recipe
 
 
 def test_commands_of_cards_work_today(capsys):

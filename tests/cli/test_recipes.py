@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from helpers.command import json_of, refused, run
-from realnvp.config import recipe_names
+from realnvp.recipes import recipe_names
 
 
 def test_a_list_and_one_as_yaml(capsys):

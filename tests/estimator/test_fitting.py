@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from realnvp.config import VectorRecipe, load_recipe
+from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Split
 from realnvp.estimator import fitting
 from realnvp.estimator.fitting import _is_better, _without_copies, fit_rows
+from realnvp.recipes import load_recipe
 from realnvp.training.initialization import fit_gaussian, log_density
 
 

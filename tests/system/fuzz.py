@@ -36,10 +36,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.data_files import GREY, LABELS, RGB, TABLE, idx_bytes
 from realnvp.architectures import vector_flow
-from realnvp.config import DataConfig, load_recipe, to_dict
+from realnvp.config import DataConfig, to_dict
 from realnvp.data import load_data
 from realnvp.estimator import RealNVPDensity
 from realnvp.pretrained import load
+from realnvp.recipes import load_recipe
 from realnvp.utils import serialization
 from realnvp.utils.errors import describe, is_expected
 

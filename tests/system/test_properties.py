@@ -15,7 +15,8 @@ from torch import Tensor
 from helpers.bijections import randomize
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections.recompute import Memory
-from realnvp.config import ImageModel, VectorModel, load_recipe, read_recipe, recipe_names
+from realnvp.config import ImageModel, VectorModel
+from realnvp.recipes import load_recipe, read_recipe, recipe_names
 from realnvp.utils.rng import uniform
 
 FEW = settings(

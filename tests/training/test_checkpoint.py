@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from realnvp.config import TrainingConfig, load_recipe
+from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
+from realnvp.recipes import load_recipe
 from realnvp.training.checkpoint import capture, full_tensor, initialize, restore, snapshot
 from realnvp.training.optim import EMA, make_optimizer
 from realnvp.training.train import train

@@ -14,14 +14,8 @@ import yaml
 import realnvp
 from realnvp.bijections import AffineCoupling, ChannelMask
 from realnvp.conditioners import MLP
-from realnvp.config import (
-    DataConfig,
-    ImageModel,
-    ImageRecipe,
-    TrainingConfig,
-    VectorRecipe,
-    load_recipe,
-)
+from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, VectorRecipe
+from realnvp.recipes import load_recipe
 from realnvp.training.callbacks import Callback
 from realnvp.training.train import train
 from realnvp.utils.serialization import from_bytes

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from helpers.poison import IMAGES, POINTS
-from realnvp.config import Recipe, TrainingConfig, load_recipe
+from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import load_data
+from realnvp.recipes import load_recipe
 from realnvp.training import trainer
 from realnvp.training.callbacks import Callback, History
 from realnvp.training.launch import launch

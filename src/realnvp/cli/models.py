@@ -6,7 +6,7 @@ from typing import Any
 
 from realnvp.cli.options import Parser, add_json
 from realnvp.cli.shared import print_json, print_table
-from realnvp.config import with_new_command
+from realnvp.recipes import with_new_command
 
 __all__ = []
 

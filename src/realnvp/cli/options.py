@@ -21,7 +21,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt, restricted_number_type
 
-from realnvp.config import SECTIONS, config_sections, read_recipe
+from realnvp.recipes import SECTIONS, config_sections, read_recipe
 
 __all__ = [
     "Parser",

@@ -6,7 +6,7 @@ import yaml
 
 from realnvp.cli.options import Parser, add_json
 from realnvp.cli.shared import print_json, print_table
-from realnvp.config import read_recipe, recipe_names, recipe_summary
+from realnvp.recipes import read_recipe, recipe_names, recipe_summary
 
 __all__ = []
 

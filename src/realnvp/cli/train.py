@@ -7,7 +7,8 @@ from typing import Any
 
 from realnvp.cli.options import Parser, add_json, add_settings, expand, given_settings
 from realnvp.cli.shared import likelihood_rows, print_json, print_table
-from realnvp.config import Recipe, load_recipe, read_recipe, recipe_names
+from realnvp.config import Recipe
+from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
 __all__ = []
 

@@ -30,11 +30,12 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from realnvp.config import DataConfig, VectorRecipe, load_recipe, to_dict
+from realnvp.config import DataConfig, VectorRecipe, to_dict
 from realnvp.estimator.columns import Columns, Condition, row_weights
 from realnvp.estimator.fitting import fit_rows
 from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
+from realnvp.recipes import load_recipe
 
 __all__ = ["RealNVPDensity"]
 

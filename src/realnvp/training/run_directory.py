@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from realnvp.config import with_new_names
+from realnvp.recipes import with_new_names
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
 

@@ -12,11 +12,12 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from realnvp.config import DataConfig, Recipe, TrainingConfig, load_recipe, to_dict
+from realnvp.config import DataConfig, Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
 from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow, check_data
+from realnvp.recipes import load_recipe
 from realnvp.training.callbacks import Callback, History, RunLogger, read_records
 from realnvp.training.initialization import build
 from realnvp.training.launch import launch
@@ -109,7 +110,7 @@ def train(
         OSError: if the last checkpoint cannot be written.
         RemoteRankError: in all of several processes but the one that reports an error.
 
-    >>> from realnvp.config import load_recipe
+    >>> from realnvp.recipes import load_recipe
     >>> result = train(load_recipe("moons", training={"steps": 20}), quiet=True)
     >>> result.flow.sample(3).shape, result.steps, result.folder
     (torch.Size([3, 2]), 20, None)

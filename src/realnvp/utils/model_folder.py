@@ -16,13 +16,13 @@ import os
 import platform
 import subprocess
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from realnvp import __version__
 from realnvp.utils.files import write_atomically
 from realnvp.utils.serialization import parse_json, peek, seal, unseal
 
@@ -183,7 +183,7 @@ def made_with() -> dict[str, str | None]:
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else "CPU"
     return {
-        "realnvp": __version__,
+        "realnvp": version("realnvp"),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {device}",

@@ -1,0 +1,218 @@
+"""Recipes: those that come with the package, variants, and files that come from anybody."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+import yaml
+
+from realnvp.architectures import image_flow
+from realnvp.config import DataConfig, to_dict
+from realnvp.data import load_data
+from realnvp.data.sources import source_names
+from realnvp.recipes import (
+    MOVED,
+    load_recipe,
+    read_recipe,
+    recipe_names,
+    recipe_summary,
+    with_new_command,
+    with_new_names,
+)
+from realnvp.training.initialization import build
+
+LAUGHS = "kind: vector\na0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+BAD = {
+    "aliases that multiply": (LAUGHS, "aliases"),
+    "an alias of itself": ("kind: vector\nmodel: &m {hidden: *m}", "aliases"),
+    "a merge": ("kind: vector\nmodel: &m {hidden: 3}\ndata: {<<: *m}", "aliases"),
+    "a list for the kind": ("kind: [vector]", "kind: image"),
+    "a mapping for the kind": ("kind: {vector: 1}", "kind: image"),
+    "a list for a section": ("kind: vector\nmodel: [1, 2]", "model .* section"),
+    "a number for a section": ("kind: vector\ntraining: 3", "training .* section"),
+    "a number for a key": ("kind: vector\nmodel: {3: 4}", "3 .* text"),
+    "a number for a section's name": ("kind: vector\n3: {hidden: 4}", "3 .* text"),
+    "nested without end": ("kind: vector\nmodel: " + "[" * 20_000, "nested"),
+    "larger than any recipe": ("kind: vector\n" + "#" * 2_000_000, "large"),
+    "a date that is none": ("kind: vector\nseed: 2020-99-99", "YAML"),
+    "digits without end": ("kind: vector\nseed: " + "9" * 9_000, "YAML"),
+    "a key that is a list": ("kind: vector\n? [a, b]\n: 3", "YAML|text"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refused_at_once(tmp_path, case):
+    text, message = BAD[case]
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    start = time.process_time()
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(str(path))
+    assert time.process_time() - start < 2
+    assert len(str(caught.value)) < 600
+
+
+def test_an_empty_section_is_the_defaults(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("kind: vector\nmodel:\n")
+    assert read_recipe(str(path))["model"] == {}
+
+
+# ---------------------------------------------------------------------- the recipes
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_parses_and_builds(name):
+    data = "moons" if name == "table" else "digits"
+    recipe = load_recipe(name, data={"source": read_recipe(name)["data"]["source"] or data})
+    assert recipe.training.minutes or recipe.training.steps or recipe.training.epochs
+    if recipe.kind == "vector":
+        points = DataConfig(source=recipe.data.source, points=100)
+        assert build(recipe, load_data(points)).dim == 2
+    else:
+        side = max(8, 2**recipe.model.scales)
+        options = {**vars(recipe.model), "hidden": 4, "blocks": 1, "steps": 2}
+        flow = image_flow((1, side, side), **options)
+        x = torch.zeros(2, *flow.shape, dtype=torch.uint8)
+        assert torch.isfinite(flow.log_prob(x)).all()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_says_in_a_line_what_it_is(name):
+    summary = recipe_summary(name)
+    assert 20 < len(summary) < 110
+    assert summary.endswith(".")
+    assert ":" not in summary[:8], "the line is a comment, not a setting"
+
+
+def test_every_data_set_has_its_recipe():
+    assert set(source_names()) <= set(recipe_names())
+
+
+def test_paper_recipes_have_the_papers_settings():
+    assert read_recipe("cifar10-paper")["model"] == {"scales": 2, "hidden": 64, "blocks": 8}
+    assert read_recipe("celeba-paper")["model"] == {"scales": 5, "hidden": 32, "blocks": 2}
+    for name, blocks, scales in (
+        ("imagenet32-paper", 4, 4), ("imagenet64-paper", 2, 5), ("lsun-paper", 2, 5)
+    ):  # fmt: skip
+        assert read_recipe(name)["model"] == {"scales": scales, "hidden": 32, "blocks": blocks}
+        assert read_recipe(name)["training"]["epochs"] == 30
+
+
+def test_variants_differ_from_their_base_only_in_what_they_name():
+    circles, moons = read_recipe("circles"), read_recipe("moons")
+    assert circles == {**moons, "data": {"source": "circles"}}
+    long, mnist = load_recipe("mnist-long"), load_recipe("mnist")
+    assert (long.model.coupling, long.model.block) == (mnist.model.coupling, "residual")
+    assert load_recipe("fashion-mnist-long").data.shift == 1
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_old_names_answer_with_the_new_ones(name):
+    with pytest.raises(ValueError, match=f"{name} is now called {MOVED[name]}"):
+        read_recipe(name)
+    assert MOVED[name].split()[0] in recipe_names()
+
+
+def test_an_unknown_name_is_suggested():
+    with pytest.raises(ValueError, match="did you mean 'mnist'"):
+        read_recipe("mnits")
+
+
+# ---------------------------------------------------------------------- variants of one's own
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Write a recipe of this name, and return its path."""
+
+    def write(text: str, name: str = "mine.yaml") -> str:
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_a_file_may_be_a_variant_of_a_shipped_recipe(mine):
+    recipe = load_recipe(mine("base: moons\nmodel: {hidden: 7}\nseed: 3\n"))
+    assert (recipe.model.hidden, recipe.model.couplings, recipe.seed) == (7, 4, 3)
+
+
+def test_a_file_may_be_a_variant_of_a_file_beside_it(mine):
+    mine("base: moons\nmodel: {hidden: 7}\n", "parent.yaml")
+    recipe = load_recipe(mine("base: parent.yaml\nmodel: {blocks: 0}\n"))
+    assert (recipe.model.hidden, recipe.model.blocks, recipe.model.couplings) == (7, 0, 4)
+
+
+def test_a_budget_of_a_variant_replaces_those_of_its_base(mine):
+    training = load_recipe(mine("base: moons\ntraining: {minutes: 2}\n")).training
+    assert (training.minutes, training.steps) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: mine.yaml", "based on itself"),
+        ("base: mnits", "did you mean 'mnist'"),
+        ("base: mnist-best", "now called mnist"),
+        ("base: [moons]", "base in recipe .* must be a name"),
+        ("base: moons\nkind: image", "kind image, but its base moons of kind vector"),
+        ("base: moons\nmodel: {scales: 3}", "unknown setting model.scales"),
+        ("kind: vector\nmodel: {hiden: 3}", "did you mean 'model.hidden'"),
+        ("kind: vector\ntrainig: {}", "did you mean 'training'"),
+        ("model: {hidden: 3}", "must say kind"),
+    ],
+)
+def test_a_variant_that_is_wrong_is_refused(mine, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe(mine(text))
+
+
+def test_two_files_that_are_based_on_each_other_are_refused(mine):
+    mine("base: mine.yaml", "other.yaml")
+    with pytest.raises(ValueError, match="based on itself"):
+        read_recipe(mine("base: other.yaml"))
+
+
+# ---------------------------------------------------------------------- replaced settings
+
+
+def test_a_given_budget_replaces_all_of_the_recipes():
+    training = load_recipe("mnist", training={"epochs": 2}).training
+    assert (training.minutes, training.epochs) == (None, 2)
+
+
+def test_settings_replace_those_of_the_recipe():
+    recipe = load_recipe("moons", model={"hidden": 5}, data={"points": 50}, seed=9)
+    assert (recipe.model.hidden, recipe.data.points, recipe.data.source) == (5, 50, "moons")
+    assert recipe.seed == 9
+    with pytest.raises(ValueError, match=r"did you mean 'model\.hidden'"):
+        load_recipe("moons", model={"hiden": 5})
+
+
+def test_settings_of_earlier_versions_get_their_new_names(mine):
+    model = "model: {start: 1, coupling: mixture}"
+    training = "training: {validations: 3, cooldown: 0.5, steps: 1}"
+    recipe = load_recipe(mine(f"kind: vector\n{model}\n{training}\n"))
+    assert (recipe.model.mixture_init, recipe.model.coupling) == (1, "gaussian_mixture")
+    assert (recipe.training.num_validations, recipe.training.decay_fraction) == (3, 0.5)
+    assert with_new_names({"start": 1}, "vector") == {"mixture_init": 1}
+
+
+def test_what_is_saved_of_a_recipe_is_a_recipe(mine):
+    recipe = load_recipe("cifar10", seed=5)
+    saved = yaml.safe_dump(json.loads(json.dumps(to_dict(recipe))))
+    assert load_recipe(mine(saved)) == recipe
+
+
+def test_a_command_gets_todays_names():
+    old = "realnvp train mnist-realnvp --minutes 58 --training.validations 29"
+    new = "realnvp train mnist-paper --minutes 58 --training.num_validations 29"
+    assert with_new_command(old) == new
+    assert with_new_command("realnvp train mnist-long") == "realnvp train mnist-long"
