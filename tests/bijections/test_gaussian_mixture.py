@@ -11,8 +11,9 @@ from torch.distributions import MultivariateNormal
 
 from helpers.bijections import randomize, rosenblatt
 from realnvp import vector_flow
-from realnvp.bijections import Rosenblatt, gaussian_mixture
+from realnvp.bijections import ChannelMask, GaussianMixtureCoupling, Rosenblatt, gaussian_mixture
 from realnvp.bijections.gaussian_mixture import gaussianize, invert_mixture
+from realnvp.conditioners import MLP
 
 
 def log_prob(layer: Rosenblatt, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -261,3 +262,19 @@ def test_a_mixture_that_does_not_fit_is_an_error(shape, options, says):
     means, weights = torch.zeros(shape), torch.full(shape[:-1], 1 / 3)
     with pytest.raises(ValueError, match=says):
         vector_flow(2, mixture=(means, torch.eye(shape[-1]), weights), **options)
+
+
+@pytest.mark.parametrize("components", [1, 2, 3, 4, 5, 6, 8, 16])
+def test_mixtures_start_near_the_identity_with_all_components(components: int):
+    layer = GaussianMixtureCoupling(
+        ChannelMask(), MLP(1, 3 * components, hidden=4, blocks=1), 1, components=components
+    )
+    x = torch.stack((torch.zeros(401), torch.linspace(-2, 2, 401)), dim=1)
+    z, log_det = layer(x)
+    assert (z - x).abs().max() < 0.05
+    (0.5 * z.square().sum() - log_det.sum()).backward()
+    grads = layer.conditioner.last.bias.grad.view(3, components)
+    assert (grads[1:].abs().amax(1) > 0).all()
+    if components > 1:
+        weights = layer.start[0].softmax(0)
+        assert weights.min() > 1e-4, "no component is dead from the start"

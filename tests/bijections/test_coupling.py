@@ -1,0 +1,36 @@
+"""Couplings and their masks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from helpers.bijections import affine
+from realnvp.bijections import (
+    CheckerboardMask,
+)
+
+
+def test_checkerboard_counts_active_squares_only():
+    layer = affine(CheckerboardMask(), 1)
+    torch.nn.init.constant_(layer.conditioner.last.bias, 100.0)  # tanh = 1 everywhere
+    _, log_det = layer.eval()(torch.zeros(2, 1, 3, 3))
+    torch.testing.assert_close(log_det, torch.full((2,), 4.0))  # 4 of 9 squares, scale 1 each
+
+
+def test_checkerboard_leaves_passive_squares_alone():
+    layer = affine(CheckerboardMask(True), 1)
+    torch.nn.init.normal_(layer.conditioner.last.weight)
+    x = torch.randn(2, 1, 4, 4)
+    changed = layer.eval()(x)[0] != x
+    odd = (torch.arange(4)[:, None] + torch.arange(4)) % 2 == 1
+    assert not changed[:, :, odd].any()
+    assert changed[:, :, ~odd].all()
+
+
+def test_scale_is_bounded_smoothly():
+    layer = affine(CheckerboardMask(), 1)
+    torch.nn.init.constant_(layer.conditioner.last.bias, 1e4)
+    log_scale, _ = layer._scale_shift(layer.conditioner(torch.zeros(1, 1, 2, 2)))
+    assert log_scale.abs().max() <= layer.scale.abs().max()
+    assert layer.penalty().item() == pytest.approx(1.0)
