@@ -32,7 +32,7 @@ demo: $(VENV)/installed
 	$(BIN)/realnvp levels $(DEMO)/digits --out $(DEMO)/levels.png
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)

@@ -446,6 +446,7 @@ class ImageRecipe:
             ValueError: if no shape is given and the recipe's data are no named set, or the shape
                 does not fit the model.
 
+        >>> from realnvp.recipes import load_recipe
         >>> load_recipe("mnist-paper").build().shape
         (1, 28, 28)
         """
@@ -493,6 +494,7 @@ class VectorRecipe:
         Raises:
             ValueError: if no number of columns is given and the recipe's data are no named set.
 
+        >>> from realnvp.recipes import load_recipe
         >>> load_recipe("moons").build().shape
         (2,)
         """
