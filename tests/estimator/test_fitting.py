@@ -76,14 +76,15 @@ def test_chance_is_not_taken_for_a_gain():
             super().__init__()
             self.values = values.double()
 
-    split = Split(torch.zeros(4, 2))
-    start = torch.zeros(4)
+    split = Split(torch.zeros(16, 2))
+    start = torch.zeros(16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "log_likelihoods", lambda flow, check, seed: flow.values)
         for gain, better in (
-            ([1.0, 1.1, 0.9, 1.0], True),
-            ([3.0, -1.0, 2.0, -1.0], False),
-            ([-1.0, -1.0, -1.1, -1.0], False),
+            ([1.0, 1.1, 0.9, 1.2], True),
+            ([3.0, -1.0, 2.0, -1.1], False),
+            ([-1.0, -1.2, -1.1, -1.3], False),
+            ([9.0, 1.0, 1.1, -20.0], False),  # most gain, but the mean does not
         ):
-            flow = Known(torch.tensor(gain))
+            flow = Known(torch.tensor(gain).repeat(4))
             assert _is_better(flow, Known(start), split, 0) is better  # type: ignore[arg-type]
