@@ -59,6 +59,10 @@ FOLDS = 5
 """Folds of the cross-validations; one of the five is enough with :data:`MANY_ROWS`."""
 
 
+FEW_ROWS = 100
+"""With fewer, more Gaussians must be better beyond chance."""
+
+
 MANY_ROWS = 2_000
 
 
@@ -480,7 +484,7 @@ class _Choice:
             means = [_mean(row, w) for row in found]
             i = means.index(max(means))
             scores[k], strengths[k] = found[i], POOLED[i] * x.shape[1]
-            if _mean(scores[k], w) > _mean(scores[best], w):
+            if _is_better(scores[k], scores[best], w):
                 best = k
         top = max(scores)
         if len(x) >= MANY_ROWS and top == COMPONENTS[-1]:
@@ -543,6 +547,21 @@ class _Choice:
 def _mean(scores: Tensor, w: Tensor) -> float:
     known = ~scores.isnan()
     return float(w[known] @ scores[known] / w[known].sum())
+
+
+def _is_better(scores: Tensor, than: Tensor, w: Tensor) -> bool:
+    """Return whether held-out scores are better than those of a simpler mixture.
+
+    With few rows, by a standard error of the difference at least (Breiman et al. 1984, section
+    3.4.3).
+    """
+    gain = _mean(scores - than, w)
+    if len(w) >= FEW_ROWS:
+        return gain > 0
+    known = ~scores.isnan()
+    share = w[known] / w[known].sum()
+    error = (share.square() @ ((scores - than)[known] - gain).square()).sqrt()
+    return gain > float(error)
 
 
 def _pooled(mixture: Mixture, rows: int, strength: float) -> Mixture:
