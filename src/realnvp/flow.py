@@ -420,10 +420,8 @@ class Flow(nn.Module):
             return found
         index = lost.nonzero()[:, 0]
         x, condition = x[index], None if condition is None else condition[index]
-        any_noise = torch.full(
-            x.shape, 0.5, device=x.device
-        )  # a margin of 0.5 leaves nothing of it
-        middle = self._round_trip(x, condition, any_noise, 0.5)
+        # A margin of 0.5 leaves the middle of the level, whatever the noise is.
+        middle = self._round_trip(x, condition, torch.full(x.shape, 0.5, device=x.device), 0.5)
         z, v, back = (old.index_copy(0, index, m) for old, m in zip(found, middle, strict=True))
         return z, v, back
 

@@ -1,8 +1,16 @@
-r"""Variational dequantization: noise that a flow learns, instead of uniform noise.
+r"""Dequantization: noise that makes integers continuous, and what it means for the likelihood.
 
-Uniform noise asks the model to be flat on every unit cube, and falling off at its walls, which a
-smooth map can only approach. A noise :math:`q(u | x)` that fits the model makes the bound tight
-(Flow++, arXiv 1902.00275, section 3.1):
+Pixels are integers, and a density fitted to integers can grow without bound. Uniform noise
+:math:`u` makes them continuous, and the density of :math:`x + u` bounds the probability of
+:math:`x` from below (arXiv 1511.01844, section 3.1):
+
+.. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
+
+:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`, :class:`DequantizeColumns` adds it
+to the integer columns of a table. Uniform noise asks the model to be flat on every unit cube, and
+falling off at its walls, which a smooth map can only approach. A noise :math:`q(u | x)` that fits
+the model, as that of :class:`VariationalDequantize`, makes the bound tight (Flow++, arXiv
+1902.00275, section 3.1):
 
 .. math:: \log P(x) \ge E_{u \sim q(u | x)}[\log p(x + u) - \log q(u | x)].
 """
@@ -33,14 +41,8 @@ MAX_LEVELS = 2**16
 class Dequantization(Bijection):
     """Base of the layers that make integers continuous: the only ones whose forward is random.
 
-    Their :meth:`forward` takes two more arguments than that of other bijections:
-
-    Args:
-        noise: source of the noise: a generator, None for PyTorch's global one, or the uniform
-            numbers themselves, of the input's shape.
-        margin: distance that the noise keeps from both ends of a cell, for latents that decode to
-            the very same integers in spite of rounding: 0.5 is the middle of the cell. It is 0,
-            the whole cell, wherever densities count.
+    A subclass implements :meth:`place`, :meth:`inverse` and, unless its noise is uniform,
+    :meth:`draw`.
     """
 
     term = "preprocessing"
@@ -52,7 +54,6 @@ class Dequantization(Bijection):
         # Integers have no floating point type to follow: this buffer follows .to() and .double().
         self.register_buffer("_one", torch.ones(()), persistent=False)
 
-    @abstractmethod
     def forward(
         self,
         x: Tensor,
@@ -60,7 +61,32 @@ class Dequantization(Bijection):
         noise: Noise = None,
         margin: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """Map integers to continuous values: ``x -> (v, log_det)``."""
+        """Map integers to continuous values: ``x -> (v, log_det)``.
+
+        Args:
+            x: integers ``(B, ...)``.
+            condition: condition ``(B, K)`` of learned noise.
+            noise: source of the noise: a generator, None for PyTorch's global one, or the uniform
+                numbers themselves, of the input's shape.
+            margin: distance that the noise keeps from both ends of a cell, for latents that decode
+                to the very same integers in spite of rounding: 0.5 is the middle of the cell. It
+                is 0, the whole cell, wherever densities count.
+        """
+        u, log_q = self.draw(x, condition, noise)
+        if margin:
+            u = margin + (1 - 2 * margin) * u
+        v, log_det = self.place(x, u)
+        return v, log_det if log_q is None else log_det - log_q
+
+    @abstractmethod
+    def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Add noise in [0, 1) to integers, and scale: ``(x, u) -> (v, log_det)``."""
+
+    def draw(
+        self, x: Tensor, condition: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return noise in [0, 1) of the shape of ``x``, and its log-density; None is uniform."""
+        return self._uniform(x, noise), None
 
     def differs(self, x: Tensor, v: Tensor) -> Tensor:
         """Return which integers of ``x`` the continuous values ``v`` do not come back to."""
@@ -76,11 +102,6 @@ class Dequantization(Bijection):
                 )
             return noise.to(self._one)
         return torch.rand(x.shape, generator=noise, dtype=self._one.dtype, device=x.device)
-
-
-def _inner(u: Tensor, margin: float) -> Tensor:
-    """Move numbers in [0, 1) at least ``margin`` away from both ends."""
-    return margin + (1 - 2 * margin) * u if margin else u
 
 
 class Dequantize(Dequantization):
@@ -123,20 +144,7 @@ class Dequantize(Dequantization):
         value = sign * math.prod(x.shape[1:]) * math.log(self.levels)
         return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
 
-    def _normal(self, x: Tensor, noise: Noise) -> Tensor:
-        """Return normal numbers of the shape of ``x``."""
-        if isinstance(noise, Tensor):
-            return normal_of(self._uniform(x, noise))
-        return torch.randn(x.shape, generator=noise, dtype=self._one.dtype, device=x.device)
-
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor | None = None,
-        noise: Noise = None,
-        margin: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
-        u = _inner(self._uniform(x, noise), margin)
+    def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         return (x.to(u.dtype) + u) / self.levels, self._log_det(x, -1)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -179,21 +187,13 @@ class DequantizeColumns(Dequantization):
     def extra_repr(self) -> str:
         return f"columns {', '.join(map(str, self.which.nonzero()[:, 0].tolist()))}"
 
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor | None = None,
-        noise: Noise = None,
-        margin: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
+    def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         x = x.to(self._one.dtype)
         if not self.training:
             fractions = ((x != x.floor()) & self.which).any(0)
             if fractions.any():
                 raise ValueError(f"column {int(fractions.int().argmax())} must hold integers")
-        return torch.where(self.which, x + _inner(self._uniform(x, noise), margin), x), x.new_zeros(
-            len(x)
-        )
+        return torch.where(self.which, x + u, x), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return torch.where(self.which, z.floor(), z), z.new_zeros(len(z))
@@ -234,18 +234,18 @@ class VariationalDequantize(Dequantize):
         self.features = features
         self.noise = noise
 
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor | None = None,
-        noise: Noise = None,
-        margin: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
-        dtype = self._one.dtype
+    def _normal(self, x: Tensor, noise: Noise) -> Tensor:
+        """Return normal numbers of the shape of ``x``."""
+        if isinstance(noise, Tensor):
+            return normal_of(self._uniform(x, noise))
+        return torch.randn(x.shape, generator=noise, dtype=self._one.dtype, device=x.device)
+
+    def draw(
+        self, x: Tensor, condition: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
         normal = self._normal(x, noise)
-        scaled = x.to(dtype) * (2 / (self.levels - 1)) - 1
+        scaled = x.to(normal.dtype) * (2 / (self.levels - 1)) - 1
         z, log_det = self.noise(normal, self.features(scaled, condition))
         # log q(u | x) = log N(eps) - log |dz/d eps| - log N(z): the constants cancel.
         log_q = sum_per_example(z.square() - normal.square()) / 2 - log_det
-        u = 0.5 * torch.special.erfc(z * -math.sqrt(0.5))
-        return (x.to(dtype) + _inner(u, margin)) / self.levels, self._log_det(x, -1) - log_q
+        return 0.5 * torch.special.erfc(z * -math.sqrt(0.5)), log_q

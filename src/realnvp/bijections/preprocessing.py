@@ -1,15 +1,8 @@
 r"""Preprocessing as part of the flow, so that the likelihood is that of the raw data.
 
-Pixels are integers, and a density fitted to integers can grow without bound. Uniform noise
-:math:`u` makes them continuous, and the density of :math:`x + u` bounds the probability of
-:math:`x` from below (arXiv 1511.01844, section 3.1):
-
-.. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
-
-:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`, :class:`DequantizeColumns` adds it
-to the integer columns of a table; :class:`Logit` takes the unit interval to the real line. All
-report their log-determinants like any other layer: left out, they make losses that look fine and
-mean nothing.
+:class:`Logit` takes the unit interval to the real line, :class:`Affine` standardizes. They report
+their log-determinants like any other layer: left out, they make losses that look fine and mean
+nothing. What makes integers continuous before them is in :mod:`realnvp.bijections.dequantization`.
 """
 
 from __future__ import annotations

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from realnvp.utils.errors import Interrupted, RemoteRankError, describe, is_expected
+from realnvp.utils.errors import Interrupted, RemoteRankError, describe, did_you_mean, is_expected
 
 __all__ = ["main"]
 
@@ -107,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         verb, *rest = _import_own(arguments)
         if verb not in VERBS:
-            close = difflib.get_close_matches(verb, VERBS, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(verb, VERBS)
             raise ValueError(f"unknown verb {verb!r}: {hint}there are {', '.join(VERBS)}")
         status = import_module(f"realnvp.cli.{verb}").main(rest)
         sys.stdout.flush()  # here, where a closed pipe is still handled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +27,7 @@ from realnvp.data.dataset import (
 )
 from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.toy import TOY
-from realnvp.utils.errors import some_of
+from realnvp.utils.errors import did_you_mean, some_of
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -328,8 +327,7 @@ def _path_parts(
 
 def _not_found(source: str, path: Path) -> Exception:
     names = source_names()
-    close = difflib.get_close_matches(source.lower(), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(source.lower(), names)
     if os.sep in source or "/" in source or path.suffix:
         return FileNotFoundError(f"there is no file or folder {path.absolute()}")
     return ValueError(

@@ -7,7 +7,6 @@ anybody: aliases, size and depth are bounded, and every section and key is check
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from realnvp.config import (
     VectorRecipe,
     require,
 )
+from realnvp.utils.errors import did_you_mean
 
 __all__ = [
     "config_sections",
@@ -163,7 +163,7 @@ def _text(name: str, path: Path) -> str:
         if path.stat().st_size > RECIPE_LIMIT:
             raise ValueError(f"{name} is not a recipe: it is too large")
         return path.read_text("utf-8")
-    hint = _did_you_mean(name, recipe_names())
+    hint = did_you_mean(name, recipe_names())
     raise ValueError(
         f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "
         f"or give a path to a .yaml file"
@@ -223,14 +223,9 @@ def _check_keys(kind: str, settings: dict[str, Any], where: str) -> None:
     for key in given:
         if key not in known:
             raise ValueError(
-                f"{where} has an unknown setting {key}: {_did_you_mean(str(key), known)}"
+                f"{where} has an unknown setting {key}: {did_you_mean(str(key), known)}"
                 f"realnvp train RECIPE --help lists all of them"
             )
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def config_sections(kind: str) -> dict[str, type]:

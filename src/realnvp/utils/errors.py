@@ -5,13 +5,15 @@ This module imports nothing heavy: the command line needs it before anything els
 
 from __future__ import annotations
 
+import difflib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "Interrupted",
     "RemoteRankError",
     "describe",
+    "did_you_mean",
     "is_expected",
     "is_too_large",
     "some_of",
@@ -107,3 +109,13 @@ def some_of(names: Sequence[str], most: int = 20) -> str:
     """
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the beginning of a message that suggests the known name closest to one, if any is.
+
+    >>> did_you_mean("tran", ["train", "eval"]), did_you_mean("tran", ["eval"])
+    ("did you mean 'train'? ", '')
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""

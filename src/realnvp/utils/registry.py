@@ -12,7 +12,6 @@ settings can be checked before PyTorch is.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import json
@@ -20,6 +19,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
+
+from realnvp.utils.errors import did_you_mean
 
 __all__ = [
     "ARCHITECTURES",
@@ -96,8 +97,7 @@ class Registry(Mapping[str, T], Generic[T]):
                     f"command line: --import {module})"
                 )
         elif name not in self._entries:
-            close = difflib.get_close_matches(name, self._entries, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(name, self._entries)
             raise ValueError(
                 f"unknown {self.kind} {name!r}: {hint}there are {', '.join(self._entries)}; import "
                 f"the module of your own first (on the command line: --import MODULE)"
