@@ -20,3 +20,15 @@ def _seeded() -> None:
 @pytest.fixture(params=BIJECTIONS)
 def case(request: pytest.FixtureRequest) -> Case:
     return BIJECTIONS[request.param]
+
+
+@pytest.fixture
+def reports() -> None:
+    """Let trainings of a test write their reports."""
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the reports of trainings out: each takes seconds, and few tests are about them."""
+    if "reports" not in request.fixturenames:
+        monkeypatch.setattr("realnvp.training.train._report", lambda *args: None)

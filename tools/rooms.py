@@ -23,6 +23,7 @@ ORDER = (
     ("flow",),
     ("architectures", "evaluation", "latents", "plots"),
     ("pretrained", "diagnostics"),
+    ("reports",),
     ("training",),
     ("estimator", "codec"),
     ("cli", "studio"),

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from realnvp import plots as plot
     from realnvp.architectures import image_flow, vector_flow
     from realnvp.bijections import Bijection, Chain, Coupling
     from realnvp.conditioners import MLP, Conditioner, ResNet
@@ -48,6 +49,7 @@ _HOMES = {
     "load": "realnvp.pretrained",
     "load_data": "realnvp.data",
     "load_recipe": "realnvp.recipes",
+    "plot": "realnvp.plots:",
     "recipe": "realnvp.recipes:load_recipe",
     "register_architecture": "realnvp.utils.registry",
     "register_builder": "realnvp.utils.registry",
@@ -72,6 +74,7 @@ __all__ = [
     "load",
     "load_data",
     "load_recipe",
+    "plot",
     "recipe",
     "register_architecture",
     "register_builder",
@@ -85,8 +88,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # PyTorch takes a second to import, and the command line's help must not wait for it.
     if name in _HOMES:
-        module, _, attribute = _HOMES[name].partition(":")
-        return getattr(import_module(module), attribute or name)
+        home, colon, attribute = _HOMES[name].partition(":")
+        module = import_module(home)
+        return module if colon and not attribute else getattr(module, attribute or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

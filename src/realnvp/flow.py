@@ -35,6 +35,7 @@ from realnvp.bijections.base import Terms, check_log_det, sum_per_example
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
+from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
@@ -173,6 +174,17 @@ class Flow(nn.Module):
         return 1 / (self.dim * math.log(2)), "bits/dim"
 
     @property
+    def column_names(self) -> list[str]:
+        """Names of the columns of vectors that the model was trained with, or x1, x2, ..."""
+        names = (self.trained_on or {}).get("columns")
+        return list(names or [f"x{i + 1}" for i in range(self.dim)])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that the model is conditioned on; [] if they are numbers."""
+        return list((self.trained_on or {}).get("categories") or [])
+
+    @property
     def device(self) -> torch.device:
         """Where the model's tensors are."""
         return next(self._tensors()).device
@@ -211,6 +223,13 @@ class Flow(nn.Module):
         bijection.layers.1  AffineCoupling(ChannelMask(), MLP) (2,)            19
         total                                                                  19
         """
+        rows = self._layers()
+        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
+        lines = (f"{n:<{a}}  {k:<{b}}  {s:<{c}}  {p:>{d}}" for n, k, s, p in rows)
+        return "\n".join(lines)
+
+    def _layers(self) -> list[tuple[str, str, str, str]]:
+        """Return the rows of :meth:`summary`: a header, the layers, and the total."""
         rows = [("layer", "kind", "output", "parameters")]
         for name, layer, shape in self.bijection.outline(self.shape, "bijection"):
             nested = isinstance(layer, FactorOut)  # its inner layers have lines of their own
@@ -220,17 +239,22 @@ class Flow(nn.Module):
             rows.append((name, kind, str(shape), f"{count:,}"))
         total = sum(p.numel() for p in self.parameters())
         rows.append(("total", "", "", f"{total:,}"))
-        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
-        lines = (f"{n:<{a}}  {k:<{b}}  {s:<{c}}  {p:>{d}}" for n, k, s, p in rows)
-        return "\n".join(lines)
+        return rows
 
-    def __repr__(self) -> str:
+    def _facts(self) -> str:
         facts: dict[str, Any] = {"shape": self.shape, "levels": self.levels}
         facts |= {"integers": self.integers, "classes": self.classes}
         if self.classes is None:
             facts["condition_dim"] = self.condition_dim
-        given = ", ".join(f"{name}={value}" for name, value in facts.items() if value)
-        return f"Flow({given})\n{self.summary()}"
+        return ", ".join(f"{name}={value}" for name, value in facts.items() if value)
+
+    def __repr__(self) -> str:
+        return f"Flow({self._facts()})\n{self.summary()}"
+
+    def _repr_html_(self) -> str:
+        """Return :meth:`summary` as a table for notebooks."""
+        header, *rows = self._layers()
+        return table(header, rows, caption=f"Flow({self._facts()})")
 
     # ------------------------------------------------------------------ densities
 
@@ -298,6 +322,39 @@ class Flow(nn.Module):
         if layer is None:
             return x.to(self.dtype), x.new_zeros(len(x), dtype=self.dtype)
         return layer(x, condition, noise, margin)
+
+    @torch.no_grad()
+    def log_prob_terms(
+        self, x: Tensor, condition: Tensor | None = None, noise: Noise = None
+    ) -> tuple[Tensor, Terms]:
+        """Return the latents of raw data, and the terms of which :meth:`log_prob` is the sum.
+
+        Args:
+            x: as in :meth:`log_prob`.
+            condition: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
+
+        Returns:
+            latents ``(B, *shape)``, without gradients, and the terms, each ``(B,)`` in nats:
+            "prior", the latents' log-density, and the log-determinants of the layers: "coupling",
+            "norm" and "preprocessing".
+
+        >>> from realnvp import vector_flow
+        >>> flow, x = vector_flow(2).eval(), torch.randn(3, 2)
+        >>> z, terms = flow.log_prob_terms(x)
+        >>> torch.allclose(sum(terms.values()), flow.log_prob(x))
+        True
+        """
+        check_data(x, self.shape, self.levels)
+        with self.evaluating():
+            given = self.as_condition(condition, len(x))
+            v, log_det = self._continuous(x, given, noise)
+            z, log_dets = self.body.forward_terms(v, given)
+        zero = torch.zeros_like(log_det)
+        terms = {"prior": self._log_prior(z)}
+        terms |= {name: log_dets.get(name, zero) for name in ("coupling", "norm", "preprocessing")}
+        terms["preprocessing"] = terms["preprocessing"] + log_det
+        return z, terms
 
     def bits_per_dim(
         self,

@@ -136,7 +136,7 @@ def run(folder: Path, *, resume: bool = False, kill_at: int | None = None) -> in
         moments = Moments(kill_at)
         fail_at(BAD_STEP)
         moments.watch_all()
-        train(recipe(), folder, resume=resume, quiet=True)
+        train(recipe(), folder, resume=resume, quiet=True, report=False)
         (folder.parent / "moments.json").write_text(json.dumps(moments.names))
 
     return in_child(action, folder.parent / f"{folder.name}.log")
@@ -175,7 +175,7 @@ def fill_disk(folder: Path, first: int, last: int) -> int:
 
         Trainer.train_step = limited  # type: ignore[method-assign]
         try:
-            train(recipe(), folder, quiet=True)
+            train(recipe(), folder, quiet=True, report=False)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 

@@ -14,8 +14,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from realnvp import vector_flow
+from realnvp.reports.run import read_records
 from realnvp.training import callbacks
-from realnvp.training.callbacks import History, RunLogger, TensorBoardWriter, read_records
+from realnvp.training.callbacks import History, RunLogger, TensorBoardWriter
 from realnvp.training.run_directory import RunDirectory
 
 

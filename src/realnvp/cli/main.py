@@ -21,6 +21,8 @@ VERBS = {
     "plot": "a 2D density: data, samples, heat maps, the bent grid",
     "interpolate": "a square of images between four",
     "levels": "what each scale of an image model holds",
+    "report": "one HTML file about a run, or several side by side",
+    "compare": "runs against each other: settings, results, curves",
     "check": "layer by layer: round trip, log-determinant, latents",
     "models": "list the trained models that come with the package",
     "recipes": "list the recipes, or show one",

@@ -15,10 +15,6 @@ from realnvp.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    import torch
-    from numpy.typing import NDArray
-
-    from realnvp.flow import Flow
     from realnvp.plots import Plane
 
 __all__ = []
@@ -63,16 +59,15 @@ def main(argv: list[str]) -> int:
 
     names = args.models or [name for name in TOY if name in shipped_names()]
     rows = [_row(name, args) for name in names]
+    figure = plots.planes(rows)
     with replacing(path) as temporary:
-        plots.planes(rows, temporary)
+        plots.save_figure(figure, temporary)
     print(f"{path}  {len(rows)} densities" if len(rows) > 1 else path)
     return 0
 
 
 def _row(name: str, args: Any) -> Plane:
     """Return what is drawn of one model."""
-    import torch
-
     from realnvp.data.toy import TOY
     from realnvp.plots import Plane
 
@@ -85,48 +80,17 @@ def _row(name: str, args: Any) -> Plane:
     one = label_condition(flow, args.label, 1)
     if one is not None and flow.classes is not None and split.condition is not None:
         split = split.select((split.condition == one).nonzero()[:, 0])
-    data = split.x[:POINTS]
     if one is not None and args.label is None:
         raise ValueError(f"{name} is conditional: give --label")
-    generator = torch.Generator(flow.device).manual_seed(args.seed)
-    samples = flow.sample(len(data), condition=_repeat(one, len(data), flow), generator=generator)
-
-    def log_density(points: NDArray) -> NDArray:
-        x = torch.as_tensor(points, dtype=flow.dtype, device=flow.device)
-        with torch.no_grad():
-            # Integers have the density at the middle of their cell.
-            middle = torch.full_like(x, 0.5) if flow.noisy else None
-            x[:, list(flow.integers)] = x[:, list(flow.integers)].floor()
-            return flow.log_prob(x, _repeat(one, len(x), flow), middle).cpu().numpy()
-
-    def decode(latents: NDArray) -> NDArray:
-        z = torch.as_tensor(latents, dtype=flow.dtype, device=flow.device)
-        with torch.no_grad():
-            return flow.decode(z, _repeat(one, len(z), flow)).cpu().numpy()
-
     known = source.split(" ")[0]
     first, second = column_names(flow)
-    return Plane(
-        known if known in TOY else Path(name).name,
-        data.numpy(),
-        samples.cpu().numpy(),
-        TOY[known].bounds if known in TOY else _bounds(data.numpy()),
-        log_density,
-        true_log_density(flow, args),
-        decode,
-        None if known in TOY else (first, second),
+    return Plane.of(
+        flow,
+        split.x[:POINTS],
+        name=known if known in TOY else Path(name).name,
+        condition=one,
+        bounds=TOY[known].bounds if known in TOY else None,
+        true_log_density=true_log_density(flow, args),
+        columns=None if known in TOY else (first, second),
+        seed=args.seed,
     )
-
-
-def _bounds(data: NDArray) -> tuple[float, float, float, float]:
-    """Return the range of nearly all of the data, with a margin."""
-    import numpy as np
-
-    low, high = np.quantile(data, [0.002, 0.998], axis=0)
-    margin = 0.15 * (high - low) + 1e-6
-    (left, bottom), (right, top) = low - margin, high + margin
-    return float(left), float(right), float(bottom), float(top)
-
-
-def _repeat(condition: torch.Tensor | None, n: int, flow: Flow) -> torch.Tensor | None:
-    return None if condition is None else condition.expand(n, *condition.shape[1:]).to(flow.device)

@@ -92,7 +92,8 @@ def _write(flow: Flow, samples: torch.Tensor, condition: torch.Tensor | None, pa
             if flow.levels is not None:
                 plots.image_grid(samples, temporary, levels=flow.levels)
             else:
-                plots.scatter(samples, temporary, columns=column_names(flow))
+                figure = plots.scatter(samples, columns=column_names(flow))
+                plots.save_figure(figure, temporary)
         return
     import numpy as np
 

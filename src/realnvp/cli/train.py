@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="only estimate: size, speed, time, memory"
     )
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
     name = _recipe_argument(parser, argv)
@@ -65,7 +66,14 @@ def main(argv: list[str]) -> int:
     from realnvp.training.train import train
     from realnvp.utils.progress import duration
 
-    outcome = train(recipe, folder, resume=args.resume, overwrite=args.overwrite, quiet=args.quiet)
+    outcome = train(
+        recipe,
+        folder,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        quiet=args.quiet,
+        report=not args.no_report,
+    )
     if not outcome.main:  # another process prints the result
         return 0
     files = _files(folder)
@@ -176,6 +184,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
         (folder / "model", "the model: realnvp sample, eval, check; realnvp.load(...)"),
         *((path, "samples from the averaged weights") for path in newest[-1:]),
         (folder / "curves.png", "learning curves"),
+        (folder / "report.html", "all of this and more in one page"),
         (folder / "metrics.jsonl", "every number that was logged"),
         (folder / "config.yaml", "all settings, itself a recipe"),
         (folder / "checkpoints", "to go on with --resume"),

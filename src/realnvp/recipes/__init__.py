@@ -27,6 +27,7 @@ from realnvp.utils.errors import did_you_mean
 
 __all__ = [
     "config_sections",
+    "flat_settings",
     "load_recipe",
     "read_recipe",
     "recipe_names",
@@ -298,3 +299,19 @@ def with_new_command(command: str) -> str:
         section, dot, key = word.rpartition(".")
         words.append(MOVED.get(word, f"{section}{dot}{RENAMED.get(key, key)}"))
     return " ".join(words)
+
+
+def flat_settings(settings: Any) -> dict[str, Any]:
+    """Join the names of nested settings by dots, under today's names.
+
+    >>> flat_settings({"kind": "image", "training": {"cooldown": 0.5}})
+    {'kind': 'image', 'training.decay_fraction': 0.5}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(value, dict):
+            section = with_new_names(value, settings.get("kind", ""))
+            found |= {f"{name}.{key}": item for key, item in flat_settings(section).items()}
+        else:
+            found[name] = value
+    return found

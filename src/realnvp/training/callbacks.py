@@ -7,7 +7,6 @@ A callback receives values, never the trainer. :class:`History` keeps the record
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import socket
@@ -23,10 +22,11 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.flow import Flow
+from realnvp.reports.run import parse_record
 from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
 
-__all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter", "read_records"]
+__all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter"]
 
 
 class Callback:
@@ -99,22 +99,6 @@ class History(Callback):
         if len(train) > POINTS:  # a training of weeks must not fill the memory
             dropped = {id(r) for r in train[1::2]}
             self.records = [r for r in self.records if id(r) not in dropped]
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file of metrics, without lines that a crash cut short."""
-    text = path.read_text(errors="replace") if path.exists() else ""
-    return [record for line in text.splitlines() if (record := _parse(line)) is not None]
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """Return the record of a line, None if it is damaged."""
-    try:
-        record = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
-    except (ValueError, AttributeError):
-        return None
-    is_whole = isinstance(record.get("kind"), str) and isinstance(record.get("step"), int)
-    return record if is_whole else None
 
 
 def _is_undone(record: dict[str, Any], step: int) -> bool:
@@ -243,7 +227,7 @@ class RunLogger(History):
             text = self._metrics.path.read_bytes() if self._metrics.path.exists() else b""
         self.records, kept = [], []
         for line in [*text.decode(errors="replace").splitlines(), *self._waiting]:
-            record = _parse(line)
+            record = parse_record(line)
             if record is not None and not _is_undone(record, step):
                 self._remember(record)
                 kept.append(line.rstrip("\n") + "\n")
@@ -265,22 +249,22 @@ class RunLogger(History):
                     plots.image_grid(samples, temporary, levels=self.flow.levels)
                 else:
                     data = None if self._data is None else self._data[: len(samples)]
-                    plots.scatter(samples, temporary, data, self._columns)
+                    plots.save_figure(plots.scatter(samples, data, self._columns), temporary)
             self._draw_curves()
 
         self._try(draw)
 
     def _draw_curves(self) -> None:
         per_nat, unit = self.flow.unit
+        figure = plots.learning_curves(
+            self.records,
+            unit,
+            sign=math.copysign(1.0, per_nat),
+            training="training, as the weights change"
+            + (", of data with noise" if self._noisy else ""),
+        )
         with replacing(self.run.folder / "curves.png") as temporary:
-            plots.learning_curves(
-                [r for r in self.records if math.isfinite(r.get("loss", 0.0))],
-                temporary,
-                unit,
-                sign=math.copysign(1.0, per_nat),
-                training="training, as the weights change"
-                + (", of data with noise" if self._noisy else ""),
-            )
+            plots.save_figure(figure, temporary)
 
     def save(self, state: dict[str, Any], *, final: bool = False) -> None:
         now = state["now"]

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from realnvp.recipes import with_new_names
+from realnvp.recipes import flat_settings
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
 
@@ -73,6 +73,11 @@ class RunDirectory:
     def model_folder(self) -> Path:
         """Folder of the saved model with the best validation."""
         return self.folder / "model"
+
+    @property
+    def report_path(self) -> Path:
+        """File of the report that is written at the end."""
+        return self.folder / "report.html"
 
     @property
     def last(self) -> Path:
@@ -171,7 +176,7 @@ class RunDirectory:
         self.last.unlink(missing_ok=True)
         shutil.rmtree(self.model_folder, ignore_errors=True)
         shutil.rmtree(self.folder / "samples", ignore_errors=True)
-        for pattern in ("metrics.jsonl", "curves.png", "events.out.tfevents*"):
+        for pattern in ("metrics.jsonl", "curves.png", "report.html", "events.out.tfevents*"):
             for path in self.folder.glob(pattern):
                 path.unlink()
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -211,7 +216,7 @@ class RunDirectory:
         Settings that only one of them has, because they are of different versions, do not count.
         """
         saved = yaml.safe_load(self.config_path.read_text("utf-8"))
-        old, new = (_flat(_plain(settings)) for settings in (saved, config))
+        old, new = (flat_settings(_plain(settings)) for settings in (saved, config))
         return {
             name: (old[name], value)
             for name, value in new.items()
@@ -266,15 +271,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _flat(settings: Any) -> dict[str, Any]:
-    """Join the names of nested settings by dots, under today's names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items() if isinstance(settings, dict) else ():
-        if isinstance(value, dict):
-            section = with_new_names(value, settings.get("kind", ""))
-            found |= {f"{name}.{key}": item for key, item in _flat(section).items()}
-        else:
-            found[name] = value
-    return found

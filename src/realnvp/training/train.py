@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from realnvp import plots
 from realnvp.config import DataConfig, Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
 from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow, check_data
 from realnvp.recipes import load_recipe
-from realnvp.training.callbacks import Callback, History, RunLogger, read_records
+from realnvp.reports.report import write_report
+from realnvp.reports.run import Run, read_records
+from realnvp.training.callbacks import Callback, History, RunLogger
 from realnvp.training.initialization import build
 from realnvp.training.launch import launch
 from realnvp.training.run_directory import RunDirectory
@@ -30,8 +34,14 @@ from realnvp.training.runtime import (
 )
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.utils import serialization as checkpoint
-from realnvp.utils.errors import Interrupted
+from realnvp.utils.errors import Interrupted, describe, is_expected
+from realnvp.utils.html import table
 from realnvp.utils.progress import Bar, duration, warn
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["TrainingResult", "fit", "train"]
 
@@ -77,6 +87,54 @@ class TrainingResult:
     part: str
     main: bool = True
 
+    @property
+    def curve(self) -> pd.DataFrame:
+        """The validations: columns "step", "minutes", the unit's name and "standard_error"."""
+        import pandas as pd
+
+        rows = [r for r in self.records if r["kind"] == "validation"]
+        return pd.DataFrame(
+            {
+                "step": [r["step"] for r in rows],
+                "minutes": [r["seconds"] / 60 for r in rows],
+                self._unit: [self._sign * r["loss"] for r in rows],
+                "standard_error": [r["standard_error"] for r in rows],
+            }
+        )
+
+    @property
+    def _unit(self) -> str:
+        return self.flow.unit[1].partition(" (")[0]
+
+    @property
+    def _sign(self) -> float:
+        return math.copysign(1.0, self.flow.unit[0])
+
+    def plot(self, ax: Axes | None = None, by: Literal["minutes", "steps"] = "minutes") -> Figure:
+        """Draw the learning curves.
+
+        Args:
+            ax: axes to draw into; new ones if left out.
+            by: what is to the right.
+        """
+        return plots.learning_curves(self.records, self.flow.unit[1], sign=self._sign, by=by, ax=ax)
+
+    def _repr_html_(self) -> str:
+        error = self.likelihood.standard_error
+        rows = [
+            (self.flow.unit[1], f"{self._sign * self.likelihood.loss:.4f} ± {error:.4f}"),
+            ("of", f"{self.likelihood.examples:,} examples ({self.part})"),
+        ]
+        if self.likelihood.kl is not None:
+            kl, kl_error = self.likelihood.kl, self.likelihood.kl_standard_error
+            rows.append(("KL(true || model), nats", f"{kl:.4f} ± {kl_error:.4f}"))
+        rows += [
+            ("training", f"{self.steps:,} steps, {duration(self.seconds)}"),
+            ("parameters", f"{self.parameters:,}"),
+            ("folder", "none" if self.folder is None else str(self.folder)),
+        ]
+        return table(("", "value"), rows, head=False)
+
 
 def train(
     recipe: Recipe | str,
@@ -86,6 +144,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    report: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a recipe's model.
@@ -99,6 +158,8 @@ def train(
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
         quiet: show no progress.
+        report: write ``report.html`` into the run directory at the end, which takes seconds; see
+            :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
 
     Raises:
@@ -152,6 +213,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         quiet=quiet,
+        report=report,
         callbacks=callbacks,
     )
 
@@ -171,6 +233,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    report: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a flow of one's own, such as a chain of own layers, on examples in memory.
@@ -191,6 +254,8 @@ def fit(
         resume: continue the run in ``out``, with a flow of the same layers.
         overwrite: replace the run in ``out``, if there is one.
         quiet: show no progress.
+        report: write ``report.html`` into the run directory at the end, which takes seconds; see
+            :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
 
     Raises:
@@ -236,6 +301,7 @@ def fit(
         resume=resume,
         overwrite=overwrite,
         quiet=quiet,
+        report=report,
         callbacks=callbacks,
     )
 
@@ -251,6 +317,7 @@ def _run(
     resume: bool,
     overwrite: bool,
     quiet: bool,
+    report: bool,
     callbacks: Sequence[Callback],
 ) -> TrainingResult:
     """Train what ``make`` returns for the data, in one process or many."""
@@ -324,7 +391,23 @@ def _run(
                 + (where if out is not None else "nothing was to be saved"),
                 trainer.stopping,
             )
-        return _result(trainer, likelihood, history.records, out)
+        result = _result(trainer, likelihood, history.records, out)
+        if report and run is not None and team.main:
+            _report(run, result, dataset, not quiet)
+        return result
+
+
+def _report(run: RunDirectory, result: TrainingResult, dataset: Dataset, visible: bool) -> None:
+    """Write the report of a run that has ended; what is wrong with it costs no training."""
+    opened = Run.open(run.folder)
+    opened.flow = result.flow  # which may be one that cannot be saved
+    try:
+        with Bar("report", visible=visible) as bar:
+            write_report([opened], run.report_path, held_out=dataset.reporting, bar=bar)
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        warn(f"no report was written: {describe(error)}")
 
 
 def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:

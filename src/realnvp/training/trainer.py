@@ -544,8 +544,8 @@ class Trainer:
         if self.evaluated == 0:
             self.all_reduce_max()
         self.evaluated = likelihood.examples
-        loss = {"loss": likelihood.loss, "standard_error": likelihood.standard_error}
-        self.log("final", {**loss, "examples": likelihood.examples})
+        part = self.dataset.reporting[0]
+        self.log("final", {"loss": likelihood.loss, **likelihood.as_dict(), "part": part})
         return likelihood
 
     def _is_final(self, likelihood: Likelihood, count: int) -> bool:

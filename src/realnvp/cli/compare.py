@@ -1,0 +1,48 @@
+"""``realnvp compare``."""
+
+from __future__ import annotations
+
+from realnvp.cli.options import Parser, add_json, add_out, output_path
+from realnvp.cli.shared import print_json, print_table
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp compare runs/mnist runs/mnist-paper             a table
+  realnvp compare runs/lr/* --out lr.png                  and a picture: curves, samples
+  realnvp compare runs/mnist runs/mnist-paper --json
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Compare runs: the settings that differ, numbers, curves over each other."""
+    parser = Parser(
+        "compare",
+        "Compare runs: the settings that differ, results with their errors, and in a picture the\n"
+        "curves over each other and the last samples side by side.",
+        EPILOG,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, two or more")
+    add_out(parser, "", "a .png picture to write as well (default: none)")
+    add_json(parser)
+    args = parser.parse_args(argv)
+    path = output_path(args, ".png") if args.out else None
+
+    from realnvp.reports.compare import compare
+    from realnvp.reports.run import Run
+
+    comparison = compare([Run.open(folder) for folder in args.runs])
+    if path is not None:
+        from realnvp import plots
+        from realnvp.utils.files import replacing
+
+        figure = comparison.figure()
+        with replacing(path) as temporary:
+            plots.save_figure(figure, temporary)
+    if args.json:
+        print_json({**comparison.as_dict(), "out": None if path is None else str(path)})
+        return 0
+    print_table(f"{len(args.runs)} runs", *comparison.rows())
+    if path is not None:
+        print(f"{path}  curves over each other, samples side by side")
+    return 0

@@ -1,0 +1,44 @@
+"""``realnvp report``."""
+
+from __future__ import annotations
+
+from realnvp.cli.options import Parser, add_json, add_out, output_path
+from realnvp.cli.shared import print_json
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp report runs/mnist                               report.html, all about one run
+  realnvp report runs/mnist runs/mnist-paper --out both.html   side by side
+
+A training writes its own, RUN/report.html; the file needs no network and no other file.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write one HTML file about runs."""
+    parser = Parser(
+        "report",
+        "One self-contained HTML file: numbers with errors, curves, samples through time, latents\n"
+        "and calibration, the hardest and easiest held-out examples, settings.",
+        EPILOG,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
+    add_out(parser, "report.html", "the page to write")
+    add_json(parser)
+    args = parser.parse_args(argv)
+    path = output_path(args, ".html")
+
+    from realnvp.reports.report import write_report
+    from realnvp.reports.run import Run
+    from realnvp.utils.progress import Bar
+
+    runs = [Run.open(folder) for folder in args.runs]
+    with Bar("report", visible=not args.json) as bar:
+        write_report(runs, path, bar=bar)
+    size = path.stat().st_size
+    if args.json:
+        print_json({"out": str(path), "runs": [str(run.folder) for run in runs], "bytes": size})
+    else:
+        print(f"{path}  {size / 1e6:.1f} MB, opens in any browser")
+    return 0

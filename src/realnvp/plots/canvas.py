@@ -1,0 +1,81 @@
+"""Figures that show themselves in notebooks, and what all plots share."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+__all__ = ["Picture", "as_png", "data_uri", "panel", "save_figure"]
+
+DATA, MODEL = "tab:blue", "tab:red"
+"""Colors of what was observed, and of what comes from a model."""
+
+CYCLE = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:cyan")
+"""Colors of runs that are drawn over each other."""
+
+
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows when it is the value of a cell.
+
+    It is not known to ``pyplot``, so nothing has to be closed, no backend is chosen, and several
+    threads may draw at the same time.
+
+    >>> Picture()._repr_png_()[1:4]
+    b'PNG'
+    """
+
+    def _repr_png_(self) -> bytes:
+        return as_png(self)
+
+
+def panel(ax: Axes | None, size: tuple[float, float] = (5.0, 4.0)) -> tuple[Any, Axes]:
+    """Return the figure and axes to draw into: those that are given, or new ones.
+
+    Args:
+        ax: axes of the caller's, or None.
+        size: width and height of a new figure, in inches.
+    """
+    if ax is not None:
+        return ax.figure, ax
+    figure = Picture(figsize=size, layout="constrained")
+    return figure, figure.subplots()
+
+
+def as_png(picture: Figure | Image.Image, dpi: int = 120) -> bytes:
+    """Return the content of a PNG file.
+
+    Args:
+        picture: a matplotlib figure or a PIL image.
+        dpi: pixels per inch of a figure.
+    """
+    buffer = io.BytesIO()
+    if isinstance(picture, Image.Image):
+        picture.save(buffer, format="png", optimize=True)
+    else:
+        with warnings.catch_warnings():  # a column's name may be in letters that the font lacks
+            warnings.filterwarnings("ignore", "Glyph")
+            picture.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def data_uri(picture: Figure | Image.Image, dpi: int = 96) -> str:
+    """Return a picture as the ``src`` of an HTML image that needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(as_png(picture, dpi)).decode()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(as_png(figure))
+
+
+def plain(name: str) -> str:
+    """Return a column's name, at most 40 characters of it, without the meaning that $ has."""
+    return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")

@@ -1,0 +1,228 @@
+"""Distributions: latents against the standard normal, tables real against synthetic, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+from scipy.stats import chi2
+
+from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, panel, plain
+
+__all__ = ["coverage", "latents", "marginals", "norms", "pairs", "quantiles", "scores"]
+
+MOST = 200_000
+"""Values that a histogram or a quantile plot is made of; of more, every k-th one."""
+
+
+def _some(values: ArrayLike) -> NDArray:
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    return flat[:: -(-len(flat) // MOST)] if len(flat) > MOST else flat
+
+
+def latents(z: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figure:
+    """Draw the histogram of latents over the density of the standard normal.
+
+    Args:
+        z: latents of any shape.
+        title: title of the panel.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (3.4, 2.8))
+    values, at = _some(z), np.linspace(-4.5, 4.5, 181)
+    axes.hist(np.clip(values, -4.5, 4.5), bins=90, range=(-4.5, 4.5), density=True, color=MODEL,
+              alpha=0.5)  # fmt: skip
+    axes.plot(at, np.exp(-0.5 * at**2) / np.sqrt(2 * np.pi), color="black", linewidth=1)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(f"latent: mean {values.mean():.3f}, std {values.std():.3f}", fontsize=9)
+    axes.set_yticks([])
+    return figure
+
+
+def quantiles(z: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figure:
+    """Draw the quantiles of latents against those of the standard normal (a QQ plot).
+
+    Args:
+        z: latents of any shape.
+        title: title of the panel.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (3.4, 2.8))
+    values = np.sort(_some(z))
+    n = len(values)
+    # Every quantile in the tails, which few values are in, and 400 of the others.
+    index = np.unique(np.r_[: min(n, 100), np.linspace(0, n - 1, min(n, 400)).astype(int),
+                            max(0, n - 100) : n])  # fmt: skip
+    normal = ndtri((index + 0.5) / n)
+    axes.plot(normal, normal, color="black", linewidth=1)
+    axes.plot(normal, values[index], color=MODEL, marker=".", ms=3, linestyle="none")
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("quantiles of the standard normal", fontsize=9)
+    axes.set_ylabel("of the latents", fontsize=9)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def coverage(
+    z: Sequence[ArrayLike], names: Sequence[str] = (), *, ax: Axes | None = None
+) -> Figure:
+    """Draw how many latents are inside the central intervals of the standard normal.
+
+    A calibrated model is on the diagonal: of the latents of new data, the share p is inside the
+    interval that has the probability p.
+
+    Args:
+        z: groups of latents, such as those of each scale.
+        names: their names.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (4.0, 3.6))
+    nominal = np.linspace(0, 1, 101)
+    inside = ndtri(0.5 + nominal / 2)
+    axes.plot(nominal, nominal, color="black", linewidth=1)
+    for i, values in enumerate(z):
+        found = np.searchsorted(np.sort(np.abs(_some(values))), inside, side="right")
+        share = found / max(len(_some(values)), 1)
+        name = names[i] if i < len(names) else ""
+        axes.plot(nominal, share, color=CYCLE[i % len(CYCLE)], label=name, linewidth=1.5)
+    axes.set_xlabel("probability of the central interval", fontsize=9)
+    axes.set_ylabel("share of the latents inside", fontsize=9)
+    axes.grid(alpha=0.3)
+    if names:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def norms(z: ArrayLike, *, ax: Axes | None = None) -> Figure:
+    r"""Draw the histogram of :math:`P(\chi^2_D \le \|z\|^2)`, which is flat for a calibrated model.
+
+    Values near 1 are examples that lie further out than the model's own samples do.
+
+    Args:
+        z: latents ``(N, ...)`` of N examples.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (4.0, 3.6))
+    values = np.asarray(z, dtype=np.float64)
+    flat = values.reshape(len(values), -1)
+    u = chi2.cdf((flat**2).sum(1), flat.shape[1])
+    axes.hist(u, bins=20, range=(0, 1), density=True, color=MODEL, alpha=0.5)
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_xlabel(r"$P(\chi^2_D \leq \|z\|^2)$ of held-out examples", fontsize=9)
+    axes.set_ylabel("density", fontsize=9)
+    return figure
+
+
+def scores(
+    held_out: ArrayLike,
+    unit: str,
+    *,
+    marks: ArrayLike = (),
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the histogram of the scores of held-out data, with other examples marked in it.
+
+    Args:
+        held_out: scores of the held-out data ``(N,)``.
+        unit: name of the unit.
+        marks: scores of other examples, each a vertical line.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (6.0, 3.2))
+    values, other = np.asarray(held_out, np.float64), np.asarray(marks, np.float64).ravel()
+    low, high = np.quantile(values, [0.002, 0.998]) if len(values) else (0.0, 1.0)
+    span = max(high - low, 1e-9)
+    low, high = low - 0.1 * span, high + 0.1 * span
+    # Strange examples are far outside, but not so far that nothing else is seen.
+    if len(other):
+        low, high = max(min(low, other.min()), low - 2 * span), min(
+            max(high, other.max()), high + 2 * span
+        )  # fmt: skip
+    axes.hist(np.clip(values, low, high), bins=60, range=(low, high), color=DATA, alpha=0.5,
+              density=True, label=f"{len(values):,} held-out examples")  # fmt: skip
+    for i, value in enumerate(other):
+        label = "yours" if i == 0 else None
+        axes.axvline(np.clip(value, low, high), color=MODEL, linewidth=1.2, label=label)
+    axes.set_xlabel(unit)
+    axes.set_yticks([])
+    axes.legend(fontsize=8)
+    return figure
+
+
+def marginals(
+    real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: int = 12
+) -> Figure:
+    """Draw the histogram of every column, real and synthetic over each other.
+
+    Args:
+        real: ``(N, D)``.
+        synthetic: ``(M, D)``.
+        columns: names of the D columns.
+        most: number of columns to draw at most.
+    """
+    shown = list(columns)[:most]
+    wide = min(4, len(shown))
+    rows = -(-len(shown) // wide)
+    figure = Picture(figsize=(2.6 * wide, 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, wide, squeeze=False).ravel()
+    for i, (axes, name) in enumerate(zip(panels, shown, strict=False)):
+        _overlaid(axes, real[:, i], synthetic[:, i])
+        axes.set_title(plain(name), fontsize=9)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+def _overlaid(axes: Axes, real: NDArray, synthetic: NDArray) -> None:
+    low, high = np.quantile(real, [0.001, 0.999])
+    pad = 0.05 * (high - low) + 1e-9
+    distinct = np.unique(real)
+    # Integers have one bar each, as long as there are few of them.
+    if len(distinct) <= 30 and (distinct == np.floor(distinct)).all():
+        bins = np.arange(distinct.min() - 0.5, distinct.max() + 1.5)
+    else:
+        bins = np.linspace(low - pad, high + pad, 31)
+    for values, color, label in ((real, DATA, "real"), (synthetic, MODEL, "synthetic")):
+        inside = values[(values >= bins[0]) & (values <= bins[-1])]
+        weights = np.full(len(inside), 1 / max(len(values), 1))
+        axes.hist(inside, bins=bins.tolist(), weights=weights, color=color, alpha=0.5, label=label)
+    axes.set_yticks([])
+    axes.tick_params(labelsize=7)
+
+
+def pairs(real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: int = 5) -> Figure:
+    """Draw every pair of columns: real below the diagonal, synthetic above it.
+
+    Args:
+        real: ``(N, D)``.
+        synthetic: ``(M, D)``.
+        columns: names of the D columns.
+        most: number of columns to draw at most.
+    """
+    count = min(len(columns), most)
+    figure = Picture(figsize=(1.9 * count, 1.9 * count), layout="constrained")
+    panels = figure.subplots(count, count, squeeze=False)
+    low, high = np.quantile(real[:, :count], [0.002, 0.998], axis=0)
+    pad = 0.08 * (high - low) + 1e-9
+    for row in range(count):
+        for column in range(count):
+            axes = panels[row, column]
+            axes.tick_params(labelsize=6)
+            if row == column:
+                _overlaid(axes, real[:, row], synthetic[:, row])
+            else:
+                values, color = (real, DATA) if row > column else (synthetic, MODEL)
+                few = values[:1000]
+                axes.plot(few[:, column], few[:, row], ".", color=color, ms=2, alpha=0.4)
+                axes.set_ylim(low[row] - pad[row], high[row] + pad[row])
+            axes.set_xlim(low[column] - pad[column], high[column] + pad[column])
+            if row == count - 1:
+                axes.set_xlabel(plain(columns[column]), fontsize=8)
+            if column == 0:
+                axes.set_ylabel(plain(columns[row]), fontsize=8)
+    return figure

@@ -1,0 +1,1 @@
+"""Finished runs: what is in their folders, reports and comparisons."""

@@ -1,0 +1,192 @@
+"""Compare runs: the settings that differ, numbers with their errors, curves over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from realnvp import plots
+from realnvp.reports.run import Run
+from realnvp.utils.html import table
+from realnvp.utils.progress import duration
+
+__all__ = ["Comparison", "compare", "setting_text"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What several runs have reached, and the settings in which they differ.
+
+    Args:
+        runs: the runs.
+        settings: values of each setting that is not the same in all runs, in the order of the runs;
+            None where a run has no such setting.
+    """
+
+    runs: Sequence[Run]
+    settings: dict[str, list[Any]]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the results."""
+        return self.runs[0].unit
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """Return the results of each run.
+
+        Each has "run" and "folder", "value" in :attr:`unit` with "standard_error" and "examples",
+        the "part" that it is of ("best validation" if the run has not ended), "kl" where the true
+        density is known, "steps", "seconds" and "parameters".
+        """
+        found = []
+        for run in self.runs:
+            record = run.final or run.best or {}
+            value = record.get("loss")
+            found.append(
+                {
+                    "run": run.name,
+                    "folder": str(run.folder),
+                    "value": None if value is None else run.sign * value,
+                    "standard_error": record.get("standard_error"),
+                    "examples": record.get("examples"),
+                    "part": record.get("part") if run.final else "best validation",
+                    "kl": record.get("kl"),
+                    "kl_standard_error": record.get("kl_standard_error"),
+                    "steps": run.steps,
+                    "seconds": run.seconds,
+                    "parameters": _parameters(run),
+                }
+            )
+        return found
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of a table: one row for each run, best first.
+
+        Runs without any validation come last.
+        """
+        better = "lower" if self.runs[0].is_of_images else "higher"
+        unit = self.unit.partition(" (")[0]
+        header = ["run", *self.settings, f"{unit} ({better} is better)"]
+        numbers = self.numbers()
+        with_kl = any(entry["kl"] is not None for entry in numbers)
+        header += [*(["KL(true || model)"] if with_kl else []), "of", "steps", "time"]
+        sign = self.runs[0].sign
+        order = sorted(range(len(numbers)), key=lambda i: _rank(numbers[i]["value"], sign))
+        rows = []
+        for i in order:
+            entry = numbers[i]
+            row = [entry["run"], *(setting_text(v[i]) for v in self.settings.values())]
+            row.append(with_error(entry["value"], entry["standard_error"]))
+            if with_kl:
+                row.append(with_error(entry["kl"], entry["kl_standard_error"]))
+            row.append(_part(entry))
+            rows.append([*row, f"{entry['steps']:,}", duration(entry["seconds"])])
+        return header, rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        names = [run.name for run in self.runs]
+        settings = {
+            key: dict(zip(names, values, strict=True)) for key, values in self.settings.items()
+        }
+        return {"unit": self.unit, "settings": settings, "runs": self.numbers()}
+
+    def figure(self) -> Figure:
+        """Draw the curves over each other, by minutes and steps, and the last samples below."""
+        shown = [run for run in self.runs if run.pictures]
+        wide = max(2, len(shown))
+        figure = plots.Picture(
+            figsize=(max(10.0, 3.4 * len(shown)), 8.0 if shown else 4.0), layout="constrained"
+        )
+        grid = figure.add_gridspec(2 if shown else 1, 2 * wide)
+        records = {run.name: run.records for run in self.runs}
+        for i, by in enumerate(("minutes", "steps")):
+            axes = figure.add_subplot(grid[0, i * wide : (i + 1) * wide])
+            plots.run_curves(records, self.unit, sign=self.runs[0].sign, by=by, ax=axes)  # type: ignore[arg-type]
+        each = 2 * wide // max(len(shown), 1)
+        for i, run in enumerate(shown):
+            axes = figure.add_subplot(grid[1, i * each : (i + 1) * each])
+            step, path = run.pictures[-1]
+            with Image.open(path) as image:
+                axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+            axes.set_title(f"{run.name}, step {step:,}", fontsize=10)
+            axes.set_axis_off()
+        return figure
+
+    def _repr_html_(self) -> str:
+        return table(*self.rows())
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Return the comparison of two runs or more.
+
+    Raises:
+        ValueError: if there are fewer, or some are of images, in bits/dim, and others of vectors,
+            in nats.
+    """
+    if len(runs) < 2:
+        raise ValueError("a comparison is of two runs or more")
+    units = {run.unit for run in runs}
+    if len(units) > 1:
+        kinds = ", ".join(f"{run.name} in {run.unit}" for run in runs)
+        raise ValueError(f"runs of images and of vectors cannot be compared: {kinds}")
+    runs = _with_unique_names(runs)
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    settings = {name: [run.settings.get(name) for run in runs] for name in names}
+    differ = {name: v for name, v in settings.items() if any(other != v[0] for other in v)}
+    return Comparison(runs, differ)
+
+
+def _with_unique_names(runs: Sequence[Run]) -> Sequence[Run]:
+    """Name runs by their folders where several have the same last part."""
+    names = [run.name for run in runs]
+    for run in runs:
+        if names.count(run.name) > 1:
+            run.name = str(run.folder)
+    return runs
+
+
+def setting_text(value: Any) -> str:
+    """Return the value of a setting as in YAML.
+
+    >>> setting_text(None), setting_text(True), setting_text(0.001)
+    ('null', 'true', '0.001')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Return a number with its standard error.
+
+    >>> with_error(1.02834, 0.0024), with_error(None, None)
+    ('1.0283 ± 0.0024', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def _part(entry: dict[str, Any]) -> str:
+    """Return what a result is of; runs of earlier versions do not say of which part."""
+    if entry["examples"] is None:
+        return ""
+    return f"{entry['examples']:,} {entry['part'] or 'held out'}"
+
+
+def _rank(value: float | None, sign: float) -> float:
+    return float("inf") if value is None or value != value else sign * value
+
+
+def _parameters(run: Run) -> int | None:
+    """Return the number of parameters; None without a model that can be loaded."""
+    try:
+        return None if run.flow is None else sum(p.numel() for p in run.flow.parameters())
+    except (ValueError, OSError):  # such as a model whose modules are not imported
+        return None

@@ -1,0 +1,402 @@
+"""One self-contained HTML file about one run, or several side by side.
+
+A section is a function from what is known of one run to HTML, or None where it does not apply. The
+file holds its pictures and its style, and asks for nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from realnvp import plots
+from realnvp.data import Split
+from realnvp.reports.compare import Comparison, compare, setting_text, with_error
+from realnvp.reports.findings import Findings, measure
+from realnvp.reports.run import Run
+from realnvp.utils.errors import describe
+from realnvp.utils.files import write_atomically
+from realnvp.utils.html import details, picture, table
+from realnvp.utils.progress import Bar, duration
+
+__all__ = ["report_html", "write_report"]
+
+THROUGH_TIME = 5
+"""Pictures of the samples through time."""
+
+EXTREMES = 10
+"""Examples that are shown as hardest and as easiest."""
+
+STYLE = """
+:root { color-scheme: light dark; --line: #d5d9de; --soft: #f5f6f8; --ink: #1c2733; }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #3a4450; --soft: #202830; --ink: #e4e9ee; }
+  body { background: #161c22; } img { background: white; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 1180px;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: .6rem 0; }
+.runs { display: grid; gap: 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
+.runs > div { min-width: 0; overflow-x: auto; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+figure { margin: 0; max-width: 100%; }
+figcaption { font-size: .85rem; opacity: .8; max-width: 40rem; }
+img { max-width: 100%; height: auto; }
+img.pixels { image-rendering: pixelated; width: 330px; }
+table { border-collapse: collapse; font-size: .88rem; }
+caption { text-align: left; font-weight: 600; }
+td, th { padding: .18rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+th { background: var(--soft); }
+details { margin: .5rem 0; }
+summary { cursor: pointer; }
+.note { opacity: .8; font-size: .9rem; }
+nav { font-size: .9rem; }
+nav a { margin-right: .8rem; }
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A run, what was measured of it, and why if nothing could be."""
+
+    run: Run
+    findings: Findings | None
+    missing: str = ""
+
+
+# ---------------------------------------------------------------------- pieces
+
+
+def _figure(source: str, caption: str, *, pixels: bool = False) -> str:
+    shown = picture(source, caption, pixels=pixels)
+    return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _tiles(images: torch.Tensor, levels: int, columns: int, caption: str) -> str:
+    """Return images at their own size, which the page magnifies."""
+    small = plots.tiles(images, levels=levels, columns=columns, width=1)
+    return _figure(plots.data_uri(small), caption, pixels=True)
+
+
+def _plot(figure: Figure, caption: str) -> str:
+    # 64 colors are enough for a plot, and a third of the size.
+    with Image.open(io.BytesIO(plots.as_png(figure, dpi=96))) as image:
+        small = image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    return _figure(plots.data_uri(small), caption)
+
+
+# ---------------------------------------------------------------------- sections
+
+
+def _numbers(subject: Subject) -> str:
+    run = subject.run
+    record = run.final or run.best
+    rows: list[tuple[str, str]] = []
+    if record is not None:
+        value = run.sign * record["loss"]
+        rows.append((run.unit, with_error(value, record.get("standard_error"))))
+        if "kl" in record:
+            rows.append(
+                ("KL(true || model), nats", with_error(record["kl"], record["kl_standard_error"]))
+            )
+        part = record.get("part", "held out") if run.final else "validation so far"
+        rows.append(("of", f"{record['examples']:,} examples ({part})"))
+    for name in ("levels", "noise_draws"):
+        if record is not None and record.get(name):
+            rows.append((name.replace("_", " "), str(record[name])))
+    rows.append(("training", f"{run.steps:,} steps, {duration(run.seconds)}"))
+    if run.flow is not None:
+        rows.append(("parameters", f"{sum(p.numel() for p in run.flow.parameters()):,}"))
+    skipped = sum(r["kind"] == "skipped" for r in run.records)
+    if skipped:
+        rows.append(("skipped batches (not finite)", str(skipped)))
+    made = next((r for r in run.records if r["kind"] == "run"), {})
+    known = ("kind", "step", "seconds")
+    rows += [(str(k), str(v)) for k, v in made.items() if k not in known]
+    return table(("", "value"), rows, head=False)
+
+
+def _settings(subject: Subject) -> str:
+    rows = [(name, setting_text(value)) for name, value in subject.run.settings.items()]
+    return details(f"all {len(rows)} settings", table(("setting", "value"), rows))
+
+
+def _samples(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None:
+        return None
+    if found.flow.levels is not None:
+        assert found.cool is not None  # it is drawn of images
+        return _tiles(
+            found.samples, found.flow.levels, 8, "temperature 1: draws from the model"
+        ) + _tiles(found.cool, found.flow.levels, 8, "temperature 0.7: likelier, less varied")
+    if found.flow.dim != 2 or found.flow.condition_dim:  # a plane is of one condition
+        return None
+    plane = plots.Plane.of(
+        found.flow,
+        found.split.x,
+        columns=(found.flow.column_names[0], found.flow.column_names[1]),
+    )
+    return _plot(plots.planes([plane]), "data, samples, density and the bent grid of the latents")
+
+
+def _through_time(subject: Subject) -> str | None:
+    pictures = subject.run.pictures
+    if len(pictures) < 2:
+        return None
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, THROUGH_TIME).round().astype(int))
+    shown = []
+    for i in chosen:
+        step, path = pictures[i]
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+        pixels = subject.run.is_of_images
+        if pixels:
+            zoom = _magnified(np.asarray(small))
+            small = small.resize(
+                (small.width // zoom, small.height // zoom), Image.Resampling.NEAREST
+            )
+        else:
+            small.thumbnail((640, 640))
+            small = small.quantize(64, dither=Image.Dither.NONE)
+        shown.append(_figure(plots.data_uri(small), f"step {step:,}", pixels=pixels))
+    return "".join(shown)
+
+
+def _magnified(pixels: np.ndarray) -> int:
+    """Return the factor by which a picture was magnified without smoothing."""
+    height, width = pixels.shape[:2]
+    for zoom in range(16, 1, -1):
+        if height % zoom == 0 and width % zoom == 0:
+            small = pixels[::zoom, ::zoom]
+            if np.array_equal(small.repeat(zoom, 0).repeat(zoom, 1), pixels):
+                return zoom
+    return 1
+
+
+def _latents(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None:
+        return None
+    groups = found.by_scale()
+    figure = plots.Picture(figsize=(6.4, 2.5 * len(groups)), layout="constrained")
+    rows = figure.subplots(len(groups), 2, squeeze=False)
+    for (name, z), (left, right) in zip(groups.items(), rows, strict=True):
+        plots.latents(z, title=name, ax=left)
+        plots.quantiles(z, ax=right)
+    caption = f"latents of {len(found.split):,} held-out examples against the standard normal"
+    return _plot(figure, caption)
+
+
+def _calibration(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None:
+        return None
+    groups = found.by_scale()
+    figure = plots.Picture(figsize=(6.4, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = list(groups) if len(groups) > 1 else []
+    plots.coverage(list(groups.values()), names, ax=left)
+    plots.norms(found.z, ax=right)
+    return _plot(
+        figure, "share of the latents in central intervals; how far out whole examples lie"
+    )
+
+
+def _extremes(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None:
+        return None
+    order, scores = found.ranking, found.scores
+    count = min(EXTREMES, len(order) // 2)
+    groups = {"hardest": order[:count], "easiest": order.flip(0)[:count]}
+    if found.flow.levels is not None:
+        unit = "bits/dim"
+        return "".join(
+            _tiles(
+                found.split.x[index],
+                found.flow.levels,
+                5,
+                f"{name}, {unit}: " + ", ".join(f"{scores[i]:.2f}" for i in index),
+            )
+            for name, index in groups.items()
+        )
+    columns = found.flow.column_names
+    shown = columns[:8]
+    parts = []
+    for name, index in groups.items():
+        rows = [
+            [f"{scores[i]:.3f}", *(f"{value:.5g}" for value in found.split.x[i, : len(shown)])]
+            for i in index
+        ]
+        parts.append(table(["nats", *shown], rows, caption=f"{name} rows"))
+    return '<div class="row">' + "".join(parts) + "</div>"
+
+
+def _scales(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None or found.scales is None or found.flow.levels is None:
+        return None
+    count = found.scales.shape[1]
+    return _tiles(
+        found.scales.flatten(0, 1),
+        found.flow.levels,
+        count,
+        "data; below, more and more of the finer latents are drawn again",
+    )
+
+
+def _square(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None or found.square is None or found.flow.levels is None:
+        return None
+    return _tiles(found.square, found.flow.levels, 6, "between four held-out images in the corners")
+
+
+def _tables(subject: Subject) -> str | None:
+    found = subject.findings
+    if found is None or found.flow.levels is not None or found.flow.dim < 2:
+        return None
+    real, synthetic = found.split.x.numpy(), found.samples.numpy()
+    columns = found.flow.column_names
+    parts = [
+        _plot(plots.marginals(real, synthetic, columns), "each column, real and synthetic"),
+    ]
+    if found.flow.dim > 2:
+        parts.append(
+            _plot(
+                plots.pairs(real, synthetic, columns),
+                "pairs of columns: real below the diagonal, synthetic above",
+            )
+        )
+    return "".join(parts)
+
+
+def _layers(subject: Subject) -> str | None:
+    flow = subject.run.flow
+    return None if flow is None else details("layers of the model", flow._repr_html_())
+
+
+SECTIONS: dict[str, Callable[[Subject], str | None]] = {
+    "Numbers": _numbers,
+    "Samples": _samples,
+    "Samples through time": _through_time,
+    "Real and synthetic": _tables,
+    "Latents": _latents,
+    "Calibration": _calibration,
+    "Hardest and easiest held-out examples": _extremes,
+    "Scales": _scales,
+    "Interpolation": _square,
+    "Settings": _settings,
+    "Layers": _layers,
+}
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
+    """Return the curves; of several runs their differences, too."""
+    if comparison is not None:
+        return table(*comparison.rows()) + _plot(comparison.figure(), "validations of all runs")
+    run = runs[0]
+    if not any(r["kind"] in ("train", "validation") for r in run.records):
+        return '<p class="note">There are no records of a training.</p>'
+    figure = plots.Picture(figsize=(10.5, 3.9), layout="constrained")
+    for axes, by in zip(figure.subplots(1, 2), ("minutes", "steps"), strict=True):
+        plots.learning_curves(run.records, run.unit, sign=run.sign, by=by, ax=axes)  # type: ignore[arg-type]
+    return _plot(figure, "learning curves")
+
+
+def report_html(subjects: Sequence[Subject]) -> str:
+    """Return the page about some runs."""
+    runs = [subject.run for subject in subjects]
+    comparison = compare(runs) if len(runs) > 1 else None
+    curves = _curves(runs, comparison)
+    parts = {"Comparison" if comparison else "Curves": curves}
+    for title, section in SECTIONS.items():
+        cells = [section(subject) for subject in subjects]
+        if not any(cells):
+            continue
+        several = len(subjects) > 1
+        shown = [
+            f"<div>{f'<h3>{escape(s.run.name)}</h3>' if several else ''}"
+            f'<div class="row">{cell or ""}</div></div>'
+            for s, cell in zip(subjects, cells, strict=True)
+        ]
+        parts[title] = f'<div class="runs">{"".join(shown)}</div>'
+    # What is asked first is first: the numbers, then the curves.
+    order = sorted(parts, key=lambda title: title != "Numbers")
+    anchors = {title: title.lower().replace(" ", "-") for title in order}
+    links = "".join(f'<a href="#{anchors[t]}">{escape(t)}</a>' for t in order)
+    notes = "".join(
+        f'<p class="note">{escape(s.run.name)}: no examples are looked at, since '
+        f"{escape(s.missing)}</p>"
+        for s in subjects
+        if s.missing
+    )
+    title = ", ".join(run.name for run in runs)
+    body = "".join(f'<h2 id="{anchors[t]}">{escape(t)}</h2>{parts[t]}' for t in order)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>realnvp: {escape(title)}</title><style>{STYLE}</style></head><body>"
+        f"<h1>{escape(title)}</h1><nav>{links}</nav>{notes}{body}</body></html>\n"
+    )
+
+
+def write_report(
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    held_out: tuple[str, Split] | None = None,
+    bar: Bar | None = None,
+) -> Path:
+    """Write a self-contained HTML file about some runs.
+
+    Args:
+        runs: one run, or several that are shown side by side.
+        out: file to write.
+        held_out: name and examples of the part that is reported, of a run whose data are in memory;
+            read again if left out.
+        bar: where progress is shown.
+
+    Raises:
+        ValueError: if the runs cannot be compared.
+        OSError: if the file cannot be written.
+    """
+    subjects = []
+    for i, run in enumerate(runs):
+
+        def progress(fraction: float, done: int = i) -> None:
+            if bar is not None:
+                bar.update((done + 0.9 * fraction) / len(runs))
+
+        subjects.append(_subject(run, held_out, progress))
+    write_atomically(out, report_html(subjects).encode())
+    return out
+
+
+def _subject(
+    run: Run, held_out: tuple[str, Split] | None, progress: Callable[[float], None]
+) -> Subject:
+    """Measure a run, unless its model or data are gone, which is then said."""
+    try:
+        flow = run.flow
+        if flow is None:
+            return Subject(run, None, "it has no saved model")
+        part, split = held_out or run.held_out()
+        return Subject(run, measure(flow, part, split, progress))
+    except (ValueError, OSError) as error:
+        return Subject(run, None, describe(error))

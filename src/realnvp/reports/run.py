@@ -1,0 +1,165 @@
+"""A run directory, read: its settings, records, pictures, model and data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from realnvp.config import DataConfig
+from realnvp.data import Split, load_part
+from realnvp.flow import Flow
+from realnvp.pretrained import load_folder
+from realnvp.recipes import flat_settings
+
+__all__ = ["Run", "find_runs", "parse_record", "read_records"]
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file of metrics, without lines that a crash cut short."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return [record for line in text.splitlines() if (record := parse_record(line)) is not None]
+
+
+def parse_record(line: str) -> dict[str, Any] | None:
+    """Return the record of a line of a file of metrics, None if it is damaged.
+
+    >>> parse_record('{"kind": "validation", "step": 3, "seconds": 1.0, "loss": null}')
+    {'kind': 'validation', 'step': 3, 'seconds': 1.0, 'loss': nan}
+    >>> parse_record('{"kind": "valid')
+    """
+    try:
+        record = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
+    except (ValueError, AttributeError):
+        return None
+    is_whole = isinstance(record.get("kind"), str) and isinstance(record.get("step"), int)
+    return record if is_whole else None
+
+
+@dataclass(eq=False)
+class Run:
+    """A run directory, read when it is asked for.
+
+    Args:
+        folder: path of the directory.
+        settings: resolved settings by their full names, such as "training.lr".
+        records: lines of ``metrics.jsonl``.
+        name: name by which it is shown.
+    """
+
+    folder: Path
+    settings: dict[str, Any] = field(repr=False)
+    records: list[dict[str, Any]] = field(repr=False)
+    name: str = ""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Return the run in a folder.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if its settings cannot be read.
+        """
+        path = Path(folder)
+        config = path / "config.yaml"
+        if not config.is_file():
+            raise FileNotFoundError(f"there is no run in {path}: it has no config.yaml")
+        try:
+            settings = flat_settings(yaml.safe_load(config.read_text("utf-8")))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{config} cannot be read: {' '.join(str(error).split())}") from error
+        return cls(path, settings, read_records(path / "metrics.jsonl"), path.absolute().name)
+
+    @cached_property
+    def flow(self) -> Flow | None:
+        """The model with the best validation, None if none is saved."""
+        folder = self.folder / "model"
+        return load_folder(folder) if folder.is_dir() else None
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The record of the final evaluation, None if the run has not ended."""
+        return next((r for r in reversed(self.records) if r["kind"] == "final"), None)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The record of the best validation."""
+        found = [r for r in self.records if r["kind"] == "validation" and math.isfinite(r["loss"])]
+        return min(found, key=lambda record: record["loss"], default=None)
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether the model is one of images, reported in bits/dim."""
+        kind = self.settings.get("kind")
+        if kind in ("image", "vector"):
+            return kind == "image"
+        return self.flow is not None and self.flow.levels is not None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the results; see :attr:`realnvp.Flow.unit`."""
+        return "bits/dim" if self.is_of_images else "nats (log-density)"
+
+    @property
+    def sign(self) -> float:
+        """Factor of the losses: -1 makes them log-densities."""
+        return 1.0 if self.is_of_images else -1.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+        return max((record["seconds"] for record in self.records), default=0.0)
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps."""
+        return max((record["step"] for record in self.records), default=0)
+
+    @property
+    def pictures(self) -> list[tuple[int, Path]]:
+        """Steps and files of the samples that were drawn during training."""
+        found = []
+        for path in sorted((self.folder / "samples").glob("step-*.png")):
+            number = path.stem.partition("-")[2]
+            if number.isdecimal():
+                found.append((int(number), path))
+        return found
+
+    def held_out(self) -> tuple[str, Split]:
+        """Return the name and the examples of the part of the data that is reported.
+
+        Raises:
+            ValueError: if the data are not those of the training, or were never in a file.
+            FileNotFoundError: if they are no longer where they were.
+        """
+        known = (self.flow.trained_on if self.flow is not None else None) or {}
+        if not known.get("data"):
+            raise ValueError("its data were in memory only")
+        # Before there was a test part to hold out, there was none: its rows were trained on.
+        config = DataConfig(**{"test": 0.0, **known["data"]})
+        root = self.settings.get("data.root")
+        config = config if root is None else replace(config, root=root)
+        return load_part(config, None, known.get("fingerprint"))
+
+
+def find_runs(folder: Path) -> Sequence[Run]:
+    """Return the runs in a folder, newest first; what cannot be read is left out.
+
+    Args:
+        folder: such as ``runs``; also the folders of a sweep in it are looked into.
+    """
+    found = []
+    for config in [*folder.glob("*/config.yaml"), *folder.glob("*/*/config.yaml")]:
+        try:
+            run = Run.open(config.parent)
+        except (ValueError, OSError):
+            continue
+        run.name = config.parent.relative_to(folder).as_posix()
+        found.append((config.stat().st_mtime, run))
+    return [run for _, run in sorted(found, key=lambda pair: -pair[0])]

@@ -1,0 +1,64 @@
+"""Latents against the standard normal, and tables real against synthetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from realnvp import plots
+
+NORMAL = np.random.default_rng(0).normal(size=(4000, 2))
+
+
+def test_normal_latents_are_on_the_diagonal_and_wide_ones_steeper():
+    for factor in (1.0, 2.0):
+        (axes,) = plots.quantiles(factor * NORMAL).axes
+        x, y = axes.lines[1].get_data()
+        middle = np.abs(x) < 2
+        assert np.polyfit(x[middle], y[middle], 1)[0] == pytest.approx(factor, rel=0.03)
+
+
+def test_coverage_is_the_share_inside_the_central_interval():
+    (axes,) = plots.coverage([NORMAL, 2 * NORMAL], ["right", "wide"]).axes
+    _, right, wide = axes.lines
+    nominal, share = right.get_data()
+    assert share == pytest.approx(nominal, abs=0.02)
+    assert wide.get_ydata()[50] == pytest.approx(0.264, abs=0.02), "P(|z| < 0.674 / 2)"
+
+
+def test_norms_of_normal_latents_are_flat():
+    (axes,) = plots.norms(NORMAL).axes
+    assert [patch.get_height() for patch in axes.patches] == pytest.approx([1] * 20, abs=0.25)
+    (axes,) = plots.norms(3 * NORMAL).axes
+    assert axes.patches[-1].get_height() > 10
+
+
+def test_a_histogram_of_latents_says_their_mean_and_deviation():
+    axes = Figure().subplots()
+    assert plots.latents(2 * NORMAL + 1, ax=axes) is axes.figure
+    assert axes.get_xlabel().startswith("latent: mean 0.9"), axes.get_xlabel()
+    assert "std 2.0" in axes.get_xlabel()
+
+
+def test_scores_of_strange_examples_are_marked_within_the_picture():
+    (axes,) = plots.scores(NORMAL[:, 0], "nats", marks=[0.5, -1e9]).axes
+    near, far = (line.get_xdata()[0] for line in axes.lines)
+    low, high = axes.get_xlim()
+    assert near == 0.5
+    assert low <= far < -4 < high < 20
+
+
+def test_a_column_of_integers_has_a_bar_for_each():
+    real = np.stack((np.arange(400) % 4, NORMAL[:400, 0]), axis=1)
+    figure = plots.marginals(real, real, ["count", "size"])
+    assert [axes.get_title() for axes in figure.axes] == ["count", "size"]
+    bars = figure.axes[0].patches[:4]
+    assert [bar.get_height() for bar in bars] == pytest.approx([0.25] * 4)
+
+
+def test_pairs_are_real_below_and_synthetic_above_the_diagonal():
+    figure = plots.pairs(NORMAL[:50], NORMAL[:50] + 10, ["a", "b"])
+    above, below = figure.axes[1], figure.axes[2]
+    assert below.lines[0].get_xdata() == pytest.approx(NORMAL[:50, 0])
+    assert above.lines[0].get_xdata() == pytest.approx(NORMAL[:50, 1] + 10)

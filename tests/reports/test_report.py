@@ -1,0 +1,96 @@
+"""The report: one file, whole, about one run or several."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from realnvp import recipe, train
+from realnvp.data import as_dataset
+from realnvp.reports import report
+from realnvp.reports.report import write_report
+from realnvp.reports.run import Run
+
+SMALL = {"hidden": 4, "blocks": 0, "couplings": 2}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for name, steps in (("a", 4), ("b", 6)):
+        chosen = recipe("moons", training={"steps": steps}, model=SMALL)
+        train(chosen, folder / name, quiet=True, report=False)
+    return folder
+
+
+def sections(html: str) -> list[str]:
+    return re.findall(r"<h2 id[^>]*>(.*?)</h2>", html)
+
+
+def test_a_report_of_one_run_holds_all_that_it_shows(runs, tmp_path):
+    html = write_report([Run.open(runs / "a")], tmp_path / "r.html").read_text()
+    assert sections(html) == [
+        "Numbers", "Curves", "Samples", "Real and synthetic", "Latents", "Calibration",
+        "Hardest and easiest held-out examples", "Settings", "Layers",
+    ]  # fmt: skip
+    assert "KL(true || model)" in html
+    assert "training.lr" in html
+    # Nothing is asked for from elsewhere.
+    assert not re.findall(r"""(?:src|href)=["'](?!data:image/png;base64,|#)""", html)
+    assert "@import" not in html
+    assert "url(" not in html
+    assert "<script" not in html
+
+
+def test_several_runs_are_side_by_side(runs, tmp_path):
+    both = [Run.open(runs / "a"), Run.open(runs / "b")]
+    html = write_report(both, tmp_path / "r.html").read_text()
+    assert sections(html)[:2] == ["Numbers", "Comparison"]
+    assert html.count("<h3>a</h3>") == html.count("<h3>b</h3>") > 5
+    assert "<th>training.steps</th>" in html
+
+
+def test_images_are_in_the_report_of_an_image_model(tmp_path):
+    chosen = recipe("digits", model={"hidden": 4, "blocks": 1}, training={"steps": 4})
+    run = Run(tmp_path / "<run>", {"kind": "image"}, [], "<run>")
+    run.flow = chosen.build().eval()
+    run.flow.trained_on = {"data": {"source": "digits"}}
+    html = write_report([run], tmp_path / "r.html").read_text()
+    for title in ("Samples", "Scales", "Interpolation", "Hardest and easiest held-out examples"):
+        assert title in sections(html)
+    assert "temperature 0.7" in html
+    assert "scale 1 of" in report._latents.__name__ or "Latents" in sections(html)
+    assert "<run>" not in html, "names are escaped"
+    assert len(html) < 1_000_000
+
+
+def test_without_the_data_the_rest_is_reported(runs, tmp_path):
+    run = Run.open(runs / "a")
+    assert run.flow is not None
+    run.flow.trained_on = None
+    html = write_report([run], tmp_path / "r.html").read_text()
+    assert "no examples are looked at, since its data were in memory only" in html
+    assert sections(html) == ["Numbers", "Curves", "Settings", "Layers"]
+
+
+def test_the_training_writes_a_report_with_data_that_are_in_memory(tmp_path, reports):
+    import torch
+
+    chosen = recipe("table", data={"source": "-"}, model=SMALL, training={"steps": 2})
+    data = as_dataset(torch.randn(300, 3), chosen.data)
+    train(chosen, tmp_path / "run", data=data, quiet=True)
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "Real and synthetic" in sections(html)
+    assert "3 columns" not in html
+
+
+def test_a_report_that_fails_costs_no_training(tmp_path, reports, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device", "report.html")
+
+    monkeypatch.setattr("realnvp.training.train.write_report", fail)
+    chosen = recipe("moons", model=SMALL, training={"steps": 2})
+    assert train(chosen, tmp_path / "run", quiet=True).steps == 2
+    assert "warning: no report was written: No space left" in capsys.readouterr().err
