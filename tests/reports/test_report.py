@@ -9,18 +9,17 @@ import pytest
 
 from realnvp import recipe, train
 from realnvp.data import as_dataset
-from realnvp.reports import report
 from realnvp.reports.report import write_report
 from realnvp.reports.run import Run
 
-SMALL = {"hidden": 4, "blocks": 0, "couplings": 2}
+SMALL = {"hidden": 4, "blocks": 0, "couplings": 2, "mixture_init": 1}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for name, steps in (("a", 4), ("b", 6)):
-        chosen = recipe("moons", training={"steps": steps}, model=SMALL)
+        chosen = recipe("moons", training={"steps": steps}, model=SMALL, data={"points": 500})
         train(chosen, folder / name, quiet=True, report=False)
     return folder
 
@@ -61,7 +60,6 @@ def test_images_are_in_the_report_of_an_image_model(tmp_path):
     for title in ("Samples", "Scales", "Interpolation", "Hardest and easiest held-out examples"):
         assert title in sections(html)
     assert "temperature 0.7" in html
-    assert "scale 1 of" in report._latents.__name__ or "Latents" in sections(html)
     assert "<run>" not in html, "names are escaped"
     assert len(html) < 1_000_000
 
@@ -83,7 +81,6 @@ def test_the_training_writes_a_report_with_data_that_are_in_memory(tmp_path, rep
     train(chosen, tmp_path / "run", data=data, quiet=True)
     html = (tmp_path / "run" / "report.html").read_text()
     assert "Real and synthetic" in sections(html)
-    assert "3 columns" not in html
 
 
 def test_a_report_that_fails_costs_no_training(tmp_path, reports, monkeypatch, capsys):
@@ -91,6 +88,6 @@ def test_a_report_that_fails_costs_no_training(tmp_path, reports, monkeypatch, c
         raise OSError(28, "No space left on device", "report.html")
 
     monkeypatch.setattr("realnvp.training.train.write_report", fail)
-    chosen = recipe("moons", model=SMALL, training={"steps": 2})
+    chosen = recipe("moons", model=SMALL, training={"steps": 2}, data={"points": 500})
     assert train(chosen, tmp_path / "run", quiet=True).steps == 2
     assert "warning: no report was written: No space left" in capsys.readouterr().err

@@ -38,8 +38,11 @@ def test_a_run_knows_its_settings_results_and_data(moons):
 def test_records_that_a_crash_cut_short_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     whole = {"kind": "validation", "step": 1, "seconds": 1.0, "loss": 2.0}
-    path.write_text(json.dumps(whole) + '\n{"kind": "valid\n[1]\n')
-    assert read_records(path) == [whole]
+    text = '\n{"kind": "train", "step": 1, "loss": null}\n{"kind": "tr\n3\n[1]\n{"step": 2}\n'
+    path.write_text(json.dumps(whole) + text)
+    first, second = read_records(path)
+    assert first == whole
+    assert second["loss"] != second["loss"], "null stands for what is not finite"
     assert read_records(tmp_path / "none") == []
 
 
@@ -61,7 +64,8 @@ def test_runs_are_found_below_a_folder(moons, tmp_path):
 
 def test_data_in_memory_cannot_be_read_again(tmp_path):
     X = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    chosen = recipe("table", data={"source": "-"}, training={"steps": 2})
+    model = {"hidden": 4, "mixture_init": 1}
+    chosen = recipe("table", data={"source": "-"}, model=model, training={"steps": 2})
     train(chosen, tmp_path / "run", data=torch.from_numpy(X), quiet=True, report=False)
     with pytest.raises(ValueError, match="in memory only"):
         Run.open(tmp_path / "run").held_out()

@@ -24,7 +24,7 @@ NAMES = [
 ]  # fmt: skip
 TRAIN = [
     "train", "digits", "--model.scales", "1", "--model.hidden", "4", "--model.blocks", "1",
-    "--precision", "float32", "--quiet",
+    "--precision", "float32", "--quiet", "--no-report",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ __all__ = ["details", "picture", "table"]
 def table(
     header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "", head: bool = True
 ) -> str:
-    """Return an HTML table; cells that look like numbers are aligned at the right.
+    """Return an HTML table; numbers below the names of columns are aligned at the right.
 
     Args:
         header: names of the columns.
@@ -25,15 +25,15 @@ def table(
     top = f"<caption>{escape(caption)}</caption>" if caption else ""
     names = "".join(f"<th>{escape(name)}</th>" for name in header)
     thead = f"<thead><tr>{names}</tr></thead>" if head else ""
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cell(value, head) for value in row)}</tr>" for row in rows)
     return f"<table>{top}{thead}<tbody>{body}</tbody></table>"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, align: bool) -> str:
     text = str(value)
     digits = text.replace(",", "").replace("±", "").replace("-", "").replace(".", "")
     number = bool(digits.strip()) and digits.replace(" ", "").replace("e", "").isdigit()
-    style = ' style="text-align:right"' if number else ""
+    style = ' style="text-align:right"' if number and align else ""
     return f"<td{style}>{escape(text)}</td>"
 
 
