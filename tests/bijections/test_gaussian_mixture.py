@@ -34,13 +34,13 @@ Mixture = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def problem(name: str, n: int = 1000, k: int = 6) -> Mixture:
-    """Return targets ``(N,)``, log-weights, means and log-scales ``(N, K)`` of hard mixtures."""
+    """Return targets ``(N,)``, log-weights, means and log-scales ``(K, N)`` of hard mixtures."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    weight, mean, scale = normal(n, k), 5 * normal(n, k), (2.5 * normal(n, k)).clamp(-5, 5)
+    weight, mean, scale = normal(n, k).T, 5 * normal(n, k).T, (2.5 * normal(n, k).T).clamp(-5, 5)
     z = 1.5 * normal(n)
     if name == "small weights":
         weight = 4 * weight
@@ -48,7 +48,7 @@ def problem(name: str, n: int = 1000, k: int = 6) -> Mixture:
         mean = 200 * mean
     elif name == "narrow":
         scale = torch.full_like(scale, -6.0)
-        scale[:, -1], weight[:, -1] = 1.0, -10.0  # beside a wide one of little weight
+        scale[-1], weight[-1] = 1.0, -10.0  # beside a wide one of little weight
     elif name == "flat":  # no density between two components
         mean, scale = 50 * torch.sign(mean), torch.zeros_like(scale)
         z = 1e-3 * z
@@ -57,8 +57,8 @@ def problem(name: str, n: int = 1000, k: int = 6) -> Mixture:
     elif name == "huge":
         z = torch.linspace(-40, 40, n, dtype=torch.float64)
     elif name == "equal":
-        mean, scale = mean[:, :1].expand(n, k), scale[:, :1].expand(n, k)
-    return z, weight.log_softmax(-1), mean.contiguous(), scale.contiguous()
+        mean, scale = mean[:1].expand(k, n), scale[:1].expand(k, n)
+    return z, weight.log_softmax(0), mean.contiguous(), scale.contiguous()
 
 
 PROBLEMS = "usual", "small weights", "far", "narrow", "flat", "tails", "huge", "equal"
@@ -74,7 +74,7 @@ def test_the_inverse_is_exact_for_hard_mixtures(name, dtype):
     assert torch.isfinite(log_grad).all()
     torch.testing.assert_close(log_grad, expected)
     # In double precision from here on: rounding in the map itself is not the search's.
-    eps, size = torch.finfo(dtype).eps, x.abs() + mixture[1].abs().amax(-1)
+    eps, size = torch.finfo(dtype).eps, x.abs() + mixture[1].abs().amax(0)
     low, high = ((x.double() + sign * 64 * eps * size.double()) for sign in (-1, 1))
     wide = [t.double() for t in mixture]
     below, above = gaussianize(low, *wide)[0], gaussianize(high, *wide)[0]
@@ -117,7 +117,7 @@ def test_derivatives_of_the_search_are_those_of_autograd(search):
     value, log_grad = gaussianize(x, *mixture)
     (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(log_grad.sum(), x)
-    weight, mean, rate = mixture[0].exp().T, mixture[1].T, math.sqrt(0.5) / mixture[2].exp().T
+    weight, mean, rate = mixture[0].exp(), mixture[1], math.sqrt(0.5) / mixture[2].exp()
     found = search(x.detach(), weight, mean, rate)
     inner = value.abs() < 5  # beyond, the upper tail is 1 to rounding
     for one, other in zip(found, (value, first, second), strict=True):

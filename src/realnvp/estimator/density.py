@@ -59,7 +59,7 @@ class RealNVPDensity(
 
     The flow starts as the Gaussian, or the mixture of Gaussians, that fits the data, and couplings
     learn what is left. It is trained until the likelihood of held-out rows no longer improves, and
-    then again on all rows for as long. If training is not better than the start beyond chance, the
+    with few rows then again on all of them for as long. If training is not better than the start beyond chance, the
     start is kept. Like :class:`~sklearn.mixture.GaussianMixture` it is a density to fit, score and
     sample; and it is a transformer, whose latents are independent standard normals.
 
@@ -119,7 +119,7 @@ class RealNVPDensity(
         weight_decay: float | None = None,
         smoothing: float | None = None,
         validation_fraction: float = 0.15,
-        patience: int = 10,
+        patience: int = 5,
         integers: str | Sequence[int] | Sequence[str] = "auto",
         random_state: RandomState = None,
         verbose: bool = False,

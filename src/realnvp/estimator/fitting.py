@@ -29,7 +29,7 @@ FEW_ROWS = 20
 """With fewer, the start is the model: held-out rows would say nothing of a training."""
 
 
-MANY_ROWS = 10_000
+MANY_ROWS = 2_000
 """With more, those that are held out are not needed to learn from."""
 
 
@@ -52,7 +52,7 @@ def fit_rows(
     validation_fraction: float = 0.15,
     verbose: bool = False,
 ) -> tuple[Flow, int]:
-    """Train on most rows to learn for how long, then on all.
+    """Train on most rows to learn for how long; if there are few, then on all.
 
     Copies of a row count as one of a larger weight, so that none is both learned and held out; but
     where all columns are integers, copies are what is to be expected.
@@ -114,6 +114,9 @@ def _fit(
     if wanted:
         mixture = choose_mixture(trial, None if wanted == "auto" else wanted, recipe.seed)
     start, _ = _start(recipe, trial, mixture)
+    if mixture is not None and len(split) > MANY_ROWS:  # the number of Gaussians is known by now
+        model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
+        recipe = dataclasses.replace(recipe, model=model)
     flow, steps = _train(recipe, trial, report, mixture=mixture)
     if steps == 0 or not _is_better(flow, start, trial.validation, recipe.seed):
         return _start(recipe, everything)
