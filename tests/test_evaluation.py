@@ -14,7 +14,6 @@ from realnvp.bijections import Dequantize
 from realnvp.data import Split
 from realnvp.evaluation import (
     accuracy,
-    class_log_probs,
     evaluate,
     log_likelihood,
     log_likelihoods,
@@ -114,7 +113,7 @@ def test_two_gaussians_are_told_apart():
         (-flow.log_prob(x, labels).mean()).backward()
         optimizer.step()
     assert accuracy(flow, Split(x, labels, labels)) > 0.93  # the best there is has 0.983
-    log_probs = class_log_probs(flow, x)
+    log_probs = flow.class_log_probs(x)
     torch.testing.assert_close(log_probs[labels == 1][:, 1], flow.log_prob(x, labels)[labels == 1])
 
 
@@ -136,6 +135,6 @@ def test_the_noise_of_a_classification_belongs_to_the_image():
 
 def test_classification_refuses():
     with pytest.raises(ValueError, match="class-conditional"):
-        class_log_probs(vector_flow(2), torch.zeros(1, 2))
+        vector_flow(2).class_log_probs(torch.zeros(1, 2))
     with pytest.raises(ValueError, match="no labels"):
         accuracy(vector_flow(2, classes=2), Split(torch.zeros(1, 2)))

@@ -16,7 +16,7 @@ from helpers.flows import UniformToNormal, small_image_flow, small_images
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections import AffineCoupling, Dequantize, FactorOut, Logit
 from realnvp.data import Split
-from realnvp.evaluation import class_log_probs, log_likelihoods
+from realnvp.evaluation import log_likelihoods
 
 
 def test_repr_has_a_line_for_each_layer():
@@ -459,7 +459,7 @@ def calls_of(flow: Flow) -> dict[str, Callable[[], torch.Tensor]]:
         "decode": lambda: flow.decode(z, condition),
         "sample": lambda: flow.sample(12, condition=condition, generator=seeded(3)),
         "log_likelihoods": lambda: log_likelihoods(flow, split, samples=2, batch_size=5),
-        "class_log_probs": lambda: class_log_probs(flow, x, torch.full(x.shape, 0.3)),
+        "class_log_probs": lambda: flow.class_log_probs(x, torch.full(x.shape, 0.3)),
     }
     if flow.levels is not None:
         calls["bits_per_dim"] = lambda: flow.bits_per_dim(x, condition, seeded(4))

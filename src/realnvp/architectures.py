@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal, TypeVar
@@ -22,16 +23,20 @@ from realnvp.bijections import (
     Affine,
     AffineCoupling,
     Bijection,
+    BlockMask,
     Chain,
     ChannelMask,
     CheckerboardMask,
+    ClassMeans,
     Coupling,
     Dequantize,
     DequantizeColumns,
     FactorOut,
+    Flatten,
     Inverse,
     InvertibleLinear,
     Logit,
+    Refine,
     Rosenblatt,
     RunningBatchNorm,
     Squeeze,
@@ -39,16 +44,27 @@ from realnvp.bijections import (
 )
 from realnvp.bijections.coupling import Mask
 from realnvp.conditioners import ImageFeatures, ResNet
-from realnvp.config import ImageModel, VectorModel
+from realnvp.config import ImageModel, VectorModel, of_scale
 from realnvp.flow import Flow
 from realnvp.utils.registry import ARCHITECTURES, CONDITIONERS, COUPLINGS
 
-__all__ = ["glow", "image_flow", "make_coupling", "normalized", "realnvp", "vector_flow"]
+__all__ = [
+    "coarse_to_fine",
+    "glow",
+    "image_flow",
+    "make_coupling",
+    "normalized",
+    "realnvp",
+    "vector_flow",
+]
 
 Model = TypeVar("Model", ImageModel, VectorModel)
 
 NOISE_FEATURES = 16
 """Feature maps of the networks of variational dequantization, which are small."""
+
+COARSE_FEATURES = 32
+"""Feature maps of what an image at half its size says to the couplings of its details."""
 
 
 def image_flow(
@@ -60,7 +76,7 @@ def image_flow(
     model: ImageModel | None = None,
     architecture: str = ImageModel.architecture,
     scales: int = ImageModel.scales,
-    steps: int = ImageModel.steps,
+    steps: int | list[int] = ImageModel.steps,
     coupling: str = ImageModel.coupling,
     coupling_options: dict[str, Any] | None = ImageModel.coupling_options,
     components: int = ImageModel.components,
@@ -68,13 +84,15 @@ def image_flow(
     linear: bool = ImageModel.linear,
     split_prior: bool = ImageModel.split_prior,
     conditioner: str = ImageModel.conditioner,
-    hidden: int = ImageModel.hidden,
+    hidden: int | list[int] = ImageModel.hidden,
     blocks: int = ImageModel.blocks,
     block: Literal["residual", "gated"] = ImageModel.block,
     patch: int = ImageModel.patch,
     norm: Literal["batch", "act", "none"] = ImageModel.norm,
     norm_momentum: float = ImageModel.norm_momentum,
     conditioner_norm: Literal["batch", "instance", "none"] = ImageModel.conditioner_norm,
+    labels: Literal["conditioners", "prior"] = ImageModel.labels,
+    label_weight: float = ImageModel.label_weight,
     alpha: float = ImageModel.alpha,
     scale_penalty: float = ImageModel.scale_penalty,
 ) -> Flow:
@@ -113,14 +131,21 @@ def image_flow(
     if channels * height * width == 1:
         raise ValueError("an image of one grey pixel cannot be split by a coupling")
     condition_dim = condition_dim if classes is None else classes
-    dequantize = _dequantize(levels, channels, model, condition_dim)
-    layers = ARCHITECTURES[model.architecture]((channels, height, width), model, condition_dim)
+    in_prior = model.labels == "prior" and condition_dim > 0
+    if in_prior and classes is None:
+        raise ValueError('labels "prior" is for classes: this condition is a vector of numbers')
+    inside = 0 if in_prior else condition_dim
+    dequantize = _dequantize(levels, channels, model, inside)
+    layers = _all(ARCHITECTURES[model.architecture]((channels, height, width), model, inside))
+    if in_prior:
+        layers.append(ClassMeans(condition_dim, (channels, height, width)))
     return Flow(
-        Chain(dequantize, Logit(model.alpha), *_all(layers)),
+        Chain(dequantize, Logit(model.alpha), *layers),
         (channels, height, width),
         condition_dim=condition_dim,
         classes=classes,
         scale_penalty=model.scale_penalty,
+        label_weight=model.label_weight if in_prior else 0.0,
         config={
             "builder": "image_flow",
             "arguments": {
@@ -265,6 +290,31 @@ def glow(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_dim:
     return _ImageLayers(model, condition_dim).glow(channels, height, width)
 
 
+def coarse_to_fine(
+    shape: tuple[int, ...], model: ImageModel | VectorModel, condition_dim: int
+) -> Chain:
+    r"""Model a small image first, and then the pixels between its own, scale by scale.
+
+    .. math:: p(x) = p(x_{\text{coarse}}) \, p(x_{\text{fine}} \mid x_{\text{coarse}})
+
+    Every second pixel of every second row is the image at half its size. The other three quarters
+    of the pixels are transformed given it, one quarter after the other, each given the two others;
+    the small image goes on, and the smallest one is a vector, whose couplings have multilayer
+    perceptrons and see all of it. What makes an image hang together is learned where it has few
+    pixels and a layer is cheap. (As in arXiv 2010.13821, with pixels in
+    place of wavelets, which would mix the noise of dequantization.)
+
+    Args:
+        shape: shape of one image, ``(C, H, W)``.
+        model: the settings.
+        condition_dim: size of the condition, 0 for none.
+    """
+    if not isinstance(model, ImageModel):
+        raise ValueError('the architecture "coarse_to_fine" is for images: use "realnvp"')
+    channels, height, width = shape
+    return _ImageLayers(model, condition_dim).coarse_to_fine(channels, height, width)
+
+
 def make_coupling(
     mask: Mask,
     channels: int,
@@ -332,7 +382,13 @@ class _ImageLayers:
     condition_dim: int
 
     def coupling(
-        self, mask: Mask, channels: int, pixels: int, hidden: int, patch: int = 1
+        self,
+        mask: Mask,
+        channels: int,
+        pixels: int,
+        hidden: int,
+        patch: int = 1,
+        context: int = 0,
     ) -> list[Bijection]:
         model = self.model
         # The statistics of a single position are its value: instance norm would erase it.
@@ -347,6 +403,7 @@ class _ImageLayers:
             norm=norm or model.conditioner_norm,
             patch=patch,
             block=model.block,
+            context_channels=context,
         )
         return normalized(layer, channels, model)
 
@@ -376,13 +433,12 @@ class _ImageLayers:
                 f"{model.patch}, got {height}x{width}: lower model.patch"
             )
         _check_divisible(model.scales, model.scales - 1, height, width)
-        return self._realnvp(channels, height, width, model.hidden, model.scales)
+        return self._realnvp(channels, height, width, 0)
 
-    def _realnvp(
-        self, channels: int, height: int, width: int, hidden: int, remaining: int
-    ) -> Chain:
+    def _realnvp(self, channels: int, height: int, width: int, scale: int) -> Chain:
         layers = self.linear(channels)
-        patch = self.model.patch if remaining == self.model.scales else 1
+        hidden, remaining = self._hidden(scale), self.model.scales - scale
+        patch = self.model.patch if scale == 0 else 1
         pixels = height * width
         for i in range(3 if remaining > 1 else 4):
             # A single pixel has no checkerboard: only its channels can be split.
@@ -394,11 +450,51 @@ class _ImageLayers:
                 mask = ChannelMask(flip=i % 2 == 1)
                 layers += self.linear(4 * channels)
                 layers += self.coupling(mask, 4 * channels, pixels // 4, 2 * hidden)
-            inner = self._realnvp(2 * channels, height // 2, width // 2, 2 * hidden, remaining - 1)
+            inner = self._realnvp(2 * channels, height // 2, width // 2, scale + 1)
             layers += [Inverse(Squeeze()), Squeeze("checkerboard")]
             layers += self.factor_out(4 * channels, 2 * hidden, inner)
             layers.append(Inverse(Squeeze("checkerboard")))
         return Chain(*layers)
+
+    def coarse_to_fine(self, channels: int, height: int, width: int) -> Chain:
+        _check_divisible(self.model.scales, self.model.scales - 1, height, width)
+        return self._coarse_to_fine((channels, height, width), 0)
+
+    def _coarse_to_fine(self, shape: tuple[int, int, int], scale: int) -> Chain:
+        hidden, steps = self._hidden(scale), of_scale(self.model.steps, scale)
+        if scale == self.model.scales - 1:
+            return self._vector(shape, hidden, steps)
+        channels, height, width = shape
+        pixels = height * width // 4
+        features = ImageFeatures(channels, COARSE_FEATURES, 1, self.condition_dim)
+        details = dataclasses.replace(self, condition_dim=0)
+        fine: list[Bijection] = []
+        for i in range(steps):
+            block = BlockMask(2 - i % 3, 3)
+            fine += details.coupling(block, 3 * channels, pixels, hidden, context=COARSE_FEATURES)
+        inner = self._coarse_to_fine((channels, height // 2, width // 2), scale + 1)
+        return Chain(
+            Squeeze("coarse"),
+            Refine(features, Chain(*fine), channels),
+            FactorOut(inner, channels),
+            Inverse(Squeeze("coarse")),
+        )
+
+    def _vector(self, shape: tuple[int, int, int], hidden: int, steps: int) -> Chain:
+        """Steps of linear layer, coupling and normalization of all variables of a small image."""
+        dim = math.prod(shape)
+        model = dataclasses.replace(self.model, conditioner="mlp")
+        layers: list[Bijection] = [Flatten(shape)]
+        for i in range(steps):
+            mask = ChannelMask(flip=i % 2 == 1)
+            sizes = {"hidden": hidden, "blocks": 1}
+            coupling = make_coupling(mask, dim, model, self.condition_dim, **sizes)
+            layers += [InvertibleLinear(dim), *normalized(coupling, dim, model)]
+        return Chain(*layers, Inverse(Flatten(shape)))
+
+    def _hidden(self, scale: int) -> int:
+        hidden = self.model.hidden
+        return hidden[scale] if isinstance(hidden, list) else hidden * 2**scale
 
     def glow(self, channels: int, height: int, width: int) -> Chain:
         """Squeeze, then steps of 1x1 convolution, coupling and normalization.
@@ -407,18 +503,16 @@ class _ImageLayers:
         one before it normalized, and the first step's is the logit's.
         """
         _check_divisible(self.model.scales, self.model.scales, height, width)
-        return self._glow(channels, height, width, self.model.hidden, self.model.scales)
+        return self._glow(channels, height, width, 0)
 
-    def _glow(self, channels: int, height: int, width: int, hidden: int, remaining: int) -> Chain:
+    def _glow(self, channels: int, height: int, width: int, scale: int) -> Chain:
         layers: list[Bijection] = [Squeeze()]
-        channels, pixels = 4 * channels, height * width // 4
-        for i in range(self.model.steps):
+        channels, pixels, hidden = 4 * channels, height * width // 4, self._hidden(scale)
+        for i in range(of_scale(self.model.steps, scale)):
             layers.append(InvertibleLinear(channels))
             layers += self.coupling(ChannelMask(flip=i % 2 == 1), channels, pixels, hidden)
-        if remaining > 1:
-            inner = self._glow(
-                channels - channels // 2, height // 2, width // 2, 2 * hidden, remaining - 1
-            )
+        if scale < self.model.scales - 1:
+            inner = self._glow(channels - channels // 2, height // 2, width // 2, scale + 1)
             layers += self.factor_out(channels, hidden, inner)
         return Chain(*layers, Inverse(Squeeze()))
 

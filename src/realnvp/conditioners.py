@@ -325,6 +325,7 @@ class MLP(Conditioner):
         condition_dim: int = 0,
     ) -> None:
         super().__init__()
+        self.joins = condition_dim > 0
         self.first = nn.Linear(features_in + condition_dim, hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2 * blocks))
         self.last = nn.Linear(hidden, features_out)
@@ -334,7 +335,9 @@ class MLP(Conditioner):
         return [layer.weight for layer in (self.first, *self.layers)]
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        h = self.first(x if condition is None else torch.cat((x, condition), dim=1))
+        if self.joins and condition is not None:
+            x = torch.cat((x, condition), dim=1)
+        h = self.first(x)
         for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
             h = h + second(F.silu(first(F.silu(h))))
         return h

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from realnvp.utils.registry import ARCHITECTURES, BUILDERS, CONDITIONERS, COUPLINGS
 
@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 def require(condition: bool, message: str) -> None:
     """Raise ValueError with the message unless the condition holds."""
     if not condition:
@@ -47,11 +50,21 @@ def require(condition: bool, message: str) -> None:
 def positive(config: object, *names: str) -> None:
     """Raise ValueError unless the fields of these names are None or finite numbers above 0."""
     for name in names:
-        value = getattr(config, name)
-        require(
-            value in (None, "auto") or 0 < value < math.inf,
-            f"{name} must be a positive number, got {value}",
-        )
+        found = getattr(config, name)
+        for value in found if isinstance(found, list) else [found]:
+            require(
+                value in (None, "auto") or 0 < value < math.inf,
+                f"{name} must be a positive number, got {value}",
+            )
+
+
+def of_scale(setting: T | list[T], scale: int) -> T:
+    """Return a setting that is one value for all scales, or a list with one for each.
+
+    >>> of_scale(8, 1), of_scale([4, 12], 1)
+    (8, 12)
+    """
+    return setting[scale] if isinstance(setting, list) else setting
 
 
 def number(value: float | Literal["auto"]) -> float:
@@ -83,6 +96,8 @@ def _is(value: Any, hint: Any) -> bool:
             isinstance(key, str) and isinstance(item, bool | int | float | str)
             for key, item in value.items()
         )
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is(item, *get_args(hint)) for item in value)
     if hint in (int, float):  # True is an int to Python, but not to people
         kind = Integral if hint is int else Real
         return isinstance(value, kind) and not isinstance(value, bool)
@@ -107,9 +122,10 @@ def check_types(config: Any, **most: int) -> None:
             wanted = choices if get_origin(hint) is Literal else str(item.type)
             raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
         limit = most.get(item.name, 2**53)  # beyond it, float arithmetic would lose count
-        if isinstance(value, Integral):
-            # its digits could be thousands
-            require(value <= limit, f"{item.name} is at most {limit}, got a larger number")
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, Integral):
+                # its digits could be thousands
+                require(part <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
 def check_names(model: ImageModel | VectorModel) -> None:
@@ -126,11 +142,14 @@ class ImageModel:
     Args:
         architecture: "realnvp" is the paper's (section 3.6); "glow" squeezes first, and then
             repeats steps of 1x1 convolution, channel-wise coupling and normalization
-            (arXiv 1807.03039); or the name of one of your own.
+            (arXiv 1807.03039); "coarse_to_fine" models a small image first, and then the pixels
+            between its own; or the name of one of your own.
         scales: number of scales. Of "realnvp", a single one has four checkerboard couplings; each
             further one adds three checkerboard couplings, a squeeze, three channel-wise couplings
-            and a factoring out. Of "glow", each is a squeeze and its steps.
-        steps: steps of each scale of "glow".
+            and a factoring out. Of "glow", each is a squeeze and its steps; of "coarse_to_fine",
+            each but the last halves the image.
+        steps: steps of each scale of "glow"; couplings of each scale of "coarse_to_fine". One
+            number, or a list with one for each scale.
         coupling: "affine" (the paper's); "logistic_mixture", an affine map after the CDF of a
             mixture of logistics (arXiv 1902.00275); "gaussian_mixture"; or the name or import path
             of one of your own.
@@ -143,7 +162,8 @@ class ImageModel:
         split_prior: predict the factored-out half from the half that goes on.
         conditioner: network of the couplings: "resnet" (the paper's), or the name or import path of
             one of your own.
-        hidden: feature maps of the conditioners at the first scale, doubled per scale.
+        hidden: feature maps of the conditioners at the first scale, doubled per scale; or a list
+            with those of each scale.
         blocks: residual blocks of each conditioner.
         block: kind of those blocks: "residual" (the paper's, two 3x3 convolutions) or "gated", as
             in Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
@@ -154,13 +174,17 @@ class ImageModel:
         norm_momentum: weight of the current batch in the running averages.
         conditioner_norm: normalization inside the conditioners: "batch" (the paper's),
             "instance" or "none".
+        labels: where the labels of a class-conditional model enter: the "conditioners", or the
+            "prior", whose mean then is the class's own. With the prior, all classes share one pass.
+        label_weight: weight of the labels' cross-entropy by Bayes' rule beside the likelihood
+            (arXiv 2001.06448); labels "prior" only. 0 is the likelihood alone.
         alpha: distance that the logit keeps from 0 and 1.
         scale_penalty: L2 penalty on the learned scales of the couplings (paper, section 4).
     """
 
     architecture: str = "realnvp"
     scales: int = 2
-    steps: int = 8
+    steps: int | list[int] = 8
     coupling: str = "affine"
     coupling_options: dict[str, Any] | None = None
     components: int = 4
@@ -168,13 +192,15 @@ class ImageModel:
     linear: bool = False
     split_prior: bool = False
     conditioner: str = "resnet"
-    hidden: int = 32
+    hidden: int | list[int] = 32
     blocks: int = 2
     block: Literal["residual", "gated"] = "residual"
     patch: int = 1
     norm: Literal["batch", "act", "none"] = "batch"
     norm_momentum: float = 0.1
     conditioner_norm: Literal["batch", "instance", "none"] = "batch"
+    labels: Literal["conditioners", "prior"] = "conditioners"
+    label_weight: float = 0.0
     alpha: float = 0.05
     scale_penalty: float = 5e-5
 
@@ -182,6 +208,21 @@ class ImageModel:
         check_types(self, scales=30, steps=1000, blocks=1000, components=1000, patch=1000)
         check_names(self)
         positive(self, "scales", "hidden", "steps", "components", "patch")
+        for name in ("steps", "hidden"):
+            value = getattr(self, name)
+            require(
+                not isinstance(value, list) or len(value) == self.scales,
+                f"{name} must be one value, or a list of {self.scales} for so many scales, "
+                f"got {value}",
+            )
+        require(
+            0 <= self.label_weight < math.inf,
+            f"label_weight is 0 or more, got {self.label_weight}",
+        )
+        require(
+            self.labels == "prior" or self.label_weight == 0,
+            'label_weight needs labels "prior", which all classes share one pass with',
+        )
         require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
         require(
             0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"

@@ -31,7 +31,6 @@ __all__ = [
     "Likelihood",
     "RoundTrip",
     "accuracy",
-    "class_log_probs",
     "evaluate",
     "log_likelihood",
     "log_likelihoods",
@@ -291,33 +290,6 @@ def _one_hot(value: float, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def class_log_probs(flow: Flow, x: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Return ``log p(x | y)`` of every class, in nats, with the same noise for all of them.
-
-    Args:
-        flow: a class-conditional flow.
-        x: ``(B, *shape)``.
-        noise: uniform dequantization noise of the shape of ``x``; drawn if left out.
-
-    Returns:
-        ``(B, classes)``; with equal priors, its softmax over the classes is ``p(y | x)``.
-
-    Raises:
-        ValueError: if the flow is not conditioned on classes.
-
-    >>> from realnvp import vector_flow
-    >>> class_log_probs(vector_flow(2, classes=3), torch.zeros(4, 2)).shape
-    torch.Size([4, 3])
-    """
-    if flow.classes is None:
-        raise ValueError("only a class-conditional flow can classify")
-    if noise is None and flow.noisy:
-        noise = torch.rand(x.shape, dtype=flow.dtype, device=x.device)
-    labels = [torch.full((len(x),), label, device=x.device) for label in range(flow.classes)]
-    with flow.evaluating():
-        return torch.stack([flow.log_prob(x, label, noise) for label in labels], dim=1)
-
-
 def accuracy(
     flow: Flow,
     split: Split,
@@ -345,7 +317,7 @@ def accuracy(
     right = 0
     for start, x, _, counts in batches(split, batch_size, flow.device, shared):
         noise = flow.example_noise((seed, Stream.DRAWS, 0), start, len(x))
-        found = class_log_probs(flow, x, noise).argmax(1).cpu()
+        found = flow.class_log_probs(x, noise).argmax(1).cpu()
         if counts:
             right += int((found == split.labels[start : start + len(x)].cpu()).sum())
         if progress is not None:

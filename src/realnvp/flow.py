@@ -25,6 +25,7 @@ from realnvp.bijections import (
     ActNorm,
     Bijection,
     Chain,
+    ClassMeans,
     Coupling,
     Dequantize,
     DequantizeColumns,
@@ -63,6 +64,8 @@ class Flow(nn.Module):
         classes: the condition is one of so many classes: labels ``(B,)`` are accepted and become
             one-hot vectors of length ``condition_dim``, which must be this number.
         scale_penalty: weight of the L2 penalty on the couplings' learned scales.
+        label_weight: weight of the labels' cross-entropy in :meth:`loss_terms`, for a flow whose
+            last layer is :class:`realnvp.bijections.ClassMeans`.
         config: how a builder made it, which is what makes it possible to save; see
             :meth:`save_pretrained`.
 
@@ -96,6 +99,7 @@ class Flow(nn.Module):
         condition_dim: int = 0,
         classes: int | None = None,
         scale_penalty: float = 5e-5,
+        label_weight: float = 0.0,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -106,7 +110,9 @@ class Flow(nn.Module):
         self.condition_dim = condition_dim
         self.classes = classes
         self.config = config
-        self.scale_penalty = scale_penalty
+        self.scale_penalty, self.label_weight = scale_penalty, label_weight
+        if label_weight and self.class_means is None:
+            raise ValueError("label_weight needs classes, and ClassMeans as the last layer")
         self.memory: Memory = "standard"
         self.trained_on: dict[str, Any] | None = None
         self.made_with: dict[str, Any] | None = None
@@ -130,6 +136,15 @@ class Flow(nn.Module):
         if isinstance(layer, Chain) and len(layer):
             layer = layer[0]
         return layer if isinstance(layer, Dequantization) else None
+
+    @property
+    def class_means(self) -> ClassMeans | None:
+        """The last layer, if it is a prior with a mean per class."""
+        layer = self.bijection
+        if self.classes is None or not isinstance(layer, Chain) or not len(layer):
+            return None
+        last = layer[-1]
+        return last if isinstance(last, ClassMeans) else None
 
     @property
     def body(self) -> Bijection:
@@ -270,9 +285,11 @@ class Flow(nn.Module):
     ) -> Tensor:
         r"""Return the log-density of raw data, in nats: :math:`\log p_X(x)`.
 
-        For discrete data it is the log of one draw of the dequantization bound: its mean over the
-        noise is at most :math:`\log P(x)`. Like :meth:`encode` and :meth:`sample`, it always
-        computes in evaluation mode; only :meth:`loss_terms` trains.
+        Without labels, that of a class-conditional flow is the marginal one, of equally likely
+        classes: :math:`\log \tfrac{1}{K} \sum_c p(x \mid c)`. For discrete data it is the log of
+        one draw of the dequantization bound: its mean over the noise is at most
+        :math:`\log P(x)`. Like :meth:`encode` and :meth:`sample`, it always computes in evaluation
+        mode; only :meth:`loss_terms` trains.
 
         Args:
             x: ``(B, *shape)``; integers ``0 .. levels - 1`` (uint8) for images, floats for vectors.
@@ -287,6 +304,9 @@ class Flow(nn.Module):
             ValueError: if shape, type or range are not the model's, or values are not finite or so
                 large that the computation overflows.
         """
+        if condition is None and self.classes is not None:
+            joint = self.class_log_probs(x, noise)
+            return torch.logsumexp(joint, dim=1) - math.log(self.classes)
         check_data(x, self.shape, self.levels)
         self._warn_of_uninitialized()
         with self.evaluating():
@@ -294,6 +314,40 @@ class Flow(nn.Module):
         log_prob = self._log_prior(z) + log_det
         self._check_overflow(x, log_prob)
         return log_prob
+
+    def class_log_probs(self, x: Tensor, noise: Noise = None) -> Tensor:
+        r"""Return :math:`\log p(x \mid c)` of every class, in nats, with the same noise for all.
+
+        A flow whose labels enter the prior alone needs one pass, any other one for each class.
+
+        Args:
+            x: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
+
+        Returns:
+            ``(B, classes)``; with equal priors, its softmax over the classes is ``p(c | x)``.
+
+        Raises:
+            ValueError: if the flow is not conditioned on classes.
+
+        >>> from realnvp import vector_flow
+        >>> vector_flow(2, classes=3).class_log_probs(torch.zeros(4, 2)).shape
+        torch.Size([4, 3])
+        """
+        if self.classes is None:
+            raise ValueError("only a class-conditional flow can classify")
+        check_data(x, self.shape, self.levels)
+        if self.noisy and not isinstance(noise, Tensor):
+            noise = torch.rand(x.shape, generator=noise, dtype=self.dtype, device=x.device)
+        if self.class_means is None:
+            labels = [torch.full((len(x),), k, device=x.device) for k in range(self.classes)]
+            return torch.stack([self.log_prob(x, label, noise) for label in labels], dim=1)
+        self._warn_of_uninitialized()
+        with self.evaluating():
+            first = self.as_condition(x.new_zeros(len(x), dtype=torch.int64), len(x))
+            z, log_det = self.latents_and_log_det(x, first, noise)
+            z, _ = self.class_means.inverse(z, first)
+            return (self._log_prior(z) + log_det)[:, None] + self.class_means.log_ratios(z)
 
     def latents_and_log_det(
         self, x: Tensor, condition: Tensor | None = None, noise: Noise = None, margin: float = 0.0
@@ -394,7 +448,9 @@ class Flow(nn.Module):
         Returns:
             scalars "prior" (minus the latents' log-density), "coupling", "norm" and
             "preprocessing" (minus those layers' log-determinants), and "regularizer" (L2 of the
-            couplings' learned scales, 5e-5 in the paper, section 4).
+            couplings' learned scales, 5e-5 in the paper, section 4). With ``label_weight`` also
+            "labels": so many times the cross-entropy of the labels by Bayes' rule (the information
+            bottleneck of arXiv 2001.06448, section 3).
         """
         check_kind(x, self.shape, self.levels)
         # Labels on another device are not looked at: every step would wait for it.
@@ -412,6 +468,10 @@ class Flow(nn.Module):
         couplings = (m for m in self.modules() if isinstance(m, Coupling))
         penalty = zero + sum(coupling.penalty() for coupling in couplings)
         terms["regularizer"] = self.scale_penalty * penalty
+        if self.label_weight and self.class_means is not None and given is not None:
+            joint = self.class_means.log_ratios(self.class_means.inverse(z, given)[0])
+            found = (torch.log_softmax(joint, dim=1) * given).sum(1)
+            terms["labels"] = -self.label_weight * found.mean()
         return terms
 
     # ------------------------------------------------------------------ latents and samples
@@ -542,8 +602,9 @@ class Flow(nn.Module):
             n: number of examples.
             temperature: standard deviation of the prior; below 1 gives likelier, less varied
                 samples, which are then not draws from the model's density.
-            condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
-            generator: source of the latents.
+            condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional. Labels that
+                are left out are drawn, all classes being equally likely.
+            generator: source of the latents, and of labels.
             batch_size: number computed at once; 256 images or 262,144 values if left out.
         """
         if batch_size is None:
@@ -555,6 +616,9 @@ class Flow(nn.Module):
         z = temperature * torch.randn(
             n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
         )
+        if condition is None and self.classes is not None:
+            classes = (self.classes, (n,))
+            condition = torch.randint(*classes, generator=generator, device=self.device)
         self.as_condition(condition, n)  # checks it
         conditions = [None] * n if condition is None else condition.split(batch_size)
         return torch.cat(

@@ -13,19 +13,24 @@ from realnvp.bijections import (
     ActNorm,
     Affine,
     AffineCoupling,
+    BlockMask,
     ChannelMask,
     CheckerboardMask,
+    ClassMeans,
     FactorOut,
+    Flatten,
     GaussianMixtureCoupling,
     Inverse,
     InvertibleLinear,
     LogisticMixtureCoupling,
     Logit,
+    Refine,
     Rosenblatt,
     RunningBatchNorm,
     Squeeze,
 )
-from realnvp.conditioners import MLP, ResNet
+from realnvp.bijections.coupling import Mask
+from realnvp.conditioners import MLP, ImageFeatures, ResNet
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,9 @@ def randomize(module: nn.Module, last: float = 0.3) -> nn.Module:
     return module
 
 
-def affine(mask: ChannelMask | CheckerboardMask, channels: int, **kwargs: object) -> AffineCoupling:
+def affine(
+    mask: BlockMask | ChannelMask | CheckerboardMask, channels: int, **kwargs: object
+) -> AffineCoupling:
     passive, active = mask.sizes(channels)
     net = ResNet(passive, 2 * active, hidden=4, blocks=1, **kwargs)  # type: ignore[arg-type]
     return AffineCoupling(mask, net, active)
@@ -127,6 +134,7 @@ BIJECTIONS: dict[str, Case] = {
     "affine-checkerboard-flip": Case(lambda: affine(CheckerboardMask(True), 1), (1, 3, 5)),
     "affine-channel": Case(lambda: affine(ChannelMask(), 4), (4, 3, 3)),
     "affine-channel-flip": Case(lambda: affine(ChannelMask(True), 3), (3, 2, 2)),
+    "affine-block": Case(lambda: affine(BlockMask(1, 3), 6), (6, 2, 3)),
     "affine-instance-norm": Case(lambda: affine(ChannelMask(), 2, norm="instance"), (2, 4, 4)),
     "affine-conditional": Case(
         lambda: affine(CheckerboardMask(), 2, condition_dim=3), (2, 4, 4), 3
@@ -149,6 +157,21 @@ BIJECTIONS: dict[str, Case] = {
     "squeeze-checkerboard": Case(lambda: Squeeze("checkerboard"), (2, 4, 6), identity=False),
     "unsqueeze": Case(lambda: Inverse(Squeeze("checkerboard")), (8, 2, 3), identity=False),
     "factor-out": Case(lambda: FactorOut(affine(CheckerboardMask(), 2)), (3, 4, 4)),
+    "factor-out-channels": Case(
+        lambda: FactorOut(affine(CheckerboardMask(), 1), channels=1), (4, 2, 4)
+    ),
+    "flatten": Case(lambda: Flatten((2, 3, 2)), (2, 3, 2), identity=False),
+    "squeeze-coarse": Case(lambda: Squeeze("coarse"), (2, 4, 6), identity=False),
+    "refine": Case(
+        lambda: Refine(
+            ImageFeatures(2, 4, blocks=1, condition_dim=2),
+            affine(BlockMask(2, 3), 3, context_channels=4),
+            channels=2,
+        ),
+        (5, 2, 3),
+        2,
+    ),
+    "class-means": Case(lambda: ClassMeans(3, (2, 2, 3)), (2, 2, 3), 3, identity=False),
     "logit": Case(lambda: Logit(0.05), (2, 3, 3), unit_interval=True, identity=False),
     "standardization": Case(
         lambda: Affine(torch.randn(3), torch.rand(3) + 1), (3,), identity=False
@@ -170,6 +193,12 @@ BIJECTIONS: dict[str, Case] = {
     ),
     "image-flow-glow": Case(
         lambda: image_body(architecture="glow", steps=2, scales=2, norm="act", split_prior=True),
+        (2, 4, 8),
+        unit_interval=True,
+        identity=False,
+    ),
+    "image-flow-coarse-to-fine": Case(
+        lambda: image_body(architecture="coarse_to_fine", steps=[4, 2], scales=2, norm="act"),
         (2, 4, 8),
         unit_interval=True,
         identity=False,

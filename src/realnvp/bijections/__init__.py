@@ -1,32 +1,43 @@
 """Bijections: invertible maps with a tractable log-determinant, one idea per file."""
 
 from realnvp.bijections.base import Bijection, Chain, Inverse
-from realnvp.bijections.coupling import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
+from realnvp.bijections.class_means import ClassMeans
+from realnvp.bijections.coupling import (
+    AffineCoupling,
+    BlockMask,
+    ChannelMask,
+    CheckerboardMask,
+    Coupling,
+)
 from realnvp.bijections.dequantization import Dequantize, DequantizeColumns, VariationalDequantize
 from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling, Rosenblatt
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.logistic_mixture import LogisticMixtureCoupling
 from realnvp.bijections.normalization import ActNorm, RunningBatchNorm
 from realnvp.bijections.preprocessing import Affine, Logit
-from realnvp.bijections.reshape import FactorOut, Squeeze
+from realnvp.bijections.reshape import FactorOut, Flatten, Refine, Squeeze
 
 __all__ = [
     "ActNorm",
     "Affine",
     "AffineCoupling",
     "Bijection",
+    "BlockMask",
     "Chain",
     "ChannelMask",
     "CheckerboardMask",
+    "ClassMeans",
     "Coupling",
     "Dequantize",
     "DequantizeColumns",
     "FactorOut",
+    "Flatten",
     "GaussianMixtureCoupling",
     "Inverse",
     "InvertibleLinear",
     "LogisticMixtureCoupling",
     "Logit",
+    "Refine",
     "Rosenblatt",
     "RunningBatchNorm",
     "Squeeze",

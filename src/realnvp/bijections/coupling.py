@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, check_exponent, sum_per_example
 
-__all__ = ["AffineCoupling", "ChannelMask", "CheckerboardMask", "Coupling", "Mask"]
+__all__ = ["AffineCoupling", "BlockMask", "ChannelMask", "CheckerboardMask", "Coupling", "Mask"]
 
 
 class Mask(Protocol):
@@ -67,6 +67,41 @@ class ChannelMask:
     def sizes(self, channels: int) -> tuple[int, int]:
         halves = (channels + 1) // 2, channels // 2
         return halves[::-1] if self.flip else halves
+
+
+class BlockMask:
+    """Split off one of several equal blocks of channels: it is active, all others are passive.
+
+    Args:
+        index: index of the active block.
+        blocks: number of blocks, which divides that of the channels.
+
+    >>> BlockMask(1, 3).split(torch.tensor([[1, 2, 3]]))
+    (tensor([[1, 3]]), tensor([[2]]))
+    """
+
+    def __init__(self, index: int, blocks: int) -> None:
+        self.index = index
+        self.blocks = blocks
+
+    def __repr__(self) -> str:
+        return f"BlockMask({self.index}, {self.blocks})"
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        size = x.shape[1] // self.blocks
+        before, active, after = x.tensor_split([self.index * size, (self.index + 1) * size], dim=1)
+        return torch.cat((before, after), dim=1), active
+
+    def take(self, parameters: Tensor) -> Tensor:
+        return parameters
+
+    def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        before, after = passive.tensor_split([self.index * active.shape[1]], dim=1)
+        return torch.cat((before, active, after), dim=1), sum_per_example(log_det)
+
+    def sizes(self, channels: int) -> tuple[int, int]:
+        size = channels // self.blocks
+        return channels - size, size
 
 
 class CheckerboardMask:

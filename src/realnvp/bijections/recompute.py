@@ -34,15 +34,14 @@ from realnvp.bijections import (
 )
 from realnvp.bijections.base import Terms, check_log_det
 from realnvp.bijections.normalization import recomputing
-from realnvp.bijections.reshape import halves
 
 __all__ = ["Memory", "forward_terms"]
 
 Memory = Literal["standard", "checkpoint", "invertible"]
 
 
-Step = Bijection | Literal["split", "join"]
-"""A layer, or the two ends of a factoring out."""
+Step = Bijection | tuple[Literal["split", "join"], FactorOut]
+"""A layer, or one of the two ends of a factoring out."""
 
 
 def forward_terms(
@@ -85,7 +84,7 @@ def _flatten(bijection: Bijection) -> list[Step]:
     if isinstance(bijection, Chain):
         return [step for layer in bijection for step in _flatten(layer)]
     if isinstance(bijection, FactorOut):
-        return ["split", *_flatten(bijection.inner), "join"]
+        return [("split", bijection), *_flatten(bijection.inner), ("join", bijection)]
     return [bijection]
 
 
@@ -120,13 +119,14 @@ class _Recomputed(torch.autograd.Function):
         aside: list[Tensor] = []
         log_dets: Terms = {}
         for step in steps:
-            if step == "split":
-                out, x = halves(x)
-                aside.append(out)
-            elif step == "join":
-                x = torch.cat((aside.pop(), x), dim=1)
+            if not isinstance(step, Bijection):
+                end, layer = step
+                if end == "split":
+                    out, x = layer.split(x)
+                    aside.append(out)
+                else:
+                    x = torch.cat((aside.pop(), x), dim=1)
             else:
-                assert isinstance(step, Bijection)
                 if _keeps_input(step, memory):
                     kept.append(x)
                 x, log_det = step(x, condition)
@@ -154,13 +154,14 @@ class _Recomputed(torch.autograd.Function):
         averages = list(ctx.averages)
         with recomputing():
             for step in reversed(ctx.steps):
-                if step == "join":
-                    (out, z), (grad_out, grad) = halves(z), halves(grad)
-                    aside.append((out, grad_out))
-                    continue
-                if step == "split":
-                    out, grad_out = aside.pop()
-                    z, grad = torch.cat((out, z), dim=1), torch.cat((grad_out, grad), dim=1)
+                if not isinstance(step, Bijection):
+                    end, layer = step
+                    if end == "join":
+                        (out, z), (grad_out, grad) = layer.split(z), layer.split(grad)
+                        aside.append((out, grad_out))
+                    else:
+                        out, grad_out = aside.pop()
+                        z, grad = torch.cat((out, z), dim=1), torch.cat((grad_out, grad), dim=1)
                     continue
                 x = kept.pop() if _keeps_input(step, ctx.memory) else None
                 given = None if condition is None else condition.detach()

@@ -1,4 +1,4 @@
-"""The multi-scale architecture's two moves: trade space for channels, and factor out half."""
+"""The multi-scale architecture's moves: trade space for channels, and let some variables leave."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, zero_log_det
 
-__all__ = ["FactorOut", "Squeeze", "halves"]
+__all__ = ["FactorOut", "Flatten", "Refine", "Squeeze"]
 
 # Offsets (row, column) within each 2x2 block, in the order in which they become channels.
 _OFFSETS = {
     "plain": ((0, 0), (0, 1), (1, 0), (1, 1)),
     "checkerboard": ((0, 0), (1, 1), (0, 1), (1, 0)),
+    "coarse": ((0, 1), (1, 0), (1, 1), (0, 0)),
 }
 
 
@@ -28,7 +29,9 @@ class Squeeze(Bijection):
     Args:
         order: "plain" takes the blocks row by row, as before channel-wise couplings (figure 3 of
             the paper); "checkerboard" takes the diagonal first, so that half of the channels is
-            the checkerboard's half of the pixels: the order used before factoring out.
+            the checkerboard's half of the pixels: the order used before factoring out; "coarse"
+            takes the first pixel of each block last, so that the last quarter of the channels is
+            the image at half its size.
 
     >>> x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     >>> Squeeze()(x)[0].flatten().tolist()
@@ -37,10 +40,10 @@ class Squeeze(Bijection):
     [1.0, 4.0, 2.0, 3.0]
     """
 
-    def __init__(self, order: Literal["plain", "checkerboard"] = "plain") -> None:
+    def __init__(self, order: Literal["plain", "checkerboard", "coarse"] = "plain") -> None:
         super().__init__()
         if order not in _OFFSETS:
-            raise ValueError(f'order is "plain" or "checkerboard", got {order!r}')
+            raise ValueError(f'order is "plain", "checkerboard" or "coarse", got {order!r}')
         self.order = order
 
     def extra_repr(self) -> str:
@@ -70,16 +73,47 @@ class Squeeze(Bijection):
         return image
 
 
+class Flatten(Bijection):
+    """Turn an image into a vector of its pixels: ``(C, H, W) -> (C * H * W,)``.
+
+    Args:
+        shape: shape of an image.
+
+    >>> Flatten((1, 2, 2))(torch.ones(3, 1, 2, 2))[0].shape
+    torch.Size([3, 4])
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def extra_repr(self) -> str:
+        return str(self.shape)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.permute_index(x), zero_log_det(x)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.unpermute_index(z), zero_log_det(z)
+
+    def permute_index(self, labels: Tensor) -> Tensor:
+        return labels.flatten(1)
+
+    def unpermute_index(self, labels: Tensor) -> Tensor:
+        return labels.reshape(-1, *self.shape)
+
+
 class FactorOut(Bijection):
-    """Pass the first half of the channels straight to the latents, and the rest through ``inner``.
+    """Pass the first channels straight to the latents, and the rest through ``inner``.
 
     The multi-scale architecture (arXiv 1605.08803, section 3.6, equations 13 to 16) as one
     bijection that keeps the tensor's shape, so that a multi-scale model is a plain
     :class:`Chain` with one latent tensor.
 
     Args:
-        inner: a bijection that keeps the shape of the second half of the channels (the larger
-            one, if their number is odd).
+        inner: a bijection that keeps the shape of the channels that go on.
+        channels: number of channels that go on, the last ones; by default half of them (the larger
+            half, if their number is odd).
 
     >>> from realnvp.bijections import Affine
     >>> double = Affine(torch.zeros(1), torch.full((1,), 0.5))
@@ -87,22 +121,27 @@ class FactorOut(Bijection):
     tensor([[ 3., 10.]])
     """
 
-    def __init__(self, inner: Bijection) -> None:
+    def __init__(self, inner: Bijection, channels: int | None = None) -> None:
         super().__init__()
         self.inner = inner
+        self.channels = channels
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the channels that are factored out, and those that go on."""
+        return x.tensor_split([x.shape[1] // 2 if self.channels is None else -self.channels], dim=1)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        out, rest = halves(x)
+        out, rest = self.split(x)
         rest, log_det = self.inner(rest, condition)
         return torch.cat((out, rest), dim=1), log_det
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        out, rest = halves(z)
+        out, rest = self.split(z)
         rest, log_det = self.inner.inverse(rest, condition)
         return torch.cat((out, rest), dim=1), log_det
 
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
-        out, rest = halves(x)
+        out, rest = self.split(x)
         rest, terms = self.inner.forward_terms(rest, condition)
         return torch.cat((out, rest), dim=1), terms
 
@@ -110,17 +149,54 @@ class FactorOut(Bijection):
         self, shape: tuple[int, ...], name: str
     ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
         yield name, self, shape
-        yield from self.inner.outline((shape[0] - shape[0] // 2, *shape[1:]), f"{name}.inner")
+        going_on = shape[0] - shape[0] // 2 if self.channels is None else self.channels
+        yield from self.inner.outline((going_on, *shape[1:]), f"{name}.inner")
 
     def permute_index(self, labels: Tensor) -> Tensor:
-        out, rest = halves(labels)
+        out, rest = self.split(labels)
         return torch.cat((out, self.inner.permute_index(rest + 1)), dim=1)
 
     def unpermute_index(self, labels: Tensor) -> Tensor:
-        out, rest = halves(labels)
+        out, rest = self.split(labels)
         return torch.cat((out, self.inner.unpermute_index(rest) - 1), dim=1)
 
 
-def halves(x: Tensor) -> tuple[Tensor, ...]:
-    """Return the channels that are factored out, and those that go on (the larger half)."""
-    return x.tensor_split([x.shape[1] // 2], dim=1)
+class Refine(Bijection):
+    r"""Transform the first channels given the last ones, which pass unchanged.
+
+    .. math:: (x_1, x_2) \mapsto (g(x_1; h(x_2)),\; x_2)
+
+    with a bijection :math:`g` that is conditioned on features :math:`h(x_2)`. After a squeeze in
+    the order "coarse", :math:`x_2` is the image at half its size and :math:`x_1` are the pixels
+    between its own: with :class:`FactorOut`, a density of small images and one of their details
+    (as in arXiv 2010.13821, whose small images are averages).
+
+    Args:
+        features: a network from the last channels ``(B, C, H, W)``, and the condition, to
+            features ``(B, F, H, W)``.
+        inner: the bijection of the first channels, conditioned on the features.
+        channels: number of channels that pass unchanged, the last ones.
+
+    >>> from realnvp.bijections import Affine
+    >>> double = Affine(torch.zeros(1), torch.full((1,), 0.5))
+    >>> Refine(lambda x, c: x, double, channels=1)(torch.tensor([[3.0, 5.0]]))[0]
+    tensor([[6., 5.]])
+    """
+
+    has_analytic_inverse = False  # the inner layers' may be a search
+
+    def __init__(self, features: nn.Module, inner: Bijection, channels: int) -> None:
+        super().__init__()
+        self.features = features
+        self.inner = inner
+        self.channels = channels
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        first, last = x.tensor_split([-self.channels], dim=1)
+        first, log_det = self.inner(first, self.features(last, condition))
+        return torch.cat((first, last), dim=1), log_det
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        first, last = z.tensor_split([-self.channels], dim=1)
+        first, log_det = self.inner.inverse(first, self.features(last, condition))
+        return torch.cat((first, last), dim=1), log_det

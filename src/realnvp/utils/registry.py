@@ -173,7 +173,11 @@ CONDITIONERS: Registry[type] = Registry(
 ARCHITECTURES: Registry[Callable] = Registry(
     "architecture",
     None,
-    {"realnvp": "realnvp.architectures:realnvp", "glow": "realnvp.architectures:glow"},
+    {
+        "realnvp": "realnvp.architectures:realnvp",
+        "glow": "realnvp.architectures:glow",
+        "coarse_to_fine": "realnvp.architectures:coarse_to_fine",
+    },
 )
 """Functions ``(shape, model, condition_dim) -> Bijection`` that arrange a model's layers."""
 
