@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import realnvp
+from helpers.bijections import randomize
 from realnvp import image_flow, vector_flow
 from realnvp.architectures import make_coupling
 from realnvp.bijections import Affine, ChannelMask
@@ -133,3 +134,34 @@ def test_the_first_layer_standardizes():
     flow = vector_flow(2, mean=torch.tensor([1.0, 2.0]))
     assert isinstance(flow.bijection[0], Affine)
     assert flow.bijection[0](torch.tensor([[1.0, 2.0]]))[0].tolist() == [[0.0, 0.0]]
+
+
+def test_settings_of_scales_are_one_value_or_one_for_each():
+    flow = image_flow(
+        (1, 8, 8), architecture="coarse_to_fine", scales=3, steps=[3, 2, 4], hidden=[4, 6, 8]
+    )
+    names = [type(layer).__name__ for _, layer, _ in flow.bijection.outline((1, 8, 8), "")]
+    assert names.count("Refine") == names.count("FactorOut") == 2
+    assert flow.latent_scales().flatten().bincount().tolist() == [48, 12, 4]
+    with pytest.raises(ValueError, match="hidden must be one value, or a list of 2"):
+        ImageModel(hidden=[4, 6, 8])
+    with pytest.raises(ValueError, match="hidden must be a positive number"):
+        ImageModel(hidden=[4, 0])
+    with pytest.raises(ValueError, match="hidden must be"):
+        ImageModel(hidden=[4, 6.5])
+
+
+def test_the_small_image_has_a_density_of_its_own():
+    """Coarse to fine, the pixels of the small image do not depend on those between them."""
+    options = {"architecture": "coarse_to_fine", "steps": 3, "hidden": 4, "blocks": 1}
+    flow = randomize(image_flow((1, 4, 4), levels=4, norm="act", **options)).eval()
+    x = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    other = x.clone()
+    other[..., 1::2, :] = 3
+    other[..., :, 1::2] = 3
+    noise = torch.full(x.shape, 0.5)
+    (first, _), (second, _) = (flow.latents_and_log_det(image, None, noise) for image in (x, other))
+    coarse = flow.latent_scales() == 1
+    assert coarse.sum() == 4
+    torch.testing.assert_close(first[0][coarse], second[0][coarse])
+    assert (first[0][~coarse] - second[0][~coarse]).abs().min() > 0

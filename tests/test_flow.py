@@ -285,7 +285,6 @@ def test_conditional_flow():
     assert torch.equal(first, flow.log_prob(x, one_hot, torch.Generator().manual_seed(0)))
     assert flow.sample(4, condition=torch.tensor([0, 1, 2, 0])).shape == (4, 1, 4, 4)
     for bad, message in [
-        (None, "conditional"),
         (torch.tensor([0, 3]), "below 3"),
         (torch.zeros(2, 2), "shape"),
         (torch.tensor([0.5, 1.0]), "integers"),

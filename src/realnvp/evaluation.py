@@ -265,6 +265,8 @@ def round_trip(
     wrong, worst = 0, 0.0
     with flow.evaluating():
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
+            if condition is None and flow.classes is not None:  # any class has a round trip
+                condition = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             condition = flow.as_condition(condition, len(x))
             noise = flow.example_noise((seed, Stream.ROUND_TRIP), start, len(x))
             _, v, back = flow.round_trip(x, condition, noise)

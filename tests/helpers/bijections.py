@@ -29,7 +29,6 @@ from realnvp.bijections import (
     RunningBatchNorm,
     Squeeze,
 )
-from realnvp.bijections.coupling import Mask
 from realnvp.conditioners import MLP, ImageFeatures, ResNet
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,18 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
     result = likelihood.as_dict()
     if flow.made_with:
         result["made_with"] = flow.made_with
+    if flow.class_means is not None and split.condition is not None:
+        with Bar("evaluating without labels", visible=visible) as bar:
+            marginal = evaluate(
+                flow,
+                replace(split, condition=None),
+                samples=args.samples,
+                batch_size=args.batch_size,
+                seed=args.seed,
+                shared=shared,
+                progress=lambda done, all_: bar.update(done / all_),
+            )
+        result["marginal_bits_per_dim"] = marginal.bits_per_dim
     if flow.classes is not None and split.labels is not None:
         with Bar("classifying", visible=visible) as bar:
             result["accuracy"] = accuracy(
@@ -107,6 +119,8 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> No
     rows = likelihood_rows(result)
     exact = f"{back.values - back.wrong_values:,} of {back.values:,} values exact"
     rows.append(("round trip", f"{exact}, float error {back.float_error:.1e}"))
+    if "marginal_bits_per_dim" in result:
+        rows.append(("bits/dim without labels", f"{result['marginal_bits_per_dim']:.4f}"))
     if "accuracy" in result:
         rows.append(("accuracy, by Bayes' rule", f"{result['accuracy']:.2%}"))
     if made := result.get("made_with"):

@@ -181,7 +181,8 @@ def load_examples(
         config: source and settings, such as what the model is conditioned on; see `of_source`.
         shape: shape of the model's data, `(C, H, W)` or `(D,)`; None takes any.
         levels: number of grey levels of the model; None takes any.
-        classes: number of classes of a model that is conditioned on classes.
+        classes: number of classes of a model that is conditioned on classes; data without labels
+            have no condition then.
         columns: names of the table's columns that the model knows, in its order; others are
             ignored.
         categories: names of the classes in the model's order (`Dataset.categories`).
@@ -207,7 +208,9 @@ def load_examples(
         part = _draw(source, config.points, config.seed, "examples")
     else:
         part = (parts.test or parts.train)()
-    split = conditioned(part, config.condition, source)
+    # Without labels, the density of a class-conditional model is the marginal one.
+    unlabelled = classes is not None and part.labels is None
+    split = part if unlabelled else conditioned(part, config.condition, source)
     _check_fit(source, split, shape, levels)
     if classes is not None and split.condition is not None:
         _check_classes(source, split.condition, classes)
