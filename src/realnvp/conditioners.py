@@ -344,4 +344,5 @@ class MLP(Conditioner):
 
     def output(self, h: Tensor) -> Tensor:
         # With the examples last in memory, which is how couplings compute with many parameters.
-        return torch.addmm(self.last.bias[:, None], self.last.weight, F.silu(h).T).T
+        bias, weight = self.last.bias, self.last.weight
+        return torch.addmm(bias[:, None], weight, F.silu(h).T).T  # type: ignore[index]

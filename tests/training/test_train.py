@@ -271,3 +271,15 @@ def test_overwriting_begins_another_run(tmp_path):
     train(replace(tiny(2), seed=1), tmp_path / "run", overwrite=True, quiet=True)
     assert {r["step"] for r in metrics(tmp_path / "run")} <= {0, 1, 2}
     assert [r["kind"] for r in metrics(tmp_path / "run")].count("run") == 1
+
+
+def test_training_starts_from_the_weights_of_another_model(tmp_path):
+    first = train(tiny(30), tmp_path / "first", quiet=True)
+    start = train(tiny(1, lr=1e-9, ema=0), init=tmp_path / "first", quiet=True)
+    assert abs(start.likelihood.loss - first.likelihood.loss) < 0.01
+    again = train(tiny(1, lr=1e-9, ema=0), init=first.flow, quiet=True)
+    assert again.likelihood == start.likelihood
+    other = replace(tiny(1), model=replace(TINY, hidden=12))
+    with pytest.raises(ValueError, match="has other layers than the recipe's model: the tensor"):
+        train(other, tmp_path / "other", init=tmp_path / "first", quiet=True)
+    assert not (tmp_path / "other").exists()

@@ -19,6 +19,7 @@ EPILOG = """examples:
   realnvp train table --data my.csv --model.couplings 12
   realnvp train cifar10 --dry-run               how fast, how long, how much memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
+  realnvp train mnist --init mnist --data my-digits.npz      fine-tune a model on other data
 
 Ctrl-C saves everything; the same command with --resume goes on.
 realnvp train RECIPE --help shows every setting, with the recipe's defaults.
@@ -35,6 +36,12 @@ def main(argv: list[str]) -> int:
         help=f"a path to a .yaml file, or one of {', '.join(recipe_names())}",
     )
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument(
+        "--init",
+        metavar="MODEL",
+        help="start from the weights of a model with the same layers: a run, a folder, or one\n"
+        "that comes with the package",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the folder, with its settings"
     )
@@ -69,6 +76,7 @@ def main(argv: list[str]) -> int:
     outcome = train(
         recipe,
         folder,
+        init=args.init,
         resume=args.resume,
         overwrite=args.overwrite,
         quiet=args.quiet,

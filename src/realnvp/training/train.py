@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from realnvp import plots
+from realnvp import plots, pretrained
 from realnvp.config import DataConfig, Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
@@ -141,6 +141,7 @@ def train(
     out: Path | str | None = None,
     *,
     data: DataConfig | Dataset | Split | ArrayLike | Tensor | None = None,
+    init: Flow | Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -155,6 +156,8 @@ def train(
         out: run directory to make or to resume; None writes nothing.
         data: data in place of the recipe's: settings, or examples in memory, of which the fraction
             ``data.validation`` of the recipe is held out.
+        init: model whose weights to start from, in place of random ones: a flow, or what
+            :func:`realnvp.load` takes. Its layers must be the recipe's.
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
         quiet: show no progress.
@@ -194,6 +197,8 @@ def train(
 
     def make(dataset: Dataset) -> Flow:
         flow = build(chosen, dataset)
+        if init is not None:
+            _start_from(flow, init)
         if not in_memory:  # these could not be read again
             flow.trained_on = {
                 "data": to_dict(chosen.data),
@@ -304,6 +309,22 @@ def fit(
         report=report,
         callbacks=callbacks,
     )
+
+
+def _start_from(flow: Flow, init: Flow | Path | str) -> None:
+    """Give a new model the weights of another one.
+
+    Raises:
+        ValueError: if their layers differ.
+    """
+    source = init if isinstance(init, Flow) else pretrained.load(init)
+    state = source.state_dict()
+    try:
+        checkpoint.check_like(state, flow.state_dict(), "the tensor")
+    except ValueError as error:
+        name = "the model to start from" if isinstance(init, Flow) else str(init)
+        raise ValueError(f"{name} has other layers than the recipe's model: {error}") from error
+    flow.load_state_dict(state)
 
 
 def _run(
