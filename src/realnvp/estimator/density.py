@@ -60,8 +60,9 @@ class RealNVPDensity(
     The flow starts as the Gaussian, or the mixture of Gaussians, that fits the data, and couplings
     learn what is left. It is trained until the likelihood of held-out rows no longer improves, and
     with few rows then again on all of them for as long. If training is not better than the start
-    beyond chance, the start is kept. Like :class:`~sklearn.mixture.GaussianMixture` it is a density to fit, score and
-    sample; and it is a transformer, whose latents are independent standard normals.
+    beyond chance, the start is kept. Like :class:`~sklearn.mixture.GaussianMixture` it is a density
+    to fit, score and sample; and it is a transformer, whose latents are independent standard
+    normals.
 
     Integer columns are dequantized: their density is then a probability, which cannot grow without
     bound. Constant columns, and columns that are a linear function of others, have no density of
