@@ -298,11 +298,11 @@ def coarse_to_fine(
     .. math:: p(x) = p(x_{\text{coarse}}) \, p(x_{\text{fine}} \mid x_{\text{coarse}})
 
     Every second pixel of every second row is the image at half its size. The other three quarters
-    of the pixels are transformed given it, one quarter after the other, each given the two others;
-    the small image goes on, and the smallest one is a vector, whose couplings have multilayer
-    perceptrons and see all of it. What makes an image hang together is learned where it has few
-    pixels and a layer is cheap. (As in arXiv 2010.13821, with pixels in
-    place of wavelets, which would mix the noise of dequantization.)
+    of the pixels are transformed given it, one quarter (and color) after the other, each given all
+    others; the small image goes on, and the smallest one is a vector, whose couplings have
+    multilayer perceptrons and see all of it. What makes an image hang together is learned where it
+    has few pixels and a layer is cheap. (As in arXiv 2010.13821, with pixels in place of wavelets,
+    which would mix the noise of dequantization.)
 
     Args:
         shape: shape of one image, ``(C, H, W)``.
@@ -470,7 +470,7 @@ class _ImageLayers:
         details = dataclasses.replace(self, condition_dim=0)
         fine: list[Bijection] = []
         for i in range(steps):
-            block = BlockMask(2 - i % 3, 3)
+            block = BlockMask(3 * channels - 1 - i % (3 * channels), 3 * channels)
             fine += details.coupling(block, 3 * channels, pixels, hidden, context=COARSE_FEATURES)
         inner = self._coarse_to_fine((channels, height // 2, width // 2), scale + 1)
         return Chain(

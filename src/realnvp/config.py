@@ -247,13 +247,16 @@ class DataConfig:
         holdout: which examples are held out: the "last" of the file, or "random" ones.
         points: number of points that a toy set draws for training.
         size: number of pixels (height and width) to resize the images of a folder to.
+        crop: number of pixels (height and width) to cut from the middle of the images of a folder,
+            before they are resized.
         channels: channels to convert the images of a folder to: 1 is grey, 3 is color.
         background: color behind transparent pixels, by name or as "#rrggbb".
         skip_unreadable: leave out images that cannot be read as they are, with a warning.
         flip: train on random horizontal flips.
         shift: train on images half of which are moved by up to so many pixels at random.
         condition: what the density is conditioned on: null, "label" (of a labelled set), or the
-            name of a table's column.
+            name of a column: of a table, or of a CSV file in a folder of images, whose first column
+            has the names of the image files.
         integers: integer columns of a table: "auto" dequantizes them, so that their density is a
             probability; "none" takes them for real numbers.
         seed: seed of the split and of generated sets.
@@ -266,6 +269,7 @@ class DataConfig:
     holdout: Literal["last", "random"] = "random"
     points: int = 10_000
     size: int | None = None
+    crop: int | None = None
     channels: int | None = None
     background: str | None = None
     skip_unreadable: bool = False
@@ -277,7 +281,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        positive(self, "validation", "points", "size")
+        positive(self, "validation", "points", "size", "crop")
         require(bool(self.source), "data.source is empty: name a data set or give a path")
         require(self.shift >= 0, f"data.shift is 0 or more pixels, got {self.shift}")
         require(self.seed >= 0, f"data.seed must be 0 or more, got {self.seed}")

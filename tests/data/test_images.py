@@ -95,6 +95,39 @@ def test_subfolders_are_labels(tmp_path):
     assert other.condition.tolist() == [0, 0, 1, 1, 1]
 
 
+def test_labels_of_a_column(tmp_path):
+    for i in range(6):
+        save(GREY[i], tmp_path / f"{i}.png")
+    rows = [f"{i}.png,{'yes' if i % 3 else 'no'},{-1 if i % 2 else 1}" for i in (5, 3, 1, 0, 2, 4)]
+    write(tmp_path / "attributes.csv", "\n".join(["image,Smiling,Young", *rows]))
+    data = load(tmp_path, condition="Smiling", validation=2, holdout="last")
+    assert (data.categories, data.classes) == (("no", "yes"), 2)
+    assert data.train.condition.tolist() == [0, 1, 1, 0]
+    young = {"condition": "Young"}
+    assert (
+        examples(tmp_path, settings=young, categories=("1", "-1")).condition.tolist() == [0, 1] * 3
+    )
+    for column, message in (("Old", "no column 'Old': Smiling, Young"), ("image", "no column")):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path, condition=column)
+    save(GREY[0], tmp_path / "6.png")
+    with pytest.raises(ValueError, match=r"no row for 1 of 7 images: 6\.png"):
+        load(tmp_path, condition="Smiling")
+    (tmp_path / "attributes.csv").unlink()
+    with pytest.raises(ValueError, match="must hold one CSV file"):
+        load(tmp_path, condition="Smiling")
+
+
+def test_the_middle_is_cut(tmp_path):
+    image = np.zeros((10, 8), np.uint8)
+    image[3:7, 2:6] = 200
+    save(image, tmp_path / "a.png")
+    assert examples(tmp_path, settings={"crop": 4}).x.unique().tolist() == [200]
+    assert examples(tmp_path, settings={"crop": 6, "size": 3}).x.shape == (1, 1, 3, 3)
+    with pytest.raises(ValueError, match="8x10 pixels are less than the crop"):
+        examples(tmp_path, settings={"crop": 9})
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_modes_of_image_files(tmp_path, mode):
     tone = Image.fromarray(np.where(GREY[0] > 127, 255, 0).astype(np.uint8)).convert(mode)

@@ -46,6 +46,7 @@ SHORT = {
     "data.source": "--data",
     "data.root": "--data-root",
     "data.size": "--data-size",
+    "data.crop": "--data-crop",
     "data.channels": "--data-channels",
     "data.background": "--data-background",
     "data.skip_unreadable": "--data-skip-unreadable",
@@ -277,6 +278,12 @@ def add_data(parser: Parser) -> None:
         metavar="N",
         help="cut squares from the images of a folder and resize them to NxN; this and the next\n"
         "ones are as in training, if left out",
+    )
+    parser.add_argument(
+        "--data-crop",
+        type=int,
+        metavar="N",
+        help="cut a square of N pixels from the middle of a folder's images first",
     )
     parser.add_argument(
         "--data-channels",

@@ -60,7 +60,7 @@ def read_model(args: Any, device: torch.device | None = None) -> Flow:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-DATA_OPTIONS = ("root", "size", "channels", "background", "skip_unreadable")
+DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadable")
 """Settings of the data that may differ from those in training."""
 
 

@@ -125,7 +125,11 @@ def _channels_first(array: np.ndarray, reuse: bool) -> np.ndarray:
 
 
 def read_image(
-    path: Path, size: int | None = None, channels: int | None = None, background: str | None = None
+    path: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    background: str | None = None,
+    crop: int | None = None,
 ) -> np.ndarray:
     """Read one image file as it is shown on a screen (EXIF orientation applied).
 
@@ -135,6 +139,7 @@ def read_image(
             antialiased); None keeps the image as it is.
         channels: convert the image to grey (1: luma, ITU-R 601-2) or to color (3); None keeps it.
         background: color behind transparent pixels, by name or as "#rrggbb"; None refuses them.
+        crop: cut a square of this many pixels from the middle first.
 
     Returns:
         uint8 `(H, W)` for grey images, `(H, W, 3)` for all others.
@@ -145,6 +150,11 @@ def read_image(
     image = open_image(path, background)
     if channels is not None:
         image = image.convert("L" if channels == 1 else "RGB")
+    if crop is not None:
+        if crop > min(image.size):
+            raise UnusableImage(path, f"{image.width}x{image.height} pixels are less than the crop")
+        left, top = (image.width - crop) // 2, (image.height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
     if size is not None:
         from PIL import ImageOps
         from PIL.Image import Resampling
@@ -327,16 +337,52 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
+def _column(folder: Path, column: str, files: Sequence[Path]) -> np.ndarray:
+    """Return the values of a column of the CSV file in a folder, as text, for each image file.
+
+    Raises:
+        ValueError: when there is not one such file, column or row.
+    """
+    import pandas as pd
+
+    tables = sorted(folder.glob("*.csv"))
+    if len(tables) != 1:
+        found = f"{len(tables)}: {some_of([t.name for t in tables], 5)}" if tables else "none"
+        raise ValueError(
+            f"to condition images on {column!r}, {folder} must hold one CSV file, whose first "
+            f"column has the names of the image files; found {found}"
+        )
+    try:
+        table = pd.read_csv(tables[0], dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeError) as error:
+        raise ValueError(f"{tables[0]} is no CSV file: {error}") from error
+    if column not in table.columns[1:]:
+        raise ValueError(
+            f"{tables[0]} has no column {column!r}: {some_of([*table.columns[1:]], 10)}"
+        )
+    rows = dict(zip(table.iloc[:, 0], table[column], strict=True))
+    paths = [path.relative_to(folder) for path in files]
+    values = [rows.get(path.as_posix(), rows.get(path.name)) for path in paths]
+    missing = [str(path) for path, value in zip(paths, values, strict=True) if value is None]
+    if missing:
+        raise ValueError(
+            f"{tables[0]} has no row for {len(missing)} of {len(files)} images: "
+            f"{some_of(missing, _NAMED)}"
+        )
+    return np.array(values, dtype=object)
+
+
 def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | None = None) -> Parts:
     """Read a folder of image files, recursively, in the order of their sorted paths.
 
     When all the images lie in subfolders, one level deep, and there are at least two of these,
-    their names are the labels.
+    their names are the labels. When the data are conditioned on a column, labels are that column's
+    values in the CSV file that the folder holds.
 
     Args:
         folder: the folder.
-        config: settings: `size`, `channels`, `background` and `skip_unreadable`.
-        categories: subfolder names that are numbered already, in order.
+        config: settings: `size`, `crop`, `channels`, `background`, `skip_unreadable`, `condition`.
+        categories: labels that are numbered already, in order.
 
     Raises:
         ValueError: when there are no images, or they cannot be read as they are.
@@ -358,7 +404,10 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
             f"one of them, for example {folder / tops[-1]}"
         )
     labels, names = None, None
-    if {len(group) for group in groups} == {1} and (len(tops) > 1 or categories):
+    if config.condition not in (None, "label"):
+        values = _column(folder, config.condition, files)
+        labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
+    elif {len(group) for group in groups} == {1} and (len(tops) > 1 or categories):
         labels, names = parse_labels(
             np.array([group[0] for group in groups]), f"{folder}", categories
         )
@@ -366,7 +415,9 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     def train() -> Split:
         x, kept = read_images(
             files,
-            lambda path: read_image(path, config.size, config.channels, config.background),
+            lambda path: read_image(
+                path, config.size, config.channels, config.background, config.crop
+            ),
             config.skip_unreadable,
         )
         return Split(x, labels=None if labels is None else labels[kept], rows=torch.tensor(kept))

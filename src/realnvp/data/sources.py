@@ -48,6 +48,7 @@ _FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images"
 
 _OF_FOLDERS = {
     "size": "resizes",
+    "crop": "cuts",
     "channels": "converts",
     "background": "is behind",
     "skip_unreadable": "is about",
@@ -227,7 +228,9 @@ def of_source(config: DataConfig, source: str) -> DataConfig:
     config = replace(config, source=source, test=None)
     if not is_image_folder(source):
         size = config.size if resizes(source) else None
-        config = replace(config, size=size, channels=None, background=None, skip_unreadable=False)
+        config = replace(
+            config, size=size, crop=None, channels=None, background=None, skip_unreadable=False
+        )
     return config
 
 
@@ -304,7 +307,6 @@ def _path_parts(
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
     if is_image_folder(source):
-        _only_label(config)
         # Only of labels that are conditioned on must the names be known ones.
         return images.read_folder(path, config, categories if condition is not None else None)
     _no_images_settings(config)
