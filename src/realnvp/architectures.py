@@ -30,7 +30,6 @@ from realnvp.bijections import (
     ClassMeans,
     Coupling,
     Dequantize,
-    DequantizeColumns,
     FactorOut,
     Flatten,
     Inverse,
@@ -40,6 +39,7 @@ from realnvp.bijections import (
     Rosenblatt,
     RunningBatchNorm,
     Squeeze,
+    TableColumns,
     VariationalDequantize,
 )
 from realnvp.bijections.coupling import Mask
@@ -167,6 +167,8 @@ def vector_flow(
     mixture: tuple[Tensor, Tensor, Tensor] | None = None,
     conditional_mixture: bool = False,
     integers: Sequence[int] = (),
+    columns: Sequence[Mapping[str, Any]] | None = None,
+    column_tensors: Mapping[str, Tensor] | None = None,
     condition_dim: int = 0,
     classes: int | None = None,
     model: VectorModel | None = None,
@@ -197,6 +199,9 @@ def vector_flow(
         conditional_mixture: let the mixture depend on the condition. Follows from the tensors of
             ``mixture`` where they are given, as the option ``mixture_init`` does.
         integers: indices of the integer columns, which are dequantized.
+        columns: maps of a table's columns, in place of ``integers``; see
+            :class:`realnvp.bijections.TableColumns`. What follows is of their results.
+        column_tensors: tensors of these maps.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
         model: all of the following options at once, as a recipe holds them.
@@ -221,7 +226,7 @@ def vector_flow(
     gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
     model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
-    first: list[Bijection] = [DequantizeColumns(integers, dim)] if len(integers) else []
+    first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
     if mixture is not None:
         found = mixture[0].shape[-2]
         if gaussians not in (0, found):
@@ -246,12 +251,34 @@ def vector_flow(
                 "dim": dim,
                 "conditional_mixture": conditional_mixture,
                 "integers": list(integers),
+                "columns": None if columns is None else [dict(column) for column in columns],
                 "condition_dim": condition_dim,
                 "classes": classes,
                 **dataclasses.asdict(model),
             },
         },
     )
+
+
+def _columns_layer(
+    dim: int,
+    integers: Sequence[int],
+    columns: Sequence[Mapping[str, Any]] | None,
+    tensors: Mapping[str, Tensor] | None,
+) -> list[Bijection]:
+    """Return the first layer of a table's columns, if they need one."""
+    if columns is None:
+        # Settings may come from anybody's file: True would be a mask.
+        bad = [c for c in integers if isinstance(c, bool | float) or not 0 <= c < dim]
+        if bad:
+            raise ValueError(f"indices of integer columns are 0 .. {dim - 1}, got {bad[0]}")
+        columns = [{"kind": "plain", "step": i in set(integers)} for i in range(dim)]
+        return [TableColumns(columns)] if len(integers) else []
+    if len(integers) or len(columns) != dim:
+        raise ValueError(f"columns are {dim} mappings, without integers, got {len(columns)}")
+    layer = TableColumns(columns)
+    layer.fill(tensors or {})
+    return [layer]
 
 
 # ------------------------------------------------------------------ architectures

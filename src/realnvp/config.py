@@ -255,10 +255,14 @@ class DataConfig:
         flip: train on random horizontal flips.
         shift: train on images half of which are moved by up to so many pixels at random.
         condition: what the density is conditioned on: null, "label" (of a labelled set), or the
-            name of a column: of a table, or of a CSV file in a folder of images, whose first column
-            has the names of the image files.
-        integers: integer columns of a table: "auto" dequantizes them, so that their density is a
+            name of a column: of a table (several with commas), or of a CSV file in a folder of
+            images, whose first column has the names of the image files.
+        integers: integer columns of an array: "auto" dequantizes them, so that their density is a
             probability; "none" takes them for real numbers.
+        columns: kinds of a table's columns by name, instead of those that are found (realnvp
+            columns FILE shows them): continuous, decimal, integer, categorical, datetime, or drop
+            to leave one out.
+        keep_range: let samples keep the range of every column of numbers of a table.
         seed: seed of the split and of generated sets.
     """
 
@@ -277,6 +281,8 @@ class DataConfig:
     shift: int = 0
     condition: str | None = None
     integers: Literal["auto", "none"] = "auto"
+    columns: dict[str, Any] | None = None
+    keep_range: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -533,7 +539,8 @@ class VectorRecipe:
             dim: number of columns; 2 for the named sets if left out.
             condition_dim: size of the condition, 0 for none.
             classes: number of classes, if the condition is a label.
-            first: ``mean``, ``std``, ``mixture`` and ``integers``, which set the first layers; see
+            first: ``mean``, ``std``, ``mixture``, ``integers`` or ``columns``, and
+                ``column_tensors``, which set the first layers; see
                 :func:`realnvp.vector_flow`.
 
         Raises:

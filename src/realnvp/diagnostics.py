@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from realnvp.bijections import Bijection
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.conditioners import Conditioner
-from realnvp.data.dataset import dequantized
 from realnvp.flow import ENCODE_MARGIN, Flow
 from realnvp.utils.registry import BUILDERS
 
@@ -227,8 +226,10 @@ def overfit(
     torch.manual_seed(0)
     arguments = dict(flow.config["arguments"])
     if flow.levels is None:
-        arguments["integers"] = []
-        x = dequantized(x, flow.integers, seed=0)
+        arguments |= {"integers": [], "columns": None}
+        if flow.columns is not None:  # as couplings see them
+            generator = torch.Generator(x.device).manual_seed(0)
+            x, _ = flow.columns(x, noise=generator)
         x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
     fresh: Flow = build(**arguments).to(flow.device)
     optimizer = torch.optim.Adam(fresh.parameters(), lr=lr)

@@ -28,9 +28,9 @@ from realnvp.bijections import (
     ClassMeans,
     Coupling,
     Dequantize,
-    DequantizeColumns,
     FactorOut,
     RunningBatchNorm,
+    TableColumns,
 )
 from realnvp.bijections.base import Terms, check_log_det, sum_per_example
 from realnvp.bijections.dequantization import Dequantization, Noise
@@ -166,16 +166,20 @@ class Flow(nn.Module):
 
     @property
     def integers(self) -> tuple[int, ...]:
-        """Indices of the integer columns, which are dequantized."""
+        """Indices of the discrete columns of a table, which are dequantized."""
+        columns = self.columns
+        return () if columns is None else tuple(columns.noisy_columns.nonzero()[:, 0].tolist())
+
+    @property
+    def columns(self) -> TableColumns | None:
+        """The first layer, if it is that of a table's columns."""
         layer = self.dequantization
-        if not isinstance(layer, DequantizeColumns):
-            return ()
-        return tuple(layer.which.nonzero()[:, 0].tolist())
+        return layer if isinstance(layer, TableColumns) else None
 
     @property
     def noisy(self) -> bool:
-        """Whether integers are dequantized, so that a log-density is one draw of a bound."""
-        return self.dequantization is not None
+        """Whether anything is dequantized, so that a log-density is one draw of a bound."""
+        return self.dequantization is not None and self.dequantization.noisy
 
     @property
     def unit(self) -> tuple[float, str]:
@@ -307,7 +311,7 @@ class Flow(nn.Module):
         if condition is None and self.classes is not None:
             joint = self.class_log_probs(x, noise)
             return torch.logsumexp(joint, dim=1) - math.log(self.classes)
-        check_data(x, self.shape, self.levels)
+        self.check(x)
         self._warn_of_uninitialized()
         with self.evaluating():
             z, log_det = self.latents_and_log_det(x, self.as_condition(condition, len(x)), noise)
@@ -434,6 +438,7 @@ class Flow(nn.Module):
         x: Tensor,
         condition: Tensor | None = None,
         noise: Noise = None,
+        smoothing: Tensor | None = None,
     ) -> Terms:
         """Return the terms of the loss, in nats per example, averaged over the batch.
 
@@ -444,6 +449,8 @@ class Flow(nn.Module):
             x: as in :meth:`log_prob`.
             condition: as in :meth:`log_prob`.
             noise: as in :meth:`log_prob`.
+            smoothing: numbers ``(B, *shape)`` to add to the data, or to what dequantization makes
+                of them.
 
         Returns:
             scalars "prior" (minus the latents' log-density), "coupling", "norm" and
@@ -457,6 +464,7 @@ class Flow(nn.Module):
         check = condition is not None and condition.device.type == "cpu"
         given = self.as_condition(condition, len(x), check)
         v, log_det = self._continuous(x, given, noise)
+        v = v if smoothing is None else v + smoothing
         z, log_dets = forward_terms(self.body, v, given, self.memory)
         for own in log_dets.values():
             check_log_det(own, z, self.bijection)
@@ -499,7 +507,7 @@ class Flow(nn.Module):
             ValueError: if the input is not what the flow models, or if some examples are stretched
                 so much that no latents in the flow's precision decode to them.
         """
-        check_data(x, self.shape, self.levels)
+        self.check(x)
         with self.evaluating():
             given = self.as_condition(condition, len(x))
             if not self.noisy:
@@ -681,6 +689,13 @@ class Flow(nn.Module):
                 module.compute_dtype = dtype
 
     # ------------------------------------------------------------------ internals
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError unless data are what the flow models."""
+        if self.columns is None:
+            check_data(x, self.shape, self.levels)
+        else:  # whose layer checks the values: gaps are some, too
+            check_kind(x, self.shape, self.levels)
 
     def _check_overflow(self, x: Tensor, result: Tensor) -> None:
         """Refuse data of which NaN became, although they are finite.

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realnvp.bijections.columns import EXACT
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.recipes import with_new_names
@@ -109,7 +110,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         or not isinstance(config.get("arguments"), dict)
     ):
         raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
-    double = any(t.dtype == torch.float64 for t in sizes.values())
+    double = any(t.dtype == torch.float64 and not _is_exact(n) for n, t in sizes.items())
 
     def build() -> Flow:
         flow: Flow = BUILDERS[config["builder"]](**arguments)
@@ -136,6 +137,11 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
     return build
+
+
+def _is_exact(name: str) -> bool:
+    """Return whether a tensor is in float64 in every flow: those of a table's columns."""
+    return name.startswith("bijection.layers.0.") and name.rpartition(".")[2] in EXACT
 
 
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:

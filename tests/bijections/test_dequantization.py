@@ -12,7 +12,7 @@ from helpers.flows import UniformToNormal
 from realnvp import Chain, Flow, image_flow
 from realnvp.bijections import (
     Dequantize,
-    DequantizeColumns,
+    TableColumns,
     VariationalDequantize,
 )
 from realnvp.evaluation import log_likelihood
@@ -46,7 +46,7 @@ def test_differs_sees_nan_and_the_integer_columns_only():
     layer = Dequantize(4)
     x = torch.tensor([[0, 3]])
     assert layer.differs(x, torch.tensor([[math.nan, 0.9]])).tolist() == [[True, False]]
-    columns = DequantizeColumns([1], dim=2)
+    columns = TableColumns([{"kind": "plain"}, {"kind": "plain", "step": True}])
     values = torch.tensor([[0.5, 3.0]])
     assert not columns.differs(values, torch.tensor([[0.7, 3.9]])).any()
     assert columns.differs(values, torch.tensor([[0.5, 4.0]])).tolist() == [[False, True]]

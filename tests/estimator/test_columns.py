@@ -6,25 +6,31 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from realnvp.estimator.columns import Columns, Condition, row_weights
+from realnvp.data.columns import TableSchema
+from realnvp.estimator.columns import Condition, row_weights, schema_of
 
 
 def table(n: int = 50) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, 3))
 
 
-def look(X: np.ndarray, integers="none") -> Columns:
+def look(X: np.ndarray, integers="none") -> TableSchema:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Columns.of(X, integers)
+        return schema_of(pd.DataFrame(X), integers, None, numbers=True)
+
+
+def kinds(schema: TableSchema) -> str:
+    """Return the first letters of the columns' kinds: k is a copy, and s constant."""
+    letters = {"copy": "k", "constant": "s"}
+    return "".join(letters.get(c.kind, c.kind[0]) for c in schema.columns)
 
 
 def test_independent_columns_are_all_free():
-    columns = look(table())
-    assert columns.free.tolist() == [0, 1, 2]
-    assert len(columns.fixed) == 0
+    assert kinds(look(table())) == "ccc"
 
 
 @pytest.mark.parametrize(
@@ -38,49 +44,50 @@ def test_independent_columns_are_all_free():
 )
 def test_columns_that_follow_are_fixed_and_come_back(column):
     X = table()
-    more = np.column_stack((X[:, :2], column(X), X[:, 2]))
-    columns = look(more)
-    assert len(columns.free) == 3
-    back = columns.table(columns.rows(more))
-    np.testing.assert_allclose(back, more, rtol=1e-9, atol=1e-6)
-    assert columns.possible(back).all()
+    more = pd.DataFrame(np.column_stack((X[:, :2], X[:, 2], column(X))))
+    schema = look(more)
+    assert schema.dim == 3
+    x, possible = schema.encode(more)
+    assert possible.all()
+    np.testing.assert_allclose(schema.decode(x), more, rtol=1e-9, atol=1e-6)
     other = more.copy()
-    other[:, columns.fixed] += 1.0 + np.abs(other[:, columns.fixed])
-    assert not columns.possible(other).any()
+    other[3] += 1.0 + np.abs(other[3])
+    assert not schema.encode(other)[1].any()
 
 
 def test_a_column_with_a_little_of_its_own_is_free():
     X = table()
     near = X[:, 0] + 1e-4 * X[:, 1] ** 2
-    assert len(look(np.column_stack((X, near))).free) == 4
+    assert look(np.column_stack((X, near))).dim == 4
 
 
 def test_with_fewer_rows_than_columns_only_copies_are_fixed():
     X = np.random.default_rng(0).normal(size=(4, 6))
-    assert len(look(X).free) == 6
-    assert look(np.column_stack((X, X[:, 2]))).fixed.tolist() == [6]
+    assert look(X).dim == 6
+    assert kinds(look(np.column_stack((X, X[:, 2])))) == "cccccck"
 
 
 def test_integer_columns_stay_unless_they_are_copies():
     X = table()
     count = np.random.default_rng(1).poisson(3, 50).astype(float)
-    columns = look(np.column_stack((X, count, 2 * count, count)), "auto")
-    assert columns.free.tolist() == [0, 1, 2, 3, 4]
-    assert columns.integers == (3, 4)
+    assert kinds(look(np.column_stack((X, count, 2 * count, count)), "auto")) == "ccciik"
     cents = look(np.column_stack((X, count, count / 4)), "auto")
-    assert cents.fixed.tolist() == [4]  # its density given the integers would be infinite
+    assert kinds(cents) == "cccil"  # its density given the integers would be infinite
 
 
-def test_columns_survive_json():
-    X = np.column_stack((table(), np.full(50, 2.5), table()[:, 1]))
-    columns = look(X)
-    twin = Columns.from_dict(json.loads(json.dumps(columns.as_dict())))
-    assert np.array_equal(twin.table(twin.rows(X)), X)
-    bad = {**columns.as_dict(), "free": [2, 1, 0]}
-    with pytest.raises(ValueError, match="contradict"):
-        Columns.from_dict(bad)
-    with pytest.raises(ValueError, match="reshape"):
-        Columns.from_dict({**columns.as_dict(), "offsets": []})
+def test_a_condition_of_mixed_columns_becomes_features_and_survives_json():
+    frame = pd.DataFrame({"cut": ["a", "b", "a"] * 4, "size": [1.5, 2.25, 4.125] * 4})
+    condition = Condition.of(frame, 12)
+    assert (condition.dim, condition.name) == (3, "cut,size")
+    for known in (condition, Condition.from_dict(json.loads(json.dumps(condition.as_dict())))):
+        codes = known.codes(frame[:2], 2)
+        assert codes is not None
+        assert codes.tolist() == [[1, 0, 1.5], [0, 1, 2.25]]
+        one = known.codes({"cut": "b", "size": 3.0}, 2, repeat=True)
+        assert one is not None
+        assert one.tolist() == [[0, 1, 3.0]] * 2
+    with pytest.raises(ValueError, match="pass a DataFrame with cut, size"):
+        condition.codes([1.0], 1)
 
 
 @pytest.mark.parametrize("values", [["b", "a", "b"], [3, 1, 3], [True, False, True]])

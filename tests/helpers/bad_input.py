@@ -128,15 +128,32 @@ BAD: dict[str, Bad] = {
     "missing set": Bad(TABLE + "mooons", "did you mean 'moons'"),
     "zero bytes": Bad(TABLE + "t.csv", "empty", text("t.csv", "")),
     "header only": Bad(TABLE + "t.csv", "no rows", text("t.csv", "a,b\n")),
-    "nan in a table": Bad(TABLE + "t.csv", "'b'", text("t.csv", "a,b\n1,2\n3,nan\n5,6\n7,9")),
-    "equal columns": Bad(
-        TABLE + "t.csv", "'a' and 'c'", text("t.csv", "a,b,c\n1,2,1\n3,2.5,3\n5,3,5\n7,2,7\n9,1,9")
+    "only gaps": Bad(TABLE + "t.csv", "only gaps", text("t.csv", "a,b\n1,\n3,\n5,\n7,")),
+    "mixed types": Bad(
+        TABLE + "t.csv", "'b' of t.csv mixes numbers and text: row 3",
+        text("t.csv", "a,b\n1,2\n3,2.5\n5,x\n7,2\n9,1"),
+    ),
+    "dates in two formats": Bad(
+        TABLE + "t.csv", "dates in more than one format: row 3",
+        text("t.csv", "a,b\n1,2020-01-31\n3,2020-02-01\n5,13.02.2020\n7,2020-03-01"),
+    ),
+    "identifiers": Bad(
+        TABLE + "t.csv", "10,000 different texts",
+        text("t.csv", "a,b,c\n" + "".join(f"{i},n{i},{i % 7}\n" for i in range(10_000))),
+    ),
+    "another encoding": Bad(
+        TABLE + "t.csv", "not UTF-8", text("t.csv", "a,b\n1,caf\xe9\n".encode("latin-1") * 5)
+    ),
+    "unknown kind": Bad(
+        TABLE + "t.csv --data.columns.b decimals", "did you mean 'decimal'", text("t.csv", GOOD_CSV)
+    ),
+    "unknown column to declare": Bad(
+        TABLE + "t.csv --data.columns.z drop", "no column 'z'", text("t.csv", GOOD_CSV)
     ),
     "infinity in a table": Bad(TABLE + "t.csv", "inf", text("t.csv", "a,b\n1,2\n3,inf\n5,6\n7,9")),
     "one column": Bad(TABLE + "t.csv", "column", text("t.csv", "a\n1\n2\n3\n4")),
-    "text in a table": Bad(TABLE + "t.csv", "'b'", text("t.csv", "a,b\n1,x\n3,y\n5,z\n7,w")),
     "ragged table": Bad(TABLE + "t.csv", "t.csv", text("t.csv", "a,b\n1,2\n3,4,5\n6,7\n")),
-    "constant column": Bad(TABLE + "t.csv", "'b'", text("t.csv", "a,b\n1,2\n3,2\n5,2\n7,2\n9,2")),
+    "constant column": Bad(TABLE + "t.csv", "'a'", text("t.csv", "a,b\n1,2\n3,2\n5,2\n7,2\n9,2")),
     "two columns of one name": Bad(TABLE + "t.csv", "'a'", text("t.csv", "a,a\n1,2\n3,4\n5,7\n")),
     "binary table": Bad(TABLE + "t.csv", "t.csv", text("t.csv", bytes(range(256)) * 4)),
     "gzip cut off": Bad(
@@ -306,7 +323,7 @@ BAD: dict[str, Bad] = {
     ),
     "unknown shipped model": Bad("models mnits", "there are"),
     "fractions for integers": Bad(
-        "eval runs/table --data new.csv", "'n' of new.csv has fractions", integer_table
+        "eval runs/table --data new.csv", "column 'n'", integer_table
     ),
     "its data changed": Bad("eval runs/table", "t.csv has changed", changed_table),
     "data of a split changed": Bad(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from realnvp.bijections import DequantizeColumns
+from realnvp import vector_flow
 from realnvp.estimator import RealNVPDensity
 from system import fuzz
 
@@ -25,7 +25,7 @@ def test_mutated_files_are_read_or_refused():
 
 def test_a_truth_value_is_no_column():
     with pytest.raises(ValueError, match="got True"):
-        DequantizeColumns([True], 3)
+        vector_flow(3, integers=[True])
 
 
 def without_name(notes: dict) -> None:

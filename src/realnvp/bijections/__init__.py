@@ -2,6 +2,7 @@
 
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.class_means import ClassMeans
+from realnvp.bijections.columns import TableColumns
 from realnvp.bijections.coupling import (
     AffineCoupling,
     BlockMask,
@@ -9,7 +10,7 @@ from realnvp.bijections.coupling import (
     CheckerboardMask,
     Coupling,
 )
-from realnvp.bijections.dequantization import Dequantize, DequantizeColumns, VariationalDequantize
+from realnvp.bijections.dequantization import Dequantize, VariationalDequantize
 from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling, Rosenblatt
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.logistic_mixture import LogisticMixtureCoupling
@@ -29,7 +30,6 @@ __all__ = [
     "ClassMeans",
     "Coupling",
     "Dequantize",
-    "DequantizeColumns",
     "FactorOut",
     "Flatten",
     "GaussianMixtureCoupling",
@@ -41,5 +41,6 @@ __all__ = [
     "Rosenblatt",
     "RunningBatchNorm",
     "Squeeze",
+    "TableColumns",
     "VariationalDequantize",
 ]

@@ -6,11 +6,11 @@ Pixels are integers, and a density fitted to integers can grow without bound. Un
 
 .. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
 
-:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`, :class:`DequantizeColumns` adds it
-to the integer columns of a table. Uniform noise asks the model to be flat on every unit cube, and
-falling off at its walls, which a smooth map can only approach. A noise :math:`q(u | x)` that fits
-the model, as that of :class:`VariationalDequantize`, makes the bound tight (Flow++, arXiv
-1902.00275, section 3.1):
+:class:`Dequantize` adds that noise and scales to :math:`[0, 1)`;
+:class:`~realnvp.bijections.columns.TableColumns` adds it to what is discrete in a table. Uniform
+noise asks the model to be flat on every unit cube, and falling off at its walls, which a smooth map
+can only approach. A noise :math:`q(u | x)` that fits the model, as that of
+:class:`VariationalDequantize`, makes the bound tight (Flow++, arXiv 1902.00275, section 3.1):
 
 .. math:: \log P(x) \ge E_{u \sim q(u | x)}[\log p(x + u) - \log q(u | x)].
 """
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from realnvp.bijections.base import Bijection, sum_per_example
 from realnvp.utils.rng import normal_of
 
-__all__ = ["Dequantization", "Dequantize", "DequantizeColumns", "Noise", "VariationalDequantize"]
+__all__ = ["Dequantization", "Dequantize", "Noise", "VariationalDequantize"]
 
 Noise = torch.Generator | Tensor | None
 """A source of uniform numbers: a generator, None for PyTorch's global one, or the numbers."""
@@ -46,6 +45,9 @@ class Dequantization(Bijection):
     """
 
     term = "preprocessing"
+
+    noisy: bool = True
+    """Whether anything is discrete, so that a log-density is one draw of a bound."""
 
     _one: Tensor
 
@@ -151,55 +153,6 @@ class Dequantize(Dequantization):
         x = torch.floor(z * self.levels).clamp(0, self.levels - 1)
         dtype = torch.uint8 if self.levels <= 256 else torch.int32
         return x.to(dtype), self._log_det(z, +1)
-
-
-class DequantizeColumns(Dequantization):
-    r"""Add uniform noise to the integer columns: :math:`v_i = x_i + u_i`.
-
-    The unit cell of an integer has volume 1, so the log-determinant is 0, and the density of such
-    a column is a probability: it cannot grow without bound, as the density of a column of repeated
-    values does. The inverse floors.
-
-    Args:
-        columns: indices of the integer columns.
-        dim: number of all columns.
-
-    Raises:
-        ValueError: in evaluation mode, if such a column holds fractions.
-
-    >>> v, log_det = DequantizeColumns([1], dim=2)(torch.tensor([[0.5, 3.0]]))
-    >>> v[0, 0].item(), 3 <= v[0, 1].item() <= 4, log_det.item()
-    (0.5, True, 0.0)
-    """
-
-    which: Tensor
-
-    def __init__(self, columns: Sequence[int], dim: int) -> None:
-        super().__init__()
-        # Settings may come from anybody's file: True would be a mask.
-        bad = [c for c in columns if isinstance(c, bool | float) or not 0 <= c < dim]
-        if bad:
-            raise ValueError(f"indices of integer columns are 0 .. {dim - 1}, got {bad[0]}")
-        which = torch.zeros(dim, dtype=torch.bool)
-        which[list(columns)] = True
-        self.register_buffer("which", which, persistent=False)
-
-    def extra_repr(self) -> str:
-        return f"columns {', '.join(map(str, self.which.nonzero()[:, 0].tolist()))}"
-
-    def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.to(self._one.dtype)
-        if not self.training:
-            fractions = ((x != x.floor()) & self.which).any(0)
-            if fractions.any():
-                raise ValueError(f"column {int(fractions.int().argmax())} must hold integers")
-        return torch.where(self.which, x + u, x), x.new_zeros(len(x))
-
-    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return torch.where(self.which, z.floor(), z), z.new_zeros(len(z))
-
-    def differs(self, x: Tensor, v: Tensor) -> Tensor:
-        return super().differs(x, v) & self.which
 
 
 class VariationalDequantize(Dequantize):

@@ -14,6 +14,7 @@ from realnvp.utils.errors import Interrupted, RemoteRankError, describe, did_you
 __all__ = ["main"]
 
 VERBS = {
+    "columns": "what the columns of a table are, before training",
     "train": "train a recipe's model on images, points or a table",
     "eval": "bits/dim or nats of a model, with its standard error",
     "score": "the log-likelihood of every example: a table or an array",

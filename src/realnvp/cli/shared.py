@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from realnvp.data import Split
+    from realnvp.data.columns import TableSchema
     from realnvp.flow import Flow
     from realnvp.training.launch import Team
 
@@ -32,6 +34,7 @@ __all__ = [
     "read_model",
     "read_picture",
     "start",
+    "table_of",
     "true_log_density",
 ]
 
@@ -137,15 +140,27 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
         classes=flow.classes,
         columns=known.get("columns"),
         categories=known.get("categories"),
+        schema=table_of(flow),
+        condition_schema=table_of(flow, "condition_table"),
     )
-    for column in flow.integers:
-        if (split.x[:, column] != split.x[:, column].floor()).any():
-            name = (known.get("columns") or range(flow.dim))[column]
-            raise ValueError(
-                f"column {name!r} of {args.data} has fractions, but held only integers when the "
-                f"model was trained"
+    if flow.columns is not None:
+        try:
+            flow.columns.check(split.x)
+        except ValueError as error:
+            names = dict(enumerate(map(repr, known.get("columns") or ())))
+            text = re.sub(
+                r"column (\d+)", lambda m: f"column {names.get(int(m[1]), m[1])}", str(error)
             )
+            raise ValueError(f"{args.data} does not fit the model: {text}") from error
     return split
+
+
+def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
+    """Return the columns of the table that a model was trained with, if it was one."""
+    from realnvp.data.columns import TableSchema
+
+    saved = (flow.trained_on or {}).get(name)
+    return None if saved is None else TableSchema.from_dict(saved)
 
 
 def true_log_density(flow: Flow, args: Any) -> Any:

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from realnvp.utils.errors import some_of
-from realnvp.utils.rng import Stream, uniform
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
+    from realnvp.data.columns import Coordinate, TableSchema
     from realnvp.data.toy import ToySet
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "assemble",
     "check_fingerprint",
     "conditioned",
-    "dequantized",
     "hold_out",
     "integer_columns",
     "parse_labels",
@@ -222,7 +221,9 @@ class Dataset:
         toy: toy set, which knows its true log-density, if it is one.
         flip: train on random horizontal flips.
         shift: train on images half of which are moved by up to so many pixels at random.
-        integers: indices of a table's columns that hold integers, to be dequantized.
+        integers: indices of an array's columns that hold integers, to be dequantized.
+        schema: columns of a table, whose coordinates ``x`` holds, in float64.
+        condition_schema: likewise of the columns that the density is conditioned on.
     """
 
     name: str
@@ -238,6 +239,13 @@ class Dataset:
     flip: bool = False
     shift: int = 0
     integers: tuple[int, ...] = ()
+    schema: TableSchema | None = None
+    condition_schema: TableSchema | None = None
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """What each of the numbers of a table's row is; empty if the data are no table."""
+        return () if self.schema is None else self.schema.coordinates
 
     @property
     def kind(self) -> Literal["image", "vector"]:
@@ -321,6 +329,8 @@ class Parts:
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
     owned: bool = True
+    schema: TableSchema | None = None
+    condition_schema: TableSchema | None = None
 
 
 def integer_columns(x: torch.Tensor) -> tuple[int, ...]:
@@ -460,14 +470,16 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     _check_augmentation(config, shape)
     integers: tuple[int, ...] = ()
     if len(shape) == 1:
-        _check_columns(train.x, parts.columns, name)
-        if parts.toy is None and config.integers == "auto":
+        if parts.schema is None:
+            _check_columns(train.x, parts.columns, name)
+        if parts.toy is None and parts.schema is None and config.integers == "auto":
             columns = [set(integer_columns(split.x)) for split in splits]
             integers = tuple(sorted(set.intersection(*columns)))
     return Dataset(
         name, train, validation, found.get("test"), shape,
         parts.levels or (256 if len(shape) == 3 else None), classes, parts.columns,
         parts.categories, parts.toy, config.flip, config.shift, integers,
+        parts.schema, parts.condition_schema,
     )  # fmt: skip
 
 
@@ -535,23 +547,3 @@ def _check_columns(x: torch.Tensor, names: Sequence[str] | None, where: str) -> 
                 "training rows, so their density is infinite: drop one"
             )
         seen[digest] = index
-
-
-def dequantized(x: torch.Tensor, integers: Sequence[int], seed: int) -> torch.Tensor:
-    """Return the rows with uniform noise in [0, 1) on their integer columns.
-
-    Moments and mixtures are fitted to these, as training and evaluation see them.
-
-    Args:
-        x: `(N, D)` rows.
-        integers: indices of the integer columns.
-        seed: seed of the noise.
-
-    >>> dequantized(torch.zeros(2, 2), [1], seed=0)[:, 0]
-    tensor([0., 0.])
-    """
-    if not integers:
-        return x
-    x = x.clone()
-    x[:, list(integers)] += uniform((seed, Stream.MOMENTS), 0, len(x), (len(integers),)).to(x)
-    return x

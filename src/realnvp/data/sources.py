@@ -31,6 +31,7 @@ from realnvp.utils.errors import did_you_mean, some_of
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
+    from realnvp.data.columns import TableSchema
 
 __all__ = [
     "as_dataset",
@@ -171,6 +172,8 @@ def load_examples(
     classes: int | None = None,
     columns: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
 ) -> Split:
     """Load examples to evaluate a model on, and check that they fit it.
 
@@ -187,6 +190,8 @@ def load_examples(
         columns: names of the table's columns that the model knows, in its order; others are
             ignored.
         categories: names of the classes in the model's order (`Dataset.categories`).
+        schema: columns of a table that the model knows (`Dataset.schema`).
+        condition_schema: those that it is conditioned on, if they are several.
 
     Raises:
         ValueError: when the data do not fit the model, and as `load_data` does.
@@ -199,7 +204,7 @@ def load_examples(
     Traceback (most recent call last):
     ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
-    source, parts = config.source, _read(config, columns, categories)
+    source, parts = config.source, _read(config, columns, categories, schema, condition_schema)
     if None not in (levels, parts.levels) and parts.levels != levels:
         raise ValueError(
             f"{source} has {parts.levels} grey levels, but the model is of {levels}: bits/dim of "
@@ -257,6 +262,8 @@ def _read(
     config: DataConfig,
     columns: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
 ) -> Parts:
     """Return what a source holds, to be read; see `load_examples` for the arguments."""
     name = config.source
@@ -264,7 +271,7 @@ def _read(
         _only_label(config)
         _no_images_settings(config)
         return _toy_parts(config) if name in TOY else _set_parts(config)
-    return _path_parts(config, columns, categories)
+    return _path_parts(config, columns, categories, schema, condition_schema)
 
 
 def _set_parts(config: DataConfig) -> Parts:
@@ -297,7 +304,11 @@ def _toy_parts(config: DataConfig) -> Parts:
 
 
 def _path_parts(
-    config: DataConfig, columns: Sequence[str] | None, categories: Sequence[str] | None
+    config: DataConfig,
+    columns: Sequence[str] | None,
+    categories: Sequence[str] | None,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
 ) -> Parts:
     """Read a file or a folder, of any kind."""
     source, condition = config.source, config.condition
@@ -312,7 +323,10 @@ def _path_parts(
     _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
     if path.is_file() and name.endswith((".csv", ".tsv", ".parquet")):
-        return tables.read_table(path, condition, columns, categories)
+        return tables.read_table(
+            path, condition, columns, categories, kinds=config.columns,
+            keep_range=config.keep_range, schema=schema, condition_schema=condition_schema,
+        )  # fmt: skip
     _only_label(config)
     if path.is_dir():
         files = arrays.idx_files(path)

@@ -1,8 +1,8 @@
-"""Vectors and tables: `(N, D)` arrays, CSV, TSV and Parquet files, as float32 tensors.
+"""Vectors and tables: `(N, D)` arrays as float32, and CSV, TSV and Parquet files.
 
-A density of columns needs numbers in all of them, at least two columns (a coupling transforms one
-part given the rest), and numbers that float32 can tell apart; everything else is refused with the
-column's name rather than guessed.
+The columns of a file may be of every kind: :mod:`realnvp.data.columns` makes float64 coordinates of
+them. An array needs numbers in at least two columns (a coupling transforms one part given the
+rest), which float32 can tell apart; everything else is refused with the column's name.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import itertools
 import math
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
+from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Parts, Split, parse_labels
 from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_table", "vector_tensor"]
+__all__ = ["read_frame", "read_table", "vector_tensor"]
 
 _MOST_INFLATED = 200  # bytes of text, or cells, that a byte of a compressed file may become
 
@@ -111,26 +112,98 @@ def read_table(
     condition: str | None = None,
     columns: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    keep_range: bool = False,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
 ) -> Parts:
-    """Read a CSV, TSV or Parquet file of numbers.
+    """Read a CSV, TSV or Parquet file whose columns are of any kind.
 
     The first line of a text file names the columns, unless all of it is numbers: then the columns
     are called x0, x1, ... (a first line 0, 1, 2, ... names columns when the numbers below it have
-    a decimal point). The separator is the comma, semicolon or tab, whichever the first line has
-    most of.
+    a decimal point). The separator is the comma, semicolon, tab or bar, whichever the first line
+    has most of.
 
-    The column that the density is conditioned on is taken out of `x`. A column of numbers becomes
-    the condition as it is, float32 `(N, 1)`. A column of text, and any column called "label",
-    becomes classes, int64 `(N,)`; so does any, where the classes are known.
+    The columns that the density is conditioned on are taken out of `x`. A single column of numbers
+    becomes the condition as it is, float32 `(N, 1)`. A column of text, and any column called
+    "label", becomes classes, int64 `(N,)`; so does any, where the classes are known. Several
+    columns become float32 `(N, K)` by `TableSchema.features`.
 
     Args:
         path: the file.
-        condition: name of the column to condition on.
-        columns: names of the columns to take, in this order; others are ignored.
+        condition: name of the column to condition on, or several names with commas.
+        columns: names of the columns to take, in this order, as float32 numbers.
         categories: names of the condition's classes that are numbered already, in order.
+        kinds: kinds of columns by name, instead of those that are found.
+        keep_range: let samples keep the range of every column of numbers.
+        schema: columns of a model, which are then taken as it takes them; others are ignored.
+        condition_schema: likewise of several columns that are conditioned on.
 
     Raises:
-        ValueError: when the file is damaged, a column is missing or not of numbers.
+        ValueError: when the file is damaged, or a column is missing or cannot be modelled.
+    """
+    frame = read_frame(path)
+    held = list(frame.columns)
+    given = [] if condition is None else [condition]
+    if condition is not None and condition not in held:
+        given = [name.strip() for name in condition.split(",")]
+    for name in [*(columns or () if schema is None else ()), *given]:
+        if name not in held:
+            raise ValueError(f"{path} has no column {name!r}; its columns are {some_of(held)}")
+    if columns is not None and schema is None:
+        names = tuple(columns)
+        x = vector_tensor(_numbers(frame[list(names)], path), f"{path}", names)
+    else:
+        left = [name for name in held if name not in given]
+        mine = {name: kind for name, kind in (kinds or {}).items() if name not in given}
+        if schema is None:
+            schema = TableSchema.of(frame[left], mine, where=str(path), keep_range=keep_range)
+        x = torch.from_numpy(schema.rows(frame[left], where=str(path)))
+        names = tuple(coordinate.name for coordinate in schema.coordinates)
+        if len(names) < 2:
+            raise ValueError(
+                f"{path} has {len(names)} column{'' if len(names) != 1 else f' ({names[0]!r})'} "
+                "that varies freely: a coupling transforms one part of the columns given the rest, "
+                "so a flow needs at least two"
+            )
+    if condition is None:
+        return Parts(lambda: Split(x), columns=names, schema=schema)
+    if len(given) > 1:
+        if condition_schema is None:
+            own = {name: kind for name, kind in (kinds or {}).items() if name in given}
+            condition_schema = TableSchema.of(frame[given], own, where=str(path))
+        number = torch.from_numpy(
+            condition_schema.features(condition_schema.rows(frame[given], where=str(path)))
+        )
+        number = number.float()
+        return Parts(
+            lambda: Split(x, number), columns=names, schema=schema,
+            condition_schema=condition_schema,
+        )  # fmt: skip
+    condition = given[0]
+    where = f"column {condition!r} of {path}"
+    column = frame[condition]
+    if column.isna().any():
+        row = int(np.argmax(column.isna().to_numpy())) + 1
+        raise ValueError(f"{where} has a missing value, first in row {row} (counting from 1)")
+    if condition == "label" or categories is not None or not _is_numeric(column):
+        values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
+        labels, found = parse_labels(values, where, categories)
+        return Parts(
+            lambda: Split(x, labels, labels), columns=names, categories=found, schema=schema
+        )
+    number = torch.from_numpy(_numbers(frame[[condition]], path).astype(np.float32))
+    if not number.isfinite().all():
+        raise ValueError(f"{where} holds values that are not finite in float32")
+    return Parts(lambda: Split(x, number), columns=names, schema=schema)
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet file as it is, with text for names.
+
+    Raises:
+        ValueError: when the file is damaged or empty, or two columns have the same name.
     """
     frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
     if len(frame) == 0:
@@ -140,27 +213,7 @@ def read_table(
     if twice:
         raise ValueError(f"{path} has two columns called {twice[0]!r}: rename one")
     frame.columns = held
-    wanted = [*(columns or ()), *([condition] if condition is not None else ())]
-    for name in wanted:
-        if name not in held:
-            raise ValueError(f"{path} has no column {name!r}; its columns are {some_of(held)}")
-    names = list(columns) if columns else [name for name in held if name != condition]
-    x = vector_tensor(_numbers(frame[names], path), f"{path}", names)
-    if condition is None:
-        return Parts(lambda: Split(x), columns=tuple(names))
-    where = f"column {condition!r} of {path}"
-    column = frame[condition]
-    if column.isna().any():
-        row = int(np.argmax(column.isna().to_numpy())) + 1
-        raise ValueError(f"{where} has a missing value, first in row {row} (counting from 1)")
-    if condition == "label" or categories is not None or not _is_numeric(column):
-        values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
-        labels, found = parse_labels(values, where, categories)
-        return Parts(lambda: Split(x, labels, labels), columns=tuple(names), categories=found)
-    number = torch.from_numpy(_numbers(frame[[condition]], path).astype(np.float32))
-    if not number.isfinite().all():
-        raise ValueError(f"{where} holds values that are not finite in float32")
-    return Parts(lambda: Split(x, number), columns=tuple(names))
+    return frame
 
 
 def _is_numeric(column: pd.Series) -> bool:
@@ -241,7 +294,7 @@ def _read_text(path: Path) -> pd.DataFrame:
             head = list(itertools.islice((line for line in text if line.strip()), 2))
         if not head:
             raise ValueError("it is empty")
-        separator = max(",;\t", key=head[0].count)
+        separator = max(",;\t|", key=head[0].count)
         rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
         named = not _are_data(rows)
         names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
@@ -252,6 +305,11 @@ def _read_text(path: Path) -> pd.DataFrame:
                 file, sep=separator, header=0 if named else None, index_col=False,
                 skipinitialspace=True, encoding="utf-8-sig", low_memory=False,
             )  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"cannot read {path}: it is not UTF-8 text (byte {error.start:,}): save it as UTF-8, "
+            "or as Parquet"
+        ) from error
     except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if "" in names:

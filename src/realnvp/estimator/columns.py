@@ -1,13 +1,14 @@
 """What the estimator knows of a table's columns and its condition, beside the flow.
 
-The flow models the columns that vary freely, in their own units. The others follow from them, or
-are constant: a density in them would be infinite, so they are left out of it and given back.
+What the columns are, :class:`~realnvp.data.columns.TableSchema` finds out, as for the command line.
+Those that are constant, or follow from others, have an infinite density: they are left out of it
+with a warning, and given back.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +18,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-from realnvp.data.dataset import integer_columns
-from realnvp.training.initialization import moments
+from realnvp.data.columns import KINDS, TableSchema
 from realnvp.utils.errors import some_of
 
-__all__ = ["Columns", "Condition", "row_weights"]
-
-DEPENDENT = 1e-7
-"""Residual, in standard deviations, up to which a column is a linear function of others: what is
-less cannot be told from rounding in float32."""
+__all__ = ["Condition", "row_weights", "schema_of"]
 
 
-def row_weights(sample_weight: ArrayLike | None, X: NDArray) -> NDArray | None:
+def row_weights(sample_weight: ArrayLike | None, X: Any) -> NDArray | None:
     """Return checked weights of the rows, with the mean 1; None if all count alike.
 
     Raises:
@@ -39,7 +35,8 @@ def row_weights(sample_weight: ArrayLike | None, X: NDArray) -> NDArray | None:
     """
     if sample_weight is None:
         return None
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    rows = np.empty((len(X), 1))
+    weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
     if (weight > 0).sum() < 2:
         raise ValueError("at least 2 rows need a positive sample_weight")
     weight = weight / weight.max()  # the sum of large ones could overflow
@@ -48,210 +45,86 @@ def row_weights(sample_weight: ArrayLike | None, X: NDArray) -> NDArray | None:
     return None if (weight == weight[0]).all() else weight * ((weight > 0).sum() / weight.sum())
 
 
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """The columns of a table: free ones, which the flow models, and those that follow from them.
+def schema_of(
+    frame: pd.DataFrame,
+    integers: str | Sequence,
+    columns: Mapping[Any, str] | str | None,
+    *,
+    numbers: bool,
+    keep_range: bool = False,
+) -> TableSchema:
+    """Look at the rows of a table, and warn of columns that are not as they seem.
 
     Args:
-        names: names of all D columns.
-        free: ``(D',)``, indices of the free columns.
-        integers: indices, among the free columns, of the integer columns.
-        offsets: ``(D - D',)`` values of constant columns; intercepts of the others.
-        coefficients: ``(D - D', D')``; a column that is not free is
-            ``offset + coefficients @ free columns``.
-        tolerances: ``(D - D',)``, how far a row may be off; 0 of constant and of equal columns.
+        frame: the table.
+        integers: "auto", "none", or indices or names of the integer columns.
+        columns: kinds of columns by name or index, or that of all.
+        numbers: whether the table is an array of numbers, whose names are indices.
+        keep_range: whether samples keep the range of every column of numbers.
+
+    Raises:
+        ValueError: if fewer than two columns are free, or one cannot be modelled.
     """
+    names = [str(name) for name in frame.columns]
+    kinds: dict[str, str] | str | None = columns if isinstance(columns, str) else {}
+    if not isinstance(kinds, str):
+        assert kinds is not None
+        kinds |= {str(name): kind for name, kind in dict(columns or {}).items()}  # type: ignore[arg-type]
+        kinds = {**_declared(frame, names, integers, numbers), **kinds}
+    schema = TableSchema.of(frame, kinds, numbers=numbers, keep_range=keep_range)
+    if schema.dim < 2:
+        raise ValueError(
+            f"a density by couplings needs at least 2 columns that vary freely, got {schema.dim} "
+            f"of {len(names)}: use sklearn.neighbors.KernelDensity"
+        )
+    found = {kind: [c.name for c in schema.columns if c.kind == kind] for kind in ALL_KINDS}
+    declared = set(kinds) if isinstance(kinds, dict) else set(names)
+    _warn("constant columns have no density and are left out of it", found["constant"])
+    _warn(
+        "columns that are a linear function of others have no density of their own and are left "
+        "out of it",
+        [c.name for c in schema.columns if c.kind in ("copy", "linear")],
+    )
+    if numbers and (chosen := [name for name in found["integer"] if name not in declared]):
+        warnings.warn(
+            f"integer columns are dequantized, their density is a probability: {some_of(chosen)}; "
+            f'declare them with integers=[...], or integers="none"',
+            stacklevel=3,
+        )
+    return schema
 
-    names: tuple[str, ...]
-    free: NDArray
-    integers: tuple[int, ...]
-    offsets: NDArray
-    coefficients: NDArray
-    tolerances: NDArray
 
-    @staticmethod
-    def of(X: NDArray, integers: str | Sequence, names: Sequence[str] | None = None) -> Columns:
-        """Look at the rows of a table.
+ALL_KINDS = (*KINDS, "constant", "copy", "linear")
 
-        Args:
-            X: ``(N, D)`` rows.
-            integers: "auto", "none", or indices or names of the integer columns.
-            names: names of the columns.
 
-        Raises:
-            ValueError: if fewer than two columns are free, or a declared one does not hold
-                integers.
-        """
-        label = [str(name) for name in (range(X.shape[1]) if names is None else names)]
-        varies = (X[0] != X).any(axis=0)
-        mean, std = (t.numpy() for t in moments(torch.as_tensor(X)))
-        if (lost := varies & (std <= 1e-13 * np.abs(mean))).any():
-            name = label[int(np.argmax(lost))]
-            raise ValueError(f"column {name} varies less than float64 can tell from its mean")
-        chosen = _integer_columns(X - np.floor(mean), X, varies, integers, label)
-        free = _independent(X, (X - mean) / std, varies, chosen)
-        if len(free) < 2:
+def _declared(
+    frame: pd.DataFrame, names: list[str], integers: str | Sequence, numbers: bool
+) -> dict[str, str]:
+    """Return the kinds that the setting ``integers`` declares."""
+    real = [
+        name for i, name in enumerate(names)
+        if pd.api.types.is_numeric_dtype(frame.dtypes.iloc[i]) and frame.iloc[:, i].nunique() > 1
+    ]  # fmt: skip
+    if isinstance(integers, str):
+        if integers not in ("auto", "none"):
+            raise ValueError(f'integers is "auto", "none" or a list of columns, got {integers!r}')
+        return dict.fromkeys(real, "continuous") if integers == "none" else {}
+    chosen = [names[_position(column, names)] for column in integers]
+    for name in chosen:
+        values = frame.iloc[:, names.index(name)].dropna().to_numpy(dtype=np.float64)
+        if (values != np.floor(values)).any():
+            raise ValueError(f"column {name} is declared in integers, but holds fractions")
+        if numbers and np.abs(values - np.floor(values.mean())).max() > 2**18:
             raise ValueError(
-                f"a density by couplings needs at least 2 columns that vary freely, got "
-                f"{len(free)} of {X.shape[1]}: use sklearn.neighbors.KernelDensity"
+                f"column {name} is declared in integers, but holds numbers more than 262,144 apart"
             )
-        fixed = np.setdiff1d(np.arange(X.shape[1]), free)
-        _warn(
-            "constant columns have no density and are left out of it",
-            [label[i] for i in fixed if not varies[i]],
-        )
-        _warn(
-            "columns that are a linear function of others have no density of their own and are "
-            "left out of it",
-            [label[i] for i in fixed if varies[i]],
-        )
-        follow = [_follow(X, mean, std, free, i) for i in fixed]
-        place = {column: i for i, column in enumerate(free.tolist())}
-        return Columns(
-            tuple(label),
-            free,
-            tuple(place[i] for i in chosen if i in place),
-            np.array([offset for offset, _, _ in follow]),
-            np.array([row for _, row, _ in follow]).reshape(len(fixed), len(free)),
-            np.array([tolerance for _, _, tolerance in follow]),
-        )
-
-    @property
-    def fixed(self) -> NDArray:
-        """Indices of the columns that are not free."""
-        return np.setdiff1d(np.arange(len(self.names)), self.free)
-
-    def rows(self, X: NDArray) -> torch.Tensor:
-        """Return the free columns, ``(N, D) -> (N, D')``."""
-        return torch.as_tensor(X[:, self.free])
-
-    def table(self, x: torch.Tensor) -> NDArray:
-        """Return all columns, ``(N, D') -> (N, D)``."""
-        free = x.numpy()
-        table = np.empty((len(free), len(self.names)))
-        table[:, self.free] = free
-        table[:, self.fixed] = free @ self.coefficients.T + self.offsets
-        return table
-
-    def possible(self, X: NDArray) -> NDArray:
-        """Return which rows can be: columns that are not free follow, integers have no fraction."""
-        free = X[:, self.free]
-        expected = free @ self.coefficients.T + self.offsets
-        follows = (np.abs(X[:, self.fixed] - expected) <= self.tolerances).all(axis=1)
-        whole = free[:, list(self.integers)]
-        possible: NDArray = follows & (whole == np.floor(whole)).all(axis=1)
-        return possible
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain lists, for JSON."""
-        return {
-            "names": list(self.names),
-            "free": self.free.tolist(),
-            "integers": list(self.integers),
-            "offsets": self.offsets.tolist(),
-            "coefficients": self.coefficients.tolist(),
-            "tolerances": self.tolerances.tolist(),
-        }
-
-    @staticmethod
-    def from_dict(value: dict[str, Any]) -> Columns:
-        """Return the inverse of :meth:`as_dict`, of which every size is checked.
-
-        Raises:
-            ValueError: if it does not describe columns.
-        """
-        names, free = tuple(value["names"]), np.asarray(value["free"], dtype=np.int64)
-        d, fixed = len(free), len(names) - len(free)
-        found = Columns(
-            names,
-            free,
-            tuple(value["integers"]),
-            np.asarray(value["offsets"], dtype=np.float64).reshape(fixed),
-            np.asarray(value["coefficients"], dtype=np.float64).reshape(fixed, d),
-            np.asarray(value["tolerances"], dtype=np.float64).reshape(fixed),
-        )
-        ordered = free.tolist() == sorted(set(free.tolist()) & set(range(len(names))))
-        inside = set(found.integers) <= set(range(d))
-        if not (ordered and inside and all(isinstance(name, str) for name in names)):
-            raise ValueError("its columns contradict each other")
-        return found
+    kinds = dict.fromkeys(real, "continuous") if numbers else {}
+    return kinds | {name: "integer" for name in chosen if name in real}
 
 
 def _warn(what: str, names: list[str]) -> None:
     if names:
         warnings.warn(f"{what}: {some_of(names)}", stacklevel=4)
-
-
-def _integer_columns(
-    centered: NDArray, X: NDArray, varies: NDArray, integers: str | Sequence, label: list[str]
-) -> list[int]:
-    """Return the indices of the columns to dequantize."""
-    whole = set(integer_columns(torch.as_tensor(centered)))
-    if isinstance(integers, str):
-        if integers not in ("auto", "none"):
-            raise ValueError(f'integers is "auto", "none" or a list of columns, got {integers!r}')
-        chosen = sorted(whole & set(np.flatnonzero(varies).tolist())) if integers == "auto" else []
-        if chosen:
-            some = some_of([label[i] for i in chosen])
-            warnings.warn(
-                f"integer columns are dequantized, their density is a probability: {some}; "
-                f'declare them with integers=[...], or integers="none"',
-                stacklevel=4,
-            )
-        return chosen
-    chosen = [_position(column, label) for column in integers]
-    for i in chosen:
-        if i not in whole:
-            fractions = (X[:, i] != np.floor(X[:, i])).any()
-            why = "fractions" if fractions else "numbers more than 262,144 apart"
-            raise ValueError(f"column {label[i]} is declared in integers, but holds {why}")
-    return [i for i in chosen if varies[i]]
-
-
-def _independent(X: NDArray, Z: NDArray, varies: NDArray, integers: list[int]) -> NDArray:
-    """Return the indices of the columns that are not a linear function of columns before them.
-
-    Integer columns have a probability, which is finite whatever they depend on; of them, only
-    copies are left out.
-
-    Args:
-        X: rows.
-        Z: standardized rows.
-        varies: which columns vary.
-        integers: indices of the integer columns.
-    """
-    _, first = np.unique(X, axis=1, return_index=True)
-    free = [i for i in range(X.shape[1]) if varies[i] and i in first]
-    order = [i for i in free if i in integers] + [i for i in free if i not in integers]
-    if len(Z) < len(order) + 2:  # so few rows always are
-        return np.array(free, dtype=np.int64)
-    # Of R in Z = QR, the diagonal is what the columns before a column leave of it.
-    left = np.abs(np.diagonal(np.linalg.qr(Z[:, order], mode="r"))) / len(Z) ** 0.5
-    dependent = {i for i, rest in zip(order, left, strict=True) if rest <= DEPENDENT}
-    return np.array([i for i in free if i in integers or i not in dependent], dtype=np.int64)
-
-
-def _follow(
-    X: NDArray, mean: NDArray, std: NDArray, free: NDArray, column: int
-) -> tuple[float, NDArray, float]:
-    """Return offset, coefficients and tolerance of a column that follows from the free ones."""
-    row = np.zeros(len(free))
-    equal = (X[:, free] == X[:, [column]]).all(axis=0)
-    if (X[0, column] == X[:, column]).all():
-        return float(X[0, column]), row, 0.0
-    if equal.any():
-        row[np.argmax(equal)] = 1.0
-        return 0.0, row, 0.0
-    Z = (X[:, free] - mean[free]) / std[free]
-    target = (X[:, column] - mean[column]) / std[column]
-    some = np.arange(len(free))
-    for _ in range(2):  # once more without those that make no difference
-        slopes = np.linalg.lstsq(Z[:, some], target, rcond=None)[0]
-        keep = np.abs(slopes) > 10 * DEPENDENT
-        some, slopes = some[keep], slopes[keep]
-    row[some] = slopes * (std[column] / std[free[some]])
-    offset = mean[column] - row @ mean[free]
-    return float(offset), row, float(10 * DEPENDENT * std[column])
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,17 +135,23 @@ class Condition:
         categories: classes in order, if there are classes.
         dim: number of numbers, 0 if there are none.
         name: name of the condition in a file.
+        schema: columns of a condition that is a table of any kinds; its numbers are their features.
     """
 
     categories: NDArray | None = None
     dim: int = 0
     name: str | None = None
+    schema: TableSchema | None = None
 
     @staticmethod
     def of(condition: ArrayLike | None, n: int, name: str | None = None) -> Condition:
         """Look at the condition of a table's rows."""
         if condition is None:
             return Condition()
+        if isinstance(condition, pd.DataFrame) and _is_mixed(condition):
+            schema = TableSchema.of(condition, where="condition")
+            dim = schema.features(np.zeros((1, schema.dim))).shape[1]
+            return Condition(None, dim, ",".join(schema.names), schema)
         values = _as_rows(condition, n)
         if values.shape[1] == 1 and values.dtype.kind in "OUSbiu":
             return Condition(np.unique(_comparable(values[:, 0])), name=name or "label")
@@ -304,6 +183,8 @@ class Condition:
             return None
         if condition is None:
             raise ValueError("the density was fitted with a condition: pass one for each row")
+        if self.schema is not None:
+            return self._features(condition, n, repeat)
         values = condition
         if repeat and (np.ndim(condition) == 0 or len(np.asarray(condition)) == 1 != n):
             values = np.repeat(np.atleast_1d(np.asarray(condition)), n, axis=0)
@@ -328,10 +209,25 @@ class Condition:
             raise ValueError(f"condition must be finite numbers of shape ({n}, {self.dim})")
         return torch.as_tensor(numbers)
 
+    def _features(self, condition: Any, n: int, repeat: bool) -> torch.Tensor:
+        assert self.schema is not None
+        if isinstance(condition, Mapping):
+            condition = pd.DataFrame([condition])
+        if not isinstance(condition, pd.DataFrame):
+            raise ValueError(
+                f"the condition is a table: pass a DataFrame with {some_of(self.schema.names)}"
+            )
+        if repeat and len(condition) == 1 != n:
+            condition = condition.loc[condition.index.repeat(n)]
+        if len(condition) != n:
+            raise ValueError(f"condition must have one row for each of {n}, got {len(condition)}")
+        return torch.as_tensor(self.schema.features(self.schema.rows(condition, where="condition")))
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
+        schema = None if self.schema is None else self.schema.as_dict()
         categories = None if self.categories is None else self.categories.tolist()
-        return {"categories": categories, "dim": self.dim, "name": self.name}
+        return {"categories": categories, "dim": self.dim, "name": self.name, "schema": schema}
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Condition:
@@ -341,7 +237,17 @@ class Condition:
             categories = np.asarray(categories)
             if categories.ndim != 1 or categories.dtype.kind not in "Ubiuf":
                 raise ValueError("its classes are no names or numbers")
-        return Condition(categories, int(value["dim"]), value["name"])
+        schema = None if value.get("schema") is None else TableSchema.from_dict(value["schema"])
+        return Condition(categories, int(value["dim"]), value["name"], schema)
+
+
+def _is_mixed(condition: pd.DataFrame) -> bool:
+    """Return whether a table is not only numbers without gaps, nor a single column of classes."""
+    numeric = all(
+        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        for kind in condition.dtypes
+    )
+    return condition.shape[1] > 1 and (not numeric or bool(condition.isna().any(axis=None)))
 
 
 def _as_rows(condition: ArrayLike, n: int) -> NDArray:

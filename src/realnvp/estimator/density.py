@@ -12,12 +12,13 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import qmc
@@ -28,10 +29,16 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    check_is_fitted,
+    validate_data,
+)
 
 from realnvp.config import DataConfig, VectorRecipe, to_dict
-from realnvp.estimator.columns import Columns, Condition, row_weights
+from realnvp.data.columns import TableSchema
+from realnvp.estimator.columns import Condition, row_weights, schema_of
 from realnvp.estimator.fitting import fit_rows
 from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
@@ -94,7 +101,12 @@ class RealNVPDensity(
             steps.
         patience: number of validations without a better one that end the training; there are 100
             over all steps.
-        integers: integer columns: "auto" finds them and warns, "none", or their indices or names.
+        integers: integer columns: "auto" finds them (and warns, of those of an array), "none", or
+            their indices or names.
+        columns: kinds of columns by name or index, or that of all, instead of those that are
+            found: "continuous", "decimal", "integer", "categorical", "datetime" or "drop".
+        keep_range: whether samples keep the range of every column of numbers of a DataFrame. The
+            bound 0 of numbers that are not negative is always kept.
         random_state: seed, generator or None.
         verbose: whether a few lines about the training are printed, in the units of :meth:`score`.
 
@@ -122,6 +134,8 @@ class RealNVPDensity(
         validation_fraction: float = 0.15,
         patience: int = 5,
         integers: str | Sequence[int] | Sequence[str] = "auto",
+        columns: str | Mapping[Any, str] | None = None,
+        keep_range: bool = False,
         random_state: RandomState = None,
         verbose: bool = False,
     ) -> None:
@@ -139,6 +153,8 @@ class RealNVPDensity(
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.integers = integers
+        self.columns = columns
+        self.keep_range = keep_range
         self.random_state = random_state
         self.verbose = verbose
 
@@ -163,26 +179,27 @@ class RealNVPDensity(
         Raises:
             ValueError: if no density can be fitted.
         """
-        table: NDArray = validate_data(
-            self, X, dtype=np.float64, ensure_min_samples=2, ensure_min_features=2
-        )
+        table = self._frame(X, reset=True)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is in [0, 1), got {self.validation_fraction}")
         weight = row_weights(sample_weight, table)
         kept = np.ones(len(table), dtype=bool) if weight is None else weight > 0
-        names = getattr(self, "feature_names_in_", None)
-        self._columns = Columns.of(table[kept], self.integers, names)
+        self._schema = schema_of(
+            table[kept], self.integers, self.columns, numbers=not self._is_frame,
+            keep_range=self.keep_range,
+        )  # fmt: skip
         given = condition
         if condition is not None and np.ndim(condition) and len(np.asarray(condition)) == len(kept):
-            given = np.asarray(condition)[kept]
+            frame = isinstance(condition, pd.DataFrame | pd.Series)
+            given = condition[kept] if frame else np.asarray(condition)[kept]  # type: ignore[index]
         self._condition = Condition.of(given, int(kept.sum()), _name_of(condition))
         recipe = self._recipe(_seed(self.random_state))
         self.flow_, self.n_iter_ = fit_rows(
-            self._columns.rows(table[kept]),
+            torch.as_tensor(self._schema.encode(table[kept])[0]),
             self._condition.codes(given, int(kept.sum())),
             None if weight is None else torch.as_tensor(weight[kept]),
             recipe,
-            integers=self._columns.integers,
+            schema=self._schema,
             classes=self._condition.classes,
             validation_fraction=self.validation_fraction,
             verbose=bool(self.verbose),
@@ -240,14 +257,12 @@ class RealNVPDensity(
             ``(N,)``; minus infinity where a column that was left out is not what it follows to be,
             or an integer column has a fraction.
         """
-        table, codes = self._check(X, condition)
-        possible = self._columns.possible(table)
-        log_p = np.full(len(table), -np.inf)
+        x, possible, codes = self._check(X, condition)
+        log_p = np.full(len(x), -np.inf)
         if possible.any():
             with torch.no_grad():
                 given = None if codes is None else codes[torch.as_tensor(possible)]
-                x = self._columns.rows(table[possible])
-                log_p[possible] = _in_parts(self._log_prob, x, given).numpy()
+                log_p[possible] = _in_parts(self._log_prob, x[possible], given).numpy()
         return log_p
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
@@ -281,9 +296,7 @@ class RealNVPDensity(
         seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._condition.codes(condition, n_samples, repeat=True)
         generator = torch.Generator().manual_seed(seed)
-        return self._columns.table(
-            self.flow_.sample(n_samples, condition=codes, generator=generator)
-        )
+        return self._table(self.flow_.sample(n_samples, condition=codes, generator=generator))
 
     # ------------------------------------------------------------------ latents
 
@@ -292,15 +305,14 @@ class RealNVPDensity(
 
         Integers are taken at the middle of their cell.
         """
-        table, codes = self._check(X, condition)
-        possible = self._columns.possible(table)
+        x, possible, codes = self._check(X, condition)
         if not possible.all():
             raise ValueError(
                 f"row {int(np.argmin(possible))} has no latent: a column that was left out is not "
                 f"what it follows to be, or an integer column has a fraction"
             )
         with torch.no_grad():
-            return _in_parts(self._encode, self._columns.rows(table), codes).numpy()
+            return _in_parts(self._encode, x, codes).numpy()
 
     def _encode(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
         return self.flow_.encode(x, codes, torch.full_like(x, 0.5) if self.flow_.noisy else None)
@@ -313,7 +325,7 @@ class RealNVPDensity(
             raise ValueError(f"Z has {z.shape[1]} columns, but the latents have {self.flow_.dim}")
         codes = self._condition.codes(condition, len(z))
         with torch.no_grad():
-            return self._columns.table(_in_parts(self.flow_.decode, z, codes))
+            return self._table(_in_parts(self.flow_.decode, z, codes))
 
     @property
     def _n_features_out(self) -> int:
@@ -321,10 +333,46 @@ class RealNVPDensity(
 
     def _check(
         self, X: ArrayLike, condition: ArrayLike | None
-    ) -> tuple[NDArray, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None]:
+        """Return the rows' coordinates, which rows are possible, and the condition's codes."""
         check_is_fitted(self, "flow_")
-        table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
-        return table, self._condition.codes(condition, len(table))
+        table = self._frame(X)
+        rows, follow = self._schema.encode(table)
+        x = torch.as_tensor(rows)
+        assert self.flow_.columns is not None  # every flow of a table has this layer
+        possible = follow & self.flow_.columns.possible(x).all(1).numpy()
+        return x, possible, self._condition.codes(condition, len(table))
+
+    def _frame(self, X: Any, reset: bool = False) -> pd.DataFrame:
+        """Return a table as a DataFrame, checked as scikit-learn does; see ``validate_data``.
+
+        A DataFrame may have columns of any kind. An array has numbers.
+        """
+        if reset:
+            self._is_frame = isinstance(X, pd.DataFrame)
+        if isinstance(X, pd.DataFrame) and self._is_frame:
+            _check_feature_names(self, X, reset=reset)
+            _check_n_features(self, X, reset=reset)
+            least = {"samples": (len(X), 2 if reset else 1), "features": (X.shape[1], 1)}
+            for what, (found, needed) in least.items():
+                if found < needed:
+                    raise ValueError(
+                        f"Found array with {found} {what[:-1]}(s) (shape={X.shape}) while a "
+                        f"minimum of {needed} is required by {type(self).__name__}."
+                    )
+            return X
+        least_rows, least_columns = (2, 2) if reset else (1, 1)
+        table = validate_data(
+            self, X, dtype=np.float64, reset=reset, ensure_min_samples=least_rows,
+            ensure_min_features=least_columns,
+        )  # fmt: skip
+        names = getattr(self, "feature_names_in_", None)
+        return pd.DataFrame(table, columns=names)
+
+    def _table(self, x: torch.Tensor) -> Any:
+        """Return rows as those that were fitted: a DataFrame, or an array."""
+        table = self._schema.decode(x.numpy())
+        return table if self._is_frame else table.to_numpy(dtype=np.float64)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -355,13 +403,14 @@ class RealNVPDensity(
         try:
             saved = (flow.trained_on or {})["estimator"]
             density = cls(**saved["parameters"])
-            density._columns = Columns.from_dict(saved["columns"])
+            density._schema = TableSchema.from_dict((flow.trained_on or {})["table"])
             density._condition = Condition.from_dict(saved["condition"])
             density.flow_, density.n_iter_ = flow, int(saved["n_iter"])
-            named = saved["named"] is True
+            named = density._schema.named
+            density._is_frame = saved["frame"] is True
             fits = (
-                len(density._columns.free) == flow.dim
-                and density._columns.integers == flow.integers
+                density._schema.dim == flow.dim
+                and flow.columns is not None
                 and density._condition.classes == flow.classes
                 and (flow.classes is not None or density._condition.dim == flow.condition_dim)
             )
@@ -371,31 +420,34 @@ class RealNVPDensity(
             raise ValueError(
                 f"the model in {folder} was not saved by {cls.__name__}: use realnvp.load"
             ) from error
-        density.n_features_in_ = len(density._columns.names)
+        names = [column.name for column in density._schema.columns]
+        density.n_features_in_ = len(names)
         if named:
-            density.feature_names_in_ = np.asarray(density._columns.names, dtype=object)
+            density.feature_names_in_ = np.asarray(names, dtype=object)
         return density
 
     def _describe(self, recipe: VectorRecipe) -> None:
         """Write into the flow what the command line and :meth:`load` need to know."""
-        columns, condition = self._columns, self._condition
-        named = hasattr(self, "feature_names_in_")
-        names = columns.names if named else tuple(f"x{i}" for i in range(len(columns.names)))
+        condition = self._condition
+        if not hasattr(self, "feature_names_in_"):
+            self._schema = self._schema.without_names()
         categories = condition.categories
         parameters = self.get_params(deep=False)
         if not isinstance(self.random_state, Integral):
             parameters["random_state"] = None
+        if self.columns is not None and not isinstance(self.columns, str):
+            parameters["columns"] = {str(name): kind for name, kind in self.columns.items()}
         if not isinstance(self.integers, str):
             parameters["integers"] = list(self.integers)
         self.flow_.trained_on = {
             "data": to_dict(DataConfig(source="table", condition=condition.name)),
-            # Without names, the columns of a file are taken as they come.
-            "columns": [names[i] for i in columns.free] if named or len(columns.fixed) else None,
+            "columns": [coordinate.name for coordinate in self._schema.coordinates],
+            "table": self._schema.as_dict(),
+            "condition_table": None if (s := condition.schema) is None else s.as_dict(),
             "categories": None if categories is None else [str(value) for value in categories],
             "estimator": {
                 "parameters": parameters,
-                "named": named,
-                "columns": columns.as_dict(),
+                "frame": self._is_frame,
                 "condition": condition.as_dict(),
                 "n_iter": self.n_iter_,
             },

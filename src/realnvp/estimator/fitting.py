@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
-from realnvp.bijections import Affine, Rosenblatt
 from realnvp.config import VectorRecipe
+from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Dataset, Split, hold_out
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
@@ -47,7 +48,7 @@ def fit_rows(
     weight: Tensor | None,
     recipe: VectorRecipe,
     *,
-    integers: tuple[int, ...] = (),
+    schema: TableSchema,
     classes: int | None = None,
     validation_fraction: float = 0.15,
     verbose: bool = False,
@@ -55,43 +56,43 @@ def fit_rows(
     """Train on most rows to learn for how long; if there are few, then on all.
 
     Copies of a row count as one of a larger weight, so that none is both learned and held out; but
-    where all columns are integers, copies are what is to be expected.
+    where all columns are discrete, copies are what is to be expected.
 
     Args:
-        x: ``(N, D)`` rows, float64, in any unit.
+        x: ``(N, D)`` coordinates of a table's rows, float64.
         condition: classes ``(N,)`` or numbers ``(N, K)``, float64 in any unit.
         weight: ``(N,)`` positive weights; equal by default.
         recipe: model and training settings.
-        integers: indices of the integer columns.
+        schema: columns of the table.
         classes: number of classes, if the condition is one of them.
         validation_fraction: fraction of the rows that is held out; with 0, all steps are taken.
         verbose: whether a few lines are printed.
 
     Returns:
-        the flow of the rows in their units, in float64 and evaluation mode, and the number of
+        the flow of the rows, in float64 and evaluation mode, and the number of
         steps it was trained for.
     """
-    shift, scale = moments(x, weight)
-    whole = list(integers)
-    shift[whole], scale[whole] = shift[whole].floor(), 1.0
     given = (torch.zeros(0), torch.ones(0))
-    rows = ((x - shift) / scale).float()
     if condition is not None and condition.ndim == 2:
         given = moments(condition, weight)
         condition = ((condition - given[0]) / given[1]).float()
-    split = Split(rows, condition, weight=None if weight is None else weight.float())
-    if len(integers) < x.shape[1]:
+    split = Split(x, condition, weight=None if weight is None else weight.float())
+    if any(coordinate.kind == "number" for coordinate in schema.coordinates):
         split = _without_copies(split)
 
     def dataset(learn: Split, check: Split) -> Dataset:
         return Dataset(
-            "table", learn, check, None, tuple(rows.shape[1:]), classes=classes, integers=integers
+            "table", learn, check, None, tuple(x.shape[1:]), classes=classes, schema=schema
         )
 
-    report = _Report(verbose, -float(scale.log().sum()))
+    report = _Report(verbose)
     flow, steps = _fit(split, dataset, recipe, validation_fraction, report)
     report.end(steps)
-    return _in_units(flow.double(), (shift, scale), given).eval(), steps
+    flow.double().eval()
+    if flow.condition_dim and flow.classes is None:  # in its own unit
+        flow.condition_shift = flow.condition_shift * given[1] + given[0]
+        flow.condition_scale = flow.condition_scale * given[1]
+    return flow, steps
 
 
 def _fit(
@@ -154,7 +155,8 @@ def _train(
 
 def _without_copies(split: Split) -> Split:
     """Return the split with one row for all that are equal, which has their weight."""
-    parts = [split.x] if split.condition is None else [split.x, split.condition.float()]
+    parts = [split.x.nan_to_num(math.inf)]  # NaN would not equal NaN
+    parts += [] if split.condition is None else [split.condition.double()]
     table = torch.cat([part.view(len(split), -1) for part in parts], dim=1).numpy()
     _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     if len(first) == len(split):
@@ -180,51 +182,23 @@ def _p_value(gain: Tensor) -> float:
     return float(wilcoxon(gain.numpy(), alternative="greater").pvalue)
 
 
-def _in_units(flow: Flow, unit: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor]) -> Flow:
-    """Make a flow of standardized rows, and conditions, one of rows in their own units.
-
-    The first layer's map of ``(x - shift) / scale`` is one of the same kind of ``x``.
-
-    Args:
-        flow: flow in float64, which is changed.
-        unit: shift and scale of the rows.
-        given: shift and scale of a numeric condition.
-    """
-    shift, scale = unit
-    first = next(m for m in flow.modules() if isinstance(m, Affine | Rosenblatt))
-    if isinstance(first, Affine):
-        first.shift = first.shift * scale + shift
-        first.scale = first.scale * scale
-    else:
-        m = first.means.shape[-1] - len(shift)  # columns that are the condition, standardized
-        shift = torch.cat((shift.new_zeros(m), shift))
-        scale = torch.cat((scale.new_ones(m), scale))
-        first.means = first.means * scale + shift
-        first.factors = first.factors * scale[:, None]
-    if flow.condition_dim and flow.classes is None:
-        flow.condition_shift = flow.condition_shift * given[1] + given[0]
-        flow.condition_scale = flow.condition_scale * given[1]
-    return flow
-
-
 class _Report(Callback):
     """Prints a few lines, in the units of ``score``.
 
     Args:
         visible: whether anything is printed.
-        log_det: log-determinant of the standardization, which training does not see.
     """
 
     LINES = 8
 
-    def __init__(self, visible: bool, log_det: float) -> None:
-        self._visible, self._log_det = visible, log_det
+    def __init__(self, visible: bool) -> None:
+        self._visible = visible
         self._best, self._lines, self._step = -np.inf, 0, 0
 
     def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
         if not self._visible or kind != "validation":
             return
-        score = self._log_det - values["loss"]
+        score = -values["loss"]
         first = self._best == -np.inf
         self._best = max(self._best, score)
         # At steps 0, 20, 60, 140, ...: it learns ever more slowly.

@@ -133,7 +133,7 @@ class Plane:
             with torch.no_grad():
                 # Integers have the density at the middle of their cell.
                 middle = torch.full_like(x, 0.5) if flow.noisy else None
-                x[:, list(flow.integers)] = x[:, list(flow.integers)].floor()
+                x = x if flow.columns is None else flow.columns.snap(x)
                 return flow.log_prob(x, repeated(len(x)), middle).cpu().numpy()
 
         def decode(latents: NDArray) -> NDArray:

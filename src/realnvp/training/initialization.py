@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections import Affine, Rosenblatt
+from realnvp.bijections import Affine, Rosenblatt, TableColumns
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
 from realnvp.data.batches import drawn
-from realnvp.data.dataset import dequantized
 from realnvp.flow import Flow
+from realnvp.training.marginals import fit_columns
 from realnvp.training.runtime import check_memory
-from realnvp.utils.rng import seeded
+from realnvp.utils.rng import Stream, seeded, uniform
 
 __all__ = [
     "Mixture",
@@ -120,8 +120,9 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         if mixture is not None:
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
-        make = partial(recipe.build, dataset.shape[0], integers=dataset.integers, **condition)
-        first = _first_layer(dataset, recipe, mixture)
+        columns, tensors = fit_columns(dataset)
+        make = partial(recipe.build, dataset.shape[0], columns=columns, **condition)
+        first = {"column_tensors": tensors, **_first_layer(dataset, recipe, mixture)}
     else:
         kind = "images" if isinstance(recipe, ImageRecipe) else "vectors"
         raise ValueError(
@@ -183,7 +184,7 @@ def smoothing_of(
 
     Args:
         flow: flow.
-        dataset: data set; integer columns get no noise but that of their dequantization.
+        dataset: data set; discrete columns get no noise but that of their dequantization.
         amount: standard deviation, in those of the columns, or of the Gaussians that the flow
             starts as.
         device: device of the matrix.
@@ -209,7 +210,7 @@ def smoothing_of(
     else:
         factor = torch.diag(first.scale)
     factor = amount * factor.to(device, flow.dtype)
-    factor[:, list(dataset.integers)] = 0.0
+    factor[:, list(flow.integers)] = 0.0
     return factor
 
 
@@ -217,8 +218,14 @@ def smoothing_of(
 
 
 def _rows(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the dequantized training rows in float64, and their weights, which add up to 1."""
-    x = dequantized(dataset.train.x.double().cpu(), dataset.integers, seed)
+    """Return what couplings see of the training rows, in float64; and weights, whose sum is 1."""
+    x = dataset.train.x.double().cpu()
+    columns, tensors = fit_columns(dataset)
+    if columns is not None:
+        layer = TableColumns(columns).double()
+        layer.fill(tensors)
+        noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
+        x, _ = layer(x, noise=noise)
     return x, _shares(x, dataset.train.weight)
 
 

@@ -204,6 +204,8 @@ def train(
                 "data": to_dict(chosen.data),
                 "columns": dataset.columns,
                 "categories": dataset.categories,
+                "table": None if dataset.schema is None else dataset.schema.as_dict(),
+                "condition_table": None if (c := dataset.condition_schema) is None else c.as_dict(),
                 "fingerprint": dataset.fingerprint,
             }
         return flow

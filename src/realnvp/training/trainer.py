@@ -151,7 +151,7 @@ class Trainer:
         fabric, config = self.team.fabric, self.config
         self.optimizer: Any  # Fabric's wrapper of one
         if self.team.sharded:
-            initialize(self.flow.to(device), *self.batch(0))
+            initialize(self.flow.to(device), *self.batch(0)[:3])
             self.wrapped = fabric.setup_module(self.flow)
             self.optimizer = fabric.setup_optimizers(make_optimizer(self.flow, config))
         else:
@@ -240,12 +240,12 @@ class Trainer:
             the terms of the loss in nats per example, whose mean over the processes is that of the
             batch, and the norm of the gradient; None if something is not finite.
         """
-        x, condition, noise = self.batch(self.step)
+        x, condition, noise, smoothing = self.batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.wrapped.train()
         self.optimizer.zero_grad()
-        terms = self.wrapped.loss_terms(x, condition, noise)
+        terms = self.wrapped.loss_terms(x, condition, noise, smoothing)
         # The regularizer belongs to the model, all other terms to examples. Gradients are averaged
         # over the processes, each of which counts by the number of its examples.
         weight = len(x) * self.team.world_size / self.batches.size
@@ -264,16 +264,21 @@ class Trainer:
         self.step += 1
         return {**{name: term.detach() for name, term in terms.items()}, "gradient": norm}
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return this process's share of the batch of a step: examples, condition and noise."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Return this process's share of the batch of a step.
+
+        Returns:
+            examples, condition, and the noise of dequantization and of smoothing.
+        """
         x, condition = self.batches.get(step, self.team.rank, self.team.world_size)
         start = self.batches.share(self.team.rank, self.team.world_size).start
+        smoothing = None
         if self.smoothing is not None:
             seed = self.seed, Stream.SMOOTHING, step
             u = uniform(seed, start, len(x), self.flow.shape, self.flow.dtype, x.device)
-            x = x + normal_of(u) @ self.smoothing
+            smoothing = normal_of(u) @ self.smoothing
         noise = self.flow.example_noise((self.seed, Stream.NOISE, step), start, len(x))
-        return x, condition, noise
+        return x, condition, noise, smoothing
 
     def all_reduce_max(self, *values: float) -> tuple[float, ...]:
         """Agree on the clock, on the end, and on the maximum of each value over the processes."""
@@ -489,7 +494,7 @@ class Trainer:
         team = self.team
         finding = find_non_finite(
             self.flow,
-            *self.batch(self.step),
+            *self.batch(self.step)[:3],
             gradients=not team.sharded,
             anywhere=lambda flag: bool(team.all_reduce_max(flag)[0]),
         )

@@ -1,0 +1,549 @@
+r"""The first layer of a table's flow: numbers, decimals, categories and gaps become normal scores.
+
+Every column of a table has its own monotone map to the real line, with noise where it is discrete,
+and what it means for the likelihood is exact. With :math:`u` uniform on :math:`[0, 1)` and
+:math:`\varphi, \Phi` the normal density and CDF:
+
+* A **smooth** column of numbers: :math:`v = S(w(x))`, where :math:`w` is linear, asinh (heavy
+  tails), log (a lower bound) or logit (two bounds) of the standardized number, and :math:`S` a
+  monotone rational-quadratic spline with linear tails (arXiv 1906.04032, section 3.1).
+  :math:`\log|\det J| = \log v'(x)`. Of numbers with a step, :math:`x + \mathrm{step} \cdot u`
+  stands for :math:`x`.
+* A column of **cells**, such as categories: the k-th has the interval :math:`[c_k, c_k + f_k)` of
+  its frequency :math:`f_k`, and :math:`v = \Phi^{-1}(c_k + f_k u)`, so that marginals fit exactly
+  before anything is trained. :math:`\log|\det J| = \log f_k - \log \varphi(v)`; of numbers, minus
+  the logarithm of their step.
+* A **gap**, a value that is missing where its status, another column, says so:
+  :math:`v = \Phi^{-1}(u)` is noise whose density is subtracted,
+  :math:`\log|\det J| = -\log \varphi(v)`.
+
+So :math:`\log p(v) + \log|\det J|` is one draw of a bound of the log-likelihood of the row, as in
+:mod:`realnvp.bijections.dequantization`: of a category its probability; of a decimal number the
+mean density over its step, which for integers is their probability; of a gap, that it is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realnvp.bijections.dequantization import Dequantization, Noise
+
+__all__ = ["TableColumns"]
+
+SHAPES = ("linear", "asinh", "log", "logit")
+"""What a smooth column is mapped by before its spline."""
+
+TINY = 2.0**-40
+"""Distance from 0 and 1 of what has a normal quantile: those are within 7 standard deviations."""
+
+ON_GRID = 1e-3
+"""Distance from its grid, in steps, up to which a number counts as on it."""
+
+EXACT = (
+    "center", "scale", "origin", "step", "knots", "values", "slopes",
+    "cell_origin", "cell_step", "edges", "tails",
+)  # fmt: skip
+"""Buffers in float64, whatever the type of the flow."""
+
+MOST = 10_000_000
+"""Largest number of cells, or knots, of a column."""
+
+
+class TableColumns(Dequantization):
+    r"""Map the columns of a table to normal scores, each by its own map; see the module.
+
+    The tensors that say how are buffers in float64, whatever the type of the flow, so that dates
+    in seconds keep theirs; the result has the flow's type. They are set by :meth:`fill`, and are
+    such that :func:`realnvp.training.marginals.fit_columns` computes from data.
+
+    Args:
+        columns: a mapping for each column. "kind" is "plain" (the identity), "smooth" or "cells".
+            "step": whether a plain column holds integers, or a smooth one multiples of a step.
+            "shape" of a smooth column is "linear", "asinh", "log" or "logit", and "knots" the
+            number of its knots, 2 or more. "size" is the number of cells, and "ordered" says
+            whether they are of numbers, which may lie outside of them. "status" is the index of
+            the column of cells that is 0 where this one has a value, and something else where it
+            has a gap (NaN).
+
+    Raises:
+        ValueError: for columns that cannot be.
+
+    >>> layer = TableColumns([{"kind": "plain"}, {"kind": "plain", "step": True}])
+    >>> v, log_det = layer(torch.tensor([[0.5, 3.0]]))
+    >>> v[0, 0].item(), 3 <= v[0, 1].item() <= 4, log_det.item()
+    (0.5, True, 0.0)
+    >>> layer = TableColumns([{"kind": "cells", "size": 2}, {"kind": "plain"}])
+    >>> v, log_det = layer(torch.tensor([[1.0, 0.0]]))
+    >>> bool(v[0, 0] >= 0), layer.inverse(v)[0]
+    (True, tensor([[1., 0.]], dtype=torch.float64))
+    """
+
+    noisy_columns: Tensor
+    center: Tensor
+    scale: Tensor
+    origin: Tensor
+    step: Tensor
+    knots: Tensor
+    values: Tensor
+    slopes: Tensor
+    cell_origin: Tensor
+    cell_step: Tensor
+    edges: Tensor
+    tails: Tensor
+
+    def __init__(self, columns: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.columns = [_checked(column, i, columns) for i, column in enumerate(columns)]
+        kinds = [column["kind"] for column in self.columns]
+        self._plain_integers = _where(self.columns, lambda c: c["kind"] == "plain" and c["step"])
+        self._smooth = [i for i, kind in enumerate(kinds) if kind == "smooth"]
+        self._cells = [i for i, kind in enumerate(kinds) if kind == "cells"]
+        self._gaps = [i for i, column in enumerate(self.columns) if column["status"] is not None]
+        self._status = [self.columns[i]["status"] for i in self._gaps]
+        noisy = [c["kind"] == "cells" or c["step"] or c["status"] is not None for c in self.columns]
+        self.register_buffer("noisy_columns", torch.tensor(noisy), persistent=False)
+        self.noisy = any(noisy)
+
+        def exact(*sizes: int, value: float = 0.0) -> Tensor:
+            return torch.full(sizes, value, dtype=torch.float64)
+
+        if n := len(self._smooth):
+            most = max(self.columns[i]["knots"] for i in self._smooth)
+            line = torch.arange(most, dtype=torch.float64).expand(n, -1)
+            self.register_buffer("center", exact(n))
+            self.register_buffer("scale", exact(n, value=1.0))
+            self.register_buffer("origin", exact(n))
+            self.register_buffer("step", exact(n, value=1.0))
+            self.register_buffer("knots", line.clone())
+            self.register_buffer("values", line.clone())
+            self.register_buffer("slopes", exact(n, most, value=1.0))
+        if n := len(self._cells):
+            sizes = torch.tensor([float(self.columns[i]["size"]) for i in self._cells])
+            most = max(self.columns[i]["size"] for i in self._cells)
+            edges = torch.arange(most + 1, dtype=torch.float64) / sizes[:, None].double()
+            self.register_buffer("cell_origin", exact(n))
+            self.register_buffer("cell_step", exact(n, value=1.0))
+            self.register_buffer("edges", edges.clamp(max=1.0))
+            self.register_buffer("tails", exact(n, 2, value=1.0))
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy tensors into the buffers of these names.
+
+        Raises:
+            ValueError: if they are no map, or not of these columns.
+        """
+        for name, tensor in tensors.items():
+            own = getattr(self, name)
+            if not own.is_meta:
+                own.copy_(tensor)
+        if not self._one.is_meta:
+            self.check_values()
+
+    def extra_repr(self) -> str:
+        counts = {"smooth": len(self._smooth), "cells": len(self._cells), "gaps": len(self._gaps)}
+        counts["plain"] = len(self.columns) - counts["smooth"] - counts["cells"]
+        return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+
+    def check_values(self) -> None:
+        if self._smooth:
+            for name in ("scale", "step", "slopes"):
+                if not (getattr(self, name) > 0).all():
+                    raise ValueError(f"{name} must be positive")
+            for name in ("knots", "values"):
+                if not (getattr(self, name).diff(dim=1) > 0).all():
+                    raise ValueError(f"{name} must ascend")
+        if self._cells:
+            inside = torch.arange(self.edges.shape[1] - 1) < self._sizes("cpu")[:, None]
+            widths = self.edges.diff(dim=1).cpu()
+            if not ((widths > 0) | ~inside).all() or (self.edges < 0).any():
+                raise ValueError("edges must ascend from 0 or more")
+            if (self.edges > 1).any() or (widths < 0).any():
+                raise ValueError("edges must ascend to 1 or less")
+            if not ((self.cell_step > 0).all() and (self.tails > 0).all()):
+                raise ValueError("cell_step and tails must be positive")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TableColumns:
+        # In float32, seconds since 1970 would be two minutes apart.
+        exact = {name: self._buffers[name] for name in EXACT if name in self._buffers}
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            if buffer is not None and not buffer.is_meta:
+                self._buffers[name] = buffer.to(self._one.device)
+        return self
+
+    def _sizes(self, device: torch.device | str) -> Tensor:
+        return torch.tensor([self.columns[i]["size"] for i in self._cells], device=device)
+
+    # ------------------------------------------------------------------ what can be
+
+    def possible(self, x: Tensor) -> Tensor:
+        """Return which values can be: ``(B, D) -> (B, D)``.
+
+        Steps have no fractions, cells are known ones, numbers are within bounds, and gaps are where
+        the status says so.
+        """
+        x = x.double()
+        good = torch.isfinite(x)
+        if self._gaps:
+            gap = torch.isnan(x[:, self._gaps])
+            status = x[:, self._status]
+            good[:, self._gaps] = torch.where(gap, status != 0, good[:, self._gaps] & (status == 0))
+        filled = self._filled(x)
+        whole = self._plain_integers
+        good[:, whole] &= filled[:, whole] == filled[:, whole].floor()
+        if self._smooth:
+            t, position = self._standardized(filled[:, self._smooth])
+            on_grid = self._is_stepped() & ((position - position.round()).abs() > ON_GRID)
+            log, logit = self._shaped("log", "logit"), self._shaped("logit")
+            low = t < torch.where(self._is_stepped(), -TINY, TINY)  # a step has noise above it
+            good[:, self._smooth] &= ~on_grid & ~(log & low) & ~(logit & (t >= 1))
+        if self._cells:
+            position = (filled[:, self._cells] - self.cell_origin) / self.cell_step
+            whole_cells = (position - position.round()).abs() <= ON_GRID
+            below, above = position.round() < 0, position.round() >= self._sizes(x.device)
+            low = below & ((self.edges[:, 0] == 0) | ~self._is_ordered())
+            high = above & ((self._last() >= 1) | ~self._is_ordered())
+            good[:, self._cells] &= whole_cells & ~low & ~high
+        if self._gaps:
+            good[:, self._gaps] |= gap & (status != 0)
+        return good
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError that names the first value that cannot be."""
+        good = self.possible(x)
+        if good.all():
+            return
+        row, column = (~good).nonzero()[0].tolist()
+        value = x[row, column].item()
+        kind = self.columns[column]
+        if math.isnan(value):
+            why = "is missing, of which there were none in training"
+        elif math.isinf(value):
+            why = "is not finite"
+        elif kind["kind"] == "cells" and not kind["ordered"]:
+            why = f"is none of the {kind['size']} categories"
+        elif kind["kind"] == "plain":
+            why = "is no integer, as the values of this column are"
+        else:
+            why = "is not on the column's grid, or not within its bounds"
+        raise ValueError(f"column {column}, row {row}: {value:.10g} {why}")
+
+    def snap(self, x: Tensor) -> Tensor:
+        """Return the values whose cells hold ``x``: steps and cells floored, all else as it is."""
+        x = x.double()
+        out = x.clone()
+        whole = self._plain_integers
+        out[:, whole] = x[:, whole].floor()
+        if self._smooth:
+            part = x[:, self._smooth]
+            index = ((part - self.origin) / self.step + ON_GRID).floor()
+            stepped = self.origin + self.step * index
+            out[:, self._smooth] = torch.where(self._is_stepped(), stepped, part)
+        if self._cells:
+            index = ((x[:, self._cells] - self.cell_origin) / self.cell_step + ON_GRID).floor()
+            out[:, self._cells] = self.cell_origin + self.cell_step * index
+        return out
+
+    # ------------------------------------------------------------------ the maps
+
+    def draw(
+        self, x: Tensor, condition: Tensor | None, noise: Noise
+    ) -> tuple[Tensor, Tensor | None]:
+        if not self.noisy:
+            return torch.zeros((), dtype=self._one.dtype, device=x.device).expand(x.shape), None
+        return self._uniform(x, noise), None
+
+    def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        x, u = x.double(), u.double()
+        filled = self._filled(x)
+        v, log_det = filled.clone(), x.new_zeros(len(x))
+        whole = self._plain_integers
+        v[:, whole] += u[:, whole]
+        if self._smooth:
+            v[:, self._smooth], slope = self._smooth_forward(
+                filled[:, self._smooth], u[:, self._smooth]
+            )
+            log_det = log_det + self._of_values(slope, x, self._smooth)
+        if self._cells:
+            v[:, self._cells], slope = self._cells_forward(
+                filled[:, self._cells], u[:, self._cells]
+            )
+            log_det = log_det + self._of_values(slope, x, self._cells)
+        if self._gaps:
+            gap = torch.isnan(x[:, self._gaps])
+            score = _quantile(u[:, self._gaps])
+            v[:, self._gaps] = torch.where(gap, score, v[:, self._gaps])
+            log_det = log_det - torch.where(gap, _log_normal(score), 0.0).sum(1)
+        return v.to(self._one.dtype), log_det.to(self._one.dtype)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z = z.double()
+        x, log_det = z.clone(), z.new_zeros(len(z))
+        whole = self._plain_integers
+        x[:, whole] = z[:, whole].floor()
+        slopes = torch.zeros_like(z)
+        if self._smooth:
+            x[:, self._smooth], slopes[:, self._smooth] = self._smooth_inverse(z[:, self._smooth])
+        if self._cells:
+            x[:, self._cells], slopes[:, self._cells] = self._cells_inverse(z[:, self._cells])
+        if self._gaps:
+            gap = x[:, self._status] != 0
+            x[:, self._gaps] = torch.where(gap, math.nan, x[:, self._gaps])
+            own = -_log_normal(z[:, self._gaps])
+            slopes[:, self._gaps] = torch.where(gap, own, slopes[:, self._gaps])
+        log_det = -slopes.sum(1)
+        return x, log_det.to(self._one.dtype)
+
+    def differs(self, x: Tensor, v: Tensor) -> Tensor:
+        back, x = self.inverse(v)[0], x.double()
+        same = torch.isclose(back, x, rtol=1e-12, atol=0, equal_nan=True)
+        step = torch.ones_like(x[:1])
+        if self._smooth:
+            step[:, self._smooth] = self.step
+        if self._cells:
+            step[:, self._cells] = self.cell_step
+        same |= (back - x).abs() <= ON_GRID * step
+        same |= torch.isnan(back) & torch.isnan(x)
+        discrete = self.noisy_columns
+        if self._gaps:  # a smooth column with gaps is discrete where it has one
+            discrete = discrete.expand(x.shape).clone()
+            stepped = torch.tensor([self._is_discrete(i) for i in self._gaps], device=x.device)
+            discrete[:, self._gaps] = stepped | torch.isnan(x[:, self._gaps])
+        return (~same | ~torch.isfinite(v)) & discrete
+
+    # ------------------------------------------------------------------ details
+
+    def _filled(self, x: Tensor) -> Tensor:
+        """Return the values with some that can be in the place of gaps."""
+        if not self._gaps:
+            return x
+        x = x.clone()
+        some = torch.zeros(len(self.columns), dtype=torch.float64, device=x.device)
+        if self._smooth:  # in the middle, where every shape is defined
+            some[self._smooth] = (
+                self.origin
+                + self.step * ((self.center + 0.5 * self.scale - self.origin) / self.step).round()
+            )
+        if self._cells:
+            some[self._cells] = self.cell_origin
+        gaps = x[:, self._gaps]
+        x[:, self._gaps] = torch.where(torch.isnan(gaps), some[self._gaps], gaps)
+        return x
+
+    def _of_values(self, slope: Tensor, x: Tensor, columns: list[int]) -> Tensor:
+        """Return the sum of log-derivatives, without those of gaps."""
+        return torch.where(torch.isnan(x[:, columns]), 0.0, slope).sum(1)
+
+    def _is_discrete(self, i: int) -> bool:
+        return bool(self.columns[i]["step"] or self.columns[i]["kind"] == "cells")
+
+    def _is_stepped(self) -> Tensor:
+        flags = [self.columns[i]["step"] for i in self._smooth]
+        return torch.tensor(flags, device=self._one.device)
+
+    def _is_ordered(self) -> Tensor:
+        flags = [self.columns[i]["ordered"] for i in self._cells]
+        return torch.tensor(flags, device=self._one.device)
+
+    def _shaped(self, *shapes: str) -> Tensor:
+        flags = [self.columns[i]["shape"] in shapes for i in self._smooth]
+        return torch.tensor(flags, device=self._one.device)
+
+    def _last(self) -> Tensor:
+        """Return the upper edge of each column's last cell."""
+        return self.edges.gather(1, self._sizes(self.edges.device)[:, None])[:, 0]
+
+    def _standardized(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return numbers in their own scale, and their positions on the grid of steps."""
+        return (x - self.center) / self.scale, (x - self.origin) / self.step
+
+    def _smooth_forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        t = (x - self.center) / self.scale
+        t = torch.where(self._is_stepped(), t + u * (self.step / self.scale), t)
+        w, slope = t, torch.zeros_like(t)
+        asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
+        if asinh.any():
+            w = torch.where(asinh, torch.asinh(t), w)
+            slope = torch.where(asinh, -torch.log(torch.hypot(t, torch.ones_like(t))), slope)
+        if (log | logit).any():
+            safe = torch.where(log | logit, t.clamp(min=TINY), 0.5)
+            rest = torch.where(
+                logit, torch.log1p(-torch.where(logit, t.clamp(max=1 - TINY), 0.5)), 0.0
+            )
+            w = torch.where(log | logit, safe.log() - rest, w)
+            slope = torch.where(log | logit, -safe.log() - rest, slope)
+        v, spline = self._spline(w)
+        return v, slope + spline - self.scale.log()
+
+    def _smooth_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        w = self._spline_inverse(v)
+        t, slope = w, torch.zeros_like(w)
+        asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
+        if asinh.any():
+            inner = torch.where(asinh, w, 0.0)
+            t = torch.where(asinh, inner.clamp(-700, 700).sinh(), t)
+            slope = torch.where(asinh, -torch.log(torch.hypot(t, torch.ones_like(t))), slope)
+        if log.any():
+            t = torch.where(log, torch.where(log, w, 0.0).clamp(-700, 700).exp(), t)
+            slope = torch.where(log, -w, slope)
+        if logit.any():
+            t = torch.where(logit, w.sigmoid(), t)
+            both = torch.nn.functional.logsigmoid(w) + torch.nn.functional.logsigmoid(-w)
+            slope = torch.where(logit, -both, slope)
+        _, spline = self._spline(w)
+        x = self.center + self.scale * t
+        index = ((x - self.origin) / self.step).floor()
+        stepped = self.origin + self.step * index
+        if (bounded := log | logit).any():  # the cell that a bound cuts keeps to its inner side
+            low = ((self.center - self.origin) / self.step).ceil()
+            stepped = torch.where(
+                bounded, torch.maximum(stepped, self.origin + self.step * low), stepped
+            )
+        x = torch.where(self._is_stepped(), stepped, x)
+        return x, slope + spline - self.scale.log()
+
+    def _bin(self, values: Tensor, grid: Tensor) -> Tensor:
+        found = torch.searchsorted(grid, values.T.contiguous(), right=True).T - 1
+        return found.clamp(0, grid.shape[1] - 2)
+
+    def _spline(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the spline of ``(B, S)`` numbers, and the logarithm of its derivative."""
+        k = self._bin(w, self.knots)
+        x0, x1, y0, y1, d0, d1 = self._at(k)
+        secant = (y1 - y0) / (x1 - x0)
+        xi = ((w - x0) / (x1 - x0)).clamp(0, 1)
+        both = xi * (1 - xi)
+        below = secant + (d0 + d1 - 2 * secant) * both
+        v = y0 + (y1 - y0) * (secant * xi.square() + d0 * both) / below
+        top = d1 * xi.square() + 2 * secant * both + d0 * (1 - xi).square()
+        slope = 2 * secant.log() + top.log() - 2 * below.log()
+        low, high = w < self.knots[:, 0], w > self.knots[:, -1]
+        v = torch.where(low, self.values[:, 0] + self.slopes[:, 0] * (w - self.knots[:, 0]), v)
+        v = torch.where(high, self.values[:, -1] + self.slopes[:, -1] * (w - self.knots[:, -1]), v)
+        slope = torch.where(low, self.slopes[:, 0].log(), slope)
+        return v, torch.where(high, self.slopes[:, -1].log(), slope)
+
+    def _spline_inverse(self, v: Tensor) -> Tensor:
+        k = self._bin(v, self.values)
+        x0, x1, y0, y1, d0, d1 = self._at(k)
+        secant = (y1 - y0) / (x1 - x0)
+        up = (v - y0).clamp(min=0)
+        curve = up * (d0 + d1 - 2 * secant)
+        a = (y1 - y0) * (secant - d0) + curve
+        b = (y1 - y0) * d0 - curve
+        c = -secant * up
+        xi = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())
+        w = x0 + xi * (x1 - x0)
+        low, high = v < self.values[:, 0], v > self.values[:, -1]
+        w = torch.where(low, self.knots[:, 0] + (v - self.values[:, 0]) / self.slopes[:, 0], w)
+        return torch.where(
+            high, self.knots[:, -1] + (v - self.values[:, -1]) / self.slopes[:, -1], w
+        )
+
+    def _at(self, k: Tensor) -> list[Tensor]:
+        """Return knots, values and slopes at both ends of the bins ``(B, S)``."""
+        found = []
+        for tensor in (self.knots, self.values, self.slopes):
+            rows = tensor.expand(len(k), *tensor.shape)
+            found += [rows.gather(2, (k + i)[..., None])[..., 0] for i in (0, 1)]
+        return found
+
+    def _cells_forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        k = ((x - self.cell_origin) / self.cell_step).round()
+        size = self._sizes(x.device)
+        inside = torch.minimum(k.clamp(min=0), size - 1.0).long()
+        start, stop = self._edge(inside), self._edge(inside + 1)
+        v = _quantile(start + (stop - start) * u)
+        slope = (stop - start).log() - _log_normal(v)
+        for side, beyond in ((0, k < 0), (1, k >= size)):
+            tail, end, edge = self._tail(side)
+            v = torch.where(beyond, end + tail * (k + u - edge), v)
+            slope = torch.where(beyond, tail.log(), slope)
+        return v, slope - self.cell_step.log()
+
+    def _cells_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        size = self._sizes(v.device)
+        share = torch.special.ndtr(v)
+        k = torch.searchsorted(self.edges, share.T.contiguous(), right=True).T - 1
+        k = torch.minimum(k.clamp(min=0), size - 1)
+        slope = (self._edge(k + 1) - self._edge(k)).log() - _log_normal(v)
+        position = k.double()
+        for side in (0, 1):
+            tail, end, edge = self._tail(side)
+            beyond = (v < end) if side == 0 else (v >= end)
+            bounded = torch.isinf(end) | ~self._is_ordered()
+            place = ((v - torch.where(bounded, 0.0, end)) / tail).floor() + edge
+            place = place.clamp(max=-1) if side == 0 else torch.maximum(place, size)
+            beyond = beyond & ~bounded
+            position = torch.where(beyond, place, position)
+            slope = torch.where(beyond, tail.log(), slope)
+        return self.cell_origin + self.cell_step * position, slope - self.cell_step.log()
+
+    def _tail(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slope of a tail, the score where it begins, and the cell there."""
+        edge = self.edges[:, 0] if side == 0 else self._last()
+        end = torch.special.ndtri(edge)  # infinite at a bound, beyond which there is nothing
+        cell = torch.zeros_like(edge) if side == 0 else self._sizes(edge.device).double()
+        return self.tails[:, side], end, cell
+
+    def _edge(self, k: Tensor) -> Tensor:
+        return self.edges.gather(1, k.T).T
+
+
+def _quantile(share: Tensor) -> Tensor:
+    return torch.special.ndtri(share.clamp(TINY, 1 - TINY))
+
+
+def _log_normal(v: Tensor) -> Tensor:
+    return -0.5 * (v.square() + math.log(2 * math.pi))
+
+
+def _where(
+    columns: Sequence[Mapping[str, Any]], test: Callable[[Mapping[str, Any]], bool]
+) -> list[int]:
+    return [i for i, column in enumerate(columns) if test(column)]
+
+
+def _checked(
+    column: Mapping[str, Any], index: int, columns: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a column's settings, which may come from anybody's file, with all defaults."""
+    if not isinstance(column, Mapping):
+        raise ValueError(f"column {index} must be a mapping, got a {type(column).__name__}")
+    found = {
+        "kind": "plain", "step": False, "shape": "linear", "knots": 2, "size": 1, "ordered": False,
+        "status": None,
+    } | dict(column)  # fmt: skip
+    where = f"of column {index} of a table"
+    if found["kind"] not in ("plain", "smooth", "cells"):
+        raise ValueError(f"the kind {where} is plain, smooth or cells, got {found['kind']!r}")
+    if found["shape"] not in SHAPES:
+        raise ValueError(f"the shape {where} is one of {', '.join(SHAPES)}, got {found['shape']!r}")
+    for name, least in (("knots", 2), ("size", 1)):
+        value = found[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+            raise ValueError(f"{name} {where} must be {least} to {MOST}, got {value!r}")
+    for name in ("step", "ordered"):
+        if not isinstance(found[name], bool):
+            raise ValueError(f"{name} {where} must be true or false, got {found[name]!r}")
+    status = found["status"]
+    if status is not None:
+        if (
+            not isinstance(status, int)
+            or isinstance(status, bool)
+            or not 0 <= status < len(columns)
+        ):
+            raise ValueError(f"the status {where} must be a column, got {status!r}")
+        other = columns[status]
+        if (
+            not isinstance(other, Mapping)
+            or other.get("kind") != "cells"
+            or other.get("status") is not None
+        ):
+            raise ValueError(f"the status {where} must be a column of cells without gaps")
+    return found

@@ -1,0 +1,46 @@
+"""``realnvp columns``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from realnvp.cli.options import Parser, add_json
+from realnvp.cli.shared import print_json, print_table
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp columns people.csv                                 what train makes of each column
+  realnvp train table --data people.csv --data.columns.year integer --data.columns.id drop
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Show what the columns of a table are."""
+    parser = Parser(
+        "columns",
+        "What the columns of a table are, as train takes them: their kind, and what it knows.\n"
+        "Another kind is declared by --data.columns.NAME KIND.",
+        EPILOG,
+    )
+    parser.add_argument("file", metavar="FILE", help="a CSV, TSV or Parquet file")
+    parser.add_argument("--keep-range", action="store_true", help="as with --data.keep_range true")
+    add_json(parser)
+    args = parser.parse_args(argv)
+
+    from realnvp.data.columns import TableSchema
+    from realnvp.data.tables import read_frame
+
+    path = Path(args.file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.absolute()}")
+    frame = read_frame(path)
+    schema = TableSchema.of(frame, where=str(path), keep_range=args.keep_range)
+    if args.json:
+        print_json({"rows": len(frame), **schema.as_dict()})
+        return 0
+    rows = [(c.name, c.kind, str(c.size), c.describe()) for c in schema.columns]
+    print_table(
+        f"{path}: {len(frame):,} rows", ["column", "kind", "coordinates", "what it holds"], rows
+    )
+    return 0

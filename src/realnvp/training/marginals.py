@@ -1,0 +1,323 @@
+r"""The maps of a table's columns, fitted to its training rows: marginal normal scores.
+
+What a column is, :class:`~realnvp.data.columns.Coordinate` says; how it becomes normal is chosen
+here, by the likelihood of held-out rows: of numbers, the shape of their tails and how many knots
+their spline has; of steps with many ties and of categories, nothing but their counts, with the mass
+of what was not seen estimated from what was seen once (Good 1953).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from realnvp.bijections import TableColumns
+from realnvp.data import Dataset
+from realnvp.data.columns import Coordinate
+
+__all__ = ["fit_columns"]
+
+Fitted = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
+"""Settings and tensors of :class:`~realnvp.bijections.TableColumns`."""
+
+KNOTS = (2, 6, 12, 24)
+"""Numbers of knots that are tried; two are a straight line."""
+
+PER_KNOT = 8
+"""Rows, at least, between two knots."""
+
+MOST_ROWS = 4_000
+"""Rows that shapes and knots are chosen by; the maps are fitted to all."""
+
+MOST_CELLS = 20_000
+"""Steps between the smallest and the largest number, up to which each can have its own cell."""
+
+TIES = 0.5
+"""Distinct values per row, up to which numbers with a step are counted one by one."""
+
+_KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
+
+
+def fit_columns(dataset: Dataset) -> Fitted:
+    """Return settings and tensors of the first layer of a table; None if it needs no layer.
+
+    Args:
+        dataset: data set of vectors. Only its training rows are looked at.
+    """
+    if dataset not in _KNOWN:
+        _KNOWN[dataset] = _fit(dataset)
+    return _KNOWN[dataset]
+
+
+def _fit(dataset: Dataset) -> Fitted:
+    if not dataset.coordinates:
+        if not dataset.integers:
+            return None, {}
+        plain = [{"kind": "plain", "step": i in dataset.integers} for i in range(dataset.shape[0])]
+        return plain, {}
+    x = dataset.train.x.double().cpu().numpy()
+    weight = np.ones(len(x))
+    if dataset.train.weight is not None:
+        weight = dataset.train.weight.double().cpu().numpy()
+    return layer_settings([
+        fit_column(coordinate, x[:, i], weight) for i, coordinate in enumerate(dataset.coordinates)
+    ])  # fmt: skip
+
+
+def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]]) -> Fitted:
+    """Return settings and tensors of columns, from those of each; rows are padded."""
+    most = max((len(t["knots"]) for _, t in columns if "knots" in t), default=0)
+    cells = max((len(t["edges"]) for _, t in columns if "edges" in t), default=0)
+    stacked: dict[str, list[Any]] = {}
+    for _, tensors in columns:
+        for name, values in tensors.items():
+            row = np.asarray(values, dtype=np.float64)
+            if name in ("knots", "values"):  # on along the straight tail
+                more = 1.0 + np.arange(most - len(row))
+                slope = tensors["slopes"][-1] if name == "values" else 1.0
+                row = np.concatenate((row, row[-1] + slope * more))
+            elif name in ("slopes", "edges"):
+                size = most if name == "slopes" else cells
+                row = np.concatenate((row, np.full(size - len(row), row[-1])))
+            stacked.setdefault(name, []).append(row)
+    padded = {name: torch.as_tensor(np.stack(rows)) for name, rows in stacked.items()}
+    return [settings for settings, _ in columns], padded
+
+
+def fit_column(
+    coordinate: Coordinate, x: NDArray, weight: NDArray
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return settings and tensors of one column.
+
+    Args:
+        coordinate: what the column is.
+        x: ``(N,)`` values, NaN where there is a gap.
+        weight: ``(N,)`` weights.
+    """
+    here = ~np.isnan(x)
+    x, weight = x[here], weight[here]
+    if coordinate.kind == "category":
+        counts = np.bincount(x.astype(int), weight, minlength=coordinate.size) + 0.5
+        return _cells({"size": coordinate.size}, counts / counts.sum(), 0.0, 1.0, (0.0, 0.0))
+    if coordinate.kind == "step" and len(x):
+        index = np.rint((x - x.min()) / coordinate.step)
+        few = len(np.unique(index)) <= max(TIES * len(x), 2)
+        if few and index.max() < MOST_CELLS:
+            return _ordered_cells(coordinate, x, weight)
+    return _smooth(coordinate, x, weight)
+
+
+# ---------------------------------------------------------------------- cells
+
+
+def _cells(
+    settings: dict[str, Any],
+    share: NDArray,
+    origin: float,
+    step: float,
+    outside: tuple[float, float],
+    tails: tuple[float, float] = (1.0, 1.0),
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return cells of these shares, with a share outside of them at both ends."""
+    inner = 1 - sum(outside)
+    edges = outside[0] + inner * np.concatenate(([0.0], np.cumsum(share) / share.sum()))
+    if outside[1] == 0:
+        edges[-1] = 1.0
+    tensors = {"cell_origin": origin, "cell_step": step, "edges": edges, "tails": tails}
+    return {"kind": "cells", **settings}, {n: np.asarray(v) for n, v in tensors.items()}
+
+
+def _ordered_cells(
+    coordinate: Coordinate, x: NDArray, weight: NDArray
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return one cell for each step between the smallest and the largest number."""
+    step, low, high = coordinate.step, x.min(), x.max()
+    size = round((high - low) / step) + 1
+    bounded = [False, False]
+    for side, bound in ((0, coordinate.lower), (1, coordinate.upper)):
+        end = (low, high)[side]
+        if bound is not None and abs(end - bound) <= 0.2 * size * step:
+            low, high = (bound, high) if side == 0 else (low, bound)
+            bounded[side] = True
+    size = round((high - low) / step) + 1
+    index = np.rint((x - low) / step).astype(int)
+    counts = np.bincount(index, weight, minlength=size)
+    once = float(((counts > 0) & (counts <= 1)).sum())
+    n = counts.sum()
+    # What was not seen is near to what was: spread over a window that holds several rows.
+    width = max(3.0, size / max(n, 1.0) ** 0.5)
+    reach = np.arange(-int(3 * width), int(3 * width) + 1)
+    kernel = np.exp(-0.5 * (reach / width) ** 2)
+    near = np.convolve(counts, kernel, mode="full")[len(reach) // 2 :][:size]
+    near = near / near.sum() + 0.05 / size
+    share = counts + (once + 0.5) * near / near.sum()
+    outside = tuple(0.0 if known else 0.5 / (n + 1) for known in bounded)
+    spread = max(1.0, np.diff(np.quantile(index, [0.05, 0.95]))[0])
+    tail = 0.5 * (ndtri(0.95) - ndtri(0.05)) / spread
+    settings = {"size": size, "ordered": True, "status": coordinate.status}
+    return _cells(settings, share, low, step, (outside[0], outside[1]), (tail, tail))
+
+
+# ---------------------------------------------------------------------- smooth maps
+
+
+def _smooth(
+    coordinate: Coordinate, x: NDArray, weight: NDArray
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return the smooth map that held-out rows like best, the simplest of equals."""
+    rng = np.random.default_rng(0)
+    if coordinate.kind == "step":
+        y = x + coordinate.step * rng.random(len(x))
+    else:
+        y = x
+    shapes = _shapes(coordinate, x)
+    knots = [k for k in KNOTS if k == 2 or k * PER_KNOT <= len(x)] if coordinate.flexible else [2]
+    best = (shapes[0], 2)
+    if len(shapes) * len(knots) > 1 and len(x) >= 20:
+        some = rng.permutation(len(x))[:MOST_ROWS]
+        folds = [(some[1::2], some[::2]), (some[::2], some[1::2])]
+        top: NDArray | None = None
+        for shape in shapes:
+            for count in knots:
+                scores = np.concatenate([
+                    _scores(_map(coordinate, shape, count, x[kept], y[kept], weight[kept]), y[held])
+                    for kept, held in folds
+                ])  # fmt: skip
+                held_weight = np.concatenate([weight[held] for _, held in folds])
+                if top is None or _is_better(scores, top, held_weight):
+                    top, best = scores, (shape, count)
+    return _map(coordinate, *best, x, y, weight)
+
+
+def _shapes(coordinate: Coordinate, x: NDArray) -> list[str]:
+    """Return the shapes that a column may have; the first is the simplest."""
+    if coordinate.lower is not None and coordinate.upper is not None:
+        return ["logit"]
+    if coordinate.lower is not None:
+        return ["log"]
+    return ["linear", "asinh"] if coordinate.flexible and len(x) else ["linear"]
+
+
+def _map(
+    coordinate: Coordinate, shape: str, count: int, x: NDArray, y: NDArray, weight: NDArray
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Fit a map of a shape and a number of knots.
+
+    Args:
+        coordinate: what the column is.
+        shape: one of the shapes of :class:`~realnvp.bijections.TableColumns`.
+        count: number of knots.
+        x: ``(N,)`` values.
+        y: ``(N,)`` values with noise.
+        weight: ``(N,)`` weights.
+    """
+    center, scale = _location(coordinate, shape, x, weight)
+    t = (y - center) / scale
+    if shape == "asinh":
+        w = np.arcsinh(t)
+    elif shape == "log":
+        w = np.log(np.maximum(t, 1e-9))
+    elif shape == "logit":
+        t = t.clip(1e-9, 1 - 1e-9)
+        w = np.log(t) - np.log1p(-t)
+    else:
+        w = t
+    knots, values, slopes = _line(w, weight) if count == 2 else _quantiles(w, weight, count)
+    settings = {"kind": "smooth", "shape": shape, "knots": len(knots), "status": coordinate.status}
+    settings["step"] = coordinate.kind == "step"
+    tensors = {
+        "center": center, "scale": scale, "origin": coordinate.origin,
+        "step": coordinate.step if coordinate.kind == "step" else 1.0,
+        "knots": knots, "values": values, "slopes": slopes,
+    }  # fmt: skip
+    return settings, {name: np.asarray(value) for name, value in tensors.items()}
+
+
+def _location(
+    coordinate: Coordinate, shape: str, x: NDArray, weight: NDArray
+) -> tuple[float, float]:
+    """Return what is subtracted from a column, and what it is then divided by."""
+    if not len(x):
+        return 0.0, 1.0
+    largest = np.abs(x).max() or 1.0  # sums neither overflow nor vanish, nor do squares below
+    share = weight / weight.sum()
+    mean = (share @ (x / largest)) * largest
+    unit = np.abs(x - mean).max()
+    std = math.sqrt(share @ ((x - mean) / unit) ** 2) * unit if unit > 0 else 1.0
+    if shape in ("linear", "asinh"):
+        if shape == "linear":
+            return mean, std
+        low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
+        return middle, (high - low) / 1.35 if high > low else std
+    low, high = coordinate.lower, coordinate.upper
+    assert low is not None  # both shapes have a lower bound
+    if coordinate.kind == "number":
+        # A number at its bound would have an infinite score: the bound is a little further out.
+        gaps = np.diff(np.unique(x))
+        room = 0.5 * gaps.min() if len(gaps) else 1.0
+        low = low - room if x.min() <= low else low
+        high = high + room if high is not None and x.max() >= high else high
+    elif high is not None:
+        high = high + coordinate.step
+    return low, std if high is None else high - low
+
+
+def _line(w: NDArray, weight: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Return two knots of the straight line that standardizes."""
+    share = weight / max(weight.sum(), 1e-300)
+    mean = float(share @ w) if len(w) else 0.0
+    std = math.sqrt(share @ (w - mean) ** 2) if len(w) else 1.0
+    std = std if std > 0 else 1.0
+    return np.array([mean - std, mean + std]), np.array([-1.0, 1.0]), np.full(2, 1 / std)
+
+
+def _quantiles(w: NDArray, weight: NDArray, count: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Return knots at quantiles, equally far apart in normal scores."""
+    order = np.argsort(w)
+    ascending, share = w[order], weight[order] / weight.sum()
+    middle = np.cumsum(share) - 0.5 * share
+    reach = float(ndtri(1 - PER_KNOT / 2 / max(len(w), PER_KNOT + 1)))
+    values = np.linspace(-reach, reach, count)
+    knots = np.interp(ndtr(values), middle, ascending)
+    apart = 1e-3 * (knots[-1] - knots[0]) / count
+    kept = [0]
+    for i in range(1, count):
+        if knots[i] - knots[kept[-1]] > apart:
+            kept.append(i)
+    if len(kept) < 3:
+        return _line(w, weight)
+    knots, values = knots[kept], values[kept]
+    secants = np.diff(values) / np.diff(knots)
+    slopes = np.empty(len(knots))
+    slopes[[0, -1]] = secants[[0, -1]]
+    slopes[1:-1] = 2 / (1 / secants[1:] + 1 / secants[:-1])  # monotone (Fritsch and Butland 1984)
+    return knots, values, slopes
+
+
+def _scores(column: tuple[dict[str, Any], dict[str, NDArray]], y: NDArray) -> NDArray:
+    """Return the log-densities of numbers, with their noise, under the map of a column."""
+    settings, tensors = column
+    specs, stacked = layer_settings([({**settings, "step": False, "status": None}, tensors)])
+    assert specs is not None  # there is one
+    layer = TableColumns(specs).double()
+    layer.fill(stacked)
+    layer.train()
+    v, log_det = layer(torch.as_tensor(y)[:, None])
+    return (log_det - 0.5 * v[:, 0].square()).numpy()
+
+
+def _is_better(scores: NDArray, than: NDArray, weight: NDArray) -> bool:
+    """Return whether scores are better by more than a standard error."""
+    gain = scores - than
+    share = weight / weight.sum()
+    mean = float(share @ gain)
+    error = math.sqrt(float(share**2 @ (gain - mean) ** 2))
+    return mean > error

@@ -1,0 +1,168 @@
+"""The first layer of a table's flow."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from realnvp.bijections import TableColumns
+
+SMOOTH = {"kind": "smooth", "knots": 3}
+
+
+def smooth(**settings) -> TableColumns:
+    """Return one smooth column with a spline that is not straight."""
+    layer = TableColumns([{**SMOOTH, **settings}]).double()
+    spline = {"knots": [[-1.0, 0.2, 1.0]], "values": [[-1.5, 0.0, 2.0]], "slopes": [[0.7, 2, 1.3]]}
+    layer.fill({name: torch.tensor(rows, dtype=torch.float64) for name, rows in spline.items()})
+    return layer.eval()
+
+
+def mixed() -> TableColumns:
+    """Return a category, a status, a number with gaps, and decimals."""
+    layer = TableColumns(
+        [
+            {"kind": "cells", "size": 3},
+            {"kind": "cells", "size": 2},
+            {**SMOOTH, "status": 1},
+            {"kind": "cells", "size": 4, "ordered": True},
+        ]
+    ).double()
+    edges = [[0, 0.2, 0.5, 1, 1], [0, 0.75, 1, 1, 1], [0.05, 0.3, 0.4, 0.9, 0.95]]
+    layer.fill({
+        "edges": torch.tensor(edges, dtype=torch.float64),
+        "cell_origin": torch.tensor([0, 0, 36.5]), "cell_step": torch.tensor([1, 1, 0.5]),
+    })  # fmt: skip
+    return layer.eval()
+
+
+def normal(v: Tensor) -> Tensor:
+    return -0.5 * (v.square() + math.log(2 * math.pi)).sum(1)
+
+
+@pytest.mark.parametrize("shape", ["linear", "asinh", "log", "logit"])
+def test_derivative_and_inverse_of_every_shape(shape: str):
+    layer = smooth(shape=shape)
+    layer.fill({"center": torch.tensor([-0.5]), "scale": torch.tensor([2.5])})
+    x = torch.linspace(-0.49, 1.9, 40, dtype=torch.float64, requires_grad=True)
+    v, log_det = layer(x[:, None])
+    (slope,) = torch.autograd.grad(v.sum(), x)
+    torch.testing.assert_close(log_det, slope.log())
+    back, inverse_log_det = layer.inverse(v.detach())
+    torch.testing.assert_close(back[:, 0], x.detach())
+    torch.testing.assert_close(inverse_log_det, -log_det.detach())
+
+
+@pytest.mark.parametrize(("shape", "low", "high"), [("linear", -30, 30), ("log", 1e-9, 4e5)])
+def test_a_smooth_density_integrates_to_one(shape: str, low: float, high: float):
+    layer = smooth(shape=shape)
+    x = torch.linspace(low, high, 200_001, dtype=torch.float64)
+    if shape == "log":  # evenly in the logarithm
+        x = torch.logspace(math.log10(low), math.log10(high), 200_001, dtype=torch.float64)
+    v, log_det = layer(x[:, None])
+    p = (normal(v) + log_det).exp()
+    assert torch.trapezoid(p, x).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_mixed_density_sums_to_one():
+    """Over categories, the gap and the number, and decimals: with standard normal scores."""
+    layer = mixed()
+    total = 0.0
+    numbers = torch.linspace(-12, 12, 2001, dtype=torch.float64)
+    u = torch.full((4,), 0.3, dtype=torch.float64)
+    for category in range(3):
+        for decimal in np.arange(36.5 - 40, 38.5 + 40, 0.5):
+            rows = torch.tensor([[category, 1, math.nan, decimal]], dtype=torch.float64)
+            v, log_det = layer(rows, noise=u.expand(1, -1))
+            gap = (normal(v) + log_det).exp().sum().item()
+            rows = torch.zeros(len(numbers), 4, dtype=torch.float64)
+            rows[:, 0], rows[:, 2], rows[:, 3] = category, numbers, decimal
+            v, log_det = layer(rows, noise=u.expand(len(rows), -1))
+            present = torch.trapezoid((normal(v) + log_det).exp(), numbers).item()
+            total += 0.5 * (gap + present)  # a decimal's is the mean density over its step
+    assert total == pytest.approx(1, abs=1e-2)  # beyond the cells, one draw of the noise
+
+
+def test_of_cells_the_probability_is_their_share_whatever_the_noise():
+    layer, x = mixed(), torch.tensor([[2.0, 1.0, math.nan, 37.5]], dtype=torch.float64)
+    for u in (0.1, 0.6):
+        v, log_det = layer(x, noise=torch.full((1, 4), u, dtype=torch.float64))
+        assert (normal(v) + log_det).exp().item() == pytest.approx(0.5 * 0.25 * 0.5 / 0.5)
+
+
+def test_rows_come_back():
+    layer = mixed()
+    x = torch.tensor(
+        [[0, 0, -7.5, 36.5], [2, 1, math.nan, 38.0], [1, 0, 0.1, 20.0], [1, 0, 4, 99.5]],
+        dtype=torch.float64,
+    )
+    assert layer.possible(x).all()
+    for _ in range(50):
+        v, log_det = layer(x)
+        back, inverse_log_det = layer.inverse(v)
+        torch.testing.assert_close(back, x, equal_nan=True)
+        torch.testing.assert_close(inverse_log_det, -log_det)
+        assert not layer.differs(x, v).any()
+    assert layer.differs(x, v + 3)[:, [0, 3]].any()
+
+
+def test_what_cannot_be():
+    layer = mixed()
+    good = [1, 0, 0.5, 37.0]
+    for column, value in ((0, 3), (0, 0.5), (0, math.nan), (1, 1), (2, math.inf), (3, 37.2)):
+        row = torch.tensor([good], dtype=torch.float64)
+        row[0, column] = value
+        assert not layer.possible(row).all(), (column, value)
+        with pytest.raises(ValueError, match=f"column {2 if column == 1 else column}, row 0"):
+            layer.check(row)
+    bounded = smooth(shape="log")
+    assert bounded.possible(torch.tensor([[-1.0], [0.0], [1.0]]))[:, 0].tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_float32_keeps_far_offsets():
+    layer = TableColumns([{"kind": "smooth"}])
+    layer.fill({"center": torch.tensor([1.7e9], dtype=torch.float64)})
+    layer = layer.float().to(torch.float32)
+    x = torch.tensor([[1.7e9 + 3], [1.7e9 - 10]], dtype=torch.float64)
+    v, _ = layer(x)
+    assert v.dtype == torch.float32
+    assert v[:, 0].tolist() == [3, -10]
+    assert torch.equal(layer.inverse(v)[0], x)
+    assert layer.state_dict()["center"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ([{"kind": "other"}], "plain, smooth or cells"),
+        ([{"kind": "cells", "size": True}], "size"),
+        ([{"kind": "smooth", "knots": 10**9}], "knots"),
+        ([{"kind": "smooth", "shape": "cubic"}], "linear, asinh"),
+        ([{"kind": "plain", "status": 0}], "cells without gaps"),
+        ([{"kind": "plain", "step": 1}], "true or false"),
+        (["plain"], "mapping"),
+    ],
+)
+def test_settings_of_strangers(columns, says):
+    with pytest.raises(ValueError, match=says):
+        TableColumns(columns)
+
+
+def test_tensors_of_strangers():
+    layer = mixed()
+    for name, value in (("edges", -1.0), ("cell_step", 0.0), ("scale", -1.0), ("knots", 0.0)):
+        tensor = getattr(layer, name)
+        before = tensor.clone()
+        tensor.fill_(value)
+        with pytest.raises(ValueError, match="must"):
+            layer.check_values()
+        tensor.copy_(before)
+    layer.check_values()

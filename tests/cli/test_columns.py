@@ -1,0 +1,30 @@
+"""``realnvp columns``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.command import run
+from realnvp.cli.main import main
+
+
+def test_kinds_are_shown(here: Path, capsys):
+    rows = "".join(f"{['Rome', 'Oslo'][i % 2]},{i / 4},{i % 3 or ''},2020-01-{i % 28 + 1:02}\n" for i in range(90))  # fmt: skip
+    Path("t.csv").write_text(f"town,size,gap,day\n{rows}")
+    run("columns t.csv")
+    printed = capsys.readouterr().out
+    for words in ("2 categories: Oslo, Rome", "step 0.25", "with gaps", "days", "90 rows"):
+        assert words in printed
+    run("columns t.csv --json")
+    found = json.loads(capsys.readouterr().out)
+    kinds = [column["kind"] for column in found["columns"]]
+    assert kinds == ["categorical", "decimal", "categorical", "datetime"]
+
+
+@pytest.mark.parametrize("name", ["nowhere.csv", "."])
+def test_no_file(here: Path, capsys, name: str):
+    assert main(["columns", name]) == 2
+    assert "there is no file" in capsys.readouterr().err

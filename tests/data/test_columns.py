@@ -1,0 +1,189 @@
+"""Columns of every kind: what is found, as numbers, and back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from realnvp.data.columns import TableSchema
+
+N = 400
+
+
+def people(seed: int = 0) -> pd.DataFrame:
+    """Return a table with columns of every kind."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({
+        "town": rng.choice(["Rome", "Oslo", "Bonn"], N, p=[0.7, 0.2, 0.1]),
+        "flag": rng.random(N) < 0.3,
+        "temperature": np.round(rng.normal(38, 1, N) * 2) / 2,
+        "cylinders": rng.choice([4, 6, 8], N),
+        "visits": rng.poisson(7, N),
+        "income": np.exp(rng.normal(10, 1, N)),
+        "size": pd.Categorical(rng.choice(["S", "M"], N), ["S", "M", "L"], ordered=True),
+        "loss": np.where(rng.random(N) < 0.2, np.nan, rng.normal(size=N)),
+        "hour": pd.Timestamp("2020-01-01", tz="Europe/Rome")
+        + pd.to_timedelta(rng.integers(0, 80, N) * 24 + rng.integers(5, 22, N), unit="h"),
+        "born": [f"{day:%d/%m/%Y}" for day in pd.Timestamp("2021-03-01")
+                 + pd.to_timedelta(rng.integers(0, 300, N), unit="D")],
+        "constant": 5,
+        "score": pd.array(np.where(rng.random(N) < 0.1, None, rng.integers(0, 999, N)), "Int64"),
+        "narrow": rng.normal(size=N).astype("float32"),
+        "paid": np.where(rng.random(N) < 0.4, 0, rng.exponential(size=N)),
+        "answer": np.where(rng.random(N) < 0.1, None, rng.choice(["yes", "no"], N)),
+    })  # fmt: skip
+    return frame.assign(town2=frame.town, twice=2 * frame.income + 3)
+
+
+KINDS = {
+    "town": "categorical", "flag": "categorical", "temperature": "decimal",
+    "cylinders": "categorical", "visits": "integer", "income": "continuous",
+    "size": "categorical", "loss": "continuous", "hour": "datetime", "born": "datetime",
+    "constant": "constant", "score": "integer", "narrow": "continuous", "paid": "continuous",
+    "answer": "categorical", "town2": "copy", "twice": "linear",
+}  # fmt: skip
+
+
+def test_kinds_are_found_and_the_table_comes_back():
+    frame = people()
+    schema = TableSchema.of(frame)
+    assert {column.name: column.kind for column in schema.columns} == KINDS
+    for known in (schema, TableSchema.from_dict(json.loads(json.dumps(schema.as_dict())))):
+        assert known == schema
+        x, possible = known.encode(frame)
+        assert x.shape == (N, known.dim) == (N, len(known.coordinates))
+        assert possible.all()
+        back = known.decode(x)
+        assert (back.dtypes == frame.dtypes).all()
+        pd.testing.assert_frame_equal(back.drop(columns="twice"), frame.drop(columns="twice"))
+        np.testing.assert_allclose(back.twice, frame.twice)
+
+
+def test_columns_may_stand_in_another_order_and_others_are_ignored():
+    frame = people()
+    schema = TableSchema.of(frame)
+    x, _ = schema.encode(frame)
+    other = frame[frame.columns[::-1]].assign(more="text")
+    np.testing.assert_array_equal(schema.encode(other)[0], x)
+
+
+def test_numbers_keep_to_steps_and_bounds():
+    schema = TableSchema.of(people())
+    x, _ = schema.encode(people())
+    x = x + np.random.default_rng(0).normal(scale=50, size=x.shape)
+    places = schema.places()
+    for column in schema.columns:  # codes of categories are always codes
+        if column.kind == "categorical" or column.has_status:
+            x[:, places[column.name].start] = 0
+    back = schema.decode(x)
+    assert ((back.temperature * 2) % 1 == 0).all()
+    assert (back[["temperature", "visits", "income", "paid"]].min() >= 0).all()
+    kept = TableSchema.of(people(), keep_range=True).decode(x)
+    assert kept.visits.max() <= people().visits.max()
+
+
+def test_declared_kinds():
+    frame = people()[["cylinders", "visits", "temperature", "town"]]
+    kinds = {"cylinders": "integer", "visits": "categorical", "town": "drop"}
+    kinds = {**kinds, "temperature": "continuous"}
+    schema = TableSchema.of(frame, kinds)
+    assert {c.name: c.kind for c in schema.columns} == kinds
+    assert schema.names == ("cylinders", "visits", "temperature")
+    assert list(schema.decode(schema.encode(frame)[0])) == list(schema.names)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1.0, "a", 2.0], "mixes text and other values: row 1"),
+        (["1", "2", "x"], r"mixes numbers and text: row 3 .* holds 'x'"),
+        ([None, None, None], "only gaps"),
+        (["2020-01-02", "2020-02-03", "3.4.2020"], r"more than one format: row 3"),
+        ([1.0, np.inf, 2.0], "holds inf, first in row 2"),
+        ([1j, 2j, 3j], "complex128"),
+    ],
+)
+def test_refused_columns(values, says):
+    with pytest.raises(ValueError, match=f"column 'a' of my table .*{says}"):
+        TableSchema.of(pd.DataFrame({"a": values}), where="my table")
+
+
+def test_identifiers_are_refused_by_name():
+    frame = pd.DataFrame({"id": [f"n{i}" for i in range(10_000)], "a": np.arange(10_000.0)})
+    with pytest.raises(ValueError, match=r"'id' .* 10,000 different texts .* drop it"):
+        TableSchema.of(frame)
+    assert TableSchema.of(frame, {"id": "drop"}).names == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("town", "Ulm", r"'Ulm', first in row 3 .* categories Bonn, Oslo, Rome"),
+        ("cylinders", 7, "7, first in row 3 .* declare it integer"),
+        ("town", None, "missing value, first in row 3"),
+        ("born", "2021-13-01", "no date of the format"),
+        ("income", "much", "must hold numbers"),
+    ],
+)
+def test_values_that_training_did_not_have(column, value, says):
+    frame = people()
+    schema = TableSchema.of(frame)
+    other = frame[:5].copy()
+    other[column] = [*frame[column][:2], value, *frame[column][3:5]]
+    with pytest.raises(ValueError, match=f"'{column}' .*{says}"):
+        schema.encode(other)
+
+
+def test_rows_that_do_not_follow_are_impossible():
+    frame = people()
+    schema = TableSchema.of(frame)
+    for column, value in (("constant", 6), ("town2", "Oslo"), ("twice", 0.0)):
+        other = frame.copy()
+        other.loc[3, "town"] = "Rome"
+        other.loc[3, column] = value
+        possible = schema.encode(other)[1]
+        assert not possible[3]
+        with pytest.raises(ValueError, match=r"row 4 .* cannot be"):
+            schema.rows(other)
+
+
+def test_unknown_gaps_are_left_open():
+    frame = people()
+    schema = TableSchema.of(frame)
+    frame.loc[0, ["temperature", "loss", "town"]] = np.nan
+    x, _ = schema.encode(frame, unknown=True)
+    for name in ("temperature", "loss", "town"):
+        assert np.isnan(x[0, schema.places()[name]]).all()
+
+
+def test_texts_of_gaps_and_nothing():
+    frame = pd.DataFrame({"a": ["", None, "x", ""] * 5})
+    schema = TableSchema.of(frame)
+    assert schema.columns[0].categories == ("", "x")
+    pd.testing.assert_frame_equal(schema.decode(schema.encode(frame)[0]), frame)
+
+
+def test_features_are_one_hot_and_finite():
+    frame = people()[["town", "loss"]]
+    schema = TableSchema.of(frame)
+    features = schema.features(schema.encode(frame)[0])
+    assert features.shape == (N, 3 + 2 + 1)
+    assert (features[:, :3].sum(1) == 1).all()
+    assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "other"}, {"name": 3}, {"step": -1.0}, {"source": 99}, {"more": 1},
+        {"kind": "linear"}, {"resolution": 7}, {"origin": float("nan")},
+    ],
+)  # fmt: skip
+def test_damaged_descriptions_are_refused(change):
+    saved = TableSchema.of(people()).as_dict()
+    saved["columns"][0] |= change
+    with pytest.raises(ValueError, match="saved column"):
+        TableSchema.from_dict(saved)
