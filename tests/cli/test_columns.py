@@ -12,7 +12,10 @@ from realnvp.cli.main import main
 
 
 def test_kinds_are_shown(here: Path, capsys):
-    rows = "".join(f"{['Rome', 'Oslo'][i % 2]},{i / 4},{i % 3 or ''},2020-01-{i % 28 + 1:02}\n" for i in range(90))  # fmt: skip
+    towns = ["Rome", "Oslo"]
+    rows = "".join(
+        f"{towns[i % 2]},{i / 4},{i % 3 or ''},2020-01-{i % 28 + 1:02}\n" for i in range(90)
+    )
     Path("t.csv").write_text(f"town,size,gap,day\n{rows}")
     run("columns t.csv")
     printed = capsys.readouterr().out

@@ -487,7 +487,7 @@ def _column_of(item: Mapping[str, Any], count: int) -> Column:
     known = {f.name for f in fields(Column)}
     if not set(item) <= known:
         raise ValueError("the saved columns of a table have unknown properties")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
     column = Column(**values)
     texts = (column.name, column.kind, column.dtype)
     numbers = (*column.repeated, *column.weights, column.step, column.origin, column.resolution)
@@ -939,9 +939,9 @@ def _series(values: Any, column: Column) -> pd.Series:
         info = np.iinfo(dtype.lower())
         whole = np.rint(values).clip(float(info.min), float(info.max))
         if dtype[0] in "IU":  # pandas' own, with gaps
-            return pd.Series(whole).astype("Float64").astype(dtype)  # type: ignore[call-overload]
+            return pd.Series(whole).astype("Float64").astype(dtype)
         return pd.Series(whole.astype(dtype))
-    return pd.Series(values, dtype=dtype)  # type: ignore[call-overload]
+    return pd.Series(values, dtype=dtype)
 
 
 def _stamps(stamps: pd.Series, column: Column) -> pd.Series:
@@ -950,8 +950,8 @@ def _stamps(stamps: pd.Series, column: Column) -> pd.Series:
         stamps = stamps.dt.tz_localize(column.zone, ambiguous=every, nonexistent="shift_forward")
     if column.format is not None:
         text = stamps.dt.strftime(column.format.replace("%z", "+0000"))
-        return pd.Series(text.where(stamps.notna(), None), dtype=column.dtype)  # type: ignore[call-overload]
-    return stamps.astype(column.dtype)  # type: ignore[call-overload]
+        return pd.Series(text.where(stamps.notna(), None), dtype=column.dtype)
+    return stamps.astype(column.dtype)
 
 
 # ---------------------------------------------------------------------- linear functions
