@@ -929,7 +929,7 @@ def _decode(column: Column, x: NDArray) -> pd.Series:
 
 def _series(values: Any, column: Column) -> pd.Series:
     """Return values as a column of the type that it had."""
-    dtype = column.dtype
+    dtype: Any = column.dtype
     if dtype == "category":
         levels = list(column.levels or column.categories)
         return pd.Series(pd.Categorical(values, categories=levels, ordered=column.ordered))
@@ -945,13 +945,14 @@ def _series(values: Any, column: Column) -> pd.Series:
 
 
 def _stamps(stamps: pd.Series, column: Column) -> pd.Series:
+    dtype: Any = column.dtype
     if column.zone is not None:
         every = np.ones(len(stamps), dtype=bool)
         stamps = stamps.dt.tz_localize(column.zone, ambiguous=every, nonexistent="shift_forward")
     if column.format is not None:
         text = stamps.dt.strftime(column.format.replace("%z", "+0000"))
-        return pd.Series(text.where(stamps.notna(), None), dtype=column.dtype)
-    return stamps.astype(column.dtype)
+        return pd.Series(text.where(stamps.notna(), None), dtype=dtype)
+    return stamps.astype(dtype)
 
 
 # ---------------------------------------------------------------------- linear functions
