@@ -21,7 +21,7 @@ def people(seed: int = 0) -> pd.DataFrame:
         "flag": rng.random(N) < 0.3,
         "temperature": np.round(rng.normal(38, 1, N) * 2) / 2,
         "cylinders": rng.choice([4, 6, 8], N),
-        "visits": rng.poisson(7, N),
+        "visits": rng.poisson(20, N),
         "income": np.exp(rng.normal(10, 1, N)),
         "size": pd.Categorical(rng.choice(["S", "M"], N), ["S", "M", "L"], ordered=True),
         "loss": np.where(rng.random(N) < 0.2, np.nan, rng.normal(size=N)),

@@ -77,8 +77,9 @@ def test_conditioning_on_a_column(tmp_path):
     frame = pd.DataFrame({"a": TABLE[:, 0], "age": range(12), "b": TABLE[:, 1], "label": LABELS})
     frame["town"] = ["Rome", "Oslo"] * 6
     frame.to_csv(path := tmp_path / "t.csv", index=False)
-    with pytest.raises(ValueError, match="town"):
-        load(path, condition="age")
+    assert load(path, condition="age").columns == ("a", "b", "label", "town")
+    data = load(path, condition="age,town")
+    assert (data.columns, data.condition_dim) == (("a", "b", "label"), 3)
     data = load(path, condition="town", validation=2, holdout="last")
     assert data.columns == ("a", "age", "b", "label")
     assert (data.categories, data.condition_classes) == (("Oslo", "Rome"), 2)
