@@ -340,7 +340,7 @@ class Flow(nn.Module):
         """
         if self.classes is None:
             raise ValueError("only a class-conditional flow can classify")
-        check_data(x, self.shape, self.levels)
+        self.check(x)
         if self.noisy and not isinstance(noise, Tensor):
             noise = torch.rand(x.shape, generator=noise, dtype=self.dtype, device=x.device)
         if self.class_means is None:
@@ -403,7 +403,7 @@ class Flow(nn.Module):
         >>> torch.allclose(sum(terms.values()), flow.log_prob(x))
         True
         """
-        check_data(x, self.shape, self.levels)
+        self.check(x)
         with self.evaluating():
             given = self.as_condition(condition, len(x))
             v, log_det = self._continuous(x, given, noise)

@@ -69,8 +69,8 @@ def fit_rows(
         verbose: whether a few lines are printed.
 
     Returns:
-        the flow of the rows, in float64 and evaluation mode, and the number of
-        steps it was trained for.
+        the flow of the rows, in float64 and evaluation mode, and the number of steps it was trained
+        for.
     """
     given = (torch.zeros(0), torch.ones(0))
     if condition is not None and condition.ndim == 2:
