@@ -26,7 +26,7 @@ def test_only_what_is_given_replaces_the_recipes_settings(parser):
 
 def test_help_shows_the_recipes_values(parser):
     out = " ".join(parser.format_help().split())
-    assert "--model.hidden N feature maps" in out
+    assert "--model.scales N number of scales" in out
     assert "default: 24)" in out
     assert "--model.norm {batch,act,none}" in out
     assert "Short: --minutes" in out
@@ -57,7 +57,8 @@ def test_a_far_fetched_option_is_not(parser):
     ("option", "value", "message"),
     [
         ("--model.norm", "layer", "choose from 'batch', 'act', 'none'"),
-        ("--model.hidden", "2.5", "must be an integer, got 2.5"),
+        ("--model.scales", "2.5", "must be an integer, got 2.5"),
+        ("--model.hidden", "2.5", "must be an integer or a list with one for each scale, got 2.5"),
         ("--model.linear", "maybe", "must be true or false, got maybe"),
         ("--training.minutes", "soon", "must be a number or null, got soon"),
         ("--training.betas", "3", "must be a list"),

@@ -63,7 +63,14 @@ SHORT = {
 }
 """Short names of the settings that are set most."""
 
-METAVARS = {int: "N", float: "X", str: "TEXT", tuple: "[X,X]", dict: "{NAME:VALUE}"}
+METAVARS = {
+    int: "N",
+    float: "X",
+    str: "TEXT",
+    tuple: "[X,X]",
+    list: "[N,...]",
+    dict: "{NAME:VALUE}",
+}
 
 Seed: Any = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 
@@ -74,6 +81,7 @@ MEANINGS = {
     "float": "a number",
     "bool": "true or false",
     "tuple": "a list such as [0.9,0.999]",
+    "list": "a list with one for each scale",
     "None": "null",
 }
 """What values of a type are called in messages."""
