@@ -385,7 +385,7 @@ def test_corrupt_model_folder_is_refused(tmp_path, damage: str):
         (lambda: image_flow((1, 1, 1), scales=1), "one grey pixel"),
         (lambda: image_flow((1, 4, 4), alpha=0.7), "alpha"),
         (lambda: image_flow((1, 4, 4), hidden=0), "hidden"),
-        (lambda: vector_flow(1), "at least 2 columns"),
+        (lambda: vector_flow(0), "dim must be an integer from 1"),
         (lambda: vector_flow(2, couplings=-1), "couplings"),
         (lambda: vector_flow(2, std=torch.zeros(2), mean=torch.zeros(2)), "positive"),
     ],

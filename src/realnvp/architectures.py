@@ -188,10 +188,12 @@ def vector_flow(
     """Build a flow for vectors: points, or the rows of a table.
 
     Columns are standardized, or made normal by a Gaussian mixture to start from; then couplings
-    transform the two halves of the columns in turn, each followed by a normalization.
+    transform the two halves of the columns in turn, each followed by a normalization. A single
+    column has no other half: its couplings are elementwise maps whose parameters are a function of
+    the condition alone.
 
     Args:
-        dim: number D of columns, 2 or more.
+        dim: number D of columns.
         mean: means of the columns, for the standardization; zeros if left out.
         std: standard deviations of the columns; ones if left out.
         mixture: means, Cholesky factors and weights of the Gaussians to start from; see
@@ -209,20 +211,16 @@ def vector_flow(
     The other options are the fields of :class:`realnvp.config.VectorModel`, which explains them.
 
     Raises:
-        ValueError: if there are fewer than two columns, an option is out of range, or ``model`` is
-            given along with single options.
+        ValueError: if an option is out of range, or ``model`` is given along with single options.
 
     >>> import torch
     >>> vector_flow(3).encode(torch.zeros(4, 3)).shape
     torch.Size([4, 3])
+    >>> vector_flow(1, condition_dim=2).sample(4, condition=torch.zeros(4, 2)).shape
+    torch.Size([4, 1])
     """
     model = _model(VectorModel, locals())
     _check_sizes(dim=dim, condition_dim=condition_dim, classes=classes)
-    if dim < 2:
-        raise ValueError(
-            f"a coupling sets the map of one half of the columns from the other half, so it needs "
-            f"at least 2 columns, got {dim}; for a single column use a histogram or kernel density"
-        )
     gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
     model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
@@ -298,7 +296,9 @@ def realnvp(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_d
     (dim,) = shape
     layers: list[Bijection] = []
     for i in range(model.couplings):
-        coupling = make_coupling(ChannelMask(flip=i % 2 == 1), dim, model, condition_dim)
+        # Of a single column, the passive part is empty.
+        mask = ChannelMask(flip=i % 2 == 1 or dim == 1)
+        coupling = make_coupling(mask, dim, model, condition_dim)
         layers += normalized(coupling, dim, model)
     return Chain(*layers)
 

@@ -305,8 +305,10 @@ class ImageFeatures(ResNet):
 class MLP(Conditioner):
     """A residual multilayer perceptron for vectors; a condition joins the input.
 
+    Without any input, its output is a learned constant.
+
     Args:
-        features_in: columns of the coupling's passive part.
+        features_in: columns of the coupling's passive part; 0 for a single column's.
         features_out: number of parameters.
         hidden: units of each layer.
         blocks: number of residual blocks of two layers each.
@@ -326,7 +328,7 @@ class MLP(Conditioner):
     ) -> None:
         super().__init__()
         self.joins = condition_dim > 0
-        self.first = nn.Linear(features_in + condition_dim, hidden)
+        self.first = nn.Linear(max(1, features_in + condition_dim), hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2 * blocks))
         self.last = nn.Linear(hidden, features_out)
         self._zero_last()
@@ -337,7 +339,7 @@ class MLP(Conditioner):
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
-        h = self.first(x)
+        h = self.first(x if x.shape[1] else x.new_ones(len(x), 1))
         for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
             h = h + second(F.silu(first(F.silu(h))))
         return h

@@ -239,7 +239,7 @@ def test_it_can_be_copied_stored_and_searched():
         (np.array([["a", "b"], ["c", "d"]], dtype=object), "could not convert"),
         (np.ones((1, 3)), "minimum of 2 is required"),
         (np.arange(5.0)[:, None], "minimum of 2 is required"),
-        (np.ones((5, 2)), "at least 2 columns that vary freely"),
+        (np.ones((5, 2)), "all of 2 are constant"),
         (np.arange(5.0), "Expected 2D array"),
         (np.zeros((0, 2)), "minimum of 2 is required"),
     ],

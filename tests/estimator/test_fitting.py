@@ -6,11 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Split
-from realnvp.estimator import fitting
+from realnvp.estimator import RealNVPDensity, fitting
 from realnvp.estimator.fitting import _is_better, _without_copies, fit_rows
 from realnvp.recipes import load_recipe
 from realnvp.training.initialization import fit_gaussian, log_density
@@ -88,3 +89,26 @@ def test_chance_is_not_taken_for_a_gain():
         ):
             flow = Known(torch.tensor(gain).repeat(4))
             assert _is_better(flow, Known(start), split, 0) is better  # type: ignore[arg-type]
+
+
+def test_a_single_column_has_a_density_given_the_condition():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(500, 1))
+    y = np.sin(3 * x[:, 0]) + 0.1 * (1 + (x[:, 0] > 0)) * generator.normal(size=500)
+    settings = {"couplings": 2, "hidden": 16, "max_steps": 150, "random_state": 0}
+    density = RealNVPDensity(**settings).fit(y, condition=1e4 * x + 7)
+    score = density.score(y, condition=1e4 * x + 7)
+    assert score > scipy.stats.norm(y.mean(), y.std()).logpdf(y).mean() + 0.5
+    grid, step = np.linspace(-4, 4, 2001, retstep=True)
+    p = np.exp(density.score_samples(grid, condition=np.full(2001, 7.0)))
+    assert p.sum() * step == pytest.approx(1.0, abs=1e-3)
+    drawn = density.sample(300, condition=np.array([[7.0]]), random_state=1)
+    assert drawn.shape == (300, 1)
+    assert abs(drawn.mean() - (grid * p).sum() * step) < 0.1
+
+
+@pytest.mark.parametrize("mixture_init", [0, 2])
+def test_a_single_column_needs_no_condition(mixture_init: int):
+    x = rows(200)[:, :1]
+    flow, _ = fit_rows(x, None, None, recipe(5, mixture_init=mixture_init), validation_fraction=0)
+    torch.testing.assert_close(flow.decode(flow.encode(x)), x, atol=1e-4, rtol=1e-4)

@@ -144,6 +144,8 @@ BIJECTIONS: dict[str, Case] = {
     "gaussian-mixture": Case(lambda: gaussian_mixture(5), (5,), identity=False),
     "gaussian-mixture-2d": Case(lambda: gaussian_mixture(2), (2,), identity=False),
     "gaussian-mixture-conditional": Case(lambda: gaussian_mixture(3, 2), (3,), 2, identity=False),
+    "gaussian-mixture-one-column": Case(lambda: gaussian_mixture(1, 2), (1,), 2, identity=False),
+    "gaussian-mixture-alone": Case(lambda: gaussian_mixture(1), (1,), identity=False),
     "mixture-checkerboard": Case(lambda: mixture(CheckerboardMask(), 1), (1, 3, 4)),
     "mixture-channel": Case(lambda: mixture(ChannelMask(True), 3), (3, 2, 2)),
     "linear": Case(lambda: InvertibleLinear(4), (4,)),

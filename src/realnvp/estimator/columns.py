@@ -63,7 +63,7 @@ def schema_of(
         keep_range: whether samples keep the range of every column of numbers.
 
     Raises:
-        ValueError: if fewer than two columns are free, or one cannot be modelled.
+        ValueError: if no column is free, or one cannot be modelled.
     """
     names = [str(name) for name in frame.columns]
     kinds: dict[str, str] | str | None = columns if isinstance(columns, str) else {}
@@ -72,10 +72,9 @@ def schema_of(
         kinds |= {str(name): kind for name, kind in dict(columns or {}).items()}  # type: ignore[arg-type]
         kinds = {**_declared(frame, names, integers, numbers), **kinds}
     schema = TableSchema.of(frame, kinds, numbers=numbers, keep_range=keep_range)
-    if schema.dim < 2:
+    if schema.dim < 1:
         raise ValueError(
-            f"a density by couplings needs at least 2 columns that vary freely, got {schema.dim} "
-            f"of {len(names)}: use sklearn.neighbors.KernelDensity"
+            f"a density needs a column that varies, and all of {len(names)} are constant"
         )
     found = {kind: [c.name for c in schema.columns if c.kind == kind] for kind in ALL_KINDS}
     declared = set(kinds) if isinstance(kinds, dict) else set(names)

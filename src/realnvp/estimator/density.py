@@ -170,7 +170,9 @@ class RealNVPDensity(
         """Fit the density of the rows, given the condition if there is one.
 
         Args:
-            X: ``(N, D)`` numbers, at least two rows and two columns that vary freely.
+            X: ``(N, D)`` numbers, at least two rows and a column that varies. Of a single column
+                given a condition, ``p(y | x)``, ``fit(y, condition=x)``, ``(N,)`` will do, here and
+                in the other methods.
             y: ignored.
             condition: what the density is conditioned on: ``(N,)`` classes (names or integers),
                 or ``(N,)`` or ``(N, K)`` real numbers.
@@ -179,7 +181,7 @@ class RealNVPDensity(
         Raises:
             ValueError: if no density can be fitted.
         """
-        table = self._frame(X, reset=True)
+        table = self._frame(_as_columns(X, condition), reset=True)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is in [0, 1), got {self.validation_fraction}")
         weight = row_weights(sample_weight, table)
@@ -336,7 +338,7 @@ class RealNVPDensity(
     ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None]:
         """Return the rows' coordinates, which rows are possible, and the condition's codes."""
         check_is_fitted(self, "flow_")
-        table = self._frame(X)
+        table = self._frame(_as_columns(X, condition))
         rows, follow = self._schema.encode(table)
         x = torch.as_tensor(rows)
         assert self.flow_.columns is not None  # every flow of a table has this layer
@@ -361,11 +363,9 @@ class RealNVPDensity(
                         f"minimum of {needed} is required by {type(self).__name__}."
                     )
             return X
-        least_rows, least_columns = (2, 2) if reset else (1, 1)
         table = validate_data(
-            self, X, dtype=np.float64, reset=reset, ensure_min_samples=least_rows,
-            ensure_min_features=least_columns,
-        )  # fmt: skip
+            self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1
+        )
         names = getattr(self, "feature_names_in_", None)
         return pd.DataFrame(table, columns=names)
 
@@ -459,6 +459,13 @@ def _seed(random_state: RandomState) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _as_columns(X: Any, condition: ArrayLike | None) -> Any:
+    """Return a single column of a conditional density as a table; anything else as it is."""
+    if condition is None or np.ndim(X) != 1:
+        return X
+    return X.to_frame() if hasattr(X, "to_frame") else np.asarray(X)[:, None]
 
 
 def _name_of(condition: Any) -> str | None:
