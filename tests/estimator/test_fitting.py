@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
 
 from realnvp.config import VectorRecipe
+from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Split
 from realnvp.estimator import RealNVPDensity, fitting
-from realnvp.estimator.fitting import _is_better, _without_copies, fit_rows
+from realnvp.estimator.fitting import _is_better, _without_copies
+from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
 from realnvp.training.initialization import fit_gaussian, log_density
 
@@ -24,6 +27,12 @@ def recipe(steps: int = 30, **model) -> VectorRecipe:
     found = dataclasses.replace(found, training=training)
     assert isinstance(found, VectorRecipe)
     return found
+
+
+def fit_rows(x: torch.Tensor, *args, **options) -> tuple[Flow, int]:
+    """Fit rows of continuous columns."""
+    schema = TableSchema.of(pd.DataFrame(x.numpy()), "continuous", numbers=True)
+    return fitting.fit_rows(x, *args, schema=schema, **options)
 
 
 def rows(n: int) -> torch.Tensor:
