@@ -70,3 +70,34 @@ def test_tables_with_any_column_names_come_back(here, capsys):
     run("sample runs/table -n 5 --out more.png")
     run("score runs/table --data more.csv")
     assert "5 log-likelihoods" in capsys.readouterr().out
+
+
+def test_rows_of_a_mixed_table(here):
+    rows = "".join(f"{'ab'[i % 2]},{i % 7 / 2},{i * i % 83 / 4},{i % 3}\n" for i in range(120))
+    Path("t.csv").write_text(f"kind,half,quarter,few\n{rows}")
+    train = "train table --data t.csv --steps 2 --quiet --model.hidden 4 --model.mixture_init 1"
+    run(f"{train} --training.num_validations 1")
+    run("sample runs/table -n 60 --out s.csv --given kind=a --reject", "half > 2")
+    table = pd.read_csv("s.csv")
+    assert list(table) == ["kind", "half", "quarter", "few"]
+    assert len(table) == 60
+    assert set(table.kind) == {"a"}
+    assert table.half.max() <= 2
+    assert ((4 * table.quarter) % 1 == 0).all()
+    run(f"{train} --condition kind,half --out runs/two --training.num_validations 1")
+    run("sample runs/two -n 5 --out two.csv --given kind=b,half=1.5")
+    two = pd.read_csv("two.csv")
+    assert list(two) == ["quarter", "few", "kind", "half"]
+    assert (two.half == 1.5).all()
+
+
+def test_bad_rules(here, capsys):
+    rows = "".join(f"{'ab'[i % 2]},{i * i % 83}\n" for i in range(60))
+    Path("t.csv").write_text(f"kind,n\n{rows}")
+    run("train table --data t.csv --steps 2 --quiet --model.hidden 4 --model.mixture_init 1")
+    for options, says in (
+        ("--given kind", "name=value"),
+        ("--given town=a", "no such column; its columns are kind, n"),
+        ("--reject m>3", "cannot be applied"),
+    ):
+        assert says in refused(capsys, f"sample runs/table --out s.csv {options}")

@@ -259,27 +259,41 @@ class TableColumns(Dequantization):
         return self._uniform(x, noise), None
 
     def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        v, slopes = self.scores(x, u)
+        return v, slopes.sum(1).to(v.dtype)
+
+    def scores(self, x: Tensor, u: Tensor, unknown: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return normal scores of values, and the logarithm of the derivative of each.
+
+        Args:
+            x: ``(B, D)`` values.
+            u: ``(B, D)`` noise.
+            unknown: ``(D,)``, columns whose values are not known; their results mean nothing.
+
+        Returns:
+            ``(B, D)`` scores, and log-derivatives in float64.
+        """
         x, u = x.double(), u.double()
+        if unknown is not None:
+            x = torch.where(unknown, self._some(), x)
         filled = self._filled(x)
-        v, log_det = filled.clone(), x.new_zeros(len(x))
+        v, slopes = filled.clone(), torch.zeros_like(x)
         whole = self._plain_integers
         v[:, whole] += u[:, whole]
         if self._smooth:
-            v[:, self._smooth], slope = self._smooth_forward(
+            v[:, self._smooth], slopes[:, self._smooth] = self._smooth_forward(
                 filled[:, self._smooth], u[:, self._smooth]
             )
-            log_det = log_det + self._of_values(slope, x, self._smooth)
         if self._cells:
-            v[:, self._cells], slope = self._cells_forward(
+            v[:, self._cells], slopes[:, self._cells] = self._cells_forward(
                 filled[:, self._cells], u[:, self._cells]
             )
-            log_det = log_det + self._of_values(slope, x, self._cells)
         if self._gaps:
             gap = torch.isnan(x[:, self._gaps])
             score = _quantile(u[:, self._gaps])
             v[:, self._gaps] = torch.where(gap, score, v[:, self._gaps])
-            log_det = log_det - torch.where(gap, _log_normal(score), 0.0).sum(1)
-        return v.to(self._one.dtype), log_det.to(self._one.dtype)
+            slopes[:, self._gaps] = torch.where(gap, -_log_normal(score), slopes[:, self._gaps])
+        return v.to(self._one.dtype), slopes
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z = z.double()
@@ -322,8 +336,14 @@ class TableColumns(Dequantization):
         """Return the values with some that can be in the place of gaps."""
         if not self._gaps:
             return x
-        x = x.clone()
-        some = torch.zeros(len(self.columns), dtype=torch.float64, device=x.device)
+        x, some = x.clone(), self._some()
+        gaps = x[:, self._gaps]
+        x[:, self._gaps] = torch.where(torch.isnan(gaps), some[self._gaps], gaps)
+        return x
+
+    def _some(self) -> Tensor:
+        """Return a value of each column that can be."""
+        some = torch.zeros(len(self.columns), dtype=torch.float64, device=self._one.device)
         if self._smooth:  # in the middle, where every shape is defined
             some[self._smooth] = (
                 self.origin
@@ -331,13 +351,7 @@ class TableColumns(Dequantization):
             )
         if self._cells:
             some[self._cells] = self.cell_origin
-        gaps = x[:, self._gaps]
-        x[:, self._gaps] = torch.where(torch.isnan(gaps), some[self._gaps], gaps)
-        return x
-
-    def _of_values(self, slope: Tensor, x: Tensor, columns: list[int]) -> Tensor:
-        """Return the sum of log-derivatives, without those of gaps."""
-        return torch.where(torch.isnan(x[:, columns]), 0.0, slope).sum(1)
+        return some
 
     def _is_discrete(self, i: int) -> bool:
         return bool(self.columns[i]["step"] or self.columns[i]["kind"] == "cells")

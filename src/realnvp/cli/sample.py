@@ -15,11 +15,22 @@ from realnvp.cli.options import (
     add_seed,
     output_path,
 )
-from realnvp.cli.shared import class_names, column_names, label_condition, print_json, read_model
+from realnvp.cli.shared import (
+    class_names,
+    column_names,
+    condition_names,
+    given_condition,
+    label_condition,
+    print_json,
+    read_model,
+    table_of,
+)
+from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     import torch
 
+    from realnvp.data.columns import TableSchema
     from realnvp.flow import Flow
 
 __all__ = []
@@ -28,6 +39,8 @@ EPILOG = """examples:
   realnvp sample runs/digits                           a grid of 100, samples.png
   realnvp sample runs/digits -n 5000 --out many.npz    as an array
   realnvp sample runs/moons -n 1000 --out points.csv   as a table
+  realnvp sample runs/table -n 10000 --out synthetic.csv --reject "age > 120"
+  realnvp sample runs/table --out ideal.csv --given "cut=Ideal,color=E"
   realnvp sample runs/digits --temperature 0.7         likelier, less varied
 """
 
@@ -50,6 +63,19 @@ def main(argv: list[str]) -> int:
         metavar="TEXT",
         help="class or condition of a conditional model (default: all classes)",
     )
+    parser.add_argument(
+        "--given",
+        metavar="NAME=VALUE,...",
+        help="values of columns of a table: conditions of a conditional model; of others,\n"
+        "rows are drawn until they have them",
+    )
+    parser.add_argument(
+        "--reject",
+        action="append",
+        metavar="RULE",
+        help="leave out rows of a table of which a rule is true, in the words of pandas' query;\n"
+        "once for each",
+    )
     add_seed(parser, "the latents")
     add_out(
         parser,
@@ -66,20 +92,75 @@ def main(argv: list[str]) -> int:
     if path.suffix == ".csv" and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
     generator = torch.Generator(flow.device).manual_seed(args.seed)
+    schema = table_of(flow)
+    if schema is not None and path.suffix == ".csv":
+        _write_table(flow, schema, args, generator, path)
+        return 0
+    if args.given or args.reject:
+        raise ValueError("--given and --reject are for models of tables, and an --out of .csv")
     condition = label_condition(flow, args.label, args.n)
     if condition is not None:
         condition = condition.to(flow.device)
     samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
-    if not torch.isfinite(samples).all():
+    if not torch.isfinite(samples).all() and schema is None:
         raise ValueError(
             f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
         )
     _write(flow, samples, condition, path)
+    _report(args, path)
+    return 0
+
+
+def _report(args: Any, path: Path) -> None:
     if args.json:
         print_json({"out": str(path), "n": args.n, "temperature": args.temperature})
     else:
         print(f"{path}  {args.n:,} samples at temperature {args.temperature:g}")
-    return 0
+
+
+def _write_table(
+    flow: Flow, schema: TableSchema, args: Any, generator: torch.Generator, path: Path
+) -> None:
+    """Write rows with the columns, types and decimals of the table that was trained on."""
+    from realnvp.estimator.inference import sample_table
+    from realnvp.utils.files import write_atomically
+
+    given = _given(args.given)
+    names = [name for name in condition_names(flow) if name in given]
+    own = {name: given.pop(name) for name in names}
+    unknown = [name for name in given if name not in schema.names]
+    if unknown:
+        raise ValueError(
+            f"--given {unknown[0]}: the model has no such column; its columns are "
+            f"{some_of([*schema.names, *condition_names(flow)])}"
+        )
+
+    def condition(n: int) -> torch.Tensor | None:
+        found = given_condition(flow, own, args.label, n)
+        return None if found is None else found.to(flow.device)
+
+    frame = sample_table(
+        flow, schema, args.n, condition=condition, given=given, reject=args.reject or (),
+        temperature=args.temperature, generator=generator,
+    )  # fmt: skip
+    for name, value in own.items():
+        frame[name] = value
+    labels = None if own else label_condition(flow, args.label, args.n)
+    if labels is not None and not (given or args.reject):  # rows are in the order of these
+        frame[condition_names(flow)[0]] = _condition_column(flow, labels)
+    buffer = io.BytesIO()
+    frame.to_csv(buffer, index=False)
+    write_atomically(path, buffer.getvalue())
+    _report(args, path)
+
+
+def _given(text: str | None) -> dict[str, str]:
+    """Return the values of ``--given`` by name."""
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    for name, equals, value in pairs:
+        if not equals or not name.strip() or not value.strip():
+            raise ValueError(f'--given is written as "name=value,name=value", got {text!r}')
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _write(flow: Flow, samples: torch.Tensor, condition: torch.Tensor | None, path: Path) -> None:

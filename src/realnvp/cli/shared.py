@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from realnvp.training.launch import Team
 
 __all__ = [
+    "condition_names",
     "examples",
+    "given_condition",
     "label_condition",
     "likelihood_rows",
     "named_row",
@@ -200,6 +202,35 @@ def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | Non
         names = ", ".join(categories) if categories else f"0 .. {flow.classes - 1}"
         raise ValueError(f"unknown label {label!r}: there are {names}")
     return torch.full((n,), int(label))
+
+
+def condition_names(flow: Flow) -> list[str]:
+    """Return the names of the columns that a model of a table is conditioned on."""
+    schema = table_of(flow, "condition_table")
+    if schema is not None:
+        return list(schema.names)
+    name = ((flow.trained_on or {}).get("data") or {}).get("condition")
+    return [name] if name else []
+
+
+def given_condition(
+    flow: Flow, given: dict[str, str], label: str | None, n: int
+) -> torch.Tensor | None:
+    """Return the condition of ``n`` rows of a table: values by name, or the label asked for."""
+    schema = table_of(flow, "condition_table")
+    if schema is None:
+        return label_condition(flow, next(iter(given.values()), label), n)
+    missing = [name for name in schema.names if name not in given]
+    if missing:
+        raise ValueError(
+            f"the model is conditioned on {', '.join(schema.names)}: give --given "
+            f'"{",".join(f"{name}=VALUE" for name in schema.names)}"'
+        )
+    import pandas as pd
+    import torch
+
+    row = schema.features(schema.rows(pd.DataFrame([given]), where="--given"))
+    return torch.from_numpy(row).float().expand(n, -1)
 
 
 def class_names(flow: Flow) -> list[str]:

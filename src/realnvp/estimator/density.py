@@ -40,6 +40,7 @@ from realnvp.config import DataConfig, VectorRecipe, to_dict
 from realnvp.data.columns import TableSchema
 from realnvp.estimator.columns import Condition, row_weights, schema_of
 from realnvp.estimator.fitting import fit_rows
+from realnvp.estimator.inference import category_log_probs, impute
 from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
@@ -299,6 +300,72 @@ class RealNVPDensity(
         codes = self._condition.codes(condition, n_samples, repeat=True)
         generator = torch.Generator().manual_seed(seed)
         return self._table(self.flow_.sample(n_samples, condition=codes, generator=generator))
+
+    # ------------------------------------------------------------------ one column, and gaps
+
+    def predict_proba(
+        self, X: ArrayLike, column: str, condition: ArrayLike | None = None
+    ) -> pd.DataFrame:
+        """Return the probabilities of a categorical column's values, given the other columns.
+
+        They are exact by Bayes' rule over the values, see :mod:`realnvp.estimator.inference`.
+
+        Args:
+            X: table; what it holds in the column itself makes no difference.
+            column: name of the column.
+            condition: condition of each row, as in :meth:`fit`.
+
+        Returns:
+            a row for each of ``X``, with a column for each category, and one called None for a gap
+            if there were some.
+        """
+        check_is_fitted(self, "flow_")
+        frame = self._frame(X).copy()
+        found = next((c for c in self._schema.columns if c.name == column), None)
+        if found is not None and found.categories:
+            some = pd.Series([found.categories[0]] * len(frame), index=frame.index, dtype=object)
+            frame[column] = some
+        x, _ = self._schema.encode(frame)
+        codes = self._condition.codes(condition, len(frame))
+        p = category_log_probs(self.flow_, self._schema, torch.as_tensor(x), column, codes).exp()
+        assert found is not None  # what is no column was refused
+        names = [*found.categories, *([None] if found.missing else [])]
+        return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
+
+    def impute(
+        self,
+        X: ArrayLike,
+        condition: ArrayLike | None = None,
+        *,
+        candidates: int = 500,
+        random_state: RandomState = None,
+    ) -> tuple[pd.DataFrame, NDArray]:
+        """Fill in the gaps of rows, each by a draw from its distribution given the rest of the row.
+
+        This is sampling importance resampling, see :mod:`realnvp.estimator.inference`. Several
+        calls with other seeds are multiple imputation.
+
+        Args:
+            X: table with gaps, fitted as a DataFrame.
+            condition: condition of each row, as in :meth:`fit`.
+            candidates: number of candidates for each row.
+            random_state: seed or generator; that of the estimator by default.
+
+        Returns:
+            the table without gaps, and the effective number of candidates of each row ``(N,)``,
+            infinite where there was no gap: below 10 or so, the draw says little.
+        """
+        check_is_fitted(self, "flow_")
+        if not isinstance(X, pd.DataFrame) or not self._is_frame:
+            raise ValueError("gaps are filled in DataFrames, by a density that was fitted to one")
+        x, _ = self._schema.encode(self._frame(X), unknown=True)
+        seed = _seed(self.random_state if random_state is None else random_state)
+        filled, effective = impute(
+            self.flow_, self._schema, torch.as_tensor(x), self._condition.codes(condition, len(x)),
+            candidates=candidates, seed=seed,
+        )  # fmt: skip
+        table = self._schema.decode(filled.numpy()).set_index(X.index)
+        return table, effective.numpy()
 
     # ------------------------------------------------------------------ latents
 

@@ -1,0 +1,111 @@
+"""What people ask of a table: by a flow that is a Gaussian whose answers are known."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from realnvp.estimator.density import RealNVPDensity
+from realnvp.estimator.inference import impute, sample_table
+
+
+def frame(n: int = 600) -> pd.DataFrame:
+    """Return a table whose kind, size and weight depend on each other, with gaps."""
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["cat", "dog", "ox"], n, p=[0.5, 0.3, 0.2])
+    size = np.select([kind == "cat", kind == "dog"], [30.0, 60.0], 180.0) * np.exp(
+        0.1 * rng.normal(size=n)
+    )
+    weight = np.round(size**1.5 / 40 * np.exp(0.1 * rng.normal(size=n)), 1)
+    table = pd.DataFrame({"kind": kind, "size": size, "weight": weight})
+    table.loc[rng.random(n) < 0.1, "weight"] = np.nan
+    return table
+
+
+@pytest.fixture(scope="module")
+def density() -> RealNVPDensity:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return RealNVPDensity(
+            max_steps=60, hidden=8, couplings=2, mixture_init=3, random_state=0
+        ).fit(frame())
+
+
+def test_samples_are_rows_of_the_same_kind(density):
+    drawn = density.sample(500, random_state=1)
+    real = frame()
+    assert (drawn.dtypes == real.dtypes).all()
+    assert list(drawn) == list(real)
+    assert set(drawn.kind) == {"cat", "dog", "ox"}
+    assert drawn["size"].min() > 0
+    assert np.array_equal(drawn.weight.round(1), drawn.weight, equal_nan=True)
+    assert 0.04 < drawn.weight.isna().mean() < 0.2
+
+
+def test_it_is_the_same_after_saving(density, tmp_path):
+    density.save(tmp_path)
+    twin = RealNVPDensity.load(tmp_path)
+    real = frame()
+    np.testing.assert_array_equal(twin.score_samples(real), density.score_samples(real))
+    pd.testing.assert_frame_equal(twin.sample(9, random_state=0), density.sample(9, random_state=0))
+
+
+def test_a_category_given_the_others(density):
+    real = frame()
+    p = density.predict_proba(real.assign(kind="nobody knows"), "kind")
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert (p.idxmax(axis=1) == real.kind).mean() > 0.97
+    joint = np.stack([density.score_samples(real[:9].assign(kind=k)) for k in p.columns], axis=1)
+    expected = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
+    np.testing.assert_allclose(p[:9], expected, atol=0.06)  # by other draws of the noise
+    with pytest.raises(ValueError, match=r"no categorical column .* there are kind"):
+        density.predict_proba(real, "size")
+
+
+def test_gaps_are_filled_from_the_rest_of_the_row(density):
+    real = frame()
+    holes = real.copy()
+    holes.loc[::3, "weight"] = np.nan
+    holes.loc[1::3, "kind"] = None
+    filled, effective = density.impute(holes, random_state=0)
+    assert not filled.isna().any(axis=None)
+    full = holes.notna().all(axis=1)
+    pd.testing.assert_frame_equal(filled[full], holes[full])
+    assert np.isinf(effective[full]).all()
+    assert np.median(effective[~full]) > 50
+    assert (filled.kind == real.kind)[1::3].mean() > 0.9
+    there = real.weight.notna()
+    error = np.log(filled.weight / real.weight)[there][::3]
+    assert error.abs().median() < 0.3
+
+
+def test_imputation_is_exact_for_a_gaussian():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=2000)
+    table = pd.DataFrame({"a": a, "b": 0.8 * a + 0.6 * rng.normal(size=2000)})
+    density = RealNVPDensity(max_steps=1, hidden=4, couplings=2, mixture_init=1, random_state=0)
+    density.fit(table)
+    x = torch.tensor([[1.0, math.nan]]).repeat(1500, 1).double()
+    filled, effective = impute(density.flow_, density._schema, x, candidates=100)
+    assert filled[:, 1].mean().item() == pytest.approx(0.8, abs=0.12)
+    assert filled[:, 1].std().item() == pytest.approx(0.6, abs=0.08)
+    assert effective.min() > 20
+
+
+def test_rules(density):
+    flow, schema = density.flow_, density._schema
+    drawn = sample_table(flow, schema, 50, given={"kind": "ox"}, reject=["size < 170"])
+    assert len(drawn) == 50
+    assert (drawn.kind == "ox").all()
+    assert (drawn["size"] >= 170).all()
+    with pytest.raises(ValueError, match=r"the rule 'sizes > 3' cannot be applied"):
+        sample_table(flow, schema, 5, reject=["sizes > 3"])
+    with pytest.raises(ValueError, match="no row has kind = 'cow'; there are cat, dog, ox"):
+        sample_table(flow, schema, 5, given={"kind": "cow"})
+    with pytest.raises(ValueError, match="the rules leave 0"):
+        sample_table(flow, schema, 5, reject=["size > 0"])
