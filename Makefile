@@ -1,5 +1,6 @@
 # make demo   train on embedded data, evaluate, leave pictures in demo/
 # make test   linters, type checker, all tests
+# make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
 # make clean  remove what these left
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint faults bench clean
+.PHONY: demo test test-studio lint faults bench clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -32,7 +33,12 @@ demo: $(VENV)/installed
 	$(BIN)/realnvp levels $(DEMO)/digits --out $(DEMO)/levels.png
 
 test: $(VENV)/installed-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/studio
+
+# Gradio leaves sockets and event loops to be collected when its server ends.
+test-studio: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 REALNVP_BROWSER=required $(BIN)/python -m pytest tests/studio \
+		-W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)

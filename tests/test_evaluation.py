@@ -14,9 +14,11 @@ from realnvp.bijections import Dequantize
 from realnvp.data import Split
 from realnvp.evaluation import (
     accuracy,
+    column_density,
     evaluate,
     log_likelihood,
     log_likelihoods,
+    p_values,
     round_trip,
 )
 from realnvp.utils.rng import Stream, uniform
@@ -138,3 +140,26 @@ def test_classification_refuses():
         vector_flow(2).class_log_probs(torch.zeros(1, 2))
     with pytest.raises(ValueError, match="no labels"):
         accuracy(vector_flow(2, classes=2), Split(torch.zeros(1, 2)))
+
+
+def test_the_density_of_a_column_is_the_conditional_one():
+    """Of a Gaussian with correlation 0.8: mean 0.8 x, variance 0.36."""
+    flow = vector_flow(2, couplings=1, hidden=4, blocks=0, coupling="affine").double().eval()
+    linear = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+    own = torch.distributions.MultivariateNormal(linear.new_zeros(2), linear)
+    flow.log_prob = lambda x, condition=None, noise=None: own.log_prob(x)  # type: ignore[method-assign]
+    at = torch.linspace(-8, 8, 1001, dtype=torch.float64)
+    density = column_density(flow, torch.tensor([1.5, 0.0]), 1, at)
+    expected = torch.distributions.Normal(1.2, 0.6).log_prob(at).exp()
+    assert torch.allclose(density, expected, atol=1e-4)
+    with pytest.raises(ValueError, match="no column 2"):
+        column_density(flow, torch.zeros(2), 2, at)
+
+
+def test_p_values_of_the_same_distribution_are_valid():
+    generator = torch.Generator().manual_seed(0)
+    reference, new = torch.randn(999, generator=generator), torch.randn(4000, generator=generator)
+    p = p_values(new, reference)
+    for level in (0.01, 0.1, 0.5):
+        assert (p <= level).float().mean().item() == pytest.approx(level, abs=0.02)
+    assert p_values(torch.tensor([-100.0]), reference).item() == pytest.approx(0.001)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from helpers.flows import small_image_flow, small_images
-from realnvp.latents import interpolate, levels
+from realnvp import load
+from realnvp.latents import interpolate, levels, resample, walk
 
 
 def test_pictures_of_the_data_repeat_with_a_generator():
@@ -34,3 +35,32 @@ def test_levels_begin_with_the_data():
     assert rows.shape == (3, 4, 1, 8, 8)
     assert torch.equal(rows[0], x)
     assert (rows[1] != x).any()
+
+
+def test_a_walk_passes_its_stops_and_is_a_side_of_the_square():
+    flow = load("digits")
+    x = flow.sample(4, generator=torch.Generator().manual_seed(0))
+    path = walk(flow, x, 7, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(path[::7], x)
+    square = interpolate(flow, x, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(path[:8], square[:8])
+    with pytest.raises(ValueError, match="two examples or more"):
+        walk(flow, x[:1])
+    with pytest.raises(ValueError, match="1 step or more"):
+        walk(flow, x, 0)
+
+
+def test_latents_are_resampled_by_scale():
+    flow = load("digits")
+    x = flow.sample(3, generator=torch.Generator().manual_seed(0))
+    count = int(flow.latent_scales().max()) + 1
+
+    def again(*amounts: float) -> torch.Tensor:
+        return resample(flow, x, amounts, generator=torch.Generator().manual_seed(1))
+
+    kept = levels(flow, x, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(again(*[0.0] * count), x)
+    assert torch.equal(again(1.0, *[0.0] * (count - 1)), kept[1]), "of the finest scale"
+    assert not torch.equal(again(*[0.5] * count), x)
+    with pytest.raises(ValueError, match=f"{count} amounts from 0 to 1"):
+        again(*[2.0] * count)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -603,6 +603,7 @@ class Flow(nn.Module):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Draw ``n`` examples.
 
@@ -614,6 +615,7 @@ class Flow(nn.Module):
                 are left out are drawn, all classes being equally likely.
             generator: source of the latents, and of labels.
             batch_size: number computed at once; 256 images or 262,144 values if left out.
+            progress: called after every batch with the number of examples done, and of all.
         """
         if batch_size is None:
             batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
@@ -629,9 +631,12 @@ class Flow(nn.Module):
             condition = torch.randint(*classes, generator=generator, device=self.device)
         self.as_condition(condition, n)  # checks it
         conditions = [None] * n if condition is None else condition.split(batch_size)
-        return torch.cat(
-            [self.decode(part, c) for part, c in zip(z.split(batch_size), conditions, strict=False)]
-        )
+        parts: list[Tensor] = []
+        for part, given in zip(z.split(batch_size), conditions, strict=False):
+            parts.append(self.decode(part, given))
+            if progress is not None:
+                progress(min(len(parts) * batch_size, n), n)
+        return torch.cat(parts)
 
     def latent_scales(self) -> Tensor:
         """Return the scale of each latent entry: integers of :attr:`shape`, 0 the finest.

@@ -6,14 +6,16 @@ appendices B and D).
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from realnvp.flow import Flow
 
-__all__ = ["interpolate", "levels"]
+__all__ = ["interpolate", "levels", "resample", "walk"]
 
 
 def interpolate(
@@ -81,3 +83,81 @@ def levels(
         scales = flow.latent_scales().to(z.device)
         kept = [torch.where(scales >= scale, z, noise) for scale in range(int(scales.max()) + 1)]
         return torch.stack([flow.decode(part, condition) for part in kept])
+
+
+def walk(
+    flow: Flow,
+    stops: Tensor,
+    steps: int = 8,
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Decode a path through the latents of several examples, one after the other.
+
+    Between two of them it is a side of :func:`interpolate`'s square,
+    :math:`z = \cos\phi\,z_i + \sin\phi\,z_{i+1}`.
+
+    Args:
+        flow: flow to decode with.
+        stops: two examples or more, ``(K, *shape)``.
+        steps: number of examples from one stop to just before the next.
+        condition: condition of the examples, if the flow is conditional; all decode with the first.
+        generator: source of the examples' dequantization noise.
+
+    Returns:
+        ``((K - 1) * steps + 1, *shape)``: the stops are at every multiple of ``steps``.
+
+    >>> from realnvp import vector_flow
+    >>> walk(vector_flow(2).eval(), torch.eye(2), steps=4).shape
+    torch.Size([5, 2])
+    """
+    if len(stops) < 2:
+        raise ValueError(f"a path needs two examples or more, got {len(stops)}")
+    if steps < 1:
+        raise ValueError(f"a path needs 1 step or more between examples, got {steps}")
+    with torch.no_grad():
+        z = flow.encode(stops, condition, generator)
+        angles = torch.arange(steps, dtype=z.dtype, device=z.device) * (math.pi / 2 / steps)
+        shape = (steps, *[1] * len(flow.shape))
+        near, far = angles.cos().view(shape), angles.sin().view(shape)
+        parts = [near * a + far * b for a, b in itertools.pairwise(z)]
+        path = torch.cat([*parts, z[-1:]])
+        if condition is not None:
+            condition = condition[:1].expand(len(path), *condition.shape[1:])
+        return flow.decode(path, condition)
+
+
+def resample(
+    flow: Flow,
+    x: Tensor,
+    amounts: Sequence[float],
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Decode images with some of their latents drawn again, by scale (paper, appendix D).
+
+    The latents of scale s become :math:`\sqrt{1 - a_s^2}\,z + a_s\,\epsilon` with
+    standard normal :math:`\epsilon`, which have the variance of :math:`z`.
+
+    Args:
+        flow: flow to decode with.
+        x: images ``(B, *shape)``.
+        amounts: for each scale, the finest first, from 0 (keep) to 1 (draw again).
+        condition: condition of the images, if the flow is conditional.
+        generator: source of the dequantization noise and the new latents.
+
+    Returns:
+        ``(B, *shape)``.
+
+    Raises:
+        ValueError: if there are not as many amounts as scales, or one is not in [0, 1].
+    """
+    scales = flow.latent_scales().to(flow.device)
+    count = int(scales.max()) + 1
+    if len(amounts) != count or not all(0 <= amount <= 1 for amount in amounts):
+        raise ValueError(f"resampling needs {count} amounts from 0 to 1, got {list(amounts)}")
+    with torch.no_grad():
+        z = flow.encode(x, condition, generator)
+        noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
+        amount = torch.tensor(amounts, dtype=z.dtype, device=z.device)[scales]
+        return flow.decode((1 - amount.square()).sqrt() * z + amount * noise, condition)

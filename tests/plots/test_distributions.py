@@ -62,3 +62,14 @@ def test_pairs_are_real_below_and_synthetic_above_the_diagonal():
     above, below = figure.axes[1], figure.axes[2]
     assert below.lines[0].get_xdata() == pytest.approx(NORMAL[:50, 0])
     assert above.lines[0].get_xdata() == pytest.approx(NORMAL[:50, 1] + 10)
+
+
+def test_a_column_given_the_others_is_shown_where_it_is_likely():
+    at = np.linspace(-100, 100, 2001)
+    density = np.exp(-0.5 * at**2)
+    (axes,) = plots.conditional(at, density, 5.0, "cost $").axes
+    low, high = axes.get_xlim()
+    assert -6 < low < -3 < 5 < high < 7
+    assert axes.lines[0].get_xdata()[0] == 5.0
+    assert axes.get_xlabel() == r"cost \$, given the other columns"
+    assert plots.range_of(np.array([2.0, 2.0])) == (1.0, 3.0)

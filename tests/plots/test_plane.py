@@ -100,3 +100,10 @@ def test_panels_are_drawn_into_given_axes():
     assert second.images[0].get_array().max() == pytest.approx(1 / (2 * np.pi), rel=0.05)
     ends = third.lines[0].get_xydata()
     assert ends[0] == pytest.approx([-5, -6]), "the latent (-2.5, -3), decoded by doubling"
+
+
+def test_a_point_and_its_latent_are_where_they_are():
+    left, right = plots.place(plane(), (1.0, 0.5), (0.25, -9.0)).axes
+    assert left.lines[0].get_xydata().tolist() == [[1.0, 0.5]]
+    assert right.lines[-1].get_xydata().tolist() == [[0.25, -4.0]], "far ones are at the edge"
+    assert np.hypot(*right.lines[1].get_xydata().T) == pytest.approx(np.full(100, 2.0))

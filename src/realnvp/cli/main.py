@@ -24,6 +24,7 @@ VERBS = {
     "levels": "what each scale of an image model holds",
     "report": "one HTML file about a run, or several side by side",
     "compare": "runs against each other: settings, results, curves",
+    "studio": "a page in the browser to play with a model",
     "check": "layer by layer: round trip, log-determinant, latents",
     "models": "list the trained models that come with the package",
     "recipes": "list the recipes, or show one",

@@ -6,19 +6,32 @@
 <bound method Figure.savefig of <Picture size 460x460 with 1 Axes>>
 """
 
+from realnvp.plots.animation import save_animation
 from realnvp.plots.canvas import DATA, MODEL, Picture, as_png, data_uri, save_figure
 from realnvp.plots.curves import learning_curves, run_curves
 from realnvp.plots.distributions import (
+    conditional,
     coverage,
     latents,
     marginals,
     norms,
     pairs,
     quantiles,
+    range_of,
     scores,
 )
-from realnvp.plots.grids import image_grid, images, tiles
-from realnvp.plots.plane import Plane, bent_grid, bounds_of, density, planes, points, scatter
+from realnvp.plots.grids import image_grid, images, term_maps, tiles
+from realnvp.plots.plane import (
+    Plane,
+    bent_grid,
+    bounds_of,
+    density,
+    heat_map,
+    place,
+    planes,
+    points,
+    scatter,
+)
 
 __all__ = [
     "DATA",
@@ -28,9 +41,11 @@ __all__ = [
     "as_png",
     "bent_grid",
     "bounds_of",
+    "conditional",
     "coverage",
     "data_uri",
     "density",
+    "heat_map",
     "image_grid",
     "images",
     "latents",
@@ -38,12 +53,16 @@ __all__ = [
     "marginals",
     "norms",
     "pairs",
+    "place",
     "planes",
     "points",
     "quantiles",
+    "range_of",
     "run_curves",
+    "save_animation",
     "save_figure",
     "scatter",
     "scores",
+    "term_maps",
     "tiles",
 ]

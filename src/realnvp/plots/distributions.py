@@ -13,7 +13,17 @@ from scipy.stats import chi2
 
 from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, panel, plain
 
-__all__ = ["coverage", "latents", "marginals", "norms", "pairs", "quantiles", "scores"]
+__all__ = [
+    "conditional",
+    "coverage",
+    "latents",
+    "marginals",
+    "norms",
+    "pairs",
+    "quantiles",
+    "range_of",
+    "scores",
+]
 
 MOST = 200_000
 """Values that a histogram or a quantile plot is made of; of more, every k-th one."""
@@ -193,6 +203,41 @@ def _overlaid(axes: Axes, real: NDArray, synthetic: NDArray) -> None:
         axes.hist(inside, bins=bins.tolist(), weights=weights, color=color, alpha=0.5, label=label)
     axes.set_yticks([])
     axes.tick_params(labelsize=7)
+
+
+def range_of(values: NDArray) -> tuple[float, float]:
+    """Return the range of some values, with half of it as a margin on both sides.
+
+    >>> range_of(np.array([0.0, 1.0]))
+    (-0.5, 1.5)
+    """
+    low, high = float(values.min()), float(values.max())
+    margin = 0.5 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def conditional(
+    at: ArrayLike, density: ArrayLike, value: float, column: str, *, ax: Axes | None = None
+) -> Figure:
+    """Draw the density of a column given the others, and the value that it has.
+
+    Args:
+        at: values of the column.
+        density: its density there, as :func:`realnvp.evaluation.column_density` returns it.
+        value: value that the row has.
+        column: name of the column.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (6.0, 3.2))
+    x, y = np.asarray(at), np.asarray(density)
+    axes.fill_between(x, y, color=MODEL, alpha=0.4, linewidth=0)
+    axes.axvline(value, color="black", linewidth=1.2, label=f"the row has {value:.5g}")
+    likely = x[y > 1e-3 * y.max()]
+    pad = 0.1 * (likely.max() - likely.min()) + 1e-9
+    axes.set_xlim(min(likely.min(), value) - pad, max(likely.max(), value) + pad)
+    axes.set_xlabel(f"{plain(column)}, given the other columns")
+    axes.legend(fontsize=8)
+    return figure
 
 
 def pairs(real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: int = 5) -> Figure:

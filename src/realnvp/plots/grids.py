@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from realnvp.plots.canvas import panel
+from realnvp.plots.canvas import Picture, panel
 
-__all__ = ["image_grid", "images", "tiles"]
+__all__ = ["image_grid", "images", "term_maps", "tiles"]
 
 WIDTH = 800
 """Pixels to which a small grid is magnified."""
@@ -86,4 +87,32 @@ def images(
     axes.imshow(np.asarray(picture), interpolation="nearest", **grey)
     axes.set_axis_off()
     axes.set_title(title)
+    return figure
+
+
+def term_maps(x: Tensor, z: Tensor, terms: Mapping[str, Tensor], *, levels: int = 256) -> Figure:
+    r"""Draw images, and below each the log-density of its latents where they are.
+
+    The latents' log-density is a sum over the entries of the latents, which have the places of
+    pixels: :math:`-z_d^2 / 2` (plus a constant) is dark where a latent is improbable. The other
+    terms, the layers' log-determinants, are given as numbers.
+
+    Args:
+        x: images ``(N, C, H, W)``.
+        z: their latents.
+        terms: terms of their log-densities, as :meth:`realnvp.Flow.log_prob_terms` returns them.
+        levels: number of grey levels.
+    """
+    n = len(x)
+    figure = Picture(figsize=(max(2.2 * n, 3.2), 5.2), layout="constrained")
+    panels = figure.subplots(2, n, squeeze=False)
+    maps = (-0.5 * z.square()).sum(1).cpu().numpy()
+    darkest = float(np.quantile(maps, 0.002))
+    for i in range(n):
+        images(x[i : i + 1], levels=levels, ax=panels[0, i])
+        shown = panels[1, i].imshow(maps[i], cmap="magma", vmin=darkest, vmax=0)
+        panels[1, i].set_axis_off()
+        text = "\n".join(f"{name} {float(values[i]):,.0f}" for name, values in terms.items())
+        panels[1, i].set_title(text, fontsize=7)
+    figure.colorbar(shown, ax=panels[1].tolist(), shrink=0.8, label="nats, up to a constant")
     return figure

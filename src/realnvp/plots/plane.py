@@ -16,7 +16,17 @@ from torch import Tensor
 from realnvp.flow import Flow
 from realnvp.plots.canvas import DATA, MODEL, Picture, panel, plain
 
-__all__ = ["Plane", "bent_grid", "bounds_of", "density", "planes", "points", "scatter"]
+__all__ = [
+    "Plane",
+    "bent_grid",
+    "bounds_of",
+    "density",
+    "heat_map",
+    "place",
+    "planes",
+    "points",
+    "scatter",
+]
 
 Bounds = tuple[float, float, float, float]
 
@@ -218,6 +228,37 @@ def bent_grid(plane: Plane, *, ax: Axes | None = None) -> Figure:
         for bent in plane.decode(lines.reshape(-1, 2)).reshape(lines.shape):
             axes.plot(bent[:, 0], bent[:, 1], color=color, linewidth=0.5)
     return figure
+
+
+def place(
+    plane: Plane, x: Sequence[float], z: Sequence[float], *, heat: NDArray | None = None
+) -> Figure:
+    """Draw a point in the data, on the model's density, and its latent in the latent space.
+
+    Args:
+        plane: density to draw.
+        x: the point.
+        z: its latent.
+        heat: values of an earlier :func:`heat_map` of the plane, which then need not be computed.
+    """
+    figure = Picture(figsize=(8.4, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    values = heat_map(plane) if heat is None else heat
+    _show(plane, left, values, float(np.quantile(values, 0.999)))
+    left.plot(*x, marker="o", ms=9, mfc="none", mec="cyan", mew=2)
+    left.set(xlim=plane.bounds[:2], ylim=plane.bounds[2:], title="data: the model's density")
+    for radius in (1, 2, 3):  # which hold 39, 86 and 99 % of the latents
+        turn = np.linspace(0, 2 * np.pi, 100)
+        right.plot(radius * np.cos(turn), radius * np.sin(turn), color="gray", linewidth=0.8)
+    right.plot(*np.clip(z, -4, 4), marker="o", ms=9, mfc="none", mec=MODEL, mew=2)
+    right.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2), title="latent: 1, 2, 3 standard deviations")
+    right.set_aspect("equal")
+    return figure
+
+
+def heat_map(plane: Plane, size: int = 100) -> NDArray:
+    """Return the model's density ``(size, size)`` on a grid over the bounds."""
+    return _on_grid(plane, plane.log_density, size)
 
 
 def _on_grid(row: Plane, log_density: Callable[[NDArray], NDArray], size: int) -> NDArray:

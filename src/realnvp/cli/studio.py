@@ -1,0 +1,53 @@
+"""``realnvp studio``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from realnvp.cli.options import Parser
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp studio                         a page to play with the MNIST model, and all others
+  realnvp studio runs/digits             with a model of your own
+  realnvp studio --port 8000 --no-browser
+
+It needs Gradio: pip install 'realnvp[studio]'. Ctrl-C ends it.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Serve the studio until Ctrl-C."""
+    parser = Parser(
+        "studio",
+        "A page in the browser: samples, walks between images, scales, scores of your own files,\n"
+        "2D densities, tables, and the curves of runs.",
+        EPILOG,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", default="mnist", help="the model to begin with"
+    )
+    parser.add_argument("--runs", default="runs", metavar="FOLDER", help="folder of runs to offer")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on"
+    )
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="port (default: a free one from 7860)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    args = parser.parse_args(argv)
+
+    import threading
+
+    from realnvp.studio.models import Library
+    from realnvp.studio.server import serving
+
+    library = Library(Path(args.runs), args.model)
+    with serving(library, args.host, args.port, not args.no_browser) as address:
+        print(f"{address}  the studio; Ctrl-C ends it", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return 0
+    return 0

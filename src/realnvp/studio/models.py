@@ -1,0 +1,170 @@
+"""The models of a studio: those of the package and of a folder of runs, loaded when asked for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realnvp.config import DataConfig
+from realnvp.data import Split, load_part
+from realnvp.data.toy import TOY
+from realnvp.evaluation import log_likelihoods
+from realnvp.flow import Flow
+from realnvp.pretrained import cards, load, shipped_names
+from realnvp.recipes import with_new_command
+from realnvp.reports.run import Run, find_runs
+
+__all__ = ["Library", "condition_of", "labels_of"]
+
+REFERENCE = 128
+"""Images whose scores make the histogram; ten times as many rows."""
+
+EVERY = "all in turn"
+"""Choice of all classes, one after the other."""
+
+
+@dataclass(eq=False)
+class Library:
+    """Models by name, each loaded once; several threads may ask.
+
+    Args:
+        runs: folder of runs.
+        first: model that is chosen at the beginning: a name, or any path.
+    """
+
+    runs: Path = Path("runs")
+    first: str = "mnist"
+    _flows: dict[str, Flow] = field(default_factory=dict, repr=False)
+    _reference: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    def found_runs(self) -> dict[str, Run]:
+        """Return the runs in the folder, newest first, by name."""
+        return {run.name: run for run in find_runs(self.runs)}
+
+    def names(self) -> list[str]:
+        """Return what can be chosen: the first model, those of the package, runs with a model."""
+        runs = [n for n, run in self.found_runs().items() if (run.folder / "model").is_dir()]
+        return list(dict.fromkeys([self.first, *shipped_names(), *(f"runs/{n}" for n in runs)]))
+
+    def rows(self) -> list[list[str]]:
+        """Return the gallery: name, data, quality, number of parameters, command."""
+        found = []
+        for name, card in cards().items():
+            kl = "kl" in card
+            value, error = (
+                (card["kl"], card["kl_standard_error"])
+                if kl
+                else (card["value"], card["standard_error"])
+            )
+            quality = f"{'KL ' if kl else ''}{value:.4f} ± {error:.4f} {card['unit']}"
+            parameters = f"{card['parameters']:,}"
+            command = with_new_command(card["command"])
+            found.append([name, str(card["data"]), quality, parameters, command])
+        for name, run in self.found_runs().items():
+            record = run.final or run.best
+            quality = "" if record is None else f"{run.sign * record['loss']:.4f} {run.unit}"
+            data = str(run.settings.get("data.source", ""))
+            found.append([f"runs/{name}", data, quality, "", f"{run.steps:,} steps"])
+        return found
+
+    def get(self, name: str) -> Flow:
+        """Return a model.
+
+        Raises:
+            ValueError: if there is no model of that name. A page sends any text: only what was
+                offered is opened.
+        """
+        with self._lock:
+            if name in self._flows:
+                return self._flows[name]
+            if name not in self.names():
+                raise ValueError(f"unknown model {name!r}: choose one of the list")
+            path = self.runs / name.removeprefix("runs/") if name.startswith("runs/") else name
+            given = name if name == self.first else str(path)
+            self._flows[name] = load(given)
+            return self._flows[name]
+
+    def examples(self, name: str) -> tuple[Split, str]:
+        """Return examples to begin with, and what they are.
+
+        They are held-out data where these are in the package or belong to a run of one's own, and
+        else the model's own samples.
+        """
+        flow = self.get(name)
+        data = ((flow.trained_on or {}).get("data")) or None
+        embedded = data is not None and (data["source"] in TOY or data["source"] == "digits")
+        if data is not None and (embedded or flow.origin == "run"):
+            try:
+                config = DataConfig(**{"test": 0.0, **data})
+                part, split = load_part(config, None, (flow.trained_on or {}).get("fingerprint"))
+                return split, f"held-out examples of {data['source']} ({part})"
+            except (ValueError, OSError):
+                pass  # the data have moved, and samples do as well
+        n = 64 if flow.levels is not None else 2000
+        condition = condition_of(flow, EVERY, n)
+        generator = torch.Generator().manual_seed(1)
+        samples = flow.sample(n, condition=condition, generator=generator)
+        return Split(samples, condition), "samples of the model itself (its data are not here)"
+
+    def reference(self, name: str) -> tuple[Tensor, str]:
+        """Return the scores of :meth:`examples`, with which others are compared, and their name."""
+        flow = self.get(name)
+        split, what = self.examples(name)
+        with self._lock:
+            if name not in self._reference:
+                most = REFERENCE if flow.levels is not None else 10 * REFERENCE
+                order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+                some = split.select(order[:most])
+                self._reference[name] = log_likelihoods(flow, some, batch_size=64) * scale_of(flow)
+            return self._reference[name], what
+
+
+def scale_of(flow: Flow) -> float:
+    """Return what one nat is in the unit of scores: bits/dim of images, nats of vectors."""
+    return -flow.unit[0] if flow.levels is not None else 1.0
+
+
+def labels_of(flow: Flow) -> list[str]:
+    """Return the choices of a class; [] if the model is not conditioned on classes."""
+    if flow.classes is None:
+        return []
+    return [EVERY, *(flow.class_names or map(str, range(flow.classes)))]
+
+
+def condition_of(flow: Flow, label: Any, n: int) -> Tensor | None:
+    """Return the condition of ``n`` samples.
+
+    Args:
+        flow: the model.
+        label: one of :func:`labels_of`, or numbers with commas between them.
+        n: number of samples.
+
+    Raises:
+        ValueError: if there is no such class, or the numbers are not as many as the model takes.
+    """
+    if not flow.condition_dim:
+        return None
+    if flow.classes is not None:
+        if label in (None, "", EVERY):
+            return torch.arange(n) * flow.classes // n
+        choices = labels_of(flow)
+        if str(label) not in choices:
+            raise ValueError(f"unknown class {label!r}: there are {', '.join(choices[1:])}")
+        return torch.full((n,), choices.index(str(label)) - 1)
+    try:
+        values = [float(part) for part in str(label).split(",")]
+    except ValueError:
+        values = []
+    if len(values) != flow.condition_dim or not all(map(math.isfinite, values)):
+        raise ValueError(
+            f"the model is conditioned on {flow.condition_dim} numbers: give them with commas, "
+            f"got {label!r}"
+        )
+    return torch.tensor(values).expand(n, len(values))

@@ -1,0 +1,84 @@
+"""The server of the page, which keeps to this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from realnvp.studio.models import Library
+
+__all__ = ["serving"]
+
+
+@contextmanager
+def serving(
+    library: Library, host: str = "127.0.0.1", port: int | None = None, browser: bool = False
+) -> Iterator[str]:
+    """Serve the page inside this context, and yield its address.
+
+    Nothing is written but into a temporary folder, which is removed at the end, and nothing is
+    asked for from elsewhere: no fonts, no analytics, no link to share.
+
+    Args:
+        library: models to offer.
+        host: address to listen on.
+        port: port to listen on; a free one if left out.
+        browser: open the page in the user's browser.
+
+    Raises:
+        ValueError: if Gradio is not installed, the first model cannot be loaded, or the port is
+            taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="realnvp-studio-") as temporary:
+        # Gradio reads these when it is imported and when it is started.
+        os.environ.update(
+            GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=temporary, HF_HUB_OFFLINE="1"
+        )
+        try:
+            import gradio as gr
+        except ImportError as error:
+            raise ValueError(
+                "the studio needs Gradio, which is not installed: pip install 'realnvp[studio]'"
+            ) from error
+        from realnvp.studio.page import CSS, build
+
+        library.get(library.first)
+        if port is not None:
+            _check_free(host, port)
+        page = build(library, Path(temporary))
+        page.queue(default_concurrency_limit=2)
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                inbrowser=browser,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                run_history=False,
+                enable_monitoring=False,
+                footer_links=[],
+                allowed_paths=[temporary],
+                max_file_size="200mb",
+                theme=gr.themes.Default(),
+                css=CSS,
+            )
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port} of {host} cannot be used ({error.strerror}): give another --port"
+            ) from error

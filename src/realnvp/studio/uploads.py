@@ -1,0 +1,100 @@
+"""Files that visitors upload, fitted to a model, with a note of what was done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from realnvp.config import DataConfig
+from realnvp.data import Split, load_examples
+from realnvp.data.images import SUFFIXES, open_image
+from realnvp.flow import Flow
+
+__all__ = ["fit_image", "read_uploads"]
+
+MOST = 64
+"""Images that are taken at once."""
+
+
+def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str]:
+    """Return an image as a model takes it, and what was done to it.
+
+    Args:
+        path: file of the image.
+        flow: model of images.
+        invert: exchange dark and light.
+
+    Returns:
+        integers ``(1, *shape)``, and a sentence.
+
+    Raises:
+        ValueError: if the file is no image, or the model none of images.
+    """
+    if flow.levels is None:
+        raise ValueError("the model is one of vectors: upload a table, .csv, .npz or .npy")
+    channels, height, width = flow.shape
+    image = open_image(path, background="white")
+    done = []
+    if image.mode != (mode := "L" if channels == 1 else "RGB"):
+        image = image.convert(mode)
+        done.append("converted to grey" if mode == "L" else "converted to color")
+    if image.size != (width, height):
+        before = f"{image.width}x{image.height}"
+        if image.width * height != image.height * width:
+            done.append("cut to its middle")
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        done.append(f"resized from {before} to {width}x{height}")
+    if invert:
+        image = ImageOps.invert(image)
+        done.append("dark and light exchanged")
+    pixels = np.asarray(image)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if flow.levels != 256:
+        # As the picture of a grid shows them: level 0 is black, the highest one white.
+        pixels = np.rint(pixels * ((flow.levels - 1) / 255)).astype(np.uint8)
+        done.append(f"rounded to {flow.levels} grey levels")
+    note = f"{path.name}: {', '.join(done) or 'taken as it is'}"
+    return torch.from_numpy(pixels.copy())[None], note
+
+
+def read_uploads(
+    files: Sequence[str], flow: Flow, invert: bool = False
+) -> tuple[Split, list[str], str]:
+    """Return uploaded examples, a name for each, and what was done to them.
+
+    Args:
+        files: paths of images, or of one table or array.
+        flow: model that is to take them.
+        invert: exchange dark and light in images.
+
+    Raises:
+        ValueError: if there are none, or they do not fit the model: what ``realnvp score`` says.
+    """
+    if not files:
+        raise ValueError("upload a file first")
+    paths = [Path(file) for file in files]
+    if flow.levels is not None and all(path.suffix.lower() in SUFFIXES for path in paths):
+        fitted = [fit_image(path, flow, invert) for path in paths[:MOST]]
+        x = torch.cat([image for image, _ in fitted])
+        return Split(x), [path.name for path in paths[:MOST]], "; ".join(note for _, note in fitted)
+    if len(paths) > 1:
+        raise ValueError("upload images, or one table or array")
+    known = flow.trained_on or {}
+    config = DataConfig(str(paths[0]), condition=(known.get("data") or {}).get("condition"))
+    try:
+        split = load_examples(
+            config,
+            shape=flow.shape,
+            levels=flow.levels,
+            classes=flow.classes,
+            columns=known.get("columns"),
+            categories=known.get("categories"),
+        )
+    except (ValueError, OSError) as error:  # visitors know their file by its own name
+        raise ValueError(str(error).replace(str(paths[0]), paths[0].name)) from error
+    return split, [f"row {i}" for i in range(len(split))], f"{len(split):,} examples"

@@ -1,0 +1,49 @@
+"""A studio that is served, and a browser that drives it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.browser import Page, chromium
+from realnvp import recipe, train
+from realnvp.studio.models import Library
+
+pytest.importorskip("gradio", reason="the studio is an extra")
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Library:
+    """Return the models of the package, and two small runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, steps in (("a", 3), ("b", 4)):
+        chosen = recipe(
+            "moons", model={"hidden": 8, "couplings": 2}, data={"points": 300},
+            training={"steps": steps},
+        )  # fmt: skip
+        train(chosen, folder / name, quiet=True, report=False)
+    return Library(folder, "digits")
+
+
+@pytest.fixture(scope="session")
+def address(library) -> Iterator[str]:
+    """Serve the studio of these models."""
+    from realnvp.studio.server import serving
+
+    with serving(library) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def page(address, tmp_path_factory) -> Iterator[Page]:
+    """Open the studio in a browser; the tests of a session use it one after the other."""
+    pytest.importorskip("selenium")
+    if chromium() is None:
+        if os.environ.get("REALNVP_BROWSER") == "required":
+            pytest.fail("chromium and chromium-driver are not installed")
+        pytest.skip("chromium and chromium-driver are not installed")
+    opened = Page(address, tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.driver.quit()

@@ -1,0 +1,46 @@
+"""Errors in one line, and work that is cancelled."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+gr = pytest.importorskip("gradio")
+
+from realnvp.studio.jobs import Cancelled, Desk, guarded  # noqa: E402
+
+
+def test_what_a_visitor_can_mend_is_one_line_and_a_bug_is_raised():
+    def fail(error):
+        raise error
+
+    with pytest.raises(gr.Error, match="too large"):
+        guarded(fail)(ValueError("too\nlarge"))
+    with pytest.raises(gr.Error, match="cancelled"):
+        guarded(fail)(Cancelled())
+    with pytest.raises(KeyError):
+        guarded(fail)(KeyError("bug"))
+
+
+def test_only_the_visitors_own_work_is_cancelled(tmp_path):
+    desk = Desk(tmp_path)
+    seen = []
+    one, two = (SimpleNamespace(session_hash=name) for name in "ab")
+    tell_one, tell_two = (
+        desk.begin(visitor, lambda fraction, desc: seen.append(fraction), "work")
+        for visitor in (one, two)
+    )
+    desk.cancel(one)
+    with pytest.raises(Cancelled):
+        tell_one(1, 4)
+    tell_two(1, 4)
+    assert seen[-1] == 0.25
+    desk.cancel(SimpleNamespace(session_hash="nobody"))
+
+
+def test_files_of_one_name_do_not_replace_each_other(tmp_path):
+    desk = Desk(tmp_path)
+    first, second = desk.path("a.png"), desk.path("a.png")
+    assert first != second
+    assert first.parent.parent == second.parent.parent == tmp_path

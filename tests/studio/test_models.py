@@ -1,0 +1,51 @@
+"""The models of a studio."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from realnvp import vector_flow
+from realnvp.evaluation import evaluate
+from realnvp.studio.models import EVERY, condition_of, labels_of
+
+
+def test_models_of_the_package_and_runs_are_offered(library):
+    names = library.names()
+    assert names[0] == "digits"
+    assert {"mnist", "moons", "runs/a", "runs/b"} < set(names)
+    assert library.get("runs/a") is library.get("runs/a")
+    assert [row[0] for row in library.rows()][-2:] == ["runs/b", "runs/a"] or "runs/a" in names
+
+
+def test_what_was_not_offered_is_not_opened(library, tmp_path):
+    vector_flow(2).save_pretrained(tmp_path / "m")
+    for name in (str(tmp_path / "m"), "../x", "runs/../a", ""):
+        with pytest.raises(ValueError, match="unknown model"):
+            library.get(name)
+
+
+def test_scores_are_compared_with_held_out_data_where_they_are(library):
+    split, what = library.examples("runs/a")
+    assert what == "held-out examples of moons (test)"
+    scores, _ = library.reference("runs/a")
+    flow = library.get("runs/a")
+    assert scores.mean().item() == pytest.approx(evaluate(flow, split).nats, abs=1e-5)
+    _, what = library.examples(
+        "mnist-conditional" if "mnist-conditional" in library.names() else "mnist"
+    )
+    assert what.startswith("samples of the model itself")
+
+
+def test_conditions_are_checked():
+    flow = vector_flow(2, classes=3)
+    assert labels_of(flow) == [EVERY, "0", "1", "2"]
+    assert condition_of(flow, "2", 2).tolist() == [2, 2]
+    assert condition_of(flow, EVERY, 3).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="unknown class '7'"):
+        condition_of(flow, "7", 1)
+    numeric = vector_flow(2, condition_dim=2)
+    assert torch.equal(condition_of(numeric, "1, 2.5", 1), torch.tensor([[1.0, 2.5]]))
+    with pytest.raises(ValueError, match="conditioned on 2 numbers"):
+        condition_of(numeric, "1", 1)
+    assert condition_of(vector_flow(2), "anything", 1) is None

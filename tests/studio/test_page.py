@@ -1,0 +1,59 @@
+"""The page as a whole: its gallery, a narrow window, the keyboard, and whom it calls."""
+
+from __future__ import annotations
+
+from helpers.browser import Page
+
+
+def test_the_gallery_lists_models_and_runs(page):
+    page.tab("Models")
+    text = page.find("#models-table").get_attribute("textContent")
+    for name in ("mnist", "digits", "moons", "runs/a", "runs/b"):
+        assert name in text
+
+
+def test_tabs_are_those_of_the_models_kind(page):
+    def tabs() -> set[str]:
+        buttons = page.driver.find_elements("css selector", "button[role=tab]")
+        return {b.text.strip() for b in buttons if b.is_displayed()}
+
+    page.choose_model("moons")
+    page.until(lambda: {"Plane", "Tables"} < tabs() and "Walk" not in tabs())
+    page.choose_model("digits")
+    page.until(lambda: {"Walk", "Scales"} < tabs() and "Plane" not in tabs())
+
+
+def test_it_fits_a_window_of_400_pixels(address, page, tmp_path):
+    narrow = Page(address, tmp_path, width=400)
+    try:
+        widest = narrow.driver.execute_script("return document.documentElement.scrollWidth")
+        assert widest <= 400
+        narrow.click("#sample-go")
+        narrow.picture("#sample-grid")
+        image = narrow.find("#sample-grid img")
+        assert image.size["width"] <= 400
+        assert narrow.complaints() == []
+    finally:
+        narrow.driver.quit()
+
+
+def test_the_keyboard_is_enough_to_sample(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.tab("Sample")
+    before = page.driver.find_elements("css selector", "#sample-grid img")
+    source = before[0].get_attribute("src") if before else ""
+    field = page.find("#sample-seed input")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("42")
+    for _ in range(20):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        if page.driver.switch_to.active_element.get_attribute("id") == "sample-go":
+            break
+    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    page.picture("#sample-grid", not_=source)
+
+
+def test_the_browser_has_no_complaint_and_nobody_else_is_called(address, page):
+    assert page.complaints() == []
+    assert page.calls_elsewhere(address.rstrip("/")) == set()
