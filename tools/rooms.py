@@ -26,7 +26,8 @@ ORDER = (
     ("reports",),
     ("training",),
     ("estimator", "codec"),
-    ("cli", "studio"),
+    ("studio",),
+    ("cli",),
 )
 """Rooms from the lowest to the highest: a room imports from itself and from lower rows only."""
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-WAIT = 40
+WAIT = 60
 """Seconds that a page may take on a machine that does much else."""
 
 
@@ -33,9 +33,12 @@ class Page:
         ):  # fmt: skip
             options.add_argument(f"--{flag}")
         self.downloads = folder / "downloads"
-        options.add_experimental_option(
-            "prefs", {"download.default_directory": str(self.downloads)}
-        )
+        preferences = {
+            "download.default_directory": str(self.downloads),
+            # More than one download without a question.
+            "profile.default_content_setting_values.automatic_downloads": 1,
+        }
+        options.add_experimental_option("prefs", preferences)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = shutil.which("chromedriver") or ""
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
@@ -128,11 +131,11 @@ class Page:
         )
 
     def error(self) -> str:
-        """Return the text of the message that is shown, and close it."""
+        """Return the message that is shown, which is below its title, and close it."""
         toast = self.until(
             lambda: next(iter(self.driver.find_elements("css selector", ".toast-body")), None)
         )
-        text = self.until(lambda: toast.text)
+        text = self.until(lambda: toast.text).splitlines()[-1]
         self.driver.execute_script(
             "document.querySelectorAll('.toast-close').forEach(b => b.click())"
         )

@@ -14,7 +14,9 @@ def test_the_gallery_lists_models_and_runs(page):
 
 def test_tabs_are_those_of_the_models_kind(page):
     def tabs() -> set[str]:
-        buttons = page.driver.find_elements("css selector", "button[role=tab]")
+        buttons = page.driver.find_elements(
+            "css selector", ".tab-container:not(.visually-hidden) button[role=tab]"
+        )
         return {b.text.strip() for b in buttons if b.is_displayed()}
 
     page.choose_model("moons")
