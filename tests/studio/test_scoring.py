@@ -23,7 +23,7 @@ def test_an_image_is_scored_among_the_others(page, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b,c\n1,2,3\n", "holds vectors of 3 columns"), ("", "t.csv")],
+    [("a,b,c\n1,2,3\n4,6,5\n9,1,1\n", "holds vectors of 3 columns"), ("", "t.csv")],
 )
 def test_a_table_that_does_not_fit_gets_the_line_of_the_command_line(
     page, tmp_path, content, message

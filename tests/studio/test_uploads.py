@@ -42,7 +42,11 @@ def test_tables_are_read_as_the_command_line_does(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "a,b,c\n1,2,3\n", "holds vectors of 3 columns, but the model is of vectors of 2"),
+        (
+            "t.csv",
+            "a,b,c\n1,2,3\n4,6,5\n9,1,1\n",
+            "holds vectors of 3 columns, but the model is of vectors of 2",
+        ),
         ("t.txt", "hello", "cannot tell what t.txt is"),
         ("t.npz", "hello", "t.npz"),
     ],

@@ -47,9 +47,9 @@ def build(library: Library, folder: Path) -> gr.Blocks:
                 amounts = scales_tab(library, desk, model)
             with gr.Tab("Score", elem_id="tab-score"):
                 score_tab(library, desk, model)
-            with gr.Tab("Plane", elem_id="tab-plane", visible=False) as plane:
+            with gr.Tab("Plane", elem_id="tab-plane", interactive=False) as plane:
                 sliders = plane_tab(library, desk, model, label)
-            with gr.Tab("Tables", elem_id="tab-tables", visible=False) as tables:
+            with gr.Tab("Tables", elem_id="tab-tables", interactive=False) as tables:
                 column = table_tab(library, desk, model, label)
             with gr.Tab("Runs", elem_id="tab-runs"):
                 runs_tab(library)
@@ -65,7 +65,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
 
         @guarded
         def choose(name: str) -> list[Any]:
-            """Show the tabs that are for a model, with its classes, scales and columns."""
+            """Offer the tabs that are for a model, with its classes, scales and columns."""
             flow = library.get(name)
             images = flow.levels is not None
             labels = labels_of(flow)
@@ -92,10 +92,10 @@ def build(library: Library, folder: Path) -> gr.Blocks:
                     visible=flow.condition_dim > 0,
                     allow_custom_value=not labels,
                 ),
-                gr.Tab(visible=images),
-                gr.Tab(visible=images),
-                gr.Tab(visible=flow.shape == (2,)),
-                gr.Tab(visible=not images),
+                gr.Tab(interactive=images),
+                gr.Tab(interactive=images),
+                gr.Tab(interactive=flow.shape == (2,)),
+                gr.Tab(interactive=not images),
                 *(
                     gr.Slider(visible=i < count, label=f"Scale {i + 1}" + _name_of(i, count))
                     for i in range(SCALES)

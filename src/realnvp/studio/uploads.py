@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_examples
+from realnvp.data.columns import TableSchema
 from realnvp.data.images import SUFFIXES, open_image
 from realnvp.flow import Flow
 
@@ -94,7 +96,14 @@ def read_uploads(
             classes=flow.classes,
             columns=known.get("columns"),
             categories=known.get("categories"),
+            schema=_schema(known.get("table")),
+            condition_schema=_schema(known.get("condition_table")),
         )
     except (ValueError, OSError) as error:  # visitors know their file by its own name
         raise ValueError(str(error).replace(str(paths[0]), paths[0].name)) from error
     return split, [f"row {i}" for i in range(len(split))], f"{len(split):,} examples"
+
+
+def _schema(saved: Any) -> TableSchema | None:
+    """Return the columns of the table that a model was trained with, if it was one."""
+    return None if saved is None else TableSchema.from_dict(saved)
