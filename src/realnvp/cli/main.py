@@ -19,6 +19,8 @@ VERBS = {
     "eval": "bits/dim or nats of a model, with its standard error",
     "score": "the log-likelihood of every example: a table or an array",
     "sample": "draw samples: a picture, an array or a table",
+    "compress": "images to a file about as small as their bits/dim, lossless",
+    "decompress": "the images of such a file",
     "plot": "a 2D density: data, samples, heat maps, the bent grid",
     "interpolate": "a square of images between four",
     "levels": "what each scale of an image model holds",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from realnvp.cli.options import (
     Parser,
@@ -15,10 +14,7 @@ from realnvp.cli.options import (
     add_out,
     output_path,
 )
-from realnvp.cli.shared import examples, print_json, read_model
-
-if TYPE_CHECKING:
-    from realnvp.data import Split
+from realnvp.cli.shared import examples, print_json, read_model, row_names
 
 __all__ = []
 
@@ -68,26 +64,13 @@ def main(argv: list[str]) -> int:
     if flow.levels is not None:
         scores["bits_per_dim"] = -log_p * flow.unit[0]
     source = args.data or name.rpartition(" (")[0]
-    write_atomically(path, _content({**_names(source, split), **scores}, path.suffix))
+    write_atomically(path, _content({**row_names(source, split), **scores}, path.suffix))
     if args.json:
         means = {key: float(values.mean()) for key, values in scores.items()}
         print_json({"out": str(path), "examples": len(log_p), "data": name, **means})
     else:
         print(f"{path}  {len(log_p):,} log-likelihoods, mean {log_p.mean():.4f} nats")
     return 0
-
-
-def _names(source: str, split: Split) -> dict[str, Any]:
-    """Return the column that names each example: its file in a folder of images, or its row."""
-    from realnvp.data.images import image_files
-    from realnvp.data.sources import is_image_folder
-
-    rows = range(len(split)) if split.rows is None else split.rows.tolist()
-    if not is_image_folder(source):
-        return {"row": list(rows)}
-    folder = Path(source).expanduser()
-    files = [path.relative_to(folder).as_posix() for path in image_files(folder)]
-    return {"image": [files[row] for row in rows]}
 
 
 def _content(columns: dict[str, Any], suffix: str) -> bytes:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realnvp.config import DataConfig
@@ -35,6 +36,7 @@ __all__ = [
     "print_table",
     "read_model",
     "read_picture",
+    "row_names",
     "start",
     "table_of",
     "true_log_density",
@@ -114,6 +116,19 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     config = _with_options(replace(config, source=args.data or config.source), args)
     part, split = load_part(config, args.split, fingerprint)
     return split, f"{config.source} ({part})"
+
+
+def row_names(source: str, split: Split) -> dict[str, Any]:
+    """Return the column that names each example: its file in a folder of images, or its row."""
+    from realnvp.data.images import image_files
+    from realnvp.data.sources import is_image_folder
+
+    rows = range(len(split)) if split.rows is None else split.rows.tolist()
+    if not is_image_folder(source):
+        return {"row": list(rows)}
+    folder = Path(source).expanduser()
+    files = [path.relative_to(folder).as_posix() for path in image_files(folder)]
+    return {"image": [files[row] for row in rows]}
 
 
 def _is_embedded(source: str) -> bool:

@@ -1,0 +1,126 @@
+"""Sizes of compressed images beside the model's bits/dim and other lossless codecs.
+
+    python benchmarks/codec.py --count 1000 64 --mnist mnist.npz --fashion-root FOLDER
+
+Images are held-out ones of the shipped models. Writes benchmarks/results/codec.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import lzma
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import realnvp
+from realnvp.codec import compress, decompress
+from realnvp.config import DataConfig
+from realnvp.data import load_part
+
+RESULTS = Path(__file__).parent / "results" / "codec.md"
+
+
+def held_out(name: str, source: str, root: str | None, count: int) -> torch.Tensor:
+    """Return the first of the images that the shipped model did not train on."""
+    flow = realnvp.load(name)
+    known = flow.trained_on["data"]
+    config = DataConfig(**{**known, "source": source, **({"root": root} if root else {})})
+    _, split = load_part(config, None, None)
+    return split.x[:count]
+
+
+def encoded(image: Image.Image, kind: str) -> int:
+    """Return the bytes of an image in a lossless format."""
+    buffer = io.BytesIO()
+    options = {
+        "PNG": {"optimize": True},
+        "WEBP": {"lossless": True, "quality": 100, "method": 6},
+        "JXL": {"lossless": True, "effort": 9},
+    }[kind]
+    image.save(buffer, kind, **options)
+    return buffer.tell()
+
+
+def others(x: np.ndarray) -> dict[str, float]:
+    """Return bits/dim of other codecs, of single images and of all in one tiled image."""
+    n, channels, height, width = x.shape
+    columns = math.ceil(math.sqrt(n))
+    padded = np.zeros((columns * math.ceil(n / columns), channels, height, width), np.uint8)
+    padded[:n] = x
+    tiled = padded.reshape(-1, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    tiled = tiled.reshape(-1, columns * width, channels)
+    pictures = {"tiled": [tiled], "single": list(x.transpose(0, 2, 3, 1))}
+    sizes = {"xz": len(lzma.compress(x.tobytes(), preset=9 | lzma.PRESET_EXTREME))}
+    kinds = {"PNG": "PNG", "WebP": "WEBP"}
+    try:
+        import pillow_jxl  # noqa: F401
+
+        kinds["JPEG XL"] = "JXL"
+    except ImportError:
+        pass
+    for title, kind in kinds.items():
+        for how, arrays in pictures.items():
+            images = [Image.fromarray(a[..., 0] if channels == 1 else a) for a in arrays]
+            sizes[f"{title}, {how}"] = sum(encoded(image, kind) for image in images)
+    return {key: 8 * size / x.size for key, size in sizes.items()}
+
+
+def measure(name: str, x: torch.Tensor, verify: bool) -> dict[str, float]:
+    """Compress and decompress images by a shipped model; they must come back."""
+    flow = realnvp.load(name)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model = torch.cat([flow.bits_per_dim(part, None, generator) for part in x.split(50)])
+    started = time.perf_counter()
+    data = compress(flow, x, model=name, verify=verify)
+    middle = time.perf_counter()
+    if not torch.equal(decompress(flow, data), x):
+        raise AssertionError(f"{name}: images did not come back")
+    end = time.perf_counter()
+    size = 8 * len(data) / x.numel()
+    row = {"file": size, "model": model.mean().item(), "ratio": size / model.mean().item()}
+    row["MB/s in"] = x.numel() / 1e6 / (middle - started)
+    row["MB/s out"] = x.numel() / 1e6 / (end - middle)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, nargs="+", default=[1000, 64])
+    parser.add_argument("--sets", nargs="+", default=["digits", "mnist", "fashion-mnist"])
+    parser.add_argument("--mnist", default="mnist", help="where MNIST is")
+    parser.add_argument("--fashion-root", help="folder of Fashion-MNIST")
+    parser.add_argument("--no-verify", action="store_true", help="do not decode while compressing")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    source = {"digits": "digits", "mnist": args.mnist, "fashion-mnist": "fashion-mnist"}
+    rows: list[dict[str, str]] = []
+    for name in args.sets:
+        root = args.fashion_root if name == "fashion-mnist" else None
+        for count in args.count:
+            x = held_out(name, source[name], root, count)
+            row = measure(name, x, not args.no_verify) | others(x.numpy())
+            shown = {key: f"{value:.4f}" for key, value in row.items()}
+            rows.append({"set": name, "images": str(len(x)), **shown})
+            print(rows[-1], flush=True)
+            columns = list(rows[0])
+            table = [
+                columns,
+                ["---"] * len(columns),
+                *([r.get(c, "") for c in columns] for r in rows),
+            ]
+            lines = ["| " + " | ".join(line) + " |" for line in table]
+            RESULTS.write_text(
+                "# Lossless compression\n\n`make bench BENCHES=codec`: bits per value of held-out "
+                "images; every image came back. MB are of raw pixels.\n\n" + "\n".join(lines) + "\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""``realnvp compress``."""
+
+from __future__ import annotations
+
+import time
+
+from realnvp.cli.options import (
+    Parser,
+    add_count,
+    add_data,
+    add_json,
+    add_model,
+    add_out,
+    add_seed,
+    output_path,
+)
+from realnvp.cli.shared import examples, print_json, read_model, row_names
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp compress mnist --data mnist --out mnist.nvp
+  realnvp compress runs/photos --data photos/ --out photos.nvp    names are kept, too
+  realnvp compress digits --data digits --out digits.nvp --portable
+
+realnvp decompress FILE gives back every pixel. See docs/compression.md.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write images to a file about as small as their bits/dim."""
+    parser = Parser(
+        "compress",
+        "Compress images without loss to about their bits/dim under a model. Every group of\n"
+        "images is decoded and compared; those that do not come back are stored plainly.",
+        EPILOG,
+    )
+    add_model(parser)
+    add_data(parser)
+    add_out(parser, "images.nvp", "the file to write")
+    add_count(parser, "--batch-size", 16, "most images that networks compute at once")
+    add_count(parser, "--block", 1024, "images of a block: damage costs only its own block")
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="compute in float64, which takes longer, so that other processors decompress the file",
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not decode what was coded")
+    add_seed(parser, "the noise of the model's bits/dim")
+    add_json(parser)
+    args = parser.parse_args(argv)
+    path = output_path(args, ".nvp")
+
+    import torch
+
+    from realnvp.codec import compress
+    from realnvp.evaluation import log_likelihoods
+    from realnvp.utils.files import write_atomically
+    from realnvp.utils.progress import Bar
+
+    flow = read_model(args, torch.device("cpu"))
+    if flow.levels is None:
+        raise ValueError(f"{args.model} is a model of vectors: compression is of images")
+    split, name = examples(flow, args)
+    names = row_names(args.data or name.rpartition(" (")[0], split).get("image", [])
+    started, done = time.monotonic(), 0
+    with Bar("compressing", visible=not args.json) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(done / len(split))
+
+        content = compress(
+            flow,
+            split.x,
+            split.condition,
+            names=names,
+            model=args.model if flow.origin == "shipped" else "",
+            verify=not args.no_verify,
+            portable=args.portable,
+            batch=args.batch_size,
+            block=args.block,
+            progress=advance,
+        )
+    seconds = time.monotonic() - started
+    write_atomically(path, content)
+    with Bar("evaluating", visible=not args.json) as bar:
+        log_p = log_likelihoods(
+            flow, split, seed=args.seed, progress=lambda done, all_: bar.update(done / all_)
+        )
+    result = {
+        "out": str(path),
+        "images": len(split),
+        "bytes": len(content),
+        "bits_per_dim": 8 * len(content) / split.x.numel(),
+        "model_bits_per_dim": -log_p.mean().item() * flow.unit[0],
+        "seconds": seconds,
+    }
+    if args.json:
+        print_json(result)
+    else:
+        print(
+            f"{path}  {len(split):,} images in {len(content):,} bytes: "
+            f"{result['bits_per_dim']:.4f} bits/dim (the model: {result['model_bits_per_dim']:.4f})"
+        )
+    return 0

@@ -1,0 +1,127 @@
+"""``realnvp decompress``."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from realnvp.cli.options import Parser, add_json, add_out
+from realnvp.cli.shared import print_json
+
+if TYPE_CHECKING:
+    from realnvp.codec import Contents
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp decompress mnist.nvp --out mnist.npz
+  realnvp decompress photos.nvp --model runs/photos --out photos     PNG files, with their names
+  realnvp decompress damaged.nvp --salvage --out rest.npz
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write the images of a compressed file."""
+    parser = Parser("decompress", "Give back the images of realnvp compress.", EPILOG)
+    parser.add_argument("file", metavar="FILE", help="a file that realnvp compress wrote")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the model that it was compressed with; needed unless that comes with the package",
+    )
+    add_out(
+        parser,
+        "images.npz",
+        "a .npz array, with the labels as y and the names; or a folder of PNG files",
+    )
+    parser.add_argument("--salvage", action="store_true", help="leave out damaged blocks")
+    add_json(parser)
+    args = parser.parse_args(argv)
+    path = Path(args.out)
+    if path.suffix not in ("", ".npz"):
+        raise ValueError(f"--out must be a .npz file or a folder, got {args.out!r}")
+    if path.exists() and not args.overwrite and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+    data = Path(args.file).read_bytes()
+
+    from realnvp.codec import read_contents
+    from realnvp.codec.container import read_header
+    from realnvp.pretrained import load, shipped_names
+    from realnvp.utils.progress import Bar, warn
+
+    header, _ = read_header(data)
+    model = args.model
+    if model is None:
+        if header.model not in shipped_names():
+            raise ValueError(
+                "the file was compressed with a model that does not come with the package: "
+                "give it by --model"
+            )
+        model = header.model
+    flow = load(model)
+    started, done = time.monotonic(), 0
+    with Bar("decompressing", visible=not args.json) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(min(done / max(header.count, 1), 1.0))
+
+        contents = read_contents(flow, data, salvage=args.salvage, progress=advance)
+    seconds = time.monotonic() - started
+    if path.suffix == ".npz":
+        _write_array(path, contents)
+    else:
+        _write_folder(path, contents)
+    for line in contents.lost:
+        warn(line)
+    count = len(contents.images)
+    result = {"out": str(path), "images": count, "lost": contents.lost, "seconds": seconds}
+    if args.json:
+        print_json(result)
+    else:
+        print(f"{path}  {count:,} of {header.count:,} images")
+    return 1 if contents.lost else 0
+
+
+def _write_array(path: Path, contents: Contents) -> None:
+    import numpy as np
+
+    from realnvp.utils.files import write_atomically
+
+    arrays: dict[str, Any] = {"x": contents.images.numpy()}
+    if contents.condition is not None:
+        arrays["y"] = contents.condition.numpy()
+    if contents.names:
+        arrays["names"] = np.array(contents.names)
+    if contents.lost:
+        arrays["index"] = contents.indices.numpy()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def _write_folder(folder: Path, contents: Contents) -> None:
+    """Write a PNG file for each image; names that would leave the folder are refused."""
+    from PIL import Image
+
+    from realnvp.utils.files import write_atomically
+
+    images = contents.images.permute(0, 2, 3, 1).numpy()
+    if images.dtype != "uint8" or images.shape[-1] not in (1, 3):
+        raise ValueError("PNG files are of grey or color images of 8 bits: write a .npz file")
+    names = contents.names or [f"{index:06d}.png" for index in contents.indices.tolist()]
+    files = [PurePosixPath(name).with_suffix(".png") for name in names]
+    if len({str(file) for file in files}) != len(files):
+        raise ValueError("two images have the same name: write a .npz file")
+    for file in files:
+        if file.is_absolute() or ".." in file.parts or "\\" in str(file) or ":" in str(file):
+            raise ValueError(
+                f"the name {str(file)[:50]!r} leads out of the folder: write a .npz file"
+            )
+    for file, image in zip(files, images, strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
+        write_atomically(folder / file, buffer.getvalue())

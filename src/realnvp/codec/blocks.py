@@ -1,0 +1,210 @@
+"""A block: images that share a stack, coded in groups.
+
+The noise of a group is made of the bits of the groups before it. The first groups are therefore
+small and coarse, and the very first images are coded plainly: the fewer bits are on the stack, the
+fewer it takes, at the cost of a size that is a little above the likelihood. As the stack grows, so
+do the depth of the noise, up to where size and likelihood hardly differ, and the number of images
+that networks compute at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realnvp.codec.coder import FlowCoder
+from realnvp.codec.plain import pack_plain, unpack_plain
+from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
+from realnvp.flow import Flow
+
+__all__ = ["PLAIN", "Block", "decode_block", "encode_block"]
+
+PLAIN = 0
+"""Depth of a group of plainly coded images."""
+
+DEPTHS = (12, 10, 8, 6, 5, 4)
+"""Depths of the noise, the finest first."""
+
+FIRST_PLAIN = 3
+"""Images that are coded plainly at once."""
+
+GUESS_BITS = 11
+"""Bits of a pixel that coding takes off the stack before it puts others on it, beside those of the
+depth; a first guess."""
+
+MARGIN = 1.05
+"""The next images may take more than those before."""
+
+LENGTH_BITS = 32
+"""Bits of the length of plain images."""
+
+
+@dataclass
+class Block:
+    """A coded block.
+
+    Args:
+        groups: depth and number of images of each group, in the order of the images.
+        words: content of the stack.
+    """
+
+    groups: list[tuple[int, int]] = field(default_factory=list)
+    words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return sum(count for _, count in self.groups)
+
+
+def encode_block(
+    coder: FlowCoder,
+    x: Tensor,
+    condition: Tensor | None,
+    batch: int,
+    verify: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Block:
+    """Code images, and decode each group at once to compare it.
+
+    Args:
+        coder: codes groups.
+        x: integers ``(N, C, H, W)``.
+        condition: labels ``(N,)``, vectors ``(N, K)``, or None.
+        batch: most images of a group.
+        verify: decode and compare.
+        progress: called with the number of images of each group that is done.
+
+    Returns:
+        the block; images that did not come back are in it plainly.
+    """
+    stack, block = Stack(), Block()
+    needs: dict[int, float] = {}  # bits that an image took off the stack, by depth
+    done, single = 0, 0  # images; how many of the next go one by one, since one of them failed
+    while done < len(x):
+        depth, count = _plan(stack, needs, batch, coder.flow.dim)
+        count = 1 if single else min(count, len(x) - done)
+        part = slice(done, done + count)
+        own, given = x[part], None if condition is None else condition[part]
+        plain = pack_plain(own, coder.levels)
+        coded = None
+        if depth != PLAIN:
+            trial = stack.copy()
+            before = trial.least = trial.bits
+            try:
+                coder.encode(trial, own, given, depth)
+                needs[depth] = max(needs.get(depth, 0.0), (before - trial.least) / count)
+                if trial.bits - before < 8 * len(plain) and (
+                    not verify or _comes_back(coder, trial, stack, own, given, depth)
+                ):
+                    coded = trial
+            except Exhausted:
+                needs[depth] = 1.2 * max(needs.get(depth, 0.0), before / count)
+                continue  # fewer images, or coarser noise
+            except Unrepresentable:
+                pass
+            if coded is None and count > 1:
+                single = count
+                continue
+        if coded is None:
+            coded, depth = stack, PLAIN
+            _push_bytes(coded, plain)
+        stack = coded
+        if given is not None:
+            _push_condition(stack, given, coder.flow.classes)
+        block.groups.append((depth, count))
+        single = max(single - count, 0)
+        done += count
+        progress(count)
+    block.words = stack.words()
+    return block
+
+
+def _plan(stack: Stack, needs: dict[int, float], batch: int, dim: int) -> tuple[int, int]:
+    """Return the depth and the number of images of the next group, for which the bits suffice."""
+    for depth in DEPTHS:
+        need = needs.get(depth, dim * (depth + GUESS_BITS))
+        fitting = int(stack.bits / (MARGIN * need + 256))
+        if fitting:
+            # Coarser noise costs bits, so there is only as much of it as the next depth needs.
+            return depth, min(batch, 1 << (fitting.bit_length() - 1)) if depth == DEPTHS[0] else 1
+    return PLAIN, FIRST_PLAIN
+
+
+def _comes_back(
+    coder: FlowCoder, coded: Stack, stack: Stack, x: Tensor, condition: Tensor | None, depth: int
+) -> bool:
+    """Return whether decoding gives the images and the stack before them."""
+    trial = coded.copy()
+    try:
+        back = coder.decode(trial, len(x), condition, depth)
+    except (Exhausted, Unrepresentable):
+        return False
+    return torch.equal(back, x) and np.array_equal(trial.words(), stack.words())
+
+
+def decode_block(
+    coder: FlowCoder, block: Block, progress: Callable[[int], None] = lambda done: None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the images of a block and their condition.
+
+    Raises:
+        ValueError: if the block does not come out even: it is damaged, or this machine computes
+            differently from the one that made it.
+    """
+    stack = Stack(block.words)
+    images: list[Tensor] = []
+    conditions: list[Tensor] = []
+    try:
+        for depth, count in reversed(block.groups):
+            given = _pop_condition(stack, count, coder.flow)
+            if given is not None:
+                conditions.append(given)
+            if depth == PLAIN:
+                data = _pop_bytes(stack, 2 * count * coder.flow.dim + 1024)
+                images.append(unpack_plain(data, (count, *coder.flow.shape), coder.levels))
+            else:
+                images.append(coder.decode(stack, count, given, depth))
+            progress(count)
+    except (Exhausted, Unrepresentable) as error:
+        raise ValueError("its numbers lead nowhere") from error
+    if not stack.is_at_bottom():
+        raise ValueError("its numbers do not come out even")
+    return torch.cat(images[::-1]), torch.cat(conditions[::-1]) if conditions else None
+
+
+def _push_bytes(stack: Stack, data: bytes) -> None:
+    stack.push(np.frombuffer(data, np.uint8).astype(np.int64), 256)
+    stack.push(np.array([len(data)]), 1 << LENGTH_BITS)
+
+
+def _pop_bytes(stack: Stack, limit: int) -> bytes:
+    size = int(stack.pop(1 << LENGTH_BITS, 1)[0])
+    if not 0 < size <= limit:
+        raise ValueError("its plain images are damaged")
+    return stack.pop(256, size).astype(np.uint8).tobytes()
+
+
+def _push_condition(stack: Stack, condition: Tensor, classes: int | None) -> None:
+    """Push labels, uniform on the classes, or the 32 bits of each number of vectors."""
+    if classes is not None:
+        stack.push(condition.numpy().astype(np.int64), classes)
+    else:
+        words = condition.to(torch.float32).contiguous().numpy().view(np.uint32)
+        stack.push(words.reshape(-1).astype(np.int64), 1 << 32)
+
+
+def _pop_condition(stack: Stack, count: int, flow: Flow) -> Tensor | None:
+    if not flow.condition_dim:
+        return None
+    if flow.classes is not None:
+        return torch.from_numpy(stack.pop(flow.classes, count))
+    words = stack.pop(1 << 32, count * flow.condition_dim).astype(np.uint32)
+    values = torch.from_numpy(words.view(np.float32).reshape(count, -1))
+    if not torch.isfinite(values).all():
+        raise ValueError("its condition is damaged")
+    return values

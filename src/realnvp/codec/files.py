@@ -1,0 +1,288 @@
+"""Compress images into the content of a file, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realnvp.codec.blocks import decode_block, encode_block
+from realnvp.codec.coder import FlowCoder, one_thread
+from realnvp.codec.container import (
+    MAX_BLOCK,
+    MAX_VALUES,
+    BlockData,
+    Header,
+    read_blocks,
+    read_header,
+    write_block,
+    write_header,
+)
+from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
+from realnvp.flow import Flow, check_data
+
+__all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
+
+BLOCK = 1024
+"""Images of a block. More make the file a little smaller, and damage more costly."""
+
+BATCH = 16
+"""Most images that networks compute at once."""
+
+PROBE_DEPTH = 8
+
+
+@dataclass
+class Contents:
+    """What is in a file.
+
+    Args:
+        images: integers ``(N, C, H, W)``, uint8 up to 256 levels.
+        condition: labels ``(N,)`` or vectors ``(N, K)``, if the model is conditional.
+        names: names of the images, if they have any.
+        indices: which of the compressed images these are, ``(N,)``.
+        lost: what could not be read, one line each.
+    """
+
+    images: Tensor
+    condition: Tensor | None
+    names: list[str]
+    indices: Tensor
+    lost: list[str] = field(default_factory=list)
+
+
+def compress(
+    flow: Flow,
+    images: Tensor,
+    condition: Tensor | None = None,
+    *,
+    names: Sequence[str] = (),
+    model: str = "",
+    verify: bool = True,
+    portable: bool = False,
+    batch: int = BATCH,
+    block: int = BLOCK,
+    progress: Callable[[int], None] = lambda count: None,
+) -> bytes:
+    """Return images as the content of a file about as small as their bits/dim under a flow.
+
+    Args:
+        flow: an image flow; it is not changed.
+        images: integers ``(N, C, H, W)``.
+        condition: labels ``(N,)`` or vectors ``(N, K)``, if the flow is conditional; they are
+            compressed, too.
+        names: names of the images, which are compressed, too.
+        model: name of the flow, if it comes with the package.
+        verify: decode every group of images, and store plainly those that do not come back.
+        portable: let networks compute in float64, which takes longer, so that other processors
+            find the same integers.
+        batch: most images that networks compute at once.
+        block: images of a block. A damaged block costs only its own images.
+        progress: called with the number of images of each group that is done.
+
+    Raises:
+        ValueError: if the images are not those of the flow, or it has a layer for which
+            :data:`realnvp.codec.layers.RULES` has no rule.
+
+    >>> from realnvp import image_flow
+    >>> flow = image_flow((1, 8, 8), levels=17, hidden=8, blocks=1, norm="none").eval()
+    >>> images = torch.arange(20 * 64).view(20, 1, 8, 8) % 17
+    >>> bool((decompress(flow, compress(flow, images)) == images).all())
+    True
+    """
+    check_data(images, flow.shape, flow.levels)
+    if names and len(names) != len(images):
+        raise ValueError(f"there are {len(images)} images, and {len(names)} names")
+    if any("\n" in name or not name for name in names):
+        raise ValueError("the name of an image must be text of one line")
+    most = min(MAX_BLOCK, MAX_VALUES // flow.dim)
+    if not 1 <= block <= most or batch < 1:
+        raise ValueError(f"a block has 1 to {most} images, and a batch 1 or more")
+    condition = _plain_condition(flow, condition, len(images))
+    with one_thread(), torch.no_grad():
+        coder = FlowCoder(flow, _dtype(portable))
+        header = Header(
+            fingerprint(flow), model, torch.__version__, _processor(), _constriction(),
+            len(images), _probe(coder), portable,
+        )  # fmt: skip
+        parts = [write_header(header)]
+        for start in range(0, len(images), block):
+            own = images[start : start + block].long().cpu()
+            given = None if condition is None else condition[start : start + block]
+            coded = encode_block(coder, own, given, batch, verify, progress)
+            named = tuple(names[start : start + block])
+            parts.append(write_block(BlockData(start, coded, _crc(own, given), named)))
+    return b"".join(parts)
+
+
+def decompress(
+    flow: Flow, data: bytes, *, progress: Callable[[int], None] = lambda count: None
+) -> Tensor:
+    """Return the images that :func:`compress` was given.
+
+    Args:
+        flow: the flow that they were compressed with.
+        data: content of the file.
+        progress: called with the number of images of each group that is done.
+
+    Raises:
+        ValueError: if the file is damaged, cut off, made with another flow, or made by a machine
+            that computes differently; :func:`read_contents` returns what can be saved.
+    """
+    return read_contents(flow, data, progress=progress).images
+
+
+def read_contents(
+    flow: Flow,
+    data: bytes,
+    *,
+    salvage: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Contents:
+    """Return all that is in a file: images, condition and names.
+
+    Args:
+        flow: the flow that they were compressed with.
+        data: content of the file.
+        salvage: leave out damaged blocks, and list them, instead of raising.
+        progress: called with the number of images of each group that is done.
+
+    Raises:
+        ValueError: as :func:`decompress`; with ``salvage``, if no block can be read.
+    """
+    header, start = read_header(data)
+    if header.fingerprint != fingerprint(flow):
+        raise ValueError(
+            f"the file was compressed with another model than this one: give that model "
+            f"({header.model or 'fingerprint ' + header.fingerprint.hex()})"
+        )
+    found: list[tuple[BlockData, Tensor, Tensor | None]] = []
+    lost: list[str] = []
+    expected = 0
+    with one_thread(), torch.no_grad():
+        coder = FlowCoder(flow, _dtype(header.portable))
+        if _probe(coder) != header.probe:
+            raise ValueError(_differs(header))
+        for item in read_blocks(data, start, flow.dim):
+            if isinstance(item, str):
+                _lose(lost, f"the block with image {expected + 1} is {item}", salvage)
+                continue
+            if item.first != expected:
+                if item.first > expected:
+                    missing = f"images {expected + 1} to {item.first} are missing"
+                else:
+                    missing = f"a block begins again at image {item.first + 1}"
+                _lose(lost, missing, salvage)
+                if item.first < expected:
+                    continue
+            last = item.first + item.block.count
+            expected = last
+            where = f"the block of images {item.first + 1} to {last} is not readable"
+            try:
+                images, condition = decode_block(coder, item.block, progress)
+            except ValueError as error:
+                _lose(lost, f"{where}: {error}", salvage)
+                continue
+            if _crc(images, condition) != item.images_crc:
+                _lose(lost, f"{where}: {_differs(header)}", salvage)
+                continue
+            found.append((item, images, condition))
+    if expected < header.count:
+        _lose(lost, f"images {expected + 1} to {header.count} are missing: it is cut off", salvage)
+    if not found and header.count:
+        raise ValueError(f"no block of the file can be read: {lost[0]}")
+    dtype = torch.uint8 if coder.levels <= 256 else torch.int32
+    empty = torch.zeros(0, *flow.shape, dtype=torch.int64)
+    conditions = [condition for _, _, condition in found if condition is not None]
+    return Contents(
+        images=torch.cat([empty, *(images for _, images, _ in found)]).to(dtype),
+        condition=torch.cat(conditions) if conditions else None,
+        names=[name for item, _, _ in found for name in item.names],
+        indices=torch.cat(
+            [torch.arange(0), *(i.first + torch.arange(i.block.count) for i, _, _ in found)]
+        ),
+        lost=lost,
+    )
+
+
+def fingerprint(flow: Flow) -> bytes:
+    """Return 8 bytes that name a flow: a hash of its architecture and its weights."""
+    arguments = None if flow.config is None else flow.config.get("arguments")
+    digest = hashlib.sha256(f"{json.dumps(arguments, sort_keys=True)}\n{flow!r}".encode())
+    for name, tensor in sorted(flow.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.digest()[:8]
+
+
+def _plain_condition(flow: Flow, condition: Tensor | None, count: int) -> Tensor | None:
+    """Return the condition as it is stored: labels, or float32."""
+    flow.as_condition(condition, count)  # checks it
+    if condition is None:
+        return None
+    if flow.classes is None:
+        return condition.to("cpu", torch.float32)
+    if condition.ndim > 1:
+        raise ValueError("compression takes the labels themselves, (N,), not vectors")
+    return condition.cpu().long()
+
+
+def _dtype(portable: bool) -> torch.dtype:
+    return torch.float64 if portable else torch.float32
+
+
+def _processor() -> str:
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _constriction() -> str:
+    Stack()  # says what to install if it is not there
+    return version("constriction")
+
+
+def _crc(images: Tensor, condition: Tensor | None) -> int:
+    crc = zlib.crc32(images.to(torch.int32).contiguous().numpy().astype("<i4").tobytes())
+    if condition is not None:
+        crc = zlib.crc32(condition.to(torch.float32).numpy().astype("<f4").tobytes(), crc)
+    return crc
+
+
+def _probe(coder: FlowCoder) -> int:
+    """Return a CRC of what becomes of an image on this machine, to tell machines apart."""
+    channels, height, width = coder.flow.shape
+    ramp = torch.arange(height)[:, None] + torch.arange(width)
+    image = (ramp * coder.levels // (height + width)).expand(1, channels, -1, -1)
+    condition = None
+    if coder.flow.condition_dim:
+        vector = torch.zeros(1, coder.flow.condition_dim)
+        condition = torch.zeros(1, dtype=torch.long) if coder.flow.classes else vector
+    numbers = np.arange(1, 2 * coder.flow.dim + 100, dtype=np.uint64) * 2654435761
+    stack = Stack((numbers & 0xFFFFFFFF).astype(np.uint32))
+    try:
+        coder.encode(stack, image, condition, PROBE_DEPTH)
+    except (Exhausted, Unrepresentable):
+        return 0
+    return zlib.crc32(stack.words().astype("<u4").tobytes())
+
+
+def _differs(header: Header) -> str:
+    made = f"torch {header.torch}, {header.processor}, constriction {header.constriction}"
+    here = f"torch {torch.__version__}, {_processor()}, constriction {_constriction()}"
+    advice = "decompress it there" + ("" if header.portable else ", or compress with --portable")
+    return (
+        f"the machine that made the file ({made}) computes differently from this one ({here}): "
+        f"{advice}"
+    )
+
+
+def _lose(lost: list[str], message: str, salvage: bool) -> None:
+    if not salvage:
+        raise ValueError(f"{message}; --salvage recovers the other blocks")
+    lost.append(message)

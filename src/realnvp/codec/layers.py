@@ -1,0 +1,536 @@
+r"""Layers on integers: each is an exact bijection of a grid point and the stack, both ways.
+
+A value :math:`x` stands on the grid of multiples of :math:`2^{-p}`, as an integer. A layer that
+maps it by :math:`f` with slope :math:`f'` is no bijection of integers: where :math:`f' > 1`,
+several integers are about equally good results, and where :math:`f' < 1`, several integers have the
+same result. So a layer maps *pairs* of an integer and the stack: it pops which of the results to
+take, and pushes which of the origins it was. On average the stack loses :math:`\log_2 f'` bits,
+which is the layer's part of the log-determinant, paid in bits.
+
+**Elementwise layers and couplings** (:func:`forward_map`). An increasing :math:`f` is replaced by
+the function that is linear between the ends :math:`j W` of segments of :math:`W = 2^w` integers,
+whose values are rounded on a grid finer by :math:`2^h`:
+
+.. math:: F_j = \mathrm{round}\big(2^{p+h} f(j W 2^{-p})\big) + j, \qquad n_j = F_{j+1} - F_j \ge 1.
+
+(The :math:`+ j` keeps :math:`n_j` positive where :math:`f` is flat; it changes the slope by
+:math:`2^{-(w+h)}`. Where :math:`f` is steeper, :math:`F_j` is rounded further, to a multiple of a
+power of two, so that :math:`n_j` is a small number times a power of two, which the coder codes
+without loss.) In a segment, with :math:`x = j W + i`, the map is the division of integers that
+makes the modular scale transform of arXiv 2111.00965:
+
+.. math:: i \, n_j + r = q \, W + r', \qquad 0 \le r < n_j, \quad 0 \le r' < W:
+
+pop :math:`r`, uniform on :math:`n_j` values, and push :math:`r'`, uniform on :math:`W`; the result
+is :math:`F_j + q` on the finer grid, of which the last :math:`h` bits are pushed, too. It costs
+:math:`w + h - \log_2 n_j = -\log_2 f'` bits. Backwards, :math:`j` is the segment
+in which the value lies: it is guessed by the layer's inverse, which may be inexact, and then
+searched among integers. So nothing has to be computed twice with the same result but :math:`f`
+itself.
+
+**Linear layers** are a scale per channel, and additions of rounded multiples of other channels,
+which are subtracted again. **Layers that move entries** (squeeze) move integers.
+
+A new kind of layer needs one entry in :data:`RULES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realnvp.bijections import (
+    ActNorm,
+    Affine,
+    Bijection,
+    Chain,
+    Coupling,
+    FactorOut,
+    Inverse,
+    InvertibleLinear,
+    Logit,
+    RunningBatchNorm,
+    Squeeze,
+)
+from realnvp.bijections.class_means import ClassMeans
+from realnvp.bijections.reshape import Flatten, Refine
+from realnvp.codec.stack import Stack, Unrepresentable
+
+__all__ = ["RULES", "Grid", "Segments", "backward", "forward", "rule_of"]
+
+LARGEST = 2.0**50
+"""Largest integer of a grid: float64 holds it, and int64 its multiples."""
+
+PARTS = 16
+"""A single image is coded in so many groups of rows, one after the other: the bits that are popped
+before others are pushed are then fewer. For several images there are fewer groups, which takes less
+time."""
+
+PARAMETER_BITS = 12
+"""Parameters of couplings are rounded to multiples of :math:`2^{-12}`, so that the last bits of a
+network's output, in which machines differ, do not matter."""
+
+SEGMENT_BITS = 9
+"""Segments are :math:`2^{-9}` wide, or as wide as the grid is fine."""
+
+SLOPE_BITS = 20
+"""Bits of the slope of a segment, :math:`w + h`, so that what is added to it is 10^-6."""
+
+LENGTH_BITS = 10
+"""Bits of the length of a segment, but for trailing zeros."""
+
+
+UNIT_BITS = 4
+"""The slope of the logit is 4 and more."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Integers that stand for multiples of ``2**-precision``, and how layers on them compute.
+
+    Args:
+        precision: bits after the point.
+        dtype: type in which conditioners compute.
+    """
+
+    precision: int
+    dtype: torch.dtype
+
+    @property
+    def unit_precision(self) -> int:
+        """Bits after the point of values in the unit interval, which the logit spreads."""
+        return self.precision + UNIT_BITS
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return the values that integers stand for, for a conditioner."""
+        return (x.double() * 2.0**-self.precision).to(self.dtype)
+
+
+# ---------------------------------------------------------------------- increasing maps
+
+
+@dataclass(frozen=True)
+class Segments:
+    """An increasing map of each entry of a tensor, linear on segments between integers.
+
+    Args:
+        width: bits :math:`w` of the width of a segment.
+        fine: bits :math:`h` by which values are finer than the grid of the result.
+        ends: ``(j, rows)`` -> the values :math:`F_j`, as integers, for some rows of the tensor, and
+            the exponents :math:`a_j` of powers of two that divide them.
+        guess: ``(values, rows)`` -> about the segments in which the map has these values.
+    """
+
+    width: int
+    fine: int
+    ends: Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+    guess: Callable[[Tensor, slice], Tensor]
+
+    def span(self, j: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values at the lower ends of segments, and the lengths as ``n << a``."""
+        low, first = self.ends(j, rows)
+        high, second = self.ends(j + 1, rows)
+        exponent = torch.minimum(first, second)
+        return low, (high - low) >> exponent, exponent
+
+    def locate(self, values: Tensor, rows: slice, live: Tensor) -> tuple[Tensor, ...]:
+        """Return the segments with these values, and what :meth:`span` returns of them."""
+        j = self.guess(values, rows)
+        low_bound = torch.full_like(j, -(2**60))
+        high_bound = torch.full_like(j, 2**60)
+        for _ in range(200):
+            low, n, exponent = self.span(j, rows)
+            length = n << exponent
+            below, above = (values < low) & live, (values >= low + length) & live
+            if not (below | above).any():
+                return j, low, n, exponent
+            # A step by the slope; where that leaves what is known, the middle.
+            high_bound = torch.where(below, torch.minimum(high_bound, j), high_bound)
+            low_bound = torch.where(above, torch.maximum(low_bound, j + 1), low_bound)
+            step = torch.div(values - low, length.clamp(min=1), rounding_mode="floor")
+            new = torch.where(below | above, j + step, j)
+            middle = torch.div(low_bound + high_bound, 2, rounding_mode="floor")
+            outside = (new < low_bound) | (new >= high_bound)
+            j = torch.where((below | above) & outside, middle, new)
+        raise Unrepresentable("a map has no inverse at a value")
+
+
+def smooth(
+    function: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
+    inverse: Callable[[Tensor, slice], Tensor],
+    precision: int,
+    out: int,
+) -> Segments:
+    """Return the segments of an increasing function.
+
+    Args:
+        function: ``(x, rows)`` -> its values, float64, and about the logarithms of its slopes.
+        inverse: about its inverse.
+        precision: precision of the grid of ``x``.
+        out: precision of the grid of the values.
+    """
+    width = max(precision - SEGMENT_BITS, 0)
+    fine = max(SLOPE_BITS - width + precision - out, 0)
+
+    def ends(j: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        value, log_slope = function(j.double() * 2.0 ** (width - precision), rows)
+        bits = log_slope / math.log(2) + (width - precision + out + fine - LENGTH_BITS)
+        exponent = torch.nan_to_num(bits, 0.0).clamp(0, 40).long()
+        value = as_integers(value * 2.0 ** (out + fine)) + j
+        return ((value >> exponent) << exponent), exponent
+
+    def guess(values: Tensor, rows: slice) -> Tensor:
+        x = inverse(values.double() * 2.0 ** -(out + fine), rows)
+        j = (x * 2.0 ** (precision - width)).floor()
+        return torch.nan_to_num(j, 0.0, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST).long()
+
+    return Segments(width, fine, ends, guess)
+
+
+def as_integers(values: Tensor) -> Tensor:
+    """Return values rounded to integers.
+
+    Raises:
+        Unrepresentable: if one is not finite, or too large.
+    """
+    if not (values.abs() < LARGEST).all():  # NaN compares as False
+        raise Unrepresentable("a value is not finite, or too large")
+    return values.round().long()
+
+
+def row_parts(x: Tensor) -> list[slice]:
+    """Return the groups of rows in which an image ``(B, C, H, W)`` is coded."""
+    if x.ndim < 3:
+        return [slice(None)]
+    size = -(-x.shape[2] // max(PARTS // len(x), 4))
+    return [slice(start, start + size) for start in range(0, x.shape[2], size)]
+
+
+def _part(x: Tensor, rows: slice) -> tuple[slice, ...]:
+    """Return the index of rows of images ``(B, C, H, W)``; of vectors, of everything."""
+    return (slice(None), slice(None), rows) if x.ndim > 2 else (slice(None),)
+
+
+def forward_map(stack: Stack, x: Tensor, segments: Segments, live: Tensor | None = None) -> Tensor:
+    """Map integers ``(B, C, H, W)``; those that are not ``live`` become 0 and take no bits."""
+    live = torch.ones_like(x, dtype=torch.bool) if live is None else live
+    width, fine = segments.width, segments.fine
+    j, rest = x >> width, x & ((1 << width) - 1)
+    everything = slice(None)
+    low, n, exponent = segments.span(j, everything)
+    if not (n[live] > 0).all():
+        raise Unrepresentable("a map does not increase")
+    z = torch.zeros_like(x)
+    for rows in row_parts(x):
+        part = _part(x, rows)
+        r = _pop_below(stack, n[part], exponent[part], live[part])
+        scaled = rest[part] * (n[part] << exponent[part]) + r
+        value = low[part] + (scaled >> width)
+        pushed = (scaled & ((1 << width) - 1)) + ((value & ((1 << fine) - 1)) << width)
+        stack.push(_flat(pushed), _flat(torch.where(live[part], 1 << (width + fine), 1)))
+        z[part] = value >> fine
+    return torch.where(live, z, 0)
+
+
+def backward_map(stack: Stack, z: Tensor, segments: Segments, live: Tensor | None = None) -> Tensor:
+    """Invert :func:`forward_map`."""
+    live = torch.ones_like(z, dtype=torch.bool) if live is None else live
+    width, fine = segments.width, segments.fine
+    x = torch.zeros_like(z)
+    for rows in reversed(row_parts(z)):
+        part = _part(z, rows)
+        own = live[part]
+        pushed = stack.pop(_flat(torch.where(own, 1 << (width + fine), 1)))
+        popped = torch.from_numpy(pushed).view(own.shape)
+        value = (z[part] << fine) + (popped >> width)
+        j, low, n, exponent = segments.locate(value, rows, own)
+        length = torch.where(own, n << exponent, 1)
+        scaled = ((value - low) << width) + (popped & ((1 << width) - 1))
+        i = torch.div(scaled, length, rounding_mode="floor")
+        _push_below(stack, scaled - i * length, n, exponent, own)
+        x[part] = torch.where(own, (j << width) + i, 0)
+    return x
+
+
+def _pop_below(stack: Stack, n: Tensor, exponent: Tensor, live: Tensor) -> Tensor:
+    """Pop numbers below ``n << exponent``, in two parts, of which one is of a power of two."""
+    high = stack.pop(_flat(torch.where(live, n, 1)))
+    low = stack.pop(_flat(torch.where(live, 1 << exponent, 1)))
+    return (torch.from_numpy(high).view(n.shape) << exponent) + torch.from_numpy(low).view(n.shape)
+
+
+def _push_below(stack: Stack, r: Tensor, n: Tensor, exponent: Tensor, live: Tensor) -> None:
+    """Push what :func:`_pop_below` popped."""
+    high = r >> exponent
+    low = torch.where(live, r - (high << exponent), 0)
+    stack.push(_flat(low), _flat(torch.where(live, 1 << exponent, 1)))
+    stack.push(_flat(torch.where(live, high, 0)), _flat(torch.where(live, n, 1)))
+
+
+def _flat(x: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return x.reshape(-1).numpy()
+
+
+# ---------------------------------------------------------------------- a rule for each kind
+
+
+class Rule:
+    """How the layers of one kind map integers, as an exact bijection with the stack.
+
+    Both methods take the layer, the stack, integers ``(B, C, H, W)``, their grid and the condition
+    as layers take it, and return the integers on the other side.
+    """
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        """Map data to latent."""
+        raise NotImplementedError
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        """Map latent to data, and the stack to what it was."""
+        raise NotImplementedError
+
+
+class Moves(Rule):
+    """Layers that move entries: ``permute_index`` moves integers as well as labels."""
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        return layer.permute_index(x)
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        return layer.unpermute_index(z)
+
+
+class Elementwise(Rule):
+    """Layers that map each entry by itself, by an increasing function; 0 is in its domain."""
+
+    def segments(
+        self, layer: Any, shape: torch.Size, grid: Grid, condition: Tensor | None
+    ) -> Segments:
+        def on(function: Callable[..., Any], x: Tensor, rows: slice) -> Tensor:
+            image = x.new_zeros(shape)  # functions may differ from one entry to another
+            part = _part(image, rows)
+            image[part] = x
+            return function(image, condition)[0][part].double()
+
+        def with_slope(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            value, step = on(layer, x, rows), 2.0**-SEGMENT_BITS
+            return value, ((on(layer, x + step, rows) - value) / step).log()
+
+        return smooth(
+            with_slope, lambda z, rows: on(layer.inverse, z, rows), *self.precisions(grid)
+        )
+
+    def precisions(self, grid: Grid) -> tuple[int, int]:
+        """Return the precisions of the integers on the data's side, and on the latents'."""
+        return grid.precision, grid.precision
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        return forward_map(stack, x, self.segments(layer, x.shape, grid, condition))
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        return backward_map(stack, z, self.segments(layer, z.shape, grid, condition))
+
+
+class FromUnit(Elementwise):
+    """The same, from the unit interval, which has a finer grid."""
+
+    def precisions(self, grid: Grid) -> tuple[int, int]:
+        return grid.unit_precision, grid.precision
+
+
+class Couplings(Rule):
+    """Couplings of any kind, by their elementwise ``transform``, which has to be increasing."""
+
+    def _parts(
+        self, layer: Coupling, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor, Segments, Tensor]:
+        passive, active = layer.mask.split(x)
+        _, live = layer.mask.split(torch.ones_like(x))
+        given = None if condition is None else condition.to(grid.dtype)
+        parameters = layer.mask.take(layer.conditioner(grid.value(passive), given)).double()
+        parameters = (parameters * 2.0**PARAMETER_BITS).round() * 2.0**-PARAMETER_BITS
+        segments = smooth(
+            lambda v, rows: layer.transform(v, parameters[_part(v, rows)]),
+            lambda v, rows: layer.inverse_transform(v, parameters[_part(v, rows)])[0],
+            grid.precision,
+            grid.precision,
+        )
+        return passive, active, segments, live.bool()
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        passive, active, segments, live = self._parts(layer, x, grid, condition)
+        active = forward_map(stack, active, segments, live)
+        return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        passive, active, segments, live = self._parts(layer, z, grid, condition)
+        active = backward_map(stack, active, segments, live)
+        return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
+
+
+class Linear(Rule):
+    """A matrix L U over channels: U is its diagonal, then a unit triangle, and L another one."""
+
+    def _factors(
+        self, layer: InvertibleLinear, x: Tensor, grid: Grid
+    ) -> tuple[Tensor, Tensor, Segments]:
+        diagonal = layer.log_diagonal.double().exp()
+        triangles = layer.triangles.double()
+        scale = diagonal.view(-1, *(1 for _ in x.shape[2:]))
+        precision = grid.precision
+        segments = smooth(
+            lambda x, _: (x * scale, scale.log().expand_as(x)),
+            lambda z, _: z / scale,
+            precision,
+            precision,
+        )
+        return triangles.tril(-1), triangles.triu(1) / diagonal, segments
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        lower, upper, segments = self._factors(layer, x, grid)
+        z = forward_map(stack, x, segments)
+        for c in range(len(upper)):  # of channels that are still as they were
+            z[:, c] += _multiples(z, upper, c)
+        for c in reversed(range(len(lower))):
+            z[:, c] += _multiples(z, lower, c)
+        return z
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        lower, upper, segments = self._factors(layer, z, grid)
+        z = z.clone()
+        for c in range(len(lower)):
+            z[:, c] -= _multiples(z, lower, c)
+        for c in reversed(range(len(upper))):
+            z[:, c] -= _multiples(z, upper, c)
+        return backward_map(stack, z, segments)
+
+
+def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:
+    """Return the sum of multiples of the channels before, or after, the channel ``c``, rounded."""
+    others = triangle[c].nonzero()[:, 0]
+    weights = triangle[c, others].view(-1, *(1 for _ in z.shape[2:]))
+    return as_integers((z[:, others].double() * weights).sum(1))
+
+
+class Nested(Rule):
+    """Chains, layers turned around, and factoring out."""
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        if isinstance(layer, Chain):
+            for inner in layer:
+                x = forward(inner, stack, x, grid, condition)
+            return x
+        if isinstance(layer, Inverse):
+            return backward(layer.inner, stack, x, grid, condition)
+        out, rest = layer.split(x)
+        return torch.cat((out, forward(layer.inner, stack, rest, grid, condition)), dim=1)
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        if isinstance(layer, Chain):
+            for inner in reversed(list(layer)):
+                z = backward(inner, stack, z, grid, condition)
+            return z
+        if isinstance(layer, Inverse):
+            return forward(layer.inner, stack, z, grid, condition)
+        out, rest = layer.split(z)
+        return torch.cat((out, backward(layer.inner, stack, rest, grid, condition)), dim=1)
+
+
+class Refinement(Rule):
+    """Channels that are mapped given features of others."""
+
+    def _parts(
+        self, layer: Refine, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        first, last = x.tensor_split([-layer.channels], dim=1)
+        given = None if condition is None else condition.to(grid.dtype)
+        return first, last, layer.features(grid.value(last), given)
+
+    def forward(
+        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        first, last, features = self._parts(layer, x, grid, condition)
+        return torch.cat((forward(layer.inner, stack, first, grid, features), last), dim=1)
+
+    def backward(
+        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
+    ) -> Tensor:
+        first, last, features = self._parts(layer, z, grid, condition)
+        return torch.cat((backward(layer.inner, stack, first, grid, features), last), dim=1)
+
+
+RULES: dict[type, Rule] = {
+    ActNorm: Elementwise(),
+    Affine: Elementwise(),
+    Chain: Nested(),
+    ClassMeans: Elementwise(),
+    Coupling: Couplings(),
+    FactorOut: Nested(),
+    Flatten: Moves(),
+    Inverse: Nested(),
+    InvertibleLinear: Linear(),
+    Logit: FromUnit(),
+    Refine: Refinement(),
+    RunningBatchNorm: Elementwise(),
+    Squeeze: Moves(),
+}
+"""The rule of each kind of layer, and of the kinds derived from it."""
+
+
+def rule_of(layer: Bijection) -> Rule:
+    """Return the rule of a layer.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for kind in type(layer).__mro__:
+        if kind in RULES:
+            return RULES[kind]
+    raise ValueError(
+        f"compression has no rule for the layer {type(layer).__name__}: add one to "
+        "realnvp.codec.layers.RULES"
+    )
+
+
+def forward(
+    layer: Bijection, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None = None
+) -> Tensor:
+    """Map integers from data to latent, popping and pushing what the layer takes and leaves."""
+    return rule_of(layer).forward(layer, stack, x, grid, condition)
+
+
+def backward(
+    layer: Bijection, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None = None
+) -> Tensor:
+    """Invert :func:`forward`, also on the stack."""
+    return rule_of(layer).backward(layer, stack, z, grid, condition)

@@ -1,0 +1,286 @@
+r"""A stack of bits, onto which numbers are pushed under a distribution and popped under another.
+
+Asymmetric numeral systems (arXiv 1311.2540) code last in, first out: pushing a number that has
+probability :math:`p` adds :math:`-\log_2 p` bits, and popping one removes as many and returns a
+number of that distribution. Pop is the exact inverse of push, whatever the bits mean: this is what
+makes bits-back coding possible (arXiv 1901.04866).
+
+All that is pushed here is uniform on ``0 .. size - 1``. Any other distribution with integer weights
+is a composition of the two: to code a symbol of weight :math:`w` out of :math:`W`, pop a number
+below :math:`w`, add the weights of the symbols before it, and push the sum, a number below
+:math:`W`; the net cost is :math:`\log_2 W - \log_2 w`. So the format depends on integer arithmetic
+only. The coder itself is that of the package ``constriction``.
+"""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Exhausted",
+    "Stack",
+    "Unrepresentable",
+    "draw_normal",
+    "pop_normal",
+    "push_normal",
+    "return_normal",
+]
+
+Integers = NDArray[np.int64]
+
+DIGIT = 16
+"""Bits of a digit: larger numbers are coded as two or three. The coder rounds probabilities to
+2^-24, which costs a uniform number below :math:`2^{16}` at most 0.003 bits."""
+
+RESERVE = 32
+"""Bits that are not popped: without any, the coder would invent zeros."""
+
+BOTTOM = (0x6E76_7001, 0x6E76_7001)
+"""Words below all others."""
+
+
+class Exhausted(ValueError):
+    """The stack holds fewer bits than are to be popped."""
+
+
+class Unrepresentable(ValueError):
+    """A value is out of the range of the integers that it is coded by."""
+
+
+def _constriction() -> Any:
+    try:
+        import constriction
+    except ImportError as error:
+        raise ValueError(
+            "compression needs the package constriction: pip install 'realnvp[codec]'"
+        ) from error
+    return constriction.stream
+
+
+class Stack:
+    """A stack of bits.
+
+    Args:
+        words: its content, as :meth:`words` returned it; nothing but the bottom if left out.
+
+    Attributes:
+        least: fewest bits since it was last set; for the owner to set and to read.
+
+    >>> stack = Stack()
+    >>> stack.push(np.array([3, 500]), np.array([10, 1000]))
+    >>> stack.pop(np.array([10, 1000])).tolist()
+    [3, 500]
+    """
+
+    def __init__(self, words: NDArray[np.uint32] | None = None) -> None:
+        stream = _constriction()
+        coder = stream.stack.AnsCoder
+        self._uniform = stream.model.Uniform()
+        try:
+            content = np.array(BOTTOM, np.uint32) if words is None else words.astype(np.uint32)
+            self._coder = coder(content)
+        except Exception as error:
+            raise ValueError("these are not the words of a stack") from error
+        self.least = self.bits
+
+    @property
+    def bits(self) -> int:
+        """Size in bits."""
+        return int(self._coder.num_valid_bits())
+
+    def words(self) -> NDArray[np.uint32]:
+        """Return the content as 32-bit words."""
+        return self._coder.get_compressed()
+
+    def is_at_bottom(self) -> bool:
+        """Return whether all that was pushed has been popped."""
+        return np.array_equal(self.words(), np.array(BOTTOM, np.uint32))
+
+    def copy(self) -> Stack:
+        """Return a stack of the same content."""
+        other = object.__new__(Stack)
+        other._uniform, other._coder = self._uniform, self._coder.clone()
+        other.least = self.least
+        return other
+
+    def push(self, values: Integers, sizes: Integers | int) -> None:
+        """Push integers, each uniform on ``0 .. size - 1``; a size of 1 takes no bits.
+
+        Args:
+            values: integers below their sizes.
+            sizes: one size for all or one for each, 1 to 2^48.
+        """
+        sizes = _as_sizes(sizes, values)
+        for shift in range(0, 3 * DIGIT, DIGIT):  # the lowest digit first: it is popped last
+            if shift and not (sizes > 1 << shift).any():
+                break
+            bases = _bases(sizes, values >> (shift + DIGIT), shift)
+            coded = bases > 1
+            digits = (values >> shift) & ((1 << DIGIT) - 1)
+            if coded.any():
+                self._coder.encode_reverse(
+                    digits[coded].astype(np.int32), self._uniform, bases[coded].astype(np.int32)
+                )
+
+    def pop(self, sizes: Integers | int, count: int = 0) -> Integers:
+        """Pop what :meth:`push` pushed with the same sizes.
+
+        Args:
+            sizes: one size for each, or one for all of ``count``.
+            count: how many.
+
+        Raises:
+            Exhausted: if there are not enough bits.
+        """
+        sizes = np.full(count, sizes, np.int64) if isinstance(sizes, int) else sizes
+        values = np.zeros(len(sizes), np.int64)
+        for shift in reversed(range(0, 3 * DIGIT, DIGIT)):
+            if shift and not (sizes > 1 << shift).any():
+                continue
+            bases = _bases(sizes, values, shift)
+            digits = np.zeros(len(sizes), np.int64)
+            coded = bases > 1
+            if coded.any():
+                own = bases[coded]
+                if self.bits < RESERVE + len(own) * int(own.max() - 1).bit_length():
+                    raise Exhausted("the stack holds fewer bits than are to be popped")
+                digits[coded] = self._coder.decode(self._uniform, own.astype(np.int32))
+            values = (values << DIGIT) + digits
+        self.least = min(self.least, self.bits)
+        return values
+
+
+def _as_sizes(sizes: Integers | int, values: Integers) -> Integers:
+    return np.full(len(values), sizes, np.int64) if isinstance(sizes, int) else sizes
+
+
+def _bases(sizes: Integers, above: Integers, shift: int) -> Integers:
+    """Return how many values a digit has, given the digits above it.
+
+    The highest digit and those below a highest digit at its limit have fewer than others.
+    """
+    last = (sizes - 1) >> shift  # of the largest number
+    return np.where(above == last >> DIGIT, (last & ((1 << DIGIT) - 1)) + 1, 1 << DIGIT)
+
+
+# ---------------------------------------------------------------------- the normal distribution
+
+CELLS_PER_UNIT = 32
+"""Cells of the table of the normal distribution in one standard deviation. In a cell it is taken as
+constant, at a cost of 0.00006 bits."""
+
+RANGE = 5
+"""Standard deviations of the table. Numbers beyond have a symbol on each side, and then are
+written out."""
+
+TOTAL = 1 << 18
+"""Sum of the weights."""
+
+FAR_DIGITS = 3
+"""Digits of 16 bits of a number beyond the range."""
+
+
+@cache
+def _weights(tails: bool) -> tuple[Integers, Integers]:
+    """Return the weights of the cells, and the sums of those before each.
+
+    The first and the last cell are what lies beyond the range; without tails their weights are 0.
+    Decimal arithmetic is the same on every machine, which the exponential of a processor is not.
+    """
+    context = Context(prec=30)
+    half = RANGE * CELLS_PER_UNIT
+    middles = [Decimal(2 * i + 1) / (2 * CELLS_PER_UNIT) for i in range(half)]
+    masses = [context.exp(-m * m / 2) for m in middles]
+    room = Decimal(TOTAL // 2 - tails) / context.create_decimal(sum(masses))
+    side = [max(1, int((mass * room).to_integral_value())) for mass in masses]
+    side[0] += TOTAL // 2 - tails - sum(side)
+    weights = np.array([tails, *reversed(side), *side, tails], np.int64)
+    return weights, np.concatenate(([0], np.cumsum(weights)))
+
+
+CHUNK = 16
+"""Numbers whose weights are popped before their sums are pushed."""
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+
+
+def push_normal(stack: Stack, z: Integers, precision: int) -> None:
+    """Push integers ``z``, whose multiples ``z / 2**precision`` are standard normal.
+
+    Args:
+        stack: the stack.
+        z: any integers of 47 bits.
+        precision: 5 or more.
+
+    Raises:
+        Unrepresentable: if a number is too large.
+    """
+    weights, starts = _weights(True)
+    shift, limit = _shift(precision), RANGE << precision
+    beyond = np.where(z < 0, -z - 1, z) - limit
+    far = beyond >= 0
+    if far.any():
+        if beyond.max() >= 1 << (DIGIT * FAR_DIGITS):
+            raise Unrepresentable("a latent is too large")
+        stack.push(beyond[far], 1 << (DIGIT * FAR_DIGITS))
+    cell = np.clip((z >> shift) + RANGE * CELLS_PER_UNIT + 1, 0, len(weights) - 1)
+    stack.push(np.where(far, 0, z & ((1 << shift) - 1)), np.where(far, 1, 1 << shift))
+    for chunk in _chunks(len(z)):
+        own = cell[chunk]
+        stack.push(starts[own] + stack.pop(weights[own]), TOTAL)
+
+
+def pop_normal(stack: Stack, count: int, precision: int) -> Integers:
+    """Pop what :func:`push_normal` pushed."""
+    cell, last = _pop_cells(stack, count, tails=True)
+    shift = _shift(precision)
+    far = (cell == 0) | (cell == last)
+    low = stack.pop(np.where(far, 1, 1 << shift))
+    z = ((cell - RANGE * CELLS_PER_UNIT - 1) << shift) + low
+    if far.any():
+        beyond = stack.pop(1 << (DIGIT * FAR_DIGITS), int(far.sum())) + (RANGE << precision)
+        z[far] = np.where(cell[far] == last, beyond, -beyond - 1)
+    return z
+
+
+def draw_normal(stack: Stack, count: int, precision: int) -> Integers:
+    """Pop integers ``z``, such that ``z / 2**precision`` are standard normal within the range."""
+    cell, _ = _pop_cells(stack, count, tails=False)
+    shift = _shift(precision)
+    return ((cell - RANGE * CELLS_PER_UNIT - 1) << shift) + stack.pop(1 << shift, count)
+
+
+def return_normal(stack: Stack, z: Integers, precision: int) -> None:
+    """Push what :func:`draw_normal` popped."""
+    weights, starts = _weights(False)
+    shift = _shift(precision)
+    cell = (z >> shift) + RANGE * CELLS_PER_UNIT + 1
+    if len(cell) and not (cell.min() > 0 and cell.max() < len(weights) - 1):
+        raise Unrepresentable("noise is out of its range")
+    stack.push(z & ((1 << shift) - 1), 1 << shift)
+    for chunk in _chunks(len(z)):
+        own = cell[chunk]
+        stack.push(starts[own] + stack.pop(weights[own]), TOTAL)
+
+
+def _shift(precision: int) -> int:
+    """Return the bits of a number within its cell."""
+    return precision - CELLS_PER_UNIT.bit_length() + 1
+
+
+def _pop_cells(stack: Stack, count: int, tails: bool) -> tuple[Integers, int]:
+    """Pop the cells of normal numbers; return also the last cell's index."""
+    weights, starts = _weights(tails)
+    cell = np.zeros(count, np.int64)
+    for chunk in reversed(_chunks(count)):
+        mass = stack.pop(TOTAL, len(cell[chunk]))
+        cell[chunk] = own = np.searchsorted(starts, mass, side="right") - 1
+        stack.push(mass - starts[own], weights[own])
+    return cell, len(weights) - 1

@@ -1,0 +1,38 @@
+"""``realnvp compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("constriction")
+
+from helpers.command import json_of, refused, run
+
+
+def test_a_run_compresses_its_data(runs, here, capsys):
+    digits = runs / "digits"
+    run(f"compress {digits} --out d.nvp --json")
+    result = json_of(capsys)
+    assert result["bytes"] == Path("d.nvp").stat().st_size
+    assert result["bits_per_dim"] == pytest.approx(8 * result["bytes"] / result["images"] / 64)
+    assert 0.9 < result["bits_per_dim"] / result["model_bits_per_dim"] < 1.2
+    assert "--overwrite" in refused(capsys, f"compress {digits} --out d.nvp")
+    assert ".nvp" in refused(capsys, f"compress {digits} --out d.zip")
+    assert "vectors" in refused(capsys, f"compress {runs / 'moons'}")
+
+
+def test_images_of_a_folder_come_back_by_name(runs, here, capsys):
+    rng = np.random.default_rng(0)
+    images = {f"sub/{i}.png": rng.integers(0, 17, (8, 8), dtype=np.uint8) for i in range(5)}
+    Path("photos/sub").mkdir(parents=True)
+    for name, image in images.items():
+        Image.fromarray(image).save(f"photos/{name}")
+    run(f"compress {runs / 'digits'} --data photos --out p.nvp --no-verify")
+    run(f"decompress p.nvp --model {runs / 'digits'} --out back")
+    for name, image in images.items():
+        with Image.open(f"back/{name}") as found:
+            assert np.array_equal(np.array(found), image)

@@ -1,0 +1,51 @@
+"""``realnvp decompress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("constriction")
+
+from helpers.command import json_of, refused, run
+from helpers.flows import small_image_flow, small_images
+from realnvp.cli.main import main
+from realnvp.codec import compress
+
+
+@pytest.fixture
+def model(here):
+    flow = small_image_flow(hidden=2)
+    flow.save_pretrained(here / "model")
+    return flow
+
+
+def test_images_come_back(model, here, capsys):
+    images = small_images(7)
+    Path("x.nvp").write_bytes(compress(model, images))
+    run("decompress x.nvp --model model --out x.npz --json")
+    assert json_of(capsys)["images"] == 7
+    assert np.array_equal(np.load("x.npz")["x"], images.numpy())
+    assert "--overwrite" in refused(capsys, "decompress x.nvp --model model --out x.npz")
+    assert "--model" in refused(capsys, "decompress x.nvp --out y.npz")
+    Path("bad.nvp").write_bytes(b"PNG")
+    assert "realnvp compress" in refused(capsys, "decompress bad.nvp --out y.npz")
+
+
+def test_salvage_leaves_out_what_is_damaged(model, here, capsys):
+    images = small_images(9)
+    data = bytearray(compress(model, images, block=3))
+    data[-20] ^= 1
+    Path("x.nvp").write_bytes(data)
+    assert "--salvage" in refused(capsys, "decompress x.nvp --model model --out x.npz")
+    assert main(["decompress", "x.nvp", "--model", "model", "--out", "x.npz", "--salvage"]) == 1
+    assert "damaged" in capsys.readouterr().err
+    assert np.array_equal(np.load("x.npz")["x"], images[:6].numpy())
+
+
+def test_names_cannot_lead_out_of_the_folder(model, here, capsys):
+    Path("x.nvp").write_bytes(compress(model, small_images(1), names=["../../evil.png"]))
+    assert "leads out" in refused(capsys, "decompress x.nvp --model model --out back")
+    assert not list(here.parent.glob("**/evil.png"))

@@ -1,0 +1,54 @@
+"""Blocks: the ramp, and what happens to images that a flow cannot code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("constriction")
+
+from helpers.flows import small_image_flow, small_images
+from realnvp.codec.blocks import PLAIN, decode_block, encode_block
+from realnvp.codec.coder import FlowCoder
+
+
+@torch.no_grad()
+def test_noise_gets_finer_and_groups_larger():
+    x = torch.full((60, 1, 8, 8), 8) + small_images(60, 3)
+    coder = FlowCoder(small_image_flow())
+    seen = []
+    block = encode_block(coder, x.long(), None, 8, progress=seen.append)
+    assert sum(seen) == block.count == 60
+    assert block.groups[0][0] == PLAIN
+    assert max(count for _, count in block.groups) <= 8
+    back, condition = decode_block(coder, block)
+    assert torch.equal(back, x.long())
+    assert condition is None
+
+
+@torch.no_grad()
+def test_what_does_not_come_back_is_stored_plainly(monkeypatch):
+    coder, x = FlowCoder(small_image_flow()), small_images(40).long()
+    decode = coder.decode
+    wrong = x[33]
+
+    def broken(stack, count, condition, depth):
+        back = decode(stack, count, condition, depth)
+        return torch.where((back == wrong).all(), 0, back) if count == 1 else back * 0
+
+    monkeypatch.setattr(coder, "decode", broken)
+    block = encode_block(coder, x, None, 8)
+    monkeypatch.undo()
+    assert torch.equal(decode_block(coder, block)[0], x)
+    places = [depth for depth, count in block.groups for _ in range(count)]
+    assert places[33] == PLAIN
+    assert places[-1] != PLAIN
+
+
+@torch.no_grad()
+def test_other_words_do_not_come_out_even():
+    coder = FlowCoder(small_image_flow())
+    block = encode_block(coder, small_images(10).long(), None, 4)
+    block.words = block.words[:-3]
+    with pytest.raises(ValueError, match=r"lead nowhere|even|damaged"):
+        decode_block(coder, block)
