@@ -138,7 +138,7 @@ def test_probabilities_of_a_tiny_image_add_up_to_one():
             for second in range(3):
                 v = (torch.cartesian_prod(u + first, u + second) / 3).view(-1, 2, 1, 1)
                 z, log_det = body(v)
-                log_p = flow._log_prior(z) + log_det - 2 * math.log(3)
+                log_p = flow.log_prior(z) + log_det - 2 * math.log(3)
                 total += log_p.exp().mean().item()
     # mass of the logit's tails outside the unit interval is the model's, not the images'
     draws = body.inverse(torch.randn(200_000, 2, 1, 1, dtype=torch.float64))[0]

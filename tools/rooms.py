@@ -22,7 +22,7 @@ ORDER = (
     ("conditioners",),
     ("flow",),
     ("architectures", "evaluation", "latents", "plots"),
-    ("pretrained", "diagnostics"),
+    ("outliers", "pretrained", "diagnostics"),
     ("reports",),
     ("training",),
     ("estimator", "codec"),

@@ -387,6 +387,9 @@ class TrainingConfig:
         validation_examples: largest number of held-out examples of a validation during training.
         validation_share: largest fraction of the time that validations and their pictures may take:
             they use fewer examples, and there are fewer of them, to keep to it; 1 leaves none out.
+        calibration: largest number of held-out examples whose statistics are saved with the model,
+            for outlier scores and p-values (realnvp score), and of a table also up to 5,000 of its
+            training rows; 0 saves neither.
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
             it natively and float32 elsewhere. Their last layers, couplings and log-determinants
             stay in float32.
@@ -420,6 +423,7 @@ class TrainingConfig:
     checkpoint_every: float = 60.0
     validation_examples: int = 2_000
     validation_share: float = 0.1
+    calibration: int = 2_000
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: Literal["standard", "checkpoint", "invertible"] = "standard"
     compile: bool = False

@@ -75,6 +75,8 @@ class Flow(nn.Module):
         trained_on: notes that are saved with the model, JSON, or None. "data" holds the settings
             of the training data, "columns" and "categories" their names; other keys are free.
         made_with: versions, machine and date of the training, noted when it is first saved.
+        calibration: tensors that are saved with the model, from which
+            :class:`realnvp.outliers.OutlierScorer` computes outlier scores and p-values, or None.
         origin: where the model was loaded from: "run" (a run directory), "folder" (any other,
             maybe a stranger's) or "shipped" (with the package); None if it was not loaded.
         condition_shift: ``(K,)``, subtracted from a numeric condition; set from the training data.
@@ -116,6 +118,7 @@ class Flow(nn.Module):
         self.memory: Memory = "standard"
         self.trained_on: dict[str, Any] | None = None
         self.made_with: dict[str, Any] | None = None
+        self.calibration: dict[str, Tensor] | None = None
         if condition_dim and classes is None:
             # Numbers of any unit reach the layers with mean 0 and standard deviation 1.
             self.register_buffer("condition_shift", torch.zeros(condition_dim))
@@ -315,7 +318,7 @@ class Flow(nn.Module):
         self._warn_of_uninitialized()
         with self.evaluating():
             z, log_det = self.latents_and_log_det(x, self.as_condition(condition, len(x)), noise)
-        log_prob = self._log_prior(z) + log_det
+        log_prob = self.log_prior(z) + log_det
         self._check_overflow(x, log_prob)
         return log_prob
 
@@ -351,7 +354,7 @@ class Flow(nn.Module):
             first = self.as_condition(x.new_zeros(len(x), dtype=torch.int64), len(x))
             z, log_det = self.latents_and_log_det(x, first, noise)
             z, _ = self.class_means.inverse(z, first)
-            return (self._log_prior(z) + log_det)[:, None] + self.class_means.log_ratios(z)
+            return (self.log_prior(z) + log_det)[:, None] + self.class_means.log_ratios(z)
 
     def latents_and_log_det(
         self, x: Tensor, condition: Tensor | None = None, noise: Noise = None, margin: float = 0.0
@@ -367,12 +370,12 @@ class Flow(nn.Module):
         Returns:
             latents ``(B, *shape)`` and log-determinants ``(B,)``.
         """
-        v, log_det = self._continuous(x, condition, noise, margin)
+        v, log_det = self.continuous(x, condition, noise, margin)
         z, rest = self.body(v, condition)
         check_log_det(rest, z, self.bijection)
         return z, log_det + rest
 
-    def _continuous(
+    def continuous(
         self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Return what :attr:`body` maps: the dequantized data, and their log-determinants."""
@@ -406,10 +409,10 @@ class Flow(nn.Module):
         self.check(x)
         with self.evaluating():
             given = self.as_condition(condition, len(x))
-            v, log_det = self._continuous(x, given, noise)
+            v, log_det = self.continuous(x, given, noise)
             z, log_dets = self.body.forward_terms(v, given)
         zero = torch.zeros_like(log_det)
-        terms = {"prior": self._log_prior(z)}
+        terms = {"prior": self.log_prior(z)}
         terms |= {name: log_dets.get(name, zero) for name in ("coupling", "norm", "preprocessing")}
         terms["preprocessing"] = terms["preprocessing"] + log_det
         return z, terms
@@ -463,14 +466,14 @@ class Flow(nn.Module):
         # Labels on another device are not looked at: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
         given = self.as_condition(condition, len(x), check)
-        v, log_det = self._continuous(x, given, noise)
+        v, log_det = self.continuous(x, given, noise)
         v = v if smoothing is None else v + smoothing
         z, log_dets = forward_terms(self.body, v, given, self.memory)
         for own in log_dets.values():
             check_log_det(own, z, self.bijection)
         zero = z.new_zeros(())
         log_dets["preprocessing"] = log_dets.get("preprocessing", zero) + log_det
-        terms = {"prior": -self._log_prior(z).mean()}
+        terms = {"prior": -self.log_prior(z).mean()}
         for name in ("coupling", "norm", "preprocessing"):
             terms[name] = -log_dets.get(name, zero).mean()
         couplings = (m for m in self.modules() if isinstance(m, Coupling))
@@ -553,7 +556,7 @@ class Flow(nn.Module):
     def _round_trip(
         self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        v, _ = self._continuous(x, condition, noise, margin)
+        v, _ = self.continuous(x, condition, noise, margin)
         z, _ = self.body(v, condition)
         with torch.no_grad():
             back, _ = self.body.inverse(z, condition)
@@ -665,6 +668,8 @@ class Flow(nn.Module):
     def save_pretrained(self, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt.
 
+        A calibration goes into ``calibration.safetensors``.
+
         Args:
             folder: folder to write into; files of these names are replaced.
             weights: weights to save instead of the flow's own, by the same names.
@@ -674,7 +679,7 @@ class Flow(nn.Module):
             OSError: if the files cannot be written.
         """
         weights = self.state_dict() if weights is None else weights
-        write_model(Path(folder), self.settings(), weights)
+        write_model(Path(folder), self.settings(), weights, self.calibration)
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> Flow:
@@ -733,7 +738,8 @@ class Flow(nn.Module):
                 stacklevel=3,
             )
 
-    def _log_prior(self, z: Tensor) -> Tensor:
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return the log-density of latents ``(B, *shape)`` under the prior, ``(B,)``."""
         return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
 
     @contextmanager

@@ -24,7 +24,7 @@ from realnvp.bijections.columns import EXACT
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.recipes import with_new_names
-from realnvp.utils.model_folder import read_config, read_sizes, read_weights
+from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
 from realnvp.utils.serialization import check_like, seal, unseal
 
@@ -41,6 +41,9 @@ __all__ = [
 
 LAYERS = ("scales", "steps", "couplings", "blocks")
 """Arguments of builders that count layers."""
+
+CALIBRATION = "#calibration/"
+"""What is between the name of a shipped model and that of a tensor of its calibration."""
 
 
 def load(model: str | Path) -> Flow:
@@ -85,6 +88,7 @@ def load_folder(folder: Path) -> Flow:
         folder.absolute().name == "model" and (folder.absolute().parent / "config.yaml").is_file()
     )
     flow.origin = "run" if is_run else "folder"
+    flow.calibration = read_calibration(folder)
     return flow
 
 
@@ -218,19 +222,26 @@ def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
         for key, tensor in flow.state_dict().items():
             narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
             tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
+        for key, tensor in (flow.calibration or {}).items():
+            tensors[f"{name}{CALIBRATION}{key}"] = tensor.contiguous()
         data[name] = {"settings": flow.settings(), "card": card}
     return seal(tensors, {"models": data})
 
 
 def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
-    """Invert :func:`pack`: return settings with card, and tensors in float32, by name."""
+    """Invert :func:`pack`: return settings with card, and tensors in float32, by name.
+
+    The "calibration" beside settings and card holds the tensors of the calibration, or is None.
+    """
     tensors, data = unseal(content)
     found = {}
     for name, entry in data["models"].items():
         prefix = f"{name}/"
         own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
         wide = {k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()}
-        found[name] = (entry, wide)
+        mark = f"{name}{CALIBRATION}"
+        kept = {k[len(mark) :]: t for k, t in tensors.items() if k.startswith(mark)}
+        found[name] = ({**entry, "calibration": kept or None}, wide)
     return found
 
 
@@ -263,4 +274,5 @@ def load_shipped(name: str) -> Flow:
     entry, tensors = _contents()[name]
     flow = rebuild(entry["settings"], tensors, f"the shipped model {name}")
     flow.origin = "shipped"
+    flow.calibration = entry["calibration"]
     return flow

@@ -51,7 +51,8 @@ def test_scores_of_a_folder_name_its_files(here, capsys):
     run(f"train images --data photos {small} --out r")
     run("score r --data more --out s.csv")
     table = pd.read_csv("s.csv")
-    assert list(table.columns) == ["image", "log_likelihood", "bits_per_dim"]
+    columns = ["image", "log_likelihood", "bits_per_dim", "outlier_score", "p_value"]
+    assert list(table.columns) == columns
     assert list(table["image"]) == [f"sub/{i},{i}.png" for i in range(6)]
     run("score r --data more --out s.npz")
     assert list(np.load("s.npz")["image"]) == list(table["image"])
@@ -71,3 +72,38 @@ def test_scores_of_a_part_name_its_rows_in_the_file(here):
     assert len(part) == 4
     same = every.loc[part["row"], "log_likelihood"]
     assert np.allclose(same, part["log_likelihood"], atol=1e-5)
+
+
+def test_outliers_are_marked_explained_and_a_shift_is_told(here, capsys):
+    rng = np.random.default_rng(0)
+    pd.DataFrame(rng.normal(size=(400, 2)), columns=["a", "b"]).to_csv("t.csv", index=False)
+    run("train table --data t.csv --steps 2 --quiet --training.num_validations 1")
+    new = rng.normal(size=(60, 2))
+    new[:3] = [[0, 9], [9, 0], [-9, 9]]
+    pd.DataFrame(new, columns=["a", "b"]).to_csv("new.csv", index=False)
+    capsys.readouterr()
+    run("score runs/table --data new.csv --alpha 0.1 --explain --json --out s.parquet")
+    captured = capsys.readouterr()
+    assert "differs" not in captured.err
+    table = pd.read_parquet("s.parquet")
+    assert np.array_equal(table["outlier"], table["p_value"] <= 0.1)
+    assert table["outlier"][:3].all()
+    assert table["outlier"].mean() < 0.4
+    reasons = pd.read_csv("s-explained.csv").set_index("row")
+    assert {0, 1, 2} <= set(reasons.index[:6])
+    assert reasons.loc[0, "b: surprise"] > reasons.loc[0, "a: surprise"] + 5
+    assert abs(reasons.loc[1, "a: nearest"]) < 9
+    run("score runs/table --data new.csv --alpha 0.2 --fdr --out fdr.csv")
+    assert pd.read_csv("fdr.csv")["outlier"].sum() <= 60
+    pd.DataFrame(new + 2, columns=["a", "b"]).to_csv("shifted.csv", index=False)
+    capsys.readouterr()
+    run("score runs/table --data shifted.csv --out shifted-scores.csv")
+    assert "differs from the held-out examples" in capsys.readouterr().err
+    assert "--alpha" in refused(capsys, "score runs/table --fdr --out x.csv")
+    assert "between 0 and 1" in refused(capsys, "score runs/table --alpha 2 --out x.csv")
+
+
+def test_images_are_explained_by_a_picture(runs, here):
+    run(f"score {runs / 'digits'} --explain --out s.csv")
+    with Image.open("s-explained.png") as picture:
+        assert picture.width > 500

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import (
     Parser,
@@ -12,75 +13,286 @@ from realnvp.cli.options import (
     add_json,
     add_model,
     add_out,
+    add_processes,
     output_path,
 )
-from realnvp.cli.shared import examples, print_json, read_model, row_names
+from realnvp.cli.shared import column_names, examples, print_json, read_model, row_names, start
+
+if TYPE_CHECKING:
+    from realnvp.data import Split
+    from realnvp.flow import Flow
+    from realnvp.outliers import OutlierScorer
+    from realnvp.training.launch import Team
+    from realnvp.utils.spool import Spool
 
 __all__ = []
 
 EPILOG = """examples:
   realnvp score runs/mnist --data photos/ --out scores.csv
-  realnvp score runs/table --data new.csv --out scores.npz
+  realnvp score runs/table --data new.csv --alpha 0.01           marks rows with p <= 0.01
+  realnvp score runs/table --data new.csv --alpha 0.05 --fdr     5 % of those marked, by chance
+  realnvp score runs/table --data new.csv --explain              which columns are strange, too
+  realnvp score runs/table --data new.csv --out scores.parquet
+
+What a score can tell and what not: docs/outliers.md.
 """
+
+SHIFT = 0.001
+"""P-value of the test of the whole file below which there is a warning."""
+
+SHOWN = 20
+"""The strangest, and the most ordinary, examples that --explain explains."""
 
 
 def main(argv: list[str]) -> int:
-    """Write the log-likelihood of every example."""
+    """Write the log-likelihood, the outlier score and the p-value of every example."""
     parser = Parser(
         "score",
-        "The log-likelihood of every example, in the data's order: in nats (higher is likelier),\n"
-        "and for images also in bits/dim (lower is likelier).",
+        "How likely and how strange every example is, in the data's order: the log-likelihood in\n"
+        "nats (higher is likelier), for images also in bits/dim (lower is likelier), an outlier\n"
+        "score (higher is stranger), and its p-value: the share of held-out examples as strange.",
         EPILOG,
     )
     add_model(parser)
     add_data(parser)
+    add_processes(parser)
     add_draws(parser)
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        metavar="X",
+        help="mark examples with a p-value of at most X: a column `outlier` of 0 and 1",
+    )
+    parser.add_argument(
+        "--fdr",
+        action="store_true",
+        help="mark so many that a share of at most --alpha of them is marked by chance\n"
+        "(Benjamini and Hochberg)",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="explain the 20 strangest and the 20 most ordinary examples, beside the nearest ones\n"
+        "that were learned from: FILE-explained.csv for vectors, a picture for images",
+    )
     add_out(
         parser,
         "scores.csv",
-        "a .csv table, whose first column is the image of a folder, or the row in the data,\n"
-        "counted from 0; or a .npz file",
+        "a .csv or .parquet table, whose first column is the image of a folder, or the row in the\n"
+        "data, counted from 0; or a .npz file",
     )
     add_json(parser)
     args = parser.parse_args(argv)
-    path = output_path(args, ".csv", ".npz")
-
-    from realnvp.evaluation import log_likelihoods
-    from realnvp.utils.files import write_atomically
-    from realnvp.utils.progress import Bar
-
-    flow = read_model(args)
-    split, name = examples(flow, args)
-    with Bar("scoring", visible=not args.json) as bar:
-        log_p = log_likelihoods(
-            flow,
-            split,
-            samples=args.samples,
-            batch_size=args.batch_size,
-            seed=args.seed,
-            progress=lambda done, all_: bar.update(done / all_),
-        ).numpy()
-    scores = {"log_likelihood": log_p}
-    if flow.levels is not None:
-        scores["bits_per_dim"] = -log_p * flow.unit[0]
-    source = args.data or name.rpartition(" (")[0]
-    write_atomically(path, _content({**row_names(source, split), **scores}, path.suffix))
-    if args.json:
-        means = {key: float(values.mean()) for key, values in scores.items()}
-        print_json({"out": str(path), "examples": len(log_p), "data": name, **means})
-    else:
-        print(f"{path}  {len(log_p):,} log-likelihoods, mean {log_p.mean():.4f} nats")
+    path = output_path(args, ".csv", ".parquet", ".npz")
+    if args.alpha is not None and not 0 < args.alpha < 1:
+        raise ValueError(f"--alpha is a probability between 0 and 1, got {args.alpha:g}")
+    if args.fdr and args.alpha is None:
+        raise ValueError("--fdr needs --alpha, the share of false discoveries")
+    explained = _explained_path(args, path)
+    team = start(args)
+    if team is None:
+        _score(args, read_model(args), path, explained, None)
+        return 0
+    with team:
+        with team.sync_errors():
+            flow = read_model(args, team.fabric.device)
+        _score(args, flow, path, explained, team)
     return 0
 
 
-def _content(columns: dict[str, Any], suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    if suffix == ".npz":
-        import numpy as np
+def _explained_path(args: Any, path: Path) -> Path | None:
+    """Return the stem of what --explain writes, which must not exist either."""
+    if not args.explain:
+        return None
+    stem = path.with_name(f"{path.stem}-explained")
+    for suffix in (".csv", ".png"):
+        if stem.with_suffix(suffix).exists() and not args.overwrite:
+            raise FileExistsError(
+                f"{stem.with_suffix(suffix)} exists: choose another --out, or add --overwrite"
+            )
+    return stem
 
-        np.savez_compressed(buffer, **columns)
-    else:
-        import pandas as pd
 
-        pd.DataFrame(columns).to_csv(buffer, index=False, float_format="%.9g")
-    return buffer.getvalue()
+def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team | None) -> None:
+    from realnvp.outliers import OutlierScorer
+    from realnvp.outliers.calibration import statistics_by_block
+    from realnvp.utils.progress import Bar, warn
+    from realnvp.utils.spool import Spool
+
+    read = partial(examples, flow, args)
+    split, name = read() if team is None else team.rank_zero_first(read)
+    main = team is None or team.main
+    scorer = OutlierScorer(flow)
+    calibrated = scorer.calibration is not None
+    if not calibrated and main:
+        if args.alpha is not None:
+            raise ValueError(
+                f"{args.model} has no calibration, so there are no p-values for --alpha: "
+                f"realnvp calibrate {args.model} makes one"
+            )
+        warn(
+            f"{args.model} has no calibration, so there are no p-values and the score is the "
+            f"simplest one: realnvp calibrate {args.model} makes one"
+        )
+    names = ["log_likelihood", *(["bits_per_dim"] if flow.levels is not None else [])]
+    names += ["outlier_score", *(["p_value"] if calibrated else [])]
+    with Spool(names) as spool:
+        with Bar("scoring", visible=not args.json, main=main) as bar:
+            blocks = statistics_by_block(
+                flow,
+                split,
+                scorer.near,
+                samples=args.samples,
+                batch_size=args.batch_size,
+                seed=args.seed,
+                shared=team is not None,
+                progress=lambda done, all_: bar.update(done / all_),
+            )
+            for _, found in blocks:
+                score = scorer.score(found)
+                columns = {"log_likelihood": found["bound"], "outlier_score": score}
+                if flow.levels is not None:
+                    columns["bits_per_dim"] = -found["bound"] * flow.unit[0]
+                if calibrated:
+                    columns["p_value"] = scorer.p_values(score)
+                spool.append(columns)
+        if main:
+            result = _written(args, flow, path, split, name, spool, scorer)
+            if explained is not None:
+                result["explained"] = str(_explain(args, explained, split, spool, scorer))
+            _report(args, result, len(split))
+
+
+def _written(
+    args: Any,
+    flow: Flow,
+    path: Path,
+    split: Split,
+    name: str,
+    spool: Spool,
+    scorer: OutlierScorer,
+) -> dict[str, Any]:
+    """Write the file; return what is to be reported."""
+    from realnvp.outliers import benjamini_hochberg, shift_p_value
+    from realnvp.utils.progress import warn
+
+    source = args.data or name.rpartition(" (")[0]
+    labels = row_names(source, split)
+    result: dict[str, Any] = {"out": str(path), "examples": len(spool), "data": name}
+    means = [key for key in spool.names if key != "p_value"]
+    result |= {key: float(spool.column(key).mean()) for key in means}
+    marked = None
+    if scorer.calibration is not None:
+        p = spool.column("p_value")
+        if args.alpha is not None:
+            marked = benjamini_hochberg(p, args.alpha) if args.fdr else p <= args.alpha
+            result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": int(marked.sum())}
+        result["calibration"] = len(scorer.calibration)
+        shift = shift_p_value(spool.column("outlier_score"), scorer.held_out)
+        result["shift_p_value"] = shift
+        if shift < SHIFT:
+            strange = float((p <= 0.05).mean())
+            warn(
+                f"the whole of {name} differs from the held-out examples (p = {shift:.1e}; "
+                f"{strange:.1%} of its p-values are 0.05 or less): the p-values are of the model's "
+                f"own data, and say little where the data have shifted"
+            )
+
+    def extra(start: int, stop: int) -> dict[str, Any]:
+        more = {key: values[start:stop] for key, values in labels.items()}
+        return more if marked is None else {**more, "_outlier": marked[start:stop].astype(int)}
+
+    spool.write(path, extra)
+    return result
+
+
+def _report(args: Any, result: dict[str, Any], count: int) -> None:
+    if args.json:
+        print_json(result)
+        return
+    print(f"{args.out}  {count:,} log-likelihoods, mean {result['log_likelihood']:.4f} nats")
+    if "outliers" in result:
+        what = f"false discoveries <= {args.alpha:g}" if args.fdr else f"p <= {args.alpha:g}"
+        print(f"{result['outliers']:,} of {count:,} are outliers ({what})")
+    if "explained" in result:
+        print(f"{result['explained']}  the strangest and the most ordinary, with reasons")
+
+
+# ---------------------------------------------------------------------- explanations
+
+
+def _explain(args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierScorer) -> Path:
+    """Write the strangest and the most ordinary examples with what makes them so."""
+    import numpy as np
+    import torch
+
+    order = np.argsort(-spool.column("outlier_score"), kind="stable")
+    few = min(SHOWN, (len(order) + 1) // 2)
+    chosen = np.concatenate([order[:few], order[len(order) - few :]])
+    part = split.select(torch.as_tensor(chosen.copy()))
+    if scorer.flow.levels is None:
+        return _explain_rows(stem.with_suffix(".csv"), part, chosen, spool, scorer)
+    return _explain_images(args, stem.with_suffix(".png"), part, few, scorer)
+
+
+def _explain_rows(
+    path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer
+) -> Path:
+    import pandas as pd
+
+    from realnvp.outliers.explain import surprises
+    from realnvp.utils.files import write_atomically
+
+    flow = scorer.flow
+    device, condition = flow.device, part.condition
+    given = None if condition is None else condition.to(device)
+    found = surprises(flow, part.x.to(device, flow.dtype), given)
+    table: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
+    for key in ("outlier_score", "p_value"):
+        if key in spool.names:
+            table[key] = spool.column(key)[chosen]
+    nearest = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
+    for j, column in enumerate(column_names(flow)):
+        table[column] = part.x[:, j].cpu().numpy()
+        table[f"{column}: surprise"] = found[:, j].numpy()
+        if nearest is not None:
+            table[f"{column}: nearest"] = nearest[:, j].numpy()
+    content = pd.DataFrame(table).to_csv(index=False, float_format="%.6g")
+    write_atomically(path, content.encode())
+    return path
+
+
+def _explain_images(args: Any, path: Path, part: Split, few: int, scorer: OutlierScorer) -> Path:
+    from realnvp import plots
+    from realnvp.outliers.explain import heat_map
+    from realnvp.utils.files import replacing
+
+    flow = scorer.flow
+    x, condition = part.x.to(flow.device), part.condition
+    given = None if condition is None else condition.to(flow.device)
+    maps = heat_map(flow, x, given).cpu()
+    picture = plots.explained(
+        part.x, maps, _nearest_images(args, flow, part.x), few, flow.levels or 256
+    )
+    with replacing(path) as temporary:
+        plots.save_figure(picture, temporary)
+    return path
+
+
+def _nearest_images(args: Any, flow: Flow, x: Any) -> Any:
+    """Return the nearest training images, of a run of one's own; None of other models."""
+    import torch
+
+    if flow.origin != "run":
+        return None
+    settings = {**vars(args), "data": None, "split": "train"}
+    train, _ = examples(flow, type(args)(**settings))
+    best = torch.full((len(x),), torch.inf)
+    found = torch.zeros_like(x)
+    flat = x.flatten(1).float()
+    for part in train.x.split(4096):
+        distance, index = torch.cdist(flat, part.flatten(1).float()).min(1)
+        closer = distance < best
+        best = torch.where(closer, distance, best)
+        found[closer] = part[index[closer]]
+    return found

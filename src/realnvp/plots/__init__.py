@@ -20,7 +20,7 @@ from realnvp.plots.distributions import (
     range_of,
     scores,
 )
-from realnvp.plots.grids import image_grid, images, term_maps, tiles
+from realnvp.plots.grids import explained, image_grid, images, term_maps, tiles
 from realnvp.plots.plane import (
     Plane,
     bent_grid,
@@ -45,6 +45,7 @@ __all__ = [
     "coverage",
     "data_uri",
     "density",
+    "explained",
     "heat_map",
     "image_grid",
     "images",

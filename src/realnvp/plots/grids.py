@@ -14,7 +14,7 @@ from torch import Tensor
 
 from realnvp.plots.canvas import Picture, panel
 
-__all__ = ["image_grid", "images", "term_maps", "tiles"]
+__all__ = ["explained", "image_grid", "images", "term_maps", "tiles"]
 
 WIDTH = 800
 """Pixels to which a small grid is magnified."""
@@ -115,4 +115,40 @@ def term_maps(x: Tensor, z: Tensor, terms: Mapping[str, Tensor], *, levels: int 
         text = "\n".join(f"{name} {float(values[i]):,.0f}" for name, values in terms.items())
         panels[1, i].set_title(text, fontsize=7)
     figure.colorbar(shown, ax=panels[1].tolist(), shrink=0.8, label="nats, up to a constant")
+    return figure
+
+
+def explained(
+    x: Tensor, maps: Tensor, nearest: Tensor | None, strangest: int, levels: int = 256
+) -> Figure:
+    """Draw the strangest and the most ordinary images, where they are strange, and the nearest.
+
+    Args:
+        x: integers ``(N, C, H, W)``, the strangest first.
+        maps: ``(N, H, W)`` contributions of the pixels.
+        nearest: the nearest training image of each, if they are known.
+        strangest: how many of the images are the strangest; the others are the most ordinary.
+        levels: number of grey levels.
+
+    >>> import torch
+    >>> images = torch.zeros(4, 1, 8, 8)
+    >>> len(explained(images, torch.zeros(4, 8, 8), None, 2).axes)
+    4
+    """
+    # A few strange pixels must not leave all others black.
+    low, high = np.quantile(maps.numpy(), (0.02, 0.98))
+    heat = ((maps - low) / max(high - low, 1e-12)).clamp(0, 1)[:, None] * 255
+    rows = [("images", x, levels), ("where they are strange", heat.round(), 256)]
+    if nearest is not None:
+        rows.append(("nearest training images", nearest, levels))
+    figure = Picture(figsize=(12, 1.3 * len(rows) * 2), layout="constrained")
+    axes = figure.subplots(len(rows), 2, squeeze=False)
+    parts = (
+        ("the strangest", slice(None, strangest)),
+        ("the most ordinary", slice(strangest, None)),
+    )
+    for row, (what, pictures, own) in enumerate(rows):
+        for column, (name, part) in enumerate(parts):
+            title = f"{name}: {what}" if row else f"{name} {what}"
+            images(pictures[part], levels=own, columns=10, ax=axes[row, column], title=title)
     return figure

@@ -19,10 +19,12 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from realnvp.recipes import flat_settings
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
+from realnvp.utils.model_folder import write_calibration
 
 __all__ = ["RunDirectory"]
 
@@ -234,6 +236,15 @@ class RunDirectory:
             sync_file(temporary)
             if self.last.exists():
                 self.last.replace(self.previous)
+
+    def save_calibration(self, calibration: dict[str, Tensor]) -> None:
+        """Write the calibration of the saved model, if the flow is one that can be saved.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if self.model_folder.is_dir():
+            write_calibration(self.model_folder, calibration)
 
     def load(self) -> tuple[bytes | None, list[str]]:
         """Return the content of the newest intact checkpoint; None if none was written yet.

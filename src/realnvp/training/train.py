@@ -398,7 +398,11 @@ def _run(
                 trainer.finish()
             else:
                 likelihood = trainer.evaluate_best()
+                calibration = None if out is None else trainer.calibrate()
                 trainer.finish()
+                with team.sync_errors():
+                    if run is not None and calibration is not None:
+                        run.save_calibration(calibration)
                 held_out = len(dataset.reporting[1])
                 if likelihood.examples < held_out:
                     bar.warn(
@@ -415,6 +419,7 @@ def _run(
                 trainer.stopping,
             )
         result = _result(trainer, likelihood, history.records, out)
+        result.flow.calibration = calibration
         if report and run is not None and team.main:
             _report(run, result, dataset, not quiet)
         return result

@@ -8,10 +8,11 @@ would do with the whole batch.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -24,6 +25,7 @@ from realnvp.data.batches import Batches, to_device
 from realnvp.diagnostics import find_non_finite
 from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
+from realnvp.outliers import calibrate
 from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import capture, full_tensor, initialize, restore, snapshot
 from realnvp.training.initialization import build, resolve, smoothing_of
@@ -298,7 +300,8 @@ class Trainer:
         if config.epochs:
             used.append(self.step / (config.epochs * self.batches.per_epoch))
         if config.minutes:
-            reserve = self.plan.reserve(len(self.dataset.reporting[1]), self.final_factor)
+            ends_with = len(self.dataset.reporting[1]) + config.calibration
+            reserve = self.plan.reserve(ends_with, self.final_factor)
             used.append(self.seconds / (60 * config.minutes - reserve))
         return min(1.0, max(used))
 
@@ -560,21 +563,52 @@ class Trainer:
 
     def _evaluate_final(self, held_out: Split, count: int) -> Likelihood:
         toy = self.dataset.toy
-        current = {name: tensor.clone() for name, tensor in self._own_state().items()}
-        dtype = compute_dtype(self.config, self.flow, self.team.fabric.device)
-        with uncompiled(self.config):
-            likelihood = evaluate(
-                self.best_flow(),
+        with self._best() as flow:
+            return evaluate(
+                flow,
                 held_out if count == len(held_out) else self._some_of(held_out, count),
                 batch_size=self.evaluation_batch,
                 seed=self.seed,
                 true_log_density=toy.log_density if toy is not None else None,
                 shared=True,
             )
+
+    def calibrate(self) -> dict[str, Tensor] | None:
+        """Return the tensors of the best model's calibration; None if there is to be none.
+
+        Images are calibrated by their validation part, so that official test parts stay unseen;
+        vectors, of which there may be few, by the part that nothing was chosen on, if there is one.
+        """
+        held_out = self.dataset.validation
+        if self.flow.levels is None:
+            held_out = self.dataset.reporting[1]
+        most = min(self.config.calibration, len(held_out))
+        if not most:
+            return None
+        self.all_reduce_max()
+        most = self.plan.affordable(self.seconds, most, self.final_factor)
+        with self._best() as flow:
+            found = calibrate(
+                flow,
+                held_out,
+                self.dataset.train,
+                most=most,
+                batch_size=self.evaluation_batch,
+                seed=self.seed,
+                shared=True,
+            )
+        return found.as_tensors()
+
+    @contextlib.contextmanager
+    def _best(self) -> Iterator[Flow]:
+        """Yield :meth:`best_flow`, and take its weights out of the training's flow again."""
+        current = {name: tensor.clone() for name, tensor in self._own_state().items()}
+        dtype = compute_dtype(self.config, self.flow, self.team.fabric.device)
+        with uncompiled(self.config):
+            yield self.best_flow()
         if current:
             self.flow.load_state_dict(current)
             self.flow.set_compute_dtype(dtype)
-        return likelihood
 
     def _own_state(self) -> dict[str, Tensor]:
         """Return the tensors that :meth:`best_flow` replaces."""

@@ -1,8 +1,11 @@
-"""The two files of a saved model: ``config.json`` and ``model.safetensors``, never a pickle.
+"""The files of a saved model: ``config.json`` and ``model.safetensors``, never a pickle.
 
 The settings say how to build the model, the weights fill it in. The weights carry a checksum of
 themselves and of ``config.json``, so files that do not belong together are found. A folder may come
 from anybody: nothing is read before its size is known to be what the settings ask for.
+
+A third file, ``calibration.safetensors``, belongs to the weights whose checksum it carries; beside
+others it counts as none.
 
 During a training ``config.json`` stays as it is, and the weights are replaced whole: the folder
 holds a valid model at every moment.
@@ -29,9 +32,11 @@ from realnvp.utils.serialization import parse_json, peek, seal, unseal
 __all__ = [
     "made_with",
     "physical_memory",
+    "read_calibration",
     "read_config",
     "read_sizes",
     "read_weights",
+    "write_calibration",
     "write_model",
 ]
 
@@ -41,16 +46,28 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
+CALIBRATION = "calibration.safetensors"
+
+
 CONFIG_LIMIT = 4_000_000
 """Largest ``config.json`` in bytes: parsed, it takes some twenty times as much memory."""
+
+
+CALIBRATION_LIMIT = 256_000_000
+"""Largest ``calibration.safetensors`` in bytes."""
 
 
 HEADER_LIMIT = 16_000_000
 """Largest header of the weights in bytes, which is enough for 100,000 tensors."""
 
 
-def write_model(folder: Path, settings: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write the two files, each whole or not at all.
+def write_model(
+    folder: Path,
+    settings: dict[str, Any],
+    weights: dict[str, Tensor],
+    calibration: dict[str, Tensor] | None = None,
+) -> None:
+    """Write the files, each whole or not at all.
 
     Where the folder holds the same settings already, their note ``made_with`` is kept.
 
@@ -58,6 +75,7 @@ def write_model(folder: Path, settings: dict[str, Any], weights: dict[str, Tenso
         folder: folder to write into, made if needed.
         settings: JSON.
         weights: tensors by name, on any device.
+        calibration: tensors of a calibration, if there is one.
 
     Raises:
         ValueError: if the settings are not JSON.
@@ -78,6 +96,45 @@ def write_model(folder: Path, settings: dict[str, Any], weights: dict[str, Tenso
     content = seal(tensors, {"config_sha256": hashlib.sha256(config).hexdigest()})
     write_atomically(folder / CONFIG, config)
     write_atomically(folder / WEIGHTS, content)
+    if calibration is not None:
+        write_calibration(folder, calibration)
+
+
+def write_calibration(folder: Path, calibration: dict[str, Tensor]) -> None:
+    """Write the calibration of the model in a folder.
+
+    Raises:
+        OSError: if it cannot be written, or there is no model.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in calibration.items()}
+    content = seal(tensors, {"weights_sha256": _sha256(folder / WEIGHTS)})
+    write_atomically(folder / CALIBRATION, content)
+
+
+def read_calibration(folder: Path) -> dict[str, Tensor] | None:
+    """Return the calibration of the model in a folder; None if its weights have none.
+
+    Raises:
+        ValueError: if the file is damaged, or too large.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return None
+    if path.stat().st_size > CALIBRATION_LIMIT:
+        raise ValueError(f"{path} cannot be used: it is too large")
+    try:
+        tensors, data = unseal(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+    return tensors if data.get("weights_sha256") == _sha256(folder / WEIGHTS) else None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _note_in(folder: Path, settings: dict[str, Any]) -> Any:

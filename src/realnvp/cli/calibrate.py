@@ -1,0 +1,66 @@
+"""``realnvp calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from realnvp.cli.options import Parser, add_count, add_data, add_json, add_model, add_seed
+from realnvp.cli.shared import examples, print_json, read_model
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp calibrate runs/mnist                        by the held-out part of its data
+  realnvp calibrate runs/table --data held-out.csv    by other rows that were not learned from
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Save with a model what outlier scores and p-values are made of."""
+    parser = Parser(
+        "calibrate",
+        "Calibrate the outlier scores of a model by examples that it has not learned from, and\n"
+        "save that with it. A training does so at its end.",
+        EPILOG,
+    )
+    add_model(parser)
+    add_data(parser)
+    add_count(parser, "--examples", 2_000, "held-out examples, at most")
+    add_count(parser, "--batch-size", 250, "examples computed at once")
+    add_seed(parser, "the choice of the examples, and of the noise")
+    add_json(parser)
+    args = parser.parse_args(argv)
+
+    from realnvp.outliers import calibrate
+    from realnvp.utils.model_folder import write_calibration
+    from realnvp.utils.progress import Bar
+
+    flow = read_model(args)
+    if flow.origin == "shipped":
+        raise ValueError(
+            f"{args.model} comes with the package and is not to be changed: save it into a folder "
+            f"of your own with save_pretrained, and calibrate that"
+        )
+    split, name = examples(flow, args)
+    learned = None
+    if flow.levels is None and flow.origin == "run" and args.data is None:
+        train = type(args)(**{**vars(args), "split": "train"})
+        learned, _ = examples(flow, train)
+    with Bar("calibrating", visible=not args.json) as bar:
+        found = calibrate(
+            flow,
+            split,
+            learned,
+            most=args.examples,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            progress=lambda done, all_: bar.update(done / all_),
+        )
+    folder = Path(args.model)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    write_calibration(folder, found.as_tensors())
+    if args.json:
+        print_json({"model": args.model, "examples": len(found), "data": name})
+    else:
+        print(f"{folder / 'calibration.safetensors'}  {len(found):,} examples of {name}")
+    return 0

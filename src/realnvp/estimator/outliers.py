@@ -1,0 +1,296 @@
+r"""A scikit-learn outlier detector: scores, p-values and reasons of a table's rows.
+
+>>> import numpy as np
+>>> from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
+>>> X = np.random.default_rng(0).normal(size=(200, 2))
+>>> detector = RealNVPOutlierDetector(RealNVPDensity(max_steps=20), random_state=0).fit(X)
+>>> detector.predict([[0.1, 0.2], [9.0, -9.0]])
+array([ 1, -1])
+>>> bool(detector.p_values([[9.0, -9.0]])[0] < 0.03)
+True
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.decomposition import PCA
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from realnvp.estimator.density import RandomState, RealNVPDensity
+from realnvp.outliers.explain import surprises
+from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, clamped
+from realnvp.outliers.score import TailScore, cross_fitted
+from realnvp.outliers.significance import p_values
+from realnvp.outliers.statistics import statistics
+
+__all__ = ["RealNVPOutlierDetector"]
+
+FOLDS = 5
+"""Parts of the rows; each is held out once of few, and one of many."""
+
+FEW_ROWS = 300
+"""With fewer, every row is held out once, by as many flows as there are folds."""
+
+MOST_HELD_OUT = 2_000
+
+FOR_A_FLOW = 10
+"""With fewer rows to learn from, there is no flow: distances are all that can be told."""
+
+ALPHA = 0.05
+"""P-value from which a row is an outlier, if no contamination is given."""
+
+PART = 4_096
+"""Rows that are scored at once."""
+
+
+class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
+    r"""Outliers of a table by a normalizing flow, with conformal p-values.
+
+    The score adds up the evidence of four statistics of a row: its negative log-density, its
+    distances to the first and the fifth nearest of the rows that were learned from, and the
+    distance of its latents to the nearest latents of these,
+
+    .. math:: s(x) = -\sum_j \log \hat P(T_j \ge t_j(x)),
+
+    with tails as of rows that were held out. Which statistics these are was chosen once, on other
+    tables (docs/outliers.md); nothing is chosen with labels. The rank of a score among those of
+    held-out rows is a p-value: under exchangeability,
+    :math:`P(p(x) \le \alpha) \le \alpha` for a row like the ones that were fitted.
+
+    Of 300 rows and more, a fifth is held out, at most 2,000. Of fewer, five flows hold out a fifth
+    each (cross-conformal prediction, Vovk 2015), and their scores are averaged.
+
+    Args:
+        density: :class:`RealNVPDensity` whose copies are fitted; the default one if left out.
+        contamination: "auto" for training rows that are ordinary; rows with a p-value of 0.05 or
+            less are then outliers. Or the fraction of outliers among the training rows: so many of
+            the rows farthest from their neighbors are left out of the fit, and so many training
+            rows are then outliers.
+        max_features: most columns that a flow models; of tables with more it models so many
+            principal components, while distances are of all columns.
+        random_state: seed, generator or None.
+
+    Attributes:
+        offset_: scores from :meth:`score_samples` below it are outliers.
+        calibration_scores_: scores of the held-out rows, larger for stranger ones.
+        n_features_in_, feature_names_in_: as in scikit-learn.
+    """
+
+    def __init__(
+        self,
+        density: RealNVPDensity | None = None,
+        *,
+        contamination: float | str = "auto",
+        max_features: int = 100,
+        random_state: RandomState = None,
+    ) -> None:
+        self.density = density
+        self.contamination = contamination
+        self.max_features = max_features
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: Any = None) -> RealNVPOutlierDetector:
+        """Fit the flow, and calibrate it with rows that are held out.
+
+        Args:
+            X: ``(N, D)`` numbers.
+            y: ignored.
+
+        Raises:
+            ValueError: if contamination is not a fraction up to a half.
+        """
+        table: NDArray = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        share = self.contamination
+        if share != "auto" and not (isinstance(share, int | float) and 0 < share <= 0.5):
+            raise ValueError(f'contamination is "auto" or in (0, 0.5], got {share!r}')
+        random = (
+            self.random_state
+            if isinstance(self.random_state, np.random.Generator)
+            else np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        )
+        order = random.permutation(len(table))
+        folds = min(FOLDS, len(table))
+        held_out = [order[k::folds] for k in range(folds)]
+        if len(table) >= FEW_ROWS:
+            held_out = [order[: min(len(table) // FOLDS, MOST_HELD_OUT)]]
+        self._members: list[_Member] = []
+        for held in held_out:
+            learned = table[np.setdiff1d(order, held)]
+            if share != "auto":
+                learned = _trimmed(learned, float(share))
+            seed = int(random.integers(2**31 - 1))
+            self._members.append(self._member(learned, table[held], seed))
+        self.calibration_scores_ = np.concatenate([member.held_out for member in self._members])
+        if share == "auto":
+            # The smallest score with a p-value of at most ALPHA is beyond this one.
+            n = len(self.calibration_scores_)
+            rank = max(0, int(np.floor(ALPHA * (n + 1))) - 1)
+            self.offset_ = -float(np.sort(self.calibration_scores_)[::-1][rank])
+        else:
+            self.offset_ = float(np.percentile(self.score_samples(X), 100 * float(share)))
+        return self
+
+    def _member(self, learned: NDArray, held: NDArray, seed: int) -> _Member:
+        """Fit a flow to some rows, and score with it those that it has not seen."""
+        mean, std = learned.mean(axis=0), learned.std(axis=0)
+        std = np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
+        components = None
+        if learned.shape[1] > self.max_features and len(learned) > self.max_features:
+            components = PCA(self.max_features, random_state=seed).fit((learned - mean) / std)
+        member = _Member(mean, std, components, Neighbors((learned - mean) / std))
+        rows = member.modeled(learned)
+        density = RealNVPDensity() if self.density is None else clone(self.density)
+        density.set_params(random_state=seed)
+        if len(learned) >= FOR_A_FLOW and rows.shape[1] > 1:
+            try:
+                with warnings.catch_warnings():  # of columns that are left out, or are integers
+                    warnings.simplefilter("ignore")
+                    member.density = density.fit(rows)
+                member.latents = Neighbors(member.likelihood_and_latents(rows)[1])
+            except ValueError:  # fewer than two columns vary freely
+                member.density = None
+        member.score, member.held_out = cross_fitted(TailScore, member.statistics(held))
+        return member
+
+    # ------------------------------------------------------------------ scores
+
+    def _scores(self, X: ArrayLike) -> list[NDArray]:
+        """Return the scores by each of the flows, larger for stranger rows."""
+        check_is_fitted(self, "offset_")
+        table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
+        return [
+            np.concatenate(
+                [
+                    member.score(member.statistics(table[i : i + PART]))
+                    for i in range(0, len(table), PART)
+                ]
+            )
+            for member in self._members
+        ]
+
+    def score_samples(self, X: ArrayLike) -> NDArray:
+        """Return how ordinary each row is, ``(N,)``: minus its outlier score."""
+        result: NDArray = -np.mean(self._scores(X), axis=0)
+        return result
+
+    def decision_function(self, X: ArrayLike) -> NDArray:
+        """Return :meth:`score_samples` minus :attr:`offset_`, below 0 for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Return 1 for ordinary rows and -1 for outliers, ``(N,)``."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: ArrayLike) -> NDArray:
+        """Return the conformal p-value of each row, ``(N,)``, small for outliers.
+
+        It is the share of held-out rows, and of the row itself, that are as strange. With few rows
+        it cannot be small: of 19 at least 0.05.
+        """
+        result = np.zeros(0)
+        n = len(self.calibration_scores_) if hasattr(self, "calibration_scores_") else 0
+        for member, scores in zip(getattr(self, "_members", []), self._scores(X), strict=True):
+            own = len(member.held_out)
+            as_strange = p_values(scores, member.held_out) * (own + 1) - 1
+            result = as_strange if not len(result) else result + as_strange
+        return (result + 1) / (n + 1)
+
+    def explain(self, X: ArrayLike) -> NDArray:
+        r"""Return what each column adds to how strange a row is, ``(N, D)`` in nats.
+
+        It is by how much the log-density is expected to rise if the column is drawn anew, given
+        the row's other columns,
+
+        .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x),
+
+        which is about 0 for an ordinary value and does not depend on the unit. It takes 64
+        densities per column and row. NaN where the column is not modeled by itself: it is
+        constant, follows from others, or there are more than ``max_features``.
+
+        Args:
+            X: ``(N, D)``.
+        """
+        check_is_fitted(self, "offset_")
+        table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
+        parts = [
+            surprises(member.density.flow_, member.density._columns.rows(table)).numpy()
+            for member in self._members
+            if member.density is not None and member.components is None
+        ]
+        found = np.full(table.shape, np.nan)
+        filled = [m for m in self._members if m.density is not None and m.components is None]
+        total, count = np.zeros(table.shape), np.zeros(table.shape[1])
+        for member, part in zip(filled, parts, strict=True):
+            assert member.density is not None  # only these are in the list
+            total[:, member.density._columns.free] += part
+            count[member.density._columns.free] += 1
+        found[:, count > 0] = total[:, count > 0] / count[count > 0]
+        return found
+
+
+@dataclass
+class _Member:
+    """A flow, the rows that it was fitted to, and the scores of those that it was not.
+
+    Args:
+        mean: mean of each column.
+        std: standard deviation of each column.
+        components: principal components that the flow models, where there are many columns.
+        near: standardized rows that were learned from.
+    """
+
+    mean: NDArray
+    std: NDArray
+    components: PCA | None
+    near: Neighbors
+    density: RealNVPDensity | None = None
+    latents: Neighbors | None = None
+    score: Any = None
+    held_out: NDArray = None  # type: ignore[assignment]
+
+    def modeled(self, table: NDArray) -> NDArray:
+        """Return what the flow models: the columns, or their principal components."""
+        if self.components is None:
+            return table
+        result: NDArray = self.components.transform((table - self.mean) / self.std)
+        return result
+
+    def likelihood_and_latents(self, rows: NDArray) -> tuple[NDArray, NDArray]:
+        """Return minus the log-densities, and clamped latents."""
+        density = self.density
+        assert density is not None
+        x = density._columns.rows(rows)
+        # The middle of the cells of integers: a score has no noise.
+        noise = torch.full_like(x, 0.5) if density.flow_.noisy else None
+        found, z = statistics(density.flow_, x, None, noise)
+        surprise = np.nan_to_num(-found["log_likelihood"].numpy(), nan=1e30, posinf=1e30)
+        surprise[~density._columns.possible(rows)] = 1e30
+        return surprise, clamped(z).double().numpy()
+
+    def statistics(self, table: NDArray) -> NDArray:
+        """Return the statistics of rows, ``(N, S)``, all of them larger for stranger rows."""
+        distances = self.near.distances((table - self.mean) / self.std, NEIGHBORS)
+        if self.density is None or self.latents is None:
+            return distances
+        surprise, z = self.likelihood_and_latents(self.modeled(table))
+        return np.column_stack([surprise, distances, self.latents.distances(z, (1,))])
+
+
+def _trimmed(rows: NDArray, share: float) -> NDArray:
+    """Return rows without the share that is farthest from its neighbors."""
+    std = rows.std(axis=0)
+    standardized = (rows - rows.mean(axis=0)) / np.where(std > 0, std, 1.0)
+    # Outliers come in groups: a distance over many rows is not fooled by the few of a group.
+    many = min(max(NEIGHBORS[-1], int(share * len(rows))), len(rows) - 1, 50)
+    far = Neighbors(standardized).distances(standardized, (many,))[:, 0]
+    kept = np.sort(np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))])
+    result: NDArray = rows[kept]
+    return result

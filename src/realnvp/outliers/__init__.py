@@ -1,0 +1,13 @@
+"""Outliers: scores from one pass of a flow, their p-values, and what makes an example strange."""
+
+from realnvp.outliers.calibration import Calibration, OutlierScorer, calibrate
+from realnvp.outliers.significance import benjamini_hochberg, p_values, shift_p_value
+
+__all__ = [
+    "Calibration",
+    "OutlierScorer",
+    "benjamini_hochberg",
+    "calibrate",
+    "p_values",
+    "shift_p_value",
+]

@@ -1,0 +1,330 @@
+r"""Outlier scores and p-values of a flow, calibrated by held-out examples that are saved with it.
+
+A calibration holds the statistics of held-out examples and, of vectors, some of the rows that were
+learned from, to which distances are measured. From these alone an :class:`OutlierScorer` makes
+scores, and p-values of new examples: the training data are not needed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from realnvp.data.dataset import Split
+from realnvp.evaluation import Progress, batches, log_likelihood
+from realnvp.flow import Flow
+from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, clamped, latents_of
+from realnvp.outliers.score import DensityScore, TailScore, bits_per_nat, cross_fitted
+from realnvp.outliers.significance import p_values
+from realnvp.outliers.statistics import statistics
+from realnvp.utils.distributed import all_reduce, world_size
+from realnvp.utils.rng import Stream
+
+__all__ = [
+    "Calibration",
+    "OutlierScorer",
+    "calibrate",
+    "chosen",
+    "excess_bits",
+    "statistics_by_block",
+]
+
+REFERENCE_ROWS = 5_000
+REFERENCE_NUMBERS = 2**20
+"""Most rows, and numbers, of the training data that are kept to measure distances to."""
+
+TAILS = ("distance_1", "distance_5", "latent_distance_1")
+"""Statistics of vectors that the score looks at beside the likelihood."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What is kept of held-out examples, and of the rows that were learned from.
+
+    Args:
+        statistics: statistics by name, each ``(M,)``.
+        rows: ``(R, D)`` rows that were learned from, of vectors.
+        condition: their condition, of a conditional flow.
+    """
+
+    statistics: dict[str, Tensor]
+    rows: Tensor | None = None
+    condition: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.statistics.values())))
+
+    def as_tensors(self) -> dict[str, Tensor]:
+        """Return tensors by name, in float32, to be saved with a model."""
+        found = {f"statistic/{name}": value.float() for name, value in self.statistics.items()}
+        if self.rows is not None:
+            found["rows"] = self.rows.float()
+        if self.condition is not None:
+            found["condition"] = self.condition
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
+
+    @staticmethod
+    def from_tensors(tensors: dict[str, Tensor], flow: Flow) -> Calibration:
+        """Return the inverse of :meth:`as_tensors`, checked: it may come from anybody.
+
+        Raises:
+            ValueError: if they are not a calibration of the flow.
+        """
+        prefix = "statistic/"
+        found = {
+            name.removeprefix(prefix): tensor.double()
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        rows, condition = tensors.get("rows"), tensors.get("condition")
+        sizes = {tuple(tensor.shape) for tensor in found.values()}
+        good = "log_likelihood" in found and len(sizes) == 1 and len(next(iter(sizes))) == 1
+        good = good and all(bool(t.isfinite().all()) and len(t) for t in found.values())
+        if rows is not None:
+            good = good and tuple(rows.shape[1:]) == flow.shape and bool(rows.isfinite().all())
+            good = good and len(rows) > 1 and (condition is None or len(condition) == len(rows))
+        if not good:
+            raise ValueError(
+                "the calibration that is saved with the model is not one of it: calibrate it "
+                "again, with realnvp calibrate"
+            )
+        return Calibration(found, rows, condition)
+
+
+class OutlierScorer:
+    """Scores and p-values of examples under a flow, which is calibrated.
+
+    Args:
+        flow: flow.
+        calibration: its calibration; by default the one that is saved with it. Without any, the
+            score is the one that needs none: of images, bits/dim beyond the codec's; of vectors,
+            minus the log-likelihood.
+
+    Attributes:
+        calibration: the calibration; None if there is none.
+        held_out: ``(M,)`` scores of the held-out examples; empty if there are none.
+        near: training rows by distance, of vectors that have them.
+    """
+
+    def __init__(self, flow: Flow, calibration: Calibration | None = None) -> None:
+        if calibration is None and flow.calibration is not None:
+            calibration = Calibration.from_tensors(flow.calibration, flow)
+        self.flow, self.calibration = flow, calibration
+        self.near: Distances | None = None
+        self.held_out: NDArray = np.empty(0)
+        if calibration is None:
+            self._names: list[str] = []
+            self._score = lambda values: values[:, 0]
+            return
+        if calibration.rows is not None:
+            self.near = Distances(flow, calibration.rows, calibration.condition)
+        known = {name: value.numpy() for name, value in calibration.statistics.items()}
+        self._names = _used(list(known), flow)
+        fit = TailScore if flow.levels is None else DensityScore
+        self._score, self.held_out = cross_fitted(fit, self._features(known))
+
+    def statistics(
+        self, x: Tensor, condition: Tensor | None = None, noise: Any = None
+    ) -> dict[str, Tensor]:
+        """Return the statistics of examples; of vectors, with their distances to training rows."""
+        found, z = statistics(self.flow, x, condition, noise)
+        return found | ({} if self.near is None else self.near(x, z))
+
+    def score(self, statistics: dict[str, NDArray]) -> NDArray:
+        """Return the outlier score of each example, larger for stranger ones.
+
+        Args:
+            statistics: statistics by name, each ``(N,)``; see :meth:`statistics`.
+        """
+        return self._score(self._features(statistics))
+
+    def p_values(self, scores: NDArray) -> NDArray:
+        """Return the conformal p-values of scores; see :mod:`realnvp.outliers.significance`."""
+        return p_values(scores, self.held_out)
+
+    def _features(self, found: dict[str, NDArray]) -> NDArray:
+        """Return the columns that the score looks at; the first one is that of no calibration."""
+        if self.flow.levels is None:
+            first = np.nan_to_num(-found["log_likelihood"], nan=1e30, posinf=1e30)
+        else:
+            first = excess_bits(found, self.flow.dim)
+        return np.column_stack([first, *(found[name] for name in self._names)])
+
+
+def _used(names: list[str], flow: Flow) -> list[str]:
+    """Return the statistics that the score looks at, beside the first one."""
+    if flow.levels is None:
+        return [name for name in TAILS if name in names]
+    # The sums of what is there by scale tell nothing new.
+    sums = ("energy", "log_det") if "energy_1" in names else ()
+    return [name for name in names if name not in sums]
+
+
+def excess_bits(found: dict[str, NDArray], dim: int) -> NDArray:
+    """Return bits/dim beyond those of the codec: the score of an image without a calibration."""
+    result: NDArray = -found["log_likelihood"] * bits_per_nat(dim) - found["codec"]
+    return result
+
+
+class Distances:
+    """Distances of rows to the training rows, standardized and in latents.
+
+    Args:
+        flow: flow of vectors.
+        rows: ``(R, D)`` training rows.
+        condition: their condition.
+    """
+
+    def __init__(self, flow: Flow, rows: Tensor, condition: Tensor | None = None) -> None:
+        self.rows = rows
+        table = rows.double().numpy()
+        self.mean, std = table.mean(axis=0), table.std(axis=0)
+        self.std = np.where(std > 0, std, 1.0)
+        given = None if condition is None else condition.to(flow.device)
+        z = latents_of(flow, rows.to(flow.device, flow.dtype), given).cpu().double().numpy()
+        self._data, self._latents = Neighbors(self.standardized(table)), Neighbors(z)
+
+    def standardized(self, table: NDArray) -> NDArray:
+        """Return rows ``(N, D)`` in the training rows' standard deviations."""
+        result: NDArray = (table - self.mean) / self.std
+        return result
+
+    def __call__(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Return distances by name, each ``(N,)``, of rows and their latents."""
+        table = self.standardized(x.detach().cpu().double().numpy())
+        near = self._data.distances(table, NEIGHBORS)
+        latent = self._latents.distances(clamped(z).cpu().double().numpy(), (1,))
+        found = {f"distance_{k}": torch.as_tensor(near[:, i]) for i, k in enumerate(NEIGHBORS)}
+        return found | {"latent_distance_1": torch.as_tensor(latent[:, 0])}
+
+    def nearest(self, x: Tensor) -> NDArray:
+        """Return the index ``(N,)`` of the nearest training row."""
+        return self._data.nearest(self.standardized(x.detach().cpu().double().numpy()))
+
+
+def statistics_by_block(
+    flow: Flow,
+    split: Split,
+    near: Distances | None = None,
+    *,
+    samples: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    shared: bool = False,
+    block: int = 8192,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, dict[str, NDArray]]]:
+    """Yield the statistics of the examples of a split, block by block, so that memory stays.
+
+    The noise is that of :func:`realnvp.evaluation.log_likelihoods`, and so is ``log_likelihood``.
+
+    Args:
+        flow: flow.
+        split: examples.
+        near: training rows to which distances are measured, if there are any.
+        samples: number of noise draws of ``log_likelihood``; the score is always of the first.
+        batch_size: number of examples computed at once.
+        seed: seed of the noise.
+        shared: share the work with the other processes of the process group.
+        block: number of examples of a block, rounded to what all processes do at once.
+        progress: called after every batch.
+
+    Yields:
+        index of the first example, and statistics by name; "bound" is the log-likelihood of all
+        draws.
+    """
+    turn = batch_size * (world_size() if shared else 1)
+    block = max(1, block // turn) * turn
+    for begin in range(0, len(split), block):
+        index = torch.arange(begin, min(begin + block, len(split)))
+        part = split.select(index) if len(split) > block else split
+        columns: dict[str, Tensor] = {}
+        with flow.evaluating(), torch.no_grad():
+            for start, x, condition, counts in batches(part, batch_size, flow.device, shared):
+
+                def noise(draw: int, start: int = begin + start, x: Tensor = x) -> Any:
+                    return flow.example_noise((seed, Stream.DRAWS, draw), start, len(x))
+
+                found, z = statistics(flow, x, condition, noise(0))
+                found |= {} if near is None else near(x, z)
+                found["bound"] = found["log_likelihood"]
+                if samples > 1 and flow.noisy:
+                    bound = log_likelihood(flow, x, condition, samples=samples, generator=noise)
+                    found["bound"] = bound.cpu().double()
+                for name, values in found.items():
+                    column = columns.setdefault(name, torch.zeros(len(part), dtype=torch.float64))
+                    if counts:
+                        column[start : start + len(x)] = values
+                if progress is not None:
+                    progress(min(begin + start + len(x), len(split)), len(split))
+        if shared and world_size() > 1:
+            together = torch.stack(list(columns.values())).to(flow.device)
+            columns = dict(zip(columns, all_reduce(together).cpu(), strict=True))
+        yield begin, {name: column.numpy() for name, column in columns.items()}
+
+
+def calibrate(
+    flow: Flow,
+    held_out: Split,
+    learned: Split | None = None,
+    *,
+    most: int = 2_000,
+    batch_size: int = 250,
+    seed: int = 0,
+    shared: bool = False,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Compute a calibration, to be set as ``flow.calibration`` by :meth:`Calibration.as_tensors`.
+
+    Args:
+        flow: trained flow.
+        held_out: examples that were not learned from; a random choice of ``most`` is used.
+        learned: rows that were learned from, of vectors.
+        most: largest number of held-out examples.
+        batch_size: number of examples computed at once.
+        seed: seed of the choice and of the noise.
+        shared: share the work with the other processes of the process group.
+        progress: called after every batch.
+
+    >>> from realnvp import vector_flow
+    >>> rows = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    >>> flow = vector_flow(2, coupling="affine")
+    >>> calibration = calibrate(flow, Split(rows[:20]), Split(rows[20:]))
+    >>> scorer = OutlierScorer(flow, calibration)
+    >>> far = {name: t.numpy() for name, t in scorer.statistics(torch.tensor([[9.0, 9.0]])).items()}
+    >>> scorer.p_values(scorer.score(far)).round(3)  # 1 / 21
+    array([0.048])
+    """
+    if len(held_out) == 0:
+        raise ValueError("a calibration needs held-out examples, and there are none")
+    rows = condition = None
+    if learned is not None and flow.levels is None:
+        most_rows = min(REFERENCE_ROWS, max(2, REFERENCE_NUMBERS // flow.dim))
+        few = learned.select(chosen(len(learned), most_rows, seed))
+        rows, condition = few.x.cpu(), None if few.condition is None else few.condition.cpu()
+    near = None if rows is None else Distances(flow, rows, condition)
+    few = held_out.select(chosen(len(held_out), most, seed))
+    blocks = statistics_by_block(
+        flow, few, near, batch_size=batch_size, seed=seed, shared=shared, progress=progress
+    )
+    parts = [found for _, found in blocks]
+    names = [name for name in parts[0] if name != "bound"]
+    # A likelihood of zero is one that no float32 is small enough for.
+    found = {
+        name: torch.as_tensor(np.concatenate([part[name] for part in parts])).nan_to_num(
+            1e30, 1e30, -1e30
+        )
+        for name in names
+    }
+    return Calibration(found, rows, condition)
+
+
+def chosen(n: int, most: int, seed: int) -> Tensor:
+    """Return the indices of at most so many of ``n`` examples, drawn at random."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:most]

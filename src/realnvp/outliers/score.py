@@ -1,0 +1,140 @@
+r"""From statistics to one score, by what held-out examples alone can tell.
+
+Two scores, chosen once and for all by measurement (docs/outliers.md):
+
+- Of images, the density of the statistics (DoSE, arXiv 2006.09273): a mixture of Gaussians that
+  is fitted to the statistics of held-out images; and bits/dim beyond those of a codec (arXiv
+  1909.11480). Each in standard deviations of held-out images, and added.
+- Of vectors, the evidence of the tails (Fisher 1932): for the negative log-likelihood and the
+  distances to neighbors, minus the logarithm of the share of held-out rows that have as much,
+
+.. math:: s(x) = -\sum_j \log \hat P(T_j \ge t_j(x)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DensityScore", "Score", "TailScore", "bits_per_nat", "cross_fitted"]
+
+Score = Callable[[NDArray], NDArray]
+"""Function from statistics ``(N, S)`` to scores ``(N,)``, larger for stranger examples."""
+
+FOLDS = 5
+"""Folds in which the scores of the held-out examples are computed."""
+
+COMPONENTS = 3
+"""Gaussians of the density of statistics."""
+
+PER_COMPONENT = 20
+"""Held-out examples per statistic that a further Gaussian needs."""
+
+
+def cross_fitted(fit: Callable[[NDArray], Score], values: NDArray) -> tuple[Score, NDArray]:
+    """Fit a score to the statistics of held-out examples, and return their own scores, too.
+
+    The score of an example is that of a fit without its fold: an example that was fitted to would
+    look more ordinary than new ones do, and their p-values would be too small.
+
+    Args:
+        fit: function from statistics to a score.
+        values: ``(M, S)`` statistics of held-out examples.
+
+    Returns:
+        the score that is fitted to all of them, and their ``(M,)`` scores.
+    """
+    n = len(values)
+    folds = min(FOLDS, n)
+    if folds < 2:
+        score = fit(values)
+        return score, score(values)
+    fold = np.arange(n) % folds  # the examples are in random order, or in that of their source
+    scores = np.empty(n)
+    for k in range(folds):
+        scores[fold == k] = fit(values[fold != k])(values[fold == k])
+    return fit(values), scores
+
+
+class TailScore:
+    """The score of the evidence of the tails.
+
+    Beyond the largest held-out value, where all shares are none, it grows like the logarithm of
+    the distance, so that no statistic outweighs all others.
+
+    Args:
+        values: ``(M, S)`` statistics of held-out examples, all of them larger for stranger ones.
+
+    >>> score = TailScore(np.arange(9.0)[:, None])
+    >>> score(np.array([[0.0], [4.0], [8.0], [80.0]])).round(2)
+    array([0.11, 0.69, 2.3 , 5.25])
+    """
+
+    def __init__(self, values: NDArray) -> None:
+        self._held_out = np.sort(values, axis=0)
+        self._spread = np.maximum(self._held_out[-1] - np.median(values, axis=0), 1e-12)
+
+    def __call__(self, found: NDArray) -> NDArray:
+        n = len(self._held_out)
+        shares = np.arange(1, n + 1) / (n + 1)
+        total = np.zeros(len(found))
+        for column, held_out, spread in zip(found.T, self._held_out.T, self._spread, strict=True):
+            below = np.interp(column, held_out, shares, left=0.5 / (n + 1))
+            beyond = np.clip((column - held_out[-1]) / spread, 0, None)
+            total += np.log1p(beyond) - np.log1p(-below)
+        return total
+
+
+class DensityScore:
+    """The score of an unusual combination of statistics, and of bits beyond the codec's.
+
+    Args:
+        values: ``(M, S)`` statistics of held-out examples. The first is bits/dim beyond the
+            codec's, in which only more is strange; of the others, their density counts.
+    """
+
+    def __init__(self, values: NDArray) -> None:
+        from sklearn.mixture import GaussianMixture
+
+        others = values[:, 1:]
+        self._mean, std = others.mean(axis=0), others.std(axis=0)
+        # What is the same for all, up to rounding, tells nothing.
+        self._used = std > 1e-6 * (1 + np.abs(self._mean))
+        self._std = np.where(std > 0, std, 1.0)
+        self._mixture: GaussianMixture | None = None
+        d = int(self._used.sum())
+        if d:
+            components = max(1, min(COMPONENTS, len(values) // (PER_COMPONENT * d)))
+            shrinkage = 1e-3 + d / len(values)
+            mixture = GaussianMixture(components, reg_covar=shrinkage, random_state=0)
+            self._mixture = mixture.fit(self._standardized(others))
+        parts = self._parts(values)
+        self._center, spread = np.median(parts, axis=0), parts.std(axis=0)
+        self._spread = np.where(spread > 0, spread, 1.0)
+
+    def __call__(self, found: NDArray) -> NDArray:
+        result: NDArray = ((self._parts(found) - self._center) / self._spread).sum(axis=1)
+        return result
+
+    def _parts(self, found: NDArray) -> NDArray:
+        unusual = np.zeros(len(found))
+        if self._mixture is not None:
+            unusual = -self._mixture.score_samples(self._standardized(found[:, 1:]))
+        return np.column_stack([unusual, found[:, 0]])
+
+    def _standardized(self, others: NDArray) -> NDArray:
+        # In float64, squares of what is further are no longer told apart.
+        result: NDArray = np.clip((others - self._mean) / self._std, -1e6, 1e6)[:, self._used]
+        return result
+
+
+def bits_per_nat(dim: int) -> float:
+    """Return what one nat of an example is in bits/dim.
+
+    >>> bits_per_nat(1)
+    1.4426950408889634
+    """
+    return 1 / (dim * math.log(2))

@@ -1,0 +1,130 @@
+r"""Statistics of an example under a flow, from one pass, of which outlier scores are made.
+
+The likelihood alone misleads: a flow that was trained on clothes finds digits likelier than
+clothes (arXiv 1810.09136). But the terms of the likelihood, and how far the latents are from the
+white noise that they should be, are each an unusual number for most outliers, in one direction or
+the other. So all of them are kept, and it is their joint density that says what is unusual (DoSE,
+Morningstar et al., arXiv 2006.09273).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from realnvp.bijections import Bijection, Chain, FactorOut
+from realnvp.bijections.base import zero_log_det
+from realnvp.bijections.dequantization import Noise
+from realnvp.flow import Flow, check_data
+from realnvp.outliers.complexity import png_bits_per_dim
+
+__all__ = ["Statistics", "statistics"]
+
+Statistics = dict[str, Tensor]
+"""Statistics by name, each ``(N,)`` in float64."""
+
+
+@torch.no_grad()
+def statistics(
+    flow: Flow, x: Tensor, condition: Tensor | None = None, noise: Noise = None
+) -> tuple[Statistics, Tensor]:
+    r"""Return the statistics of each example, and its latents.
+
+    Of all flows: ``log_likelihood``, in nats; ``energy``, the mean of :math:`z^2`, which is 1 for
+    typical examples; and ``log_det``, in nats per dimension. Of images also, by scale,
+    ``energy_S`` and ``log_det_S``; ``preprocessing``, the log-determinants of dequantization and
+    logit; ``correlation``, of latents that are neighbors, and ``kurtosis``, of all latents, which
+    white noise has 0 and 3 of; and ``codec``, the size as a PNG in bits/dim
+    (:func:`~realnvp.outliers.complexity.png_bits_per_dim`).
+
+    Args:
+        flow: flow.
+        x: ``(B, *shape)`` raw data.
+        condition: labels or vectors, if the flow is conditional. Without labels, the likelihood is
+            the marginal one, and everything else is of the likeliest class.
+        noise: source of the dequantization noise, of which one draw is made.
+
+    Returns:
+        statistics by name, each ``(B,)`` in float64 on the CPU, and latents ``(B, *shape)``.
+
+    >>> from realnvp import vector_flow
+    >>> found, z = statistics(vector_flow(2, coupling="affine"), torch.zeros(3, 2))
+    >>> sorted(found), z.shape
+    (['energy', 'log_det', 'log_likelihood'], torch.Size([3, 2]))
+    """
+    check_data(x, flow.shape, flow.levels)
+    marginal = None
+    if condition is None and flow.classes is not None:
+        if flow.noisy and not isinstance(noise, Tensor):
+            noise = torch.rand(x.shape, generator=noise, dtype=flow.dtype, device=x.device)
+        joint = flow.class_log_probs(x, noise)
+        marginal, condition = joint.logsumexp(1) - math.log(flow.classes), joint.argmax(1)
+    with flow.evaluating():
+        given = flow.as_condition(condition, len(x))
+        v, first = flow.continuous(x, given, noise)
+        z, log_dets = _by_scale(flow.body, v, given)
+    total = first + sum(log_dets)
+    per_dim = 1 / flow.dim
+    found = {
+        "log_likelihood": total + flow.log_prior(z) if marginal is None else marginal,
+        "energy": z.square().flatten(1).mean(1),
+        "log_det": total * per_dim,
+    }
+    if flow.levels is not None:
+        scales = flow.latent_scales().to(z.device)
+        for scale, log_det in enumerate(log_dets):
+            own = z[:, scales == scale]
+            if own.shape[1]:
+                found[f"energy_{scale}"] = own.square().mean(1)
+            found[f"log_det_{scale}"] = log_det * per_dim
+        found["preprocessing"] = first * per_dim
+        found |= _whiteness(z)
+    found = {name: values.double().cpu() for name, values in found.items()}
+    if flow.levels is not None:
+        found["codec"] = png_bits_per_dim(x, flow.levels)
+    return found, z
+
+
+def _whiteness(z: Tensor) -> Statistics:
+    """Return how far latents ``(B, C, H, W)`` are from white noise."""
+    centered = z - z.flatten(1).mean(1).view(-1, 1, 1, 1)
+    variance = centered.square().flatten(1).mean(1).clamp(min=1e-12)
+    down = (centered[:, :, 1:] * centered[:, :, :-1]).flatten(1).mean(1)
+    right = (centered[..., 1:] * centered[..., :-1]).flatten(1).mean(1)
+    fourth = centered.square().square().flatten(1).mean(1)
+    return {
+        "correlation": (down + right) / (2 * variance),
+        "kurtosis": (fourth / variance.square()).log(),
+    }
+
+
+def _by_scale(
+    bijection: Bijection, x: Tensor, condition: Tensor | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Return latents, and the log-determinants ``(B,)`` of the layers of each scale."""
+    total: list[Tensor] = [zero_log_det(x)]
+    for layer in _layers(bijection):
+        if not isinstance(layer, FactorOut):
+            x, log_det = layer(x, condition)
+            total[0] = total[0] + log_det
+            continue
+        out, rest = layer.split(x)
+        rest, inner = _by_scale(layer.inner, rest, condition)
+        x = torch.cat((out, rest), dim=1)
+        for scale, log_det in enumerate(inner, 1):
+            if scale == len(total):
+                total.append(zero_log_det(x))
+            total[scale] = total[scale] + log_det
+    return x, total
+
+
+def _layers(bijection: Bijection) -> Iterator[Bijection]:
+    """Yield the layers of a chain, with no chain inside another."""
+    if isinstance(bijection, Chain):
+        for layer in bijection:
+            yield from _layers(layer)
+    else:
+        yield bijection

@@ -1,0 +1,144 @@
+"""Columns of numbers that grow block by block, and are written as a table in constant memory."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realnvp.utils.files import replacing
+
+__all__ = ["SUFFIXES", "Spool"]
+
+SUFFIXES = (".csv", ".parquet", ".npz")
+
+BLOCK = 65_536
+"""Rows that are written at once."""
+
+Extra = Callable[[int, int], dict[str, Any]]
+"""Function from the first and the last row of a block to further columns, names first."""
+
+
+class Spool:
+    """Columns of float64 in a temporary file, which is gone when the context ends.
+
+    Args:
+        names: names of the columns.
+
+    >>> with Spool(["a", "b"]) as spool:
+    ...     spool.append({"a": np.arange(3.0), "b": np.ones(3)})
+    ...     len(spool), spool.block(1, 3)["a"]
+    (3, array([1., 2.]))
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
+        self._rows = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def append(self, columns: dict[str, NDArray]) -> None:
+        """Add rows at the end."""
+        rows = np.column_stack([columns[name] for name in self.names]).astype(np.float64)
+        self._file.seek(0, io.SEEK_END)
+        self._file.write(rows.tobytes())
+        self._rows += len(rows)
+
+    def block(self, start: int, stop: int) -> dict[str, NDArray]:
+        """Return some rows, by column."""
+        width = len(self.names)
+        self._file.seek(8 * width * start)
+        content = self._file.read(8 * width * (min(stop, self._rows) - start))
+        rows = np.frombuffer(content, np.float64).reshape(-1, width)
+        return dict(zip(self.names, rows.T, strict=True))
+
+    def column(self, name: str) -> NDArray:
+        """Return one column, whole."""
+        parts = [self.block(i, i + BLOCK)[name] for i in range(0, self._rows, BLOCK)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def write(self, path: Path, extra: Extra) -> None:
+        """Write a table as CSV, Parquet or NPZ, whole or not at all.
+
+        Args:
+            path: file to write; its suffix is one of :data:`SUFFIXES`.
+            extra: function that returns further columns of a block; those named with a leading
+                underscore come last, without it.
+
+        Raises:
+            OSError: if the file cannot be written.
+            ValueError: if Parquet is asked for, and pyarrow is not installed.
+        """
+
+        def blocks() -> Iterator[dict[str, Any]]:
+            for start in range(0, self._rows, BLOCK):
+                stop = min(start + BLOCK, self._rows)
+                more = extra(start, stop)
+                first = {k: v for k, v in more.items() if not k.startswith("_")}
+                last = {k[1:]: v for k, v in more.items() if k.startswith("_")}
+                yield {**first, **self.block(start, stop), **last}
+
+        with replacing(path) as temporary:
+            {".csv": _csv, ".parquet": _parquet, ".npz": _npz}[path.suffix](temporary, blocks)
+
+
+def _csv(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
+    import pandas as pd
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        for i, block in enumerate(blocks()):
+            frame = pd.DataFrame(block)
+            frame.to_csv(file, index=False, header=i == 0, float_format="%.9g")
+
+
+def _parquet(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError("writing Parquet needs pyarrow: pip install pyarrow") from error
+    writer = None
+    for block in blocks():
+        table = pa.table(block)
+        writer = writer or parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def _npz(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
+    """Write an array for each column, one after the other, from as many passes."""
+    kinds: dict[str, np.dtype] = {}
+    rows = 0
+    for block in blocks():
+        for name, values in block.items():
+            kind = np.asarray(values).dtype
+            kinds[name] = np.promote_types(kinds.get(name, kind), kind)
+        rows += len(next(iter(block.values())))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, kind in kinds.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                head = {"descr": kind.str, "fortran_order": False, "shape": (rows,)}
+                np.lib.format.write_array_header_1_0(file, head)
+                for block in blocks():
+                    file.write(np.asarray(block[name], dtype=kind).tobytes())

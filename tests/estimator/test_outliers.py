@@ -1,0 +1,96 @@
+"""The outlier detector for scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
+
+
+def quick(**options) -> RealNVPOutlierDetector:
+    """Return a detector whose flows are mixtures, without a training."""
+    density = RealNVPDensity(
+        max_steps=1, couplings=1, hidden=4, mixture_init=1, validation_fraction=0
+    )
+    return RealNVPOutlierDetector(density, random_state=0, **options)
+
+
+def rows(n: int, seed: int, dim: int = 3) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    mix = np.random.default_rng(9).normal(size=(dim, dim))
+    return generator.normal(size=(n, dim)) @ mix + 5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_own_checks():
+    check_estimator(quick())
+
+
+@pytest.mark.parametrize("n", [60, 1000])
+def test_p_values_of_new_rows_are_uniform_and_of_outliers_small(n):
+    detector = quick().fit(rows(n, 0))
+    p = detector.p_values(rows(2000, 1))
+    assert 0.02 < (p <= 0.05).mean() < 0.09
+    assert detector.p_values(rows(1, 1) + 50)[0] == pytest.approx(
+        1 / (len(detector.calibration_scores_) + 1)
+    )
+    assert len(detector.calibration_scores_) == (60 if n == 60 else 200)
+
+
+def test_larger_scores_are_more_ordinary_and_the_offset_divides():
+    detector = quick().fit(rows(400, 0))
+    x = np.concatenate([rows(200, 1), rows(20, 2) + 30 * np.eye(3)[np.arange(20) % 3]])
+    found = detector.score_samples(x)
+    assert roc_auc_score(np.arange(220) < 200, found) > 0.98
+    assert np.array_equal(detector.predict(x) == -1, found < detector.offset_)
+    assert np.allclose(detector.decision_function(x), found - detector.offset_)
+    assert (detector.predict(x)[200:] == -1).mean() > 0.9
+    ordinary = detector.predict(rows(2000, 5)) == -1
+    assert 0.01 < ordinary.mean() < 0.12
+
+
+def test_a_fraction_of_outliers_is_left_out_of_the_fit_and_marked():
+    x = rows(500, 0)
+    x[:25] += 40
+    detector = quick(contamination=0.05)
+    labels = detector.fit_predict(x)
+    assert (labels == -1).sum() == 25
+    assert (labels[:25] == -1).mean() > 0.9
+    with pytest.raises(ValueError, match="contamination"):
+        quick(contamination=0.7).fit(x)
+
+
+def test_the_same_seed_gives_the_same_scores():
+    x = rows(50, 0)
+    one, other = (clone(quick()).fit(x).score_samples(x) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_the_strange_column_is_named():
+    x = rows(400, 0)
+    detector = quick().fit(x)
+    typical = x.mean(axis=0, keepdims=True)
+    strange = typical + np.array([0, 0, 30])
+    found = detector.explain(np.concatenate([typical, strange]))
+    assert found.shape == (2, 3)
+    assert found[1, 2] > found[0].max() + 5
+
+
+def test_columns_that_are_not_modeled_still_count():
+    x = np.column_stack([rows(400, 0), np.full(400, 2.0)])
+    detector = quick().fit(x)
+    other = x[:1] + np.array([0, 0, 0, 1])
+    assert detector.p_values(other)[0] < 0.02 < detector.p_values(x[:1])[0]
+    assert np.isnan(detector.explain(x[:1])[0, 3])
+
+
+def test_many_columns_are_modeled_by_their_principal_components():
+    x = rows(400, 0, dim=12)
+    detector = quick(max_features=4).fit(x)
+    assert detector._members[0].density.flow_.dim == 4
+    assert np.isnan(detector.explain(x[:1])).all()
+    assert detector.p_values(x[:1] + 100)[0] < 0.02

@@ -1,0 +1,30 @@
+"""Columns that grow block by block."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from realnvp.utils import spool as module
+from realnvp.utils.spool import Spool
+
+
+@pytest.mark.parametrize("suffix", module.SUFFIXES)
+def test_a_table_is_written_in_blocks(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(module, "BLOCK", 3)
+    names = np.array([f"file {i}" * (i + 1) for i in range(8)])
+    path = tmp_path / f"t{suffix}"
+    with Spool(["x", "y"]) as spool:
+        spool.append({"y": np.arange(5.0), "x": np.ones(5)})
+        spool.append({"y": np.arange(5.0, 8.0), "x": np.zeros(3)})
+        assert np.array_equal(spool.column("y"), np.arange(8.0))
+        spool.write(path, lambda i, j: {"image": list(names[i:j]), "_mark": np.arange(i, j)})
+    if suffix == ".npz":
+        read = dict(np.load(path))
+    else:
+        read = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+        assert list(read.columns) == ["image", "x", "y", "mark"]
+    assert list(read["image"]) == list(names)
+    assert np.array_equal(read["y"], np.arange(8.0))
+    assert np.array_equal(read["mark"], np.arange(8))
