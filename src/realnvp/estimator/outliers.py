@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.estimator.density import RandomState, RealNVPDensity
 from realnvp.outliers.explain import surprises
-from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, clamped
+from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, clamped
 from realnvp.outliers.score import TailScore, cross_fitted
 from realnvp.outliers.significance import p_values
 from realnvp.outliers.statistics import statistics
@@ -46,6 +46,9 @@ FOR_A_FLOW = 10
 
 ALPHA = 0.05
 """P-value from which a row is an outlier, if no contamination is given."""
+
+IMPOSSIBLE = 1e30
+"""Negative log-density of a row that cannot be, and of one that no float is small enough for."""
 
 PART = 4_096
 """Rows that are scored at once."""
@@ -164,7 +167,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
 
     def _scores(self, X: ArrayLike) -> list[NDArray]:
         """Return the scores by each of the flows, larger for stranger rows."""
-        check_is_fitted(self, "offset_")
+        check_is_fitted(self, "calibration_scores_")
         table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
         return [
             np.concatenate(
@@ -213,27 +216,27 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
 
         which is about 0 for an ordinary value and does not depend on the unit. It takes 64
         densities per column and row. NaN where the column is not modeled by itself: it is
-        constant, follows from others, or there are more than ``max_features``.
+        constant, follows from others, or there are more than ``max_features``; and in rows that
+        cannot be, since such a column is another one.
 
         Args:
             X: ``(N, D)``.
         """
-        check_is_fitted(self, "offset_")
+        check_is_fitted(self, "calibration_scores_")
         table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
-        parts = [
-            surprises(member.density.flow_, member.density._columns.rows(table)).numpy()
-            for member in self._members
-            if member.density is not None and member.components is None
-        ]
-        found = np.full(table.shape, np.nan)
-        filled = [m for m in self._members if m.density is not None and m.components is None]
-        total, count = np.zeros(table.shape), np.zeros(table.shape[1])
-        for member, part in zip(filled, parts, strict=True):
-            assert member.density is not None  # only these are in the list
-            total[:, member.density._columns.free] += part
-            count[member.density._columns.free] += 1
-        found[:, count > 0] = total[:, count > 0] / count[count > 0]
-        return found
+        total, count = np.zeros(table.shape), np.zeros(table.shape)
+        for member in self._members:
+            if member.density is None or member.components is not None:
+                continue
+            x, possible, _ = member.density._check(table, None)
+            names = [column.name for column in member.density._schema.columns]
+            part = surprises(member.density.flow_, x[torch.as_tensor(possible)]).numpy()
+            for j, coordinate in enumerate(member.density._schema.coordinates):
+                if coordinate.name in names:
+                    i = names.index(coordinate.name)
+                    total[possible, i] += part[:, j]
+                    count[possible, i] += 1
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 @dataclass
@@ -267,13 +270,19 @@ class _Member:
         """Return minus the log-densities, and clamped latents."""
         density = self.density
         assert density is not None
-        x = density._columns.rows(rows)
-        # The middle of the cells of integers: a score has no noise.
-        noise = torch.full_like(x, 0.5) if density.flow_.noisy else None
-        found, z = statistics(density.flow_, x, None, noise)
-        surprise = np.nan_to_num(-found["log_likelihood"].numpy(), nan=1e30, posinf=1e30)
-        surprise[~density._columns.possible(rows)] = 1e30
-        return surprise, clamped(z).double().numpy()
+        x, possible, _ = density._check(rows, None)
+        surprise = np.full(len(rows), IMPOSSIBLE)
+        z = np.full(tuple(x.shape), FARTHEST)
+        if possible.any():
+            x = x[torch.as_tensor(possible)]
+            # The middle of the cells of integers: a score has no noise.
+            noise = torch.full_like(x, 0.5) if density.flow_.noisy else None
+            found, latents = statistics(density.flow_, x, None, noise)
+            surprise[possible] = np.nan_to_num(
+                -found["log_likelihood"].numpy(), nan=IMPOSSIBLE, posinf=IMPOSSIBLE
+            )
+            z[possible] = clamped(latents).double().numpy()
+        return surprise, z
 
     def statistics(self, table: NDArray) -> NDArray:
         """Return the statistics of rows, ``(N, S)``, all of them larger for stranger rows."""
@@ -289,7 +298,7 @@ def _trimmed(rows: NDArray, share: float) -> NDArray:
     std = rows.std(axis=0)
     standardized = (rows - rows.mean(axis=0)) / np.where(std > 0, std, 1.0)
     # Outliers come in groups: a distance over many rows is not fooled by the few of a group.
-    many = min(max(NEIGHBORS[-1], int(share * len(rows))), len(rows) - 1, 50)
+    many = min(max(NEIGHBORS[-1], int(2 * share * len(rows))), len(rows) - 1, 500)
     far = Neighbors(standardized).distances(standardized, (many,))[:, 0]
     kept = np.sort(np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))])
     result: NDArray = rows[kept]

@@ -87,7 +87,8 @@ class Calibration:
         good = "log_likelihood" in found and len(sizes) == 1 and len(next(iter(sizes))) == 1
         good = good and all(bool(t.isfinite().all()) and len(t) for t in found.values())
         if rows is not None:
-            good = good and tuple(rows.shape[1:]) == flow.shape and bool(rows.isfinite().all())
+            # Gaps of a table are NaN.
+            good = good and tuple(rows.shape[1:]) == flow.shape and not bool(rows.isinf().any())
             good = good and len(rows) > 1 and (condition is None or len(condition) == len(rows))
         if not good:
             raise ValueError(
@@ -184,15 +185,16 @@ class Distances:
     def __init__(self, flow: Flow, rows: Tensor, condition: Tensor | None = None) -> None:
         self.rows = rows
         table = rows.double().numpy()
-        self.mean, std = table.mean(axis=0), table.std(axis=0)
+        seen = np.where(np.isnan(table).all(axis=0), 0.0, table)  # a column may be all gaps
+        self.mean, std = np.nanmean(seen, axis=0), np.nanstd(seen, axis=0)
         self.std = np.where(std > 0, std, 1.0)
         given = None if condition is None else condition.to(flow.device)
         z = latents_of(flow, rows.to(flow.device, flow.dtype), given).cpu().double().numpy()
         self._data, self._latents = Neighbors(self.standardized(table)), Neighbors(z)
 
     def standardized(self, table: NDArray) -> NDArray:
-        """Return rows ``(N, D)`` in the training rows' standard deviations."""
-        result: NDArray = (table - self.mean) / self.std
+        """Return rows ``(N, D)`` in the training rows' standard deviations; gaps are the mean."""
+        result: NDArray = np.nan_to_num((table - self.mean) / self.std, nan=0.0)
         return result
 
     def __call__(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:

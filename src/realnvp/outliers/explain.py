@@ -58,6 +58,9 @@ def surprises(flow: Flow, x: Tensor, condition: Tensor | None = None, seed: int 
 
 def _surprise(flow: Flow, row: Tensor, j: int, drawn: Tensor, condition: Tensor | None) -> float:
     """Return the contribution of one column of one row."""
+    drawn = drawn[~drawn.isnan()]
+    if bool(row[j].isnan()) or len(drawn) == 0:  # a gap
+        return float("nan")
     values = _grid(drawn, row[j], j in flow.integers)
     rows = row.expand(len(values), -1).clone()
     rows[:, j] = values
@@ -75,17 +78,11 @@ def _surprise(flow: Flow, row: Tensor, j: int, drawn: Tensor, condition: Tensor 
 
 
 def _grid(drawn: Tensor, value: Tensor, integer: bool) -> Tensor:
-    """Return ascending values of a column around what the flow draws, and around its own value."""
-    low, high = (torch.minimum(drawn.min(), value), torch.maximum(drawn.max(), value))
+    """Return ascending values of a column that the flow draws, or between those."""
     if integer:
-        span = float(high - low)
-        step = max(1.0, round(span / GRID))
-        return torch.arange(float(low), float(high) + 1, step, dtype=drawn.dtype).round()
+        return torch.cat((drawn, value[None])).unique()
+    even = torch.linspace(float(drawn.min()), float(drawn.max()), GRID // 2, dtype=drawn.dtype)
     quantiles = drawn.quantile(torch.linspace(0, 1, GRID // 2, dtype=drawn.dtype))
-    margin = 0.25 * (drawn.max() - drawn.min())
-    even = torch.linspace(
-        float(drawn.min() - margin), float(drawn.max() + margin), GRID // 2, dtype=drawn.dtype
-    )
     return torch.cat((quantiles, even)).unique()
 
 

@@ -18,6 +18,10 @@ __all__ = ["NEIGHBORS", "Neighbors", "latents_of"]
 NEIGHBORS = (1, 5)
 """Which neighbors' distances count, in the data's space; in the latents', the first."""
 
+ITSELF = 1e-5
+"""Distance, in standard deviations, up to which two rows are one: latents round in other ways in
+other batches."""
+
 FARTHEST = 50.0
 """Latents are clamped to this size: beyond, all are equally far."""
 
@@ -51,7 +55,7 @@ class Neighbors:
         """
         most = min(max(which) + 1, len(self.rows))
         found, _ = self._index.kneighbors(rows, n_neighbors=most)
-        itself = (found[:, 0] == 0).astype(int)
+        itself = (found[:, 0] <= ITSELF).astype(int)
         place = np.minimum(np.array(which)[None] - 1 + itself[:, None], most - 1)
         result: NDArray = np.take_along_axis(found, place, axis=1)
         return result

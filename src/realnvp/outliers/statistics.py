@@ -18,7 +18,7 @@ from torch import Tensor
 from realnvp.bijections import Bijection, Chain, FactorOut
 from realnvp.bijections.base import zero_log_det
 from realnvp.bijections.dequantization import Noise
-from realnvp.flow import Flow, check_data
+from realnvp.flow import Flow
 from realnvp.outliers.complexity import png_bits_per_dim
 
 __all__ = ["Statistics", "statistics"]
@@ -55,7 +55,7 @@ def statistics(
     >>> sorted(found), z.shape
     (['energy', 'log_det', 'log_likelihood'], torch.Size([3, 2]))
     """
-    check_data(x, flow.shape, flow.levels)
+    flow.check(x)
     marginal = None
     if condition is None and flow.classes is not None:
         if flow.noisy and not isinstance(noise, Tensor):
