@@ -19,7 +19,7 @@ ORDER = (
     ("config",),
     ("recipes",),
     ("bijections", "data"),
-    ("conditioners",),
+    ("conditioners", "conditions"),
     ("flow",),
     ("architectures", "evaluation", "latents", "plots"),
     ("outliers", "pretrained", "diagnostics"),

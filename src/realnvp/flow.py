@@ -36,12 +36,13 @@ from realnvp.bijections.base import Terms, check_log_det, sum_per_example
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
+from realnvp.conditions import as_condition
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
 
-__all__ = ["Flow", "as_condition", "check_data", "check_kind"]
+__all__ = ["Flow", "check_data", "check_kind"]
 
 _MODE = threading.Lock()
 """Guards the count of the threads that are in evaluation mode, of all flows."""
@@ -824,61 +825,3 @@ def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
         raise ValueError(
             f"this flow models integers 0 .. {levels - 1}, got {int(x.min())} .. {int(x.max())}"
         )
-
-
-def as_condition(
-    condition: Tensor | None,
-    batch: int,
-    condition_dim: int,
-    classes: int | None,
-    dtype: torch.dtype,
-    check: bool = True,
-) -> Tensor | None:
-    """Return the condition as the layers take it: vectors ``(B, condition_dim)``, labels one-hot.
-
-    Args:
-        condition: labels ``(B,)`` or vectors ``(B, condition_dim)``.
-        batch: number B of examples.
-        condition_dim: size of the condition, 0 for none.
-        classes: number of classes, or None.
-        dtype: type of the result.
-        check: look at the values, too, which waits for their device.
-
-    Raises:
-        ValueError: if the condition is missing, not asked for, or of the wrong shape or kind; with
-            ``check``, if labels are out of range or values are not finite.
-
-    >>> as_condition(torch.tensor([2, 0]), 2, 3, 3, torch.float32)
-    tensor([[0., 0., 1.],
-            [1., 0., 0.]])
-    """
-    if condition_dim == 0:
-        if condition is not None:
-            raise ValueError("this flow is not conditional: leave the condition out")
-        return None
-    if condition is None:
-        what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
-        raise ValueError(f"this flow is conditional: pass {what}")
-    labels = classes is not None and condition.ndim == 1
-    if labels and (condition.is_floating_point() or condition.dtype == torch.bool):
-        raise ValueError(f"labels are integers 0 .. {condition_dim - 1}, got {condition.dtype}")
-    shape = (batch,) if labels else (batch, condition_dim)
-    if tuple(condition.shape) != shape:
-        raise ValueError(
-            f"the condition must have shape {shape} for {batch} examples, "
-            f"got {tuple(condition.shape)}"
-        )
-    if check and condition.is_floating_point() and not torch.isfinite(condition).all():
-        raise ValueError("the condition has NaN or infinite values")
-    if not labels:
-        return condition.to(dtype)
-    if check and batch:
-        low, high = int(condition.min()), int(condition.max())
-        if low < 0 or high >= condition_dim:
-            raise ValueError(
-                f"labels are integers 0 .. {condition_dim - 1} (below {condition_dim}), "
-                f"got {low} .. {high}"
-            )
-    # Not F.one_hot, which reads the labels to find the largest.
-    numbers = torch.arange(condition_dim, device=condition.device)
-    return (condition[:, None] == numbers).to(dtype)

@@ -42,10 +42,10 @@ def test_conditions_are_checked():
     assert labels_of(flow) == [EVERY, "0", "1", "2"]
     assert condition_of(flow, "2", 2).tolist() == [2, 2]
     assert condition_of(flow, EVERY, 3).tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="unknown class '7'"):
+    with pytest.raises(ValueError, match="unknown label '7'"):
         condition_of(flow, "7", 1)
     numeric = vector_flow(2, condition_dim=2)
     assert torch.equal(condition_of(numeric, "1, 2.5", 1), torch.tensor([[1.0, 2.5]]))
-    with pytest.raises(ValueError, match="conditioned on 2 numbers"):
+    with pytest.raises(ValueError, match="must be numbers, 2 with commas"):
         condition_of(numeric, "1", 1)
     assert condition_of(vector_flow(2), "anything", 1) is None

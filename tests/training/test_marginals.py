@@ -62,6 +62,17 @@ def test_tied_steps_have_cells_of_their_own():
     assert 0 < p[4] < 1e-2
 
 
+def test_cells_stay_on_the_grid_when_the_bound_is_not():
+    x = np.random.default_rng(0).choice([0.5, 1.5, 2.5, 4.5], 100)
+    coordinate = Coordinate("a", "step", origin=0.5, lower=0.0, upper=5.0)
+    settings, layer = fitted(x, coordinate)
+    assert settings["kind"] == "cells"
+    assert layer.possible(torch.as_tensor(x)[:, None]).all()
+    back, _ = layer.inverse(torch.linspace(-9, 9, 50, dtype=torch.float64)[:, None])
+    assert set(back[:, 0].tolist()) <= {0.5, 1.5, 2.5, 3.5, 4.5}
+    assert np.exp(scores(layer, np.unique(x))).sum() == pytest.approx(1, abs=0.1)
+
+
 def test_steps_without_ties_are_smooth_and_come_back():
     x = np.random.default_rng(0).integers(0, 10**6, 500).astype(float)
     settings, layer = fitted(x, Coordinate("a", "step", lower=0.0))

@@ -9,7 +9,6 @@ from realnvp.cli.options import Parser, add_data, add_device, add_out, add_seed,
 from realnvp.cli.shared import (
     column_names,
     examples,
-    label_condition,
     read_model,
     true_log_density,
 )
@@ -68,6 +67,7 @@ def main(argv: list[str]) -> int:
 
 def _row(name: str, args: Any) -> Plane:
     """Return what is drawn of one model."""
+    from realnvp.conditions import condition_of_text
     from realnvp.data.toy import TOY
     from realnvp.plots import Plane
 
@@ -77,7 +77,7 @@ def _row(name: str, args: Any) -> Plane:
         what = "images" if flow.levels is not None else f"{flow.dim} columns"
         raise ValueError(f"{name} models {what}: this picture is of two columns")
     split, source = examples(flow, args)
-    one = label_condition(flow, args.label, 1)
+    one = condition_of_text(flow, args.label, 1)
     if one is not None and flow.classes is not None and split.condition is not None:
         split = split.select((split.condition == one).nonzero()[:, 0])
     if one is not None and args.label is None:

@@ -20,7 +20,6 @@ from realnvp.cli.shared import (
     column_names,
     condition_names,
     given_condition,
-    label_condition,
     print_json,
     read_model,
     table_of,
@@ -88,6 +87,8 @@ def main(argv: list[str]) -> int:
     path = output_path(args, ".png", ".npz", ".npy", ".csv")
     import torch
 
+    from realnvp.conditions import condition_of_text
+
     flow = read_model(args)
     if path.suffix == ".csv" and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
@@ -98,7 +99,7 @@ def main(argv: list[str]) -> int:
         return 0
     if args.given or args.reject:
         raise ValueError("--given and --reject are for models of tables, and an --out of .csv")
-    condition = label_condition(flow, args.label, args.n)
+    condition = condition_of_text(flow, args.label, args.n)
     if condition is not None:
         condition = condition.to(flow.device)
     samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
@@ -122,6 +123,7 @@ def _write_table(
     flow: Flow, schema: TableSchema, args: Any, generator: torch.Generator, path: Path
 ) -> None:
     """Write rows with the columns, types and decimals of the table that was trained on."""
+    from realnvp.conditions import condition_of_text
     from realnvp.estimator.inference import sample_table
     from realnvp.utils.files import write_atomically
 
@@ -145,7 +147,7 @@ def _write_table(
     )  # fmt: skip
     for name, value in own.items():
         frame[name] = value
-    labels = None if own else label_condition(flow, args.label, args.n)
+    labels = None if own else condition_of_text(flow, args.label, args.n)
     if labels is not None and not (given or args.reject):  # rows are in the order of these
         frame[condition_names(flow)[0]] = _condition_column(flow, labels)
     buffer = io.BytesIO()

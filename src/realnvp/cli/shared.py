@@ -6,7 +6,6 @@ is imported where it is used.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -29,7 +28,6 @@ __all__ = [
     "condition_names",
     "examples",
     "given_condition",
-    "label_condition",
     "likelihood_rows",
     "named_row",
     "print_json",
@@ -190,35 +188,6 @@ def true_log_density(flow: Flow, args: Any) -> Any:
     return TOY[source].log_density if source in TOY else None
 
 
-def label_condition(flow: Flow, label: str | None, n: int) -> torch.Tensor | None:
-    """Return the condition of ``n`` samples: the label asked for, or all classes in turn."""
-    import torch
-
-    if flow.condition_dim == 0:
-        if label is not None:
-            raise ValueError("the model is not conditional: leave --label out")
-        return None
-    if flow.classes is None:
-        if label is None:
-            raise ValueError("the model is conditioned on numbers: give --label VALUE[,VALUE...]")
-        try:
-            values = [float(value) for value in label.split(",")]
-        except ValueError:
-            values = [math.nan]
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"--label must be numbers, got {label!r}")
-        return torch.tensor(values).expand(n, len(values))
-    if label is None:
-        return torch.arange(n) * flow.classes // n
-    categories = class_names(flow)
-    if label in categories:
-        return torch.full((n,), categories.index(label))
-    if not label.isdecimal() or int(label) >= flow.classes:
-        names = ", ".join(categories) if categories else f"0 .. {flow.classes - 1}"
-        raise ValueError(f"unknown label {label!r}: there are {names}")
-    return torch.full((n,), int(label))
-
-
 def condition_names(flow: Flow) -> list[str]:
     """Return the names of the columns that a model of a table is conditioned on."""
     schema = table_of(flow, "condition_table")
@@ -234,7 +203,9 @@ def given_condition(
     """Return the condition of ``n`` rows of a table: values by name, or the label asked for."""
     schema = table_of(flow, "condition_table")
     if schema is None:
-        return label_condition(flow, next(iter(given.values()), label), n)
+        from realnvp.conditions import condition_of_text
+
+        return condition_of_text(flow, next(iter(given.values()), label), n)
     missing = [name for name in schema.names if name not in given]
     if missing:
         raise ValueError(

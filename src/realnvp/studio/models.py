@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realnvp.conditions import condition_of_text
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
 from realnvp.data.toy import TOY
@@ -139,32 +139,8 @@ def labels_of(flow: Flow) -> list[str]:
 
 
 def condition_of(flow: Flow, label: Any, n: int) -> Tensor | None:
-    """Return the condition of ``n`` samples.
-
-    Args:
-        flow: the model.
-        label: one of :func:`labels_of`, or numbers with commas between them.
-        n: number of samples.
-
-    Raises:
-        ValueError: if there is no such class, or the numbers are not as many as the model takes.
-    """
-    if not flow.condition_dim:
+    """Return the condition of ``n`` samples, given what a page sends for a label."""
+    if not flow.condition_dim:  # an unused box may hold anything
         return None
-    if flow.classes is not None:
-        if label in (None, "", EVERY):
-            return torch.arange(n) * flow.classes // n
-        choices = labels_of(flow)
-        if str(label) not in choices:
-            raise ValueError(f"unknown class {label!r}: there are {', '.join(choices[1:])}")
-        return torch.full((n,), choices.index(str(label)) - 1)
-    try:
-        values = [float(part) for part in str(label).split(",")]
-    except ValueError:
-        values = []
-    if len(values) != flow.condition_dim or not all(map(math.isfinite, values)):
-        raise ValueError(
-            f"the model is conditioned on {flow.condition_dim} numbers: give them with commas, "
-            f"got {label!r}"
-        )
-    return torch.tensor(values).expand(n, len(values))
+    chosen = None if label in (None, "", EVERY) else str(label)
+    return condition_of_text(flow, chosen, n)

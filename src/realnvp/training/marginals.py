@@ -145,7 +145,11 @@ def _ordered_cells(
     for side, bound in ((0, coordinate.lower), (1, coordinate.upper)):
         end = (low, high)[side]
         if bound is not None and abs(end - bound) <= 0.2 * size * step:
-            low, high = (bound, high) if side == 0 else (low, bound)
+            # The bound itself need not be on the grid, as 0 is not on that of 0.5, 1.5, ...
+            steps = (bound - end) / step
+            inward = np.ceil(steps - 1e-6) if side == 0 else np.floor(steps + 1e-6)
+            nearest = end + step * float(inward)
+            low, high = (nearest, high) if side == 0 else (low, nearest)
             bounded[side] = True
     size = round((high - low) / step) + 1
     index = np.rint((x - low) / step).astype(int)

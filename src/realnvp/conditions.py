@@ -1,0 +1,116 @@
+"""What a density is conditioned on, as people give it and as layers take it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from realnvp.flow import Flow
+
+__all__ = ["as_condition", "condition_of_text"]
+
+
+def as_condition(
+    condition: Tensor | None,
+    batch: int,
+    condition_dim: int,
+    classes: int | None,
+    dtype: torch.dtype,
+    check: bool = True,
+) -> Tensor | None:
+    """Return the condition as the layers take it: vectors ``(B, condition_dim)``, labels one-hot.
+
+    Args:
+        condition: labels ``(B,)`` or vectors ``(B, condition_dim)``.
+        batch: number B of examples.
+        condition_dim: size of the condition, 0 for none.
+        classes: number of classes, or None.
+        dtype: type of the result.
+        check: look at the values, too, which waits for their device.
+
+    Raises:
+        ValueError: if the condition is missing, not asked for, or of the wrong shape or kind; with
+            ``check``, if labels are out of range or values are not finite.
+
+    >>> as_condition(torch.tensor([2, 0]), 2, 3, 3, torch.float32)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    if condition_dim == 0:
+        if condition is not None:
+            raise ValueError("this flow is not conditional: leave the condition out")
+        return None
+    if condition is None:
+        what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
+        raise ValueError(f"this flow is conditional: pass {what}")
+    labels = classes is not None and condition.ndim == 1
+    if labels and (condition.is_floating_point() or condition.dtype == torch.bool):
+        raise ValueError(f"labels are integers 0 .. {condition_dim - 1}, got {condition.dtype}")
+    shape = (batch,) if labels else (batch, condition_dim)
+    if tuple(condition.shape) != shape:
+        raise ValueError(
+            f"the condition must have shape {shape} for {batch} examples, "
+            f"got {tuple(condition.shape)}"
+        )
+    if check and condition.is_floating_point() and not torch.isfinite(condition).all():
+        raise ValueError("the condition has NaN or infinite values")
+    if not labels:
+        return condition.to(dtype)
+    if check and batch:
+        low, high = int(condition.min()), int(condition.max())
+        if low < 0 or high >= condition_dim:
+            raise ValueError(
+                f"labels are integers 0 .. {condition_dim - 1} (below {condition_dim}), "
+                f"got {low} .. {high}"
+            )
+    # Not F.one_hot, which reads the labels to find the largest.
+    numbers = torch.arange(condition_dim, device=condition.device)
+    return (condition[:, None] == numbers).to(dtype)
+
+
+def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:
+    """Return the condition of ``n`` samples from what somebody typed.
+
+    Args:
+        flow: the model.
+        label: name or number of a class, None for all classes in turn; or numbers with commas
+            between them.
+        n: number of samples.
+
+    Raises:
+        ValueError: if there is no such class, or the numbers are not as many as the model takes.
+
+    >>> from realnvp import vector_flow
+    >>> condition_of_text(vector_flow(2, classes=3), "1", 2)
+    tensor([1, 1])
+    >>> condition_of_text(vector_flow(2, condition_dim=2), "0.5,3", 1)
+    tensor([[0.5000, 3.0000]])
+    """
+    if flow.condition_dim == 0:
+        if label is not None:
+            raise ValueError("the model is not conditional: leave the label out")
+        return None
+    if flow.classes is None:
+        try:
+            values = [float(value) for value in (label or "").split(",")]
+        except ValueError:
+            values = []
+        if len(values) != flow.condition_dim or not all(map(math.isfinite, values)):
+            raise ValueError(
+                f"the label of this model must be numbers, {flow.condition_dim} with commas "
+                f"between them, got {label!r}"
+            )
+        return torch.tensor(values).expand(n, len(values))
+    if label is None:
+        return torch.arange(n) * flow.classes // n
+    names = flow.class_names
+    if label in names:
+        return torch.full((n,), names.index(label))
+    if not label.isdecimal() or int(label) >= flow.classes:
+        known = ", ".join(names) if names else f"0 .. {flow.classes - 1}"
+        raise ValueError(f"unknown label {label!r}: there are {known}")
+    return torch.full((n,), int(label))
