@@ -57,14 +57,14 @@ def test_it_is_the_same_after_saving(density, tmp_path):
 
 def test_a_category_given_the_others(density):
     real = frame()
-    p = density.predict_proba(real.assign(kind="nobody knows"), "kind")
+    p = density.category_proba(real.assign(kind="nobody knows"), "kind")
     np.testing.assert_allclose(p.sum(axis=1), 1)
     assert (p.idxmax(axis=1) == real.kind).mean() > 0.97
     joint = np.stack([density.score_samples(real[:9].assign(kind=k)) for k in p.columns], axis=1)
     expected = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
     np.testing.assert_allclose(p[:9], expected, atol=0.06)  # by other draws of the noise
     with pytest.raises(ValueError, match=r"no categorical column .* there are kind"):
-        density.predict_proba(real, "size")
+        density.category_proba(real, "size")
 
 
 def test_gaps_are_filled_from_the_rest_of_the_row(density):
@@ -78,7 +78,7 @@ def test_gaps_are_filled_from_the_rest_of_the_row(density):
     pd.testing.assert_frame_equal(filled[full], holes[full])
     assert np.isinf(effective[full]).all()
     assert np.median(effective[~full]) > 50
-    p = density.predict_proba(real[1::3], "kind").to_numpy()
+    p = density.category_proba(real[1::3], "kind").to_numpy()
     truth = p[np.arange(len(p)), real.kind[1::3].map({"cat": 0, "dog": 1, "ox": 2})]
     assert (filled.kind == real.kind)[1::3].mean() == pytest.approx(truth.mean(), abs=0.08)
     there = real.weight.notna()

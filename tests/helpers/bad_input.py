@@ -345,7 +345,6 @@ BAD: dict[str, Bad] = {
     "data of other levels": Bad(
         EVAL + "o.npy", "17", lambda: (model("images")(), array("o.npy", np.full((3, 8, 8), 20))())
     ),
-    "labels missing": Bad(EVAL + "moons", "conditional", model("labels")),
     "split of other data": Bad(EVAL + "moons --split test", "--split", model()),
     "zero draws": Bad(EVAL + "moons --samples 0", "--samples", model()),
     "zero at once": Bad(EVAL + "moons --batch-size 0", "--batch-size", model()),

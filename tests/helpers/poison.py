@@ -47,11 +47,11 @@ def poison_data(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = trainer.batch
 
     def poisoned(step: int) -> Any:
-        x, condition, noise = batch(step)
+        x, *others = batch(step)
         if step == 5:
             x = x.clone()
             x[7, 1] = math.nan
-        return x, condition, noise
+        return x, *others
 
     monkeypatch.setattr(trainer, "batch", poisoned)
 

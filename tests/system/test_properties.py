@@ -210,7 +210,10 @@ def recipe_flow(name: str) -> Flow:
     given = None if read_recipe(name)["data"]["source"] else {"source": data}
     options = vars(load_recipe(name, data=given).model)
     few = ("blocks", "steps", "couplings")
-    small = {name: min(v, 2) if name in few else v for name, v in options.items()}
+    small = {
+        name: v if name not in few else 2 if isinstance(v, list) else min(v, 2)
+        for name, v in options.items()
+    }
     if "scales" not in small:
         if small["mixture_init"] == "auto":  # which data decide
             small["mixture_init"] = 2

@@ -35,6 +35,7 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "alpha": (0.01, 0.2),
     "norm_momentum": (0.1, 1.0),
     "scale_penalty": (0.0, 1e-3),
+    "label_weight": (0.0,),
 }
 """Values of the other options."""
 

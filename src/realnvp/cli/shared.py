@@ -112,7 +112,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
             f"leave --data or --split out"
         )
     config = _with_options(replace(config, source=args.data or config.source), args)
-    part, split = load_part(config, args.split, fingerprint)
+    part, split = load_part(config, args.split, fingerprint, **_known_columns(flow))
     return split, f"{config.source} ({part})"
 
 
@@ -142,6 +142,17 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
+def _known_columns(flow: Flow) -> dict[str, Any]:
+    """Return what a model knows of the columns of its data, as arguments of what reads them."""
+    known = flow.trained_on or {}
+    return {
+        "columns": known.get("columns"),
+        "categories": known.get("categories"),
+        "schema": table_of(flow),
+        "condition_schema": table_of(flow, "condition_table"),
+    }
+
+
 def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
@@ -153,10 +164,7 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
         shape=flow.shape,
         levels=flow.levels,
         classes=flow.classes,
-        columns=known.get("columns"),
-        categories=known.get("categories"),
-        schema=table_of(flow),
-        condition_schema=table_of(flow, "condition_table"),
+        **_known_columns(flow),
     )
     if flow.columns is not None:
         try:

@@ -94,7 +94,14 @@ def load_data(config: DataConfig) -> Dataset:
 
 
 def load_part(
-    config: DataConfig, part: Part | None = None, fingerprint: Mapping[str, str] | None = None
+    config: DataConfig,
+    part: Part | None = None,
+    fingerprint: Mapping[str, str] | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
 ) -> tuple[Part, Split]:
     """Load one part of what `load_data` loads, and nothing that is not needed for it.
 
@@ -103,6 +110,10 @@ def load_part(
         part: name of the part; None for the one that is reported, which is the test part where
             there is one, and else the validation part.
         fingerprint: fingerprint of the data that a model was trained with (`Dataset.fingerprint`).
+        columns: what a model knows of the data, as for `load_examples`, here and below.
+        categories: likewise.
+        schema: likewise.
+        condition_schema: likewise.
 
     Returns:
         The name of the part, and its examples.
@@ -117,7 +128,8 @@ def load_part(
     >>> name, len(split)
     ('test', 257)
     """
-    name, split = part_of(_read(config), config, part)
+    parts = _read(config, columns, categories, schema, condition_schema)
+    name, split = part_of(parts, config, part)
     if fingerprint is not None and config.source not in TOY:
         check_fingerprint(fingerprint, {name: split.fingerprint}, config.source)
     return name, split

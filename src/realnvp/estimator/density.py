@@ -303,7 +303,7 @@ class RealNVPDensity(
 
     # ------------------------------------------------------------------ one column, and gaps
 
-    def predict_proba(
+    def category_proba(
         self, X: ArrayLike, column: str, condition: ArrayLike | None = None
     ) -> pd.DataFrame:
         """Return the probabilities of a categorical column's values, given the other columns.
