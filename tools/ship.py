@@ -30,8 +30,7 @@ def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, 
     """Return the card of a model: how it was made, how good it is, and its curve."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     dataset = load_data(DataConfig(**config["data"]))
-    split = dataset.test if dataset.toy is not None else dataset.validation
-    assert split is not None
+    split = dataset.reporting[1]
     truth = dataset.toy.log_density if dataset.toy is not None else None
     found = evaluate(flow, split, seed=0, true_log_density=truth)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

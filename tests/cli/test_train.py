@@ -65,7 +65,7 @@ def test_a_model_of_resized_images_takes_others(here, capsys):
 
 
 def test_integers_of_a_table_are_dequantized(here, capsys):
-    rows = "\n".join(f"{i % 7},{i % 5 / 3},{i % 3}" for i in range(60))
+    rows = "\n".join(f"{i % 29},{i * i % 59 / 7},{i % 3}" for i in range(60))
     Path("t.csv").write_text(f"n [/min],y,label\n{rows}\n")
     train = "train table --data t.csv --condition label --steps 3 --quiet --json"
     assert main(train.split()[:-1]) == 0

@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}{ended}")]
     rows += [("parameters", f"{outcome.parameters:,}")]
     if outcome.dequantized:
-        rows += [("dequantized columns of integers", ", ".join(outcome.dequantized))]
+        rows += [("dequantized columns", ", ".join(outcome.dequantized))]
     if outcome.skipped:
         rows += [("skipped batches (not finite)", f"{outcome.skipped:,}")]
     print_table(f"{recipe.data.source} ({outcome.part})", ["", "value"], rows)

@@ -337,7 +337,8 @@ def _path_parts(
     if path.is_file() and name.endswith((".csv", ".tsv", ".parquet")):
         return tables.read_table(
             path, condition, columns, categories, kinds=config.columns,
-            keep_range=config.keep_range, schema=schema, condition_schema=condition_schema,
+            integers=config.integers == "auto", keep_range=config.keep_range, schema=schema,
+            condition_schema=condition_schema,
         )  # fmt: skip
     _only_label(config)
     if path.is_dir():

@@ -114,6 +114,7 @@ def read_table(
     categories: Sequence[str] | None = None,
     *,
     kinds: Mapping[str, str] | None = None,
+    integers: bool = True,
     keep_range: bool = False,
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
@@ -136,6 +137,8 @@ def read_table(
         columns: names of the columns to take, in this order, as float32 numbers.
         categories: names of the condition's classes that are numbered already, in order.
         kinds: kinds of columns by name, instead of those that are found.
+        integers: whether integers are such; otherwise they are continuous, unless `kinds` says
+            what they are.
         keep_range: let samples keep the range of every column of numbers.
         schema: columns of a model, which are then taken as it takes them; others are ignored.
         condition_schema: likewise of several columns that are conditioned on.
@@ -156,7 +159,9 @@ def read_table(
         x = vector_tensor(_numbers(frame[list(names)], path), f"{path}", names)
     else:
         left = [name for name in held if name not in given]
-        mine = {name: kind for name, kind in (kinds or {}).items() if name not in given}
+        whole = [] if integers else frame[left].select_dtypes("integer").columns
+        declared = {**dict.fromkeys(whole, "continuous"), **(kinds or {})}
+        mine = {name: kind for name, kind in declared.items() if name not in given}
         if schema is None:
             schema = TableSchema.of(frame[left], mine, where=str(path), keep_range=keep_range)
         x = torch.from_numpy(schema.rows(frame[left], where=str(path)))

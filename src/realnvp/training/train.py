@@ -67,7 +67,7 @@ class TrainingResult:
         seconds: duration of the training.
         parameters: number of the model's parameters.
         skipped: number of batches that were skipped because something was not finite.
-        dequantized: names of the integer columns.
+        dequantized: names of the columns of integers, decimals, dates and categories.
         part: part of the data that the likelihood is of: "test", which nothing was chosen on, or
             "validation" if there is none.
         stopped_early: True if the validations stopped improving before the budget was used up.
@@ -313,6 +313,14 @@ def fit(
     )
 
 
+def _dequantized(dataset: Dataset) -> list[str]:
+    """Return the names of a table's discrete columns."""
+    if dataset.schema is None:
+        return [str((dataset.columns or range(dataset.shape[0]))[i]) for i in dataset.integers]
+    discrete = ("integer", "decimal", "datetime", "categorical")
+    return [column.name for column in dataset.schema.columns if column.kind in discrete]
+
+
 def _start_from(flow: Flow, init: Flow | Path | str) -> None:
     """Give a new model the weights of another one.
 
@@ -491,7 +499,7 @@ def _result(
         seconds=trainer.seconds,
         parameters=sum(p.numel() for p in flow.parameters()),
         skipped=len(trainer.rollback.skipped),
-        dequantized=[str((dataset.columns or range(flow.dim))[i]) for i in dataset.integers],
+        dequantized=_dequantized(dataset),
         stopped_early=trainer.progress() < 1 and trainer.out_of_patience(),
         part=dataset.reporting[0],
         main=trainer.team.main,
