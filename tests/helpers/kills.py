@@ -96,10 +96,10 @@ def fail_at(step: int) -> None:
     batch = Trainer.batch
 
     def poisoned(self: Trainer, at: int) -> Any:
-        x, condition, noise = batch(self, at)
+        x, condition, noise, *others = batch(self, at)
         if at == step and noise is not None:
             noise[3, 0, 0, 0] = torch.nan
-        return x, condition, noise
+        return x, condition, noise, *others
 
     Trainer.batch = poisoned  # type: ignore[method-assign]
 
