@@ -311,10 +311,7 @@ def glow(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_dim:
         model: the settings.
         condition_dim: size of the condition, 0 for none.
     """
-    if not isinstance(model, ImageModel):
-        raise ValueError('the architecture "glow" is for images: use "realnvp" for vectors')
-    channels, height, width = shape
-    return _ImageLayers(model, condition_dim).glow(channels, height, width)
+    return _image_layers("glow", model, condition_dim).glow(*shape)
 
 
 def coarse_to_fine(
@@ -336,10 +333,14 @@ def coarse_to_fine(
         model: the settings.
         condition_dim: size of the condition, 0 for none.
     """
+    return _image_layers("coarse_to_fine", model, condition_dim).coarse_to_fine(*shape)
+
+
+def _image_layers(name: str, model: ImageModel | VectorModel, condition_dim: int) -> _ImageLayers:
+    """Return the layers of an architecture that is for images only."""
     if not isinstance(model, ImageModel):
-        raise ValueError('the architecture "coarse_to_fine" is for images: use "realnvp"')
-    channels, height, width = shape
-    return _ImageLayers(model, condition_dim).coarse_to_fine(channels, height, width)
+        raise ValueError(f'the architecture "{name}" is for images: use "realnvp" for vectors')
+    return _ImageLayers(model, condition_dim)
 
 
 def make_coupling(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_data, add_device, add_out, add_seed, output_path
 from realnvp.cli.shared import (
-    column_names,
     examples,
     read_model,
     true_log_density,
@@ -83,7 +82,7 @@ def _row(name: str, args: Any) -> Plane:
     if one is not None and args.label is None:
         raise ValueError(f"{name} is conditional: give --label")
     known = source.split(" ")[0]
-    first, second = column_names(flow)
+    first, second = flow.column_names
     return Plane.of(
         flow,
         split.x[:POINTS],

@@ -16,8 +16,6 @@ from realnvp.cli.options import (
     output_path,
 )
 from realnvp.cli.shared import (
-    class_names,
-    column_names,
     condition_names,
     given_condition,
     print_json,
@@ -175,7 +173,7 @@ def _write(flow: Flow, samples: torch.Tensor, condition: torch.Tensor | None, pa
             if flow.levels is not None:
                 plots.image_grid(samples, temporary, levels=flow.levels)
             else:
-                figure = plots.scatter(samples, columns=column_names(flow))
+                figure = plots.scatter(samples, columns=flow.column_names)
                 plots.save_figure(figure, temporary)
         return
     import numpy as np
@@ -193,7 +191,7 @@ def _write(flow: Flow, samples: torch.Tensor, condition: torch.Tensor | None, pa
     else:
         import pandas as pd
 
-        table = pd.DataFrame(array, columns=column_names(flow))
+        table = pd.DataFrame(array, columns=flow.column_names)
         if given is not None:
             columns = given if given.ndim == 2 else given[:, None]
             name = ((flow.trained_on or {}).get("data") or {}).get("condition") or "condition"
@@ -208,5 +206,5 @@ def _condition_column(flow: Flow, condition: torch.Tensor) -> Any:
     import numpy as np
 
     values = condition.cpu().numpy()
-    names = class_names(flow)
+    names = flow.class_names
     return np.array(names)[values] if flow.classes is not None and names else values

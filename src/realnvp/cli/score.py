@@ -16,7 +16,7 @@ from realnvp.cli.options import (
     add_processes,
     output_path,
 )
-from realnvp.cli.shared import column_names, examples, print_json, read_model, row_names, start
+from realnvp.cli.shared import examples, print_json, read_model, row_names, start
 
 if TYPE_CHECKING:
     from realnvp.data import Split
@@ -252,7 +252,7 @@ def _explain_rows(
         if key in spool.names:
             table[key] = spool.column(key)[chosen]
     nearest = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
-    for j, column in enumerate(column_names(flow)):
+    for j, column in enumerate(flow.column_names):
         table[column] = part.x[:, j].cpu().numpy()
         table[f"{column}: surprise"] = found[:, j].numpy()
         if nearest is not None:

@@ -227,17 +227,6 @@ def given_condition(
     return torch.from_numpy(row).float().expand(n, -1)
 
 
-def class_names(flow: Flow) -> list[str]:
-    """Return the names of the classes that the model is conditioned on; [] for numbers."""
-    return list((flow.trained_on or {}).get("categories") or [])
-
-
-def column_names(flow: Flow) -> list[str]:
-    """Return the names of the columns that the model was trained with, or ``x1``, ``x2``, ..."""
-    names = (flow.trained_on or {}).get("columns")
-    return list(names or [f"x{i + 1}" for i in range(flow.dim)])
-
-
 def read_picture(
     args: Any, count: int
 ) -> tuple[Flow, torch.Tensor, torch.Tensor | None, torch.Generator]:

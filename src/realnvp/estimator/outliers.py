@@ -209,7 +209,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     def explain(self, X: ArrayLike) -> NDArray:
         r"""Return what each column adds to how strange a row is, ``(N, D)`` in nats.
 
-        It is by how much the log-density is expected to rise if the column is drawn anew, given
+        It is by how much the log-density is expected to rise if the column is drawn again, given
         the row's other columns,
 
         .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x),
