@@ -27,16 +27,20 @@ def flow_of_images() -> realnvp.Flow:
     return flow.eval()
 
 
+def found(scorer: OutlierScorer, x: torch.Tensor) -> dict[str, np.ndarray]:
+    return {name: t.numpy() for name, t in scorer.statistics(x).items()}
+
+
 def scores(scorer: OutlierScorer, x: torch.Tensor) -> np.ndarray:
-    return scorer.score({name: t.numpy() for name, t in scorer.statistics(x).items()})
+    return scorer.score(found(scorer, x))
 
 
 def test_p_values_of_new_rows_are_uniform_and_of_far_ones_small():
     flow = flow_of_vectors()
     scorer = OutlierScorer(flow, calibrate(flow, Split(rows(400, 0)), Split(rows(400, 1))))
-    p = scorer.p_values(scores(scorer, rows(2000, 2)))
+    p = scorer.p_values(found(scorer, rows(2000, 2)))
     assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.025)
-    assert scorer.p_values(scores(scorer, torch.tensor([[5.0, -5.0]])))[0] < 0.005
+    assert scorer.p_values(found(scorer, torch.tensor([[5.0, -5.0]])))[0] < 0.005
 
 
 def test_it_is_saved_with_the_model_and_counts_for_its_weights_only(tmp_path):

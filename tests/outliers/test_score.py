@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from realnvp.outliers.score import DensityScore, TailScore, cross_fitted
-from realnvp.outliers.significance import p_values
+from realnvp.outliers.score import CrossFitted, DensityScore, TailScore
 
 
 def test_tails_add_up_and_grow_beyond_what_was_held_out():
@@ -16,15 +16,16 @@ def test_tails_add_up_and_grow_beyond_what_was_held_out():
     assert np.isfinite(far).all()
 
 
-def test_p_values_of_cross_fitted_scores_are_uniform():
+@pytest.mark.parametrize(
+    ("fit", "dim", "n"), [(TailScore, 4, 300), (DensityScore, 6, 300), (TailScore, 4, 40)]
+)
+def test_p_values_are_uniform_with_many_held_out_examples_and_with_few(fit, dim, n):
     rng = np.random.default_rng(0)
-    for fit, dim in ((TailScore, 4), (DensityScore, 6)):
-        small = []
-        for _ in range(10):
-            values = rng.normal(size=(1300, dim))
-            score, held_out = cross_fitted(fit, values[:300])
-            small.append((p_values(score(values[300:]), held_out) <= 0.05).mean())
-        assert 0.03 < np.mean(small) < 0.07
+    small = []
+    for _ in range(30):
+        values = rng.normal(size=(n + 1000, dim))
+        small.append((CrossFitted(fit, values[:n]).p_values(values[n:]) <= 0.05).mean())
+    assert 0.042 < np.mean(small) < 0.058
 
 
 def test_an_unusual_combination_is_found_in_the_density_and_excess_in_one_direction_only():
@@ -39,8 +40,8 @@ def test_an_unusual_combination_is_found_in_the_density_and_excess_in_one_direct
 
 
 def test_few_examples_are_enough():
-    score, held_out = cross_fitted(TailScore, np.ones((1, 2)))
+    score = CrossFitted(TailScore, np.ones((1, 2)))
     assert np.isfinite(score(np.zeros((3, 2)))).all()
-    assert len(held_out) == 1
+    assert len(score.held_out) == 1
     constant = DensityScore(np.ones((5, 3)))
     assert np.isfinite(constant(np.ones((2, 3)))).all()

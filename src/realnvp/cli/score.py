@@ -149,12 +149,11 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team
                 progress=lambda done, all_: bar.update(done / all_),
             )
             for _, found in blocks:
-                score = scorer.score(found)
-                columns = {"log_likelihood": found["bound"], "outlier_score": score}
+                columns = {"log_likelihood": found["bound"], "outlier_score": scorer.score(found)}
                 if flow.levels is not None:
                     columns["bits_per_dim"] = -found["bound"] * flow.unit[0]
                 if calibrated:
-                    columns["p_value"] = scorer.p_values(score)
+                    columns["p_value"] = scorer.p_values(found)
                 spool.append(columns)
         if main:
             result = _written(args, flow, path, split, name, spool, scorer)

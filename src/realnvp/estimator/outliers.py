@@ -13,6 +13,7 @@ True
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from realnvp.estimator.density import RandomState, RealNVPDensity
 from realnvp.outliers.explain import surprises
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, clamped
-from realnvp.outliers.score import TailScore, cross_fitted
-from realnvp.outliers.significance import p_values
+from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
 
 __all__ = ["RealNVPOutlierDetector"]
@@ -131,7 +131,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 learned = _trimmed(learned, float(share))
             seed = int(random.integers(2**31 - 1))
             self._members.append(self._member(learned, table[held], seed))
-        self.calibration_scores_ = np.concatenate([member.held_out for member in self._members])
+        self.calibration_scores_ = np.concatenate([m.score.held_out for m in self._members])
         if share == "auto":
             # The smallest score with a p-value of at most ALPHA is beyond this one.
             n = len(self.calibration_scores_)
@@ -160,29 +160,25 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 member.latents = Neighbors(member.likelihood_and_latents(rows)[1])
             except ValueError:  # fewer than two columns vary freely
                 member.density = None
-        member.score, member.held_out = cross_fitted(TailScore, member.statistics(held))
+        member.score = CrossFitted(TailScore, member.statistics(held))
         return member
 
     # ------------------------------------------------------------------ scores
 
-    def _scores(self, X: ArrayLike) -> list[NDArray]:
-        """Return the scores by each of the flows, larger for stranger rows."""
+    def _sum(self, X: ArrayLike, of: Callable[[_Member, NDArray], NDArray]) -> NDArray:
+        """Return the sum over the flows of a function of a table's rows."""
         check_is_fitted(self, "calibration_scores_")
         table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
-        return [
-            np.concatenate(
-                [
-                    member.score(member.statistics(table[i : i + PART]))
-                    for i in range(0, len(table), PART)
-                ]
-            )
-            for member in self._members
-        ]
+        result = np.zeros(len(table))
+        for i in range(0, len(table), PART):
+            for member in self._members:
+                result[i : i + PART] += of(member, member.statistics(table[i : i + PART]))
+        return result
 
     def score_samples(self, X: ArrayLike) -> NDArray:
         """Return how ordinary each row is, ``(N,)``: minus its outlier score."""
-        result: NDArray = -np.mean(self._scores(X), axis=0)
-        return result
+        total = self._sum(X, lambda member, values: member.score(values))
+        return -total / len(self._members)
 
     def decision_function(self, X: ArrayLike) -> NDArray:
         """Return :meth:`score_samples` minus :attr:`offset_`, below 0 for outliers."""
@@ -198,13 +194,9 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         It is the share of held-out rows, and of the row itself, that are as strange. With few rows
         it cannot be small: of 19 at least 0.05.
         """
-        result = np.zeros(0)
-        n = len(self.calibration_scores_) if hasattr(self, "calibration_scores_") else 0
-        for member, scores in zip(getattr(self, "_members", []), self._scores(X), strict=True):
-            own = len(member.held_out)
-            as_strange = p_values(scores, member.held_out) * (own + 1) - 1
-            result = as_strange if not len(result) else result + as_strange
-        return (result + 1) / (n + 1)
+        count = self._sum(X, lambda member, values: member.score.as_strange(values))
+        result: NDArray = (1 + count) / (1 + len(self.calibration_scores_))
+        return result
 
     def explain(self, X: ArrayLike) -> NDArray:
         r"""Return what each column adds to how strange a row is, ``(N, D)`` in nats.
@@ -256,8 +248,7 @@ class _Member:
     near: Neighbors
     density: RealNVPDensity | None = None
     latents: Neighbors | None = None
-    score: Any = None
-    held_out: NDArray = None  # type: ignore[assignment]
+    score: CrossFitted = None  # type: ignore[assignment]
 
     def modeled(self, table: NDArray) -> NDArray:
         """Return what the flow models: the columns, or their principal components."""

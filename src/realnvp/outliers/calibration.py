@@ -20,8 +20,7 @@ from realnvp.data.dataset import Split
 from realnvp.evaluation import Progress, batches, log_likelihood
 from realnvp.flow import Flow
 from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, clamped, latents_of
-from realnvp.outliers.score import DensityScore, TailScore, bits_per_nat, cross_fitted
-from realnvp.outliers.significance import p_values
+from realnvp.outliers.score import CrossFitted, DensityScore, Score, TailScore, bits_per_nat
 from realnvp.outliers.statistics import statistics
 from realnvp.utils.distributed import all_reduce, world_size
 from realnvp.utils.rng import Stream
@@ -121,14 +120,15 @@ class OutlierScorer:
         self.held_out: NDArray = np.empty(0)
         if calibration is None:
             self._names: list[str] = []
-            self._score = lambda values: values[:, 0]
+            self._score: Score = lambda values: values[:, 0]
             return
         if calibration.rows is not None:
             self.near = Distances(flow, calibration.rows, calibration.condition)
         known = {name: value.numpy() for name, value in calibration.statistics.items()}
         self._names = _used(list(known), flow)
         fit = TailScore if flow.levels is None else DensityScore
-        self._score, self.held_out = cross_fitted(fit, self._features(known))
+        self._score = CrossFitted(fit, self._features(known))
+        self.held_out = self._score.held_out
 
     def statistics(
         self, x: Tensor, condition: Tensor | None = None, noise: Any = None
@@ -145,9 +145,18 @@ class OutlierScorer:
         """
         return self._score(self._features(statistics))
 
-    def p_values(self, scores: NDArray) -> NDArray:
-        """Return the conformal p-values of scores; see :mod:`realnvp.outliers.significance`."""
-        return p_values(scores, self.held_out)
+    def p_values(self, statistics: dict[str, NDArray]) -> NDArray:
+        """Return the conformal p-value of each example; see :mod:`realnvp.outliers.significance`.
+
+        Args:
+            statistics: statistics by name, each ``(N,)``; see :meth:`statistics`.
+
+        Raises:
+            ValueError: if there is no calibration.
+        """
+        if not isinstance(self._score, CrossFitted):
+            raise ValueError("p-values need the scores of held-out examples, and there are none")
+        return self._score.p_values(self._features(statistics))
 
     def _features(self, found: dict[str, NDArray]) -> NDArray:
         """Return the columns that the score looks at; the first one is that of no calibration."""
@@ -300,7 +309,7 @@ def calibrate(
     >>> calibration = calibrate(flow, Split(rows[:20]), Split(rows[20:]))
     >>> scorer = OutlierScorer(flow, calibration)
     >>> far = {name: t.numpy() for name, t in scorer.statistics(torch.tensor([[9.0, 9.0]])).items()}
-    >>> scorer.p_values(scorer.score(far)).round(3)  # 1 / 21
+    >>> scorer.p_values(far).round(3)  # 1 / 21
     array([0.048])
     """
     if len(held_out) == 0:

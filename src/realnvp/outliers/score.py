@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DensityScore", "Score", "TailScore", "bits_per_nat", "cross_fitted"]
+__all__ = ["CrossFitted", "DensityScore", "Score", "TailScore", "bits_per_nat"]
 
 Score = Callable[[NDArray], NDArray]
 """Function from statistics ``(N, S)`` to scores ``(N,)``, larger for stranger examples."""
@@ -34,29 +34,55 @@ PER_COMPONENT = 20
 """Held-out examples per statistic that a further Gaussian needs."""
 
 
-def cross_fitted(fit: Callable[[NDArray], Score], values: NDArray) -> tuple[Score, NDArray]:
-    """Fit a score to the statistics of held-out examples, and return their own scores, too.
+class CrossFitted:
+    r"""A score that is fitted to held-out examples, and p-values by these very examples.
 
-    The score of an example is that of a fit without its fold: an example that was fitted to would
-    look more ordinary than new ones do, and their p-values would be too small.
+    A held-out example is scored by a fit without its fold: an example that was fitted to would
+    look more ordinary than new ones do. A new example is compared with the examples of each fold
+    by the fit without that fold (cross-conformal prediction, Vovk 2015), since a fit to more
+    examples knows farther tails, under which the new one would look more ordinary than they do:
+
+    .. math:: p(x) = \frac{1 + \sum_k \#\{i \in S_k : s_{-k}(i) \ge s_{-k}(x)\}}{n + 1}.
 
     Args:
         fit: function from statistics to a score.
         values: ``(M, S)`` statistics of held-out examples.
 
-    Returns:
-        the score that is fitted to all of them, and their ``(M,)`` scores.
+    Attributes:
+        held_out: ``(M,)`` scores of the held-out examples.
+
+    >>> ordinary = np.random.default_rng(0).normal(size=(99, 1))
+    >>> CrossFitted(TailScore, ordinary).p_values(np.array([[-5.0], [5.0]]))
+    array([1.  , 0.01])
     """
-    n = len(values)
-    folds = min(FOLDS, n)
-    if folds < 2:
-        score = fit(values)
-        return score, score(values)
-    fold = np.arange(n) % folds  # the examples are in random order, or in that of their source
-    scores = np.empty(n)
-    for k in range(folds):
-        scores[fold == k] = fit(values[fold != k])(values[fold == k])
-    return fit(values), scores
+
+    def __init__(self, fit: Callable[[NDArray], Score], values: NDArray) -> None:
+        n = len(values)
+        self._score = fit(values)
+        self._folds: list[tuple[Score, NDArray]] = []
+        self.held_out = np.empty(n)
+        folds = min(FOLDS, n)
+        fold = np.arange(n) % folds  # the examples are in random order, or in that of their source
+        for k in range(folds):
+            score = fit(values[fold != k]) if folds > 1 else self._score
+            self.held_out[fold == k] = score(values[fold == k])
+            self._folds.append((score, np.sort(self.held_out[fold == k])))
+
+    def __call__(self, values: NDArray) -> NDArray:
+        """Return the scores ``(N,)`` of statistics ``(N, S)``."""
+        return self._score(values)
+
+    def as_strange(self, values: NDArray) -> NDArray:
+        """Return how many held-out examples are at least as strange as each, ``(N,)``."""
+        count = np.zeros(len(values))
+        for score, held_out in self._folds:
+            count += len(held_out) - np.searchsorted(held_out, score(values), side="left")
+        return count
+
+    def p_values(self, values: NDArray) -> NDArray:
+        """Return the conformal p-values ``(N,)`` of statistics ``(N, S)``."""
+        result: NDArray = (1 + self.as_strange(values)) / (1 + len(self.held_out))
+        return result
 
 
 class TailScore:
