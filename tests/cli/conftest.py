@@ -35,3 +35,24 @@ def conditional_table(here) -> Path:
     (here / "t.csv").write_text(f"x,y,kind\n{rows}\n")
     run("train table --data t.csv --condition kind --steps 3 --quiet --training.num_validations 1")
     return here
+
+
+@pytest.fixture(scope="session")
+def mixed_run(tmp_path_factory) -> Path:
+    """Return a folder with a run of a table of a category, a number, a date and gaps."""
+    import numpy as np
+    import pandas as pd
+
+    folder = tmp_path_factory.mktemp("mixed")
+    rng = np.random.default_rng(0)
+    color = rng.choice(["red", "blue"], 300)
+    size = np.round(rng.normal(size=300) + 4 * (color == "red"), 1)
+    days = pd.to_timedelta(np.rint(10 * size) + 100, unit="D")
+    table = pd.DataFrame({"color": color, "size": size, "day": pd.Timestamp("2020-01-01") + days})
+    table.loc[::10, "size"] = np.nan
+    table.to_csv(folder / "t.csv", index=False)
+    run(
+        f"train table --data {folder / 't.csv'} --out {folder / 'run'} --steps 3 --quiet "
+        "--training.num_validations 1 --no-report"
+    )
+    return folder

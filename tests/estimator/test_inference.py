@@ -99,6 +99,44 @@ def test_imputation_is_exact_for_a_gaussian():
     assert effective.min() > 20
 
 
+def test_quantiles_are_exact_for_a_gaussian():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=2000)
+    table = pd.DataFrame({"a": a, "b": 0.8 * a + 0.6 * rng.normal(size=2000)})
+    density = RealNVPDensity(max_steps=1, hidden=4, couplings=2, mixture_init=1, random_state=0)
+    density.fit(table)
+    found = density.quantiles(table[["a"]][:50], (0.1, 0.5, 0.9), "b", candidates=2000)
+    expected = 0.8 * a[:50, None] + 0.6 * np.array([-1.2816, 0.0, 1.2816])
+    assert np.abs(found.to_numpy() - expected).mean() < 0.06
+    assert list(found.columns) == [0.1, 0.5, 0.9]
+
+
+def test_quantiles_have_the_type_of_their_column_and_leave_gaps_out(density):
+    real = frame()
+    found = density.quantiles(real.drop(columns="weight")[:90], (0.05, 0.95), "weight")
+    assert found.notna().all(axis=None)
+    np.testing.assert_array_equal(found.round(1), found)
+    there = real.weight[:90].dropna()
+    inside = (found[0.05][there.index] <= there) & (there <= found[0.95][there.index])
+    assert 0.8 < inside.mean() <= 1
+    with pytest.raises(ValueError, match="'kind' is no column of numbers"):
+        density.quantiles(real, column="kind")
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        density.quantiles(real, (0.5, 1.0), "size")
+
+
+def test_quantiles_of_one_column_given_a_condition_cover_what_they_say():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1200, 1))
+    y = np.abs(x[:, 0]) * rng.normal(size=1200)
+    density = RealNVPDensity(random_state=0, max_steps=300).fit(y[:600], condition=x[:600])
+    found = density.quantiles(condition=x[600:], candidates=200)
+    inside = (found[0.05] <= y[600:]) & (y[600:] <= found[0.95])
+    assert inside.mean() == pytest.approx(0.9, abs=0.05)
+    with pytest.raises(ValueError, match="X is left out"):
+        density.quantiles()
+
+
 def test_rules(density):
     flow, schema = density.flow_, density._schema
     drawn = sample_table(flow, schema, 50, given={"kind": "ox"}, reject=["size < 170"])

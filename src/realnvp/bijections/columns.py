@@ -275,7 +275,7 @@ class TableColumns(Dequantization):
         """
         x, u = x.double(), u.double()
         if unknown is not None:
-            x = torch.where(unknown, self._some(), x)
+            x = torch.where(unknown, self.some_values(), x)
         filled = self._filled(x)
         v, slopes = filled.clone(), torch.zeros_like(x)
         whole = self._plain_integers
@@ -336,13 +336,13 @@ class TableColumns(Dequantization):
         """Return the values with some that can be in the place of gaps."""
         if not self._gaps:
             return x
-        x, some = x.clone(), self._some()
+        x, some = x.clone(), self.some_values()
         gaps = x[:, self._gaps]
         x[:, self._gaps] = torch.where(torch.isnan(gaps), some[self._gaps], gaps)
         return x
 
-    def _some(self) -> Tensor:
-        """Return a value of each column that can be."""
+    def some_values(self) -> Tensor:
+        """Return a possible value of each column, ``(D,)`` in float64."""
         some = torch.zeros(len(self.columns), dtype=torch.float64, device=self._one.device)
         if self._smooth:  # in the middle, where every shape is defined
             some[self._smooth] = (

@@ -20,6 +20,8 @@ VERBS = {
     "score": "how likely and how strange every example is, with a p-value",
     "calibrate": "save with a model what outlier scores and p-values are made of",
     "sample": "draw samples: a picture, an array or a table",
+    "impute": "fill in the gaps of a table, each by a draw given the rest of its row",
+    "predict": "a column of a table given the others: probabilities or quantiles",
     "compress": "images to a file about as small as their bits/dim, lossless",
     "decompress": "the images of such a file",
     "plot": "a 2D density: data, samples, heat maps, the bent grid",

@@ -21,6 +21,7 @@ from realnvp.cli.shared import (
     print_json,
     read_model,
     table_of,
+    write_table,
 )
 from realnvp.utils.errors import some_of
 
@@ -123,7 +124,6 @@ def _write_table(
     """Write rows with the columns, types and decimals of the table that was trained on."""
     from realnvp.conditions import condition_of_text
     from realnvp.estimator.inference import sample_table
-    from realnvp.utils.files import write_atomically
 
     given = _given(args.given)
     names = [name for name in condition_names(flow) if name in given]
@@ -148,9 +148,7 @@ def _write_table(
     labels = None if own else condition_of_text(flow, args.label, args.n)
     if labels is not None and not (given or args.reject):  # rows are in the order of these
         frame[condition_names(flow)[0]] = _condition_column(flow, labels)
-    buffer = io.BytesIO()
-    frame.to_csv(buffer, index=False)
-    write_atomically(path, buffer.getvalue())
+    write_table(frame, path)
     _report(args, path)
 
 

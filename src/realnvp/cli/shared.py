@@ -6,6 +6,7 @@ is imported where it is used.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from realnvp.config import DataConfig
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from realnvp.data import Split
@@ -37,7 +39,9 @@ __all__ = [
     "row_names",
     "start",
     "table_of",
+    "table_rows",
     "true_log_density",
+    "write_table",
 ]
 
 
@@ -184,6 +188,45 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
 
     saved = (flow.trained_on or {}).get(name)
     return None if saved is None else TableSchema.from_dict(saved)
+
+
+def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.Tensor | None]:
+    """Return the columns of a model of a table, the table of ``--data``, and its condition.
+
+    Raises:
+        ValueError: if the model is not one of a table, or the condition is not in the file.
+    """
+    from realnvp.data.tables import read_condition, read_frame
+
+    schema = table_of(flow)
+    if schema is None:
+        raise ValueError(f"{args.model} is not a model of a table: train one with train table")
+    path = Path(args.data).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.absolute()}")
+    frame = read_frame(path)
+    names = condition_names(flow)
+    if not names:
+        return schema, frame, None
+    condition, _ = read_condition(
+        frame, names, str(path), flow.class_names, table_of(flow, "condition_table")
+    )
+    return schema, frame, condition.to(flow.device)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV or Parquet, by the ending of the file, atomically."""
+    from realnvp.utils.files import write_atomically
+
+    buffer = io.BytesIO()
+    if path.suffix == ".parquet":
+        try:
+            frame.to_parquet(buffer, index=False)
+        except ImportError as error:
+            raise ValueError("writing Parquet needs pyarrow: pip install pyarrow") from error
+    else:
+        frame.to_csv(buffer, index=False)
+    write_atomically(path, buffer.getvalue())
 
 
 def true_log_density(flow: Flow, args: Any) -> Any:

@@ -162,6 +162,22 @@ class Column:
             return 1
         return (1 + self.has_status + self.timed) if self.is_number else 0
 
+    def sort_keys(self, x: NDArray) -> NDArray:
+        """Return a number for each value of a column of numbers or dates, in their order.
+
+        Args:
+            x: ``(N, size)`` coordinates of the column.
+
+        Returns:
+            ``(N,)``, infinite for gaps.
+        """
+        if self.timed:
+            return np.nan_to_num(x[:, -2] + x[:, -1] * self.resolution / _DAY, nan=np.inf)
+        key = np.nan_to_num(x[:, -1], nan=np.inf)
+        for i, value in enumerate(self.repeated):
+            key[x[:, 0] == 1 + self.missing + i] = value
+        return key
+
     def describe(self) -> str:
         """Return what is found of the column, in a few words."""
         words = []

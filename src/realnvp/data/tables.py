@@ -28,7 +28,7 @@ from realnvp.utils.errors import some_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_frame", "read_table", "vector_tensor"]
+__all__ = ["read_condition", "read_frame", "read_table", "vector_tensor"]
 
 _MOST_INFLATED = 200  # bytes of text, or cells, that a byte of a compressed file may become
 
@@ -151,7 +151,7 @@ def read_table(
     given = [] if condition is None else [condition]
     if condition is not None and condition not in held:
         given = [name.strip() for name in condition.split(",")]
-    for name in [*(columns or () if schema is None else ()), *given]:
+    for name in columns or () if schema is None else ():
         if name not in held:
             raise ValueError(f"{path} has no column {name!r}; its columns are {some_of(held)}")
     if columns is not None and schema is None:
@@ -174,34 +174,60 @@ def read_table(
             )
     if condition is None:
         return Parts(lambda: Split(x), columns=names, schema=schema)
-    if len(given) > 1:
-        if condition_schema is None:
-            own = {name: kind for name, kind in (kinds or {}).items() if name in given}
-            condition_schema = TableSchema.of(frame[given], own, where=str(path))
-        number = torch.from_numpy(
-            condition_schema.features(condition_schema.rows(frame[given], where=str(path)))
-        )
-        number = number.float()
-        return Parts(
-            lambda: Split(x, number), columns=names, schema=schema,
-            condition_schema=condition_schema,
-        )  # fmt: skip
-    condition = given[0]
-    where = f"column {condition!r} of {path}"
-    column = frame[condition]
+    if len(given) > 1 and condition_schema is None:
+        own = {name: kind for name, kind in (kinds or {}).items() if name in given}
+        condition_schema = TableSchema.of(frame[given], own, where=str(path))
+    values, found = read_condition(frame, given, str(path), categories, condition_schema)
+    labels = None if values.is_floating_point() else values
+    return Parts(
+        lambda: Split(x, values, labels), columns=names, categories=found, schema=schema,
+        condition_schema=condition_schema,
+    )  # fmt: skip
+
+
+def read_condition(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    where: str,
+    categories: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
+) -> tuple[torch.Tensor, tuple[str, ...] | None]:
+    """Return the condition of a table's rows, as :func:`read_table` makes it of columns.
+
+    Args:
+        frame: the table.
+        names: columns that the density is conditioned on.
+        where: name of the table, for messages.
+        categories: names of the classes that are numbered already, in order.
+        schema: what several columns are.
+
+    Returns:
+        float32 `(N, K)`, or int64 labels `(N,)`; and the names of the classes.
+
+    Raises:
+        ValueError: when a column is missing, has a gap, or cannot be a condition.
+    """
+    for name in names:
+        if name not in frame.columns:
+            raise ValueError(
+                f"{where} has no column {name!r}; its columns are {some_of(list(frame.columns))}"
+            )
+    if schema is not None:
+        rows = schema.rows(frame[list(names)], where=where)
+        return torch.from_numpy(schema.features(rows)).float(), None
+    (name,) = names
+    column = frame[name]
+    where = f"column {name!r} of {where}"
     if column.isna().any():
         row = int(np.argmax(column.isna().to_numpy())) + 1
         raise ValueError(f"{where} has a missing value, first in row {row} (counting from 1)")
-    if condition == "label" or categories is not None or not _is_numeric(column):
+    if name == "label" or categories is not None or not _is_numeric(column):
         values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
-        labels, found = parse_labels(values, where, categories)
-        return Parts(
-            lambda: Split(x, labels, labels), columns=names, categories=found, schema=schema
-        )
-    number = torch.from_numpy(_numbers(frame[[condition]], path).astype(np.float32))
+        return parse_labels(values, where, categories)
+    number = torch.from_numpy(column.to_numpy(dtype=np.float32, na_value=np.nan))[:, None]
     if not number.isfinite().all():
         raise ValueError(f"{where} holds values that are not finite in float32")
-    return Parts(lambda: Split(x, number), columns=names, schema=schema)
+    return number, None
 
 
 def read_frame(path: Path) -> pd.DataFrame:

@@ -40,10 +40,11 @@ from realnvp.config import DataConfig, VectorRecipe, to_dict
 from realnvp.data.columns import TableSchema
 from realnvp.estimator.columns import Condition, row_weights, schema_of
 from realnvp.estimator.fitting import fit_rows
-from realnvp.estimator.inference import category_log_probs, impute
+from realnvp.estimator.inference import category_proba, impute, quantiles
 from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
+from realnvp.utils.errors import some_of
 
 __all__ = ["RealNVPDensity"]
 
@@ -320,17 +321,75 @@ class RealNVPDensity(
             if there were some.
         """
         check_is_fitted(self, "flow_")
-        frame = self._frame(X).copy()
-        found = next((c for c in self._schema.columns if c.name == column), None)
-        if found is not None and found.categories:
-            some = pd.Series([found.categories[0]] * len(frame), index=frame.index, dtype=object)
-            frame[column] = some
-        x, _ = self._schema.encode(frame)
+        frame = self._with_column(X, column)
         codes = self._condition.codes(condition, len(frame))
-        p = category_log_probs(self.flow_, self._schema, torch.as_tensor(x), column, codes).exp()
-        assert found is not None  # what is no column was refused
-        names = [*found.categories, *([None] if found.missing else [])]
-        return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
+        return category_proba(self.flow_, self._schema, frame, column, codes)
+
+    def quantiles(
+        self,
+        X: ArrayLike | None = None,
+        q: Sequence[float] = (0.05, 0.5, 0.95),
+        column: str | int | None = None,
+        condition: ArrayLike | None = None,
+        *,
+        candidates: int = 500,
+        random_state: RandomState = None,
+    ) -> pd.DataFrame:
+        """Return quantiles of a column of numbers or dates, given the rest of the row.
+
+        They are of weighted candidates, see :mod:`realnvp.estimator.inference`. A prediction
+        interval lies between two of them: 0.05 and 0.95 are those of a 90 % interval.
+
+        Args:
+            X: table; what it holds in the column itself makes no difference. Left out for a
+                density of one column given a condition.
+            q: probabilities, in (0, 1).
+            column: name or index of the column; the only one if left out.
+            condition: condition of each row, as in :meth:`fit`.
+            candidates: number of candidates for each row; quantiles are as fine as these are many.
+            random_state: seed or generator; that of the estimator by default.
+
+        Returns:
+            a row for each of ``X``, or of ``condition``, and a column for each of ``q``.
+
+        >>> x = np.random.default_rng(0).normal(size=(500, 1))
+        >>> y = x[:, 0] + 0.1 * np.random.default_rng(1).normal(size=500)
+        >>> density = RealNVPDensity(random_state=0, max_steps=200).fit(y, condition=x)
+        >>> found = density.quantiles(condition=[[0.0], [1.0]])
+        >>> found.shape, bool((found[0.05] < found[0.95]).all())
+        ((2, 3), True)
+        """
+        check_is_fitted(self, "flow_")
+        names = list(self._schema.names)
+        if column is None:
+            if len(names) != 1:
+                raise ValueError(f"name the column: there are {some_of(names)}")
+            column = names[0]
+        if isinstance(column, int):
+            if not -len(names) <= column < len(names):
+                raise ValueError(f"there are {len(names)} columns, got column={column}")
+            column = names[column]
+        if X is None:
+            if len(names) != 1 or condition is None:
+                raise ValueError("X is left out for one column given a condition only")
+            frame = pd.DataFrame(index=pd.RangeIndex(len(np.asarray(condition))))
+        else:
+            frame = self._with_column(_as_columns(X, condition), column)
+        seed = _seed(self.random_state if random_state is None else random_state)
+        codes = self._condition.codes(condition, len(frame))
+        found, _ = quantiles(
+            self.flow_, self._schema, frame, column, q, codes, candidates=candidates, seed=seed
+        )
+        return found
+
+    def _with_column(self, X: Any, column: str) -> pd.DataFrame:
+        """Return a table as a DataFrame, which need not have a column that is asked for."""
+        names = self._schema.names
+        if isinstance(X, pd.DataFrame) and self._is_frame:
+            if column in names and column not in X.columns:
+                X = X.assign(**{column: None})
+            return self._frame(X[[c for c in X.columns if c in names]][list(names)])
+        return self._frame(X).set_axis(list(names), axis=1)
 
     def impute(
         self,

@@ -10,13 +10,16 @@ for the noise of other discrete columns, which is the same for all of them:
 Gaps are filled in by sampling importance resampling (Rubin 1988). With :math:`v_k` the normal
 scores of what is known and candidates :math:`v_u \sim q(v_u \mid v_k)` from a Gaussian fitted to
 the flow's own samples, one of them is drawn with weights :math:`w \propto p(v_k, v_u) / q(v_u \mid
-v_k)`. Their effective number, :math:`(\sum w)^2 / \sum w^2`, says how far to trust it.
+v_k)`. Their effective number, :math:`(\sum w)^2 / \sum w^2`, says how far to trust it. The
+weighted candidates are also the distribution of a column given the others, and have its quantiles.
+Where nothing is known, as in a conditional flow of one column, they are the flow's own samples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,7 @@ from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.utils.errors import some_of
 
-__all__ = ["category_log_probs", "impute", "sample_table"]
+__all__ = ["category_log_probs", "category_proba", "impute", "quantiles", "sample_table"]
 
 PILOT = 4_000
 """Samples of the flow that the Gaussian of the candidates is fitted to."""
@@ -105,10 +108,128 @@ def category_log_probs(
     return torch.cat(parts)
 
 
-# ---------------------------------------------------------------------- gaps
+def category_proba(
+    flow: Flow,
+    schema: TableSchema,
+    frame: pd.DataFrame,
+    column: str,
+    condition: Tensor | None = None,
+) -> pd.DataFrame:
+    """Return the probabilities of a categorical column's values, given the other columns.
+
+    Args:
+        flow: flow of the table.
+        schema: its columns.
+        frame: table; it need not have the column itself.
+        column: name of the column.
+        condition: condition of each row, if the flow is conditional.
+
+    Returns:
+        a row for each of the table, with a column for each category, and one called None for a gap
+        if there were some.
+
+    Raises:
+        ValueError: if there is no such categorical column.
+    """
+    x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
+    p = category_log_probs(flow, schema, x, column, condition).exp()
+    found = schema.columns[schema.names.index(column)]
+    names = [*found.categories, *([None] if found.missing else [])]
+    return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
+
+
+def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a table whose column holds some possible value."""
+    if column not in schema.names:
+        raise ValueError(f"the model has no column {column!r}: there are {some_of(schema.names)}")
+    layer = flow.columns
+    assert layer is not None  # every flow of a table has this layer
+    some = schema.decode(layer.some_values().view(1, -1).numpy())[column]
+    return frame.assign(**{column: some.iloc[[0] * len(frame)].set_axis(frame.index)})
+
+
+# ---------------------------------------------------------------------- what is unknown
+
+
+@dataclass
+class _Candidates:
+    """Weighted draws of what is unknown in some rows.
+
+    Args:
+        rows: indices ``(R,)`` of the rows.
+        unknown: ``(D',)``, coordinates that are unknown in them.
+        values: ``(R, K, D')`` coordinates of the candidates.
+        weight: ``(R, K)``, largest 1; 0 for a candidate that cannot be.
+    """
+
+    rows: Tensor
+    unknown: Tensor
+    values: Tensor
+    weight: Tensor
+
+    @property
+    def effective(self) -> Tensor:
+        """Effective number of candidates of each row ``(R,)``."""
+        return self.weight.sum(1).square() / self.weight.square().sum(1)
 
 
 @torch.no_grad()
+def _candidates(
+    flow: Flow,
+    schema: TableSchema,
+    x: Tensor,
+    condition: Tensor | None,
+    count: int,
+    generator: torch.Generator,
+) -> Iterator[_Candidates]:
+    """Yield candidates of the rows of which something is unknown (NaN), part by part."""
+    layer = flow.columns
+    assert layer is not None  # every flow of a table has this layer
+    unknown = torch.isnan(x)
+    for i, coordinate in enumerate(schema.coordinates):
+        if coordinate.status is not None:  # without its number where the status says so
+            unknown[:, i] = torch.isnan(x[:, coordinate.status])
+    rows = unknown.any(1).nonzero()[:, 0]
+    if not len(rows):
+        return
+    forbidden = _gap_codes(schema)
+    patterns, group = unknown[rows].unique(dim=0, return_inverse=True)
+    at_once = max(1, AT_ONCE // count)
+    with flow.evaluating():
+        given = flow.as_condition(condition, len(x))
+        z = torch.randn(PILOT, flow.dim, generator=generator, dtype=flow.dtype).to(flow.device)
+        start = None if given is None else given[torch.arange(PILOT) % len(given)]
+        pilot = flow.body.inverse(z, start)[0].double().cpu()
+        mean, covariance = pilot.mean(0), pilot.T.cov() + 1e-6 * torch.eye(flow.dim).double()
+        for p, pattern in enumerate(patterns):
+            for part in rows[group == p].split(at_once):
+                own = None if given is None else given[part].repeat_interleave(count, 0)
+                if pattern.all():
+                    size = (len(part) * count, flow.dim)
+                    z = torch.randn(size, generator=generator, dtype=flow.dtype)
+                    v = flow.body.inverse(z.to(flow.device), own)[0]
+                    log_w = torch.zeros(len(v), dtype=torch.float64)
+                else:
+                    known = x[part].repeat_interleave(count, 0).to(flow.device)
+                    u = torch.rand(known.shape, generator=generator, dtype=torch.float64)
+                    v, slopes = layer.scores(known, u.to(flow.device), pattern.to(flow.device))
+                    v = v.cpu().double()
+                    v[:, pattern], log_q = _proposed(
+                        v[:, ~pattern], pattern, mean, covariance, generator
+                    )
+                    v = v.to(flow.device, flow.dtype)
+                    latents, log_det = flow.body(v, own)
+                    log_w = (log_det - 0.5 * latents.square().sum(1)).double().cpu() - log_q
+                    log_w += slopes[:, ~pattern].sum(1).double().cpu()
+                values = layer.inverse(v)[0].cpu()
+                for i, code in forbidden.items():
+                    if pattern[i]:
+                        log_w[values[:, i] == code] = -math.inf
+                log_w = log_w.view(len(part), count).nan_to_num(-math.inf, neginf=-math.inf)
+                weight = (log_w - log_w.amax(1, keepdim=True)).nan_to_num(0.0).exp()
+                yield _Candidates(part, pattern, values.view(len(part), count, -1), weight)
+
+
 def impute(
     flow: Flow,
     schema: TableSchema,
@@ -135,57 +256,85 @@ def impute(
         the filled rows, and the effective number of candidates ``(N,)``, infinite for rows without
         gaps.
     """
-    layer = flow.columns
-    assert layer is not None  # every flow of a table has this layer
     generator = torch.Generator().manual_seed(seed)
-    unknown = torch.isnan(x)
-    for i, coordinate in enumerate(schema.coordinates):
-        if coordinate.status is not None:  # without its number where the status says so
-            unknown[:, i] = torch.isnan(x[:, coordinate.status])
     filled, effective = x.clone(), torch.full((len(x),), math.inf, dtype=torch.float64)
-    forbidden = _gap_codes(schema)
-    rows = unknown.any(1).nonzero()[:, 0]
-    some = x[unknown.any(1)]
-    if not len(rows):
-        return filled, effective
-    z = torch.randn(PILOT, flow.dim, generator=generator, dtype=flow.dtype).to(flow.device)
-    patterns, group = unknown[rows].unique(dim=0, return_inverse=True)
-    at_once = max(1, AT_ONCE // candidates)
     done = 0
-    with flow.evaluating():
-        given = flow.as_condition(condition, len(x))
-        start = None if given is None else given[torch.arange(PILOT) % len(given)]
-        pilot = flow.body.inverse(z, start)[0].double().cpu()
-        mean, covariance = pilot.mean(0), pilot.T.cov() + 1e-6 * torch.eye(flow.dim).double()
-        for p, pattern in enumerate(patterns):
-            members = (group == p).nonzero()[:, 0]
-            for part in members.split(at_once):
-                own = None if given is None else given[rows[part]].repeat_interleave(candidates, 0)
-                known = some[part].repeat_interleave(candidates, 0).to(flow.device)
-                u = torch.rand(known.shape, generator=generator, dtype=torch.float64)
-                v, slopes = layer.scores(known, u.to(flow.device), pattern.to(flow.device))
-                v = v.cpu().double()
-                v[:, pattern], log_q = _proposed(
-                    v[:, ~pattern], pattern, mean, covariance, generator
-                )
-                v = v.to(flow.device, flow.dtype)
-                latents, log_det = flow.body(v, own)
-                log_w = (log_det - 0.5 * latents.square().sum(1)).double().cpu() - log_q
-                log_w += slopes[:, ~pattern].sum(1).double().cpu()
-                values = layer.inverse(v)[0].cpu()
-                for i, code in forbidden.items():
-                    if pattern[i]:
-                        log_w[values[:, i] == code] = -math.inf
-                log_w = log_w.view(len(part), candidates).nan_to_num(-math.inf, neginf=-math.inf)
-                weight = (log_w - log_w.amax(1, keepdim=True)).nan_to_num(0.0).exp()
-                effective[rows[part]] = weight.sum(1).square() / weight.square().sum(1)
-                pick = torch.multinomial(weight, 1, generator=generator)[:, 0]
-                chosen = values.view(len(part), candidates, -1)[torch.arange(len(part)), pick]
-                filled[rows[part]] = torch.where(pattern, chosen, some[part])
-                done += len(part)
-                if progress is not None:
-                    progress(done, len(rows))
+    for found in _candidates(flow, schema, x, condition, candidates, generator):
+        pick = torch.multinomial(found.weight, 1, generator=generator)[:, 0]
+        chosen = found.values[torch.arange(len(pick)), pick]
+        filled[found.rows] = torch.where(found.unknown, chosen, x[found.rows])
+        effective[found.rows] = found.effective
+        done += len(pick)
+        if progress is not None:
+            progress(done, len(x))
     return filled, effective
+
+
+def quantiles(
+    flow: Flow,
+    schema: TableSchema,
+    frame: pd.DataFrame,
+    column: str,
+    q: Sequence[float],
+    condition: Tensor | None = None,
+    *,
+    candidates: int = 500,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, NDArray]:
+    """Return quantiles of a column of numbers or dates given the others, if it is no gap.
+
+    Args:
+        flow: flow of the table.
+        schema: its columns.
+        frame: table; it need not have the column itself.
+        column: name of the column.
+        q: probabilities, in (0, 1).
+        condition: condition of each row, if the flow is conditional.
+        candidates: number of candidates for each row.
+        seed: seed of all draws.
+        progress: called with the number of rows done, and of all.
+
+    Returns:
+        a row for each of the table and a column for each probability, in the unit and the type of
+        the column; and the effective number of candidates ``(N,)``.
+
+    Raises:
+        ValueError: if there is no such column of numbers, or a probability is out of range.
+    """
+    known = {c.name: c for c in schema.columns if c.is_number}
+    if column not in known:
+        raise ValueError(
+            f"{column!r} is no column of numbers or dates of the model: there are "
+            f"{some_of(list(known)) or 'none'}"
+        )
+    if not len(q) or not all(0 < level < 1 for level in q):
+        raise ValueError(f"quantiles have probabilities between 0 and 1, got {list(q)}")
+    x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
+    place = schema.places()[column]
+    x[:, place] = math.nan
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.tensor(list(q), dtype=torch.float64)
+    chosen = torch.empty(len(levels), len(x), flow.dim, dtype=torch.float64)
+    effective = torch.empty(len(x), dtype=torch.float64)
+    done = 0
+    for found in _candidates(flow, schema, x, condition, candidates, generator):
+        rows, count, _ = found.values.shape
+        keys = torch.as_tensor(
+            known[column].sort_keys(found.values[:, :, place].flatten(0, 1).numpy())
+        )
+        order = keys.view(rows, count).argsort(1)
+        share = found.weight.gather(1, order).cumsum(1)
+        share = share / share[:, -1:]
+        pick = torch.searchsorted(share, levels.expand(rows, -1).contiguous())
+        pick = order.gather(1, pick.clamp(max=count - 1))
+        chosen[:, found.rows] = found.values[torch.arange(rows)[:, None], pick].transpose(0, 1)
+        effective[found.rows] = found.effective
+        done += rows
+        if progress is not None:
+            progress(done, len(x))
+    table = pd.concat([schema.decode(part.numpy())[column] for part in chosen], axis=1)
+    return table.set_axis(list(q), axis=1).set_axis(frame.index), effective.numpy()
 
 
 def _gap_codes(schema: TableSchema) -> dict[int, int]:

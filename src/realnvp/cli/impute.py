@@ -1,0 +1,84 @@
+"""``realnvp impute``."""
+
+from __future__ import annotations
+
+from realnvp.cli.options import (
+    Parser,
+    add_count,
+    add_device,
+    add_json,
+    add_out,
+    add_seed,
+    output_path,
+)
+from realnvp.cli.shared import print_json, read_model, table_rows, write_table
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp impute runs/table --data gaps.csv                      imputed.csv
+  realnvp impute runs/table --data gaps.csv --seed 1 --out second.csv   multiple imputation
+
+A model of a table without gaps fills them in, too. Every gap is drawn from its distribution given
+what is known of its row, by sampling importance resampling.
+"""
+
+FEW = 10
+"""Effective number of candidates below which a draw says little."""
+
+
+def main(argv: list[str]) -> int:
+    """Fill in the gaps of a table."""
+    parser = Parser("impute", "Fill in the gaps of a table.", EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="run or model folder of a table")
+    parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
+    add_count(parser, "--candidates", 500, "draws of which one is taken, for each row")
+    add_seed(parser, "the draws")
+    add_out(parser, "imputed.csv", "a .csv or .parquet table with the columns of the data")
+    add_device(parser)
+    add_json(parser)
+    args = parser.parse_args(argv)
+    path = output_path(args, ".csv", ".parquet")
+
+    import torch
+
+    from realnvp.estimator.inference import impute
+    from realnvp.utils.progress import Bar, warn
+
+    flow = read_model(args)
+    schema, frame, condition = table_rows(flow, args)
+    x = torch.as_tensor(schema.encode(frame, where=args.data, unknown=True)[0])
+    with Bar("imputing", visible=not args.json) as bar:
+        filled, effective = impute(
+            flow, schema, x, condition, candidates=args.candidates, seed=args.seed,
+            progress=lambda done, all_: bar.update(done / all_),
+        )  # fmt: skip
+    table = schema.decode(filled.numpy()).set_axis(frame.index)
+    found = frame.copy()
+    gaps = {name: int(frame[name].isna().sum()) for name in schema.names}
+    for name, count in gaps.items():
+        if count:
+            found[name] = table[name]
+    write_table(found, path)
+    changed = effective.isfinite()
+    few = int((effective < FEW).sum())
+    result = {
+        "out": str(path),
+        "rows": len(frame),
+        "imputed_rows": int(changed.sum()),
+        "imputed": {name: count for name, count in gaps.items() if count},
+        "median_effective_candidates": float(effective[changed].median())
+        if changed.any()
+        else None,
+        "rows_with_few_candidates": few,
+    }
+    if few:
+        warn(
+            f"{few:,} rows have fewer than {FEW} effective candidates of {args.candidates:,}: "
+            "their draws say little; ask for more --candidates"
+        )
+    if args.json:
+        print_json(result)
+    else:
+        print(f"{path}  {sum(gaps.values()):,} gaps in {result['imputed_rows']:,} rows filled in")
+    return 0

@@ -1,0 +1,146 @@
+"""``realnvp predict``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from realnvp.cli.options import (
+    Parser,
+    add_count,
+    add_device,
+    add_json,
+    add_out,
+    add_seed,
+    output_path,
+)
+from realnvp.cli.shared import print_json, print_table, read_model, table_rows, write_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from realnvp.data.columns import TableSchema
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp predict runs/diamonds --data new.csv --column cut            probability of each cut
+  realnvp predict runs/diamonds --data new.csv --column price          a 90 % interval
+  realnvp predict runs/diamonds --data new.csv --column price --quantiles 0.25,0.5,0.75
+
+Where the file has the column, what is predicted is compared with it.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Predict a column of a table given the others."""
+    parser = Parser(
+        "predict",
+        "A column of a table given the others: the probability of each category, exact by Bayes'\n"
+        "rule, or the quantiles of a number or a date.",
+        EPILOG,
+    )
+    parser.add_argument("model", metavar="MODEL", help="run or model folder of a table")
+    parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
+    parser.add_argument("--column", required=True, metavar="NAME", help="column to predict")
+    parser.add_argument(
+        "--quantiles",
+        default="0.05,0.5,0.95",
+        metavar="X,X,...",
+        help="probabilities of the quantiles of a number",
+    )
+    add_count(parser, "--candidates", 500, "draws of which quantiles are taken, for each row")
+    add_seed(parser, "the draws")
+    add_out(parser, "predictions.csv", "a .csv or .parquet table")
+    add_device(parser)
+    add_json(parser)
+    args = parser.parse_args(argv)
+    path = output_path(args, ".csv", ".parquet")
+    levels = _levels(args.quantiles)
+
+    from realnvp.estimator.inference import category_proba, quantiles
+    from realnvp.utils.progress import Bar
+
+    flow = read_model(args)
+    schema, frame, condition = table_rows(flow, args)
+    kinds = {column.name: column.kind for column in schema.columns}
+    truth = frame[args.column] if args.column in frame.columns else None
+    result: dict[str, Any] = {"out": str(path), "rows": len(frame), "column": args.column}
+    if kinds.get(args.column) == "categorical":
+        p = category_proba(flow, schema, frame, args.column, condition)
+        predicted = p.columns.to_numpy()[p.to_numpy().argmax(1)]
+        table = p.rename(columns=lambda value: f"p({value})")
+        table.insert(0, args.column, predicted)
+        if truth is not None:
+            result |= _compared(p, truth)
+    else:
+        with Bar("predicting", visible=not args.json) as bar:
+            table, effective = quantiles(
+                flow, schema, frame, args.column, levels, condition,
+                candidates=args.candidates, seed=args.seed,
+                progress=lambda done, all_: bar.update(done / all_),
+            )  # fmt: skip
+        result["median_effective_candidates"] = float(sorted(effective)[len(effective) // 2])
+        if truth is not None and len(levels) > 1:
+            result |= _coverage(table, frame, schema, args.column)
+        table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
+    write_table(table, path)
+    if args.json:
+        print_json(result)
+        return 0
+    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in result.items()
+            if isinstance(value, float)]  # fmt: skip
+    if rows:
+        print_table(f"{args.column} given the other columns", ["", "value"], rows)
+    print(f"{path}  {len(frame):,} rows")
+    return 0
+
+
+def _levels(text: str) -> list[float]:
+    try:
+        levels = sorted({float(word) for word in text.split(",")})
+    except ValueError as error:
+        raise ValueError(f'--quantiles is a list such as "0.05,0.5,0.95", got {text!r}') from error
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError(f"--quantiles are between 0 and 1, got {text!r}")
+    return levels
+
+
+def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
+    """Return the accuracy of the likeliest category, and the mean log-probability of the true one.
+
+    A category that the model does not know counts as wrong, and as one without probability.
+    """
+    import numpy as np
+
+    names = [None if name is None else str(name) for name in p.columns]
+    words = [None if gap else str(v) for v, gap in zip(truth, truth.isna(), strict=True)]
+    place = np.array([names.index(word) if word in names else -1 for word in words])
+    known = place >= 0
+    given = np.where(known, p.to_numpy()[np.arange(len(p)), place], 0.0)
+    return {
+        "accuracy": float((p.to_numpy().argmax(1) == place).mean()),
+        "log_probability": float(np.log(np.maximum(given, 1e-300)).mean()),
+        "examples": int(known.sum()),
+    }
+
+
+def _coverage(
+    table: pd.DataFrame, frame: pd.DataFrame, schema: TableSchema, name: str
+) -> dict[str, Any]:
+    """Return the share of true values between the outermost quantiles, and what it should be."""
+    column = next(column for column in schema.columns if column.name == name)
+    place = schema.places()[name]
+
+    def keys(values: pd.Series) -> np.ndarray:
+        return column.sort_keys(schema.encode(frame.assign(**{name: values}))[0][:, place])
+
+    lowest, highest = table.columns[0], table.columns[-1]
+    there = frame[name].notna().to_numpy()
+    true = keys(frame[name])
+    inside = (keys(table[lowest]) <= true) & (true <= keys(table[highest]))
+    return {
+        "coverage": float(inside[there].mean()) if there.any() else None,
+        "nominal_coverage": float(highest) - float(lowest),
+        "examples": int(there.sum()),
+    }

@@ -1,0 +1,55 @@
+"""``realnvp predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.command import run
+from realnvp.cli.main import main
+
+
+def test_a_category_and_its_accuracy(mixed_run: Path, here: Path, capsys):
+    run(f"predict {mixed_run / 'run'} --data {mixed_run / 't.csv'} --column color --json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] > 0.9
+    assert found["examples"] == 300
+    table = pd.read_csv("predictions.csv")
+    assert list(table) == ["color", "p(blue)", "p(red)"]
+    assert (table["p(blue)"] + table["p(red)"]).to_numpy() == pytest.approx(1)
+
+
+def test_an_interval_and_its_coverage(mixed_run: Path, here: Path, capsys):
+    run(
+        f"predict {mixed_run / 'run'} --data {mixed_run / 't.csv'} --column day --candidates 100 "
+        "--quantiles 0.1,0.9 --json"
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["nominal_coverage"] == pytest.approx(0.8)
+    assert 0.6 < found["coverage"] <= 1
+    table = pd.read_csv("predictions.csv", parse_dates=[0, 1])
+    assert list(table) == ["day (0.1)", "day (0.9)"]
+    assert (table["day (0.1)"] <= table["day (0.9)"]).all()
+
+
+def test_the_column_need_not_be_there(mixed_run: Path, here: Path, capsys):
+    pd.read_csv(mixed_run / "t.csv").drop(columns="color")[:5].to_csv("new.csv", index=False)
+    run(f"predict {mixed_run / 'run'} --data new.csv --column color --json")
+    assert "accuracy" not in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--column weight", "'weight' is no column"),
+        ("--column size --quantiles 0,1", "between 0 and 1"),
+        ("--column size --quantiles many", "is a list such as"),
+    ],
+)
+def test_refused(mixed_run: Path, here: Path, capsys, options: str, says: str):
+    arguments = f"predict {mixed_run / 'run'} --data {mixed_run / 't.csv'} {options}".split()
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
