@@ -29,7 +29,7 @@ from realnvp.training.initialization import build
 from realnvp.training.trainer import Trainer
 from realnvp.utils.serialization import from_bytes, to_bytes
 
-STEPS = 20
+STEPS = 12
 SETTINGS: dict[str, Any] = {
     "steps": STEPS, "warmup": 5, "lr": 1e-3, "num_validations": 2, "validation_examples": 50,
     "precision": "float32", "validation_share": 1.0,

@@ -24,7 +24,8 @@ NAMES = [
 ]  # fmt: skip
 TRAIN = [
     "train", "digits", "--model.scales", "1", "--model.hidden", "4", "--model.blocks", "1",
-    "--precision", "float32", "--quiet", "--no-report",
+    "--precision", "float32", "--quiet", "--no-report", "--training.calibration", "50",
+    "--training.num_validations", "1",
 ]  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def two(tmp_path_factory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_with_half_of_every_batch_are_one_with_the_whole(two, name):
-    """To rounding after 20 steps: of float64 in all numbers, of float32 in what the model says.
+    """To rounding after 12 steps: of float64 in all numbers, of float32 in what the model says.
 
     Adam divides by the gradient's size, so that the rounding of a tiny gradient can be as much of
     a weight as the learning rate; float64 shows that there is nothing but rounding.

@@ -12,12 +12,12 @@ import torch
 import yaml
 
 import realnvp
+from helpers.training import train
 from realnvp.bijections import AffineCoupling, ChannelMask
 from realnvp.conditioners import MLP
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, VectorRecipe
 from realnvp.recipes import load_recipe
 from realnvp.training.callbacks import Callback
-from realnvp.training.train import train
 from realnvp.utils.serialization import from_bytes
 
 TINY = ImageModel(hidden=8, blocks=1)
@@ -30,6 +30,7 @@ def tiny(steps: int | None = 12, **training) -> ImageRecipe:
         "warmup": 5,
         "validation_examples": 64,
         "validation_share": 1.0,
+        "num_validations": 3,
     }
     return ImageRecipe(
         TINY, DataConfig(source="digits"), TrainingConfig(**{**settings, **training})
