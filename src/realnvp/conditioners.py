@@ -150,7 +150,10 @@ class WeightNormConv2d(nn.Module):
         self.direction = nn.Parameter(
             init.weight.detach().to(memory_format=torch.channels_last)  # fastest for all kernels
         )
-        self.length = nn.Parameter(self._norm().detach())
+        # The norm of a tensor without memory would import torch._dynamo, which takes seconds.
+        blank = self.direction.is_meta
+        length = self.direction.new_empty(channels_out, 1, 1, 1) if blank else self._norm()
+        self.length = nn.Parameter(length.detach())
         assert init.bias is not None
         self.bias = nn.Parameter(init.bias.detach())
         self.padding = kernel // 2

@@ -29,12 +29,15 @@ def test_the_mean_is_what_eval_reports(runs, name, here, capsys):
     assert "--overwrite" in refused(capsys, f"score {runs / name} --out s.csv")
 
 
-def test_nothing_of_training_is_imported(here):
+def test_nothing_of_training_and_of_compiling_is_imported(here):
     code = """
 import sys
+from realnvp import load
 from realnvp.cli.main import main
+load("mnist")
 assert main(["score", "moons"]) == 0
-loaded = [name for name in sys.modules if name.startswith(("realnvp.training", "lightning"))]
+slow = ("realnvp.training", "lightning", "torch._dynamo")
+loaded = [name for name in sys.modules if name.startswith(slow)]
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
