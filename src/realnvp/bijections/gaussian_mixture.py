@@ -219,13 +219,17 @@ class GaussianMixtureCoupling(Coupling):
         # Few are wide and side by side, with the normal's variance; more share out its range.
         few = components < 6
         spread = 0.5 if few else 2.8 * (components - 1) / components
-        means = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
-        # Their mean square in closed form: a tensor on the meta device has no value to read.
+        # Computed on the CPU: on the meta device, arithmetic would import torch._dynamo, which takes
+        # seconds.
+        means = torch.zeros(1, device="cpu")
+        if components > 1:
+            means = torch.linspace(-spread, spread, components, device="cpu")
+        # Their mean square in closed form.
         variance = spread**2 * (components + 1) / (3 * (components - 1)) if components > 1 else 0.0
         scale = math.sqrt(1 - variance) if few else 0.87 * 5.6 / components
         weights = 0 * means if few else -0.5 * means.square() / (1 - scale**2)
         start = torch.stack((weights, means, torch.full_like(means, math.log(scale))))
-        self.register_buffer("start", start, persistent=False)
+        self.register_buffer("start", start.to(torch.empty(0).device), persistent=False)
 
     @staticmethod
     def num_params(components: int = 8) -> int:
