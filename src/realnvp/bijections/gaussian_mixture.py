@@ -219,7 +219,7 @@ class GaussianMixtureCoupling(Coupling):
         # Few are wide and side by side, with the normal's variance; more share out its range.
         few = components < 6
         spread = 0.5 if few else 2.8 * (components - 1) / components
-        # Computed on the CPU: on the meta device, arithmetic would import torch._dynamo, which takes
+        # On the meta device, arithmetic would import torch._dynamo, which takes
         # seconds.
         means = torch.zeros(1, device="cpu")
         if components > 1:
