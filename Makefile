@@ -3,13 +3,14 @@
 # make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
+# make docs   the documentation's site, in build/site/; chapters of the course are run, once
 # make clean  remove what these left
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-studio lint faults bench clean
+.PHONY: demo test test-studio lint faults bench docs clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -48,11 +49,16 @@ bench: $(VENV)/installed-test
 	$(BIN)/pip install --quiet -e '.[bench]'
 	for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
+# Material's notice of its successor is no warning of these pages.
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

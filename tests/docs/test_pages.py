@@ -1,0 +1,83 @@
+"""The Python of the how-to pages."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from realnvp.cli.main import main
+from realnvp.data.image_sets import IMAGE_SETS
+
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    text = (PAGES / f"{page}.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
+
+
+def run(code: str, names: dict) -> dict:
+    exec(compile(code, "page", "exec"), names)
+    return names
+
+
+def test_own_loop(capsys):
+    first, second = blocks("loop")
+    short = [code.replace("500", "5") for code in (first, second)]
+    names = {"points": torch.randn(100, 2)}
+    for code in short:
+        run(code, names)
+    assert re.match(r"tensor\(-\d", capsys.readouterr().out)
+
+
+def test_own_data_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fit, stripes = blocks("data-set")
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
+    run(fit.replace("steps=1000", "steps=1, quiet=True"), {"images": images})
+    Path("stripes.py").write_text(stripes)
+    (command,) = blocks("data-set", "sh")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        words = command.replace("--steps 20", "--steps 2 --quiet").split()
+        assert main(words[1:]) == 0
+    finally:
+        IMAGE_SETS.pop("stripes", None)
+        sys.modules.pop("stripes", None)
+
+
+def test_conditional_models():
+    labels, numbers = blocks("conditional")
+    names = run(labels.replace("10,", "2,"), {})
+    assert names["threes"].shape == (2, 1, 28, 28)
+    x = np.random.default_rng(0).normal(size=(60, 1))
+    names = run(numbers, {"y": x + 0.1 * np.random.default_rng(1).normal(size=(60, 1)), "x": x})
+    assert names["density"].sample(3, condition=[[0.5]]).shape == (3, 1)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the web framework's own test client
+def test_serving(tmp_path, monkeypatch):
+    testclient = pytest.importorskip("fastapi.testclient")
+    from sklearn.datasets import load_wine
+
+    monkeypatch.chdir(tmp_path)
+    fit, app = blocks("serving")
+    table = load_wine(as_frame=True).data.iloc[:, :3]
+    table.to_csv("wine.csv", index=False)
+    run(fit, {})
+    threads = torch.get_num_threads()
+    client = testclient.TestClient(run(app, {"__name__": "app"})["app"])
+    torch.set_num_threads(threads)
+    rows = table[:4].to_dict("records")
+    answer = client.post("/score", json=rows)
+    assert answer.status_code == 200
+    assert len(answer.json()) == 4
+    assert client.post("/score", json=rows[:1]).json() == answer.json()[:1]
+    wrong = client.post("/score", json=[{"alcohol": 13.0}])
+    assert wrong.status_code == 422
+    assert "malic_acid" in wrong.json()["detail"]

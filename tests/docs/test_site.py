@@ -1,0 +1,108 @@
+"""The site without building it: navigation, links, formulas, and chapters of the course.
+
+`make docs` checks more, and runs all chapters; it takes minutes where nothing is cached.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SETTINGS = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+CHAPTERS = sorted((DOCS / "course").glob("[0-9]*.md"))
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+GENERATED = {"reference/cli.md", "reference/recipes.md"}
+
+
+def named(entry: object) -> list[str]:
+    """Return the files that an entry of the navigation names."""
+    if isinstance(entry, str):
+        return [entry]
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return [file for part in parts for file in named(part)]
+
+
+def exists(file: str) -> bool:
+    if file.startswith("benchmarks/"):
+        return (ROOT / "benchmarks" / "results" / Path(file).name).is_file()
+    return file in GENERATED or (DOCS / file).is_file()
+
+
+def cells(path: Path) -> list[tuple[str, str]]:
+    """Return tags and code of a chapter's cells."""
+    return re.findall(r"^```python([^\n]*)\n(.*?)^```$", path.read_text("utf-8"), flags=re.M | re.S)
+
+
+def test_the_navigation_names_existing_pages_and_all_of_them():
+    files = named(SETTINGS["nav"])
+    assert [file for file in files if not exists(file)] == []
+    assert len(set(files)) == len(files)
+    assert set(PAGES) <= set(files)
+
+
+def test_nothing_is_fetched_from_elsewhere_to_read_it():
+    assert SETTINGS["theme"]["font"] is False
+    assert SETTINGS["strict"] is True
+    assert not [name for name in SETTINGS.get("extra_javascript", ()) if "//" in name]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_somewhere(page):
+    text = re.sub(r"^ *```.*?^ *```", "", (DOCS / page).read_text("utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file = target.partition("#")[0]
+        if "//" in target or not file:
+            continue
+        path = (DOCS / page).parent.joinpath(file).resolve()
+        assert exists(path.relative_to(DOCS.resolve()).as_posix()), target
+
+
+def test_every_chapter_has_exercises_and_code_that_compiles():
+    assert len(CHAPTERS) >= 8
+    for path in CHAPTERS:
+        text = path.read_text("utf-8")
+        assert "## Exercises" in text, path
+        assert "getsource(" in text, path
+        for _, code in cells(path):
+            compile(code, str(path), "exec")
+
+
+@pytest.mark.parametrize("name", ["03-masks-and-squeeze"])
+def test_a_chapter_runs(name, monkeypatch, capsys):
+    matplotlib.use("agg")
+    monkeypatch.chdir(DOCS / "course")
+    names: dict = {}
+    for _, code in cells(DOCS / "course" / f"{name}.md"):
+        exec(compile(code, name, "exec"), names)
+    assert "(1, 1, 4, 4) -> (1, 4, 2, 2)" in capsys.readouterr().out
+
+
+def test_formulas_become_mathml():
+    pytest.importorskip("latex2mathml")
+    import mathml
+
+    page = mathml.render(r'<p><span class="arithmatex">\(\log p &lt; 0\)</span></p>')
+    assert page.startswith("<p><math")
+    assert page.count("<mi>log</mi>") == 1
+    assert "&#x0003C;" in page
+    block = mathml.render(
+        r'<div class="arithmatex">\[\begin{aligned} a &amp;= b \\ c &amp;= d \end{aligned}\]</div>'
+    )
+    assert block.startswith('<div class="formula">')
+    assert block.count("<mtr>") == 2
+
+
+def test_docstrings_become_markdown():
+    pytest.importorskip("griffe")
+    from docstrings import to_markdown
+
+    text = "Map ``x`` by :meth:`inverse`.\n\n.. math::\n    z = x,\n    y\n\n>>> 1 + 1\n2\n"
+    assert to_markdown(text) == (
+        "Map `x` by `inverse`.\n\n\n$$z = x, y$$\n\n```pycon\n>>> 1 + 1\n2\n```"
+    )
