@@ -82,6 +82,8 @@ def test_moments_of_constant_and_huge_columns():
     mean, std = moments(x)
     assert mean.tolist() == [0.0, 2.0]
     assert std.tolist() == [1e300, 1.0]
+    equal = torch.full((57, 1), 1 / 3, dtype=torch.float64)  # whose mean is off by rounding
+    assert moments(equal, torch.linspace(0.1, 1, 57))[1].tolist() == [1.0]
 
 
 def test_the_number_of_gaussians_is_that_of_the_data():

@@ -27,6 +27,16 @@ def scores(layer: TableColumns, x: np.ndarray) -> np.ndarray:
     return (log_det - 0.5 * v[:, 0].square() - 0.5 * np.log(2 * np.pi)).numpy()
 
 
+@pytest.mark.parametrize("value", [-1.0, 1 / 3, 1e5 / 7])
+@pytest.mark.parametrize("weight", [1.0, 0.1])
+def test_equal_values_have_a_scale_of_one(value: float, weight: float):
+    """Their mean may be off by rounding, which is no standard deviation."""
+    x, coordinate = np.full(57, value), Coordinate("a", "number")
+    _, tensors = fit_column(coordinate, x, np.full(57, weight))
+    assert tensors["scale"] == 1.0
+    assert fitted(x, coordinate)[1].scores(torch.tensor([[value + 3]]), torch.zeros(1, 1))[0] < 10
+
+
 @pytest.mark.parametrize(
     ("name", "lower", "gap"),
     [("norm", None, 0.03), ("t", None, 0.1), ("lognorm", 0.0, 0.02), ("expon", 0.0, 0.1)],

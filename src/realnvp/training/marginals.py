@@ -255,7 +255,8 @@ def _location(
     share = weight / weight.sum()
     mean = (share @ (x / largest)) * largest
     unit = np.abs(x - mean).max()
-    std = math.sqrt(share @ ((x - mean) / unit) ** 2) * unit if unit > 0 else 1.0
+    varies = x.max() > x.min()  # the mean of equal values may be off by rounding
+    std = math.sqrt(share @ ((x - mean) / unit) ** 2) * unit if varies else 1.0
     if shape in ("linear", "asinh"):
         if shape == "linear":
             return mean, std
@@ -278,8 +279,7 @@ def _line(w: NDArray, weight: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Return two knots of the straight line that standardizes."""
     share = weight / max(weight.sum(), 1e-300)
     mean = float(share @ w) if len(w) else 0.0
-    std = math.sqrt(share @ (w - mean) ** 2) if len(w) else 1.0
-    std = std if std > 0 else 1.0
+    std = math.sqrt(share @ (w - mean) ** 2) if len(w) and w.max() > w.min() else 1.0
     return np.array([mean - std, mean + std]), np.array([-1.0, 1.0]), np.full(2, 1 / std)
 
 
