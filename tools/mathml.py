@@ -5,8 +5,16 @@ from __future__ import annotations
 import html
 import re
 
-_SCRIPT = dict(zip("DEFGHJLMNOPRSUX", "𝒟ℰℱ𝒢ℋ𝒥ℒℳ𝒩𝒪𝒫ℛ𝒮𝒰𝒳", strict=True))
-_FUNCTION = r"(<mi>(?:log|exp|tanh|sin|cos|max|min)</mi>)(?!<mo[^>]*>(?:&#x00028;|&#x0005B;))"
+# MathML Core, which browsers draw, knows letters of other kinds by their characters only.
+_LETTERS = {
+    "script": dict(zip("DEFGHJLMNOPRSUX", "𝒟ℰℱ𝒢ℋ𝒥ℒℳ𝒩𝒪𝒫ℛ𝒮𝒰𝒳", strict=True)),
+    "double-struck": dict(zip("CENPQRZ", "ℂ𝔼ℕℙℚℝℤ", strict=True)),
+}
+_NAME = "<mi>(?:log|exp|tanh|sin|cos|max|min)</mi>"
+_FUNCTION = (
+    rf"((?<!<msub>)(?<!<msup>){_NAME}|<msub>{_NAME}<m[in]>\w</m[in]></msub>)"
+    r"(?!<mo[^>]*>(?:&#x00028;|&#x0005B;))"
+)
 
 
 def to_mathml(tex: str, display: bool) -> str:
@@ -23,7 +31,9 @@ def to_mathml(tex: str, display: bool) -> str:
     tex = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{align*}", tex)
     made = convert(tex, display="block" if display else "inline")
     made = re.sub(
-        r'<mi mathvariant="script">(\w)</mi>', lambda m: f"<mi>{_SCRIPT[m[1]]}</mi>", made
+        r'<mi mathvariant="(script|double-struck)">(\w)</mi>',
+        lambda match: f"<mi>{_LETTERS[match[1]][match[2]]}</mi>",
+        made,
     )
     made = re.sub(_FUNCTION, r'\1<mspace width="0.17em" />', made)
     return made.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")

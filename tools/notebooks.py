@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "docs"
-SECONDS = 180
+SECONDS = 600
 """Longest time of one cell."""
 
 
