@@ -342,7 +342,7 @@ class MLP(Conditioner):
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
-        h = self.first(x if x.shape[1] else x.new_ones(len(x), 1))
+        h = self.first(x if x.shape[1] else x.new_ones(x.shape[0], 1))
         for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
             h = h + second(F.silu(first(F.silu(h))))
         return h

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from realnvp.bijections import (
     ActNorm,
@@ -37,12 +38,13 @@ from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition
+from realnvp.inputs import check_data, check_kind, check_overflow
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
 
-__all__ = ["Flow", "check_data", "check_kind"]
+__all__ = ["Flow"]
 
 _MODE = threading.Lock()
 """Guards the count of the threads that are in evaluation mode, of all flows."""
@@ -318,9 +320,12 @@ class Flow(nn.Module):
         self.check(x)
         self._warn_of_uninitialized()
         with self.evaluating():
-            z, log_det = self.latents_and_log_det(x, self.as_condition(condition, len(x)), noise)
+            z, log_det = self.latents_and_log_det(
+                x, self.as_condition(condition, x.shape[0]), noise
+            )
         log_prob = self.log_prior(z) + log_det
-        self._check_overflow(x, log_prob)
+        if not torch.compiler.is_exporting():
+            check_overflow(x, log_prob, self.dtype)
         return log_prob
 
     def class_log_probs(self, x: Tensor, noise: Noise = None) -> Tensor:
@@ -348,11 +353,11 @@ class Flow(nn.Module):
         if self.noisy and not isinstance(noise, Tensor):
             noise = torch.rand(x.shape, generator=noise, dtype=self.dtype, device=x.device)
         if self.class_means is None:
-            labels = [torch.full((len(x),), k, device=x.device) for k in range(self.classes)]
+            labels = [torch.full((x.shape[0],), k, device=x.device) for k in range(self.classes)]
             return torch.stack([self.log_prob(x, label, noise) for label in labels], dim=1)
         self._warn_of_uninitialized()
         with self.evaluating():
-            first = self.as_condition(x.new_zeros(len(x), dtype=torch.int64), len(x))
+            first = self.as_condition(x.new_zeros(x.shape[0], dtype=torch.int64), x.shape[0])
             z, log_det = self.latents_and_log_det(x, first, noise)
             z, _ = self.class_means.inverse(z, first)
             return (self.log_prior(z) + log_det)[:, None] + self.class_means.log_ratios(z)
@@ -382,7 +387,7 @@ class Flow(nn.Module):
         """Return what :attr:`body` maps: the dequantized data, and their log-determinants."""
         layer = self.dequantization
         if layer is None:
-            return x.to(self.dtype), x.new_zeros(len(x), dtype=self.dtype)
+            return x.to(self.dtype), x.new_zeros(x.shape[0], dtype=self.dtype)
         return layer(x, condition, noise, margin)
 
     @torch.no_grad()
@@ -409,7 +414,7 @@ class Flow(nn.Module):
         """
         self.check(x)
         with self.evaluating():
-            given = self.as_condition(condition, len(x))
+            given = self.as_condition(condition, x.shape[0])
             v, log_det = self.continuous(x, given, noise)
             z, log_dets = self.body.forward_terms(v, given)
         zero = torch.zeros_like(log_det)
@@ -466,7 +471,7 @@ class Flow(nn.Module):
         check_kind(x, self.shape, self.levels)
         # Labels on another device are not looked at: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
-        given = self.as_condition(condition, len(x), check)
+        given = self.as_condition(condition, x.shape[0], check)
         v, log_det = self.continuous(x, given, noise)
         v = v if smoothing is None else v + smoothing
         z, log_dets = forward_terms(self.body, v, given, self.memory)
@@ -513,17 +518,17 @@ class Flow(nn.Module):
         """
         self.check(x)
         with self.evaluating():
-            given = self.as_condition(condition, len(x))
+            given = self.as_condition(condition, x.shape[0])
             if not self.noisy:
                 z, _ = self.latents_and_log_det(x, given)
-                self._check_overflow(x, z)
+                check_overflow(x, z, self.dtype)
                 return z
             z, v, back = self.round_trip(x, given, noise)
         lost = self._lost(x, v, back)
         if lost.any():
             wider = "" if self.dtype == torch.float64 else "; use flow.double()"
             raise ValueError(
-                f"{int(lost.sum())} of {len(x)} examples, the first at index "
+                f"{int(lost.sum())} of {x.shape[0]} examples, the first at index "
                 f"{int(lost.int().argmax())}, cannot be decoded exactly: the flow stretches them "
                 f"further than {str(self.dtype).removeprefix('torch.')} resolves{wider}"
             )
@@ -567,7 +572,7 @@ class Flow(nn.Module):
         """Return which examples come back so far off that their integers are not safe."""
         layer = self.dequantization
         if layer is None:
-            return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            return torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         # To both sides: beyond the first and the last level, clamping would hide any error.
         error = SPARE * (back - v)
         return (layer.differs(x, v + error) | layer.differs(x, v - error)).flatten(1).any(1)
@@ -595,7 +600,7 @@ class Flow(nn.Module):
             sizes = ", ".join(map(str, self.shape))
             raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
         with self.evaluating():
-            x, log_det = self.bijection.inverse(z, self.as_condition(condition, len(z)))
+            x, log_det = self.bijection.inverse(z, self.as_condition(condition, z.shape[0]))
         check_log_det(log_det, z, self.bijection, "the inverse of the bijection")
         return x
 
@@ -641,6 +646,19 @@ class Flow(nn.Module):
             if progress is not None:
                 progress(min(len(parts) * batch_size, n), n)
         return torch.cat(parts)
+
+    def as_distribution(self, condition: Tensor | None = None) -> Distribution:
+        """Return the density as a distribution of PyTorch, with gradients.
+
+        Args:
+            condition: labels ``(...)``, or vectors ``(..., K)``, if the flow is conditional: one
+                distribution for each; see :class:`realnvp.interop.FlowDistribution`.
+
+        >>> from realnvp import vector_flow
+        >>> vector_flow(2, classes=3).as_distribution(torch.tensor([0, 2])).sample((5,)).shape
+        torch.Size([5, 2, 2])
+        """
+        return find("realnvp.interop.distributions:FlowDistribution")(self, condition)
 
     def latent_scales(self) -> Tensor:
         """Return the scale of each latent entry: integers of :attr:`shape`, 0 the finest.
@@ -702,28 +720,18 @@ class Flow(nn.Module):
     # ------------------------------------------------------------------ internals
 
     def check(self, x: Tensor) -> None:
-        """Raise a ValueError unless data are what the flow models."""
-        if self.columns is None:
-            check_data(x, self.shape, self.levels)
-        else:  # whose layer checks the values: gaps are some, too
-            check_kind(x, self.shape, self.levels)
+        """Raise a ValueError unless data are what the flow models.
 
-    def _check_overflow(self, x: Tensor, result: Tensor) -> None:
-        """Refuse data of which NaN became, although they are finite.
-
-        A NaN from data of ordinary size has another cause, and is left for others to find.
+        A graph that is being exported has no values yet, and no way to refuse them later.
         """
-        if x.is_floating_point() and torch.isnan(result).any():
-            huge = x.abs() > math.sqrt(torch.finfo(self.dtype).max)
-            if huge.any():
-                raise ValueError(
-                    f"the data have values up to {x.abs().max().item():.1e}, with which the "
-                    f"computation overflows: rescale them"
-                )
+        if self.columns is None and not torch.compiler.is_exporting():
+            check_data(x, self.shape, self.levels)
+        else:  # a table's layer checks the values: gaps are some, too
+            check_kind(x, self.shape, self.levels)
 
     def _warn_of_uninitialized(self) -> None:
         """Warn, once, if normalization layers have seen no data."""
-        if self._norms_asked:
+        if self._norms_asked or torch.compiler.is_exporting():
             return
         self._norms_asked = True
         norms = {
@@ -775,6 +783,7 @@ class Flow(nn.Module):
             batch: number B of examples.
             check: look at the values, too, which waits for their device.
         """
+        check = check and not torch.compiler.is_exporting()
         if self.classes is not None or not self.condition_dim or condition is None:
             dtype = self.dtype
             return as_condition(condition, batch, self.condition_dim, self.classes, dtype, check)
@@ -787,41 +796,3 @@ class Flow(nn.Module):
         """Raise ValueError unless a numeric condition can be standardized."""
         if self.condition_dim and self.classes is None and not (self.condition_scale > 0).all():
             raise ValueError("condition_scale must be positive")
-
-
-def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
-    """Raise a ValueError unless data are a batch of the flow's shape, and integers if discrete.
-
-    No value is read, so no device is waited for.
-
-    >>> check_kind(torch.zeros(3), (3,), None)
-    Traceback (most recent call last):
-    ValueError: this flow models shape (B, 3), got (3,)
-    """
-    if tuple(x.shape[1:]) != shape or x.ndim < 2:
-        sizes = ", ".join(map(str, shape))
-        raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")
-    if levels is not None and (x.is_floating_point() or x.dtype == torch.bool):
-        raise ValueError(
-            f"this flow models integers 0 .. {levels - 1} (uint8), got {x.dtype}: "
-            f"pass raw pixels, preprocessing is part of the model"
-        )
-
-
-def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
-    """Raise a ValueError unless data are integers below ``levels``, or finite if continuous.
-
-    >>> check_data(torch.tensor([[0.5, 0.5]]), (2,), 256)
-    Traceback (most recent call last):
-    ValueError: this flow models integers 0 .. 255 (uint8), got torch.float32: pass raw pixels, ...
-    """
-    check_kind(x, shape, levels)
-    if levels is None:
-        if not torch.isfinite(x).all():
-            raise ValueError("the data have NaN or infinite values: remove or replace them")
-        return
-    # as Python numbers: in uint8, 256 would wrap to 0
-    if len(x) and (int(x.min()) < 0 or int(x.max()) >= levels):
-        raise ValueError(
-            f"this flow models integers 0 .. {levels - 1}, got {int(x.min())} .. {int(x.max())}"
-        )

@@ -8,6 +8,8 @@ prior :math:`p_Z` whose density is known. The change of variables gives the dens
 and for a composition :math:`f = f_n \circ \dots \circ f_1` the log-determinants add up. So every
 layer is a :class:`Bijection` that returns its value and its own log-determinant, and
 :class:`Chain` adds.
+
+The size of a batch is ``x.shape[0]`` here, not ``len(x)``, which would fix it in an exported graph.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def sum_per_example(values: Tensor) -> Tensor:
 
 def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
     """Return the log-determinants ``(B,)`` of a log-scale per channel: its sum times H * W."""
-    return (log_scale.sum() * math.prod(x.shape[2:])).expand(len(x))
+    return (log_scale.sum() * math.prod(x.shape[2:])).expand(x.shape[0])
 
 
 def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") -> None:
@@ -62,11 +64,11 @@ def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") 
     Traceback (most recent call last):
     ValueError: layers.0 (Chain) returned log-determinants of shape () for 3 examples, not (3,): ...
     """
-    if log_det.shape != (len(x),):
+    if log_det.shape != (x.shape[0],):
         kind = type(layer).__name__
         raise ValueError(
             f"{f'{name} ({kind})' if name else kind} returned log-determinants of shape "
-            f"{tuple(log_det.shape)} for {len(x)} examples, not ({len(x)},): sum over all "
+            f"{tuple(log_det.shape)} for {x.shape[0]} examples, not ({x.shape[0]},): sum over all "
             "dimensions but the first"
         )
 
@@ -74,7 +76,7 @@ def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") 
 def zero_log_det(x: Tensor) -> Tensor:
     """Return the log-determinants ``(B,)`` of a map that preserves volume: zeros."""
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
-    return torch.zeros(len(x), dtype=dtype, device=x.device)
+    return torch.zeros(x.shape[0], dtype=dtype, device=x.device)
 
 
 def check_exponent(name: str, log_scale: Tensor) -> None:

@@ -297,7 +297,7 @@ class TableColumns(Dequantization):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z = z.double()
-        x, log_det = z.clone(), z.new_zeros(len(z))
+        x, log_det = z.clone(), z.new_zeros(z.shape[0])
         whole = self._plain_integers
         x[:, whole] = z[:, whole].floor()
         slopes = torch.zeros_like(z)

@@ -144,7 +144,7 @@ class Dequantize(Dequantization):
 
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
         value = sign * math.prod(x.shape[1:]) * math.log(self.levels)
-        return torch.full((len(x),), value, dtype=self._one.dtype, device=x.device)
+        return torch.full((x.shape[0],), value, dtype=self._one.dtype, device=x.device)
 
     def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         return (x.to(u.dtype) + u) / self.levels, self._log_det(x, -1)

@@ -150,8 +150,10 @@ class _GaussianizeMixture(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
-        # Elsewhere log_ndtr is fast, and to look for far points would wait for the device.
-        by = _by_probabilities if x.device.type == "cpu" else _by_logarithms
+        # Elsewhere log_ndtr is fast, and to look for far points would wait for the device; while a
+        # graph is exported, there are none to look for.
+        fast = x.device.type == "cpu" and not torch.compiler.is_exporting()
+        by = _by_probabilities if fast else _by_logarithms
         z, log_density, share, ratio = by(x, log_weight, mean, log_scale)
         ctx.save_for_backward(x, log_weight, mean, log_scale, z, log_density, share, ratio)
         return z, log_density
@@ -307,7 +309,7 @@ def _quantile(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) ->
     side = torch.where(z > 0, -1.0, 1.0).to(z.dtype).flatten()
     target = -z.abs().flatten()
     weight, mean, scale = (
-        t.reshape(-1, len(side)) for t in (log_weight.exp(), mean, log_scale.exp())
+        t.reshape(-1, side.shape[0]) for t in (log_weight.exp(), mean, log_scale.exp())
     )
     mean = mean * side
     quantiles = mean + scale * target
@@ -501,9 +503,11 @@ class Rosenblatt(Bijection):
         """
         mixture = self.means, self.factors, self.weights
         size = self.classes or self.condition_dim
-        if size and (condition is None or condition.shape != (len(x), size)):
+        if size and (condition is None or condition.shape != (x.shape[0], size)):
             got = None if condition is None else tuple(condition.shape)
-            raise ValueError(f"this mixture needs a condition of shape {(len(x), size)}, got {got}")
+            raise ValueError(
+                f"this mixture needs a condition of shape {(x.shape[0], size)}, got {got}"
+            )
         if self.classes is None or condition is None:
             means, factors, weights = (tensor.unsqueeze(-1) for tensor in mixture)
             given = x[:, :0] if condition is None or not self.condition_dim else condition
@@ -518,7 +522,7 @@ class Rosenblatt(Bijection):
         u = _whitened(torch.cat((given, x), dim=1), means, factors)
         scale = factors.diagonal(dim1=1, dim2=2).movedim(-1, 1)
         if len(u) == 1:
-            return u[0, m:].T, -scale[0, m:].log().sum(0).expand(len(x))
+            return u[0, m:].T, -scale[0, m:].log().sum(0).expand(x.shape[0])
         log_scale = scale.log()
         log_terms = -0.5 * u.square() - log_scale
         # Sums over the columns before the i-th: to subtract its own term from the sum up to it
@@ -538,10 +542,10 @@ class Rosenblatt(Bijection):
         if len(u) == 1:
             u = torch.cat((u[0], z.T))
             x = means[0, m:] + (factors[0, m:] * u).sum(1)
-            return x.T, log_scale[0, m:].sum(0).expand(len(z))
+            return x.T, log_scale[0, m:].sum(0).expand(z.shape[0])
         log_weight = weights.log() - (0.5 * u.square() + log_scale[:, :m]).sum(1)
         columns: list[Tensor] = []
-        log_det = z.new_zeros(len(z))
+        log_det = z.new_zeros(z.shape[0])
         for i in range(m, m + z.shape[1]):  # each column needs those before it
             mean = means[:, i] + (factors[:, i, :i] * u).sum(1)
             mixture = log_weight.log_softmax(0), mean, log_scale[:, i].expand_as(mean)

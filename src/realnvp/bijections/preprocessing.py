@@ -96,7 +96,7 @@ class Affine(Bijection):
 
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
         log_scale = self.scale.log().expand(x.shape[1:]).sum()
-        return (sign * log_scale).expand(len(x))
+        return (sign * log_scale).expand(x.shape[0])
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (x - self.shift) / self.scale, self._log_det(x, -1)

@@ -73,48 +73,88 @@ def find_root(
     tensor([2., 3.])
     """
     beyond = target.abs() > limit
-    if far is not None and beyond.any():
+    if far is not None and not torch.compiler.is_exporting() and beyond.any():
         found = torch.empty_like(target)
         for part, own in ((~beyond, function), (beyond, far)):
             given = target[part], low[part], high[part], start[part]
             found[part] = find_root(own, *given, [p[..., part] for p in parameters])
         return found
-    eps = torch.finfo(target.dtype).eps
     root = torch.where(high > low, torch.minimum(torch.maximum(start, low), high), low)
+    if torch.compiler.is_exporting():
+        return _find_root_in_graph(far or function, target, low, high, root, parameters)
     index = (high > low).nonzero()[:, 0]  # the elements of the batch
     x, target, low, high, *parameters = _take(index, root, target, low, high, *parameters)
     last = torch.full_like(x, torch.inf)  # length of the last step
     done = torch.zeros_like(x, dtype=torch.bool)
-    size = 1 + target.abs()
     for _ in range(MAX_ITERATIONS):
         if not len(index):
             break
-        value, slope, curvature = function(x, *parameters)
-        error = value - target
-        low, high = torch.where(error < 0, x, low), torch.where(error > 0, x, high)
-        newton = error / slope
-        bend = newton * curvature
-        halley = x - newton / (1 - 0.5 * bend).clamp(0.5, 2.0)
-        middle = low + 0.5 * (high - low)
-        # What the step leaves is about the error times bend^2, and the error's third power.
-        left = error.abs() * bend.square().clamp(max=1.0)
-        near = (error.abs() <= eps**0.5 * size) & (left <= eps * size)
-        length = (halley - x).abs()
-        inside = (low < halley) & (halley < high) & (2 * length <= last)
-        within = torch.minimum(torch.maximum(halley, low), high)
-        new = torch.where(inside, halley, torch.where(near, within, middle))
-        last = torch.where(inside, length, 0.5 * (high - low))
-        done |= near | ~(new != x) | ~((low < middle) & (middle < high))
-        x = new
+        x, low, high, last, done = _step(function, target, parameters, x, low, high, last, done)
         remaining = int((~done).count_nonzero())
         if remaining < COMPACT * len(x):
             root[index] = x
             keep = (~done).nonzero()[:, 0]
-            index, x, target, low, high, last, done, size, *parameters = _take(
-                keep, index, x, target, low, high, last, done, size, *parameters
+            index, x, target, low, high, last, done, *parameters = _take(
+                keep, index, x, target, low, high, last, done, *parameters
             )
     root[index] = x
     return root
+
+
+def _step(
+    function: Evaluate,
+    target: Tensor,
+    parameters: Sequence[Tensor],
+    x: Tensor,
+    low: Tensor,
+    high: Tensor,
+    last: Tensor,
+    done: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the next ``x``, its bracket, the length of the step, and which elements are done."""
+    eps = torch.finfo(target.dtype).eps
+    size = 1 + target.abs()
+    value, slope, curvature = function(x, *parameters)
+    error = value - target
+    low, high = torch.where(error < 0, x, low), torch.where(error > 0, x, high)
+    newton = error / slope
+    bend = newton * curvature
+    halley = x - newton / (1 - 0.5 * bend).clamp(0.5, 2.0)
+    middle = low + 0.5 * (high - low)
+    # What the step leaves is about the error times bend^2, and the error's third power.
+    left = error.abs() * bend.square().clamp(max=1.0)
+    near = (error.abs() <= eps**0.5 * size) & (left <= eps * size)
+    length = (halley - x).abs()
+    inside = (low < halley) & (halley < high) & (2 * length <= last)
+    within = torch.minimum(torch.maximum(halley, low), high)
+    new = torch.where(inside, halley, torch.where(near, within, middle))
+    last = torch.where(inside, length, 0.5 * (high - low))
+    done = done | near | ~(new != x) | ~((low < middle) & (middle < high))
+    return new, low, high, last, done
+
+
+def _find_root_in_graph(
+    function: Evaluate,
+    target: Tensor,
+    low: Tensor,
+    high: Tensor,
+    root: Tensor,
+    parameters: Sequence[Tensor],
+) -> Tensor:
+    """Search as a loop of an exported graph, which cannot drop the elements that are done."""
+    from torch._higher_order_ops import while_loop  # takes seconds to import
+
+    def is_open(x: Tensor, low: Tensor, high: Tensor, last: Tensor, done: Tensor) -> Tensor:
+        return ~done.all()
+
+    def step(
+        x: Tensor, low: Tensor, high: Tensor, last: Tensor, done: Tensor
+    ) -> tuple[Tensor, ...]:
+        new, *state = _step(function, target, parameters, x, low, high, last, done)
+        return torch.where(done, x, new), *state
+
+    start = (root, low, high, torch.full_like(root, torch.inf), ~(high > low))
+    return while_loop(is_open, step, start)[0]
 
 
 def _take(index: Tensor, *tensors: Tensor) -> list[Tensor]:

@@ -27,6 +27,7 @@ VERBS = {
     "plot": "a 2D density: data, samples, heat maps, the bent grid",
     "interpolate": "a square of images between four",
     "levels": "what each scale of an image model holds",
+    "export": "graphs of the sampler and of log_prob: ONNX, or of PyTorch",
     "report": "one HTML file about a run, or several side by side",
     "compare": "runs against each other: settings, results, curves",
     "studio": "a page in the browser to play with a model",

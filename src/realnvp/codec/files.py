@@ -26,7 +26,8 @@ from realnvp.codec.container import (
     write_header,
 )
 from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
-from realnvp.flow import Flow, check_data
+from realnvp.flow import Flow
+from realnvp.inputs import check_data
 
 __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
 

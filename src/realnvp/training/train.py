@@ -18,7 +18,8 @@ from realnvp.config import DataConfig, Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
 from realnvp.evaluation import Likelihood
-from realnvp.flow import Flow, check_data
+from realnvp.flow import Flow
+from realnvp.inputs import check_data
 from realnvp.recipes import load_recipe
 from realnvp.reports.report import write_report
 from realnvp.reports.run import Run, read_records

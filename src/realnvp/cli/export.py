@@ -1,0 +1,60 @@
+"""``realnvp export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from realnvp.cli.options import Parser, add_json, add_model
+from realnvp.cli.shared import print_json, print_table, read_model
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp export mnist                         sampler.onnx and log_prob.onnx in ./exported
+  realnvp export runs/table --part log_prob    the scorer alone
+  realnvp export moons --format torch          .pt2 files, for torch.export.load
+
+Each graph is compared with the model before it is written. See docs/export.md.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write graphs of a model that run without realnvp."""
+    parser = Parser(
+        "export",
+        "Write a model's sampler and log_prob as graphs that run without realnvp.",
+        EPILOG,
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--format", choices=["onnx", "torch"], default="onnx", help="kind of the graphs"
+    )
+    parser.add_argument("--part", choices=["sampler", "log_prob"], help="only this one of the two")
+    parser.add_argument("--out", default="exported", metavar="FOLDER", help="where to write them")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    add_json(parser)
+    args = parser.parse_args(argv)
+
+    import torch
+
+    from realnvp.interop.export import PARTS, SUFFIX, export
+
+    parts = list(PARTS) if args.part is None else [args.part]
+    for part in parts:
+        path = Path(args.out) / f"{part}{SUFFIX[args.format]}"
+        if path.exists() and not args.overwrite:
+            raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+    graphs = export(read_model(args, torch.device("cpu")), args.out, args.format, parts)
+    if args.json:
+        result = [
+            {"part": g.part, "out": str(g.path), "inputs": g.inputs, "difference": g.difference}
+            for g in graphs
+        ]
+        print_json({"format": args.format, "graphs": result})
+        return 0
+    rows = [
+        (str(g.path), ", ".join(g.inputs), f"{g.path.stat().st_size:,}", f"{g.difference:.1e}")
+        for g in graphs
+    ]
+    print_table(f"graphs of {args.model}", ["file", "inputs", "bytes", "difference"], rows)
+    return 0

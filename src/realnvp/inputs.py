@@ -1,0 +1,71 @@
+"""What a flow refuses to look at: data of another shape, kind or range than it models."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_data", "check_kind", "check_overflow"]
+
+
+def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+    """Raise a ValueError unless data are a batch of the flow's shape, and integers if discrete.
+
+    No value is read, so no device is waited for.
+
+    >>> check_kind(torch.zeros(3), (3,), None)
+    Traceback (most recent call last):
+    ValueError: this flow models shape (B, 3), got (3,)
+    """
+    if tuple(x.shape[1:]) != shape or x.ndim < 2:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")
+    if levels is not None and (x.is_floating_point() or x.dtype == torch.bool):
+        raise ValueError(
+            f"this flow models integers 0 .. {levels - 1} (uint8), got {x.dtype}: "
+            f"pass raw pixels, preprocessing is part of the model"
+        )
+
+
+def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+    """Raise a ValueError unless data are integers below ``levels``, or finite if continuous.
+
+    >>> check_data(torch.tensor([[0.5, 0.5]]), (2,), 256)
+    Traceback (most recent call last):
+    ValueError: this flow models integers 0 .. 255 (uint8), got torch.float32: pass raw pixels, ...
+    """
+    check_kind(x, shape, levels)
+    if levels is None:
+        if not torch.isfinite(x).all():
+            raise ValueError("the data have NaN or infinite values: remove or replace them")
+        return
+    # as Python numbers: in uint8, 256 would wrap to 0
+    if len(x) and (int(x.min()) < 0 or int(x.max()) >= levels):
+        raise ValueError(
+            f"this flow models integers 0 .. {levels - 1}, got {int(x.min())} .. {int(x.max())}"
+        )
+
+
+def check_overflow(x: Tensor, result: Tensor, dtype: torch.dtype) -> None:
+    """Refuse data of which NaN became, although they are finite.
+
+    A NaN from data of ordinary size has another cause, and is left for others to find.
+
+    Args:
+        x: the data.
+        result: what was computed of them.
+        dtype: type in which that was done.
+
+    >>> check_overflow(torch.tensor([1e30]), torch.tensor([math.nan]), torch.float32)
+    Traceback (most recent call last):
+    ValueError: the data have values up to 1.0e+30, with which the computation overflows: rescale...
+    """
+    if x.is_floating_point() and torch.isnan(result).any():
+        huge = x.abs() > math.sqrt(torch.finfo(dtype).max)
+        if huge.any():
+            raise ValueError(
+                f"the data have values up to {x.abs().max().item():.1e}, with which the "
+                f"computation overflows: rescale them"
+            )

@@ -1,0 +1,221 @@
+r"""Flows as distributions and transforms of :mod:`torch.distributions`, for Pyro, zuko and others.
+
+>>> import realnvp
+>>> moons = realnvp.load("moons").as_distribution()
+>>> x = moons.rsample((3,))  # with gradients
+>>> x.shape, moons.log_prob(x).shape
+(torch.Size([3, 2]), torch.Size([3]))
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Transform, constraints
+
+from realnvp.flow import Flow
+
+__all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution"]
+
+
+def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
+    """Return the shape of the batch of a condition: labels ``(...)``, or vectors ``(..., K)``."""
+    if condition is None:
+        if flow.condition_dim and flow.classes is None:
+            raise ValueError(f"this flow is conditional: pass vectors (..., {flow.condition_dim})")
+        return torch.Size()
+    labels = flow.classes is not None and not condition.is_floating_point()
+    shape = condition.shape if labels else condition.shape[:-1]
+    flow.as_condition(_flat(condition, shape), shape.numel())  # checks it
+    return shape
+
+
+def _flat(condition: Tensor, batch: torch.Size) -> Tensor:
+    return condition.reshape(batch.numel(), *condition.shape[len(batch) :])
+
+
+class FlowDistribution(Distribution):
+    r"""The density of a flow as a distribution of PyTorch.
+
+    Gradients reach the flow's parameters, the condition and the samples; as everywhere but in
+    ``loss_terms``, the flow computes in evaluation mode. Images are integers: they have no
+    :meth:`rsample`, and their log-probability is one draw of the dequantization bound.
+
+    Args:
+        flow: the flow; ``event_shape`` is its shape.
+        condition: labels ``(...)`` of a class-conditional flow, which are marginalized if left out,
+            or vectors ``(..., K)``; ``batch_shape`` is the shape without K.
+        validate_args: whether values are checked to be in :attr:`support` also here; the flow
+            checks them in any case.
+
+    Raises:
+        ValueError: if the condition is not what the flow takes.
+
+    >>> from realnvp import vector_flow
+    >>> p = FlowDistribution(vector_flow(2, condition_dim=1), torch.zeros(4, 1))
+    >>> p.batch_shape, p.event_shape, p.sample((3,)).shape
+    (torch.Size([4]), torch.Size([2]), torch.Size([3, 4, 2]))
+    >>> p.log_prob(torch.zeros(2)).shape
+    torch.Size([4])
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- as in the base class
+
+    def __init__(
+        self, flow: Flow, condition: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        self.flow, self.condition = flow, condition
+        self.has_rsample = not flow.noisy
+        batch = _batch_shape(flow, condition)
+        super().__init__(batch, torch.Size(flow.shape), validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Integers below the grey levels, or all real numbers."""
+        one: Any = constraints.real
+        if self.flow.levels is not None:
+            one = constraints.integer_interval(0, self.flow.levels - 1)
+        return constraints.independent(one, len(self.flow.shape))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
+        """Return the distribution with a larger batch, whose numbers are not copied."""
+        batch = torch.Size(batch_shape)
+        given = self.condition
+        if given is not None:
+            given = given.expand(*batch, *given.shape[len(self.batch_shape) :])
+        new = self._get_checked_instance(FlowDistribution, _instance)
+        new.flow, new.condition, new.has_rsample = self.flow, given, self.has_rsample
+        Distribution.__init__(new, batch, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw samples ``(*sample_shape, *batch_shape, *event_shape)``, differentiable.
+
+        Raises:
+            NotImplementedError: if the flow models integers: use :meth:`sample`.
+        """
+        if not self.has_rsample:
+            raise NotImplementedError("samples of integers have no gradients: use sample()")
+        return self._draw(sample_shape)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw samples ``(*sample_shape, *batch_shape, *event_shape)``."""
+        with torch.no_grad():
+            return self._draw(sample_shape)
+
+    def _draw(self, sample_shape: Any) -> Tensor:
+        flow, shape = self.flow, self._extended_shape(torch.Size(sample_shape))
+        leading = shape[: len(shape) - len(flow.shape)]
+        n = math.prod(leading)
+        z = torch.randn(n, *flow.shape, dtype=flow.dtype, device=flow.device)
+        if self.condition is None and flow.classes is not None:
+            given: Tensor | None = torch.randint(flow.classes, (n,), device=flow.device)
+        else:
+            given = self._condition(leading)
+        return flow.decode(z, given).reshape(shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log-densities in nats: ``(..., *event_shape) -> (...)``, broadcast to the batch.
+
+        Raises:
+            ValueError: if the values are not what the flow models.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
+        at = value.ndim - len(self.event_shape)
+        leading = torch.broadcast_shapes(value.shape[:at], self.batch_shape)
+        x = value.expand(*leading, *self.event_shape).reshape(-1, *self.event_shape)
+        return self.flow.log_prob(x, self._condition(leading)).reshape(leading)
+
+    def _condition(self, leading: torch.Size) -> Tensor | None:
+        """Return the condition of a flat batch."""
+        if self.condition is None:
+            return None
+        own = self.condition.shape[len(self.batch_shape) :]
+        return _flat(self.condition.expand(*leading, *own), leading)
+
+
+class LazyDistribution(nn.Module):
+    """A module from a condition to its distribution, as the flows of zuko are.
+
+    Args:
+        flow: the flow, whose parameters are those of the module.
+
+    >>> from realnvp import vector_flow
+    >>> posterior = LazyDistribution(vector_flow(2, condition_dim=3))
+    >>> posterior(torch.zeros(5, 3)).log_prob(torch.zeros(5, 2)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, condition: Tensor | None = None) -> FlowDistribution:
+        """Return the distribution given a condition."""
+        return FlowDistribution(self.flow, condition)
+
+
+class FlowTransform(Transform):
+    r"""The map from latents to data as a transform of PyTorch, for a base distribution of any kind.
+
+    Args:
+        flow: a flow of continuous data.
+        condition: one condition for all: a label ``()``, or a vector ``(K,)``.
+        cache_size: 1 remembers the last input with its output, whose inverse is then exact.
+
+    Raises:
+        ValueError: if the flow dequantizes, or the condition is not what it takes.
+
+    >>> from realnvp import vector_flow
+    >>> from torch.distributions import Independent, Laplace, TransformedDistribution
+    >>> base = Independent(Laplace(torch.zeros(2), torch.ones(2)), 1)
+    >>> heavy = TransformedDistribution(base, [FlowTransform(vector_flow(2), cache_size=1)])
+    >>> heavy.log_prob(heavy.rsample((7,))).shape
+    torch.Size([7])
+    """
+
+    bijective = True
+    sign = +1
+
+    def __init__(self, flow: Flow, condition: Tensor | None = None, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        if flow.noisy:
+            raise ValueError("a flow of integers is no bijection of real numbers: they are noisy")
+        if condition is None and flow.condition_dim:
+            raise ValueError("this flow is conditional: pass one condition")
+        if condition is not None and _batch_shape(flow, condition):
+            raise ValueError("a transform takes one condition: a label (), or a vector (K,)")
+        self.flow, self.condition = flow, condition
+        self.domain = self.codomain = constraints.independent(constraints.real, len(flow.shape))
+
+    def with_cache(self, cache_size: int = 1) -> FlowTransform:
+        return FlowTransform(self.flow, self.condition, cache_size)
+
+    def _given(self, n: int) -> Tensor | None:
+        given = self.condition
+        return self.flow.as_condition(None if given is None else given.expand(n, *given.shape), n)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.flow.shape)
+
+    def _call(self, x: Tensor) -> Tensor:
+        flat = self._flat(x)
+        with self.flow.evaluating():
+            return self.flow.bijection.inverse(flat, self._given(len(flat)))[0].reshape(x.shape)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        flat = self._flat(y)
+        with self.flow.evaluating():
+            return self.flow.latents_and_log_det(flat, self._given(len(flat)))[0].reshape(y.shape)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the log-determinant of the map from latents to data, ``(...)``."""
+        flat = self._flat(y)
+        with self.flow.evaluating():
+            _, log_det = self.flow.latents_and_log_det(flat, self._given(len(flat)))
+        return -log_det.reshape(y.shape[: y.ndim - len(self.flow.shape)])

@@ -1,0 +1,272 @@
+r"""Export a flow as graphs that run without this package, and without PyTorch.
+
+Two graphs are what others need of a flow:
+
+- *sampler*: latents ``(B, *shape)``, and a condition if there is one, to data. The latents are
+  standard normal numbers, times the temperature, which whoever runs the graph draws.
+- *log_prob*: data, noise and condition to log-densities ``(B,)`` in nats. The noise, uniform on
+  [0, 1) and of the data's shape, is only an input where something is dequantized.
+
+The size of the batch is free. A graph does not check its input. An inverse that has to be searched
+for is a loop of the graph, which ends when the elements of a batch are found.
+
+Each graph is run beside the flow, with another size of batch than it was made with, before its file
+is written: see :func:`export`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from realnvp.flow import Flow
+from realnvp.utils.files import replacing
+
+__all__ = ["TOLERANCE", "ExportedGraph", "Format", "Part", "export"]
+
+Format = Literal["onnx", "torch"]
+Part = Literal["sampler", "log_prob"]
+
+SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+
+TOLERANCE = 1e-4
+"""Largest difference between a graph and its flow; see :func:`export`."""
+
+TRACED, COMPARED = 3, 8
+"""Sizes of the batches with which a graph is made, and compared."""
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A graph that was written.
+
+    Attributes:
+        part: "sampler" or "log_prob".
+        path: its file.
+        inputs: names of its inputs, in order.
+        difference: largest difference from the flow, in the unit of :func:`export`.
+    """
+
+    part: Part
+    path: Path
+    inputs: tuple[str, ...]
+    difference: float
+
+
+class _Sampler(nn.Module):
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.flow.decode(latents, condition)
+
+
+class _LogProb(nn.Module):
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(
+        self, x: Tensor, noise: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        return self.flow.log_prob(x, condition, noise)
+
+
+PARTS: dict[Part, Callable[[Flow], nn.Module]] = {"sampler": _Sampler, "log_prob": _LogProb}
+
+
+def export(
+    flow: Flow,
+    folder: str | Path,
+    format: Format = "onnx",
+    parts: Sequence[Part] = get_args(Part),
+) -> list[ExportedGraph]:
+    r"""Write graphs of a flow, each after it was compared with the flow.
+
+    The difference of a sampler is that of the data in units of their standard deviations, column
+    by column; of images, by how much of the range of grey levels the flow's value is outside of the
+    level that the graph returns. That of a log-density is in nats for each of the D dimensions.
+
+    Args:
+        flow: the flow, on the CPU.
+        folder: where to write ``sampler.onnx`` and ``log_prob.onnx``, or ``.pt2``; made if needed.
+        format: "onnx", for ONNX Runtime and others, which needs ``pip install 'realnvp[onnx]'``; or
+            "torch", for :func:`torch.export.load`.
+        parts: the graphs to write.
+
+    Raises:
+        ValueError: if a layer cannot be exported, or a graph differs from the flow by more than
+            :data:`TOLERANCE`; nothing of it is then written.
+        ModuleNotFoundError: if a package of the extra is not installed.
+        OSError: if a file cannot be written.
+
+    >>> import tempfile
+    >>> from realnvp import vector_flow
+    >>> flow = vector_flow(2, coupling="affine", couplings=2, hidden=4, blocks=0, norm="none")
+    >>> [graph] = export(flow, tempfile.mkdtemp(), "torch", ["log_prob"])
+    >>> graph.path.name, graph.inputs, graph.difference < 1e-6
+    ('log_prob.pt2', ('x',), True)
+    >>> scorer = torch.export.load(graph.path).module()
+    >>> torch.allclose(scorer(x=torch.ones(5, 2)), flow.log_prob(torch.ones(5, 2)))
+    True
+    """
+    for value, known in ((format, get_args(Format)), *((part, get_args(Part)) for part in parts)):
+        if value not in known:
+            raise ValueError(f"an export is one of {', '.join(known)}, got {value!r}")
+    if flow.device.type != "cpu":
+        raise ValueError(f"a flow is exported from the CPU, and this one is on {flow.device}")
+    done = []
+    with flow.evaluating(), torch.no_grad(), _quiet():
+        for part in parts:
+            module = PARTS[part](flow)
+            path = Path(folder) / f"{part}{SUFFIX[format]}"
+            inputs = _inputs(flow, part, COMPARED)
+            try:
+                program: Any = _program(module, _inputs(flow, part, TRACED))
+                if format == "onnx":
+                    program = _onnx(program, inputs, part)
+            except (ModuleNotFoundError, MemoryError):
+                raise
+            except Exception as error:  # of any kind: each step of PyTorch has its own
+                raise ValueError(
+                    f"the {part} of this flow cannot be exported to {format}: {_reason(error)}"
+                ) from error
+            with replacing(path) as temporary:
+                if format == "onnx":
+                    program.save(temporary)
+                else:
+                    torch.export.save(program, temporary)
+                found = RUN[format](temporary, inputs)
+                difference = DIFFERENCES[part](flow, found, inputs)
+                if not difference <= TOLERANCE:
+                    raise ValueError(
+                        f"the exported {part} differs from the flow by {difference:.1e}, more than "
+                        f"{TOLERANCE:g}: it is not written; use the other format"
+                    )
+            done.append(ExportedGraph(part, path, tuple(inputs), difference))
+    return done
+
+
+def _inputs(flow: Flow, part: Part, n: int) -> dict[str, Tensor]:
+    """Return inputs of a graph by name, reproducible: latents, or samples of the flow's own."""
+    generator = torch.Generator().manual_seed(n)
+    found: dict[str, Tensor] = {}
+    condition = None
+    if flow.classes is not None:
+        condition = torch.arange(n) % flow.classes
+    elif flow.condition_dim:
+        normal = torch.randn(n, flow.condition_dim, generator=generator, dtype=flow.dtype)
+        condition = flow.condition_shift + flow.condition_scale * normal
+    if part == "sampler":
+        found["latents"] = torch.randn(n, *flow.shape, generator=generator, dtype=flow.dtype)
+    else:
+        found["x"] = flow.sample(n, condition=condition, generator=generator)
+        if flow.noisy:
+            found["noise"] = torch.rand(n, *flow.shape, generator=generator, dtype=flow.dtype)
+    if condition is not None:
+        found["condition"] = condition
+    return found
+
+
+def _program(module: nn.Module, inputs: dict[str, Tensor]) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch")
+    dynamic = {name: {0: batch} for name in inputs}
+    return torch.export.export(module, (), inputs, dynamic_shapes=dynamic, strict=False)
+
+
+def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part: Part) -> Any:
+    import onnxruntime  # noqa: F401 -- what is missing is said before a minute's work
+    import onnxscript  # noqa: F401
+
+    from realnvp.interop.special import DECOMPOSITIONS
+
+    return torch.onnx.export(
+        program.run_decompositions(DECOMPOSITIONS),
+        kwargs=inputs,
+        input_names=list(inputs),
+        output_names=["samples" if part == "sampler" else "log_prob"],
+        dynamic_shapes={name: {0: "batch"} for name in inputs},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _run_onnx(path: Path, inputs: dict[str, Tensor]) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return torch.from_numpy(found)
+
+
+def _run_torch(path: Path, inputs: dict[str, Tensor]) -> Tensor:
+    return torch.export.load(path).module()(**inputs)
+
+
+RUN: dict[Format, Callable[[Path, dict[str, Tensor]], Tensor]] = {
+    "onnx": _run_onnx,
+    "torch": _run_torch,
+}
+
+
+def _sampler_difference(flow: Flow, found: Tensor, inputs: dict[str, Tensor]) -> float:
+    latents, condition = inputs["latents"], inputs.get("condition")
+    if flow.levels is None:
+        expected = flow.decode(latents, condition)
+        known = ~torch.isnan(expected)  # gaps of a table
+        if not torch.equal(known, ~torch.isnan(found)):
+            return torch.inf
+        unit = flow.sample(256, condition=_repeated(condition, 256)).nan_to_num().std(0)
+        error = (found - expected).abs() / unit.clamp(min=torch.finfo(flow.dtype).tiny)
+        return error[known].max().item()
+    value, _ = flow.body.inverse(latents, flow.as_condition(condition, latents.shape[0]))
+    value = value.clamp(0, 1)
+    low, high = found / flow.levels, (found + 1.0) / flow.levels
+    return torch.maximum(low - value, value - high).clamp(min=0).max().item()
+
+
+def _log_prob_difference(flow: Flow, found: Tensor, inputs: dict[str, Tensor]) -> float:
+    expected = flow.log_prob(inputs["x"], inputs.get("condition"), inputs.get("noise"))
+    return (found - expected).abs().max().item() / flow.dim
+
+
+DIFFERENCES: dict[Part, Callable[[Flow, Tensor, dict[str, Tensor]], float]] = {
+    "sampler": _sampler_difference,
+    "log_prob": _log_prob_difference,
+}
+
+
+def _repeated(condition: Tensor | None, n: int) -> Tensor | None:
+    return None if condition is None else condition[torch.arange(n) % len(condition)]
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line that says something, of the first error in a chain of them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what PyTorch says of its own insides while it exports."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

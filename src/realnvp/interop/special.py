@@ -1,0 +1,122 @@
+r"""Special functions made of what ONNX has: exponentials, logarithms, and arithmetic.
+
+ONNX knows the error function, but not its complement :math:`\mathrm{erfc} = 1 - \mathrm{erf}`
+without cancellation, the logarithm of the normal distribution function, or its inverse. Here they
+are by rational approximations whose errors are those of float32, some :math:`10^{-7}`; an exported
+graph of a flow in float64 is no more exact than that.
+
+Sources: erfc by the Chebyshev fit of Press et al., *Numerical Recipes*, section 6.2; the normal
+quantile by Wichura's PPND7, *Applied Statistics* 37, 1988, algorithm AS 241.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["DECOMPOSITIONS", "erfc", "log_ndtr", "ndtri", "solve_triangular"]
+
+_ERFC = (
+    0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
+    0.37409196, 1.00002368, -1.26551223,
+)  # fmt: skip
+
+_CENTER = (
+    (59.109374720, 159.29113202, 50.434271938, 3.3871327179),
+    (67.187563600, 78.757757664, 17.895169469, 1.0),
+)
+_TAIL = (
+    (0.17023821103, 1.3067284816, 2.7568153900, 1.4234372777),
+    (0.12021132975, 0.73700164250, 1.0),
+)
+_FAR = (
+    (0.017337203997, 0.42868294337, 3.0812263860, 6.6579051150),
+    (0.012258202635, 0.24197894225, 1.0),
+)
+
+
+def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Return a polynomial by Horner's rule, from the highest power to the constant."""
+    total = torch.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
+
+
+def _log_erfc(x: Tensor) -> Tensor:
+    """Return log erfc of ``x``, 0 or more."""
+    t = 1 / (1 + 0.5 * x)
+    return t.log() - x * x + _polynomial(t, _ERFC)
+
+
+def erfc(x: Tensor) -> Tensor:
+    """Return the complement of the error function.
+
+    >>> erfc(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([1.8427, 1.0000, 0.1573])
+    """
+    tail = _log_erfc(x.abs()).exp()
+    return torch.where(x < 0, 2 - tail, tail)
+
+
+def log_ndtr(x: Tensor) -> Tensor:
+    """Return the logarithm of the standard normal distribution function.
+
+    >>> log_ndtr(torch.tensor([-20.0, 0.0, 2.0]))
+    tensor([-2.0392e+02, -6.9315e-01, -2.3013e-02])
+    """
+    log_tail = _log_erfc(x.abs() * math.sqrt(0.5)) - math.log(2)
+    return torch.where(x < 0, log_tail, torch.log1p(-log_tail.exp()))
+
+
+def ndtri(p: Tensor) -> Tensor:
+    """Return the quantile of the standard normal distribution.
+
+    >>> ndtri(torch.tensor([0.0, 1e-20, 0.025, 0.5, 1.0]))
+    tensor([   -inf, -9.2623, -1.9600,  0.0000,     inf])
+    """
+    q = p - 0.5
+    r = 0.180625 - q * q
+    center = q * _polynomial(r, _CENTER[0]) / _polynomial(r, _CENTER[1])
+    r = torch.minimum(p, 1 - p).log().neg().sqrt()
+    tail, far = (
+        _polynomial(r - shift, above) / _polynomial(r - shift, below)
+        for shift, (above, below) in ((1.6, _TAIL), (5.0, _FAR))
+    )
+    outer = torch.where(r <= 5, tail, torch.where(torch.isinf(r), r, far))
+    return torch.where(q.abs() <= 0.425, center, torch.sign(q) * outer)
+
+
+def solve_triangular(
+    a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    """Solve ``a x = b`` for a lower triangular ``a (..., D, D)``, row by row.
+
+    >>> a = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
+    >>> solve_triangular(a, torch.tensor([[2.0], [3.0]]), upper=False)
+    tensor([[1.],
+            [2.]])
+    """
+    if upper or unitriangular or not left:
+        raise NotImplementedError("only lower triangular systems from the left")
+    rows: list[Tensor] = []
+    for i in range(a.shape[-1]):
+        known = sum(a[..., i, j, None] * row for j, row in enumerate(rows))
+        rows.append((b[..., i, :] - known) / a[..., i, i, None])
+    return torch.stack(rows, dim=-2)
+
+
+_aten = torch.ops.aten
+
+DECOMPOSITIONS: dict[Any, Callable[..., Tensor]] = {
+    _aten.erfc.default: erfc,
+    _aten.special_erfc.default: erfc,
+    _aten.special_log_ndtr.default: log_ndtr,
+    _aten.special_ndtri.default: ndtri,
+    _aten.linalg_solve_triangular.default: solve_triangular,
+}
+"""What an exported graph calls instead of the operators of PyTorch."""

@@ -1,0 +1,104 @@
+"""Flows as distributions and transforms of PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal, TransformedDistribution, constraints
+
+from helpers.bijections import randomize
+from helpers.flows import small_image_flow, small_images
+from realnvp import vector_flow
+from realnvp.interop import FlowDistribution, FlowTransform, LazyDistribution
+
+SMALL = {"couplings": 2, "hidden": 4, "blocks": 0, "norm": "none"}
+
+
+def small(**options):
+    return randomize(vector_flow(2, **SMALL, **options)).eval()
+
+
+def test_log_prob_broadcasts_values_and_conditions():
+    flow = small(condition_dim=3)
+    c, x = torch.randn(4, 3), torch.randn(5, 4, 2)
+    p = flow.as_distribution(c)
+    found = p.log_prob(x)
+    assert found.shape == (5, 4)
+    for i in range(4):
+        assert torch.allclose(found[:, i], flow.log_prob(x[:, i], c[i].expand(5, 3)), atol=1e-5)
+    assert p.log_prob(x[0, 0]).shape == (4,)
+    wide = p.expand((5, 4))
+    assert wide.batch_shape == (5, 4)
+    assert torch.allclose(wide.log_prob(x), found)
+
+
+def test_samples_have_the_density_and_gradients():
+    flow = small()
+    p = flow.as_distribution()
+    assert p.has_rsample
+    x = p.rsample((2000,))
+    assert x.shape == (2000, 2)
+    assert x.requires_grad
+    (grads,) = torch.autograd.grad(x.sum(), flow.bijection.layers[-1].parameters().__next__())
+    assert grads.abs().sum() > 0
+    # E[exp(log q - log p)] over samples of p is 1 for any density q
+    mean, std = x.mean(0).detach(), 0.5 * x.std(0).detach()
+    log_q = Normal(mean, std).log_prob(x).sum(1)
+    ratio = (log_q - p.log_prob(x)).exp().mean()
+    assert ratio.item() == pytest.approx(1, abs=0.15)
+
+
+def test_conditions_that_do_not_fit():
+    with pytest.raises(ValueError, match="conditional: pass vectors"):
+        FlowDistribution(small(condition_dim=3))
+    with pytest.raises(ValueError, match="must have shape"):
+        FlowDistribution(small(condition_dim=3), torch.zeros(4, 2))
+    with pytest.raises(ValueError, match="not conditional"):
+        FlowDistribution(small(), torch.zeros(4, 2))
+
+
+def test_images_are_integers():
+    p = small_image_flow().as_distribution()
+    assert not p.has_rsample
+    x = p.sample((2, 3))
+    assert x.shape == (2, 3, 1, 8, 8)
+    assert p.support.check(x).all()
+    assert p.log_prob(small_images()).shape == (6,)
+    with pytest.raises(NotImplementedError, match="use sample"):
+        p.rsample()
+
+
+def test_labels_are_marginalized_if_left_out():
+    flow = small(classes=3)
+    x = torch.randn(7, 2)
+    every = flow.as_distribution(torch.arange(3)).log_prob(x[:, None])
+    marginal = flow.as_distribution()
+    assert torch.allclose(marginal.log_prob(x), every.logsumexp(1) - math.log(3), atol=1e-5)
+    assert marginal.sample((4,)).shape == (4, 2)
+
+
+def test_a_lazy_distribution_owns_the_parameters():
+    lazy = LazyDistribution(small(condition_dim=1))
+    lazy(torch.zeros(5, 1)).log_prob(torch.ones(5, 2)).mean().backward()
+    assert all(p.grad is not None for p in lazy.parameters() if p.requires_grad)
+
+
+def test_a_transform_of_a_normal_is_the_flow():
+    flow = small(condition_dim=1)
+    c = torch.tensor([0.5])
+    base = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    p = TransformedDistribution(base, [FlowTransform(flow, c)])
+    x = torch.randn(3, 4, 2)
+    assert torch.allclose(p.log_prob(x), flow.as_distribution(c).log_prob(x), atol=1e-4)
+    assert isinstance(p.support, constraints.independent)
+    z = torch.randn(6, 2)
+    t = FlowTransform(flow, c).with_cache()
+    assert torch.allclose(t.inv(t(z)), z, atol=1e-4)
+    with pytest.raises(ValueError, match="one condition"):
+        FlowTransform(flow, torch.zeros(2, 1))
+    with pytest.raises(ValueError, match="pass one condition"):
+        FlowTransform(flow)
+    with pytest.raises(ValueError, match="no bijection"):
+        FlowTransform(small_image_flow())

@@ -1,0 +1,88 @@
+"""Exported graphs compute what their flows do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import realnvp
+from helpers.bijections import randomize
+from helpers.flows import small_image_flow
+from realnvp import Chain, Flow, vector_flow
+from realnvp.interop import export
+from realnvp.interop.export import RUN, _inputs
+
+home = sys.modules["realnvp.interop.export"]
+
+SMALL = {"couplings": 1, "hidden": 4, "blocks": 0, "norm": "act"}
+
+
+def test_points_with_a_searched_inverse_as_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    flow = randomize(vector_flow(2, coupling="gaussian_mixture", components=3, **SMALL)).eval()
+    graphs = export(flow, tmp_path, "onnx")
+    assert [g.path.name for g in graphs] == ["sampler.onnx", "log_prob.onnx"]
+    assert all(g.difference < 1e-4 for g in graphs)
+    for g, n in zip(graphs, (1, 50), strict=True):  # other sizes than those it was made with
+        inputs = _inputs(flow, g.part, n)
+        found = RUN["onnx"](g.path, inputs)
+        expected = flow.decode(*inputs.values()) if g.part == "sampler" else flow.log_prob(**inputs)
+        assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_images_with_labels_as_programs_of_pytorch(tmp_path):
+    flow = small_image_flow(classes=3, scales=1, steps=1)
+    graphs = export(flow, tmp_path, "torch")
+    assert [g.inputs for g in graphs] == [("latents", "condition"), ("x", "noise", "condition")]
+    assert all(g.difference < 1e-5 for g in graphs)
+    inputs = _inputs(flow, "log_prob", 5)
+    found = torch.export.load(tmp_path / "log_prob.pt2").module()(**inputs)
+    assert torch.allclose(found, flow.log_prob(inputs["x"], inputs["condition"], inputs["noise"]))
+
+
+def test_what_a_graph_is_made_of_is_not_this_package(tmp_path):
+    flow = vector_flow(2, coupling="affine", **SMALL)
+    export(flow, tmp_path, "torch", ["sampler"])
+    code = (
+        "import sys, torch; program = torch.export.load(sys.argv[1]).module();"
+        "assert program(latents=torch.zeros(4, 2)).shape == (4, 2);"
+        "assert 'realnvp' not in sys.modules"
+    )
+    file = str(tmp_path / "sampler.pt2")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, file], check=True)
+
+
+class _Unfit(realnvp.Bijection):
+    """A layer that looks at values, which a graph has none of."""
+
+    def forward(self, x, condition=None):
+        return (x if x.sum() > 0 else -x), x.new_zeros(x.shape[0])
+
+    inverse = forward
+
+
+def test_a_layer_that_cannot_be_exported_is_refused_in_one_line(tmp_path):
+    flow = Flow(Chain(_Unfit()), (2,))
+    with pytest.raises(ValueError, match="cannot be exported to torch") as caught:
+        export(flow, tmp_path, "torch")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
+    flow = vector_flow(2, coupling="affine", **SMALL)
+    monkeypatch.setitem(home.RUN, "torch", lambda path, inputs: inputs["latents"] + 1)
+    with pytest.raises(ValueError, match="differs from the flow by"):
+        export(flow, tmp_path, "torch", ["sampler"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="onnx, torch, got 'coreml'"):
+        export(vector_flow(2), tmp_path, "coreml")
+    with pytest.raises(ValueError, match="got 'encoder'"):
+        export(vector_flow(2), tmp_path, "torch", ["encoder"])
