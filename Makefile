@@ -4,13 +4,15 @@
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
 # make docs   the documentation's site, in build/site/; chapters of the course are run, once
+# make package  wheel and source archive, checked, in dist/
+# make test-package  the wheel, installed into an environment of its own, and used
 # make clean  remove what these left
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := demo
 
-.PHONY: demo test test-studio lint faults bench docs clean
+.PHONY: demo test test-studio lint faults bench docs package test-package clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -58,6 +60,15 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+package: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+test-package:
+	$(PYTHON) tests/system/package.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -89,7 +89,12 @@ def __getattr__(name: str) -> Any:
     # PyTorch takes a second to import, and the command line's help must not wait for it.
     if name in _HOMES:
         home, colon, attribute = _HOMES[name].partition(":")
-        module = import_module(home)
+        try:
+            module = import_module(home)
+        except ModuleNotFoundError as error:
+            from realnvp.utils.errors import describe
+
+            raise ModuleNotFoundError(describe(error), name=error.name) from error
         return module if colon and not attribute else getattr(module, attribute or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

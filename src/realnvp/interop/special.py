@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["DECOMPOSITIONS", "erfc", "log_ndtr", "ndtri", "solve_triangular"]
+__all__ = ["DECOMPOSITIONS", "erfc", "log_ndtr", "log_sigmoid", "ndtri", "solve_triangular"]
 
 _ERFC = (
     0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
@@ -91,6 +91,17 @@ def ndtri(p: Tensor) -> Tensor:
     return torch.where(q.abs() <= 0.425, center, torch.sign(q) * outer)
 
 
+def log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logarithm of the sigmoid, and a buffer that nothing uses, as PyTorch's does.
+
+    ONNX would take the logarithm of a sigmoid that vanishes.
+
+    >>> log_sigmoid(torch.tensor([-200.0, 0.0]))[0]
+    tensor([-200.0000,   -0.6931])
+    """
+    return x.clamp(max=0.0) - torch.log1p(torch.exp(-x.abs())), x.new_empty(0)
+
+
 def solve_triangular(
     a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
@@ -112,9 +123,10 @@ def solve_triangular(
 
 _aten = torch.ops.aten
 
-DECOMPOSITIONS: dict[Any, Callable[..., Tensor]] = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.erfc.default: erfc,
     _aten.special_erfc.default: erfc,
+    _aten.log_sigmoid_forward.default: log_sigmoid,
     _aten.special_log_ndtr.default: log_ndtr,
     _aten.special_ndtri.default: ndtri,
     _aten.linalg_solve_triangular.default: solve_triangular,

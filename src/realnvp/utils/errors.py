@@ -29,6 +29,25 @@ _REMEDIES = {
 }
 
 
+_PACKAGES = {
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "'realnvp[onnx]'"),
+    "gradio": "'realnvp[studio]'",
+    "constriction": "'realnvp[codec]'",
+    "pyarrow": "'realnvp[parquet]'",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "lightning_fabric": "lightning-fabric",
+    **{
+        name: name
+        for name in (
+            "filelock", "jsonargparse", "matplotlib", "pandas", "rich", "scipy", "tensorboard",
+            "torchvision",
+        )
+    },
+}  # fmt: skip
+"""What to install where a module is missing, which samples and likelihoods do not need."""
+
+
 _LONGEST = 3_000  # characters of an error: ten file names with their reasons
 
 
@@ -80,7 +99,14 @@ def is_expected(error: BaseException) -> bool:
     """
     if isinstance(error, RuntimeError) and is_too_large(error):
         return True
+    if isinstance(error, ModuleNotFoundError):
+        return _package_of(error) is not None
     return isinstance(error, ValueError | OSError | FloatingPointError | MemoryError)
+
+
+def _package_of(error: ModuleNotFoundError) -> str | None:
+    """Return what to install for a module that is missing; None if it is none that we need."""
+    return _PACKAGES.get((error.name or "").partition(".")[0])
 
 
 def describe(error: BaseException) -> str:
@@ -88,7 +114,11 @@ def describe(error: BaseException) -> str:
 
     >>> describe(FileNotFoundError(2, "No such file or directory", "a.csv"))
     'No such file or directory: a.csv'
+    >>> describe(ModuleNotFoundError("No module named 'sklearn'", name="sklearn"))
+    'this needs sklearn, which is not installed: pip install scikit-learn'
     """
+    if isinstance(error, ModuleNotFoundError) and (package := _package_of(error)):
+        return f"this needs {error.name}, which is not installed: pip install {package}"
     if isinstance(error, UnicodeError):
         return f"this is not text in UTF-8: {error}"
     if isinstance(error, OSError) and error.strerror:

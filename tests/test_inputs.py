@@ -1,0 +1,36 @@
+"""Data that a flow refuses, and what is skipped in a graph."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from realnvp import vector_flow
+from realnvp.inputs import check_data, check_kind, check_overflow
+
+
+def test_kinds_and_ranges():
+    check_data(torch.tensor([[0, 255]], dtype=torch.uint8), (2,), 256)
+    with pytest.raises(ValueError, match=r"0 \.\. 16, got 0 \.\. 255"):
+        check_data(torch.tensor([[0, 255]], dtype=torch.uint8), (2,), 17)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        check_data(torch.tensor([[0.0, math.nan]]), (2,), None)
+    with pytest.raises(ValueError, match="models integers"):
+        check_kind(torch.zeros(1, 2), (2,), 256)
+
+
+def test_only_huge_data_are_blamed_for_an_overflow():
+    nan = torch.tensor([math.nan])
+    check_overflow(torch.ones(1, 2), nan, torch.float32)
+    with pytest.raises(ValueError, match="rescale them"):
+        check_overflow(torch.full((1, 2), 1e30), nan, torch.float32)
+
+
+def test_values_are_not_looked_at_in_a_graph():
+    flow = vector_flow(2, coupling="affine", couplings=1, hidden=4, blocks=0).eval()
+    program = torch.export.export(flow, (torch.zeros(2, 2),), strict=False)
+    x = torch.randn(2, 2)
+    assert torch.allclose(program.module()(x), flow.log_prob(x))
+    assert program.module()(torch.full((2, 2), math.nan)).isnan().all()
