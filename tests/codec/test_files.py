@@ -19,8 +19,8 @@ EXPECTED = "damaged|cut off|missing|no file|version|even|lead nowhere|begins aga
 
 
 def test_adversarial_images_come_back():
-    flow = small_image_flow(coupling="logistic_mixture", norm="act")
-    noise = small_images(12)
+    flow = small_image_flow(coupling="logistic_mixture", norm="act", hidden=2)
+    noise = small_images(3)
     kinds = [torch.zeros_like(noise), torch.full_like(noise, 16), noise, 16 - noise]
     images = torch.cat([*kinds, noise.roll(1, 3), noise[:, :, :1].expand(-1, -1, 8, -1)])
     data = compress(flow, images)
@@ -99,7 +99,7 @@ def test_another_model_and_another_machine_are_named(monkeypatch):
 
 
 def test_threads_and_processes_agree(tmp_path):
-    flow, images = small_image_flow(coupling="logistic_mixture"), small_images(20)
+    flow, images = small_image_flow(coupling="logistic_mixture", hidden=2), small_images(7)
     flow.save_pretrained(tmp_path)
     (tmp_path / "x.nvp").write_bytes(compress(flow, images))
     np.save(tmp_path / "x.npy", images.numpy())

@@ -1,10 +1,10 @@
 """A block: images that share a stack, coded in groups.
 
 The noise of a group is made of the bits of the groups before it. The first groups are therefore
-small and coarse, and the very first images are coded plainly: the fewer bits are on the stack, the
-fewer it takes, at the cost of a size that is a little above the likelihood. As the stack grows, so
-do the depth of the noise, up to where size and likelihood hardly differ, and the number of images
-that networks compute at once.
+small and coarse, and the very first images are coded plainly, together: the fewer bits are on the
+stack, the fewer it takes, at the cost of a size that is a little above the likelihood. As the stack
+grows, so do the depth of the noise, up to where size and likelihood hardly differ, and the number
+of images that networks compute at once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realnvp.codec.coder import FlowCoder
-from realnvp.codec.plain import pack_plain, unpack_plain
+from realnvp.codec.coder import DEPTHS, FlowCoder
+from realnvp.codec.mixing import MAX_MIXED
+from realnvp.codec.plain import deflate, pack_plain, unpack_plain
 from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
 from realnvp.flow import Flow
 
@@ -26,15 +27,9 @@ __all__ = ["PLAIN", "Block", "decode_block", "encode_block"]
 PLAIN = 0
 """Depth of a group of plainly coded images."""
 
-DEPTHS = (12, 10, 8, 6, 5, 4)
-"""Depths of the noise, the finest first."""
-
-FIRST_PLAIN = 3
-"""Images that are coded plainly at once."""
-
-GUESS_BITS = 11
+GUESS_BITS = 5
 """Bits of a pixel that coding takes off the stack before it puts others on it, beside those of the
-depth; a first guess."""
+depth; a first guess, and a low one: it costs time to try, and bytes not to."""
 
 MARGIN = 1.05
 """The next images may take more than those before."""
@@ -88,9 +83,14 @@ def encode_block(
     while done < len(x):
         depth, count = _plan(stack, needs, batch, coder.flow.dim)
         count = 1 if single else min(count, len(x) - done)
-        part = slice(done, done + count)
+        few = (done + 1) * coder.flow.dim <= MAX_MIXED
+        if depth == PLAIN and few and all(group == (PLAIN, done) for group in block.groups):
+            # Still at the beginning: together, plain images are smaller than one by one.
+            stack, block.groups, first = Stack(), [], 0
+        else:
+            first = done
+        part = slice(first, done + count)
         own, given = x[part], None if condition is None else condition[part]
-        plain = pack_plain(own, coder.levels)
         coded = None
         if depth != PLAIN:
             trial = stack.copy()
@@ -98,12 +98,12 @@ def encode_block(
             try:
                 coder.encode(trial, own, given, depth)
                 needs[depth] = max(needs.get(depth, 0.0), (before - trial.least) / count)
-                if trial.bits - before < 8 * len(plain) and (
+                if trial.bits - before < 8 * len(deflate(own, coder.levels)) and (
                     not verify or _comes_back(coder, trial, stack, own, given, depth)
                 ):
                     coded = trial
             except Exhausted:
-                needs[depth] = 1.2 * max(needs.get(depth, 0.0), before / count)
+                needs[depth] = max(needs.get(depth, 0.0), before / count)
                 continue  # fewer images, or coarser noise
             except Unrepresentable:
                 pass
@@ -112,11 +112,11 @@ def encode_block(
                 continue
         if coded is None:
             coded, depth = stack, PLAIN
-            _push_bytes(coded, plain)
+            _push_bytes(coded, pack_plain(own, coder.levels))
         stack = coded
         if given is not None:
             _push_condition(stack, given, coder.flow.classes)
-        block.groups.append((depth, count))
+        block.groups.append((depth, len(own)))
         single = max(single - count, 0)
         done += count
         progress(count)
@@ -132,7 +132,7 @@ def _plan(stack: Stack, needs: dict[int, float], batch: int, dim: int) -> tuple[
         if fitting:
             # Coarser noise costs bits, so there is only as much of it as the next depth needs.
             return depth, min(batch, 1 << (fitting.bit_length() - 1)) if depth == DEPTHS[0] else 1
-    return PLAIN, FIRST_PLAIN
+    return PLAIN, 1
 
 
 def _comes_back(

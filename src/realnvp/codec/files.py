@@ -34,8 +34,10 @@ __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
 BLOCK = 1024
 """Images of a block. More make the file a little smaller, and damage more costly."""
 
-BATCH = 16
-"""Most images that networks compute at once."""
+BATCH_VALUES = 1 << 16
+"""Pixel values that networks compute at once, if the batch is not given: 64 images of MNIST."""
+
+LARGEST_BATCH = 256
 
 PROBE_DEPTH = 8
 
@@ -68,7 +70,7 @@ def compress(
     model: str = "",
     verify: bool = True,
     portable: bool = False,
-    batch: int = BATCH,
+    batch: int | None = None,
     block: int = BLOCK,
     progress: Callable[[int], None] = lambda count: None,
 ) -> bytes:
@@ -84,7 +86,8 @@ def compress(
         verify: decode every group of images, and store plainly those that do not come back.
         portable: let networks compute in float64, which takes longer, so that other processors
             find the same integers.
-        batch: most images that networks compute at once.
+        batch: most images that networks compute at once; by default as many as have
+            :data:`BATCH_VALUES` pixel values.
         block: images of a block. A damaged block costs only its own images.
         progress: called with the number of images of each group that is done.
 
@@ -104,6 +107,8 @@ def compress(
     if any("\n" in name or not name for name in names):
         raise ValueError("the name of an image must be text of one line")
     most = min(MAX_BLOCK, MAX_VALUES // flow.dim)
+    if batch is None:
+        batch = max(1, min(BATCH_VALUES // flow.dim, LARGEST_BATCH))
     if not 1 <= block <= most or batch < 1:
         raise ValueError(f"a block has 1 to {most} images, and a batch 1 or more")
     condition = _plain_condition(flow, condition, len(images))

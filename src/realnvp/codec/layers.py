@@ -67,11 +67,6 @@ __all__ = ["RULES", "Grid", "Segments", "backward", "forward", "rule_of"]
 LARGEST = 2.0**50
 """Largest integer of a grid: float64 holds it, and int64 its multiples."""
 
-PARTS = 16
-"""A single image is coded in so many groups of rows, one after the other: the bits that are popped
-before others are pushed are then fewer. For several images there are fewer groups, which takes less
-time."""
-
 PARAMETER_BITS = 12
 """Parameters of couplings are rounded to multiples of :math:`2^{-12}`, so that the last bits of a
 network's output, in which machines differ, do not matter."""
@@ -79,8 +74,8 @@ network's output, in which machines differ, do not matter."""
 SEGMENT_BITS = 9
 """Segments are :math:`2^{-9}` wide, or as wide as the grid is fine."""
 
-SLOPE_BITS = 20
-"""Bits of the slope of a segment, :math:`w + h`, so that what is added to it is 10^-6."""
+SLOPE_BITS = 18
+"""Bits of the slope of a segment, :math:`w + h`, so that what is added to it is 0.000004."""
 
 LENGTH_BITS = 10
 """Bits of the length of a segment, but for trailing zeros."""
@@ -97,10 +92,13 @@ class Grid:
     Args:
         precision: bits after the point.
         dtype: type in which conditioners compute.
+        parts: groups of rows in which an image is coded, one after the other: with more of them,
+            fewer bits are popped before others are pushed, which takes longer.
     """
 
     precision: int
     dtype: torch.dtype
+    parts: int = 4
 
     @property
     def unit_precision(self) -> int:
@@ -139,25 +137,32 @@ class Segments:
         exponent = torch.minimum(first, second)
         return low, (high - low) >> exponent, exponent
 
-    def locate(self, values: Tensor, rows: slice, live: Tensor) -> tuple[Tensor, ...]:
-        """Return the segments with these values, and what :meth:`span` returns of them."""
-        j = self.guess(values, rows)
+    def locate(
+        self, values: Tensor, rows: slice, live: Tensor | None, j: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the segments with these values, and what :meth:`span` returns of them.
+
+        The search begins at ``j``.
+        """
         low_bound = torch.full_like(j, -(2**60))
         high_bound = torch.full_like(j, 2**60)
         for _ in range(200):
             low, n, exponent = self.span(j, rows)
             length = n << exponent
-            below, above = (values < low) & live, (values >= low + length) & live
-            if not (below | above).any():
+            below, above = values < low, values >= low + length
+            if live is not None:
+                below, above = below & live, above & live
+            wrong = below | above
+            if not wrong.any():
                 return j, low, n, exponent
             # A step by the slope; where that leaves what is known, the middle.
             high_bound = torch.where(below, torch.minimum(high_bound, j), high_bound)
             low_bound = torch.where(above, torch.maximum(low_bound, j + 1), low_bound)
             step = torch.div(values - low, length.clamp(min=1), rounding_mode="floor")
-            new = torch.where(below | above, j + step, j)
+            new = torch.where(wrong, j + step, j)
             middle = torch.div(low_bound + high_bound, 2, rounding_mode="floor")
             outside = (new < low_bound) | (new >= high_bound)
-            j = torch.where((below | above) & outside, middle, new)
+            j = torch.where(wrong & outside, middle, new)
         raise Unrepresentable("a map has no inverse at a value")
 
 
@@ -204,11 +209,11 @@ def as_integers(values: Tensor) -> Tensor:
     return values.round().long()
 
 
-def row_parts(x: Tensor) -> list[slice]:
-    """Return the groups of rows in which an image ``(B, C, H, W)`` is coded."""
+def _row_parts(x: Tensor, parts: int) -> list[slice]:
+    """Return the groups of rows in which images ``(B, C, H, W)`` are coded."""
     if x.ndim < 3:
         return [slice(None)]
-    size = -(-x.shape[2] // max(PARTS // len(x), 4))
+    size = -(-x.shape[2] // parts)
     return [slice(start, start + size) for start in range(0, x.shape[2], size)]
 
 
@@ -217,60 +222,74 @@ def _part(x: Tensor, rows: slice) -> tuple[slice, ...]:
     return (slice(None), slice(None), rows) if x.ndim > 2 else (slice(None),)
 
 
-def forward_map(stack: Stack, x: Tensor, segments: Segments, live: Tensor | None = None) -> Tensor:
-    """Map integers ``(B, C, H, W)``; those that are not ``live`` become 0 and take no bits."""
-    live = torch.ones_like(x, dtype=torch.bool) if live is None else live
+def forward_map(
+    stack: Stack, x: Tensor, segments: Segments, parts: int, live: Tensor | None = None
+) -> Tensor:
+    """Map integers ``(B, C, H, W)`` in so many groups of rows.
+
+    Those that are not ``live``, if any, are 0 and stay so.
+    """
     width, fine = segments.width, segments.fine
     j, rest = x >> width, x & ((1 << width) - 1)
-    everything = slice(None)
-    low, n, exponent = segments.span(j, everything)
-    if not (n[live] > 0).all():
+    low, n, exponent = segments.span(j, slice(None))
+    if live is not None:
+        low, n, exponent = low * live, torch.where(live, n, 1), exponent * live
+    if not (n > 0).all():
         raise Unrepresentable("a map does not increase")
     z = torch.zeros_like(x)
-    for rows in row_parts(x):
+    for rows in _row_parts(x, parts):
         part = _part(x, rows)
-        r = _pop_below(stack, n[part], exponent[part], live[part])
+        r = _pop_below(stack, n[part], exponent[part])
         scaled = rest[part] * (n[part] << exponent[part]) + r
         value = low[part] + (scaled >> width)
         pushed = (scaled & ((1 << width) - 1)) + ((value & ((1 << fine) - 1)) << width)
-        stack.push(_flat(pushed), _flat(torch.where(live[part], 1 << (width + fine), 1)))
+        stack.push(_flat(pushed), _cell_sizes(width + fine, live, part))
         z[part] = value >> fine
-    return torch.where(live, z, 0)
+    return z
 
 
-def backward_map(stack: Stack, z: Tensor, segments: Segments, live: Tensor | None = None) -> Tensor:
+def backward_map(
+    stack: Stack, z: Tensor, segments: Segments, parts: int, live: Tensor | None = None
+) -> Tensor:
     """Invert :func:`forward_map`."""
-    live = torch.ones_like(z, dtype=torch.bool) if live is None else live
     width, fine = segments.width, segments.fine
     x = torch.zeros_like(z)
-    for rows in reversed(row_parts(z)):
+    # All segments at once from what is known, which is all but the last bits of the values.
+    guesses = segments.guess((z << fine) + (1 << fine >> 1), slice(None))
+    for rows in reversed(_row_parts(z, parts)):
         part = _part(z, rows)
-        own = live[part]
-        pushed = stack.pop(_flat(torch.where(own, 1 << (width + fine), 1)))
-        popped = torch.from_numpy(pushed).view(own.shape)
+        own = None if live is None else live[part]
+        count = z[part].numel()
+        popped = torch.from_numpy(stack.pop(_cell_sizes(width + fine, live, part), count))
+        popped = popped.view(z[part].shape)
         value = (z[part] << fine) + (popped >> width)
-        j, low, n, exponent = segments.locate(value, rows, own)
-        length = torch.where(own, n << exponent, 1)
+        j, low, n, exponent = segments.locate(value, rows, own, guesses[part])
+        if own is not None:
+            j, low, n, exponent = j * own, low * own, torch.where(own, n, 1), exponent * own
+        length = n << exponent
         scaled = ((value - low) << width) + (popped & ((1 << width) - 1))
         i = torch.div(scaled, length, rounding_mode="floor")
-        _push_below(stack, scaled - i * length, n, exponent, own)
-        x[part] = torch.where(own, (j << width) + i, 0)
+        _push_below(stack, scaled - i * length, n, exponent)
+        x[part] = (j << width) + i
     return x
 
 
-def _pop_below(stack: Stack, n: Tensor, exponent: Tensor, live: Tensor) -> Tensor:
+def _cell_sizes(bits: int, live: Tensor | None, part: tuple[slice, ...]) -> Any:
+    """Return the size of what is pushed beside each result."""
+    return 1 << bits if live is None else _flat(torch.where(live[part], 1 << bits, 1))
+
+
+def _pop_below(stack: Stack, n: Tensor, exponent: Tensor) -> Tensor:
     """Pop numbers below ``n << exponent``, in two parts, of which one is of a power of two."""
-    high = stack.pop(_flat(torch.where(live, n, 1)))
-    low = stack.pop(_flat(torch.where(live, 1 << exponent, 1)))
-    return (torch.from_numpy(high).view(n.shape) << exponent) + torch.from_numpy(low).view(n.shape)
+    high = torch.from_numpy(stack.pop(_flat(n))).view(n.shape)
+    return (high << exponent) + torch.from_numpy(stack.pop(_flat(1 << exponent))).view(n.shape)
 
 
-def _push_below(stack: Stack, r: Tensor, n: Tensor, exponent: Tensor, live: Tensor) -> None:
+def _push_below(stack: Stack, r: Tensor, n: Tensor, exponent: Tensor) -> None:
     """Push what :func:`_pop_below` popped."""
     high = r >> exponent
-    low = torch.where(live, r - (high << exponent), 0)
-    stack.push(_flat(low), _flat(torch.where(live, 1 << exponent, 1)))
-    stack.push(_flat(torch.where(live, high, 0)), _flat(torch.where(live, n, 1)))
+    stack.push(_flat(r - (high << exponent)), _flat(1 << exponent))
+    stack.push(_flat(high), _flat(n))
 
 
 def _flat(x: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -341,12 +360,12 @@ class Elementwise(Rule):
     def forward(
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
-        return forward_map(stack, x, self.segments(layer, x.shape, grid, condition))
+        return forward_map(stack, x, self.segments(layer, x.shape, grid, condition), grid.parts)
 
     def backward(
         self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
-        return backward_map(stack, z, self.segments(layer, z.shape, grid, condition))
+        return backward_map(stack, z, self.segments(layer, z.shape, grid, condition), grid.parts)
 
 
 class FromUnit(Elementwise):
@@ -361,32 +380,33 @@ class Couplings(Rule):
 
     def _parts(
         self, layer: Coupling, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> tuple[Tensor, Tensor, Segments, Tensor]:
+    ) -> tuple[Tensor, Tensor, Segments, Tensor | None]:
         passive, active = layer.mask.split(x)
-        _, live = layer.mask.split(torch.ones_like(x))
+        live = layer.mask.split(torch.ones_like(x))[1].bool()
         given = None if condition is None else condition.to(grid.dtype)
         parameters = layer.mask.take(layer.conditioner(grid.value(passive), given)).double()
         parameters = (parameters * 2.0**PARAMETER_BITS).round() * 2.0**-PARAMETER_BITS
         segments = smooth(
             lambda v, rows: layer.transform(v, parameters[_part(v, rows)]),
-            lambda v, rows: layer.inverse_transform(v, parameters[_part(v, rows)])[0],
+            # About the inverse: single precision will do.
+            lambda v, _: layer.inverse_transform(v.float(), parameters.float())[0].double(),
             grid.precision,
             grid.precision,
         )
-        return passive, active, segments, live.bool()
+        return passive, active, segments, None if live.all() else live
 
     def forward(
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
         passive, active, segments, live = self._parts(layer, x, grid, condition)
-        active = forward_map(stack, active, segments, live)
+        active = forward_map(stack, active, segments, grid.parts, live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
     def backward(
         self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
         passive, active, segments, live = self._parts(layer, z, grid, condition)
-        active = backward_map(stack, active, segments, live)
+        active = backward_map(stack, active, segments, grid.parts, live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
 
@@ -412,7 +432,7 @@ class Linear(Rule):
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
         lower, upper, segments = self._factors(layer, x, grid)
-        z = forward_map(stack, x, segments)
+        z = forward_map(stack, x, segments, grid.parts)
         for c in range(len(upper)):  # of channels that are still as they were
             z[:, c] += _multiples(z, upper, c)
         for c in reversed(range(len(lower))):
@@ -428,7 +448,7 @@ class Linear(Rule):
             z[:, c] -= _multiples(z, lower, c)
         for c in reversed(range(len(upper))):
             z[:, c] -= _multiples(z, upper, c)
-        return backward_map(stack, z, segments)
+        return backward_map(stack, z, segments, grid.parts)
 
 
 def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:

@@ -37,6 +37,8 @@ DIGIT = 16
 """Bits of a digit: larger numbers are coded as two or three. The coder rounds probabilities to
 2^-24, which costs a uniform number below :math:`2^{16}` at most 0.003 bits."""
 
+BASE = 1 << DIGIT
+
 RESERVE = 32
 """Bits that are not popped: without any, the coder would invent zeros."""
 
@@ -113,18 +115,22 @@ class Stack:
 
         Args:
             values: integers below their sizes.
-            sizes: one size for all or one for each, 1 to 2^48.
+            sizes: one size for all, then a power of two or at most 2^16, or one for each; 1 to
+                2^48.
         """
-        sizes = _as_sizes(sizes, values)
-        for shift in range(0, 3 * DIGIT, DIGIT):  # the lowest digit first: it is popped last
-            if shift and not (sizes > 1 << shift).any():
-                break
-            bases = _bases(sizes, values >> (shift + DIGIT), shift)
+        for shift in _shifts(sizes):  # the lowest digit first: it is popped last
+            bases = _bases(sizes, values, shift)
+            digits = values if _largest(sizes) <= BASE else (values >> shift) & (BASE - 1)
+            if isinstance(bases, int):
+                if bases > 1 and len(digits):
+                    self._coder.encode_reverse(digits.astype(np.int32), self._model(bases))
+                continue
             coded = bases > 1
-            digits = (values >> shift) & ((1 << DIGIT) - 1)
-            if coded.any():
+            if not coded.all():
+                digits, bases = digits[coded], bases[coded]
+            if len(digits):
                 self._coder.encode_reverse(
-                    digits[coded].astype(np.int32), self._uniform, bases[coded].astype(np.int32)
+                    digits.astype(np.int32), self._uniform, bases.astype(np.int32)
                 )
 
     def pop(self, sizes: Integers | int, count: int = 0) -> Integers:
@@ -137,35 +143,57 @@ class Stack:
         Raises:
             Exhausted: if there are not enough bits.
         """
-        sizes = np.full(count, sizes, np.int64) if isinstance(sizes, int) else sizes
-        values = np.zeros(len(sizes), np.int64)
-        for shift in reversed(range(0, 3 * DIGIT, DIGIT)):
-            if shift and not (sizes > 1 << shift).any():
-                continue
-            bases = _bases(sizes, values, shift)
-            digits = np.zeros(len(sizes), np.int64)
-            coded = bases > 1
-            if coded.any():
-                own = bases[coded]
-                if self.bits < RESERVE + len(own) * int(own.max() - 1).bit_length():
-                    raise Exhausted("the stack holds fewer bits than are to be popped")
-                digits[coded] = self._coder.decode(self._uniform, own.astype(np.int32))
+        count = count if isinstance(sizes, int) else len(sizes)
+        values = np.zeros(count, np.int64)
+        for shift in reversed(_shifts(sizes)):
+            bases = _bases(sizes, values << (shift + DIGIT), shift)
+            if isinstance(bases, int):
+                digits = self._decode(self._model(bases), bases, count) if bases > 1 else 0
+            elif (coded := bases > 1).all():
+                digits = self._decode(self._uniform, bases, count)
+            else:
+                digits = np.zeros(count, np.int64)
+                digits[coded] = self._decode(self._uniform, bases[coded], int(coded.sum()))
             values = (values << DIGIT) + digits
         self.least = min(self.least, self.bits)
         return values
 
+    def _model(self, size: int) -> Any:
+        """Return the uniform distribution on ``0 .. size - 1``."""
+        return _constriction().model.Uniform(size)
 
-def _as_sizes(sizes: Integers | int, values: Integers) -> Integers:
-    return np.full(len(values), sizes, np.int64) if isinstance(sizes, int) else sizes
+    def _decode(self, model: Any, bases: Integers | int, count: int) -> Integers:
+        """Pop digits, if there are enough bits for them."""
+        if not count:
+            return np.zeros(0, np.int64)
+        if self.bits < RESERVE + count * (_largest(bases) - 1).bit_length():
+            raise Exhausted("the stack holds fewer bits than are to be popped")
+        given = (count,) if isinstance(bases, int) else (bases.astype(np.int32),)
+        return self._coder.decode(model, *given).astype(np.int64)
 
 
-def _bases(sizes: Integers, above: Integers, shift: int) -> Integers:
+def _largest(sizes: Integers | int) -> int:
+    return sizes if isinstance(sizes, int) else int(sizes.max(initial=1))
+
+
+def _shifts(sizes: Integers | int) -> list[int]:
+    """Return the places of the digits of numbers below the largest size, the lowest first."""
+    return list(range(0, max((_largest(sizes) - 1).bit_length(), 1), DIGIT))
+
+
+def _bases(sizes: Integers | int, values: Integers, shift: int) -> Integers | int:
     """Return how many values a digit has, given the digits above it.
 
     The highest digit and those below a highest digit at its limit have fewer than others.
     """
+    if isinstance(sizes, int):
+        assert sizes <= BASE or not sizes & (sizes - 1)  # then no digit depends on another
+        return min(max(sizes >> shift, 1), BASE)
+    if not shift and _largest(sizes) <= BASE:
+        return sizes
     last = (sizes - 1) >> shift  # of the largest number
-    return np.where(above == last >> DIGIT, (last & ((1 << DIGIT) - 1)) + 1, 1 << DIGIT)
+    limited = values >> (shift + DIGIT) == last >> DIGIT
+    return np.where(limited, (last & (BASE - 1)) + 1, BASE)
 
 
 # ---------------------------------------------------------------------- the normal distribution
@@ -204,11 +232,15 @@ def _weights(tails: bool) -> tuple[Integers, Integers]:
 
 
 CHUNK = 16
-"""Numbers whose weights are popped before their sums are pushed."""
+"""Fewest numbers whose weights are popped before their sums are pushed."""
+
+CHUNKS = 32
+"""Most chunks of many numbers, since each call takes time."""
 
 
 def _chunks(count: int) -> list[slice]:
-    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+    size = max(CHUNK, -(-count // CHUNKS))
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def push_normal(stack: Stack, z: Integers, precision: int) -> None:
