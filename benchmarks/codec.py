@@ -26,9 +26,9 @@ from realnvp.data import load_part
 from realnvp.pretrained import shipped_names
 
 TEXT = """`make bench BENCHES=codec`: bits per value of images that the models were not trained on,
-headers included; every image came back. MB are of raw pixels, on one thread; what goes in is also
-decoded, to verify it. *Model* is one draw of the noise. Other codecs: PNG optimized, WebP of method
-6, JPEG XL of effort 9, xz -9e; *tiled* is all images in one, *single* each with its own header."""
+headers included; every image came back. MB of raw pixels are per second of one core; what goes in
+is also decoded, to verify it. *Model* is one draw of the noise. Other codecs: PNG optimized, WebP
+of method 6, JPEG XL of effort 9, xz -9e; *tiled* is all images in one, *single* each by itself."""
 
 
 def held_out(name: str, source: str, root: str | None, count: int) -> torch.Tensor:
@@ -82,12 +82,12 @@ def measure(name: str, x: torch.Tensor, verify: bool) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         model = torch.cat([flow.bits_per_dim(part, None, generator) for part in x.split(50)])
-    started = time.perf_counter()
+    started = time.process_time()
     data = compress(flow, x, model=name, verify=verify)
-    middle = time.perf_counter()
+    middle = time.process_time()
     if not torch.equal(decompress(flow, data), x):
         raise AssertionError(f"{name}: images did not come back")
-    end = time.perf_counter()
+    end = time.process_time()
     size = 8 * len(data) / x.numel()
     row = {"file": size, "model": model.mean().item(), "ratio": size / model.mean().item()}
     row["MB/s in"] = x.numel() / 1e6 / (middle - started)
