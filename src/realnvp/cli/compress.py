@@ -38,7 +38,12 @@ def main(argv: list[str]) -> int:
     add_model(parser)
     add_data(parser)
     add_out(parser, "images.nvp", "the file to write")
-    add_count(parser, "--batch-size", 16, "most images that networks compute at once")
+    add_count(
+        parser,
+        "--batch-size",
+        None,
+        "most images that networks compute at once (default: 1 to 256, by their size)",
+    )
     add_count(parser, "--block", 1024, "images of a block: damage costs only its own block")
     parser.add_argument(
         "--portable",

@@ -320,7 +320,7 @@ def add_draws(parser: Parser) -> None:
     add_count(parser, "--batch-size", 250, "examples computed at once")
 
 
-def add_count(parser: Parser, name: str, default: int, what: str) -> None:
+def add_count(parser: Parser, name: str, default: int | None, what: str) -> None:
     """Add an integer of 1 or more; ``--n`` is also called ``-n``."""
     names = [name, "-n"] if name == "--n" else [name]
     parser.add_argument(*names, type=PositiveInt, default=default, metavar="N", help=what)
