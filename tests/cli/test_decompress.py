@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 pytest.importorskip("constriction")
 
@@ -49,3 +51,16 @@ def test_names_cannot_lead_out_of_the_folder(model, here, capsys):
     Path("x.nvp").write_bytes(compress(model, small_images(1), names=["../../evil.png"]))
     assert "leads out" in refused(capsys, "decompress x.nvp --model model --out back")
     assert not list(here.parent.glob("**/evil.png"))
+
+
+def test_labels_are_folders(here, capsys):
+    flow, images = small_image_flow(hidden=2, classes=3), small_images(4)
+    flow.save_pretrained(here / "model")
+    labels = torch.tensor([2, 0, 1, 2])
+    Path("x.nvp").write_bytes(compress(flow, images, labels))
+    run("decompress x.nvp --model model --out back")
+    for i, label in enumerate(labels.tolist()):
+        with Image.open(f"back/{label}/{i:06d}.png") as found:
+            assert np.array_equal(np.array(found), images[i, 0].numpy())
+    np.savez("x.npz", x=images.numpy())
+    assert "a .npz array with x and y" in refused(capsys, "compress model --data x.npz --out y.nvp")

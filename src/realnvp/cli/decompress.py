@@ -104,7 +104,10 @@ def _write_array(path: Path, contents: Contents) -> None:
 
 
 def _write_folder(folder: Path, contents: Contents) -> None:
-    """Write a PNG file for each image; names that would leave the folder are refused."""
+    """Write a PNG file for each image, in a folder for each class if only labels are known.
+
+    Names that would leave the folder are refused.
+    """
     from PIL import Image
 
     from realnvp.utils.files import write_atomically
@@ -113,6 +116,11 @@ def _write_folder(folder: Path, contents: Contents) -> None:
     if images.dtype != "uint8" or images.shape[-1] not in (1, 3):
         raise ValueError("PNG files are of grey or color images of 8 bits: write a .npz file")
     names = contents.names or [f"{index:06d}.png" for index in contents.indices.tolist()]
+    if contents.condition is not None and not contents.names:
+        if contents.condition.ndim > 1:
+            raise ValueError("a folder has no place for the vectors: write a .npz file")
+        labels = contents.condition.tolist()
+        names = [f"{label}/{name}" for label, name in zip(labels, names, strict=True)]
     files = [PurePosixPath(name).with_suffix(".png") for name in names]
     if len({str(file) for file in files}) != len(files):
         raise ValueError("two images have the same name: write a .npz file")
