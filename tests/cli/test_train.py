@@ -142,3 +142,19 @@ def test_what_the_number_is_of(here, capsys):
     run("train moons --steps 2 --json --quiet")
     result = json_of(capsys)
     assert (result["part"], result["examples"]) == ("test", 10_000)
+
+
+def test_a_sweep_prints_a_table_and_goes_on(here, capsys):
+    sweep = (
+        "train moons --steps 2 --model.hidden 4 --quiet --no-report --sweep training.lr=0.001,0.01"
+    )
+    assert main(sweep.split()) == 0
+    out = capsys.readouterr().out
+    assert "lr=0.001" in out
+    assert "training.lr" in out
+    assert main([*sweep.split(), "--resume", "--json"]) == 0
+    found = json_of(capsys)
+    assert found["settings"] == {"training.lr": {"lr=0.001": 0.001, "lr=0.01": 0.01}}
+    assert "must be a number" in refused(capsys, "train moons --steps 2 --sweep training.lr=a,b")
+    assert "leave --sweep out" in refused(capsys, f"{sweep} --dry-run")
+    assert "module:Class" in refused(capsys, "train moons --steps 2 --callback x")

@@ -12,6 +12,8 @@ from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
 __all__ = []
 
+LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
+
 EPILOG = """examples:
   realnvp train digits
   realnvp train mnist --data-root ~/data --minutes 5 --out runs/mnist-quick
@@ -20,6 +22,7 @@ EPILOG = """examples:
   realnvp train cifar10 --dry-run               how fast, how long, how much memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
   realnvp train mnist --init mnist --data my-digits.npz      fine-tune a model on other data
+  realnvp train moons --sweep training.lr=0.001,0.002,0.004  three runs, and a table of them
 
 Ctrl-C saves everything; the same command with --resume goes on.
 realnvp train RECIPE --help shows every setting, with the recipe's defaults.
@@ -51,6 +54,26 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="only estimate: size, speed, time, memory"
     )
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        metavar="SETTING=VALUE,VALUE,...",
+        help="one run for every value, in folders under --out, and a table at the end; several of\n"
+        "these make a grid; --resume goes on with a sweep",
+    )
+    parser.add_argument(
+        "--logger",
+        choices=LOGGERS,
+        default="tensorboard",
+        help="where numbers and pictures are sent, beside the files of the run; wandb and mlflow\n"
+        "need Lightning's loggers: pip install pytorch-lightning wandb (or mlflow)",
+    )
+    parser.add_argument(
+        "--callback",
+        action="append",
+        metavar="MODULE:CLASS",
+        help="a realnvp.training.callbacks.Callback of your own; once for each",
+    )
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
@@ -62,26 +85,32 @@ def main(argv: list[str]) -> int:
     if out == "":
         raise ValueError("--out is empty: give the folder of the run")
     folder = Path(out) if out else Path("runs") / Path(name).stem
-    if "--resume" in argv:
+    sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
+    if "--resume" in argv and not sweeping:
         name = str(_resumable(folder, name))
     add_settings(parser, name)
     args = parser.parse_args(argv)
     recipe = load_recipe(name, **given_settings(parser, argv))
 
     if args.dry_run:
+        if args.sweep:
+            raise ValueError("--dry-run estimates one run: leave --sweep out")
         return _estimate(recipe, args)
+    from realnvp.training.tracking import callback_named
     from realnvp.training.train import train
     from realnvp.utils.progress import duration
 
-    outcome = train(
-        recipe,
-        folder,
-        init=args.init,
-        resume=args.resume,
-        overwrite=args.overwrite,
-        quiet=args.quiet,
-        report=not args.no_report,
-    )
+    options = {
+        "init": args.init,
+        "overwrite": args.overwrite,
+        "quiet": args.quiet,
+        "report": not args.no_report,
+        "logger": args.logger,
+    }
+    if args.sweep:
+        return _sweep(parser, name, argv, folder, args, options)
+    callbacks = [callback_named(given) for given in args.callback or ()]
+    outcome = train(recipe, folder, resume=args.resume, callbacks=callbacks, **options)
     if not outcome.main:  # another process prints the result
         return 0
     files = _files(folder)
@@ -114,6 +143,26 @@ def main(argv: list[str]) -> int:
     width = max(len(str(path)) for path, _ in files)
     for path, what in files:
         print(f"{path!s:{width}}  {what}")
+    return 0
+
+
+def _sweep(
+    parser: Parser, name: str, argv: list[str], folder: Path, args: Any, options: dict[str, Any]
+) -> int:
+    from realnvp.training.sweep import combinations, sweep
+
+    def make(settings: dict[str, str]) -> Recipe:
+        more = expand([f"--{key}={value}" for key, value in settings.items()])
+        return load_recipe(name, **given_settings(parser, [*argv, *more]))
+
+    if args.callback:
+        raise ValueError("--callback is for one run: leave it or --sweep out")
+    comparison = sweep(combinations(args.sweep), make, folder, resume=args.resume, **options)
+    if args.json:
+        print_json({**comparison.as_dict(), "out": str(folder)})
+        return 0
+    print_table(f"{len(comparison.runs)} runs", *comparison.rows())
+    print(f"{folder}  realnvp compare {folder}/* draws their curves, realnvp report one page")
     return 0
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.flow import Flow
+from realnvp.recipes import flat_settings
 from realnvp.reports.run import parse_record
 from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
@@ -134,8 +136,37 @@ class TensorBoardWriter:
             OSError: if they cannot be written; the next call tries again.
         """
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        event = Event(wall_time=time.time(), step=step, summary=Summary(value=scalars))
-        self._waiting.append(event)
+        self._write(step, Summary(value=scalars))
+
+    def picture(self, step: int, png: bytes) -> None:
+        """Write a picture of samples.
+
+        Raises:
+            OSError: as :meth:`log`.
+        """
+        with Image.open(io.BytesIO(png)) as image:
+            width, height = image.size
+        shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._write(step, Summary(value=[Summary.Value(tag="samples", image=shown)]))
+
+    def settings(self, values: dict[str, Any]) -> None:
+        """Write the hyperparameters of the run, for TensorBoard's table of them.
+
+        Raises:
+            OSError: as :meth:`log`.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        for summary in hparams(plain, {"final/loss": 0.0}):
+            self._write(0, summary)
+
+    def _write(self, step: int, summary: Any) -> None:
+        self._waiting.append(Event(wall_time=time.time(), step=step, summary=summary))
         buffer = io.BytesIO()
         writer = RecordWriter(buffer)
         for item in self._waiting:
@@ -155,6 +186,8 @@ class RunLogger(History):
         data: examples that pictures of points show beside the samples.
         columns: names of their columns.
         smoothing: True if training adds noise to the data, which the curves then say.
+        settings: settings of the run, which TensorBoard shows as its hyperparameters.
+        tensorboard: whether events are written for TensorBoard.
     """
 
     draws = True
@@ -169,6 +202,8 @@ class RunLogger(History):
         data: Tensor | None = None,
         columns: Sequence[str] | None = None,
         smoothing: bool = False,
+        settings: dict[str, Any] | None = None,
+        tensorboard: bool = True,
     ) -> None:
         super().__init__()
         self.run, self.flow = run, flow
@@ -180,7 +215,8 @@ class RunLogger(History):
         self._begin: bytes | None = None  # content of the file, if it has to be rewritten
         self._model: dict[str, Tensor] | None = None
         self._saved: tuple[Any, ...] | None = None
-        self._tensorboard = TensorBoardWriter(run.folder)
+        self._tensorboard = TensorBoardWriter(run.folder) if tensorboard else None
+        self._settings = flat_settings(settings) if settings else {}
         self._saves_model = True
         try:
             flow.settings()
@@ -210,8 +246,12 @@ class RunLogger(History):
         self._waiting.append(standard_json(self.records[-1]) + "\n")
         self._try(self._write_waiting)
         numbers = {f"{kind}/{key}": v for key, v in values.items() if isinstance(v, int | float)}
-        if numbers:
-            self._try(lambda: self._tensorboard.log(step, numbers))
+        board = self._tensorboard
+        if board is not None and self._settings:
+            settings, self._settings = self._settings, {}
+            self._try(lambda: board.settings(settings))
+        if board is not None and numbers:
+            self._try(lambda: board.log(step, numbers))
 
     def _write_waiting(self) -> None:
         text = "".join(self._waiting).encode()
@@ -233,7 +273,8 @@ class RunLogger(History):
                 kept.append(line.rstrip("\n") + "\n")
         self._waiting, self._begin = [], "".join(kept).encode()
         self._try(self._write_waiting)
-        self._tensorboard.purge(step + 1)
+        if self._tensorboard is not None:
+            self._tensorboard.purge(step + 1)
         for path in (self.run.folder / "samples").glob("step-*.png"):
             number = path.stem.partition("-")[2]
             if number.isdecimal() and int(number) > step:
@@ -250,6 +291,8 @@ class RunLogger(History):
                 else:
                     data = None if self._data is None else self._data[: len(samples)]
                     plots.save_figure(plots.scatter(samples, data, self._columns), temporary)
+            if self._tensorboard is not None:
+                self._tensorboard.picture(step, path.read_bytes())
             self._draw_curves()
 
         self._try(draw)

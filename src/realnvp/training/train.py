@@ -33,6 +33,7 @@ from realnvp.training.runtime import (
     provenance,
     stop_signals,
 )
+from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted, describe, is_expected
@@ -49,6 +50,9 @@ __all__ = ["TrainingResult", "fit", "train"]
 IN_MEMORY = "(in memory)"
 """Source of data that were passed as an array, in the settings of a run."""
 
+
+LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
+"""Loggers that are known by name."""
 
 KEPT = ("kind", "seed", "model.", "data.", "validation")
 """Settings that a run keeps: with others it would be another run."""
@@ -148,6 +152,7 @@ def train(
     quiet: bool = False,
     report: bool = True,
     callbacks: Sequence[Callback] = (),
+    logger: str | Any = "tensorboard",
 ) -> TrainingResult:
     """Train a recipe's model.
 
@@ -165,6 +170,8 @@ def train(
         report: write ``report.html`` into the run directory at the end, which takes seconds; see
             :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
+        logger: "tensorboard", for events in the run directory; "wandb" or "mlflow", through
+            Lightning's loggers; "none"; or a logger of Lightning.
 
     Raises:
         ValueError: if settings and data do not go together, or the run to resume had others.
@@ -223,6 +230,7 @@ def train(
         quiet=quiet,
         report=report,
         callbacks=callbacks,
+        logger=logger,
     )
 
 
@@ -243,6 +251,7 @@ def fit(
     quiet: bool = False,
     report: bool = True,
     callbacks: Sequence[Callback] = (),
+    logger: str | Any = "tensorboard",
 ) -> TrainingResult:
     """Train a flow of one's own, such as a chain of own layers, on examples in memory.
 
@@ -265,6 +274,8 @@ def fit(
         report: write ``report.html`` into the run directory at the end, which takes seconds; see
             :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
+        logger: "tensorboard", for events in the run directory; "wandb" or "mlflow", through
+            Lightning's loggers; "none"; or a logger of Lightning.
 
     Raises:
         ValueError: if the examples do not fit the flow, or no budget is given; and see
@@ -311,6 +322,7 @@ def fit(
         quiet=quiet,
         report=report,
         callbacks=callbacks,
+        logger=logger,
     )
 
 
@@ -351,11 +363,14 @@ def _run(
     quiet: bool,
     report: bool,
     callbacks: Sequence[Callback],
+    logger: str | Any,
 ) -> TrainingResult:
     """Train what ``make`` returns for the data, in one process or many."""
     check_budget(config)
     if out is None and (resume or overwrite):
         raise ValueError("nothing can be resumed or overwritten without out, the run directory")
+    if isinstance(logger, str) and logger not in LOGGERS:
+        raise ValueError(f"unknown logger {logger!r}: there are {', '.join(LOGGERS)}")
     keep_freed_memory()
     with (
         launch(config.accelerator, config.devices, config.nodes, config.strategy) as team,
@@ -398,7 +413,15 @@ def _run(
                     data=data,
                     columns=dataset.columns,
                     smoothing=noisy,
+                    settings=settings,
+                    tensorboard=logger == "tensorboard",
                 )
+            if team.main and logger not in ("tensorboard", "none"):
+                service = lightning_logger(logger, out) if isinstance(logger, str) else logger
+                columns = None if trainer.flow.levels is not None else trainer.flow.column_names
+                tracker = LightningLogger(service, settings, trainer.flow.levels, columns)
+                stack.callback(tracker.close)
+                callbacks = [tracker, *callbacks]
             trainer.callbacks = [history, *callbacks] if team.main else []
             trainer.log("run", provenance(team.fabric.device))
         with stop_signals() as stopped, bar:

@@ -1,0 +1,143 @@
+"""What a training reports to elsewhere: Lightning's loggers, and callbacks of a user's own."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from realnvp import plots
+from realnvp.recipes import flat_settings
+from realnvp.training.callbacks import Callback
+from realnvp.utils.errors import did_you_mean
+from realnvp.utils.progress import warn
+
+__all__ = ["LightningLogger", "callback_named", "lightning_logger"]
+
+
+class LightningLogger(Callback):
+    """Send records, pictures and settings to one of Lightning's loggers.
+
+    What it raises is warned of, once: a service that is down costs no training.
+
+    Args:
+        logger: object with the methods of ``lightning.fabric.loggers.Logger``.
+        settings: settings of the run, which become its hyperparameters.
+        levels: number of grey levels of images, None for vectors.
+        columns: names of the columns of vectors.
+    """
+
+    draws = True
+
+    def __init__(
+        self,
+        logger: Any,
+        settings: dict[str, Any],
+        levels: int | None = None,
+        columns: list[str] | None = None,
+    ) -> None:
+        self.logger, self._levels, self._columns = logger, levels, columns or ["x1", "x2"]
+        self._warned = False
+        self._try(lambda: logger.log_hyperparams(flat_settings(settings)))
+
+    def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
+        numbers = {f"{kind}/{k}": float(v) for k, v in values.items() if isinstance(v, int | float)}
+        if numbers:
+            numbers["seconds"] = seconds
+            self._try(lambda: self.logger.log_metrics(numbers, step=step))
+
+    def picture(self, step: int, samples: Tensor) -> None:
+        def send() -> None:
+            image = self._drawn(samples)
+            if hasattr(self.logger, "log_image"):  # Weights & Biases
+                self.logger.log_image(key="samples", images=[image], step=step)
+            elif hasattr(getattr(self.logger, "experiment", None), "log_image"):  # MLflow
+                run, file = self.logger.run_id, f"samples/step-{step:07d}.png"
+                self.logger.experiment.log_image(run, image, file)
+
+        self._try(send)
+
+    def _drawn(self, samples: Tensor) -> Image.Image:
+        if self._levels is not None:
+            return plots.tiles(samples, levels=self._levels)
+        figure = plots.scatter(samples, columns=self._columns)
+        with Image.open(io.BytesIO(plots.as_png(figure))) as image:
+            return image.convert("RGB")
+
+    def close(self) -> None:
+        """End the run of the logger."""
+        self._try(lambda: self.logger.finalize("success"))
+
+    def _try(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:
+            if not self._warned:
+                name = type(self.logger).__name__
+                warn(f"{name} failed ({error}): training goes on, without it where it fails")
+            self._warned = True
+
+
+def lightning_logger(name: str, folder: Path | None) -> Any:
+    """Return Lightning's logger of a service.
+
+    Args:
+        name: "wandb" or "mlflow".
+        folder: run directory, whose name is that of the run; None for a run without one.
+
+    Raises:
+        ValueError: if Lightning's logger, or the service's own package, is not installed.
+    """
+    loggers = None
+    for package in ("lightning.pytorch.loggers", "pytorch_lightning.loggers"):
+        try:
+            loggers = import_module(package)
+            break
+        except ImportError:
+            continue
+    remedy = f"--logger {name} needs Lightning's logger: pip install pytorch-lightning {name}"
+    if loggers is None:
+        raise ValueError(remedy)
+    run = None if folder is None else folder.absolute().name
+    try:
+        if name == "wandb":
+            where = "." if folder is None else str(folder)
+            return loggers.WandbLogger(name=run, project="realnvp", save_dir=where)
+        return loggers.MLFlowLogger(experiment_name="realnvp", run_name=run)
+    except ImportError as error:
+        raise ValueError(remedy) from error
+
+
+def callback_named(given: str) -> Callback:
+    """Return a callback of a class outside of the package, made without arguments.
+
+    Args:
+        given: module and class, such as "mypackage.mymodule:MyCallback"; modules in the current
+            folder are found.
+
+    Raises:
+        ValueError: if there is none of that name, or it is no :class:`Callback`.
+    """
+    module, colon, name = given.partition(":")
+    if not (module and colon and name):
+        raise ValueError(f"--callback is written as module:Class, got {given!r}")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(f"--callback {given}: {error}") from error
+    if found is None:
+        hint = did_you_mean(name, dir(import_module(module)))
+        raise ValueError(f"--callback {given}: {hint}there is no {name} in {module}")
+    made = found() if isinstance(found, type) else found
+    if not isinstance(made, Callback):
+        raise ValueError(
+            f"--callback {given}: it must derive from realnvp.training.callbacks.Callback"
+        )
+    return made

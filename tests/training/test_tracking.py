@@ -1,0 +1,98 @@
+"""Lightning's loggers, and callbacks from outside of the package."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from realnvp import recipe, train
+from realnvp.training.callbacks import Callback
+from realnvp.training.tracking import callback_named, lightning_logger
+
+
+class Recorder:
+    """A logger with the methods of Lightning's for Weights & Biases."""
+
+    def __init__(self) -> None:
+        self.settings, self.metrics, self.images, self.ended = {}, [], [], []
+
+    def log_hyperparams(self, settings):
+        self.settings = settings
+
+    def log_metrics(self, metrics, step):
+        self.metrics.append((step, metrics))
+
+    def log_image(self, key, images, step):
+        self.images += images
+
+    def finalize(self, status):
+        self.ended.append(status)
+
+
+def small():
+    return recipe(
+        "moons", model={"hidden": 4, "couplings": 2}, data={"points": 200},
+        training={"steps": 2, "num_validations": 1},
+    )  # fmt: skip
+
+
+def test_a_logger_gets_settings_numbers_and_pictures():
+    logger = Recorder()
+    result = train(small(), quiet=True, logger=logger)
+    assert logger.settings["training.steps"] == 2
+    numbers = {name: value for _, metrics in logger.metrics for name, value in metrics.items()}
+    assert numbers["final/loss"] == result.likelihood.loss
+    assert all(isinstance(image, Image.Image) for image in logger.images)
+    assert logger.images
+    assert logger.ended == ["success"]
+
+
+def test_a_service_that_is_down_is_warned_of_once(capsys):
+    logger = Recorder()
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("no route")
+
+    logger.log_metrics = logger.log_image = fail
+    assert train(small(), quiet=True, logger=logger).steps == 2
+    assert capsys.readouterr().err.count("Recorder failed (no route)") == 1
+
+
+def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("realnvp.training.tracking.import_module", missing)
+    with pytest.raises(ValueError, match="pip install pytorch-lightning wandb"):
+        lightning_logger("wandb", tmp_path)
+
+
+def test_the_run_has_the_name_of_its_folder(monkeypatch, tmp_path):
+    found = {}
+    loggers = SimpleNamespace(
+        WandbLogger=lambda **k: found.update(wandb=k), MLFlowLogger=lambda **k: found.update(ml=k)
+    )
+    monkeypatch.setattr("realnvp.training.tracking.import_module", lambda name: loggers)
+    for name in ("wandb", "mlflow"):
+        lightning_logger(name, tmp_path / "mine")
+    assert found["wandb"]["name"] == found["ml"]["run_name"] == "mine"
+
+
+def test_callbacks_are_found_by_name_or_refused(tmp_path, monkeypatch):
+    (tmp_path / "mine_own.py").write_text(
+        "from realnvp.training.callbacks import Callback\n"
+        "class Mine(Callback): pass\nclass Other: pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert isinstance(callback_named("mine_own:Mine"), Callback)
+    for given, message in (
+        ("mine_own", "written as module:Class"),
+        ("nowhere_at_all:Mine", "No module named"),
+        ("mine_own:Mime", "did you mean 'Mine'"),
+        ("mine_own:Other", "must derive from"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            callback_named(given)
