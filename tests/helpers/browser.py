@@ -79,18 +79,23 @@ class Page:
         self.driver.execute_script("arguments[0].click()", button)
 
     def choose_model(self, name: str) -> None:
-        """Choose a model with the keyboard."""
+        """Choose a model with the keyboard, and wait until the page is of it."""
+        before = self.find("#facts").text
+        if self.find("#model input").get_attribute("value") == name and before:
+            return
+        self.choose("#model", name)
+        self.until(lambda: self.find("#facts").text not in ("", before))
+
+    def choose(self, selector: str, name: str) -> None:
+        """Type a choice of a list, and press Enter."""
         from selenium.webdriver.common.keys import Keys
 
-        before = self.find("#facts").text
-        field = self.find("#model input")
-        if field.get_attribute("value") == name and before:
-            return
+        field = self.find(f"{selector} input")
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)
         field.click()
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(name, Keys.ENTER)
-        self.until(lambda: self.find("#facts").text not in ("", before))
+        self.until(lambda: self.find(f"{selector} input").get_attribute("value") == name)
 
     def type(self, selector: str, value: object) -> None:
         """Replace the text of a field."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -73,3 +74,37 @@ def test_a_column_given_the_others_is_shown_where_it_is_likely():
     assert axes.lines[0].get_xdata()[0] == 5.0
     assert axes.get_xlabel() == r"cost \$, given the other columns"
     assert plots.range_of(np.array([2.0, 2.0])) == (1.0, 3.0)
+
+
+def table() -> pd.DataFrame:
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(40), unit="D")
+    kind = [None if i % 10 == 0 else "ab"[i % 2] for i in range(40)]
+    return pd.DataFrame({"kind": kind, "size": np.arange(40.0), "day": days})
+
+
+def test_tables_of_text_dates_and_gaps_are_drawn_over_each_other():
+    figure = plots.table_marginals(table(), table().iloc[:20])
+    kind, size, day = figure.axes[:3]
+    assert [text.get_text() for text in kind.get_xticklabels()] == ["a", "b"]
+    assert [axes.get_title() for axes in (kind, size, day)] == ["kind", "size", "day"]
+    assert kind.patches[0].get_height() == pytest.approx(16 / 36), "of those that are no gap"
+    assert day.get_xlim()[0] == pytest.approx(18_262, abs=5), "days since 1970"
+
+
+def test_a_category_given_the_others():
+    p = pd.Series([0.7, 0.1, 0.2], index=pd.Index(["a", "b", None], dtype=object))
+    (axes,) = plots.probabilities(p, "b", "kind").axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "(gap)", "a"]
+    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.2, 0.7]
+    assert "the row has b" in axes.get_title()
+    (axes,) = plots.probabilities(p, None, "kind").axes
+    assert "a gap" in axes.get_title()
+
+
+def test_draws_of_a_date_are_beside_the_one_that_it_is():
+    days = table()["day"]
+    (axes,) = plots.draws(days, days[3], "day").axes
+    assert axes.lines[0].get_xdata()[0] == 18_262 + 3
+    (axes,) = plots.draws(days, pd.NaT, "day").axes
+    assert not axes.lines
+    assert "a gap" in axes.get_title()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.browser import Page, chromium
@@ -16,7 +18,7 @@ pytest.importorskip("gradio", reason="the studio is an extra")
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory) -> Library:
-    """Return the models of the package, and two small runs."""
+    """Return the models of the package, two small runs, and one of a table of every kind."""
     folder = tmp_path_factory.mktemp("runs")
     for name, steps in (("a", 3), ("b", 4)):
         chosen = recipe(
@@ -24,6 +26,15 @@ def library(tmp_path_factory) -> Library:
             training={"steps": steps},
         )  # fmt: skip
         train(chosen, folder / name, quiet=True, report=False)
+    rng = np.random.default_rng(0)
+    color = rng.choice(["red", "blue"], 300)
+    size = np.round(rng.normal(size=300) + 4 * (color == "red"), 1)
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.rint(10 * size) + 100, unit="D")
+    table = pd.DataFrame({"color": color, "size": size, "day": days})
+    table.loc[::10, "size"] = np.nan
+    table.to_csv(folder / "t.csv", index=False)
+    chosen = recipe("table", data={"source": str(folder / "t.csv")}, training={"steps": 5})
+    train(chosen, folder / "mixed", quiet=True, report=False)
     return Library(folder, "digits")
 
 

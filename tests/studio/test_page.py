@@ -12,6 +12,21 @@ def test_the_gallery_lists_models_and_runs(page):
         assert name in text
 
 
+def test_the_name_that_is_typed_in_full_is_chosen(page):
+    for name, size in (("mnist", "1x28x28, 256"), ("digits", "1x8x8, 17")):
+        page.choose_model(name)
+        page.until(lambda size=size: size in page.find("#facts").text)
+
+
+def test_the_gallery_shows_pictures_that_choose_a_model(page):
+    page.tab("Models")
+    page.until(lambda: len(page.driver.find_elements("css selector", "#models-pictures img")) > 10)
+    caption = "//*[@id='models-pictures']//button[contains(., 'pinwheel')]"
+    page.driver.execute_script("arguments[0].click()", page.driver.find_element("xpath", caption))
+    page.until(lambda: page.find("#model input").get_attribute("value") == "pinwheel")
+    page.until(lambda: "2 columns" in page.find("#facts").text)
+
+
 def test_tabs_are_those_of_the_models_kind(page):
     def tabs() -> set[str]:
         buttons = page.driver.find_elements(

@@ -390,6 +390,7 @@ def sample_table(
     reject: Sequence[str] = (),
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Draw rows of a table, of which some may be left out.
 
@@ -404,6 +405,7 @@ def sample_table(
             left out.
         temperature: standard deviation of the latents.
         generator: source of the latents.
+        progress: called with the number of rows that are drawn so far, and how many are asked for.
 
     Raises:
         ValueError: if a rule is none, or hardly any row is left.
@@ -413,7 +415,7 @@ def sample_table(
     while have < n:
         ask = n if not (given or reject) else min(max(2 * (n - have), 1_000), 50_000)
         own = None if condition is None else condition(ask)
-        rows = flow.sample(ask, temperature, own, generator).cpu().numpy()
+        rows = flow.sample(ask, temperature, own, generator, progress=progress).cpu().numpy()
         if not np.isfinite(rows[:, _always(schema)]).all():
             raise ValueError(
                 f"samples at temperature {temperature:g} are not finite: lower --temperature"

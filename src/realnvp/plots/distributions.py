@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +18,16 @@ from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, panel, plain
 __all__ = [
     "conditional",
     "coverage",
+    "draws",
     "latents",
     "marginals",
     "norms",
     "pairs",
+    "probabilities",
     "quantiles",
     "range_of",
     "scores",
+    "table_marginals",
 ]
 
 MOST = 200_000
@@ -189,6 +194,9 @@ def marginals(
 
 
 def _overlaid(axes: Axes, real: NDArray, synthetic: NDArray) -> None:
+    real, synthetic = (values[np.isfinite(values)] for values in (real, synthetic))
+    if not len(real):  # a column of gaps only
+        return
     low, high = np.quantile(real, [0.001, 0.999])
     pad = 0.05 * (high - low) + 1e-9
     distinct = np.unique(real)
@@ -238,6 +246,106 @@ def conditional(
     axes.set_xlabel(f"{plain(column)}, given the other columns")
     axes.legend(fontsize=8)
     return figure
+
+
+def probabilities(p: pd.Series, value: Any, column: str, *, ax: Axes | None = None) -> Figure:
+    """Draw the probabilities of a column's categories given the others, and the one it has.
+
+    Args:
+        p: probabilities by category, of which the likeliest twelve are drawn.
+        value: category that the row has.
+        column: name of the column.
+        ax: axes to draw into; new ones if left out.
+    """
+    shown = p.sort_values(ascending=False).iloc[:12][::-1]
+    figure, axes = panel(ax, (6.0, 1.2 + 0.28 * len(shown)))
+    gap = value is None or value != value
+    own = [name is None if gap else str(name) == str(value) for name in shown.index]
+    names = ["(gap)" if name is None else plain(str(name)) for name in shown.index]
+    axes.barh(names, shown.to_numpy(), color=[MODEL if is_own else "0.7" for is_own in own])
+    axes.set(xlim=(0, 1), xlabel=f"probability of {plain(column)}, given the other columns")
+    axes.set_title(f"red: the row has {'a gap' if gap else plain(str(value))}", fontsize=9)
+    return figure
+
+
+def draws(values: pd.Series, value: Any, column: str, *, ax: Axes | None = None) -> Figure:
+    """Draw the histogram of draws of a column given the others, and the value that it has.
+
+    Args:
+        values: draws, numbers or dates.
+        value: value that the row has, which may be a gap.
+        column: name of the column.
+        ax: axes to draw into; new ones if left out.
+    """
+    figure, axes = panel(ax, (6.0, 3.2))
+    drawn = _numbers(values.dropna())
+    axes.hist(drawn, bins=min(40, max(5, len(np.unique(drawn)))), color=MODEL, alpha=0.5)
+    if pd.notna(value):
+        at = float(_numbers(pd.Series([value], dtype=values.dtype))[0])
+        axes.axvline(at, color="black", linewidth=1.2, label=f"the row has {value}")
+        axes.legend(fontsize=8)
+    else:
+        axes.set_title("the row has a gap", fontsize=9)
+    if pd.api.types.is_datetime64_any_dtype(values):
+        axes.xaxis_date()
+        axes.tick_params(axis="x", labelrotation=20, labelsize=8)
+    axes.set_xlabel(f"{plain(column)}, given the other columns")
+    axes.set_yticks([])
+    return figure
+
+
+def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 12) -> Figure:
+    """Draw every column of two tables over each other: numbers, dates and categories.
+
+    Args:
+        real: a table.
+        synthetic: a table with the same columns.
+        most: number of columns to draw at most.
+    """
+    names = list(real.columns)[:most]
+    both, ticks = [], {}
+    for frame in (real, synthetic):
+        both.append(np.full((len(frame), len(names)), np.nan))
+    for i, name in enumerate(names):
+        if _is_category(real[name]):
+            known = sorted(map(str, real[name].dropna().unique()))
+            ticks[i] = known
+            codes = {text: float(code) for code, text in enumerate(known)}
+            for array, frame in zip(both, (real, synthetic), strict=True):
+                array[:, i] = frame[name].astype(str).map(codes).to_numpy(dtype=float)
+        else:
+            for array, frame in zip(both, (real, synthetic), strict=True):
+                array[:, i] = _numbers(frame[name])
+    figure = marginals(both[0], both[1], names, most=most)
+    for i, name in enumerate(names):
+        axes = figure.axes[i]
+        if i in ticks and len(ticks[i]) <= 8:
+            shown = [plain(text)[:9] for text in ticks[i]]
+            axes.set_xticks(range(len(shown)), shown, rotation=30, ha="right")
+        elif pd.api.types.is_datetime64_any_dtype(real[name]):
+            axes.xaxis_date()
+            axes.tick_params(axis="x", labelrotation=30)
+    return figure
+
+
+def _is_category(values: pd.Series) -> bool:
+    """Return whether a column holds neither numbers nor dates.
+
+    >>> _is_category(pd.Series(["a", "b"])), _is_category(pd.Series([1.5, 2]))
+    (True, False)
+    """
+    kinds = pd.api.types
+    number = kinds.is_numeric_dtype(values) and not kinds.is_bool_dtype(values)
+    return not number and not kinds.is_datetime64_any_dtype(values)
+
+
+def _numbers(values: pd.Series) -> NDArray:
+    """Return numbers as they are, and dates as matplotlib counts them, with NaN for gaps."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        local = values.dt.tz_localize(None) if values.dt.tz is not None else values
+        days = local.to_numpy().astype("datetime64[us]").astype(np.float64) / 86_400e6
+        return np.where(values.isna(), np.nan, days)
+    return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def pairs(real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: int = 5) -> Figure:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 
 from realnvp.flow import Flow
@@ -21,14 +23,17 @@ __all__ = [
     "bent_grid",
     "bounds_of",
     "density",
-    "heat_map",
-    "place",
+    "heat_image",
+    "normal_image",
     "planes",
     "points",
     "scatter",
 ]
 
 Bounds = tuple[float, float, float, float]
+
+SHADES = "magma"
+"""Colors of densities."""
 
 
 def points(
@@ -230,35 +235,26 @@ def bent_grid(plane: Plane, *, ax: Axes | None = None) -> Figure:
     return figure
 
 
-def place(
-    plane: Plane, x: Sequence[float], z: Sequence[float], *, heat: NDArray | None = None
-) -> Figure:
-    """Draw a point in the data, on the model's density, and its latent in the latent space.
+def heat_image(plane: Plane, size: int = 200) -> Image.Image:
+    """Return the model's density over the bounds as a picture of ``size`` pixels each way."""
+    values = _on_grid(plane, plane.log_density, size)
+    return _colored(values[::-1], float(np.quantile(values, 0.999)))
 
-    Args:
-        plane: density to draw.
-        x: the point.
-        z: its latent.
-        heat: values of an earlier :func:`heat_map` of the plane, which then need not be computed.
+
+def normal_image(reach: float = 4.0, size: int = 200) -> Image.Image:
+    """Return the standard normal density in the plane as a picture, from -``reach`` to ``reach``.
+
+    >>> normal_image(size=50).size
+    (50, 50)
     """
-    figure = Picture(figsize=(8.4, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    values = heat_map(plane) if heat is None else heat
-    _show(plane, left, values, float(np.quantile(values, 0.999)))
-    left.plot(*x, marker="o", ms=9, mfc="none", mec="cyan", mew=2)
-    left.set(xlim=plane.bounds[:2], ylim=plane.bounds[2:], title="data: the model's density")
-    for radius in (1, 2, 3):  # which hold 39, 86 and 99 % of the latents
-        turn = np.linspace(0, 2 * np.pi, 100)
-        right.plot(radius * np.cos(turn), radius * np.sin(turn), color="gray", linewidth=0.8)
-    right.plot(*np.clip(z, -4, 4), marker="o", ms=9, mfc="none", mec=MODEL, mew=2)
-    right.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2), title="latent: 1, 2, 3 standard deviations")
-    right.set_aspect("equal")
-    return figure
+    at = np.linspace(-reach, reach, size)
+    values = np.exp(-0.5 * (at[:, None] ** 2 + at**2))
+    return _colored(values, 1.0)
 
 
-def heat_map(plane: Plane, size: int = 100) -> NDArray:
-    """Return the model's density ``(size, size)`` on a grid over the bounds."""
-    return _on_grid(plane, plane.log_density, size)
+def _colored(values: NDArray, brightest: float) -> Image.Image:
+    shades = colormaps[SHADES](np.clip(values / max(brightest, 1e-300), 0, 1), bytes=True)
+    return Image.fromarray(shades[:, :, :3])
 
 
 def _on_grid(row: Plane, log_density: Callable[[NDArray], NDArray], size: int) -> NDArray:
@@ -270,7 +266,7 @@ def _on_grid(row: Plane, log_density: Callable[[NDArray], NDArray], size: int) -
 
 def _show(row: Plane, axes: Any, values: NDArray, brightest: float) -> None:
     axes.imshow(
-        values, origin="lower", extent=row.bounds, vmin=0, vmax=brightest, cmap="magma",
+        values, origin="lower", extent=row.bounds, vmin=0, vmax=brightest, cmap=SHADES,
         aspect="auto", interpolation="nearest",
     )  # fmt: skip
 

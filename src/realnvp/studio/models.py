@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from realnvp import plots
 from realnvp.conditions import condition_of_text
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
@@ -19,6 +22,7 @@ from realnvp.flow import Flow
 from realnvp.pretrained import cards, load, shipped_names
 from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
+from realnvp.studio.uploads import known_columns
 
 __all__ = ["Library", "condition_of", "labels_of"]
 
@@ -42,6 +46,7 @@ class Library:
     first: str = "mnist"
     _flows: dict[str, Flow] = field(default_factory=dict, repr=False)
     _reference: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _portraits: dict[str, Image.Image] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def found_runs(self) -> dict[str, Run]:
@@ -51,7 +56,8 @@ class Library:
     def names(self) -> list[str]:
         """Return what can be chosen: the first model, those of the package, runs with a model."""
         runs = [n for n, run in self.found_runs().items() if (run.folder / "model").is_dir()]
-        return list(dict.fromkeys([self.first, *shipped_names(), *(f"runs/{n}" for n in runs)]))
+        offered = [self.first, *shipped_names(), *(f"runs/{n}" for n in runs)]
+        return _most_exact_first(list(dict.fromkeys(offered)))
 
     def rows(self) -> list[list[str]]:
         """Return the gallery: name, data, quality, number of parameters, command."""
@@ -73,6 +79,29 @@ class Library:
             data = str(run.settings.get("data.source", ""))
             found.append([f"runs/{name}", data, quality, "", f"{run.steps:,} steps"])
         return found
+
+    def portrait(self, name: str) -> Image.Image:
+        """Return a small picture of a model: the last samples of a run, or some of its own."""
+        own = name.removeprefix("runs/") if name.startswith("runs/") else ""
+        run = self.found_runs().get(own)
+        if run is not None and run.pictures:
+            with Image.open(run.pictures[-1][1]) as image:
+                return image.convert("RGB")
+        with self._lock:
+            if name not in self._portraits:
+                self._portraits[name] = self._draw(name)
+            return self._portraits[name]
+
+    def _draw(self, name: str) -> Image.Image:
+        flow = self.get(name)
+        if flow.levels is not None:
+            condition = condition_of(flow, EVERY, 16) if flow.classes is not None else None
+            generator = torch.Generator().manual_seed(0)
+            x = flow.sample(16, condition=condition, generator=generator)
+            return plots.tiles(x, levels=flow.levels, columns=4, width=240)
+        x = self.examples(name)[0].x
+        with Image.open(io.BytesIO(plots.as_png(plots.points(x[:1000, :2]), dpi=60))) as image:
+            return image.convert("RGB")
 
     def get(self, name: str) -> Flow:
         """Return a model.
@@ -103,7 +132,8 @@ class Library:
         if data is not None and (embedded or flow.origin == "run"):
             try:
                 config = DataConfig(**{"test": 0.0, **data})
-                part, split = load_part(config, None, (flow.trained_on or {}).get("fingerprint"))
+                fingerprint = (flow.trained_on or {}).get("fingerprint")
+                part, split = load_part(config, None, fingerprint, **known_columns(flow))
                 return split, f"held-out examples of {data['source']} ({part})"
             except (ValueError, OSError):
                 pass  # the data have moved, and samples do as well
@@ -124,6 +154,21 @@ class Library:
                 some = split.select(order[:most])
                 self._reference[name] = log_likelihoods(flow, some, batch_size=64) * scale_of(flow)
             return self._reference[name], what
+
+
+def _most_exact_first(names: list[str]) -> list[str]:
+    """Order names so that one comes before others that hold it.
+
+    A list that is searched by typing then begins with the name that was typed in full.
+
+    >>> _most_exact_first(["digits", "fashion-mnist", "mnist"])
+    ['digits', 'mnist', 'fashion-mnist']
+    """
+
+    def place(name: str) -> tuple[int, int]:
+        return min(i for i, other in enumerate(names) if name in other), len(name)
+
+    return sorted(names, key=place)
 
 
 def scale_of(flow: Flow) -> float:

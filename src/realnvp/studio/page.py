@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from numpy.typing import NDArray
 
-from realnvp import plots
 from realnvp.studio.history import runs_tab
 from realnvp.studio.jobs import Desk, guarded
 from realnvp.studio.models import Library, labels_of
 from realnvp.studio.pictures import SCALES, sample_tab, scales_tab, walk_tab
+from realnvp.studio.plane import plane_tab
 from realnvp.studio.scoring import score_tab
-from realnvp.studio.vectors import plane_tab, table_tab
+from realnvp.studio.tables import columns_of, table_tab
 
 __all__ = ["CSS", "build"]
 
@@ -48,12 +47,16 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             with gr.Tab("Score", elem_id="tab-score"):
                 score_tab(library, desk, model)
             with gr.Tab("Plane", elem_id="tab-plane", interactive=False) as plane:
-                sliders = plane_tab(library, desk, model, label)
+                plane_tab(library, desk, model, label)
             with gr.Tab("Tables", elem_id="tab-tables", interactive=False) as tables:
                 column = table_tab(library, desk, model, label)
             with gr.Tab("Runs", elem_id="tab-runs"):
                 runs_tab(library)
-            with gr.Tab("Models", elem_id="tab-models"):
+            with gr.Tab("Models", elem_id="tab-models") as models:
+                portraits = gr.Gallery(
+                    label="Choose a model by its picture", elem_id="models-pictures", columns=5,
+                    allow_preview=False, object_fit="contain", buttons=[], height="auto",
+                )  # fmt: skip
                 gallery = gr.Dataframe(
                     library.rows(),
                     headers=["model", "data", "quality", "parameters", "trained by"],
@@ -74,16 +77,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             kind = "x".join(map(str, flow.shape)) if images else f"{flow.dim} columns"
             grey = f", {flow.levels} grey levels" if images else ""
             text = f"{kind}{grey}, {parameters:,} parameters"
-            wide = [gr.Slider(), gr.Slider()]
-            if flow.shape == (2,):
-                split, _ = library.examples(name)
-                left, right, bottom, top = _bounds(split.x.numpy())
-                names = flow.column_names
-                wide = [
-                    gr.Slider(minimum=left, maximum=right, label=names[0]),
-                    gr.Slider(minimum=bottom, maximum=top, label=names[1]),
-                ]
-            columns = [] if images else flow.column_names
+            columns = columns_of(flow)
             return [
                 text,
                 gr.Dropdown(
@@ -100,11 +94,10 @@ def build(library: Library, folder: Path) -> gr.Blocks:
                     gr.Slider(visible=i < count, label=f"Scale {i + 1}" + _name_of(i, count))
                     for i in range(SCALES)
                 ),
-                *wide,
                 gr.Dropdown(choices=columns, value=columns[0] if columns else None),
             ]
 
-        outputs = [facts, label, walk, scales, plane, tables, *amounts, *sliders, column]
+        outputs = [facts, label, walk, scales, plane, tables, *amounts, column]
         model.change(choose, model, outputs, show_progress="hidden")
         page.load(choose, model, outputs, show_progress="hidden")
 
@@ -112,11 +105,18 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             return library.rows()[event.index[0]][0]
 
         gallery.select(pick, None, model)
+
+        @guarded
+        def paint() -> list[tuple[Any, str]]:
+            return [(library.portrait(name), name) for name in library.names()]
+
+        models.select(paint, None, portraits)
+
+        def pick_portrait(event: gr.SelectData) -> str:
+            return library.names()[event.index]
+
+        portraits.select(pick_portrait, None, model)
     return page
-
-
-def _bounds(x: NDArray) -> tuple[float, ...]:
-    return tuple(round(value, 2) for value in plots.bounds_of(x))
 
 
 def _name_of(scale: int, count: int) -> str:

@@ -17,7 +17,7 @@ from realnvp.data.columns import TableSchema
 from realnvp.data.images import SUFFIXES, open_image
 from realnvp.flow import Flow
 
-__all__ = ["fit_image", "read_uploads"]
+__all__ = ["fit_image", "known_columns", "read_uploads", "schema_of"]
 
 MOST = 64
 """Images that are taken at once."""
@@ -94,16 +94,25 @@ def read_uploads(
             shape=flow.shape,
             levels=flow.levels,
             classes=flow.classes,
-            columns=known.get("columns"),
-            categories=known.get("categories"),
-            schema=_schema(known.get("table")),
-            condition_schema=_schema(known.get("condition_table")),
+            **known_columns(flow),
         )
     except (ValueError, OSError) as error:  # visitors know their file by its own name
         raise ValueError(str(error).replace(str(paths[0]), paths[0].name)) from error
     return split, [f"row {i}" for i in range(len(split))], f"{len(split):,} examples"
 
 
-def _schema(saved: Any) -> TableSchema | None:
+def known_columns(flow: Flow) -> dict[str, Any]:
+    """Return what a model knows of its data's columns, as arguments of what reads them."""
+    known = flow.trained_on or {}
+    return {
+        "columns": known.get("columns"),
+        "categories": known.get("categories"),
+        "schema": schema_of(flow),
+        "condition_schema": schema_of(flow, "condition_table"),
+    }
+
+
+def schema_of(flow: Flow, name: str = "table") -> TableSchema | None:
     """Return the columns of the table that a model was trained with, if it was one."""
+    saved = (flow.trained_on or {}).get(name)
     return None if saved is None else TableSchema.from_dict(saved)

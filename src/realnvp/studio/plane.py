@@ -1,0 +1,183 @@
+"""Tab of models of two columns: their picture, and a point dragged in the data or the latents."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from realnvp import plots
+from realnvp.data.toy import TOY
+from realnvp.studio.jobs import Desk, guarded
+from realnvp.studio.models import Library, condition_of
+from realnvp.studio.scoring import as_image
+
+__all__ = ["plane_tab"]
+
+REACH = 4.0
+"""Largest latent coordinate that can be dragged to."""
+
+PAD = """<svg viewBox="0 0 100 100" role="img" aria-label="${value.name}">
+<image href="${value.picture}" width="100" height="100" preserveAspectRatio="none"/>
+<circle class="halo" cx="${value.x}" cy="${value.y}" r="2.6"/>
+<circle class="dot" cx="${value.x}" cy="${value.y}" r="2"/></svg>"""
+
+STYLE = """
+outline-offset: 2px; cursor: crosshair; touch-action: none;
+svg { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
+.halo { fill: none; stroke: black; stroke-width: 1; }
+.dot { fill: none; stroke: white; stroke-width: 1; }
+"""
+
+# The point follows the pointer at once; what it means arrives when the server has computed it.
+DRAG = """
+element.tabIndex = 0;
+let at = null;
+const limit = v => Math.min(100, Math.max(0, v));
+const go = (x, y) => {
+  at = [limit(x), limit(y)];
+  for (const c of element.querySelectorAll('circle')) {
+    c.setAttribute('cx', at[0]); c.setAttribute('cy', at[1]);
+  }
+  trigger('input', {at: at});
+};
+const follow = e => {
+  const box = element.querySelector('svg').getBoundingClientRect();
+  go(100 * (e.clientX - box.left) / box.width, 100 * (e.clientY - box.top) / box.height);
+};
+element.addEventListener('pointerdown', e => {
+  element.setPointerCapture(e.pointerId);
+  follow(e);
+});
+element.addEventListener('pointermove', e => {
+  if (element.hasPointerCapture(e.pointerId)) follow(e);
+});
+const steps = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
+element.addEventListener('keydown', e => {
+  const step = steps[e.key];
+  if (!step) return;
+  e.preventDefault();
+  const dot = element.querySelector('.dot');
+  go(Number(dot.getAttribute('cx')) + step[0], Number(dot.getAttribute('cy')) + step[1]);
+});
+"""
+
+
+def plane_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown) -> None:
+    """Make the tab."""
+    go = gr.Button("Draw", variant="primary", elem_id="plane-go")
+    gr.Markdown(
+        "Drag the point in the data, at the left, or in the latents, at the right: the other one "
+        "follows. Arrow keys move it, too."
+    )
+    with gr.Row():
+        pads = [
+            gr.HTML(
+                _pad("", what, 50, 50), html_template=PAD, css_template=STYLE, js_on_load=DRAG,
+                elem_id=f"plane-{what}", min_width=160,
+            )
+            for what in ("data", "latent")
+        ]  # fmt: skip
+    data_pad, latent_pad = pads
+    where = gr.Markdown(elem_id="plane-where")
+    whole = gr.Image(label="Data, samples, density, bent grid", elem_id="plane-whole", buttons=[])
+
+    @functools.lru_cache(maxsize=32)
+    def plane_of(name: str, label: str | None) -> tuple[plots.Plane, str]:
+        flow = library.get(name)
+        if flow.shape != (2,):
+            raise ValueError("this picture is of two columns, and the model has another shape")
+        split, _ = library.examples(name)
+        source = ((flow.trained_on or {}).get("data") or {}).get("source")
+        known = TOY.get(str(source))
+        first, second = flow.column_names
+        plane = plots.Plane.of(
+            flow,
+            split.x[:3000],
+            name=name,
+            condition=condition_of(flow, label, 1),
+            bounds=known.bounds if known else None,
+            true_log_density=known.log_density if known else None,
+            columns=None if known else (first, second),
+        )
+        return plane, plots.data_uri(plots.heat_image(plane))
+
+    @guarded
+    def draw(name: str, label: str | None) -> tuple[Any, ...]:
+        plane, _ = plane_of(name, label)
+        return *move(name, label, np.zeros(2), False), as_image(plots.planes([plane]))
+
+    def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:
+        """Return both pads and what they show, given a point of the data or of the latents."""
+        plane, heat = plane_of(name, label)
+        flow = library.get(name)
+        condition = condition_of(flow, label, 1)
+        given = torch.as_tensor(at, dtype=flow.dtype, device=flow.device)[None]
+        x = given if in_data else flow.decode(given, condition)
+        snapped = x if flow.columns is None else flow.columns.snap(x)
+        noise = torch.full_like(x, 0.5) if flow.noisy else None
+        z, terms = flow.log_prob_terms(snapped, condition, noise)
+        z = z if in_data else given
+        left, right, bottom, top = plane.bounds
+        (a, b), (c, d) = x[0].tolist(), z[0].tolist()
+        log_p = sum(term.item() for term in terms.values())
+        first, second = flow.column_names
+        text = (
+            f"{first} {a:.3f}, {second} {b:.3f}; latent ({c:.3f}, {d:.3f}); "
+            f"log-density {log_p:.4f} nats: "
+            + ", ".join(f"{key} {term.item():.3f}" for key, term in terms.items())
+        )
+        across, up = 100 * (a - left) / (right - left), 100 * (top - b) / (top - bottom)
+        return (
+            _pad(heat, "data", across, up),
+            _pad(_rings(), "latent", *(50 + 50 * v / REACH for v in (c, -d))),
+            text,
+        )
+
+    @guarded
+    def in_data(name: str, label: str | None, event: gr.EventData) -> tuple[Any, str]:
+        left, right, bottom, top = plane_of(name, label)[0].bounds
+        across, up = _at(event)
+        x = np.array([left + (right - left) * across, top - (top - bottom) * up])
+        _, latent, text = move(name, label, x, True)
+        return latent, text
+
+    @guarded
+    def in_latents(name: str, label: str | None, event: gr.EventData) -> tuple[Any, str]:
+        across, up = _at(event)
+        z = np.array([REACH * (2 * across - 1), REACH * (1 - 2 * up)])
+        data, _, text = move(name, label, z, False)
+        return data, text
+
+    go.click(draw, [model, label], [data_pad, latent_pad, where, whole])
+    for pad, function, other in (
+        (data_pad, in_data, latent_pad), (latent_pad, in_latents, data_pad),
+    ):  # fmt: skip
+        pad.input(
+            function, [model, label], [other, where], show_progress="hidden",
+            trigger_mode="always_last",
+        )  # fmt: skip
+
+
+def _pad(picture: str, what: str, x: float, y: float) -> dict[str, Any]:
+    """Return what a pad shows: a picture, and a point in percent from its upper left corner."""
+    x, y = (min(max(v, -5.0), 105.0) if v == v else 50.0 for v in (x, y))
+    return {"picture": picture, "name": f"the point in the {what} space", "x": x, "y": y}
+
+
+def _at(event: gr.EventData) -> tuple[float, float]:
+    """Return where a pad was pointed at, as fractions of its width and height."""
+    try:
+        x, y = (float(v) / 100 for v in event.at)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError("the point has no place") from error
+    return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+
+
+@functools.cache
+def _rings() -> str:
+    return plots.data_uri(plots.normal_image(REACH))

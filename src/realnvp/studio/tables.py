@@ -1,0 +1,172 @@
+"""Tab of tables: synthetic rows, what the columns hold, and one column given the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from realnvp import plots
+from realnvp.data.columns import TableSchema
+from realnvp.estimator.inference import category_proba, impute, sample_table
+from realnvp.evaluation import column_density
+from realnvp.flow import Flow
+from realnvp.studio.jobs import Desk, guarded
+from realnvp.studio.models import Library, condition_of
+from realnvp.studio.scoring import as_image
+from realnvp.studio.uploads import schema_of
+
+__all__ = ["columns_of", "table_tab"]
+
+DRAWS = 300
+"""Values that are drawn of a column given the others."""
+
+
+def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown) -> gr.Dropdown:
+    """Make the tab; return its choice of a column."""
+    with gr.Row():
+        n = gr.Number(1000, label="Synthetic rows", precision=0, minimum=1, maximum=1_000_000,
+                      elem_id="table-n")  # fmt: skip
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="table-seed")
+        go = gr.Button("Draw rows", variant="primary", elem_id="table-go")
+        stop = gr.Button("Cancel", elem_id="table-stop")
+    file = gr.DownloadButton("CSV of the synthetic rows", interactive=False, elem_id="table-csv")
+    columns = gr.Dataframe(label="Columns", interactive=False, elem_id="table-columns")
+    pictures = gr.Image(label="Real and synthetic", elem_id="table-marginals", buttons=[])
+    gr.Markdown("One column given the others: take a row, and ask what the column might have been.")
+    with gr.Row():
+        column = gr.Dropdown([], label="Column", elem_id="table-column")
+        row = gr.Number(0, label="Row of the examples", precision=0, minimum=0, elem_id="table-row")
+        ask = gr.Button("p(column | the others)", elem_id="table-ask")
+    held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held")
+    answer = gr.Image(label="What the column might be", elem_id="table-answer", buttons=[])
+
+    @guarded
+    def draw(
+        name: str,
+        label: str | None,
+        n: float,
+        seed: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:
+        tell = desk.begin(request, progress, "sampling")
+        flow = library.get(name)
+        if flow.levels is not None:
+            raise ValueError("the model is one of images: this is of tables")
+        generator = torch.Generator().manual_seed(int(seed))
+        schema, count = schema_of(flow), int(n)
+        path = desk.path("synthetic.csv")
+        if schema is None:
+            condition = condition_of(flow, label, count)
+            samples = flow.sample(count, condition=condition, generator=generator, progress=tell)
+            synthetic = pd.DataFrame(samples.numpy(), columns=flow.column_names)
+            synthetic.to_csv(path, index=False, float_format="%.9g")
+        else:
+            synthetic = sample_table(
+                flow, schema, count, condition=lambda m: condition_of(flow, label, m),
+                generator=generator, progress=tell,
+            )  # fmt: skip
+            synthetic.to_csv(path, index=False)
+        split, _ = library.examples(name)
+        real = _frame(flow, schema, split.x)
+        rows = [_facts(real[c], synthetic[c]) for c in real.columns]
+        headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
+        kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
+        data = [
+            [c, kinds.get(c, "continuous"), *facts]
+            for c, facts in zip(real.columns, rows, strict=True)
+        ]
+        figure = plots.table_marginals(real, synthetic)
+        button = gr.DownloadButton(value=str(path), interactive=True)
+        return button, {"headers": headers, "data": data}, as_image(figure)
+
+    @guarded
+    def given(
+        name: str,
+        label: str | None,
+        column: str,
+        row: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[dict[str, Any], NDArray]:
+        tell = desk.begin(request, progress, "asking")
+        flow = library.get(name)
+        split, _ = library.examples(name)
+        if flow.levels is not None or column not in columns_of(flow):
+            raise ValueError(f"there is no column {column!r}")
+        i = int(row)
+        if not 0 <= i < len(split):
+            raise ValueError(f"there are {len(split):,} rows, 0 to {len(split) - 1}")
+        schema, x = schema_of(flow), split.x[i : i + 1]
+        own = split.condition
+        condition = condition_of(flow, label, 1) if own is None else own[i : i + 1]
+        shown = _frame(flow, schema, x)
+        if schema is None:
+            j = flow.column_names.index(column)
+            low, high = plots.range_of(split.x[:, j].numpy())
+            at = torch.linspace(low, high, 400)
+            density = column_density(flow, x[0], j, at, condition)
+            figure = plots.conditional(at.numpy(), density.numpy(), float(x[0, j]), column)
+        elif (kind := _kind(schema, column)) == "categorical":
+            p = category_proba(flow, schema, shown, column, condition).iloc[0]
+            figure = plots.probabilities(p, shown[column].iloc[0], column)
+        elif kind in ("constant", "copy", "linear"):
+            raise ValueError(f"column {column!r} follows from the others: it has one value only")
+        else:
+            unknown = x.expand(DRAWS, -1).clone()
+            unknown[:, schema.places()[column]] = float("nan")
+            repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
+            filled, _ = impute(flow, schema, unknown, repeated, progress=tell)
+            draws = schema.decode(filled.numpy())[column]
+            figure = plots.draws(draws, shown[column].iloc[0], column)
+        value = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
+        return value, as_image(figure)
+
+    go.click(draw, [model, label, n, seed], [file, columns, pictures])
+    ask.click(given, [model, label, column, row], [held, answer])
+    stop.click(desk.cancel, None, None, queue=False)
+    return column
+
+
+def columns_of(flow: Flow) -> list[str]:
+    """Return the names of a table's columns; [] of images."""
+    if flow.levels is not None:
+        return []
+    schema = schema_of(flow)
+    return list(flow.column_names if schema is None else schema.names)
+
+
+def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
+    """Return rows as the table that they are of."""
+    if schema is None:
+        return pd.DataFrame(x.numpy(), columns=flow.column_names)
+    return schema.decode(x.numpy())
+
+
+def _kind(schema: TableSchema, column: str) -> str:
+    return next(c.kind for c in schema.columns if c.name == column)
+
+
+def _facts(real: pd.Series, synthetic: pd.Series) -> list[str]:
+    """Return what a column holds, really and by the model, and the shares of its gaps."""
+    gaps = [f"{values.isna().mean():.1%}" for values in (real, synthetic)]
+    return [*(_summary(values.dropna()) for values in (real, synthetic)), *gaps]
+
+
+def _summary(values: pd.Series) -> str:
+    """Return mean and standard deviation, the median of dates, or the commonest category."""
+    if not len(values):
+        return ""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return f"median {values.quantile(0.5, interpolation='lower')}"
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return f"{values.mean():.4g} ± {values.std():.3g}"
+    counts = values.astype(str).value_counts(normalize=True)
+    return f"{counts.index[0]} {counts.iloc[0]:.0%}" + (
+        f", {len(counts) - 1} more" if len(counts) > 1 else ""
+    )
