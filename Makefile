@@ -38,10 +38,11 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/studio
 
-# Gradio leaves sockets and event loops to be collected when its server ends.
+# Gradio leaves sockets and event loops to be collected when its server ends, and sets an option of
+# pandas that is deprecated, which as an error would end its event.
 test-studio: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 REALNVP_BROWSER=required $(BIN)/python -m pytest tests/studio \
-		-W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
+		-W ignore::ResourceWarning -W ignore::DeprecationWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)
