@@ -73,7 +73,8 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
             )  # fmt: skip
             synthetic.to_csv(path, index=False)
         split, _ = library.examples(name)
-        real = _frame(flow, schema, split.x)
+        real = _with_dates(schema, _frame(flow, schema, split.x))
+        synthetic = _with_dates(schema, synthetic)
         rows = [_facts(real[c], synthetic[c]) for c in real.columns]
         headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
         kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
@@ -122,8 +123,9 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
             unknown[:, schema.places()[column]] = float("nan")
             repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
             filled, _ = impute(flow, schema, unknown, repeated, progress=tell)
-            draws = schema.decode(filled.numpy())[column]
-            figure = plots.draws(draws, shown[column].iloc[0], column)
+            draws = _with_dates(schema, schema.decode(filled.numpy()))[column]
+            own_value = _with_dates(schema, shown)[column].iloc[0]
+            figure = plots.draws(draws, own_value, column)
         value = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
         return value, as_image(figure)
 
@@ -146,6 +148,13 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
     if schema is None:
         return pd.DataFrame(x.numpy(), columns=flow.column_names)
     return schema.decode(x.numpy())
+
+
+def _with_dates(schema: TableSchema | None, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose dates are dates, also where they were text in the file."""
+    texts = () if schema is None else (c for c in schema.columns if c.format is not None)
+    parsed = {c.name: pd.to_datetime(frame[c.name], format=c.format) for c in texts}
+    return frame.assign(**parsed)
 
 
 def _kind(schema: TableSchema, column: str) -> str:
