@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realnvp.codec.plain import pack_plain, unpack_plain
+from realnvp.codec.plain import deflate, pack_plain, unpack_plain
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 65536])
@@ -19,13 +19,19 @@ def test_images_come_back(levels, kind):
         x = x[..., :1].expand(-1, -1, -1, 5).contiguous()
     elif kind == "constant":
         x = torch.full_like(x, levels - 1)
-    data = pack_plain(x, levels)
-    assert torch.equal(unpack_plain(data, tuple(x.shape), levels), x)
+    for pack in (deflate, pack_plain):
+        assert torch.equal(unpack_plain(pack(x, levels), tuple(x.shape), levels), x)
+    assert len(pack_plain(x, levels)) <= len(deflate(x, levels))
 
 
 def test_a_bomb_and_damage_are_refused():
     data = pack_plain(torch.zeros(100, 1, 100, 100, dtype=torch.int64), 256)
     with pytest.raises(ValueError, match="damaged"):
         unpack_plain(data, (1, 1, 8, 8), 256)
+    with pytest.raises(ValueError, match="damaged"):
+        unpack_plain(b"\x03", (1, 1, 200, 200), 256)  # this code is for few images
+    for first in (b"", b"\x04"):
+        with pytest.raises(ValueError, match="damaged"):
+            unpack_plain(first, (1, 1, 8, 8), 256)
     with pytest.raises(ValueError, match="damaged"):
         unpack_plain(b"\x00" + b"\xff" * 20, (1, 1, 8, 8), 256)
