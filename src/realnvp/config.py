@@ -263,6 +263,11 @@ class DataConfig:
             columns FILE shows them): continuous, decimal, integer, categorical, datetime, or drop
             to leave one out.
         keep_range: let samples keep the range of every column of numbers of a table.
+        cache: folder that holds the decoded images of folders of 2,000 and more, so that they are
+            decoded once: null is the user's folder for what can be made again, "none" no cache.
+        storage: where images of the cache are while a model trains: "auto" lets an accelerator
+            hold them if they take at most half of its free memory, and else maps the files, which
+            stay in memory as far as there is some free; "memory" reads all of them; "disk" maps.
         seed: seed of the split and of generated sets.
     """
 
@@ -283,12 +288,15 @@ class DataConfig:
     integers: Literal["auto", "none"] = "auto"
     columns: dict[str, Any] | None = None
     keep_range: bool = False
+    cache: str | None = None
+    storage: Literal["auto", "memory", "disk"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         positive(self, "validation", "points", "size", "crop")
         require(bool(self.source), "data.source is empty: name a data set or give a path")
+        require(self.cache != "", "data.cache is empty: give a folder, or none")
         require(self.shift >= 0, f"data.shift is 0 or more pixels, got {self.shift}")
         require(self.seed >= 0, f"data.seed must be 0 or more, got {self.seed}")
         require(

@@ -18,7 +18,8 @@ from helpers.data_files import (
     save,
     write,
 )
-from realnvp.data.images import background_color, image_tensor
+from realnvp.data.images import image_tensor
+from realnvp.utils.image_files import background_color
 
 BAD = {
     "empty folder": (lambda p: p, "found nothing"),

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
 
         content = compress(
             flow,
-            split.x,
+            split.x[:],  # all of it, where it is mapped
             split.condition,
             names=names,
             model=args.model if flow.origin == "shipped" else "",

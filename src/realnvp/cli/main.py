@@ -34,6 +34,7 @@ VERBS = {
     "check": "layer by layer: round trip, log-determinant, latents",
     "models": "list the trained models that come with the package",
     "recipes": "list the recipes, or show one",
+    "cache": "list the decoded images of large folders, or remove them",
 }
 
 

@@ -50,6 +50,8 @@ SHORT = {
     "data.channels": "--data-channels",
     "data.background": "--data-background",
     "data.skip_unreadable": "--data-skip-unreadable",
+    "data.cache": "--data-cache",
+    "data.storage": "--data-storage",
     "data.condition": "--condition",
     "training.minutes": "--minutes",
     "training.epochs": "--epochs",
@@ -304,6 +306,11 @@ def add_data(parser: Parser) -> None:
     )
     parser.add_argument(
         "--data-skip-unreadable", type=bool, help="leave out images that cannot be read"
+    )
+    parser.add_argument(
+        "--data-cache",
+        metavar="FOLDER",
+        help="folder that holds decoded images of large folders; none decodes them again",
     )
     parser.add_argument(
         "--split",

@@ -69,7 +69,7 @@ def read_model(args: Any, device: torch.device | None = None) -> Flow:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadable")
+DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadable", "cache")
 """Settings of the data that may differ from those in training."""
 
 
@@ -91,7 +91,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     config = DataConfig(**{"test": 0.0, **settings}) if settings else DataConfig()
     own = flow.origin == "run"
     if not own:
-        config = replace(config, root=DataConfig().root)
+        config = replace(config, root=DataConfig().root, cache=None)
     if args.data == "":
         raise ValueError("--data is empty: name a data set, or give a path")
     if args.data is not None and args.split is None:
@@ -122,8 +122,8 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
     """Return the column that names each example: its file in a folder of images, or its row."""
-    from realnvp.data.images import image_files
     from realnvp.data.sources import is_image_folder
+    from realnvp.utils.image_files import image_files
 
     rows = range(len(split)) if split.rows is None else split.rows.tolist()
     if not is_image_folder(source):

@@ -1,14 +1,17 @@
-"""Shuffled batches from memory, a function of the seed and the step."""
+"""Shuffled batches from memory or from mapped files, a function of the seed and the step."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
+from realnvp.data.mapped import MappedImages
 from realnvp.utils.rng import Stream, seed_of
 
-__all__ = ["Batches", "drawn", "shifted", "to_device"]
+__all__ = ["Batches", "drawn", "placed", "shifted", "to_device"]
 
 
 class Batches:
@@ -20,12 +23,13 @@ class Batches:
     Where examples have weights, an epoch has each as often as its weight says, on average.
 
     Args:
-        split: the examples, on the device.
+        split: the examples, on the device; or images that stay in files.
         batch_size: examples of a batch, over all processes; at most the whole split.
         seed: of the order, the flips and the shifts.
         flip: turn every image left to right half of the time.
         shift: move every image by up to so many pixels, down or up and right or left, half of the
             time; its edge is repeated.
+        device: device of the batches, by default that of the examples.
 
     Attributes:
         size: examples of a batch.
@@ -33,13 +37,31 @@ class Batches:
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seed: int, flip: bool = False, shift: int = 0
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        flip: bool = False,
+        shift: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         self.split = split
+        self._device = split.x.device if device is None else device
         self.size = min(batch_size, len(split))
         self.per_epoch = len(split) / self.size
         self._seed, self._flip, self._shift = seed, flip, shift
         self._orders: dict[int, Tensor] = {}
+
+    @property
+    def stored(self) -> str | None:
+        """Where images of the cache are, in words; None for data that were read into memory."""
+        x = self.split.x
+        if not isinstance(x, MappedImages):
+            return None
+        return (
+            f"{len(x):,} training images are mapped from the cache ({x.nbytes / 2**20:,.0f} MiB): "
+            "--data-storage memory reads them all at the start"
+        )
 
     def share(self, rank: int, world_size: int) -> range:
         """Return the positions in a batch that belong to a process: shares differ by one at most.
@@ -62,7 +84,7 @@ class Batches:
         """Return a process's share of the batch of a step: examples and their condition."""
         share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
-        x = self.split.x[index]
+        x = self.split.x[index].to(self._device)
         if self._flip:
             generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.FLIPS, step))
             flipped = torch.rand(self.size, generator=generator) < 0.5
@@ -127,3 +149,19 @@ def to_device(split: Split, device: torch.device) -> Split:
     condition = None if split.condition is None else split.condition.to(device)
     weight = None if split.weight is None else split.weight.to(device)
     return Split(split.x.to(device), condition, weight=weight)
+
+
+def placed(split: Split, device: torch.device) -> Split:
+    """Move a split to the device's memory, but images that are better left in files.
+
+    Labels are left behind. An accelerator holds images of the cache where they take at most half
+    of its free memory, and the setting `data.storage` lets it; the CPU has them in its memory as
+    soon as they are read.
+    """
+    x = split.x
+    if not isinstance(x, MappedImages):
+        return to_device(split, device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if x.on_device and x.nbytes <= free // 2:
+        return to_device(split, device)
+    return replace(to_device(replace(split, x=split.x[:0]), device), x=x)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from realnvp.data.mapped import MappedImages
 from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
@@ -106,10 +107,11 @@ def parse_labels(
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of the data, in memory.
+    """One part of the data.
 
     Args:
-        x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors.
+        x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
+            :class:`~realnvp.data.mapped.MappedImages` in the place of a tensor.
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
@@ -131,8 +133,10 @@ class Split:
         return len(self.x)
 
     def select(self, index: torch.Tensor) -> Split:
-        """Return a copy of the examples at `index`, int64 `(M,)`."""
-        return self._map(lambda values: values[index])
+        """Return a copy of the examples at `index`, int64 `(M,)`; mapped images stay in files."""
+        return self._map(
+            lambda values: values.take(index) if isinstance(values, MappedImages) else values[index]
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,14 +151,12 @@ class Split:
         >>> one.fingerprint == Split(one.x.flip(0)).fingerprint
         False
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for name, values in self._tensors().items():
-            if name == "rows":  # where the examples are is not what they are
-                continue
-            digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
-            for block in _blocks(values):
-                digest.update(block.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        # Where the examples are is not what they are.
+        held = {name: values for name, values in self._tensors().items() if name != "rows"}
+        if isinstance(self.x, MappedImages):
+            others = [values for name, values in held.items() if name != "x"]
+            return self.x.remembered(others, lambda: _hash_of(held))
+        return _hash_of(held)
 
     def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:
         """Take the split apart in place, so that the memory of its examples is not needed twice.
@@ -167,6 +169,8 @@ class Split:
         Returns:
             A split for each group, views of this one's tensors.
         """
+        if isinstance(self.x, MappedImages):
+            return [self.select(group) for group in groups]
         sizes = [len(group) for group in groups]
         in_order = torch.equal(torch.cat(list(groups)), torch.arange(len(self)))
         # Each tensor once: the labels may be the condition, too.
@@ -196,6 +200,15 @@ class Split:
         if self.rows is None:
             held["rows"] = torch.arange(len(self), device=self.x.device)
         return {name: values for name, values in held.items() if values is not None}
+
+
+def _hash_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, values in tensors.items():
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+        for block in _blocks(values):
+            digest.update(block.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _blocks(values: torch.Tensor) -> Sequence[torch.Tensor]:

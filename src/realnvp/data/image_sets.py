@@ -33,7 +33,8 @@ import torch
 
 from realnvp.data.arrays import array_split, class_labels, find_idx, read_idx
 from realnvp.data.dataset import Part, Split
-from realnvp.data.images import UnusableImage, open_image, read_images
+from realnvp.data.images import read_images
+from realnvp.utils.image_files import UnusableImage, open_image
 
 __all__ = ["IMAGE_SETS", "ImageSet", "register_image_set"]
 

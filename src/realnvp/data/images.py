@@ -8,30 +8,38 @@ converted to grey or color only on request.
 
 from __future__ import annotations
 
-import struct
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import errno
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
+from realnvp.data.cache import default_folder, open_cached
 from realnvp.data.dataset import Parts, Split, parse_labels
 from realnvp.utils.distributed import rank
-from realnvp.utils.errors import some_of
+from realnvp.utils.errors import describe, some_of
+from realnvp.utils.image_files import (
+    SUFFIXES,
+    ImageStack,
+    Reader,
+    UnusableImage,
+    attempt,
+    background_color,
+    image_files,
+    no_bombs,
+    read_image,
+    stack,
+)
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PILImage
-
     from realnvp.config import DataConfig
 
-__all__ = ["UnusableImage", "image_tensor", "read_folder", "read_image", "read_images"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
-
+__all__ = ["check_readable", "image_tensor", "read_folder", "read_images"]
 
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
@@ -39,21 +47,10 @@ _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validati
 _SHOW_PROGRESS_FROM = 5_000  # files: fewer are read before a bar would have said anything
 
 
+_CACHE_FROM = 2_000  # files: fewer are decoded in seconds
+
+
 _NAMED = 10  # unusable files that a message names
-
-
-class UnusableImage(ValueError):
-    """An image file that cannot be read, or not without changing its values.
-
-    Args:
-        path: the file.
-        reason: what is wrong with it.
-        remedy: what else there is to do about it than to replace the file.
-    """
-
-    def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
-        super().__init__(f"{path}: {reason}{remedy and ': '}{remedy}")
-        self.path, self.reason, self.remedy = path, reason, remedy
 
 
 def image_tensor(array: np.ndarray, where: str, reuse: bool = False) -> torch.Tensor:
@@ -124,120 +121,8 @@ def _channels_first(array: np.ndarray, reuse: bool) -> np.ndarray:
     return moved
 
 
-def read_image(
-    path: Path,
-    size: int | None = None,
-    channels: int | None = None,
-    background: str | None = None,
-    crop: int | None = None,
-) -> np.ndarray:
-    """Read one image file as it is shown on a screen (EXIF orientation applied).
-
-    Args:
-        path: the file.
-        size: cut the largest centered square and resize it to this many pixels (bilinear,
-            antialiased); None keeps the image as it is.
-        channels: convert the image to grey (1: luma, ITU-R 601-2) or to color (3); None keeps it.
-        background: color behind transparent pixels, by name or as "#rrggbb"; None refuses them.
-        crop: cut a square of this many pixels from the middle first.
-
-    Returns:
-        uint8 `(H, W)` for grey images, `(H, W, 3)` for all others.
-
-    Raises:
-        UnusableImage: when the file cannot be read, or not without changing its values.
-    """
-    image = open_image(path, background)
-    if channels is not None:
-        image = image.convert("L" if channels == 1 else "RGB")
-    if crop is not None:
-        if crop > min(image.size):
-            raise UnusableImage(path, f"{image.width}x{image.height} pixels are less than the crop")
-        left, top = (image.width - crop) // 2, (image.height - crop) // 2
-        image = image.crop((left, top, left + crop, top + crop))
-    if size is not None:
-        from PIL import ImageOps
-        from PIL.Image import Resampling
-
-        image = ImageOps.fit(image, (size, size), Resampling.BILINEAR)
-    return np.asarray(image)
-
-
-def open_image(path: Path, background: str | None = None) -> PILImage:
-    """Return the image of a file in mode "L" or "RGB"; see `read_image`."""
-    from PIL import Image, ImageOps
-
-    # What Pillow's plugins raise for broken files, beside OSError.
-    unreadable = (
-        OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error,
-        OverflowError, MemoryError, RuntimeError, AttributeError, ZeroDivisionError,
-        Image.DecompressionBombError, Image.DecompressionBombWarning,
-    )  # fmt: skip
-    try:
-        with path.open("rb") as file:
-            header = file.read(25)
-        if not header:
-            raise OSError("it is empty")
-        with Image.open(path) as image:
-            # A phone's MPO holds a preview beside its picture: several frames, not a film.
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-    except unreadable as error:
-        reason = " ".join(str(error).split()).replace(f" {str(path)!r}", "")
-        raise UnusableImage(path, reason or f"damaged file ({type(error).__name__})") from error
-    if frames > 1:
-        raise UnusableImage(path, f"animated ({frames} frames)")
-    # Pillow cuts 16-bit color PNGs to 8 bits silently, so their header is asked for the depth.
-    deep = header.startswith(b"\x89PNG") and header[24:] == b"\x10"
-    if deep or image.mode.startswith(("I", "F")):
-        raise UnusableImage(path, "more than 8 bits per channel")
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
-        raise UnusableImage(path, f"color mode {image.mode}, neither RGB nor grey")
-    grey = image.mode in ("1", "L", "LA")
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        return _opaque(image.convert("RGBA"), path, background, grey)
-    return image.convert("L" if grey else "RGB")
-
-
-def _opaque(image: PILImage, path: Path, background: str | None, grey: bool) -> PILImage:
-    """Return an RGBA image without its transparency, in front of the background if it has some."""
-    from PIL import Image
-
-    if np.asarray(image.getchannel("A")).min() < 255:
-        if background is None:
-            raise UnusableImage(
-                path, "transparent pixels", "--data-background white puts a color behind them"
-            )
-        behind = Image.new("RGBA", image.size, background_color(background))
-        image = Image.alpha_composite(behind, image)
-        red, green, blue = background_color(background)[:3]
-        grey = grey and red == green == blue
-    image = image.convert("RGB")
-    return image.getchannel(0) if grey else image
-
-
-def background_color(name: str) -> tuple[int, int, int, int]:
-    """Return the opaque RGBA color of a name, or of "#rrggbb".
-
-    >>> background_color("white")
-    (255, 255, 255, 255)
-    """
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
-    except ValueError as error:
-        raise ValueError(
-            f'data.background is a color by name, or "#rrggbb", got {name[:50]!r}'
-        ) from error
-    return red, green, blue, 255
-
-
 def read_images(
-    files: Sequence[Path],
-    read: Callable[[Path], np.ndarray] = read_image,
-    skip_unreadable: bool = False,
+    files: Sequence[Path], read: Reader = read_image, skip_unreadable: bool = False
 ) -> tuple[torch.Tensor, list[int]]:
     """Read image files of one size into one tensor.
 
@@ -253,59 +138,40 @@ def read_images(
     Raises:
         ValueError: names the files that cannot be used, or that differ in size from the first.
     """
-    images = np.empty((0, 1, 0, 0), np.uint8)
-    kept: list[int] = []
-    bad: list[UnusableImage] = []
-    odd: list[str] = []
-    for i, image in enumerate(_decoded(files, read)):
-        if isinstance(image, UnusableImage):
-            bad.append(image)
-            continue
-        pixels = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        if not kept:
-            images = np.empty((len(files), *pixels.shape), np.uint8)
-        if pixels.shape[1:] != images.shape[2:]:
-            odd.append(f"{files[i]} is {pixels.shape[2]}x{pixels.shape[1]}")
-            continue
-        if len(pixels) > images.shape[1]:  # the first color image among grey ones
-            grey, images = images, np.empty((len(files), *pixels.shape), np.uint8)
-            images[: len(kept)] = grey[: len(kept)]
-        images[len(kept)] = pixels
-        kept.append(i)
-    if bad and skip_unreadable and kept:
+    found = stack(_decoded(files, read), len(files))
+    check_readable(files, found, skip_unreadable)
+    return torch.from_numpy(found.images), found.kept
+
+
+def check_readable(files: Sequence[Path], found: ImageStack, skip_unreadable: bool = False) -> None:
+    """Raise ValueError for files that cannot be used, or warn of them if they may be left out.
+
+    Args:
+        files: all of the files.
+        found: what they hold.
+        skip_unreadable: whether files may be left out.
+    """
+    if found.bad:
+        named = some_of([f"{files[i]}: {reason}" for i, (reason, _) in found.bad.items()], _NAMED)
+        listed = f"{len(found.bad)} of {len(files)} images cannot be used: {named}"
+        if not (skip_unreadable and found.kept):
+            remedies = sorted({remedy for _, remedy in found.bad.values() if remedy})
+            remedies.append("--data-skip-unreadable true leaves such files out")
+            raise ValueError(f"{listed}; {'; '.join(remedies)}")
         if rank() == 0:
-            warn(f"{_listed(bad, len(files))}: left out")
-    elif bad:
-        remedies = sorted({error.remedy for error in bad if error.remedy})
-        remedies.append("--data-skip-unreadable true leaves such files out")
-        raise ValueError(f"{_listed(bad, len(files))}; {'; '.join(remedies)}")
-    if odd:
-        height, width = images.shape[2:]
+            warn(f"{listed}: left out")
+    if found.odd:
+        height, width = found.images.shape[2:]
+        odd = [f"{files[i]} is {wide}x{high}" for i, (wide, high) in found.odd.items()]
         raise ValueError(
-            f"the images differ in size: {files[kept[0]]} is {width}x{height} pixels, but "
+            f"the images differ in size: {files[found.kept[0]]} is {width}x{height} pixels, but "
             f"{len(odd)} of {len(files)} are not: {some_of(odd, _NAMED)}; --data-size N cuts "
             "squares and resizes all to NxN"
         )
-    return torch.from_numpy(images[: len(kept)]), kept
 
 
-def _listed(bad: Sequence[UnusableImage], total: int) -> str:
-    named = some_of([f"{error.path}: {error.reason}" for error in bad], _NAMED)
-    return f"{len(bad)} of {total} images cannot be used: {named}"
-
-
-def _decoded(
-    files: Sequence[Path], read: Callable[[Path], np.ndarray]
-) -> Iterator[np.ndarray | UnusableImage]:
+def _decoded(files: Sequence[Path], read: Reader) -> Iterator[np.ndarray | UnusableImage]:
     """Read the files in their order; yields the error of one that cannot be used."""
-
-    def attempt(path: Path) -> np.ndarray | UnusableImage:
-        try:
-            return read(path)
-        except UnusableImage as error:
-            return error
-
-    from PIL.Image import DecompressionBombWarning
     from rich.console import Console
     from rich.progress import Progress
 
@@ -314,27 +180,35 @@ def _decoded(
     console = Console(stderr=True)  # stdout may carry --json
     hidden = len(files) < _SHOW_PROGRESS_FROM or not console.is_terminal
     with (
-        warnings.catch_warnings(),
+        no_bombs(),
         ThreadPoolExecutor() as pool,
         Progress(console=console, transient=True, disable=hidden) as bar,
     ):
-        warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-        warnings.simplefilter("error", DecompressionBombWarning)
         task = bar.add_task("reading images", total=len(files))
         for chunk in chunks:
-            yield from pool.map(attempt, chunk)
+            yield from pool.map(partial(attempt, read), chunk)
             bar.advance(task, len(chunk))
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files in a folder and its subfolders, sorted, without hidden ones."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+def _read_or_map(
+    folder: Path, files: Sequence[Path], read: partial[np.ndarray], config: DataConfig
+) -> tuple[torch.Tensor, list[int]]:
+    """Read a folder's images, of many from the cache."""
+    if len(files) < _CACHE_FROM or config.cache == "none":
+        return read_images(files, read, config.skip_unreadable)
+    root = default_folder() if config.cache is None else Path(config.cache).expanduser()
+    try:
+        mapped, found = open_cached(folder, files, read, root, config.storage == "auto")
+    except OSError as error:
+        if config.cache is not None or error.errno == errno.ENOENT:
+            raise
+        if rank() == 0:
+            warn(f"no cache, so the images are decoded at every start: {describe(error)}")
+        return read_images(files, read, config.skip_unreadable)
+    check_readable(files, found, config.skip_unreadable)
+    assert mapped is not None  # else there would have been something to say
+    x = mapped.cpu() if config.storage == "memory" else cast("torch.Tensor", mapped)
+    return x, found.kept
 
 
 def _column(folder: Path, column: str, files: Sequence[Path]) -> np.ndarray:
@@ -413,13 +287,14 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
         )
 
     def train() -> Split:
-        x, kept = read_images(
-            files,
-            lambda path: read_image(
-                path, config.size, config.channels, config.background, config.crop
-            ),
-            config.skip_unreadable,
+        read = partial(
+            read_image,
+            size=config.size,
+            channels=config.channels,
+            background=config.background,
+            crop=config.crop,
         )
+        x, kept = _read_or_map(folder, files, read, config)
         return Split(x, labels=None if labels is None else labels[kept], rows=torch.tensor(kept))
 
     return Parts(train, categories=names)

@@ -28,6 +28,7 @@ from realnvp.data.dataset import (
 from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
+from realnvp.utils.image_files import SUFFIXES
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -348,7 +349,7 @@ def _path_parts(
         return Parts((read.get("train") or read["test"]).train, test=test)
     if name.endswith((".npz", ".npy")):
         return arrays.read_array_file(path, condition, categories if condition else None)
-    if name.endswith(images.SUFFIXES):
+    if name.endswith(SUFFIXES):
         raise ValueError(f"{source} is a single image: give the folder that holds the images")
     with path.open("rb") as file:
         start = file.read(4)

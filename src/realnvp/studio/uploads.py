@@ -14,8 +14,8 @@ from torch import Tensor
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_examples
 from realnvp.data.columns import TableSchema
-from realnvp.data.images import SUFFIXES, open_image
 from realnvp.flow import Flow
+from realnvp.utils.image_files import SUFFIXES, open_image
 
 __all__ = ["fit_image", "known_columns", "read_uploads", "schema_of"]
 

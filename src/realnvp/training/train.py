@@ -58,6 +58,10 @@ KEPT = ("kind", "seed", "model.", "data.", "validation")
 """Settings that a run keeps: with others it would be another run."""
 
 
+PLACES = ("data.root", "data.cache", "data.storage")
+"""Settings that say where the same data are, which may be elsewhere by now."""
+
+
 @dataclass
 class TrainingResult:
     """Result of a training.
@@ -397,7 +401,8 @@ def _run(
         bar = Bar("training", progress, visible=not quiet, main=team.main)
         if trainer.is_finished:
             return _finished(trainer, bar, run, notes)
-        for note in notes:
+        stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
+        for note in [*stored, *notes]:
             bar.say(note)
         state, history = trainer.state_dict(), History()
         with team.sync_errors():
@@ -478,8 +483,7 @@ def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:
     """
     changes = run.changes(settings)
     for name, (old, new) in changes.items():
-        # Named sets may lie somewhere else by now.
-        if name.startswith(KEPT) and name != "data.root":
+        if name.startswith(KEPT) and name not in PLACES:
             raise ValueError(
                 f"the run in {run.folder} began with {name} {old}, not {new}: a run keeps its "
                 f"data, model and seed; leave {name} out, or begin another run in another folder"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from realnvp.config import Recipe, TrainingConfig, number
 from realnvp.data import Dataset, Split
-from realnvp.data.batches import Batches, to_device
+from realnvp.data.batches import Batches, placed, to_device
 from realnvp.diagnostics import find_non_finite
 from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
@@ -100,7 +100,12 @@ class Trainer:
         if config.compile:
             compile_conditioners(flow, device)
         self.batches = Batches(
-            to_device(dataset.train, device), config.batch_size, seed, dataset.flip, dataset.shift
+            placed(dataset.train, device),
+            config.batch_size,
+            seed,
+            dataset.flip,
+            dataset.shift,
+            device,
         )
         if team.world_size > self.batches.size:
             raise ValueError(

@@ -1,0 +1,293 @@
+"""Folders of images, decoded once: a cache of pixels that later runs map into memory.
+
+An entry of the cache is a folder: ``entry.json`` says of which images it is, and a shard is the
+pixels of some hundreds of files that follow each other, as ``NAME.npy``, beside what is known of
+these files, as ``NAME.json``, which is written last. The name is a hash of the files' paths, sizes
+and times, so that a shard that is there is right, one that was not finished is made again, and a
+file that has changed costs its own shard. A lock keeps an entry to one process at a time while
+shards are made; those that are mapped may be removed by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realnvp.data.mapped import MappedImages
+from realnvp.utils.distributed import rank
+from realnvp.utils.files import remove_temporary, write_atomically
+from realnvp.utils.image_files import ImageStack, UnusableImage, attempt, no_bombs, write_stack
+from realnvp.utils.progress import Bar, warn
+
+__all__ = ["CacheEntry", "clear", "default_folder", "entries", "open_cached"]
+
+VERSION = 1
+"""Of the files; entries of another one are not read."""
+
+SHARD = 1 << 24
+"""Bytes of a shard, of data up to ``MOST_SHARDS`` times as large."""
+
+MOST_SHARDS = 256
+"""Each is an open file: many systems allow a process 1,024."""
+
+MOST_PROCESSES = 16
+
+SPARE = 1 << 26
+"""Bytes of the disk that stay free."""
+
+
+def default_folder() -> Path:
+    """Return the user's folder for what can be made again, as the platform has it."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "realnvp"
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A folder of images in the cache.
+
+    Attributes:
+        folder: where its pixels are.
+        source: the folder of image files.
+        images: number of images.
+        shape: shape of one, ``(C, H, W)``.
+        nbytes: bytes on the disk.
+        used: when it was used last, in seconds since 1970.
+    """
+
+    folder: Path
+    source: str
+    images: int
+    shape: tuple[int, ...]
+    nbytes: int
+    used: float
+
+
+def entries(root: Path) -> list[CacheEntry]:
+    """Return what is in a cache, the newest first."""
+    found = []
+    for path in root.glob("images/*/entry.json"):
+        nbytes = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(path.read_text())
+            images, *shape = known["shape"]
+            used = path.stat().st_mtime
+            found.append(
+                CacheEntry(path.parent, known["source"], images, tuple(shape), nbytes, used)
+            )
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def clear(root: Path) -> tuple[int, list[Path]]:
+    """Remove all that is in a cache, but what another process is making.
+
+    Returns:
+        the bytes that were removed, and the entries that are in use.
+    """
+    removed, busy = 0, []
+    for folder in sorted(root.glob("images/*/")):
+        with _locked(folder, wait=False) as free:
+            if not free:
+                busy.append(folder)
+                continue
+            for path in folder.iterdir():
+                if path.name != "lock":
+                    size = path.stat().st_size
+                    with contextlib.suppress(OSError):  # mapped by a training on Windows
+                        path.unlink()
+                        removed += size
+    return removed, busy
+
+
+def open_cached(
+    source: Path, files: Sequence[Path], read: partial[np.ndarray], root: Path, on_device: bool
+) -> tuple[MappedImages | None, ImageStack]:
+    """Return the images of files, decoded now as far as they have not been before.
+
+    Args:
+        source: the folder that holds the files.
+        files: the image files.
+        read: reads one of them, with settings as keywords; processes can be given it.
+        root: folder of the cache.
+        on_device: see `MappedImages`.
+
+    Returns:
+        the images, or None if there are none or their sizes differ; and which files they are of,
+        as `stack` says it. Its array has the shape of one image, but no images.
+
+    Raises:
+        OSError: if the cache cannot be written, or the disk has no room for it.
+    """
+    settings = {"read": f"{read.func.__module__}.{read.func.__qualname__}", **read.keywords}
+    settings |= {"version": VERSION, "pillow": _pillow(), "source": str(source.resolve())}
+    folder = root / "images" / _digest(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    per_shard, sample = _plan(files, read)
+    parts = [files[i : i + per_shard] for i in range(0, len(files), per_shard)]
+    names = [_digest([_identity(path, source) for path in part]) for part in parts]
+    with _locked(folder):
+        missing = [i for i, name in enumerate(names) if not _is_whole(folder, name)]
+        if missing:
+            remove_temporary(folder)
+            _check_room(folder, sum(len(parts[i]) for i in missing) * sample)
+            _decode([(parts[i], folder / names[i]) for i in missing], read)
+            _remove_others(folder, names)
+        shards, found = _opened(folder, names, per_shard)
+        images = None
+        if shards and not found.odd:
+            memory = folder / "fingerprints.json"
+            images = MappedImages(shards, _digest(names), memory, on_device)
+            about = {"source": settings["source"], "shape": [*images.shape], "settings": settings}
+            write_atomically(folder / "entry.json", json.dumps(about).encode())
+    return images, found
+
+
+def _plan(files: Sequence[Path], read: partial[np.ndarray]) -> tuple[int, int]:
+    """Return the number of files of a shard, and the bytes of an image, those of the first one."""
+    with no_bombs():
+        for path in files:
+            image = attempt(read, path)
+            if not isinstance(image, UnusableImage):
+                least = -(-len(files) // MOST_SHARDS)
+                return max(1, least, SHARD // image.nbytes), image.nbytes
+    return len(files), 0
+
+
+def _identity(path: Path, source: Path) -> tuple[str, int, int]:
+    state = path.stat()
+    # relpath takes ten times as long, and the files were found in this folder.
+    return str(path).removeprefix(str(source)), state.st_size, state.st_mtime_ns
+
+
+def _pillow() -> str:
+    """Return the version of the decoder: another one may round differently."""
+    import PIL
+
+    return PIL.__version__
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _check_room(folder: Path, nbytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < nbytes + SPARE:
+        raise OSError(
+            f"the decoded images take {nbytes / 2**20:,.0f} MiB, and the disk of {folder} has "
+            f"{free / 2**20:,.0f} free: choose another one with --data-cache, or make room "
+            "(realnvp cache --clear)"
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold an entry, which is free again when the process ends, however it ends.
+
+    Yields:
+        whether it is held: False if another process holds it, and is not waited for.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                yield False
+                return
+            if rank() == 0:
+                warn("another process is decoding the same images: waiting for it")
+            lock.acquire()
+    except NotImplementedError:  # a network file system without locks
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+# ---------------------------------------------------------------------- shards
+
+
+def _decode(work: Sequence[tuple[Sequence[Path], Path]], read: partial[np.ndarray]) -> None:
+    """Make shards, in as many processes as there are cores."""
+    from joblib import Parallel, cpu_count, delayed, parallel_config
+
+    count = sum(len(files) for files, _ in work)
+    jobs = min(MOST_PROCESSES, cpu_count(), len(work))
+    tasks = (delayed(write_stack)(files, path, read) for files, path in work)
+    with (
+        Bar("decoding images", main=rank() == 0) as bar,
+        parallel_config("loky", n_jobs=jobs, idle_worker_timeout=5),
+    ):
+        pool = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
+        done = 0
+        for size in pool(tasks):
+            done += size
+            bar.update(done / count, f"{done:,} of {count:,}")
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    """Return whether a shard is there; a file that was cut is not."""
+    if not (folder / f"{name}.json").is_file():
+        return False
+    try:
+        if np.load(folder / f"{name}.npy", mmap_mode="r").dtype == np.uint8:
+            return True
+    except (OSError, ValueError):
+        pass
+    return not json.loads((folder / f"{name}.json").read_text())["kept"]
+
+
+def _opened(
+    folder: Path, names: Sequence[str], per_shard: int
+) -> tuple[list[np.ndarray], ImageStack]:
+    """Return the shards of an entry that hold images, and what all of its files hold."""
+    shards: list[np.ndarray] = []
+    found = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
+    for i, name in enumerate(names):
+        about, first = json.loads((folder / f"{name}.json").read_text()), i * per_shard
+        found.bad |= {first + int(k): (why, remedy) for k, (why, remedy) in about["bad"].items()}
+        sizes = {first + int(k): (wide, high) for k, (wide, high) in about["odd"].items()}
+        kept = [first + k for k in about["kept"]]
+        if kept:
+            shard = np.load(folder / f"{name}.npy", mmap_mode="r")
+            sizes |= dict.fromkeys(kept, (shard.shape[3], shard.shape[2]))
+            if not shards:
+                found.images = np.empty((0, *shard.shape[1:]), np.uint8)
+            shards.append(shard)
+        size = (found.images.shape[3], found.images.shape[2])
+        found.odd |= {k: other for k, other in sizes.items() if other != size}
+        found.kept += [k for k in kept if k not in found.odd]
+    return shards, found
+
+
+def _remove_others(folder: Path, names: Sequence[str]) -> None:
+    """Remove shards of files as they were before."""
+    kept = {f"{name}{suffix}" for name in names for suffix in (".npy", ".json")}
+    for path in folder.iterdir():
+        if path.suffix in (".npy", ".json") and path.name not in (kept | {"fingerprints.json"}):
+            with contextlib.suppress(OSError):  # mapped by another process on Windows
+                path.unlink()

@@ -1,0 +1,147 @@
+"""Images that stay in memory-mapped files: rows are read when they are asked for.
+
+The operating system keeps what is read often in memory that is free, shared by all processes of a
+machine, and takes it back when it is needed. So data of any size train from here, and data that fit
+in memory lose nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realnvp.utils.files import write_atomically
+
+__all__ = ["MappedImages"]
+
+
+class MappedImages:
+    """Rows of uint8 images in memory-mapped files, with as much of a tensor as a split needs.
+
+    Indexing reads: ``images[index]`` is a tensor of the rows asked for. :meth:`take` chooses rows
+    without reading any.
+
+    Args:
+        shards: uint8 ``(M, C, H, W)`` arrays, which together are all images in their order. Where
+            some have three channels, the grey ones of the others are repeated.
+        key: name of the content of all shards, by which fingerprints are remembered.
+        memory: file that remembers fingerprints; None for none.
+        on_device: whether an accelerator may hold the images in its memory.
+        index: rows that are these images, int64 ``(N,)``; all of them by default.
+
+    Attributes:
+        shape: shape ``(N, C, H, W)``.
+
+    >>> shards = [np.zeros((2, 1, 4, 4), np.uint8), np.ones((1, 1, 4, 4), np.uint8)]
+    >>> images = MappedImages(shards, "key")
+    >>> images.shape, images[torch.tensor([2, 0])].flatten(1).sum(1)
+    (torch.Size([3, 1, 4, 4]), tensor([16,  0]))
+    >>> images.take(torch.tensor([2, 0]))[:1].max()
+    tensor(1, dtype=torch.uint8)
+    """
+
+    dtype, device, ndim = torch.uint8, torch.device("cpu"), 4
+
+    def __init__(
+        self,
+        shards: Sequence[np.ndarray],
+        key: str,
+        memory: Path | None = None,
+        on_device: bool = True,
+        index: Tensor | None = None,
+    ) -> None:
+        self._shards, self._key, self._memory = list(shards), key, memory
+        self.on_device = on_device
+        self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
+        self._index = torch.arange(int(self._starts[-1])) if index is None else index
+        channels = max(shard.shape[1] for shard in shards)
+        self.shape = torch.Size((len(self._index), channels, *shards[0].shape[2:]))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of the images."""
+        return self.shape.numel()
+
+    def numel(self) -> int:
+        """Return the number of pixels, channels counted."""
+        return self.shape.numel()
+
+    def __getitem__(self, index: Tensor | slice | int) -> Tensor:
+        rows = self._index[index].numpy()
+        if rows.ndim == 0:
+            return self[torch.tensor([index])][0]
+        found = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        shard = np.searchsorted(self._starts, rows, side="right") - 1
+        for i in np.unique(shard):
+            here = np.flatnonzero(shard == i)
+            found[here] = self._shards[i][rows[here] - self._starts[i]]
+        return torch.from_numpy(found)
+
+    def take(self, index: Tensor) -> MappedImages:
+        """Return the images at ``index``, int64 ``(M,)``, without reading them."""
+        return MappedImages(
+            self._shards, self._key, self._memory, self.on_device, self._index[index]
+        )
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Yield the images in order, so many at once."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def max(self) -> Tensor:
+        """Return the largest value."""
+        return torch.stack([block.max() for block in self.split(1024)]).max()
+
+    def to(self, device: torch.device) -> Tensor:
+        """Read all images into the memory of a device."""
+        found = torch.empty(self.shape, dtype=torch.uint8, device=device)
+        start = 0
+        for block in self.split(1024):
+            found[start : start + len(block)] = block
+            start += len(block)
+        return found
+
+    def cpu(self) -> Tensor:
+        """Read all images into memory."""
+        return self.to(torch.device("cpu"))
+
+    def numpy(self) -> np.ndarray:
+        """Read all images into an array."""
+        return self.cpu().numpy()
+
+    def remembered(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
+        """Return a fingerprint, computed the first time that the same examples are asked for.
+
+        Args:
+            others: what else the fingerprint is of.
+            compute: computes it.
+        """
+        if self._memory is None:
+            return compute()
+        digest = hashlib.blake2b(self._key.encode(), digest_size=16)
+        for values in (self._index, *others):
+            digest.update(f"{values.dtype} {tuple(values.shape)};".encode())
+            digest.update(values.cpu().numpy().tobytes())
+        key = digest.hexdigest()
+        known = self._known()
+        if key not in known:
+            known = {**self._known(), key: compute()}
+            write_atomically(self._memory, json.dumps(known).encode())
+        return known[key]
+
+    def _known(self) -> dict[str, str]:
+        assert self._memory is not None
+        try:
+            known = json.loads(self._memory.read_text())
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}

@@ -1,0 +1,268 @@
+"""Image files: which there are, and their pixels as they are shown on a screen.
+
+Neither PyTorch nor a flow is known here, so that processes that only decode images start at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from realnvp.utils.files import replacing, write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+__all__ = [
+    "SUFFIXES",
+    "ImageStack",
+    "Reader",
+    "UnusableImage",
+    "attempt",
+    "background_color",
+    "image_files",
+    "no_bombs",
+    "open_image",
+    "read_image",
+    "stack",
+    "write_stack",
+]
+
+Reader = Callable[[Path], np.ndarray]
+"""Function that reads one image file, as :func:`read_image` does."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+
+
+class UnusableImage(ValueError):
+    """An image file that cannot be read, or not without changing its values.
+
+    Args:
+        path: the file.
+        reason: what is wrong with it.
+        remedy: what else there is to do about it than to replace the file.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{path}: {reason}{remedy and ': '}{remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+
+def read_image(
+    path: Path,
+    size: int | None = None,
+    channels: int | None = None,
+    background: str | None = None,
+    crop: int | None = None,
+) -> np.ndarray:
+    """Read one image file as it is shown on a screen (EXIF orientation applied).
+
+    Args:
+        path: the file.
+        size: cut the largest centered square and resize it to this many pixels (bilinear,
+            antialiased); None keeps the image as it is.
+        channels: convert the image to grey (1: luma, ITU-R 601-2) or to color (3); None keeps it.
+        background: color behind transparent pixels, by name or as "#rrggbb"; None refuses them.
+        crop: cut a square of this many pixels from the middle first.
+
+    Returns:
+        uint8 `(H, W)` for grey images, `(H, W, 3)` for all others.
+
+    Raises:
+        UnusableImage: when the file cannot be read, or not without changing its values.
+    """
+    image = open_image(path, background)
+    if channels is not None:
+        image = image.convert("L" if channels == 1 else "RGB")
+    if crop is not None:
+        if crop > min(image.size):
+            raise UnusableImage(path, f"{image.width}x{image.height} pixels are less than the crop")
+        left, top = (image.width - crop) // 2, (image.height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    if size is not None:
+        from PIL import ImageOps
+        from PIL.Image import Resampling
+
+        image = ImageOps.fit(image, (size, size), Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def open_image(path: Path, background: str | None = None) -> PILImage:
+    """Return the image of a file in mode "L" or "RGB"; see `read_image`."""
+    from PIL import Image, ImageOps
+
+    # What Pillow's plugins raise for broken files, beside OSError.
+    unreadable = (
+        OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error,
+        OverflowError, MemoryError, RuntimeError, AttributeError, ZeroDivisionError,
+        Image.DecompressionBombError, Image.DecompressionBombWarning,
+    )  # fmt: skip
+    try:
+        with path.open("rb") as file:
+            header = file.read(25)
+        if not header:
+            raise OSError("it is empty")
+        with Image.open(path) as image:
+            # A phone's MPO holds a preview beside its picture: several frames, not a film.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+    except unreadable as error:
+        reason = " ".join(str(error).split()).replace(f" {str(path)!r}", "")
+        raise UnusableImage(path, reason or f"damaged file ({type(error).__name__})") from error
+    if frames > 1:
+        raise UnusableImage(path, f"animated ({frames} frames)")
+    # Pillow cuts 16-bit color PNGs to 8 bits silently, so their header is asked for the depth.
+    deep = header.startswith(b"\x89PNG") and header[24:] == b"\x10"
+    if deep or image.mode.startswith(("I", "F")):
+        raise UnusableImage(path, "more than 8 bits per channel")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        raise UnusableImage(path, f"color mode {image.mode}, neither RGB nor grey")
+    grey = image.mode in ("1", "L", "LA")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        return _opaque(image.convert("RGBA"), path, background, grey)
+    return image.convert("L" if grey else "RGB")
+
+
+def _opaque(image: PILImage, path: Path, background: str | None, grey: bool) -> PILImage:
+    """Return an RGBA image without its transparency, in front of the background if it has some."""
+    from PIL import Image
+
+    if np.asarray(image.getchannel("A")).min() < 255:
+        if background is None:
+            raise UnusableImage(
+                path, "transparent pixels", "--data-background white puts a color behind them"
+            )
+        behind = Image.new("RGBA", image.size, background_color(background))
+        image = Image.alpha_composite(behind, image)
+        red, green, blue = background_color(background)[:3]
+        grey = grey and red == green == blue
+    image = image.convert("RGB")
+    return image.getchannel(0) if grey else image
+
+
+def background_color(name: str) -> tuple[int, int, int, int]:
+    """Return the opaque RGBA color of a name, or of "#rrggbb".
+
+    >>> background_color("white")
+    (255, 255, 255, 255)
+    """
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise ValueError(
+            f'data.background is a color by name, or "#rrggbb", got {name[:50]!r}'
+        ) from error
+    return red, green, blue, 255
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files in a folder and its subfolders, sorted, without hidden ones."""
+    found = []
+    # Much faster than rglob, which makes a path of every file and compares them one by one.
+    for where, inside, names in os.walk(folder):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                path = Path(where, name)
+                if path.is_file():
+                    found.append(path)
+    return sorted(found, key=lambda path: Path(os.path.normcase(path)).parts)
+
+
+@dataclass
+class ImageStack:
+    """What a sequence of image files holds, those of the first one's size stacked.
+
+    Attributes:
+        images: uint8 ``(M, C, H, W)``, one channel if all of them are grey, otherwise three.
+        kept: indices of the files that they are from.
+        bad: what is wrong with each file that cannot be used, and what else there is to do about
+            it, by index.
+        odd: width and height of each image of another size, by index.
+    """
+
+    images: np.ndarray
+    kept: list[int] = field(default_factory=list)
+    bad: dict[int, tuple[str, str]] = field(default_factory=dict)
+    odd: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+def stack(images: Iterable[np.ndarray | UnusableImage], count: int) -> ImageStack:
+    """Stack images as they come, in memory of the size of the result.
+
+    Args:
+        images: ``(H, W)`` or ``(H, W, 3)``, or why a file cannot be used.
+        count: how many there are.
+
+    >>> found = stack([np.zeros((4, 6), np.uint8), np.ones((4, 6, 3), np.uint8)], 2)
+    >>> found.images.shape, found.kept, found.images[:, 0, 0, 0]
+    ((2, 3, 4, 6), [0, 1], array([0, 1], dtype=uint8))
+    """
+    found = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
+    for i, image in enumerate(images):
+        if isinstance(image, UnusableImage):
+            found.bad[i] = image.reason, image.remedy
+            continue
+        pixels = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        kept = len(found.kept)
+        if not kept:
+            found.images = np.empty((count, *pixels.shape), np.uint8)
+        if pixels.shape[1:] != found.images.shape[2:]:
+            found.odd[i] = pixels.shape[2], pixels.shape[1]
+            continue
+        if len(pixels) > found.images.shape[1]:  # the first color image among grey ones
+            grey, found.images = found.images, np.empty((count, *pixels.shape), np.uint8)
+            found.images[:kept] = grey[:kept]
+        found.images[kept] = pixels
+        found.kept.append(i)
+    found.images = found.images[: len(found.kept)]
+    return found
+
+
+def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
+    """Write what image files hold, whole or not at all; returns their number.
+
+    Args:
+        files: the files.
+        path: file to write, without its suffixes: ``.npy`` has the images, and ``.json``, which is
+            written last, the rest of `ImageStack`.
+        read: reads one of the files.
+    """
+    with no_bombs():
+        found = stack((attempt(read, file) for file in files), len(files))
+    with replacing(path.with_suffix(".npy")) as temporary:
+        np.save(temporary, found.images)
+    about = {"kept": found.kept, "bad": found.bad, "odd": found.odd}
+    write_atomically(path.with_suffix(".json"), json.dumps(about).encode())
+    return len(files)
+
+
+def attempt(read: Reader, path: Path) -> np.ndarray | UnusableImage:
+    """Read an image file; returns the error of one that cannot be used."""
+    try:
+        return read(path)
+    except UnusableImage as error:
+        return error
+
+
+@contextlib.contextmanager
+def no_bombs() -> Iterator[None]:
+    """Silence Pillow's warnings of odd metadata; files that would fill the memory are errors."""
+    from PIL.Image import DecompressionBombWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", DecompressionBombWarning)
+        yield

@@ -1,0 +1,35 @@
+"""Which files of a folder are images, and what a sequence of them holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.data_files import GREY, RGB, save, write
+from realnvp.utils.image_files import UnusableImage, attempt, image_files, read_image, stack
+
+
+def test_files_come_in_the_order_of_their_paths_without_hidden_ones(tmp_path):
+    for name in ("b.PNG", "a/z.jpg", "a/c/y.webp", "a.png", ".hidden.png", ".d/x.png", "n.txt"):
+        write(tmp_path / name, "x")
+    (tmp_path / "folder.png").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
+    assert found == ["a/c/y.webp", "a/z.jpg", "a.png", "b.PNG"]
+    assert image_files(tmp_path) == sorted(image_files(tmp_path))
+
+
+def test_a_stack_says_what_is_not_in_it(tmp_path):
+    bad = attempt(read_image, write(tmp_path / "bad.png", b"no"))
+    assert isinstance(bad, UnusableImage)
+    found = stack([bad, GREY[0], GREY[1].T, RGB[0], GREY[2]], 5)
+    assert found.kept == [1, 3, 4]
+    assert list(found.bad) == [0]
+    assert found.odd == {2: (8, 6)}
+    assert found.images.shape == (3, 3, 8, 6)
+    assert (found.images[0] == GREY[0]).all()
+    assert (found.images[1] == RGB[0].transpose(2, 0, 1)).all()
+
+
+def test_a_read_image_is_as_on_the_screen(tmp_path):
+    path = save(RGB[0], tmp_path / "a.png")
+    assert (read_image(Path(path)) == RGB[0]).all()
+    assert read_image(path, size=4, channels=1).shape == (4, 4)
