@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -44,6 +45,20 @@ def test_the_navigation_names_existing_pages_and_all_of_them():
     assert [file for file in files if not exists(file)] == []
     assert len(set(files)) == len(files)
     assert set(PAGES) <= set(files)
+
+
+@pytest.mark.parametrize("room", ["", ".bijections", ".codec", ".interop", ".outliers", ".plots"])
+def test_every_public_name_is_in_the_reference(room):
+    text = "".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
+    entries = re.findall(r"^::: (\S+)$", text, flags=re.M)
+    assert len(set(entries)) == len(entries)
+    for entry in entries:
+        module, _, name = entry.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), entry
+    module = importlib.import_module(f"realnvp{room}")
+    known = {entry.rpartition(".")[2] for entry in entries}
+    # plot and recipe are second names; the colors of plots have no docstrings
+    assert set(module.__all__) - known <= {"plot", "recipe", "DATA", "MODEL"}
 
 
 def test_nothing_is_fetched_from_elsewhere_to_read_it():
