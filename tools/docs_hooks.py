@@ -83,7 +83,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Run the cells of a chapter."""
+    """Run the cells of a chapter, and lead links to measurements to their pages."""
+    if "/" not in page.file.src_uri:
+        markdown = markdown.replace("](../benchmarks/results/", "](benchmarks/")
     if not page.file.src_uri.startswith("course/") or page.file.name == "index":
         return markdown
     return notebooks.render(Path(page.file.abs_src_path))
