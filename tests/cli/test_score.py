@@ -110,3 +110,72 @@ def test_images_are_explained_by_a_picture(runs, here):
     run(f"score {runs / 'digits'} --explain --out s.csv")
     with Image.open("s-explained.png") as picture:
         assert picture.width > 500
+
+
+@pytest.fixture
+def parquet_table(here, monkeypatch) -> Path:
+    """Return a folder with a model of a table, and 400 rows in one file and in a folder of some."""
+    from realnvp.cli import score
+
+    monkeypatch.setattr(score, "BLOCK", 60)  # rounded to batches of 50: 100 rows at once
+    rng = np.random.default_rng(0)
+    color = rng.choice(["red", "blue"], 400)
+    table = pd.DataFrame({"color": color, "a": rng.normal(size=400), "b": rng.integers(0, 9, 400)})
+    table.to_csv("t.csv", index=False)
+    table.to_parquet("t.parquet", row_group_size=70)
+    Path("parts").mkdir()
+    for i, end in enumerate((30, 230, 400)):
+        begin = (0, 30, 230)[i]
+        table[begin:end].to_parquet(f"parts/{i}.parquet")
+    Path("parts/notes.txt").write_text("no table")
+    run("train table --data t.csv --steps 3 --out m --quiet --training.num_validations 1")
+    return here
+
+
+def test_parquet_is_scored_in_parts_as_it_is_whole(parquet_table, monkeypatch, capsys):
+    from realnvp.data import tables
+
+    run("score m --data t.csv --batch-size 50 --alpha 0.2 --fdr --out whole.csv --json")
+    whole = json_of(capsys)
+    monkeypatch.setattr(tables, "_read_parquet", None)  # all at once
+    for data in ("t.parquet", "parts"):
+        options = "--batch-size 50 --alpha 0.2 --fdr --out s.csv --json --overwrite"
+        run(f"score m --data {data} {options}")
+        result = json_of(capsys)
+        assert Path("s.csv").read_bytes() == Path("whole.csv").read_bytes()
+        assert {**result, "out": "", "data": ""} == pytest.approx({**whole, "out": "", "data": ""})
+    run("score m --data parts --batch-size 50 --out s.parquet")
+    assert np.allclose(
+        pd.read_parquet("s.parquet")["log_likelihood"], pd.read_csv("whole.csv")["log_likelihood"]
+    )
+
+
+def test_no_more_than_a_block_of_parquet_is_in_memory(parquet_table, monkeypatch):
+    from realnvp.data import tables
+
+    sizes = []
+    parts = tables.table_parts
+
+    def seen(frame, *args, **kwargs):
+        sizes.append(len(frame))
+        return parts(frame, *args, **kwargs)
+
+    monkeypatch.setattr(tables, "table_parts", seen)
+    run("score m --data parts --batch-size 50 --out s.csv")
+    assert sizes == [100, 100, 100, 100]
+
+
+def test_a_parquet_row_that_does_not_fit_is_named(parquet_table, capsys):
+    table = pd.read_parquet("t.parquet")
+    table.loc[250, "color"] = "green"
+    table.to_parquet("bad.parquet")
+    whole = refused(capsys, "score m --data bad.parquet --explain --out s.csv")
+    line = refused(capsys, "score m --data bad.parquet --batch-size 50 --out s.csv")
+    assert "green" in whole
+    assert "green" in line
+    assert "bad.parquet from row 201 on" in line
+    assert not Path("s.csv").exists()
+    Path("bad.parquet").write_bytes(Path("t.parquet").read_bytes()[:900])
+    assert "cannot read bad.parquet" in refused(capsys, "score m --data bad.parquet --out s.csv")
+    table.drop(columns="a").to_parquet("bad.parquet")
+    assert "'a'" in refused(capsys, "score m --data bad.parquet --out s.csv")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from helpers.data_files import GREY, RGB, save, write
 from realnvp.utils.image_files import UnusableImage, attempt, image_files, read_image, stack
@@ -33,3 +39,29 @@ def test_a_read_image_is_as_on_the_screen(tmp_path):
     path = save(RGB[0], tmp_path / "a.png")
     assert (read_image(Path(path)) == RGB[0]).all()
     assert read_image(path, size=4, channels=1).shape == (4, 4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_ends_with_its_parent(tmp_path):
+    code = f"""
+import os, time
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from realnvp.utils.image_files import end_with
+if os.fork() == 0:
+    end_with(os.getppid())
+    Path({str(tmp_path / "child")!r}).write_text(str(os.getpid()))
+    time.sleep(60)
+while not Path({str(tmp_path / "child")!r}).exists():
+    time.sleep(0.01)
+os._exit(0)
+"""
+    start = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read()  # until the last one that holds it has ended
+    assert time.monotonic() - start < 50

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from realnvp.cli.options import (
     add_processes,
     output_path,
 )
-from realnvp.cli.shared import examples, print_json, read_model, row_names, start
+from realnvp.cli.shared import examples, print_json, read_model, row_names, start, streamed
 
 if TYPE_CHECKING:
     from realnvp.data import Split
@@ -39,6 +41,12 @@ What a score can tell and what not: docs/outliers.md.
 
 SHIFT = 0.001
 """P-value of the test of the whole file below which there is a warning."""
+
+MOST_TESTED = 1_000_000
+"""Examples of a file that this test looks at."""
+
+BLOCK = 65_536
+"""Rows of a Parquet file that are in memory at once, about."""
 
 SHOWN = 20
 """The strangest, and the most ordinary, examples that --explain explains."""
@@ -119,8 +127,16 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team
     from realnvp.utils.progress import Bar, warn
     from realnvp.utils.spool import Spool
 
-    read = partial(examples, flow, args)
-    split, name = read() if team is None else team.rank_zero_first(read)
+    # Batches must begin where they do without streaming: then the results are the same bits.
+    turn = args.batch_size * (1 if team is None else team.world_size)
+    with nullcontext() if team is None else team.sync_errors():
+        stream = None if args.explain else streamed(flow, args, -(-BLOCK // turn) * turn)
+    if stream is None:
+        read = partial(examples, flow, args)
+        split, name = read() if team is None else team.rank_zero_first(read)
+        count, parts = len(split), iter([split])
+    else:
+        (count, parts), name, split = stream, args.data, None
     main = team is None or team.main
     scorer = OutlierScorer(flow)
     calibrated = scorer.calibration is not None
@@ -138,59 +154,84 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team
     names += ["outlier_score", *(["p_value"] if calibrated else [])]
     with Spool(names) as spool:
         with Bar("scoring", visible=not args.json, main=main) as bar:
-            blocks = statistics_by_block(
-                flow,
-                split,
-                scorer.near,
-                samples=args.samples,
-                batch_size=args.batch_size,
-                seed=args.seed,
-                shared=team is not None,
-                progress=lambda done, all_: bar.update(done / all_),
-            )
-            for _, found in blocks:
-                columns = {"log_likelihood": found["bound"], "outlier_score": scorer.score(found)}
-                if flow.levels is not None:
-                    columns["bits_per_dim"] = -found["bound"] * flow.unit[0]
-                if calibrated:
-                    columns["p_value"] = scorer.p_values(found)
-                spool.append(columns)
+            for part in _together(parts, team):
+                first = len(spool)
+
+                def progress(done: int, _: int, first: int = first) -> None:
+                    bar.update((first + done) / count)
+
+                blocks = statistics_by_block(
+                    flow,
+                    part,
+                    scorer.near,
+                    samples=args.samples,
+                    batch_size=args.batch_size,
+                    seed=args.seed,
+                    shared=team is not None,
+                    first=first,
+                    progress=progress,
+                )
+                for _, found in blocks:
+                    spool.append(_columns(flow, scorer, found))
         if main:
             result = _written(args, flow, path, split, name, spool, scorer)
-            if explained is not None:
+            if explained is not None and split is not None:
                 result["explained"] = str(_explain(args, explained, split, spool, scorer))
-            _report(args, result, len(split))
+            _report(args, result, count)
+
+
+def _together(parts: Iterator[Split], team: Team | None) -> Iterator[Split]:
+    """Yield parts, each as soon as all processes have read it."""
+    while True:
+        with nullcontext() if team is None else team.sync_errors():
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+
+
+def _columns(flow: Flow, scorer: OutlierScorer, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers that are written of some examples."""
+    columns = {"log_likelihood": found["bound"], "outlier_score": scorer.score(found)}
+    if flow.levels is not None:
+        columns["bits_per_dim"] = -found["bound"] * flow.unit[0]
+    if scorer.calibration is not None:
+        columns["p_value"] = scorer.p_values(found)
+    return columns
 
 
 def _written(
     args: Any,
     flow: Flow,
     path: Path,
-    split: Split,
+    split: Split | None,
     name: str,
     spool: Spool,
     scorer: OutlierScorer,
 ) -> dict[str, Any]:
     """Write the file; return what is to be reported."""
+    import numpy as np
+
     from realnvp.outliers import benjamini_hochberg, shift_p_value
     from realnvp.utils.progress import warn
 
     source = args.data or name.rpartition(" (")[0]
-    labels = row_names(source, split)
+    labels = None if split is None else row_names(source, split)
     result: dict[str, Any] = {"out": str(path), "examples": len(spool), "data": name}
     means = [key for key in spool.names if key != "p_value"]
-    result |= {key: float(spool.column(key).mean()) for key in means}
+    result |= {key: spool.mean(key) for key in means}
     marked = None
     if scorer.calibration is not None:
-        p = spool.column("p_value")
         if args.alpha is not None:
+            p = spool.column("p_value")
             marked = benjamini_hochberg(p, args.alpha) if args.fdr else p <= args.alpha
             result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": int(marked.sum())}
         result["calibration"] = len(scorer.calibration)
-        shift = shift_p_value(spool.column("outlier_score"), scorer.held_out)
+        # It is the number of held-out examples that limits what can be found.
+        shift = shift_p_value(spool.column("outlier_score", MOST_TESTED), scorer.held_out)
         result["shift_p_value"] = shift
         if shift < SHIFT:
-            strange = float((p <= 0.05).mean())
+            strange = float((spool.column("p_value", MOST_TESTED) <= 0.05).mean())
             warn(
                 f"the whole of {name} differs from the held-out examples (p = {shift:.1e}; "
                 f"{strange:.1%} of its p-values are 0.05 or less): the p-values are of the model's "
@@ -198,7 +239,10 @@ def _written(
             )
 
     def extra(start: int, stop: int) -> dict[str, Any]:
-        more = {key: values[start:stop] for key, values in labels.items()}
+        if labels is None:
+            more: dict[str, Any] = {"row": np.arange(start, stop)}
+        else:
+            more = {key: values[start:stop] for key, values in labels.items()}
         return more if marked is None else {**more, "_outlier": marked[start:stop].astype(int)}
 
     spool.write(path, extra)

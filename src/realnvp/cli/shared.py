@@ -10,7 +10,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ __all__ = [
     "read_picture",
     "row_names",
     "start",
+    "streamed",
     "table_of",
     "table_rows",
     "true_log_density",
@@ -120,6 +121,29 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     return split, f"{config.source} ({part})"
 
 
+def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | None:
+    """Return the number of rows of ``--data`` and its parts, of Parquet; None of other data.
+
+    Args:
+        flow: a model of vectors.
+        args: the arguments.
+        rows: number of rows of a part.
+    """
+    from realnvp.data.sources import of_source, source_names, stream_examples
+    from realnvp.data.tables import parquet_files
+
+    if flow.levels is not None or not args.data or args.data in source_names() or args.split:
+        return None
+    if not parquet_files(Path(args.data).expanduser()):
+        return None
+    config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
+    config = _with_options(of_source(config, args.data), args)
+    count, parts = stream_examples(
+        config, rows, shape=flow.shape, classes=flow.classes, **_known_columns(flow)
+    )
+    return count, (_with_known_columns(flow, args, split) for split in parts)
+
+
 def row_names(source: str, split: Split) -> dict[str, Any]:
     """Return the column that names each example: its file in a folder of images, or its row."""
     from realnvp.data.sources import is_image_folder
@@ -162,7 +186,6 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
     from realnvp.data import load_examples
     from realnvp.data.sources import of_source
 
-    known = flow.trained_on or {}
     split = load_examples(
         _with_options(of_source(config, args.data), args),
         shape=flow.shape,
@@ -170,6 +193,12 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
         classes=flow.classes,
         **_known_columns(flow),
     )
+    return _with_known_columns(flow, args, split)
+
+
+def _with_known_columns(flow: Flow, args: Any, split: Split) -> Split:
+    """Return rows, checked against what a model knows of its columns."""
+    known = flow.trained_on or {}
     if flow.columns is not None:
         try:
             flow.columns.check(split.x)

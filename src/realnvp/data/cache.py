@@ -28,7 +28,14 @@ import numpy as np
 from realnvp.data.mapped import MappedImages
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import remove_temporary, write_atomically
-from realnvp.utils.image_files import ImageStack, UnusableImage, attempt, no_bombs, write_stack
+from realnvp.utils.image_files import (
+    ImageStack,
+    UnusableImage,
+    attempt,
+    end_with,
+    no_bombs,
+    write_stack,
+)
 from realnvp.utils.progress import Bar, warn
 
 __all__ = ["CacheEntry", "clear", "default_folder", "entries", "open_cached"]
@@ -233,20 +240,33 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
 
 def _decode(work: Sequence[tuple[Sequence[Path], Path]], read: partial[np.ndarray]) -> None:
     """Make shards, in as many processes as there are cores."""
-    from joblib import Parallel, cpu_count, delayed, parallel_config
+    from concurrent.futures import as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
-    count = sum(len(files) for files, _ in work)
+    from joblib import cpu_count
+    from joblib.externals.loky import ProcessPoolExecutor  # whose programs need no __main__ guard
+
+    count, done = sum(len(files) for files, _ in work), 0
     jobs = min(MOST_PROCESSES, cpu_count(), len(work))
-    tasks = (delayed(write_stack)(files, path, read) for files, path in work)
-    with (
-        Bar("decoding images", main=rank() == 0) as bar,
-        parallel_config("loky", n_jobs=jobs, idle_worker_timeout=5),
-    ):
-        pool = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
-        done = 0
-        for size in pool(tasks):
-            done += size
-            bar.update(done / count, f"{done:,} of {count:,}")
+    with Bar("decoding images", main=rank() == 0) as bar:
+        if jobs == 1:
+            for files, path in work:
+                done += write_stack(files, path, read)
+                bar.update(done / count, f"{done:,} of {count:,}")
+            return
+        pool = ProcessPoolExecutor(jobs, initializer=end_with, initargs=(os.getpid(),))
+        try:
+            tasks = [pool.submit(write_stack, files, path, read) for files, path in work]
+            for task in as_completed(tasks):
+                done += task.result()
+                bar.update(done / count, f"{done:,} of {count:,}")
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process that decodes images was ended from outside, perhaps for want of memory: "
+                "the same command goes on where it was"
+            ) from error
+        finally:
+            pool.shutdown(kill_workers=done < count)
 
 
 def _is_whole(folder: Path, name: str) -> bool:

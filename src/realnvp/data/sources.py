@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ __all__ = [
     "of_source",
     "resizes",
     "source_names",
+    "stream_examples",
 ]
 
 _FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images"
@@ -217,7 +218,61 @@ def load_examples(
     Traceback (most recent call last):
     ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
-    source, parts = config.source, _read(config, columns, categories, schema, condition_schema)
+    parts = _read(config, columns, categories, schema, condition_schema)
+    return _fitting(config, parts, shape, levels, classes)
+
+
+def stream_examples(
+    config: DataConfig,
+    rows: int,
+    *,
+    shape: Sequence[int] | None = None,
+    classes: int | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
+) -> tuple[int, Iterator[Split]]:
+    """Return the rows of a Parquet file, or of a folder of them, as `load_examples` does, in parts.
+
+    Args:
+        config: source and settings.
+        rows: number of rows of each part but the last.
+        shape: what a model knows of the data, as for `load_examples`, here and below.
+        classes: likewise.
+        columns: likewise.
+        categories: likewise.
+        schema: likewise.
+        condition_schema: likewise.
+
+    Returns:
+        the number of all rows, and the parts.
+    """
+    files = tables.parquet_files(Path(config.source).expanduser())
+    count, frames = tables.parquet_blocks(files, rows)
+
+    def parts() -> Iterator[Split]:
+        for i, frame in enumerate(frames):
+            where = config.source if not i else f"{config.source} from row {i * rows + 1:,} on"
+            found = tables.table_parts(
+                frame, where, config.condition, columns, categories, kinds=config.columns,
+                integers=config.integers == "auto", keep_range=config.keep_range, schema=schema,
+                condition_schema=condition_schema,
+            )  # fmt: skip
+            yield _fitting(config, found, shape, None, classes)
+
+    return count, parts()
+
+
+def _fitting(
+    config: DataConfig,
+    parts: Parts,
+    shape: Sequence[int] | None,
+    levels: int | None,
+    classes: int | None,
+) -> Split:
+    """Return the examples of a source, checked against a model; see `load_examples`."""
+    source = config.source
     if None not in (levels, parts.levels) and parts.levels != levels:
         raise ValueError(
             f"{source} has {parts.levels} grey levels, but the model is of {levels}: bits/dim of "

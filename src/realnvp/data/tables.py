@@ -7,6 +7,7 @@ rest), which float32 can tell apart; everything else is refused with the column'
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -14,7 +15,7 @@ import itertools
 import math
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -28,7 +29,15 @@ from realnvp.utils.errors import some_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_condition", "read_frame", "read_table", "vector_tensor"]
+__all__ = [
+    "parquet_blocks",
+    "parquet_files",
+    "read_condition",
+    "read_frame",
+    "read_table",
+    "table_parts",
+    "vector_tensor",
+]
 
 _MOST_INFLATED = 200  # bytes of text, or cells, that a byte of a compressed file may become
 
@@ -146,7 +155,27 @@ def read_table(
     Raises:
         ValueError: when the file is damaged, or a column is missing or cannot be modelled.
     """
-    frame = read_frame(path)
+    known = (condition, columns, categories)
+    return table_parts(
+        read_frame(path), str(path), *known, kinds=kinds, integers=integers,
+        keep_range=keep_range, schema=schema, condition_schema=condition_schema,
+    )  # fmt: skip
+
+
+def table_parts(
+    frame: pd.DataFrame,
+    path: str,
+    condition: str | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    integers: bool = True,
+    keep_range: bool = False,
+    schema: TableSchema | None = None,
+    condition_schema: TableSchema | None = None,
+) -> Parts:
+    """Return what a table holds; see `read_table`, and `path` names it in messages."""
     held = list(frame.columns)
     given = [] if condition is None else [condition]
     if condition is not None and condition not in held:
@@ -239,6 +268,10 @@ def read_frame(path: Path) -> pd.DataFrame:
     frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
+    return _with_text_names(frame, path)
+
+
+def _with_text_names(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     held = [str(name) for name in frame.columns]
     twice = sorted({name for name in held if held.count(name) > 1})
     if twice:
@@ -257,7 +290,7 @@ def _is_numeric(column: pd.Series) -> bool:
     )
 
 
-def _numbers(frame: pd.DataFrame, path: Path) -> np.ndarray:
+def _numbers(frame: pd.DataFrame, path: str) -> np.ndarray:
     import pandas as pd
 
     for name in frame.columns:
@@ -271,12 +304,72 @@ def _numbers(frame: pd.DataFrame, path: Path) -> np.ndarray:
     return frame.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def parquet_files(path: Path) -> list[Path]:
+    """Return the Parquet files that a path is, or holds, in the order of their names.
+
+    >>> parquet_files(Path("table.csv"))
+    []
+    """
+    if path.is_dir():
+        return sorted(file for file in path.glob("*.parquet") if file.is_file())
+    return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+
+
+def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
+    """Return the number of rows of Parquet files, and their rows in order, so many at once.
+
+    The files are read bit by bit, so that memory does not depend on how large they are.
+
+    Raises:
+        ValueError: when pyarrow is not installed, or a file is damaged; also while reading.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    count = 0
+    for path in files:
+        with _readable(path):
+            count += parquet.read_metadata(path).num_rows
+    if not count:
+        raise ValueError(f"{files[0]} has no rows")
+    return count, _blocks_of(files, rows)
+
+
+def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    held: list[pa.Table] = []
+    for path in files:
+        with _readable(path), parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(batch_size=rows):
+                whole = pa.concat_tables([*held, pa.Table.from_batches([batch])])
+                while len(whole) >= rows:
+                    yield _with_text_names(whole.slice(0, rows).to_pandas(), path)
+                    whole = whole.slice(rows)
+                held = [whole]
+    if held and len(held[0]):
+        yield _with_text_names(held[0].to_pandas(), files[-1])
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises into a ValueError of one line."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
         from pyarrow import parquet
-
+    except ImportError as error:
+        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    with _readable(path):
         held, size = parquet.read_metadata(path), path.stat().st_size
         cells = held.num_rows * held.num_columns
         if cells > max(_ALWAYS, _MOST_INFLATED * size):
@@ -285,10 +378,6 @@ def _read_parquet(path: Path) -> pd.DataFrame:
                 "columns: save fewer rows, or an .npy file"
             )
         return pd.read_parquet(path)
-    except ImportError as error:
-        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
 class _Gzip(gzip.GzipFile):

@@ -229,6 +229,7 @@ def statistics_by_block(
     seed: int = 0,
     shared: bool = False,
     block: int = 8192,
+    first: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, dict[str, NDArray]]]:
     """Yield the statistics of the examples of a split, block by block, so that memory stays.
@@ -244,6 +245,7 @@ def statistics_by_block(
         seed: seed of the noise.
         shared: share the work with the other processes of the process group.
         block: number of examples of a block, rounded to what all processes do at once.
+        first: index of the first example, where the split is a part of more: noise belongs to it.
         progress: called after every batch.
 
     Yields:
@@ -259,7 +261,7 @@ def statistics_by_block(
         with flow.evaluating(), torch.no_grad():
             for start, x, condition, counts in batches(part, batch_size, flow.device, shared):
 
-                def noise(draw: int, start: int = begin + start, x: Tensor = x) -> Any:
+                def noise(draw: int, start: int = first + begin + start, x: Tensor = x) -> Any:
                     return flow.example_noise((seed, Stream.DRAWS, draw), start, len(x))
 
                 found, z = statistics(flow, x, condition, noise(0))
@@ -277,7 +279,7 @@ def statistics_by_block(
         if shared and world_size() > 1:
             together = torch.stack(list(columns.values())).to(flow.device)
             columns = dict(zip(columns, all_reduce(together).cpu(), strict=True))
-        yield begin, {name: column.numpy() for name, column in columns.items()}
+        yield first + begin, {name: column.numpy() for name, column in columns.items()}
 
 
 def calibrate(

@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import struct
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ __all__ = [
     "UnusableImage",
     "attempt",
     "background_color",
+    "end_with",
     "image_files",
     "no_bombs",
     "open_image",
@@ -247,6 +250,22 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
     about = {"kept": found.kept, "bad": found.bad, "odd": found.odd}
     write_atomically(path.with_suffix(".json"), json.dumps(about).encode())
     return len(files)
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent: one that was killed cannot tell its children.
+
+    Args:
+        parent: id of the parent's process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if hasattr(os, "fork"):  # elsewhere a process keeps the parent that it had
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def attempt(read: Reader, path: Path) -> np.ndarray | UnusableImage:

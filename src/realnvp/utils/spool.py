@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -72,10 +73,24 @@ class Spool:
         rows = np.frombuffer(content, np.float64).reshape(-1, width)
         return dict(zip(self.names, rows.T, strict=True))
 
-    def column(self, name: str) -> NDArray:
-        """Return one column, whole."""
-        parts = [self.block(i, i + BLOCK)[name] for i in range(0, self._rows, BLOCK)]
+    def column(self, name: str, most: int | None = None) -> NDArray:
+        """Return one column, whole; or, of more than ``most`` rows, every second, third, ... one.
+
+        >>> with Spool(["a"]) as spool:
+        ...     spool.append({"a": np.arange(5.0)})
+        ...     spool.column("a", most=3)
+        array([0., 2., 4.])
+        """
+        every = 1 if most is None else max(1, -(-self._rows // most))
+        starts = range(0, self._rows, BLOCK * every)
+        # A copy, since a view would keep all columns of the block.
+        parts = [self.block(i, i + BLOCK * every)[name][::every].copy() for i in starts]
         return np.concatenate(parts) if parts else np.empty(0)
+
+    def mean(self, name: str) -> float:
+        """Return the mean of a column, of which no more than a block is in memory."""
+        sums = [self.block(i, i + BLOCK)[name].sum() for i in range(0, self._rows, BLOCK)]
+        return math.fsum(sums) / self._rows if self._rows else math.nan
 
     def write(self, path: Path, extra: Extra) -> None:
         """Write a table as CSV, Parquet or NPZ, whole or not at all.
