@@ -115,13 +115,13 @@ def _fit(
     if wanted:
         mixture = choose_mixture(trial, None if wanted == "auto" else wanted, recipe.seed)
     start, _ = _start(recipe, trial, mixture)
-    if mixture is not None and len(split) > MANY_ROWS:  # the number of Gaussians is known by now
+    if mixture is not None and len(split) >= MANY_ROWS:  # the number of Gaussians is known by now
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
     flow, steps = _train(recipe, trial, report, mixture=mixture)
     if steps == 0 or not _is_better(flow, start, trial.validation, recipe.seed):
         return _start(recipe, everything)
-    if len(split) > MANY_ROWS:
+    if len(split) >= MANY_ROWS:
         return flow, steps
     return _train(recipe, everything, report, steps)
 
