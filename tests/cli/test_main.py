@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -64,3 +65,18 @@ def test_messages_name_options_rather_than_settings(here, monkeypatch, capsys):
 
     monkeypatch.setattr("realnvp.cli.recipes.main", fail)
     assert "in --data-root, and data.csv is no model.hidden.csv" in refused(capsys, "recipes")
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_else(given):
+    code = """
+import os, sys
+from realnvp.cli.main import main
+assert main(["recipes", "moons"]) == 0
+print(os.environ["OMP_WAIT_POLICY"], file=sys.stderr)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.split() == [given or "passive"]
