@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if "torch" not in sys.modules:
         # Threads that wait for others spin, by default, and take the cores from those that work:
-        # beside other processes, sampling and training then take two to six times as long.
+        # beside other processes, sampling and training then take two to eight times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         verb, *rest = _import_own(arguments)
