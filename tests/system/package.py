@@ -24,8 +24,8 @@ ESTIMATOR = """
 import numpy as np
 from realnvp.estimator import RealNVPDensity
 x = np.random.default_rng(0).normal(size=(200, 3))
-density = RealNVPDensity(random_state=0, max_iter=20).fit(x)
-assert density.score_samples(x).shape == (200,) and density.sample(5)[0].shape[-1] == 3
+density = RealNVPDensity(random_state=0, max_steps=20).fit(x)
+assert density.score_samples(x).shape == (200,) and density.sample(5).shape == (5, 3)
 """
 
 
