@@ -80,11 +80,9 @@ class Page:
 
     def choose_model(self, name: str) -> None:
         """Choose a model with the keyboard, and wait until the page is of it."""
-        before = self.find("#facts").text
-        if self.find("#model input").get_attribute("value") == name and before:
-            return
-        self.choose("#model", name)
-        self.until(lambda: self.find("#facts").text not in ("", before))
+        if self.find("#model input").get_attribute("value") != name:
+            self.choose("#model", name)
+        self.until(lambda: self.find("#facts").text.startswith(f"{name}: "))
 
     def choose(self, selector: str, name: str) -> None:
         """Type a choice of a list, and press Enter."""

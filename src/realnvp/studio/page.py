@@ -76,7 +76,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             parameters = sum(p.numel() for p in flow.parameters())
             kind = "x".join(map(str, flow.shape)) if images else f"{flow.dim} columns"
             grey = f", {flow.levels} grey levels" if images else ""
-            text = f"{kind}{grey}, {parameters:,} parameters"
+            text = f"{name}: {kind}{grey}, {parameters:,} parameters"
             columns = columns_of(flow)
             return [
                 text,
