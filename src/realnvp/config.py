@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from realnvp.flow import Flow
 
 __all__ = [
+    "LOGGERS",
     "DataConfig",
     "ImageModel",
     "ImageRecipe",
@@ -39,6 +40,9 @@ __all__ = [
 
 
 T = TypeVar("T")
+
+LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
+"""Trackers of trainings that are known by name."""
 
 
 def require(condition: bool, message: str) -> None:

@@ -7,12 +7,10 @@ from typing import Any
 
 from realnvp.cli.options import Parser, add_json, add_settings, expand, given_settings
 from realnvp.cli.shared import likelihood_rows, print_json, print_table
-from realnvp.config import Recipe
+from realnvp.config import LOGGERS, Recipe
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
 __all__ = []
-
-LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
 
 EPILOG = """examples:
   realnvp train digits

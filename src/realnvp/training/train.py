@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from realnvp import plots, pretrained
-from realnvp.config import DataConfig, Recipe, TrainingConfig, to_dict
+from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
 from realnvp.evaluation import Likelihood
@@ -50,9 +50,6 @@ __all__ = ["TrainingResult", "fit", "train"]
 IN_MEMORY = "(in memory)"
 """Source of data that were passed as an array, in the settings of a run."""
 
-
-LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
-"""Loggers that are known by name."""
 
 KEPT = ("kind", "seed", "model.", "data.", "validation")
 """Settings that a run keeps: with others it would be another run."""
