@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,14 +28,19 @@ from realnvp.utils.model_folder import read_calibration, read_config, read_sizes
 from realnvp.utils.registry import BUILDERS
 from realnvp.utils.serialization import check_like, seal, unseal
 
+if TYPE_CHECKING:
+    from realnvp.data.columns import TableSchema
+
 __all__ = [
     "cards",
+    "known_columns",
     "load",
     "load_folder",
     "load_shipped",
     "pack",
     "rebuild",
     "shipped_names",
+    "table_of",
     "unpack",
 ]
 
@@ -71,6 +76,25 @@ def load(model: str | Path) -> Flow:
         )
     run_model = folder / "model"
     return load_folder(run_model if run_model.is_dir() else folder)
+
+
+def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
+    """Return the columns of the table that a model was trained with, if it was one."""
+    from realnvp.data.columns import TableSchema  # with pandas, which few models need
+
+    saved = (flow.trained_on or {}).get(name)
+    return None if saved is None else TableSchema.from_dict(saved)
+
+
+def known_columns(flow: Flow) -> dict[str, Any]:
+    """Return what a model knows of its data's columns, as arguments of what reads them."""
+    known = flow.trained_on or {}
+    return {
+        "columns": known.get("columns"),
+        "categories": known.get("categories"),
+        "schema": table_of(flow),
+        "condition_schema": table_of(flow, "condition_table"),
+    }
 
 
 def load_folder(folder: Path) -> Flow:

@@ -20,7 +20,6 @@ from realnvp.cli.shared import (
     given_condition,
     print_json,
     read_model,
-    table_of,
     write_table,
 )
 from realnvp.utils.errors import some_of
@@ -87,6 +86,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from realnvp.conditions import condition_of_text
+    from realnvp.pretrained import table_of
 
     flow = read_model(args)
     if path.suffix == ".csv" and flow.levels is not None:

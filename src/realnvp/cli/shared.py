@@ -39,7 +39,6 @@ __all__ = [
     "row_names",
     "start",
     "streamed",
-    "table_of",
     "table_rows",
     "true_log_density",
     "write_table",
@@ -85,6 +84,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
         ValueError: if there are no data, or they do not fit the model.
     """
     from realnvp.data import load_part
+    from realnvp.pretrained import known_columns
 
     known = flow.trained_on or {}
     settings = known.get("data")
@@ -117,7 +117,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
             f"leave --data or --split out"
         )
     config = _with_options(replace(config, source=args.data or config.source), args)
-    part, split = load_part(config, args.split, fingerprint, **_known_columns(flow))
+    part, split = load_part(config, args.split, fingerprint, **known_columns(flow))
     return split, f"{config.source} ({part})"
 
 
@@ -131,6 +131,7 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     """
     from realnvp.data.sources import of_source, source_names, stream_examples
     from realnvp.data.tables import parquet_files
+    from realnvp.pretrained import known_columns
 
     if flow.levels is not None or not args.data or args.data in source_names() or args.split:
         return None
@@ -139,9 +140,9 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
     config = _with_options(of_source(config, args.data), args)
     count, parts = stream_examples(
-        config, rows, shape=flow.shape, classes=flow.classes, **_known_columns(flow)
+        config, rows, shape=flow.shape, classes=flow.classes, **known_columns(flow)
     )
-    return count, (_with_known_columns(flow, args, split) for split in parts)
+    return count, (_checked(flow, args, split) for split in parts)
 
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
@@ -170,33 +171,23 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def _known_columns(flow: Flow) -> dict[str, Any]:
-    """Return what a model knows of the columns of its data, as arguments of what reads them."""
-    known = flow.trained_on or {}
-    return {
-        "columns": known.get("columns"),
-        "categories": known.get("categories"),
-        "schema": table_of(flow),
-        "condition_schema": table_of(flow, "condition_table"),
-    }
-
-
 def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
     from realnvp.data.sources import of_source
+    from realnvp.pretrained import known_columns
 
     split = load_examples(
         _with_options(of_source(config, args.data), args),
         shape=flow.shape,
         levels=flow.levels,
         classes=flow.classes,
-        **_known_columns(flow),
+        **known_columns(flow),
     )
-    return _with_known_columns(flow, args, split)
+    return _checked(flow, args, split)
 
 
-def _with_known_columns(flow: Flow, args: Any, split: Split) -> Split:
+def _checked(flow: Flow, args: Any, split: Split) -> Split:
     """Return rows, checked against what a model knows of its columns."""
     known = flow.trained_on or {}
     if flow.columns is not None:
@@ -211,14 +202,6 @@ def _with_known_columns(flow: Flow, args: Any, split: Split) -> Split:
     return split
 
 
-def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
-    """Return the columns of the table that a model was trained with, if it was one."""
-    from realnvp.data.columns import TableSchema
-
-    saved = (flow.trained_on or {}).get(name)
-    return None if saved is None else TableSchema.from_dict(saved)
-
-
 def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.Tensor | None]:
     """Return the columns of a model of a table, the table of ``--data``, and its condition.
 
@@ -226,6 +209,7 @@ def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.
         ValueError: if the model is not one of a table, or the condition is not in the file.
     """
     from realnvp.data.tables import read_condition, read_frame
+    from realnvp.pretrained import table_of
 
     schema = table_of(flow)
     if schema is None:
@@ -270,6 +254,8 @@ def true_log_density(flow: Flow, args: Any) -> Any:
 
 def condition_names(flow: Flow) -> list[str]:
     """Return the names of the columns that a model of a table is conditioned on."""
+    from realnvp.pretrained import table_of
+
     schema = table_of(flow, "condition_table")
     if schema is not None:
         return list(schema.names)
@@ -281,6 +267,8 @@ def given_condition(
     flow: Flow, given: dict[str, str], label: str | None, n: int
 ) -> torch.Tensor | None:
     """Return the condition of ``n`` rows of a table: values by name, or the label asked for."""
+    from realnvp.pretrained import table_of
+
     schema = table_of(flow, "condition_table")
     if schema is None:
         from realnvp.conditions import condition_of_text

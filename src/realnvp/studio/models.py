@@ -19,10 +19,9 @@ from realnvp.data import Split, load_part
 from realnvp.data.toy import TOY
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
-from realnvp.pretrained import cards, load, shipped_names
+from realnvp.pretrained import cards, known_columns, load, shipped_names
 from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
-from realnvp.studio.uploads import known_columns
 
 __all__ = ["Library", "condition_of", "labels_of"]
 

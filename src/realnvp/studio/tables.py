@@ -15,10 +15,10 @@ from realnvp.data.columns import TableSchema
 from realnvp.estimator.inference import category_proba, impute, sample_table
 from realnvp.evaluation import column_density
 from realnvp.flow import Flow
+from realnvp.pretrained import table_of
 from realnvp.studio.jobs import Desk, guarded
 from realnvp.studio.models import Library, condition_of
 from realnvp.studio.scoring import as_image
-from realnvp.studio.uploads import schema_of
 
 __all__ = ["columns_of", "table_tab"]
 
@@ -59,7 +59,7 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         if flow.levels is not None:
             raise ValueError("the model is one of images: this is of tables")
         generator = torch.Generator().manual_seed(int(seed))
-        schema, count = schema_of(flow), int(n)
+        schema, count = table_of(flow), int(n)
         path = desk.path("synthetic.csv")
         if schema is None:
             condition = condition_of(flow, label, count)
@@ -103,7 +103,7 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         i = int(row)
         if not 0 <= i < len(split):
             raise ValueError(f"there are {len(split):,} rows, 0 to {len(split) - 1}")
-        schema, x = schema_of(flow), split.x[i : i + 1]
+        schema, x = table_of(flow), split.x[i : i + 1]
         own = split.condition
         condition = condition_of(flow, label, 1) if own is None else own[i : i + 1]
         shown = _frame(flow, schema, x)
@@ -139,7 +139,7 @@ def columns_of(flow: Flow) -> list[str]:
     """Return the names of a table's columns; [] of images."""
     if flow.levels is not None:
         return []
-    schema = schema_of(flow)
+    schema = table_of(flow)
     return list(flow.column_names if schema is None else schema.names)
 
 

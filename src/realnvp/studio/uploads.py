@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor
 
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_examples
-from realnvp.data.columns import TableSchema
 from realnvp.flow import Flow
+from realnvp.pretrained import known_columns
 from realnvp.utils.image_files import SUFFIXES, open_image
 
-__all__ = ["fit_image", "known_columns", "read_uploads", "schema_of"]
+__all__ = ["fit_image", "read_uploads"]
 
 MOST = 64
 """Images that are taken at once."""
@@ -99,20 +98,3 @@ def read_uploads(
     except (ValueError, OSError) as error:  # visitors know their file by its own name
         raise ValueError(str(error).replace(str(paths[0]), paths[0].name)) from error
     return split, [f"row {i}" for i in range(len(split))], f"{len(split):,} examples"
-
-
-def known_columns(flow: Flow) -> dict[str, Any]:
-    """Return what a model knows of its data's columns, as arguments of what reads them."""
-    known = flow.trained_on or {}
-    return {
-        "columns": known.get("columns"),
-        "categories": known.get("categories"),
-        "schema": schema_of(flow),
-        "condition_schema": schema_of(flow, "condition_table"),
-    }
-
-
-def schema_of(flow: Flow, name: str = "table") -> TableSchema | None:
-    """Return the columns of the table that a model was trained with, if it was one."""
-    saved = (flow.trained_on or {}).get(name)
-    return None if saved is None else TableSchema.from_dict(saved)
