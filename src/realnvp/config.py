@@ -267,8 +267,9 @@ class DataConfig:
             columns FILE shows them): continuous, decimal, integer, categorical, datetime, or drop
             to leave one out.
         keep_range: let samples keep the range of every column of numbers of a table.
-        cache: folder that holds the decoded images of folders of 2,000 and more, so that they are
-            decoded once: null is the user's folder for what can be made again, "none" no cache.
+        cache: folder that holds the decoded images of 2,000 image files and more (of a folder, or
+            of a named set such as celeba), so that they are decoded once: null is the user's folder
+            for what can be made again, "none" no cache.
         storage: where images of the cache are while a model trains: "auto" lets an accelerator
             hold them if they take at most half of its free memory, and else maps the files, which
             stay in memory as far as there is some free; "memory" reads all of them; "disk" maps.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from urllib.error import URLError
 
 import numpy as np
@@ -20,12 +21,15 @@ from helpers.data_files import (
     load,
     mnist_folder,
     refused,
+    save,
     write,
 )
 from realnvp.config import DataConfig
-from realnvp.data import Split, load_part, source_names
+from realnvp.data import Split, cache, images, load_part, source_names
 from realnvp.data.image_sets import IMAGE_SETS, ImageSet, register_image_set
-from realnvp.data.images import image_tensor
+from realnvp.data.images import ImageFiles, image_tensor
+from realnvp.data.mapped import MappedImages
+from realnvp.utils.image_files import read_image
 
 
 def test_digits_have_fixed_parts():
@@ -117,6 +121,46 @@ def test_a_set_that_cannot_be_downloaded(tmp_path, monkeypatch, name, cls, expec
     assert expected in str(caught.value)
     assert "no network" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_parts_of_celeba_are_decoded_once(tmp_path, monkeypatch):
+    celeba_folder(tmp_path)
+    config = {"root": str(tmp_path), "cache": str(tmp_path / "cache"), "size": 16}
+    known = load("celeba", **{**config, "cache": "none"})
+    assert isinstance(known.train.x, torch.Tensor)
+    monkeypatch.setattr(images, "_CACHE_FROM", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    first = load("celeba", **config)
+    monkeypatch.setattr(cache, "write_stack", None)  # nothing is decoded again
+    for found in (first, load("celeba", **config)):
+        for part in ("train", "validation", "test"):
+            assert isinstance(getattr(found, part).x, MappedImages)
+            assert torch.equal(getattr(found, part).x[:], getattr(known, part).x)
+        assert found.fingerprint == known.fingerprint
+    assert len(cache.entries(tmp_path / "cache")) == 3
+    held = load("celeba", **config, storage="memory")
+    assert torch.equal(held.test.x, known.test.x)
+
+
+def test_a_set_of_files_with_labels_of_their_own(tmp_path, monkeypatch):
+    files = [tmp_path / f"files/{i}.png" for i in range(20)]
+    for i, path in enumerate(files):
+        save(np.full((4, 4), 12 * i, np.uint8), path)
+
+    def read(root, part, size):
+        reader = partial(read_image, size=size)
+        return ImageFiles(root / "files", files, reader, torch.arange(20) % 2)
+
+    monkeypatch.setattr(images, "_CACHE_FROM", 1)
+    register_image_set(ImageSet("mine", 256, read, parts=("train",), resizable=True))
+    try:
+        config = {"root": str(tmp_path), "cache": str(tmp_path / "cache"), "condition": "label"}
+        data = load("mine", **config, size=2)
+        assert isinstance(data.train.x, MappedImages)
+        assert (data.shape, data.classes) == ((1, 2, 2), 2)
+        assert torch.equal(data.train.condition, data.train.x[:][:, 0, 0, 0] // 12 % 2)
+    finally:
+        del IMAGE_SETS["mine"]
 
 
 def test_a_set_is_added_by_one_entry():

@@ -1,4 +1,4 @@
-"""Folders of images, decoded once: a cache of pixels that later runs map into memory.
+"""Image files, decoded once: a cache of pixels that later runs map into memory.
 
 An entry of the cache is a folder: ``entry.json`` says of which images it is, and a shard is the
 pixels of some hundreds of files that follow each other, as ``NAME.npy``, beside what is known of
@@ -124,7 +124,12 @@ def clear(root: Path) -> tuple[int, list[Path]]:
 
 
 def open_cached(
-    source: Path, files: Sequence[Path], read: partial[np.ndarray], root: Path, on_device: bool
+    source: Path,
+    files: Sequence[Path],
+    read: partial[np.ndarray],
+    root: Path,
+    on_device: bool,
+    part: str = "",
 ) -> tuple[MappedImages | None, ImageStack]:
     """Return the images of files, decoded now as far as they have not been before.
 
@@ -134,6 +139,7 @@ def open_cached(
         read: reads one of them, with settings as keywords; processes can be given it.
         root: folder of the cache.
         on_device: see `MappedImages`.
+        part: name of the part of a set that the files are, if the folder has files of others.
 
     Returns:
         the images, or None if there are none or their sizes differ; and which files they are of,
@@ -144,6 +150,7 @@ def open_cached(
     """
     settings = {"read": f"{read.func.__module__}.{read.func.__qualname__}", **read.keywords}
     settings |= {"version": VERSION, "pillow": _pillow(), "source": str(source.resolve())}
+    settings |= {"part": part} if part else {}
     folder = root / "images" / _digest(settings)
     folder.mkdir(parents=True, exist_ok=True)
     per_shard, sample = _plan(files, read)

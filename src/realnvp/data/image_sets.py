@@ -26,15 +26,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
 
 from realnvp.data.arrays import array_split, class_labels, find_idx, read_idx
 from realnvp.data.dataset import Part, Split
-from realnvp.data.images import read_images
+from realnvp.data.images import ImageFiles
 from realnvp.utils.image_files import UnusableImage, open_image
+
+if TYPE_CHECKING:
+    from realnvp.config import DataConfig
 
 __all__ = ["IMAGE_SETS", "ImageSet", "register_image_set"]
 
@@ -46,18 +49,25 @@ class ImageSet:
     Args:
         name: name, as in `DataConfig.source`.
         levels: number of grey levels.
-        read: `(root, part, size) -> Split`: reads one part from a folder of sets. What it returns
-            is not shared, as it may be rearranged. `size` is None unless the set is resizable. It
-            raises ValueError for damaged files, and FileNotFoundError for missing ones.
+        read: `(root, part, size) -> Split | ImageFiles`: reads one part from a folder of sets, or
+            says which image files it is and how one is read: then many are decoded once, into the
+            cache. A split that it returns is not shared, as it may be rearranged. `size` is None
+            unless the set is resizable. It raises ValueError for damaged files, and
+            FileNotFoundError for missing ones.
         resizable: whether images can be resized to other sizes (`DataConfig.size`).
         parts: parts that the set has of its own; others are held out of the training part.
     """
 
     name: str
     levels: int
-    read: Callable[[Path, Part, int | None], Split]
+    read: Callable[[Path, Part, int | None], Split | ImageFiles]
     resizable: bool = False
     parts: Sequence[Part] = ("train", "test")
+
+    def split(self, config: DataConfig, part: Part) -> Split:
+        """Return a part, as settings of the data say."""
+        found = self.read(Path(config.root).expanduser(), part, config.size)
+        return found.split(config) if isinstance(found, ImageFiles) else found
 
 
 IMAGE_SETS: dict[str, ImageSet] = {}
@@ -174,7 +184,7 @@ def _read_cifar10(root: Path, part: Part, size: int | None) -> Split:
     return array_split(batches.data, "cifar10", classes)
 
 
-def _read_celeba(root: Path, part: Part, size: int | None) -> Split:
+def _read_celeba(root: Path, part: Part, size: int | None) -> ImageFiles:
     # Read here, because torchvision insists on the checksums of lists of landmarks, boxes and
     # identities that nobody needs for this.
     listed = root / "celeba" / "list_eval_partition.txt"
@@ -190,8 +200,7 @@ def _read_celeba(root: Path, part: Part, size: int | None) -> Split:
         raise FileNotFoundError(f"{listed} lists {missing}, which is not there")
     if not files:
         raise ValueError(f"{listed} lists no images of the {part} part")
-    x, _ = read_images(files, partial(read_celeba, size=size or _CELEBA_SIZE))
-    return Split(x)
+    return ImageFiles(folder, files, partial(read_celeba, size=size or _CELEBA_SIZE), part=part)
 
 
 def celeba_files(listed: Path, part: Part) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -39,7 +40,7 @@ from realnvp.utils.progress import warn
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = ["check_readable", "image_tensor", "read_folder", "read_images"]
+__all__ = ["ImageFiles", "check_readable", "image_tensor", "read_folder", "read_images"]
 
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
@@ -190,25 +191,57 @@ def _decoded(files: Sequence[Path], read: Reader) -> Iterator[np.ndarray | Unusa
             bar.advance(task, len(chunk))
 
 
-def _read_or_map(
-    folder: Path, files: Sequence[Path], read: partial[np.ndarray], config: DataConfig
-) -> tuple[torch.Tensor, list[int]]:
-    """Read a folder's images, of many from the cache."""
-    if len(files) < _CACHE_FROM or config.cache == "none":
-        return read_images(files, read, config.skip_unreadable)
-    root = default_folder() if config.cache is None else Path(config.cache).expanduser()
-    try:
-        mapped, found = open_cached(folder, files, read, root, config.storage == "auto")
-    except OSError as error:
-        if config.cache is not None or error.errno == errno.ENOENT:
-            raise
-        if rank() == 0:
-            warn(f"no cache, so the images are decoded at every start: {describe(error)}")
-        return read_images(files, read, config.skip_unreadable)
-    check_readable(files, found, config.skip_unreadable)
-    assert mapped is not None  # else there would have been something to say
-    x = mapped.cpu() if config.storage == "memory" else cast("torch.Tensor", mapped)
-    return x, found.kept
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files that are decoded when they are needed, many of them once, into the cache.
+
+    Args:
+        folder: folder that holds the files.
+        files: the files, at least one.
+        read: reads one of them, as `read_image` does: a function of a module, whose settings are
+            keywords. The cache knows it by its name and its settings.
+        labels: int64 `(N,)` labels of the files, where there are some.
+        part: name of the part of a set that the files are, where others have other files.
+    """
+
+    folder: Path
+    files: Sequence[Path]
+    read: partial[np.ndarray]
+    labels: torch.Tensor | None = None
+    part: str = ""
+
+    def split(self, config: DataConfig) -> Split:
+        """Read the images, or map those that the cache holds.
+
+        Args:
+            config: settings: `cache`, `storage`, `skip_unreadable`.
+
+        Raises:
+            ValueError: names the files that cannot be used.
+        """
+        x, kept = self._images(config)
+        labels = None if self.labels is None else self.labels[kept]
+        return Split(x, labels=labels, rows=torch.tensor(kept))
+
+    def _images(self, config: DataConfig) -> tuple[torch.Tensor, list[int]]:
+        if len(self.files) < _CACHE_FROM or config.cache == "none":
+            return read_images(self.files, self.read, config.skip_unreadable)
+        root = default_folder() if config.cache is None else Path(config.cache).expanduser()
+        try:
+            on_device = config.storage == "auto"
+            mapped, found = open_cached(
+                self.folder, self.files, self.read, root, on_device, self.part
+            )
+        except OSError as error:
+            if config.cache is not None or error.errno == errno.ENOENT:
+                raise
+            if rank() == 0:
+                warn(f"no cache, so the images are decoded at every start: {describe(error)}")
+            return read_images(self.files, self.read, config.skip_unreadable)
+        check_readable(self.files, found, config.skip_unreadable)
+        assert mapped is not None  # else there would have been something to say
+        x = mapped.cpu() if config.storage == "memory" else cast("torch.Tensor", mapped)
+        return x, found.kept
 
 
 def _column(folder: Path, column: str, files: Sequence[Path]) -> np.ndarray:
@@ -286,15 +319,12 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
             np.array([group[0] for group in groups]), f"{folder}", categories
         )
 
-    def train() -> Split:
-        read = partial(
-            read_image,
-            size=config.size,
-            channels=config.channels,
-            background=config.background,
-            crop=config.crop,
-        )
-        x, kept = _read_or_map(folder, files, read, config)
-        return Split(x, labels=None if labels is None else labels[kept], rows=torch.tensor(kept))
-
-    return Parts(train, categories=names)
+    read = partial(
+        read_image,
+        size=config.size,
+        channels=config.channels,
+        background=config.background,
+        crop=config.crop,
+    )
+    held = ImageFiles(folder, files, read, labels)
+    return Parts(partial(held.split, config), categories=names)

@@ -344,9 +344,7 @@ def _read(
 
 def _set_parts(config: DataConfig) -> Parts:
     found = IMAGE_SETS[config.source]
-    root = Path(config.root).expanduser()
-
-    read = {part: partial(found.read, root, part, config.size) for part in found.parts}
+    read = {part: partial(found.split, config, part) for part in found.parts}
     return Parts(read["train"], read.get("validation"), read.get("test"), found.levels)
 
 
