@@ -271,8 +271,9 @@ class DataConfig:
             of a named set such as celeba), so that they are decoded once: null is the user's folder
             for what can be made again, "none" no cache.
         storage: where images of the cache are while a model trains: "auto" lets an accelerator
-            hold them if they take at most half of its free memory, and else maps the files, which
-            stay in memory as far as there is some free; "memory" reads all of them; "disk" maps.
+            hold them if they take at most half of its free memory, and else reads what a batch
+            needs, which the system keeps in memory as far as there is some free; "memory" reads all
+            of them at the start; "disk" never does.
         seed: seed of the split and of generated sets.
     """
 

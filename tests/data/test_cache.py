@@ -19,7 +19,7 @@ from helpers.kills import in_child
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
 from realnvp.data import cache, images
 from realnvp.data.dataset import Dataset
-from realnvp.data.mapped import MappedImages
+from realnvp.data.stored import StoredImages
 from realnvp.training.train import train
 
 
@@ -58,7 +58,7 @@ def test_it_holds_the_pixels_that_reading_gives(photos, tmp_path):
     assert isinstance(known.train.x, torch.Tensor)
     for _ in range(2):
         found = load(photos, cache=str(tmp_path / "cache"))
-        assert isinstance(found.train.x, MappedImages)
+        assert isinstance(found.train.x, StoredImages)
         assert same(found, known)
     held = load(photos, cache=str(tmp_path / "cache"), storage="memory")
     assert isinstance(held.train.x, torch.Tensor)

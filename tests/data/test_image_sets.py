@@ -28,7 +28,7 @@ from realnvp.config import DataConfig
 from realnvp.data import Split, cache, images, load_part, source_names
 from realnvp.data.image_sets import IMAGE_SETS, ImageSet, register_image_set
 from realnvp.data.images import ImageFiles, image_tensor
-from realnvp.data.mapped import MappedImages
+from realnvp.data.stored import StoredImages
 from realnvp.utils.image_files import read_image
 
 
@@ -134,7 +134,7 @@ def test_parts_of_celeba_are_decoded_once(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "write_stack", None)  # nothing is decoded again
     for found in (first, load("celeba", **config)):
         for part in ("train", "validation", "test"):
-            assert isinstance(getattr(found, part).x, MappedImages)
+            assert isinstance(getattr(found, part).x, StoredImages)
             assert torch.equal(getattr(found, part).x[:], getattr(known, part).x)
         assert found.fingerprint == known.fingerprint
     assert len(cache.entries(tmp_path / "cache")) == 3
@@ -156,7 +156,7 @@ def test_a_set_of_files_with_labels_of_their_own(tmp_path, monkeypatch):
     try:
         config = {"root": str(tmp_path), "cache": str(tmp_path / "cache"), "condition": "label"}
         data = load("mine", **config, size=2)
-        assert isinstance(data.train.x, MappedImages)
+        assert isinstance(data.train.x, StoredImages)
         assert (data.shape, data.classes) == ((1, 2, 2), 2)
         assert torch.equal(data.train.condition, data.train.x[:][:, 0, 0, 0] // 12 % 2)
     finally:

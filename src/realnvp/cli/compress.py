@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
 
         content = compress(
             flow,
-            split.x[:],  # all of it, where it is mapped
+            split.x[:],  # all of it, where it is in files
             split.condition,
             names=names,
             model=args.model if flow.origin == "shipped" else "",

@@ -1,17 +1,55 @@
-"""Shuffled batches from memory or from mapped files, a function of the seed and the step."""
+"""Shuffled batches from memory or from files, a function of the seed and the step.
+
+What a batch takes from files is read in a thread while the model is busy with the batch before it.
+As every batch is a function of its step, reading ahead changes nothing but the time.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
-from realnvp.data.mapped import MappedImages
+from realnvp.data.stored import StoredImages
 from realnvp.utils.rng import Stream, seed_of
 
-__all__ = ["Batches", "drawn", "placed", "shifted", "to_device"]
+__all__ = ["Ahead", "Batches", "drawn", "placed", "shifted", "to_device"]
+
+Result = TypeVar("Result")
+
+
+class Ahead(Generic[Result]):
+    """A function of a step that a thread has called already when the step before was asked for.
+
+    It is called in that one thread only, so that what it remembers needs no lock.
+
+    Args:
+        function: function of a step, and of arguments that rarely change.
+
+    >>> square = Ahead(lambda step, plus: step**2 + plus)
+    >>> square(3, 0), square(4, 0), square(9, 1)
+    (9, 16, 82)
+    """
+
+    def __init__(self, function: Callable[..., Result]) -> None:
+        self._function = function
+        self._pool = ThreadPoolExecutor(1, "ahead")  # whose thread ends with the last reference
+        self._next: tuple[tuple[int, ...], Future[Result]] | None = None
+
+    def __call__(self, step: int, *rest: int) -> Result:
+        wanted, known = (step, *rest), self._next
+        if known is not None and known[0] == wanted:
+            found = known[1]
+        else:
+            found = self._pool.submit(self._function, *wanted)
+        following = (step + 1, *rest)
+        self._next = following, self._pool.submit(self._function, *following)
+        return found.result()
 
 
 class Batches:
@@ -51,16 +89,18 @@ class Batches:
         self.per_epoch = len(split) / self.size
         self._seed, self._flip, self._shift = seed, flip, shift
         self._orders: dict[int, Tensor] = {}
+        in_memory = isinstance(split.x, Tensor)
+        self._take = self._gather if in_memory else Ahead(self._gather)
 
     @property
     def stored(self) -> str | None:
         """Where images of the cache are, in words; None for data that were read into memory."""
         x = self.split.x
-        if not isinstance(x, MappedImages):
+        if not isinstance(x, StoredImages):
             return None
         return (
-            f"{len(x):,} training images are mapped from the cache ({x.nbytes / 2**20:,.0f} MiB): "
-            "--data-storage memory reads them all at the start"
+            f"{len(x):,} training images ({x.nbytes / 2**20:,.0f} MiB) are read from the cache as "
+            "they are needed: --data-storage memory reads all of them at the start"
         )
 
     def share(self, rank: int, world_size: int) -> range:
@@ -83,8 +123,8 @@ class Batches:
     def get(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, Tensor | None]:
         """Return a process's share of the batch of a step: examples and their condition."""
         share = self.share(rank, world_size)
-        index = self.indices(step)[share.start : share.stop]
-        x = self.split.x[index].to(self._device)
+        index, x = self._take(step, rank, world_size)
+        x = x.to(self._device, non_blocking=True)  # which waits, unless the memory is pinned
         if self._flip:
             generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.FLIPS, step))
             flipped = torch.rand(self.size, generator=generator) < 0.5
@@ -97,16 +137,27 @@ class Batches:
             x = shifted(x, by[share.start : share.stop].to(x.device))
         return x, None if self.split.condition is None else self.split.condition[index]
 
+    def _gather(self, step: int, rank: int, world_size: int) -> tuple[Tensor, Tensor]:
+        """Return the indices of a process's share of a batch, and its examples as they are kept."""
+        share = self.share(rank, world_size)
+        index = self.indices(step)[share.start : share.stop]
+        x = self.split.x[index]
+        if x.device.type == "cpu" and self._device.type == "cuda":
+            with torch.cuda.device(self._device):  # of this thread, which would have the first one
+                x = x.pin_memory()
+        return index, x
+
     def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            for old in [known for known in self._orders if known < epoch - 1]:
-                del self._orders[old]
+        order = self._orders.get(epoch)
+        if order is None:
+            for old in [known for known in list(self._orders) if known < epoch - 1]:
+                self._orders.pop(old, None)
             shuffle = torch.Generator().manual_seed(seed_of(self._seed, Stream.ORDER, epoch))
             order = torch.randperm(len(self.split), generator=shuffle)
             if self.split.weight is not None:
                 order = drawn(self.split.weight, shuffle)[order]
-            self._orders[epoch] = order.to(self.split.x.device)
-        return self._orders[epoch]
+            order = self._orders[epoch] = order.to(self.split.x.device)
+        return order
 
 
 def shifted(x: Tensor, by: Tensor) -> Tensor:
@@ -159,7 +210,7 @@ def placed(split: Split, device: torch.device) -> Split:
     soon as they are read.
     """
     x = split.x
-    if not isinstance(x, MappedImages):
+    if not isinstance(x, StoredImages):
         return to_device(split, device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     if x.on_device and x.nbytes <= free // 2:

@@ -1,11 +1,11 @@
-"""Image files, decoded once: a cache of pixels that later runs map into memory.
+"""Image files, decoded once: a cache of pixels that later runs read.
 
 An entry of the cache is a folder: ``entry.json`` says of which images it is, and a shard is the
 pixels of some hundreds of files that follow each other, as ``NAME.npy``, beside what is known of
 these files, as ``NAME.json``, which is written last. The name is a hash of the files' paths, sizes
 and times, so that a shard that is there is right, one that was not finished is made again, and a
 file that has changed costs its own shard. A lock keeps an entry to one process at a time while
-shards are made; those that are mapped may be removed by then.
+shards are made; those that are open may be removed by then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from realnvp.data.mapped import MappedImages
+from realnvp.data.stored import ArrayFile, StoredImages
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import remove_temporary, write_atomically
 from realnvp.utils.image_files import (
@@ -117,7 +117,7 @@ def clear(root: Path) -> tuple[int, list[Path]]:
             for path in folder.iterdir():
                 if path.name != "lock":
                     size = path.stat().st_size
-                    with contextlib.suppress(OSError):  # mapped by a training on Windows
+                    with contextlib.suppress(OSError):  # open in a training on Windows
                         path.unlink()
                         removed += size
     return removed, busy
@@ -130,7 +130,7 @@ def open_cached(
     root: Path,
     on_device: bool,
     part: str = "",
-) -> tuple[MappedImages | None, ImageStack]:
+) -> tuple[StoredImages | None, ImageStack]:
     """Return the images of files, decoded now as far as they have not been before.
 
     Args:
@@ -138,7 +138,7 @@ def open_cached(
         files: the image files.
         read: reads one of them, with settings as keywords; processes can be given it.
         root: folder of the cache.
-        on_device: see `MappedImages`.
+        on_device: see `StoredImages`.
         part: name of the part of a set that the files are, if the folder has files of others.
 
     Returns:
@@ -167,7 +167,7 @@ def open_cached(
         images = None
         if shards and not found.odd:
             memory = folder / "fingerprints.json"
-            images = MappedImages(shards, _digest(names), memory, on_device)
+            images = StoredImages(shards, _digest(names), memory, on_device)
             about = {"source": settings["source"], "shape": [*images.shape], "settings": settings}
             write_atomically(folder / "entry.json", json.dumps(about).encode())
     return images, found
@@ -281,8 +281,8 @@ def _is_whole(folder: Path, name: str) -> bool:
     if not (folder / f"{name}.json").is_file():
         return False
     try:
-        if np.load(folder / f"{name}.npy", mmap_mode="r").dtype == np.uint8:
-            return True
+        ArrayFile(folder / f"{name}.npy")
+        return True
     except (OSError, ValueError):
         pass
     return not json.loads((folder / f"{name}.json").read_text())["kept"]
@@ -290,9 +290,9 @@ def _is_whole(folder: Path, name: str) -> bool:
 
 def _opened(
     folder: Path, names: Sequence[str], per_shard: int
-) -> tuple[list[np.ndarray], ImageStack]:
+) -> tuple[list[ArrayFile], ImageStack]:
     """Return the shards of an entry that hold images, and what all of its files hold."""
-    shards: list[np.ndarray] = []
+    shards: list[ArrayFile] = []
     found = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
     for i, name in enumerate(names):
         about, first = json.loads((folder / f"{name}.json").read_text()), i * per_shard
@@ -300,7 +300,7 @@ def _opened(
         sizes = {first + int(k): (wide, high) for k, (wide, high) in about["odd"].items()}
         kept = [first + k for k in about["kept"]]
         if kept:
-            shard = np.load(folder / f"{name}.npy", mmap_mode="r")
+            shard = ArrayFile(folder / f"{name}.npy")
             sizes |= dict.fromkeys(kept, (shard.shape[3], shard.shape[2]))
             if not shards:
                 found.images = np.empty((0, *shard.shape[1:]), np.uint8)
@@ -316,5 +316,5 @@ def _remove_others(folder: Path, names: Sequence[str]) -> None:
     kept = {f"{name}{suffix}" for name in names for suffix in (".npy", ".json")}
     for path in folder.iterdir():
         if path.suffix in (".npy", ".json") and path.name not in (kept | {"fingerprints.json"}):
-            with contextlib.suppress(OSError):  # mapped by another process on Windows
+            with contextlib.suppress(OSError):  # open in another process on Windows
                 path.unlink()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from realnvp.data.mapped import MappedImages
+from realnvp.data.stored import StoredImages
 from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Split:
 
     Args:
         x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
-            :class:`~realnvp.data.mapped.MappedImages` in the place of a tensor.
+            :class:`~realnvp.data.stored.StoredImages` in the place of a tensor.
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
@@ -133,9 +133,9 @@ class Split:
         return len(self.x)
 
     def select(self, index: torch.Tensor) -> Split:
-        """Return a copy of the examples at `index`, int64 `(M,)`; mapped images stay in files."""
+        """Return a copy of the examples at `index`, int64 `(M,)`; stored images stay in files."""
         return self._map(
-            lambda values: values.take(index) if isinstance(values, MappedImages) else values[index]
+            lambda values: values.take(index) if isinstance(values, StoredImages) else values[index]
         )
 
     @cached_property
@@ -153,7 +153,7 @@ class Split:
         """
         # Where the examples are is not what they are.
         held = {name: values for name, values in self._tensors().items() if name != "rows"}
-        if isinstance(self.x, MappedImages):
+        if isinstance(self.x, StoredImages):
             others = [values for name, values in held.items() if name != "x"]
             return self.x.remembered(others, lambda: _hash_of(held))
         return _hash_of(held)
@@ -169,7 +169,7 @@ class Split:
         Returns:
             A split for each group, views of this one's tensors.
         """
-        if isinstance(self.x, MappedImages):
+        if isinstance(self.x, StoredImages):
             return [self.select(group) for group in groups]
         sizes = [len(group) for group in groups]
         in_order = torch.equal(torch.cat(list(groups)), torch.arange(len(self)))

@@ -211,7 +211,7 @@ class ImageFiles:
     part: str = ""
 
     def split(self, config: DataConfig) -> Split:
-        """Read the images, or map those that the cache holds.
+        """Read the images, or open those that the cache holds.
 
         Args:
             config: settings: `cache`, `storage`, `skip_unreadable`.
@@ -229,7 +229,7 @@ class ImageFiles:
         root = default_folder() if config.cache is None else Path(config.cache).expanduser()
         try:
             on_device = config.storage == "auto"
-            mapped, found = open_cached(
+            stored, found = open_cached(
                 self.folder, self.files, self.read, root, on_device, self.part
             )
         except OSError as error:
@@ -239,8 +239,8 @@ class ImageFiles:
                 warn(f"no cache, so the images are decoded at every start: {describe(error)}")
             return read_images(self.files, self.read, config.skip_unreadable)
         check_readable(self.files, found, config.skip_unreadable)
-        assert mapped is not None  # else there would have been something to say
-        x = mapped.cpu() if config.storage == "memory" else cast("torch.Tensor", mapped)
+        assert stored is not None  # else there would have been something to say
+        x = stored.cpu() if config.storage == "memory" else cast("torch.Tensor", stored)
         return x, found.kept
 
 

@@ -1,15 +1,19 @@
-"""Images that stay in memory-mapped files: rows are read when they are asked for.
+"""Images that stay in files: rows are read when they are asked for.
 
 The operating system keeps what is read often in memory that is free, shared by all processes of a
 machine, and takes it back when it is needed. So data of any size train from here, and data that fit
-in memory lose nothing.
+in memory lose nothing. The files are read, not mapped into memory: pages of a map count as memory
+of the process, and a map of a file that somebody cuts ends the process without a word.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +22,59 @@ from torch import Tensor
 
 from realnvp.utils.files import write_atomically
 
-__all__ = ["MappedImages"]
+__all__ = ["ArrayFile", "StoredImages"]
 
 
-class MappedImages:
-    """Rows of uint8 images in memory-mapped files, with as much of a tensor as a split needs.
+class ArrayFile:
+    """An array in an ``.npy`` file, of which slices of rows are read. Threads may share it.
+
+    Args:
+        path: the file, which may be removed while it is open.
+
+    Raises:
+        ValueError: if it is no such file.
+        OSError: if it cannot be read; slices, too, if it has been cut.
+
+    Attributes:
+        shape: shape of the array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        known = np.load(path, mmap_mode="r")
+        if not isinstance(known, np.memmap) or known.dtype != np.uint8:
+            raise ValueError(f"{path} is no array of bytes")
+        self.shape, self._start = known.shape, known.offset
+        self._row = int(np.prod(self.shape[1:]))
+        self._path, self._lock = path, threading.Lock()
+        self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        found = np.empty((stop - start, *self.shape[1:]), np.uint8)
+        left = found.reshape(-1).data
+        with self._lock:
+            self._file.seek(self._start + start * self._row)
+            while left:
+                count = self._file.readinto(left)
+                if not count:
+                    raise OSError(f"{self._path} has been cut since it was opened: start again")
+                left = left[count:]
+        return found
+
+
+class StoredImages:
+    """Rows of uint8 images in files, with as much of a tensor as a split needs.
 
     Indexing reads: ``images[index]`` is a tensor of the rows asked for. :meth:`take` chooses rows
     without reading any.
 
     Args:
-        shards: uint8 ``(M, C, H, W)`` arrays, which together are all images in their order. Where
-            some have three channels, the grey ones of the others are repeated.
+        shards: uint8 ``(M, C, H, W)`` arrays, or files of such, which together are all images in
+            their order. Where some have three channels, the grey ones of the others are repeated.
         key: name of the content of all shards, by which fingerprints are remembered.
         memory: file that remembers fingerprints; None for none.
         on_device: whether an accelerator may hold the images in its memory.
@@ -39,7 +84,7 @@ class MappedImages:
         shape: shape ``(N, C, H, W)``.
 
     >>> shards = [np.zeros((2, 1, 4, 4), np.uint8), np.ones((1, 1, 4, 4), np.uint8)]
-    >>> images = MappedImages(shards, "key")
+    >>> images = StoredImages(shards, "key")
     >>> images.shape, images[torch.tensor([2, 0])].flatten(1).sum(1)
     (torch.Size([3, 1, 4, 4]), tensor([16,  0]))
     >>> images.take(torch.tensor([2, 0]))[:1].max()
@@ -50,7 +95,7 @@ class MappedImages:
 
     def __init__(
         self,
-        shards: Sequence[np.ndarray],
+        shards: Sequence[np.ndarray | ArrayFile],
         key: str,
         memory: Path | None = None,
         on_device: bool = True,
@@ -81,14 +126,17 @@ class MappedImages:
             return self[torch.tensor([index])][0]
         found = np.empty((len(rows), *self.shape[1:]), np.uint8)
         shard = np.searchsorted(self._starts, rows, side="right") - 1
-        for i in np.unique(shard):
-            here = np.flatnonzero(shard == i)
-            found[here] = self._shards[i][rows[here] - self._starts[i]]
+        # Rows that follow each other are read together.
+        apart = (np.diff(rows) != 1) | (np.diff(shard) != 0)
+        ends = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
+        for start, stop in pairwise(ends if len(rows) else []):
+            first = rows[start] - self._starts[shard[start]]
+            found[start:stop] = self._shards[shard[start]][first : first + stop - start]
         return torch.from_numpy(found)
 
-    def take(self, index: Tensor) -> MappedImages:
+    def take(self, index: Tensor) -> StoredImages:
         """Return the images at ``index``, int64 ``(M,)``, without reading them."""
-        return MappedImages(
+        return StoredImages(
             self._shards, self._key, self._memory, self.on_device, self._index[index]
         )
 
