@@ -67,10 +67,13 @@ def test_an_empty_section_is_the_defaults(tmp_path):
 # ---------------------------------------------------------------------- the recipes
 
 
+@pytest.mark.parametrize("training", [{}, {"minutes": 1e4}])
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_parses_and_builds(name):
-    data = "moons" if name == "table" else "digits"
-    recipe = load_recipe(name, data={"source": read_recipe(name)["data"]["source"] or data})
+def test_every_recipe_parses_and_builds(name, training):
+    data = {
+        "source": read_recipe(name)["data"]["source"] or ("moons" if name == "table" else "digits")
+    }
+    recipe = load_recipe(name, data=data, training=training)
     assert recipe.training.minutes or recipe.training.steps or recipe.training.epochs
     if recipe.kind == "vector":
         points = DataConfig(source=recipe.data.source, points=100)
@@ -108,9 +111,8 @@ def test_paper_recipes_have_the_papers_settings():
 def test_variants_differ_from_their_base_only_in_what_they_name():
     circles, moons = read_recipe("circles"), read_recipe("moons")
     assert circles == {**moons, "data": {"source": "circles"}}
-    long, mnist = load_recipe("mnist-long"), load_recipe("mnist")
-    assert (long.model.coupling, long.model.block) == (mnist.model.coupling, "residual")
-    assert load_recipe("fashion-mnist-long").data.shift == 1
+    flow_plus, mnist = load_recipe("mnist-coarse-to-fine"), load_recipe("mnist")
+    assert (flow_plus.model.coupling, flow_plus.data) == (mnist.model.coupling, mnist.data)
 
 
 @pytest.mark.parametrize("name", MOVED)
@@ -180,6 +182,69 @@ def test_two_files_that_are_based_on_each_other_are_refused(mine):
         read_recipe(mine("base: other.yaml"))
 
 
+# ---------------------------------------------------------------------- settings by budget
+
+
+BY_BUDGET = """
+kind: vector
+model: {hidden: 8}
+training: {minutes: 5}
+budgets:
+  10: {model: {hidden: 16}, training: {lr: 0.5}}
+  60: {model: {hidden: 32}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("training", "hidden"),
+    [
+        ({}, 8),
+        ({"minutes": 9.9}, 8),
+        ({"minutes": 10}, 16),
+        ({"minutes": 90}, 32),
+        ({"steps": 9}, 8),
+    ],
+)
+def test_a_budget_decides_on_settings(mine, training, hidden):
+    path = mine(BY_BUDGET)
+    recipe = load_recipe(path, training=training)
+    assert recipe.model.hidden == hidden
+    assert load_recipe(path, training=training, model={"hidden": 5}).model.hidden == 5
+    assert read_recipe(path, training.get("minutes"))["model"]["hidden"] == hidden
+
+
+def test_a_variant_of_other_data_has_the_budgets_of_its_base_and_one_of_another_model_has_none(
+    mine,
+):
+    mine(BY_BUDGET, "parent.yaml")
+    data = mine("base: parent.yaml\ndata: {points: 50}\n", "data.yaml")
+    assert read_recipe(data, 60)["model"]["hidden"] == 32
+    model = mine("base: parent.yaml\nmodel: {blocks: 2}\n", "model.yaml")
+    assert read_recipe(model, 60)["model"] == {"hidden": 8, "blocks": 2}
+    own = mine("base: parent.yaml\nbudgets: {20: {model: {hidden: 64}}}\n", "own.yaml")
+    assert [read_recipe(own, m)["model"]["hidden"] for m in (10, 20)] == [8, 64]
+    assert load_recipe("fashion-mnist", training={"minutes": 60}).data.shift == 1
+
+
+@pytest.mark.parametrize(
+    ("budgets", "message"),
+    [
+        ("[1]", "budgets .* section"),
+        ("{soon: {}}", "numbers of minutes"),
+        ("{true: {}}", "numbers of minutes"),
+        ("{-1: {}}", "numbers of minutes"),
+        ("{10: 3}", "numbers of minutes"),
+        ("{10: {kind: image}}", "numbers of minutes"),
+        ("{10: {model: 3}}", "model .* section"),
+        ("{10: {model: {hiden: 3}}}", r"did you mean 'model\.hidden'"),
+        ("{10: {training: {minutes: 3}}}", "must not change the budget"),
+    ],
+)
+def test_budgets_that_are_wrong_are_refused(mine, budgets, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe(mine(f"kind: vector\nbudgets: {budgets}\n"))
+
+
 # ---------------------------------------------------------------------- replaced settings
 
 
@@ -215,4 +280,4 @@ def test_a_command_gets_todays_names():
     old = "realnvp train mnist-realnvp --minutes 58 --training.validations 29"
     new = "realnvp train mnist-paper --minutes 58 --training.num_validations 29"
     assert with_new_command(old) == new
-    assert with_new_command("realnvp train mnist-long") == "realnvp train mnist-long"
+    assert with_new_command("realnvp train mnist-long") == "realnvp train mnist"

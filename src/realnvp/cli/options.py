@@ -181,13 +181,18 @@ def _metavar(hint: Any) -> str:
     return next(METAVARS[kind] for kind in kinds if kind in METAVARS)
 
 
-def add_settings(parser: Parser, name: str) -> None:
+def add_settings(parser: Parser, name: str, minutes: float | None = None) -> None:
     """Add every setting of a recipe as an option, with the recipe's values as defaults.
+
+    Args:
+        parser: gets the options.
+        name: name or path of the recipe.
+        minutes: budget whose settings are the defaults; None is the recipe's own.
 
     Raises:
         ValueError: if there is no such recipe, or it is not valid.
     """
-    settings = read_recipe(name)
+    settings = read_recipe(name, minutes)
     add_seed(parser, "weights, noise and order", settings.get("seed", 0))
     for section, config in config_sections(settings["kind"]).items():
         group = parser.add_argument_group(f"{section} settings")

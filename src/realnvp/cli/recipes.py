@@ -13,6 +13,7 @@ __all__ = []
 EPILOG = """examples:
   realnvp recipes                          all of them
   realnvp recipes mnist > mine.yaml        one, to change: realnvp train mine.yaml
+  realnvp recipes mnist --minutes 60       the settings that it has for an hour
 
 A recipe of your own may begin with base: mnist, and then holds only what differs.
 """
@@ -22,16 +23,19 @@ def main(argv: list[str]) -> int:
     """List the recipes, or print one."""
     parser = Parser("recipes", "List the recipes, or show one.", EPILOG)
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one as YAML")
+    parser.add_argument(
+        "--minutes", type=float, metavar="X", help="budget of training, where settings depend on it"
+    )
     add_json(parser)
     args = parser.parse_args(argv)
     if args.recipe is not None:
-        settings = read_recipe(args.recipe)
+        settings = read_recipe(args.recipe, args.minutes)
         if args.json:
             print_json(settings)
         else:
             print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
-    recipes = {name: read_recipe(name) for name in recipe_names()}
+    recipes = {name: read_recipe(name, args.minutes) for name in recipe_names()}
     if args.json:
         print_json(recipes)
         return 0

@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
     if "--resume" in argv and not sweeping:
         name = str(_resumable(folder, name))
-    add_settings(parser, name)
+    add_settings(parser, name, _minutes(argv))
     args = parser.parse_args(argv)
     recipe = load_recipe(name, **given_settings(parser, argv))
 
@@ -216,6 +216,14 @@ def _option(argv: list[str], name: str) -> str | None:
         if token.startswith(f"{name}="):
             return token.partition("=")[2]
     return None
+
+
+def _minutes(argv: list[str]) -> float | None:
+    """Return the budget that the command line gives; one that is no number is refused later."""
+    try:
+        return float(_option(argv, "--training.minutes") or "")
+    except ValueError:
+        return None
 
 
 def _resumable(folder: Path, name: str) -> Path:

@@ -1,7 +1,8 @@
 """Recipes: YAML files of settings, variants of each other by ``base:``, and their former names.
 
-Each ``*.yaml`` beside this file is a recipe that comes with the package. Files may come from
-anybody: aliases, size and depth are bounded, and every section and key is checked.
+Each ``*.yaml`` beside this file is a recipe that comes with the package. A recipe may have other
+settings for longer trainings, under ``budgets:``. Files may come from anybody: aliases, size and
+depth are bounded, and every section and key is checked.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ __all__ = [
 
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
 
-BUDGETS = {"minutes", "epochs", "steps"}
+LIMITS = {"minutes", "epochs", "steps"}
+"""Settings that end a training: one that is given replaces all of them."""
 
 MOVED = {
     "mnist-best": "mnist",
     "mnist-realnvp": "mnist-paper",
+    "mnist-long": "mnist",
     "fashion-mnist-best": "fashion-mnist",
     "fashion-mnist-realnvp": "mnist-paper --data fashion-mnist",
+    "fashion-mnist-long": "fashion-mnist",
     "cifar10-best": "cifar10",
     "cifar10-realnvp": "cifar10-paper",
     "imagenet32": "imagenet32-paper",
@@ -100,23 +104,33 @@ def recipe_summary(name: str) -> str:
     return _text(name, Path(name)).partition("\n")[0].removeprefix("# ")
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, minutes: float | None = None) -> dict[str, Any]:
     """Return the settings of a recipe; those it leaves out have the defaults of the dataclasses.
 
     A recipe is a YAML file of ``kind``, ``seed`` and the sections ``model``, ``data`` and
     ``training``. One that begins with ``base: NAME`` is a variant of another recipe, with some of
-    its settings replaced.
+    its settings replaced. Under ``budgets``, a number of minutes has settings that replace others
+    in trainings of that many minutes or more; a variant that changes the model or the training has
+    none of its base's budgets.
 
     Args:
         name: name of a recipe that comes with the package, or path to a YAML file.
+        minutes: budget whose settings to return; None is the recipe's own.
 
     Raises:
         ValueError: if there is no such recipe, or it is not valid.
 
     >>> read_recipe("circles")["data"]
     {'source': 'circles'}
+    >>> read_recipe("mnist")["training"]["optimizer"]
+    'muon'
+    >>> read_recipe("mnist", minutes=60)["training"]["optimizer"]
+    'adam'
     """
-    return _read(name, Path(), ())
+    settings = _read(name, Path(), ())
+    if minutes is not None:
+        settings = _merge(settings, {"training": {"minutes": minutes}})
+    return _of_budget(settings)
 
 
 def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
@@ -142,15 +156,19 @@ def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
         raise ValueError(
             f"{name} must say kind: image or kind: vector, or base: and the name of a recipe"
         )
-    for section in SECTIONS:
-        settings[section] = with_new_names(settings[section], kind)
+    for part in (settings, *settings["budgets"].values()):
+        for section in SECTIONS:
+            part[section] = with_new_names(part[section], kind)
     if inherited is not None:
         if kind != inherited["kind"]:
             raise ValueError(
                 f"recipe {name} is of kind {kind}, but its base {base} of kind {inherited['kind']}"
             )
+        if not (settings["model"] or settings["training"] or settings["budgets"]):
+            settings["budgets"] = inherited["budgets"]
         settings = _merge(inherited, settings)
-    _check_keys(kind, settings, f"recipe {name}")
+    for part in (settings, *settings["budgets"].values()):
+        _check_keys(kind, part, f"recipe {name}")
     return settings
 
 
@@ -175,7 +193,8 @@ def _parse(name: str, text: str) -> dict[str, Any]:
     """Return the settings in the text of a recipe.
 
     Raises:
-        ValueError: if it is not a mapping of sections, which are mappings with text for keys.
+        ValueError: if it is not a mapping of sections, which are mappings with text for keys, or
+            its budgets are none.
     """
     try:
         settings = yaml.load(text, _Loader)
@@ -185,38 +204,63 @@ def _parse(name: str, text: str) -> dict[str, Any]:
         raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
-    for section in SECTIONS:
-        values = settings.get(section)
-        if values is None:  # left out, or all of its keys are commented out
-            values = {}
-        if not isinstance(values, dict):
-            raise ValueError(f"{section} in recipe {name} must be a section with keys")
-        settings[section] = values
-    for part in (settings, *(settings[section] for section in SECTIONS)):
-        for key in part:
+    budgets = _section(name, settings, "budgets")
+    for minutes, changes in budgets.items():
+        number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+        if not (
+            number and minutes > 0 and isinstance(changes, dict) and set(changes) <= {*SECTIONS}
+        ):
+            raise ValueError(
+                f"budgets in recipe {name} must be numbers of minutes with the sections "
+                f"{', '.join(SECTIONS)}, got {str(minutes)[:50]}"
+            )
+    for part in (settings, *budgets.values()):
+        sections = [_section(name, part, section) for section in SECTIONS]
+        for key in (key for keys in (part, *sections) for key in keys):
             if not isinstance(key, str):
                 raise ValueError(f"the key {str(key)[:50]} in recipe {name} is not text")
+    if any(not LIMITS.isdisjoint(changes["training"]) for changes in budgets.values()):
+        raise ValueError(f"budgets in recipe {name} must not change the budget")
     return settings
+
+
+def _section(name: str, settings: dict[Any, Any], section: str) -> dict[Any, Any]:
+    """Return a section, which is made if it was left out or all of its keys are commented out."""
+    if settings.get(section) is None:
+        settings[section] = {}
+    values = settings[section]
+    if not isinstance(values, dict):
+        raise ValueError(f"{section} in recipe {name} must be a section with keys")
+    return values
 
 
 def _merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a recipe with some of them replaced.
 
-    One budget (minutes, epochs or steps) replaces all of them.
+    One limit (minutes, epochs or steps) replaces all of them.
     """
     merged = {**settings, **changes}
     for section in SECTIONS:
         values, new = settings.get(section, {}), changes.get(section, {})
-        if section == "training" and not BUDGETS.isdisjoint(new):
-            values = {key: value for key, value in values.items() if key not in BUDGETS}
+        if section == "training" and not LIMITS.isdisjoint(new):
+            values = {key: value for key, value in values.items() if key not in LIMITS}
         merged[section] = {**values, **new}
     return merged
+
+
+def _of_budget(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe for its budget of minutes, without those for others."""
+    budgets = settings.pop("budgets")
+    minutes = settings["training"].get("minutes")
+    number = isinstance(minutes, int | float)  # else it is refused where all values are
+    reached = [least for least in budgets if number and least <= minutes]
+    return _merge(settings, budgets[max(reached)]) if reached else settings
 
 
 def _check_keys(kind: str, settings: dict[str, Any], where: str) -> None:
     """Raise ValueError if a section or a key does not exist."""
     sections = config_sections(kind)
-    known = ["kind", "seed", *sections]
+    known = ["kind", "seed", "budgets", *sections]
     given = [*settings]
     for section, config in sections.items():
         known += [f"{section}.{field.name}" for field in dataclasses.fields(config)]
@@ -259,10 +303,11 @@ def load_recipe(
     >>> load_recipe("moons", training={"steps": 3}).training.steps
     3
     """
-    settings = read_recipe(name)
+    settings = _read(name, Path(), ())
     changes = {"model": model or {}, "data": data or {}, "training": training or {}}
     _check_keys(settings["kind"], changes, f"recipe {name}")
-    settings = _merge(settings, changes)
+    # The budget decides on settings, and those that are given replace these.
+    settings = _merge(_of_budget(_merge(settings, {"training": changes["training"]})), changes)
     sections = {
         section: config(**settings[section])
         for section, config in config_sections(settings["kind"]).items()
