@@ -81,7 +81,8 @@ class Flow(nn.Module):
         calibration: tensors that are saved with the model, from which
             :class:`realnvp.outliers.OutlierScorer` computes outlier scores and p-values, or None.
         origin: where the model was loaded from: "run" (a run directory), "folder" (any other,
-            maybe a stranger's) or "shipped" (with the package); None if it was not loaded.
+            maybe a stranger's), "shipped" (with the package) or "hub"; None if it was not loaded.
+        source: that folder, the name of the shipped model, or the hub's address with its commit.
         condition_shift: ``(K,)``, subtracted from a numeric condition; set from the training data.
         condition_scale: ``(K,)``, by which it is then divided.
 
@@ -126,7 +127,8 @@ class Flow(nn.Module):
             # Numbers of any unit reach the layers with mean 0 and standard deviation 1.
             self.register_buffer("condition_shift", torch.zeros(condition_dim))
             self.register_buffer("condition_scale", torch.ones(condition_dim))
-        self.origin: Literal["run", "folder", "shipped"] | None = None
+        self.origin: Literal["run", "folder", "shipped", "hub"] | None = None
+        self.source: str | None = None
         self._evaluations = 0  # how many threads compute in evaluation mode
         self._were_training: list[nn.Module] = []
         self._norms_asked = False  # whether they have seen data
@@ -710,6 +712,56 @@ class Flow(nn.Module):
         """
         # By name, as config.json names its builder: loading stands above the flow.
         return find("realnvp.pretrained:load_folder")(Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push model using realnvp",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+        license: str | None = None,
+        training_rows: bool = False,
+    ) -> str:
+        """Send the model to the Hugging Face Hub, from which :func:`realnvp.load` reads it.
+
+        The repository gets what :meth:`save_pretrained` writes, and a card, ``README.md``, with
+        samples; of a model that was loaded from a run directory, also with its numbers, curve and
+        recipe. Paths of this machine are left out of all of them. The names of columns and classes
+        are part of the model.
+
+        Args:
+            repo_id: ``owner/name``; made if there is no such repository.
+            commit_message: message of the commit.
+            private: whether a repository that is made is private; None is the owner's default.
+            token: token of the hub; None uses the one of ``hf auth login`` or of ``HF_TOKEN``.
+            branch: branch to commit to; None is the main one.
+            create_pr: propose the commit rather than make it.
+            license: the hub's name of a licence, for the card, such as "apache-2.0".
+            training_rows: include the calibration of a table, which holds some of its training rows
+                as they are.
+
+        Returns:
+            The address of the commit, ``hf://owner/name@...``.
+
+        Raises:
+            ValueError: if the flow was not made by a builder, or ``repo_id`` is no such name.
+            OSError: if the hub refuses, or cannot be reached.
+            ModuleNotFoundError: without ``pip install 'realnvp[hub]'``.
+        """
+        return find("realnvp.reports.card:push_to_hub")(
+            self,
+            repo_id,
+            message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+            license=license,
+            training_rows=training_rows,
+        )
 
     def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
         """Let all conditioners compute in ``dtype``; None is the type of their input."""

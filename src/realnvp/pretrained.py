@@ -1,4 +1,4 @@
-"""Load models: a saved folder, a run directory, or one that comes with the package.
+"""Load models: a saved folder, a run directory, one of a hub, or one of the package.
 
 A model may come from anybody, so nothing in it is used before it is verified. The builder is a
 registered one, whose arguments are checked like a user's. The model is first built without memory,
@@ -23,6 +23,7 @@ from torch import Tensor
 from realnvp.bijections.columns import EXACT
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
+from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.recipes import with_new_names
 from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
@@ -56,23 +57,32 @@ def load(model: str | Path) -> Flow:
 
     Args:
         model: a run directory, or a folder that ``save_pretrained`` wrote; or, if there is no such
-            folder, the name of a model that comes with the package.
+            folder, the name of a model that comes with the package; or ``hf://owner/name``, or
+            ``hf://owner/name@revision`` (a branch, a tag or a commit), of the Hugging Face Hub.
 
     Raises:
         FileNotFoundError: if there is no such model.
         ValueError: if its files are corrupt, or name a part of a module that is not imported.
+        OSError: if the hub cannot be reached.
+        ModuleNotFoundError: of the hub, without ``pip install 'realnvp[hub]'``.
 
     >>> load("moons").sample(3).shape
     torch.Size([3, 2])
     """
+    if str(model).startswith(PREFIX):
+        folder = fetch(str(model))
+        flow = load_folder(folder)
+        repo, _ = parse_address(str(model))
+        flow.origin, flow.source = "hub", f"{PREFIX}{repo}@{folder.name}"
+        return flow
     folder = Path(model)
     if not folder.exists():
         names = shipped_names()
         if str(model) in names:
             return load_shipped(str(model))
         raise FileNotFoundError(
-            f"there is no model {str(model)!r}: give a run folder, a saved model folder, or one "
-            f"of {', '.join(names)}"
+            f"there is no model {str(model)!r}: give a run folder, a saved model folder, "
+            f"hf://owner/name, or one of {', '.join(names)}"
         )
     run_model = folder / "model"
     return load_folder(run_model if run_model.is_dir() else folder)
@@ -111,7 +121,7 @@ def load_folder(folder: Path) -> Flow:
     is_run = (
         folder.absolute().name == "model" and (folder.absolute().parent / "config.yaml").is_file()
     )
-    flow.origin = "run" if is_run else "folder"
+    flow.origin, flow.source = "run" if is_run else "folder", str(folder)
     flow.calibration = read_calibration(folder)
     return flow
 
@@ -297,6 +307,6 @@ def load_shipped(name: str) -> Flow:
     """Return a model that comes with the package, in evaluation mode."""
     entry, tensors = _contents()[name]
     flow = rebuild(entry["settings"], tensors, f"the shipped model {name}")
-    flow.origin = "shipped"
+    flow.origin, flow.source = "shipped", name
     flow.calibration = entry["calibration"]
     return flow

@@ -26,10 +26,16 @@ def test_the_quantile_of_the_normal():
     assert (special.ndtri(p) - torch.special.ndtri(p.double())).abs().max() < 3e-6
 
 
-def test_triangular_systems():
-    a = torch.randn(3, 4, 4).tril() + 3 * torch.eye(4)
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("unitriangular", [False, True])
+def test_triangular_systems(upper, unitriangular):
+    options = {"upper": upper, "unitriangular": unitriangular}
+    a = 0.3 * torch.randn(3, 4, 4) + 3 * torch.eye(4)
     b = torch.randn(3, 4, 2)
-    expected = torch.linalg.solve_triangular(a, b, upper=False)
-    assert torch.allclose(special.solve_triangular(a, b, upper=False), expected, atol=1e-5)
-    with pytest.raises(NotImplementedError, match="lower"):
-        special.solve_triangular(a, b, upper=True)
+    a = a.triu() if upper else a.tril()
+    expected = torch.linalg.solve_triangular(a, b, **options)
+    assert torch.allclose(special.solve_triangular(a, b, **options), expected, atol=1e-5)
+    one = special.solve_triangular(a[0], b, **options)  # one matrix of several right sides
+    assert torch.allclose(one, torch.linalg.solve_triangular(a[0], b, **options), atol=1e-5)
+    with pytest.raises(NotImplementedError, match="left"):
+        special.solve_triangular(a, b, upper=True, left=False)

@@ -36,9 +36,9 @@ def main(argv: list[str]) -> int:
     from realnvp.utils.progress import Bar
 
     flow = read_model(args)
-    if flow.origin == "shipped":
+    if flow.origin in ("shipped", "hub"):
         raise ValueError(
-            f"{args.model} comes with the package and is not to be changed: save it into a folder "
+            f"{args.model} is no folder of yours, and is not to be changed: save it into a folder "
             f"of your own with save_pretrained, and calibrate that"
         )
     split, name = examples(flow, args)

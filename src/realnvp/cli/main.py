@@ -28,6 +28,7 @@ VERBS = {
     "interpolate": "a square of images between four",
     "levels": "what each scale of an image model holds",
     "export": "graphs of the sampler and of log_prob: ONNX, or of PyTorch",
+    "push": "a model to the Hugging Face Hub, with a card of its numbers and curve",
     "report": "one HTML file about a run, or several side by side",
     "compare": "runs against each other: settings, results, curves",
     "studio": "a page in the browser to play with a model",

@@ -261,8 +261,8 @@ def add_model(parser: Parser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a run folder, a saved model folder, or a model that\n"
-        "comes with the package (realnvp models lists them)",
+        help="a run folder, a saved model folder, hf://owner/name[@revision], or a model\n"
+        "that comes with the package (realnvp models lists them)",
     )
     add_device(parser)
 

@@ -2,5 +2,6 @@
 
 from realnvp.interop.distributions import FlowDistribution, FlowTransform, LazyDistribution
 from realnvp.interop.export import export
+from realnvp.interop.hub import pinned
 
-__all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution", "export"]
+__all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution", "export", "pinned"]

@@ -105,20 +105,26 @@ def log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
 def solve_triangular(
     a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
-    """Solve ``a x = b`` for a lower triangular ``a (..., D, D)``, row by row.
+    """Solve ``a x = b`` for a triangular ``a (..., D, D)``, row by row.
 
     >>> a = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
     >>> solve_triangular(a, torch.tensor([[2.0], [3.0]]), upper=False)
     tensor([[1.],
             [2.]])
     """
-    if upper or unitriangular or not left:
-        raise NotImplementedError("only lower triangular systems from the left")
+    if not left:
+        raise NotImplementedError("only triangular systems from the left")
+    size = a.shape[-1]
     rows: list[Tensor] = []
-    for i in range(a.shape[-1]):
-        known = sum(a[..., i, j, None] * row for j, row in enumerate(rows))
-        rows.append((b[..., i, :] - known) / a[..., i, i, None])
-    return torch.stack(rows, dim=-2)
+    for i in reversed(range(size)) if upper else range(size):
+        row = b[..., i : i + 1, :]
+        if rows:
+            known = slice(i + 1, size) if upper else slice(i)
+            row = row - a[..., i : i + 1, known] @ torch.cat(rows, dim=-2)
+        if not unitriangular:
+            row = row / a[..., i : i + 1, i : i + 1]
+        rows.insert(0 if upper else i, row)
+    return torch.cat(rows, dim=-2)
 
 
 _aten = torch.ops.aten

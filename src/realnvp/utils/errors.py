@@ -32,6 +32,7 @@ _REMEDIES = {
 _PACKAGES = {
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "'realnvp[onnx]'"),
     "gradio": "'realnvp[studio]'",
+    "huggingface_hub": "'realnvp[hub]'",
     "constriction": "'realnvp[codec]'",
     "pyarrow": "'realnvp[parquet]'",
     "sklearn": "scikit-learn",

@@ -1,0 +1,69 @@
+"""``realnvp push``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from realnvp.cli.options import Parser, add_json, add_model
+from realnvp.cli.shared import print_json, read_model
+
+__all__ = []
+
+EPILOG = """examples:
+  realnvp push runs/mnist me/mnist              the model of a run, with its numbers and curve
+  realnvp push runs/mnist me/mnist --private    where others cannot see it
+  realnvp push runs/mnist me/mnist --out card   look at the files first: nothing is sent
+  realnvp sample hf://me/mnist                  any verb reads it again
+
+The token is that of `hf auth login`, or of the variable HF_TOKEN.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Send a model to the Hugging Face Hub."""
+    parser = Parser("push", "Send a model and its card to the Hugging Face Hub.", EPILOG)
+    add_model(parser)
+    parser.add_argument("repo", metavar="OWNER/NAME", help="repository; made if there is none")
+    parser.add_argument("--private", action="store_true", help="make it private, if it is made")
+    parser.add_argument("--branch", metavar="NAME", help="branch to commit to (default: main)")
+    parser.add_argument("--create-pr", action="store_true", help="propose the commit only")
+    parser.add_argument("--message", default="Push model using realnvp", help="of the commit")
+    parser.add_argument("--license", metavar="NAME", help="for the card, such as apache-2.0")
+    parser.add_argument(
+        "--training-rows",
+        action="store_true",
+        help="include the calibration of a table, which holds training rows as they are",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="write the files here, and send nothing")
+    add_json(parser)
+    args = parser.parse_args(argv)
+
+    import torch
+
+    from realnvp.reports.card import write_repository
+
+    if args.out and Path(args.out).exists():
+        raise FileExistsError(f"{args.out} exists: choose another --out")
+    flow = read_model(args, torch.device("cpu"))
+    card = {"license": args.license, "training_rows": args.training_rows}
+    if args.out:
+        write_repository(flow, Path(args.out), args.repo, **card)
+        files = sorted(path.name for path in Path(args.out).iterdir())
+        if args.json:
+            print_json({"out": args.out, "files": files})
+        else:
+            print(f"{args.out}  {', '.join(files)}: nothing was sent")
+        return 0
+    address = flow.push_to_hub(
+        args.repo,
+        commit_message=args.message,
+        private=args.private or None,
+        branch=args.branch,
+        create_pr=args.create_pr,
+        **card,
+    )
+    if args.json:
+        print_json({"address": address})
+    else:
+        print(f"{address}  load this very commit with realnvp.load, or the newest without @")
+    return 0

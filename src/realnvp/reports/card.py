@@ -1,0 +1,331 @@
+"""A model for a hub: its files, and a card with its numbers, recipe, curve and samples.
+
+The card is ``README.md`` of the repository: YAML that the hub reads, then Markdown for people. What
+it says of a model's quality is what its run directory, or the package, says of these very weights;
+of other weights it gives no numbers. Paths of the machine that trained are left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from realnvp import plots
+from realnvp.config import DataConfig, to_dict
+from realnvp.data import source_names
+from realnvp.flow import Flow
+from realnvp.interop.hub import PREFIX, parse_address, upload
+from realnvp.pretrained import cards, load_shipped
+from realnvp.recipes import with_new_command
+from realnvp.reports.compare import with_error
+from realnvp.reports.run import Run
+from realnvp.utils.model_folder import write_model
+from realnvp.utils.progress import duration
+
+__all__ = ["Facts", "facts_of", "push_to_hub", "write_repository"]
+
+HOME = "https://github.com/realnvp/realnvp"
+
+SHOWN = 10
+"""Points of the validation curve that the card lists."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model's training and quality.
+
+    Args:
+        data: name of the data.
+        part: the examples that were measured.
+        unit: unit of the result, such as "bits/dim".
+        value: the result.
+        error: its standard error.
+        training: steps and time.
+        curve: minutes of training and validation results.
+        more: other results by name, as text.
+        recipe: YAML from which it can be trained again, or a command; None if unknown.
+        run: its run directory, if there is one.
+    """
+
+    data: str
+    part: str
+    unit: str
+    value: float
+    error: float | None
+    training: str
+    curve: Sequence[tuple[float, float]]
+    more: dict[str, str]
+    recipe: str | None = None
+    run: Run | None = None
+
+
+def facts_of(flow: Flow) -> Facts | None:
+    """Return what is known of a flow that was loaded, and has been left as it was."""
+    if flow.source is None:
+        return None
+    if flow.origin == "run":
+        run = Run.open(Path(flow.source).absolute().parent)
+        same = run.flow is not None and _equal(flow, run.flow)
+        return _of_run(run) if same and (run.final or run.best) else None
+    if flow.origin == "shipped" and _equal(flow, load_shipped(flow.source)):
+        return _of_card(cards()[flow.source])
+    return None
+
+
+def _equal(flow: Flow, other: Flow) -> bool:
+    own, found = flow.state_dict(), other.state_dict()
+    return own.keys() == found.keys() and all(
+        torch.equal(own[name].cpu(), found[name]) for name in own
+    )
+
+
+def _of_run(run: Run) -> Facts:
+    record = run.final or run.best
+    assert record is not None
+    part = record.get("part", "held out") if run.final else "validation, before the end"
+    more = {}
+    if "kl" in record:
+        more["KL(true || model), nats"] = with_error(record["kl"], record["kl_standard_error"])
+    if record.get("levels"):
+        more["grey levels"] = str(record["levels"])
+    return Facts(
+        data=_public(DataConfig(source=str(run.settings.get("data.source")))).source,
+        part=f"{record['examples']:,} examples ({part})",
+        unit=run.unit,
+        value=run.sign * record["loss"],
+        error=record.get("standard_error"),
+        training=f"{run.steps:,} steps, {duration(run.seconds)}",
+        curve=[
+            (r["seconds"] / 60, run.sign * r["loss"])
+            for r in run.records
+            if r["kind"] == "validation"
+        ],
+        more=more,
+        recipe=_recipe(run),
+        run=run,
+    )
+
+
+def _recipe(run: Run) -> str:
+    """Return the settings of a run, without the paths of its machine."""
+    settings = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
+    if isinstance(settings.get("data"), dict):
+        settings["data"] = to_dict(_public(DataConfig(**settings["data"])))
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+def _of_card(card: dict[str, Any]) -> Facts:
+    more = {}
+    if "kl" in card:
+        more["KL(true || model), nats"] = with_error(card["kl"], card["kl_standard_error"])
+    is_of_images = card["unit"] == "bits/dim"
+    sign = 1.0 if is_of_images else -1.0
+    return Facts(
+        data=card["data"],
+        part=f"{card['examples']:,} held-out examples",
+        unit="bits/dim" if is_of_images else "nats (log-density)",
+        value=card["value"],
+        error=card["standard_error"],
+        training=card["training"],
+        curve=[(minutes, sign * value) for minutes, value in card["curve"]],
+        more=more,
+        recipe=with_new_command(card["command"]),
+    )
+
+
+def _public(data: DataConfig) -> DataConfig:
+    """Return settings of the data without paths: of a file, its name is enough."""
+    source = data.source if data.source in source_names() else Path(data.source).name
+    return replace(data, source=source or "data", root=DataConfig().root, cache=None)
+
+
+# ---------------------------------------------------------------------- the repository
+
+
+def write_repository(
+    flow: Flow,
+    folder: Path,
+    repo: str,
+    *,
+    license: str | None = None,
+    training_rows: bool = False,
+) -> None:
+    """Write what a repository of the hub is to hold: the model, its card and pictures.
+
+    Args:
+        flow: the flow.
+        folder: where to write, made if needed; files of the same names are replaced.
+        repo: ``owner/name`` of the repository.
+        license: the hub's name of a licence, such as "apache-2.0".
+        training_rows: include a calibration that holds rows of the training data, as they are.
+
+    Raises:
+        ValueError: if the flow was not made by a builder, or ``repo`` is no name of a repository.
+        OSError: if a file cannot be written.
+    """
+    parse_address(f"{PREFIX}{repo}")
+    settings = flow.settings()
+    trained_on = settings["trained_on"]
+    if trained_on and trained_on.get("data"):
+        data = to_dict(_public(DataConfig(**trained_on["data"])))
+        settings["trained_on"] = {**trained_on, "data": data}
+    calibration = flow.calibration
+    if calibration is not None and "rows" in calibration and not training_rows:
+        calibration = None
+    facts = facts_of(flow)
+    write_model(folder, settings, flow.state_dict(), calibration)
+    pictures = _write_pictures(flow, facts, folder)
+    (folder / "README.md").write_text(_card(flow, repo, facts, license, pictures), "utf-8")
+
+
+def push_to_hub(
+    flow: Flow,
+    repo: str,
+    *,
+    license: str | None = None,
+    training_rows: bool = False,
+    **options: Any,
+) -> str:
+    """Send a model and its card to the hub; see :meth:`realnvp.Flow.push_to_hub`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_repository(flow, folder, repo, license=license, training_rows=training_rows)
+        return upload(folder, repo, **options)
+
+
+def _write_pictures(flow: Flow, facts: Facts | None, folder: Path) -> list[tuple[str, str]]:
+    """Write pictures of samples and of the curve; return their names and captions."""
+    found = []
+    if (picture := _samples(flow)) is not None:
+        (folder / "samples.png").write_bytes(plots.as_png(picture))
+        found.append(("samples.png", "samples"))
+    curves = facts.run.folder / "curves.png" if facts is not None and facts.run else None
+    if curves is not None and curves.is_file():
+        shutil.copyfile(curves, folder / "curves.png")
+        found.append(("curves.png", "training and validation"))
+    return found
+
+
+def _samples(flow: Flow) -> Any:
+    """Return a picture of samples, of images and of points in the plane; else None."""
+    images = flow.levels is not None
+    if not images and flow.shape != (2,) or flow.condition_dim and flow.classes is None:
+        return None
+    n = 30 if images else 2000
+    condition = None if flow.classes is None else torch.arange(n) % flow.classes
+    generator = torch.Generator(flow.device).manual_seed(0)
+    samples = flow.sample(n, condition=condition, generator=generator).cpu()
+    if not torch.isfinite(samples).all():
+        return None
+    columns = min(flow.classes or 10, 10)
+    if images:
+        return plots.tiles(samples, levels=flow.levels or 256, columns=columns)
+    return plots.scatter(samples, columns=flow.column_names)
+
+
+def _card(
+    flow: Flow,
+    repo: str,
+    facts: Facts | None,
+    license: str | None,
+    pictures: Sequence[tuple[str, str]],
+) -> str:
+    """Return the text of the card."""
+    head = yaml.safe_dump(_metadata(flow, repo, facts, license), sort_keys=False)
+    condition = ""
+    if flow.classes is not None:
+        condition = ", condition=torch.zeros(4, dtype=torch.long)"
+    elif flow.condition_dim:
+        condition = f", condition=torch.zeros(4, {flow.condition_dim})"
+    shown = "\n\n".join(f"![{caption}]({name})" for name, caption in pictures)
+    parts = [
+        f"---\n{head}---",
+        f"# {repo.partition('/')[2]}",
+        f"A normalizing flow of {_kind(flow)}, made with [realnvp]({HOME}).",
+        f"```sh\npip install 'realnvp[hub]'\nrealnvp sample {PREFIX}{repo}\n```",
+        "```python\n"
+        + ("import torch\n" if condition else "")
+        + f'import realnvp\n\nflow = realnvp.load("{PREFIX}{repo}")  # @COMMIT after it pins one\n'
+        f"x = flow.sample(4{condition})\n"
+        f"flow.log_prob(x{condition})  # in nats\n```",
+        shown,
+        _numbers(flow, facts),
+        _training(facts),
+        "The model is `config.json` and `model.safetensors`, numbers and text: loading it runs no "
+        "code of this repository.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(flow: Flow, repo: str, facts: Facts | None, license: str | None) -> dict[str, Any]:
+    """Return what the hub reads of the card."""
+    found: dict[str, Any] = {"library_name": "realnvp"}
+    if license is not None:
+        found["license"] = license
+    found["tags"] = ["realnvp", "normalizing-flow", "density-estimation"]
+    task = "density-estimation"
+    if flow.levels is not None:
+        task = found["pipeline_tag"] = "unconditional-image-generation"
+    if facts is not None:
+        metric = "bits_per_dim" if flow.levels is not None else "log_likelihood"
+        result = {
+            "task": {"type": task},
+            "dataset": {"name": facts.data, "type": facts.data},
+            "metrics": [
+                {"type": metric, "name": f"{facts.unit}, {facts.part}", "value": round(facts.value, 6)}
+            ],
+        }
+        found["model-index"] = [{"name": repo.partition("/")[2], "results": [result]}]
+    return found
+
+
+def _kind(flow: Flow) -> str:
+    if flow.levels is not None:
+        channels, height, width = flow.shape
+        text = f"{height}x{width} images, {channels} channels of {flow.levels} grey levels"
+        text = text.replace("1 channels of", "one channel of")
+    else:
+        text = f"{flow.dim} numbers: {', '.join(flow.column_names[:20])}"
+    if flow.classes is not None:
+        names = flow.class_names or [str(i) for i in range(flow.classes)]
+        text += f"; given a class, {', '.join(names[:20])}"
+    elif flow.condition_dim:
+        text += f"; given {flow.condition_dim} other numbers"
+    return text
+
+
+def _numbers(flow: Flow, facts: Facts | None) -> str:
+    rows = {"parameters": f"{sum(p.numel() for p in flow.parameters()):,}"}
+    if facts is not None:
+        rows = {
+            "data": facts.data,
+            facts.unit: with_error(facts.value, facts.error),
+            **facts.more,
+            "measured on": facts.part,
+            "training": facts.training,
+            **rows,
+        }
+    rows |= {name: str(value) for name, value in (flow.made_with or {}).items() if value}
+    cells = ((name.replace("|", "\\|"), value.replace("|", "\\|")) for name, value in rows.items())
+    body = "\n".join(f"| {name} | {value} |" for name, value in cells)
+    return f"## Numbers\n\n| | |\n|---|---|\n{body}"
+
+
+def _training(facts: Facts | None) -> str:
+    if facts is None or facts.recipe is None:
+        return ""
+    language = "sh" if facts.recipe.startswith("realnvp ") else "yaml"
+    parts = [f"## Training\n\n```{language}\n{facts.recipe.rstrip()}\n```"]
+    if facts.curve:
+        chosen = torch.linspace(0, len(facts.curve) - 1, min(SHOWN, len(facts.curve))).round()
+        points = [facts.curve[int(i)] for i in chosen]
+        body = "\n".join(f"| {minutes:.2f} | {value:.4f} |" for minutes, value in points)
+        parts.append(f"Validation:\n\n| minutes | {facts.unit} |\n|---|---|\n{body}")
+    return "\n\n".join(parts)
