@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,6 +147,14 @@ def test_errors_are_one_line_that_helps(hub, flow, capsys, monkeypatch, tmp_path
     assert "hf auth login" in refused(capsys, "push moons me/moons")
     run("sample hf://me/tiny -n 2 --out two.npz")
     assert (tmp_path / "two.npz").is_file()
+
+
+def test_the_page_of_the_documentation(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "hub.md").read_text("utf-8")
+    [code] = re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S)
+    exec(code, {})
+    assert b"license: apache-2.0" in hub.files("me/digits")["README.md"]
 
 
 def test_the_extra_is_named_where_it_is_missing(capsys, monkeypatch):

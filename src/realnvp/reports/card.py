@@ -279,7 +279,11 @@ def _metadata(flow: Flow, repo: str, facts: Facts | None, license: str | None) -
             "task": {"type": task},
             "dataset": {"name": facts.data, "type": facts.data},
             "metrics": [
-                {"type": metric, "name": f"{facts.unit}, {facts.part}", "value": round(facts.value, 6)}
+                {
+                    "type": metric,
+                    "name": f"{facts.unit}, {facts.part}",
+                    "value": round(facts.value, 6),
+                }
             ],
         }
         found["model-index"] = [{"name": repo.partition("/")[2], "results": [result]}]
