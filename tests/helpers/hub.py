@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self._answer(404, {"error": f"no such route: {self.command} {path}"})
 
-    do_GET = do_HEAD = do_POST = do_PUT = _handle  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = _handle
 
     def _known(self, repo: str, revision: str = "main") -> str | None:
         """Return the commit of a revision, or answer that there is none."""

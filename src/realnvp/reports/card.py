@@ -216,7 +216,7 @@ def _write_pictures(flow: Flow, facts: Facts | None, folder: Path) -> list[tuple
 def _samples(flow: Flow) -> Any:
     """Return a picture of samples, of images and of points in the plane; else None."""
     images = flow.levels is not None
-    if not images and flow.shape != (2,) or flow.condition_dim and flow.classes is None:
+    if (not images and flow.shape != (2,)) or (flow.condition_dim and flow.classes is None):
         return None
     n = 30 if images else 2000
     condition = None if flow.classes is None else torch.arange(n) % flow.classes
