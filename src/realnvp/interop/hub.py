@@ -227,9 +227,8 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
     except ValueError:
         raise
     except Exception as error:  # the client's network libraries differ between its versions
-        of_a_file = isinstance(error, OSError) and not isinstance(error, ConnectionError)
-        if of_a_file and error.errno is not None:
-            raise
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno:
+            raise  # of a file
         raise ConnectionError(f"the hub cannot be reached: {_line(error)}") from error
 
 
