@@ -1,13 +1,17 @@
 """The built package, as somebody gets it: make package test-package
 
 Lists what is in the wheel and the source archive, and installs the wheel into an environment of its
-own, outside of the repository, where it has to sample, score, fit and say what is missing.
+own, outside of the repository, where it has to sample, score and fit. Then all commands of the
+README are run there with budgets of a few steps, but for those that download data or wait for
+somebody.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -27,6 +31,51 @@ x = np.random.default_rng(0).normal(size=(200, 3))
 density = RealNVPDensity(random_state=0, max_steps=20).fit(x)
 assert density.score_samples(x).shape == (200,) and density.sample(5).shape == (5, 3)
 """
+
+SKIPPED = re.compile(r"cifar10|celeba|--data mnist$|train mnist --minutes|studio|push")
+"""Commands of the README that need a network, hours, or somebody who looks."""
+
+SMALL = ["--steps", "2", "--quiet", "--no-report", "--model.hidden", "8", "--model.blocks", "1"]
+
+DATA = """
+import numpy as np, pandas as pd
+from pathlib import Path
+from PIL import Image
+rng = np.random.default_rng(0)
+Path("photos").mkdir()
+for i in range(24):
+    Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(f"photos/{i}.png")
+size = rng.normal(50, 10, 400).round(1)
+price = (3 * size + rng.normal(0, 5, 400)).round(2)
+table = pd.DataFrame({"size": size, "price": price, "kind": rng.choice(["flat", "house"], 400)})
+table.to_csv("my.csv", index=False)
+table.head(50).to_csv("new.csv", index=False)
+table.head(50).mask(rng.random((50, 3)) < 0.1).to_csv("gaps.csv", index=False)
+np.savez("mnist.npz", rng.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8))
+"""
+
+
+def readme_commands() -> list[list[str]]:
+    """Return the commands of the README's list that can be run anywhere, with small budgets."""
+    text = (ROOT / "README.md").read_text("utf-8").partition("## The command line")[2]
+    block = re.search(r"^```sh\n(.*?)^```$", text, flags=re.M | re.S)
+    assert block is not None
+    lines = [line.partition("#")[0].strip() for line in block[1].splitlines()]
+    found = []
+    for line in lines:
+        if not line or SKIPPED.search(line):
+            continue
+        words = shlex.split(line)[1:]
+        if "mnist.npz" in words:
+            words += ["--data.validation", "0.1"]
+        if words[0] == "train":
+            words += SMALL if words[1] != "table" else [w for w in SMALL if "blocks" not in w][:4]
+        if "--overfit" in words:
+            words.remove("--overfit")
+        if words[0] == "export":  # of a model with fewer layers
+            words[1] = "digits"
+        found.append(words)
+    return found
 
 
 def check_contents(dist: Path) -> Path:
@@ -63,11 +112,17 @@ def use(python: Path, folder: Path) -> None:
         print("ok ", " ".join(command).strip().splitlines()[0])
 
     run("-m", "realnvp", "--version")
-    run("-m", "realnvp", "sample", "mnist", "-n", "4", "--out", "samples.png")
+    run("-m", "realnvp", "sample", "mnist", "-n", "4", "--out", "four.png")
     run("-m", "realnvp", "eval", "digits", "--data", "digits", "--json")
-    run("-m", "realnvp", "train", "moons", "--steps", "5", "--quiet")
     run("-c", ESTIMATOR)
-    assert (folder / "samples.png").is_file()
+    assert (folder / "four.png").is_file()
+    run("-c", DATA)
+    commands = readme_commands()
+    own = next(words for words in commands if words[:2] == ["train", "mnist"])
+    run("-m", "realnvp", "train", "mnist-paper", *own[2:])
+    assert len(commands) >= 20, commands
+    for words in commands:
+        run("-m", "realnvp", *words)
     outside = "import realnvp, sys; assert sys.prefix in realnvp.__file__, realnvp.__file__"
     run("-c", outside)
 
