@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import mathml  # noqa: E402
 import notebooks  # noqa: E402
+import recipes_page  # noqa: E402
 
 _FETCHED = re.compile(
     r'<(?:script|img|link|iframe|source)\b[^>]*?\b(?:src|href)="(?:https?:)?//[^"]*"'
@@ -53,31 +54,13 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
-def recipes() -> str:
-    """Return the page of the recipes, generated from their files."""
-    from realnvp.recipes import recipe_names
-
-    folder = ROOT / "src" / "realnvp" / "recipes"
-    parts = [
-        "# Recipes\n\n*Generated from `src/realnvp/recipes`.* `realnvp recipes NAME` shows one "
-        "with every default filled in. What was measured with them: [MNIST in a given time]"
-        "(../benchmarks/mnist.md), [how `mnist` was found](../benchmarks/search.md), [2D sets]"
-        "(../benchmarks/toy.md), [tables](../benchmarks/tables.md), [the paper's recipes on a GPU]"
-        "(../benchmarks/gpu.md).\n"
-    ]
-    for name in recipe_names():
-        text = (folder / f"{name}.yaml").read_text("utf-8")
-        parts.append(f"## {name}\n\n```yaml\n{text}```\n")
-    return "\n".join(parts)
-
-
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages, and the measurements."""
     for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
         if path.suffix in (".md", ".png"):
             uri = f"benchmarks/{path.name}"
             files.append(File.generated(config, uri, abs_src_path=str(path)))
-    for name, content in (("cli", command_line()), ("recipes", recipes())):
+    for name, content in (("cli", command_line()), ("recipes", recipes_page.page())):
         files.append(File.generated(config, f"reference/{name}.md", content=content))
     return files
 

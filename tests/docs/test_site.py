@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import matplotlib
 import pytest
@@ -47,6 +48,12 @@ def test_the_navigation_names_existing_pages_and_all_of_them():
     assert set(PAGES) <= set(files)
 
 
+def test_every_page_of_measurements_is_in_the_navigation():
+    pages = {f"benchmarks/{p.name}" for p in (ROOT / "benchmarks" / "results").glob("*.md")}
+    assert len(pages) >= 10
+    assert pages == {file for file in named(SETTINGS["nav"]) if file.startswith("benchmarks/")}
+
+
 @pytest.mark.parametrize("room", ["", ".bijections", ".codec", ".interop", ".outliers", ".plots"])
 def test_every_public_name_is_in_the_reference(room):
     text = "".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
@@ -79,6 +86,40 @@ def test_links_of_a_page_lead_somewhere(page):
             assert path.is_file(), target  # the site has these as pages of its own
             continue
         assert exists(path.relative_to(DOCS.resolve()).as_posix()), target
+
+
+def texts(*roots: Path) -> str:
+    """Return all pages and sources below some folders, and the README, without code blocks."""
+    files = [ROOT / "README.md"]
+    files += [path for root in roots for kind in ("*.md", "*.py") for path in root.rglob(kind)]
+    return "\n".join(
+        re.sub(r"^ *```.*?^ *```", "", path.read_text("utf-8"), flags=re.M | re.S)
+        for path in files
+        if path.name != "sources.md"
+    )
+
+
+def test_sources_are_all_listed_and_well_formed():
+    text = texts(DOCS, ROOT / "src", ROOT / "benchmarks" / "results")
+    listed = (DOCS / "reference" / "sources.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", listed)
+    assert len(set(links)) == len(links)
+    for link in links:
+        parts = urlsplit(link)
+        assert parts.scheme == "https", link
+        assert re.fullmatch(r"([\w-]+\.)+[a-z]{2,}", parts.netloc), link
+        if parts.netloc == "arxiv.org":
+            assert re.fullmatch(r"/abs/\d{4}\.\d{4,5}", parts.path), link
+            assert f"[{parts.path[5:]}]" in listed, link
+    papers = set(re.findall(r"arXiv[: ]+(\d{4}\.\d{4,5})", text))
+    papers |= set(re.findall(r"arxiv\.org/\w+/(\d{4}\.\d{4,5})", text))
+    assert papers == {urlsplit(link).path[5:] for link in links if "arxiv.org" in link}
+    others = {
+        link.rstrip(".,:;")
+        for link in re.findall(r"https?://[^\s)>\"'`\\]+", text)
+        if not re.search(r"arxiv\.org|realnvp/realnvp|127\.0\.0\.1|localhost|\{|w3\.org", link)
+    }
+    assert others == {link for link in links if "arxiv.org" not in link}
 
 
 def test_every_chapter_has_exercises_and_code_that_compiles():
