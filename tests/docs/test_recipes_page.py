@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import recipes_page
 
+import recipes_page
 from realnvp.pretrained import cards
 from realnvp.recipes import recipe_names
 
