@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
+from realnvp.data.row_groups import GroupedRows
 from realnvp.data.stored import StoredImages
 from realnvp.utils.rng import Stream, seed_of
 
@@ -55,10 +56,11 @@ class Ahead(Generic[Result]):
 class Batches:
     """Shuffled batches of a split that is on the device, for any step, without a state.
 
-    Every epoch is a permutation of the examples, and the batches are cut from the epochs one
-    after the other: where the examples are no multiple of the batch, one batch has the last of an
-    epoch and the first of the next. So no example is dropped, and none comes twice in an epoch.
-    Where examples have weights, an epoch has each as often as its weight says, on average.
+    Every epoch is a permutation of the examples (of a table in row groups, a permutation of the
+    groups, and of the rows of those that are read together), and the batches are cut from the
+    epochs one after the other: where the examples are no multiple of the batch, one batch has the
+    last of an epoch and the first of the next. So no example is dropped, and none comes twice in an
+    epoch. Where examples have weights, an epoch has each as often as its weight says, on average.
 
     Args:
         split: the examples, on the device; or images that stay in files.
@@ -94,14 +96,9 @@ class Batches:
 
     @property
     def stored(self) -> str | None:
-        """Where images of the cache are, in words; None for data that were read into memory."""
+        """Where training examples are that stay in files, in words; None if they are in memory."""
         x = self.split.x
-        if not isinstance(x, StoredImages):
-            return None
-        return (
-            f"{len(x):,} training images ({x.nbytes / 2**20:,.0f} MiB) are read from the cache as "
-            "they are needed: --data-storage memory reads all of them at the start"
-        )
+        return None if isinstance(x, Tensor) else x.where
 
     def share(self, rank: int, world_size: int) -> range:
         """Return the positions in a batch that belong to a process: shares differ by one at most.
@@ -115,16 +112,18 @@ class Batches:
     def indices(self, step: int) -> Tensor:
         """Return the indices of the examples in the batch of a step, over all processes."""
         epoch, start = divmod(step * self.size, len(self.split))
-        order = self._order(epoch)[start : start + self.size]
+        order = self._order(epoch, start, start + self.size)
         if len(order) < self.size:
-            order = torch.cat((order, self._order(epoch + 1)[: self.size - len(order)]))
+            order = torch.cat((order, self._order(epoch + 1, 0, self.size - len(order))))
         return order
 
     def get(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, Tensor | None]:
         """Return a process's share of the batch of a step: examples and their condition."""
         share = self.share(rank, world_size)
-        index, x = self._take(step, rank, world_size)
+        x, condition = self._take(step, rank, world_size)
         x = x.to(self._device, non_blocking=True)  # which waits, unless the memory is pinned
+        if condition is not None:
+            condition = condition.to(self._device, non_blocking=True)
         if self._flip:
             generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.FLIPS, step))
             flipped = torch.rand(self.size, generator=generator) < 0.5
@@ -135,19 +134,28 @@ class Batches:
             by = torch.randint(-self._shift, self._shift + 1, (self.size, 2), generator=generator)
             by *= torch.rand((self.size, 1), generator=generator) < 0.5
             x = shifted(x, by[share.start : share.stop].to(x.device))
-        return x, None if self.split.condition is None else self.split.condition[index]
+        return x, condition
 
-    def _gather(self, step: int, rank: int, world_size: int) -> tuple[Tensor, Tensor]:
-        """Return the indices of a process's share of a batch, and its examples as they are kept."""
+    def _gather(self, step: int, rank: int, world_size: int) -> tuple[Tensor, Tensor | None]:
+        """Return a process's share of a batch, as it is kept, and its condition."""
         share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
-        x = self.split.x[index]
-        if x.device.type == "cpu" and self._device.type == "cuda":
-            with torch.cuda.device(self._device):  # of this thread, which would have the first one
-                x = x.pin_memory()
-        return index, x
+        x, condition = self.split.x, self.split.condition
+        if isinstance(x, GroupedRows):  # both of them are read at once
+            rows = x.reader.gather(index)
+            return self._pinned(rows.x), rows.condition
+        return self._pinned(x[index]), None if condition is None else condition[index]
 
-    def _order(self, epoch: int) -> Tensor:
+    def _pinned(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or self._device.type != "cuda":
+            return x
+        with torch.cuda.device(self._device):  # of this thread, which would have the first one
+            return x.pin_memory()
+
+    def _order(self, epoch: int, start: int, stop: int) -> Tensor:
+        """Return the indices of the examples in some places of an epoch."""
+        if isinstance(self.split.x, GroupedRows):
+            return self.split.x.reader.order(self._seed, epoch, start, stop)
         order = self._orders.get(epoch)
         if order is None:
             for old in [known for known in list(self._orders) if known < epoch - 1]:
@@ -157,7 +165,7 @@ class Batches:
             if self.split.weight is not None:
                 order = drawn(self.split.weight, shuffle)[order]
             order = self._orders[epoch] = order.to(self.split.x.device)
-        return order
+        return order[start:stop]
 
 
 def shifted(x: Tensor, by: Tensor) -> Tensor:
@@ -203,13 +211,15 @@ def to_device(split: Split, device: torch.device) -> Split:
 
 
 def placed(split: Split, device: torch.device) -> Split:
-    """Move a split to the device's memory, but images that are better left in files.
+    """Move a split to the device's memory, but examples that are better left in files.
 
     Labels are left behind. An accelerator holds images of the cache where they take at most half
     of its free memory, and the setting `data.storage` lets it; the CPU has them in its memory as
     soon as they are read.
     """
     x = split.x
+    if isinstance(x, GroupedRows):
+        return Split(x, split.condition)
     if not isinstance(x, StoredImages):
         return to_device(split, device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -40,7 +40,9 @@ from pandas.api import types
 
 from realnvp.utils.errors import did_you_mean, some_of
 
-__all__ = ["KINDS", "Column", "Coordinate", "TableSchema"]
+__all__ = [
+    "KINDS", "MOST_CATEGORIES", "RESOLUTIONS", "Column", "Coordinate", "TableSchema", "wall_clock"
+]  # fmt: skip
 
 KINDS = ("continuous", "decimal", "integer", "categorical", "datetime", "drop")
 """Kinds that a column can be declared as."""
@@ -65,7 +67,9 @@ DEPENDENT = 1e-7
 less cannot be told from rounding in float32."""
 
 _DAY = 86_400 * 10**9
-_RESOLUTIONS = (_DAY, 3_600 * 10**9, 60 * 10**9, 10**9, 10**6, 10**3, 1)
+RESOLUTIONS = (_DAY, 3_600 * 10**9, 60 * 10**9, 10**9, 10**6, 10**3, 1)
+"""Of dates, in nanoseconds."""
+
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
 
 
@@ -190,9 +194,9 @@ class Column:
         elif self.kind == "datetime":
             unit = {
                 _DAY: "days",
-                _RESOLUTIONS[1]: "hours",
-                _RESOLUTIONS[2]: "minutes",
-                _RESOLUTIONS[3]: "seconds",
+                RESOLUTIONS[1]: "hours",
+                RESOLUTIONS[2]: "minutes",
+                RESOLUTIONS[3]: "seconds",
             }.get(self.resolution, "fractions of a second")
             words.append(unit + (f", {self.zone}" if self.zone else ""))
         elif self.kind == "constant":
@@ -514,7 +518,7 @@ def _column_of(item: Mapping[str, Any], count: int) -> Column:
         and column.kind in (*KINDS, "constant", "copy", "linear")
         and plain
         and column.step >= 0
-        and column.resolution in _RESOLUTIONS
+        and column.resolution in RESOLUTIONS
         and (source is None or (isinstance(source, int) and 0 <= source < count))
         and (column.kind != "copy" or source is not None)
         and (column.kind != "linear" or len(column.weights) == count + 2)
@@ -624,8 +628,8 @@ class _Look:
 
     def datetime(self, there: pd.Series, fmt: str | None) -> Column:
         zone = None if there.dt.tz is None else str(there.dt.tz)
-        ticks = _wall(there)
-        resolution = next(unit for unit in _RESOLUTIONS if (ticks % unit == 0).all())
+        ticks = wall_clock(there)
+        resolution = next(unit for unit in RESOLUTIONS if (ticks % unit == 0).all())
         days = ticks // _DAY
         timed = resolution < _DAY
         if len(np.unique(ticks)) == 1 and not self.values.isna().any():
@@ -802,7 +806,7 @@ def _parsed(words: pd.Series, fmt: str) -> pd.Series:
     return pd.to_datetime(words, format=fmt, errors="coerce", utc=fmt.endswith("%z"))
 
 
-def _wall(there: pd.Series) -> NDArray:
+def wall_clock(there: pd.Series) -> NDArray:
     """Return times as nanoseconds of what the clock showed, since 1970."""
     local = there.dt.tz_localize(None) if there.dt.tz is not None else there
     ticks: NDArray = local.to_numpy().astype("datetime64[ns]").astype(np.int64)
@@ -913,7 +917,7 @@ def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
             if there.dt.tz is None
             else there.dt.tz_convert(column.zone)
         )
-    return _wall(there.fillna(pd.Timestamp(0, tz=there.dt.tz)))
+    return wall_clock(there.fillna(pd.Timestamp(0, tz=there.dt.tz)))
 
 
 def _decode(column: Column, x: NDArray) -> pd.Series:

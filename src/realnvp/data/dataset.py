@@ -45,7 +45,8 @@ Part = Literal["train", "validation", "test"]
 _BLOCK = 1 << 22  # bytes that are copied at once, where a whole copy would double the memory
 
 
-_TEST_FROM = 1_000  # rows: of a table with fewer, none are held out to test, unless asked for
+TEST_FROM = 1_000
+"""Rows of a table from which on some are held out to test."""
 
 
 def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
@@ -111,7 +112,8 @@ class Split:
 
     Args:
         x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
-            :class:`~realnvp.data.stored.StoredImages` in the place of a tensor.
+            :class:`~realnvp.data.stored.StoredImages` or, also as the condition,
+            :class:`~realnvp.data.row_groups.GroupedRows` in the place of a tensor.
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
@@ -152,8 +154,10 @@ class Split:
         False
         """
         # Where the examples are is not what they are.
-        held = {name: values for name, values in self._tensors().items() if name != "rows"}
-        if isinstance(self.x, StoredImages):
+        fields = "x", "condition", "labels", "weight"
+        values = {name: getattr(self, name) for name in fields}
+        held = {name: tensor for name, tensor in values.items() if tensor is not None}
+        if not isinstance(self.x, torch.Tensor):
             others = [values for name, values in held.items() if name != "x"]
             return self.x.remembered(others, lambda: _hash_of(held))
         return _hash_of(held)
@@ -237,6 +241,7 @@ class Dataset:
         integers: indices of an array's columns that hold integers, to be dequantized.
         schema: columns of a table, whose coordinates ``x`` holds, in float64.
         condition_schema: likewise of the columns that the density is conditioned on.
+        sample: random training examples in memory, where the others stay in files.
     """
 
     name: str
@@ -254,6 +259,12 @@ class Dataset:
     integers: tuple[int, ...] = ()
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
+    sample: Split | None = None
+
+    @property
+    def known(self) -> Split:
+        """The training examples that statistics are of: all, or a sample of those in files."""
+        return self.train if self.sample is None else self.sample
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
@@ -332,6 +343,7 @@ class Parts:
     Args:
         owned: whether what is read is used by nobody else, so that it is split in place. Data of
             a user's own are copied instead.
+        is_divided: whether held-out parts have been chosen already, as settings say.
     """
 
     train: Callable[[], Split]
@@ -344,6 +356,8 @@ class Parts:
     owned: bool = True
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
+    sample: Split | None = None
+    is_divided: bool = False
 
 
 def integer_columns(x: torch.Tensor) -> tuple[int, ...]:
@@ -425,7 +439,7 @@ def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torc
     """
     n, share = len(train), config.test
     if share is None:
-        long_table = train.x.ndim == 2 and parts.toy is None and n >= _TEST_FROM
+        long_table = train.x.ndim == 2 and parts.toy is None and n >= TEST_FROM
         share = 0.1 if long_table and parts.test is None else 0
     elif share and parts.test is not None:
         raise ValueError(
@@ -449,10 +463,12 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         ValueError: when the parts are too small, or the settings do not fit the data.
     """
     name, whole = config.source, parts.train()
-    index = _held_out(whole, parts, config)
-    groups = list(index.values())
-    splits = whole.separate(groups) if parts.owned else [whole.select(group) for group in groups]
-    found: dict[Part, Split] = dict(zip(index, splits, strict=True))
+    found: dict[Part, Split] = {"train": whole}
+    if not parts.is_divided:
+        index = _held_out(whole, parts, config)
+        groups = [*index.values()]
+        splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
+        found = dict(zip(index, splits, strict=True))
     own: dict[Part, Callable[[], Split] | None] = {
         "validation": parts.validation, "test": parts.test
     }  # fmt: skip
@@ -492,7 +508,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         name, train, validation, found.get("test"), shape,
         parts.levels or (256 if len(shape) == 3 else None), classes, parts.columns,
         parts.categories, parts.toy, config.flip, config.shift, integers,
-        parts.schema, parts.condition_schema,
+        parts.schema, parts.condition_schema, parts.sample,
     )  # fmt: skip
 
 
@@ -508,10 +524,14 @@ def part_of(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple
         ValueError: when there is no such part, and as `assemble` does.
     """
     own = {"validation": parts.validation, "test": parts.test}
+    if part is None and parts.is_divided:
+        part = "validation" if parts.test is None else "test"
     if part is None and parts.test is not None:
         part = "test"
     read = own.get(part or "")
-    if part is None or read is None:
+    if part == "train" and parts.is_divided:
+        read = parts.train
+    if part is None or (read is None and not parts.is_divided):
         whole = parts.train()
         index = _held_out(whole, parts, config)
         if part is None:

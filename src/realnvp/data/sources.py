@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from realnvp.data.dataset import (
     part_of,
 )
 from realnvp.data.image_sets import IMAGE_SETS
+from realnvp.data.row_groups import by_row_groups, read_parts
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
@@ -46,7 +47,7 @@ __all__ = [
     "stream_examples",
 ]
 
-_FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images"
+_FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images or of Parquet files"
 
 
 _OF_FOLDERS = {
@@ -92,7 +93,7 @@ def load_data(config: DataConfig) -> Dataset:
     >>> data.shape, data.levels, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 17, 1283, 257, 257)
     """
-    return assemble(_read(config), config)
+    return assemble(_read_divided(config), config)
 
 
 def load_part(
@@ -130,7 +131,7 @@ def load_part(
     >>> name, len(split)
     ('test', 257)
     """
-    parts = _read(config, columns, categories, schema, condition_schema)
+    parts = _read_divided(config, columns, categories, schema, condition_schema)
     name, split = part_of(parts, config, part)
     if fingerprint is not None and config.source not in TOY:
         check_fingerprint(fingerprint, {name: split.fingerprint}, config.source)
@@ -323,7 +324,7 @@ def is_image_folder(source: str) -> bool:
     if not source or source in source_names():
         return False
     path = Path(source).expanduser()
-    return path.is_dir() and not arrays.idx_files(path)
+    return path.is_dir() and not arrays.idx_files(path) and not tables.parquet_files(path)
 
 
 def _read(
@@ -340,6 +341,14 @@ def _read(
         _no_images_settings(config)
         return _toy_parts(config) if name in TOY else _set_parts(config)
     return _path_parts(config, columns, categories, schema, condition_schema)
+
+
+def _read_divided(config: DataConfig, *known: Any) -> Parts:
+    """Return what a source holds, of large tables in parts already."""
+    if config.source in source_names() or not by_row_groups(config):
+        return _read(config, *known)
+    _no_images_settings(config)
+    return read_parts(config, *known)
 
 
 def _set_parts(config: DataConfig) -> Parts:
@@ -388,7 +397,7 @@ def _path_parts(
         return images.read_folder(path, config, categories if condition is not None else None)
     _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
-    if path.is_file() and name.endswith((".csv", ".tsv", ".parquet")):
+    if tables.parquet_files(path) or (path.is_file() and name.endswith((".csv", ".tsv"))):
         return tables.read_table(
             path, condition, columns, categories, kinds=config.columns,
             integers=config.integers == "auto", keep_range=config.keep_range, schema=schema,

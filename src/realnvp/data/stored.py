@@ -116,6 +116,14 @@ class StoredImages:
         """Bytes of all of the images."""
         return self.shape.numel()
 
+    @property
+    def where(self) -> str:
+        """Where the images are, in words."""
+        return (
+            f"{len(self):,} training images ({self.nbytes / 2**20:,.0f} MiB) are read from the "
+            "cache as they are needed: --data-storage memory reads all of them at the start"
+        )
+
     def numel(self) -> int:
         """Return the number of pixels, channels counted."""
         return self.shape.numel()

@@ -35,6 +35,7 @@ __all__ = [
     "read_condition",
     "read_frame",
     "read_table",
+    "readable",
     "table_parts",
     "vector_tensor",
 ]
@@ -128,7 +129,7 @@ def read_table(
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
 ) -> Parts:
-    """Read a CSV, TSV or Parquet file whose columns are of any kind.
+    """Read a CSV, TSV or Parquet file, or a folder of these, whose columns are of any kind.
 
     The first line of a text file names the columns, unless all of it is numbers: then the columns
     are called x0, x1, ... (a first line 0, 1, 2, ... names columns when the numbers below it have
@@ -260,12 +261,17 @@ def read_condition(
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file as it is, with text for names.
+    """Read a CSV, TSV or Parquet file, or a folder of Parquet files, with text for names.
 
     Raises:
         ValueError: when the file is damaged or empty, or two columns have the same name.
     """
-    frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+    if path.is_dir():
+        import pandas as pd
+
+        frame = pd.concat(map(_read_parquet, parquet_files(path)), ignore_index=True)
+    else:
+        frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
     return _with_text_names(frame, path)
@@ -329,7 +335,7 @@ def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.D
         raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
     count = 0
     for path in files:
-        with _readable(path):
+        with readable(path):
             count += parquet.read_metadata(path).num_rows
     if not count:
         raise ValueError(f"{files[0]} has no rows")
@@ -342,7 +348,7 @@ def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
 
     held: list[pa.Table] = []
     for path in files:
-        with _readable(path), parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+        with readable(path), parquet.ParquetFile(path, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(batch_size=rows):
                 whole = pa.concat_tables([*held, pa.Table.from_batches([batch])])
                 while len(whole) >= rows:
@@ -354,7 +360,7 @@ def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turn whatever a damaged file raises into a ValueError of one line."""
     try:
         yield
@@ -369,7 +375,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
-    with _readable(path):
+    with readable(path):
         held, size = parquet.read_metadata(path), path.stat().st_size
         cells = held.num_rows * held.num_columns
         if cells > max(_ALWAYS, _MOST_INFLATED * size):

@@ -204,7 +204,7 @@ def smoothing_of(
         )
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
     if first is None:  # a flow of one's own
-        factor = torch.diag(moments(dataset.train.x)[1])
+        factor = torch.diag(moments(dataset.known.x)[1])
     elif isinstance(first, Rosenblatt):  # in float64, where squares of small units do not vanish
         factor = torch.linalg.cholesky(copy.deepcopy(first).double().covariance()).T
     else:
@@ -219,14 +219,14 @@ def smoothing_of(
 
 def _rows(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     """Return what couplings see of the training rows, in float64; and weights, whose sum is 1."""
-    x = dataset.train.x.double().cpu()
+    x = dataset.known.x.double().cpu()
     columns, tensors = fit_columns(dataset)
     if columns is not None:
         layer = TableColumns(columns).double()
         layer.fill(tensors)
         noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
         x, _ = layer(x, noise=noise)
-    return x, _shares(x, dataset.train.weight)
+    return x, _shares(x, dataset.known.weight)
 
 
 def _shares(x: Tensor, weight: Tensor | None) -> Tensor:
@@ -270,10 +270,10 @@ def _unit(x: Tensor) -> Tensor:
 
 def _standardization(dataset: Dataset) -> tuple[Tensor, Tensor]:
     """Return means and standard deviations of a numeric condition."""
-    condition = dataset.train.condition
+    condition = dataset.known.condition
     assert condition is not None
     c = condition.double().cpu()
-    return moments(c, dataset.train.weight)
+    return moments(c, dataset.known.weight)
 
 
 # ---------------------------------------------------------------------- Gaussians
@@ -436,8 +436,8 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
     mean, std = moments(x, w)
     x = (x - mean) / std
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
-    choose = _Choice(dataset.train.weight is not None, components, seed)
-    condition = dataset.train.condition
+    choose = _Choice(dataset.known.weight is not None, components, seed)
+    condition = dataset.known.condition
     if condition is None:
         mixture, _ = choose.mixture(x[few], w[few])
     elif condition.ndim == 1:

@@ -596,7 +596,7 @@ class Trainer:
             found = calibrate(
                 flow,
                 held_out,
-                self.dataset.train,
+                self.dataset.known,
                 most=most,
                 batch_size=self.evaluation_batch,
                 seed=self.seed,
