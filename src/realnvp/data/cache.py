@@ -130,6 +130,7 @@ def open_cached(
     root: Path,
     on_device: bool,
     part: str = "",
+    version: str = "",
 ) -> tuple[StoredImages | None, ImageStack]:
     """Return the images of files, decoded now as far as they have not been before.
 
@@ -140,6 +141,7 @@ def open_cached(
         root: folder of the cache.
         on_device: see `StoredImages`.
         part: name of the part of a set that the files are, if the folder has files of others.
+        version: name of the content of all files, if they are none that can be looked at.
 
     Returns:
         the images, or None if there are none or their sizes differ; and which files they are of,
@@ -155,7 +157,7 @@ def open_cached(
     folder.mkdir(parents=True, exist_ok=True)
     per_shard, sample = _plan(files, read)
     parts = [files[i : i + per_shard] for i in range(0, len(files), per_shard)]
-    names = [_digest([_identity(path, source) for path in part]) for part in parts]
+    names = [_digest([_identity(path, source, version) for path in part]) for part in parts]
     with _locked(folder):
         missing = [i for i, name in enumerate(names) if not _is_whole(folder, name)]
         if missing:
@@ -184,7 +186,9 @@ def _plan(files: Sequence[Path], read: partial[np.ndarray]) -> tuple[int, int]:
     return len(files), 0
 
 
-def _identity(path: Path, source: Path) -> tuple[str, int, int]:
+def _identity(path: Path, source: Path, version: str) -> tuple[str | int, ...]:
+    if version:
+        return path.name, version
     state = path.stat()
     # relpath takes ten times as long, and the files were found in this folder.
     return str(path).removeprefix(str(source)), state.st_size, state.st_mtime_ns

@@ -202,6 +202,7 @@ class ImageFiles:
             keywords. The cache knows it by its name and its settings.
         labels: int64 `(N,)` labels of the files, where there are some.
         part: name of the part of a set that the files are, where others have other files.
+        version: name of the content of all, where they are rows of a set rather than files.
     """
 
     folder: Path
@@ -209,6 +210,7 @@ class ImageFiles:
     read: partial[np.ndarray]
     labels: torch.Tensor | None = None
     part: str = ""
+    version: str = ""
 
     def split(self, config: DataConfig) -> Split:
         """Read the images, or open those that the cache holds.
@@ -230,7 +232,7 @@ class ImageFiles:
         try:
             on_device = config.storage == "auto"
             stored, found = open_cached(
-                self.folder, self.files, self.read, root, on_device, self.part
+                self.folder, self.files, self.read, root, on_device, self.part, self.version
             )
         except OSError as error:
             if config.cache is not None or error.errno == errno.ENOENT:

@@ -585,7 +585,9 @@ def read_parts(
         split = whole.train()
         top = None if split.labels is None else int(split.labels.max())
         sample = split.select(torch.arange(size))
-    names = tuple(c.name for c in known["schema"].coordinates) if known["schema"] else columns
+    names = tuple(columns or ())
+    if known["schema"] is not None:
+        names = tuple(coordinate.name for coordinate in known["schema"].coordinates)
     held = {
         part: partial(read, frames[part], f"the {part} rows of {config.source}")
         for part in ("validation", "test")

@@ -27,6 +27,7 @@ from realnvp.data.dataset import (
 )
 from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.row_groups import by_row_groups, read_parts
+from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
@@ -47,7 +48,10 @@ __all__ = [
     "stream_examples",
 ]
 
-_FILES = "NPZ, NPY, CSV, TSV, Parquet and IDX files, and folders of images or of Parquet files"
+_FILES = (
+    "NPZ, NPY, CSV, TSV, Parquet and IDX files, folders of images or of Parquet files, and what "
+    "Hugging Face's datasets save"
+)
 
 
 _OF_FOLDERS = {
@@ -324,7 +328,9 @@ def is_image_folder(source: str) -> bool:
     if not source or source in source_names():
         return False
     path = Path(source).expanduser()
-    return path.is_dir() and not arrays.idx_files(path) and not tables.parquet_files(path)
+    if not path.is_dir() or arrays.idx_files(path) or tables.parquet_files(path):
+        return False
+    return not is_saved_set(path) or has_images(path)
 
 
 def _read(
@@ -392,6 +398,10 @@ def _path_parts(
         raise _not_found(source, path)
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
+    if is_saved_set(path):
+        if not has_images(path):
+            _no_images_settings(config)
+        return read_saved_set(path, config, columns, categories, schema, condition_schema)
     if is_image_folder(source):
         # Only of labels that are conditioned on must the names be known ones.
         return images.read_folder(path, config, categories if condition is not None else None)

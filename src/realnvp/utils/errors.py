@@ -35,6 +35,7 @@ _PACKAGES = {
     "huggingface_hub": "'realnvp[hub]'",
     "constriction": "'realnvp[codec]'",
     "pyarrow": "'realnvp[parquet]'",
+    "datasets": "'realnvp[datasets]'",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "lightning_fabric": "lightning-fabric",

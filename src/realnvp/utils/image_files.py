@@ -6,6 +6,7 @@ Neither PyTorch nor a flow is known here, so that processes that only decode ima
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import struct
@@ -14,8 +15,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +37,9 @@ __all__ = [
     "image_files",
     "no_bombs",
     "open_image",
+    "open_saved_set",
     "read_image",
+    "read_saved_image",
     "stack",
     "write_stack",
 ]
@@ -66,6 +70,7 @@ def read_image(
     channels: int | None = None,
     background: str | None = None,
     crop: int | None = None,
+    content: bytes | None = None,
 ) -> np.ndarray:
     """Read one image file as it is shown on a screen (EXIF orientation applied).
 
@@ -76,6 +81,7 @@ def read_image(
         channels: convert the image to grey (1: luma, ITU-R 601-2) or to color (3); None keeps it.
         background: color behind transparent pixels, by name or as "#rrggbb"; None refuses them.
         crop: cut a square of this many pixels from the middle first.
+        content: the file's bytes, where they lie elsewhere.
 
     Returns:
         uint8 `(H, W)` for grey images, `(H, W, 3)` for all others.
@@ -83,7 +89,7 @@ def read_image(
     Raises:
         UnusableImage: when the file cannot be read, or not without changing its values.
     """
-    image = open_image(path, background)
+    image = open_image(path, background, content)
     if channels is not None:
         image = image.convert("L" if channels == 1 else "RGB")
     if crop is not None:
@@ -99,7 +105,51 @@ def read_image(
     return np.asarray(image)
 
 
-def open_image(path: Path, background: str | None = None) -> PILImage:
+def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
+    """Read an image of a set that the library ``datasets`` has saved; see `read_image`.
+
+    Args:
+        path: folder of the set, and below it the number of the row.
+        column: column of the images.
+        settings: those of `read_image`.
+    """
+    held = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
+    content = held.get("bytes")
+    if content is None and held.get("path"):
+        with contextlib.suppress(OSError):
+            content = Path(held["path"]).read_bytes()
+    if content is None:
+        raise UnusableImage(path, "there is no image in this row")
+    return read_image(path, content=content, **settings)
+
+
+@lru_cache(maxsize=4)
+def _undecoded(folder: str, column: str) -> Any:
+    from datasets import Image
+
+    rows = open_saved_set(folder).select_columns([column])
+    return rows.cast_column(column, Image(decode=False))
+
+
+def open_saved_set(folder: str) -> Any:
+    """Open a set that the library ``datasets`` has saved; its rows stay in files.
+
+    Raises:
+        ValueError: if the library is not installed, or the set is damaged.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError(
+            f"{folder} is a data set of Hugging Face's library: pip install 'realnvp[datasets]'"
+        ) from error
+    try:
+        return datasets.load_from_disk(folder)
+    except Exception as error:  # of Arrow, JSON and the library itself
+        raise ValueError(f"cannot read {folder}: {' '.join(str(error).split())}") from error
+
+
+def open_image(path: Path, background: str | None = None, content: bytes | None = None) -> PILImage:
     """Return the image of a file in mode "L" or "RGB"; see `read_image`."""
     from PIL import Image, ImageOps
 
@@ -110,11 +160,11 @@ def open_image(path: Path, background: str | None = None) -> PILImage:
         Image.DecompressionBombError, Image.DecompressionBombWarning,
     )  # fmt: skip
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             header = file.read(25)
         if not header:
             raise OSError("it is empty")
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             # A phone's MPO holds a preview beside its picture: several frames, not a film.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.load()
@@ -245,8 +295,11 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
     """
     with no_bombs():
         found = stack((attempt(read, file) for file in files), len(files))
-    with replacing(path.with_suffix(".npy")) as temporary:
-        np.save(temporary, found.images)
+    with replacing(path.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
+        # np.save loses the error of a full disk, if it comes with the last bytes.
+        header = np.lib.format.header_data_from_array_1_0(found.images)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(found.images.data)
     about = {"kept": found.kept, "bad": found.bad, "odd": found.odd}
     write_atomically(path.with_suffix(".json"), json.dumps(about).encode())
     return len(files)
