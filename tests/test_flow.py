@@ -294,6 +294,11 @@ def test_conditional_flow():
             flow.log_prob(x, bad)
     with pytest.raises(ValueError, match="not conditional"):
         vector_flow(2).log_prob(torch.zeros(1, 2), torch.zeros(1, 1))
+    found = flow.classify(x, torch.Generator().manual_seed(0))
+    assert torch.equal(found, flow.class_log_probs(x, torch.Generator().manual_seed(0)).argmax(1))
+    noise = torch.rand(x.shape)
+    latents = flow.encode(x, flow.classify(x, noise), noise)
+    assert torch.equal(flow.encode(x, noise=noise), latents)
 
 
 def test_standardization_is_part_of_the_density():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.bijections import randomize
 from helpers.flows import small_image_flow, small_images
-from realnvp import load
+from realnvp import image_flow, load
 from realnvp.latents import interpolate, levels, resample, walk
 
 
@@ -64,3 +65,18 @@ def test_latents_are_resampled_by_scale():
     assert not torch.equal(again(*[0.5] * count), x)
     with pytest.raises(ValueError, match=f"{count} amounts from 0 to 1"):
         again(*[2.0] * count)
+
+
+def test_what_lies_between_images_of_two_classes_is_between_the_classes():
+    """So the corners are the data, each with its own label, which need not be given."""
+    flow = randomize(image_flow((1, 8, 8), levels=17, hidden=8, blocks=1, classes=3)).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = flow.sample(4, condition=torch.tensor([0, 1, 2, 0]), generator=generator)
+    for condition in (None, torch.tensor([2, 1, 0, 2])):
+        path = walk(flow, x, 3, condition, torch.Generator().manual_seed(1))
+        assert torch.equal(path[::3], x)
+        square = interpolate(flow, x, 4, condition, torch.Generator().manual_seed(1))
+        assert (square[[0, 3, 12, 15]] != x).float().mean() < 0.02
+        kept = levels(flow, x, condition, torch.Generator().manual_seed(1))
+        assert torch.equal(kept[0], x)
+    assert torch.equal(path[:3], square[:3])

@@ -25,7 +25,7 @@ from realnvp.utils.registry import ARCHITECTURES, COUPLINGS
 
 
 def test_what_is_there():
-    images = {"digits", "mnist", "mnist-conditional", "fashion-mnist"}
+    images = {"digits", "mnist", "fashion-mnist"}
     assert set(shipped_names()) == set(TOY) | images
     for file in (files("realnvp") / "weights").iterdir():
         if file.name.endswith(".safetensors"):

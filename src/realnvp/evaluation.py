@@ -30,7 +30,7 @@ from realnvp.utils.rng import Stream
 __all__ = [
     "Likelihood",
     "RoundTrip",
-    "accuracy",
+    "class_log_likelihoods",
     "column_density",
     "evaluate",
     "log_likelihood",
@@ -354,7 +354,8 @@ def column_density(
     return (density / torch.trapezoid(density, at.double())).cpu()
 
 
-def accuracy(
+@torch.no_grad()
+def class_log_likelihoods(
     flow: Flow,
     split: Split,
     *,
@@ -362,30 +363,34 @@ def accuracy(
     seed: int = 0,
     shared: bool = False,
     progress: Progress | None = None,
-) -> float:
-    """Return the share of examples whose likeliest class, with equal priors, is theirs.
+) -> Tensor:
+    r"""Return the log-likelihood of every example given each class, in nats.
+
+    With equal priors, its logsumexp over the classes, less :math:`\log K`, is the log-likelihood
+    without labels, and its argmax the class by Bayes' rule.
 
     Args:
         flow: a class-conditional flow.
-        split: examples with labels.
+        split: examples; their labels are not looked at.
         batch_size: number of examples computed at once.
-        seed: seed of the dequantization noise, which is that of :func:`evaluate`.
+        seed: seed of the dequantization noise, of which there is one draw, as in :func:`evaluate`.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.
 
+    Returns:
+        ``(N, K)`` for K classes, float64, on the CPU.
+
     Raises:
-        ValueError: if there are no labels, or the flow is not conditioned on classes.
+        ValueError: if the flow is not conditioned on classes.
     """
-    if split.labels is None:
-        raise ValueError("the data have no labels to compare with")
-    right = 0
+    if flow.classes is None:
+        raise ValueError("only a class-conditional flow can classify")
+    joint = torch.zeros(len(split), flow.classes, dtype=torch.float64)
     for start, x, _, counts in batches(split, batch_size, flow.device, shared):
         noise = flow.example_noise((seed, Stream.DRAWS, 0), start, len(x))
-        found = flow.class_log_probs(x, noise).argmax(1).cpu()
+        found = flow.class_log_probs(x, noise).cpu().double()
         if counts:
-            right += int((found == split.labels[start : start + len(x)].cpu()).sum())
+            joint[start : start + len(x)] = found
         if progress is not None:
             progress(start + len(x), len(split))
-    if shared:
-        right = int(all_reduce(torch.tensor(right, device=flow.device)))
-    return right / len(split)
+    return all_reduce(joint.to(flow.device)).cpu() if shared and world_size() > 1 else joint

@@ -364,6 +364,28 @@ class Flow(nn.Module):
             z, _ = self.class_means.inverse(z, first)
             return (self.log_prior(z) + log_det)[:, None] + self.class_means.log_ratios(z)
 
+    def classify(self, x: Tensor, noise: Noise = None) -> Tensor:
+        r"""Return the likeliest class of each example, :math:`\arg\max_c p(x \mid c)`.
+
+        That is Bayes' rule for equally likely classes.
+
+        Args:
+            x: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
+
+        Returns:
+            labels ``(B,)``.
+
+        Raises:
+            ValueError: if the flow is not conditioned on classes.
+
+        >>> from realnvp import vector_flow
+        >>> vector_flow(2, classes=3).classify(torch.zeros(4, 2)).shape
+        torch.Size([4])
+        """
+        with torch.no_grad():
+            return self.class_log_probs(x, noise).argmax(1)
+
     def latents_and_log_det(
         self, x: Tensor, condition: Tensor | None = None, noise: Noise = None, margin: float = 0.0
     ) -> tuple[Tensor, Tensor]:
@@ -511,7 +533,8 @@ class Flow(nn.Module):
 
         Args:
             x: as in :meth:`log_prob`.
-            condition: as in :meth:`log_prob`.
+            condition: as in :meth:`log_prob`; but without labels, a class-conditional flow takes
+                those that :meth:`classify` returns, and :meth:`decode` needs the same ones.
             noise: source of the dequantization noise.
 
         Raises:
@@ -519,6 +542,8 @@ class Flow(nn.Module):
                 so much that no latents in the flow's precision decode to them.
         """
         self.check(x)
+        if condition is None and self.classes is not None:
+            condition = self.classify(x, noise)
         with self.evaluating():
             given = self.as_condition(condition, x.shape[0])
             if not self.noisy:

@@ -38,7 +38,10 @@ def interpolate(
         corners: four examples ``(4, *shape)``, at the square's top left, top right, bottom left
             and bottom right.
         steps: number of examples along each side.
-        condition: condition of the examples, if the flow is conditional; all decode with the first.
+        condition: condition of the examples, if the flow is conditional; without labels, a
+            class-conditional flow takes those of :meth:`~realnvp.Flow.classify`. What lies between
+            examples has the mean of their conditions with the squares of these weights, which add
+            up to 1.
         generator: source of the examples' dequantization noise.
 
     Returns:
@@ -49,6 +52,7 @@ def interpolate(
     if steps < 2:
         raise ValueError(f"interpolation needs 2 steps or more, got {steps}")
     with torch.no_grad():
+        condition = _vectors(flow, corners, condition, generator)
         z = flow.encode(corners, condition, generator)
         angles = torch.linspace(0, math.pi / 2, steps, dtype=z.dtype, device=z.device)
         down, right = (a.flatten() for a in torch.meshgrid(angles, angles, indexing="ij"))
@@ -58,8 +62,19 @@ def interpolate(
         )  # fmt: skip
         mixed = (weights @ z.flatten(1)).view(-1, *flow.shape)
         if condition is not None:
-            condition = condition[:1].expand(len(mixed), *condition.shape[1:])
+            condition = weights.square().to(condition.dtype) @ condition
         return flow.decode(mixed, condition)
+
+
+def _vectors(
+    flow: Flow, x: Tensor, condition: Tensor | None, generator: torch.Generator | None
+) -> Tensor | None:
+    """Return the condition of examples as vectors, which have means: labels one-hot."""
+    if flow.classes is None:
+        return condition
+    if condition is None:
+        condition = flow.classify(x, generator)
+    return flow.as_condition(condition, len(x))
 
 
 def levels(
@@ -70,7 +85,8 @@ def levels(
     Args:
         flow: flow to decode with.
         x: images ``(B, *shape)``.
-        condition: condition of the images, if the flow is conditional.
+        condition: condition of the images, if the flow is conditional; without labels, a
+            class-conditional flow takes those of :meth:`~realnvp.Flow.classify`.
         generator: source of the dequantization noise and the new latents.
 
     Returns:
@@ -78,6 +94,7 @@ def levels(
         last only those of the coarsest scale.
     """
     with torch.no_grad():
+        condition = _vectors(flow, x, condition, generator)
         z = flow.encode(x, condition, generator)
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         scales = flow.latent_scales().to(z.device)
@@ -101,7 +118,7 @@ def walk(
         flow: flow to decode with.
         stops: two examples or more, ``(K, *shape)``.
         steps: number of examples from one stop to just before the next.
-        condition: condition of the examples, if the flow is conditional; all decode with the first.
+        condition: as in :func:`interpolate`.
         generator: source of the examples' dequantization noise.
 
     Returns:
@@ -116,6 +133,7 @@ def walk(
     if steps < 1:
         raise ValueError(f"a path needs 1 step or more between examples, got {steps}")
     with torch.no_grad():
+        condition = _vectors(flow, stops, condition, generator)
         z = flow.encode(stops, condition, generator)
         angles = torch.arange(steps, dtype=z.dtype, device=z.device) * (math.pi / 2 / steps)
         shape = (steps, *[1] * len(flow.shape))
@@ -123,7 +141,9 @@ def walk(
         parts = [near * a + far * b for a, b in itertools.pairwise(z)]
         path = torch.cat([*parts, z[-1:]])
         if condition is not None:
-            condition = condition[:1].expand(len(path), *condition.shape[1:])
+            share = angles.sin().square().to(condition.dtype)[:, None]
+            between = [torch.lerp(a, b, share) for a, b in itertools.pairwise(condition)]
+            condition = torch.cat([*between, condition[-1:]])
         return flow.decode(path, condition)
 
 
@@ -143,7 +163,7 @@ def resample(
         flow: flow to decode with.
         x: images ``(B, *shape)``.
         amounts: for each scale, the finest first, from 0 (keep) to 1 (draw again).
-        condition: condition of the images, if the flow is conditional.
+        condition: as in :func:`levels`.
         generator: source of the dequantization noise and the new latents.
 
     Returns:
@@ -157,6 +177,7 @@ def resample(
     if len(amounts) != count or not all(0 <= amount <= 1 for amount in amounts):
         raise ValueError(f"resampling needs {count} amounts from 0 to 1, got {list(amounts)}")
     with torch.no_grad():
+        condition = _vectors(flow, x, condition, generator)
         z = flow.encode(x, condition, generator)
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         amount = torch.tensor(amounts, dtype=z.dtype, device=z.device)[scales]

@@ -48,6 +48,9 @@ __all__ = [
 LAYERS = ("scales", "steps", "couplings", "blocks")
 """Arguments of builders that count layers."""
 
+FORMER = {"mnist-conditional": "mnist"}
+"""Former names of models that come with the package."""
+
 CALIBRATION = "#calibration/"
 """What is between the name of a shipped model and that of a tensor of its calibration."""
 
@@ -77,9 +80,9 @@ def load(model: str | Path) -> Flow:
         return flow
     folder = Path(model)
     if not folder.exists():
-        names = shipped_names()
-        if str(model) in names:
-            return load_shipped(str(model))
+        names, name = shipped_names(), FORMER.get(str(model), str(model))
+        if name in names:
+            return load_shipped(name)
         raise FileNotFoundError(
             f"there is no model {str(model)!r}: give a run folder, a saved model folder, "
             f"hf://owner/name, or one of {', '.join(names)}"

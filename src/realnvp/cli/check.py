@@ -48,6 +48,8 @@ def main(argv: list[str]) -> int:
     few = split.select(torch.arange(min(args.n, len(split))))
     x = few.x.to(flow.device)
     condition = None if few.condition is None else few.condition.to(flow.device)
+    if condition is None and flow.classes is not None:
+        condition = flow.classify(x)
     layers = check_layers(flow, x, condition)
     latents = check_latents(flow, x, condition)
     learned = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-
 from realnvp.cli.options import (
     Parser,
     add_count,
@@ -67,10 +66,10 @@ def main(argv: list[str]) -> int:
     if flow.levels is None:
         raise ValueError(f"{args.model} is a model of vectors: compression is of images")
     split, name = examples(flow, args)
-    if flow.condition_dim and split.condition is None:
+    if flow.condition_dim and flow.classes is None and split.condition is None:
         raise ValueError(
-            f"{args.model} is a conditional model, and the data have no labels: give a .npz array "
-            "with x and y, or a folder with a folder for each class"
+            f"{args.model} is a conditional model, and the data have no conditions: give a .npz "
+            "array with x and y"
         )
     names = row_names(args.data or name.rpartition(" (")[0], split).get("image", [])
     started, done = time.monotonic(), 0

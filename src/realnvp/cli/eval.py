@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import math
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
     """Return the likelihood, the round trip and the name of the data."""
     import torch
 
-    from realnvp.evaluation import accuracy, evaluate, round_trip
+    from realnvp.evaluation import class_log_likelihoods, evaluate, round_trip
     from realnvp.utils.progress import Bar
 
     read = partial(examples, flow, args)
@@ -87,21 +88,9 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
     result = likelihood.as_dict()
     if flow.made_with:
         result["made_with"] = flow.made_with
-    if flow.class_means is not None and split.condition is not None:
-        with Bar("evaluating without labels", visible=visible) as bar:
-            marginal = evaluate(
-                flow,
-                replace(split, condition=None),
-                samples=args.samples,
-                batch_size=args.batch_size,
-                seed=args.seed,
-                shared=shared,
-                progress=lambda done, all_: bar.update(done / all_),
-            )
-        result["marginal_bits_per_dim"] = marginal.bits_per_dim
     if flow.classes is not None and split.labels is not None:
-        with Bar("classifying", visible=visible) as bar:
-            result["accuracy"] = accuracy(
+        with Bar("evaluating without labels", visible=visible) as bar:
+            joint = class_log_likelihoods(
                 flow,
                 split,
                 batch_size=args.batch_size,
@@ -109,6 +98,11 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
                 shared=shared,
                 progress=lambda done, all_: bar.update(done / all_),
             )
+        result["accuracy"] = (joint.argmax(1) == split.labels.cpu()).double().mean().item()
+        if args.samples == 1:  # as many draws of the noise as here
+            marginal = (joint.logsumexp(1) - math.log(flow.classes)).mean().item()
+            name_of = "nats" if flow.levels is None else "bits_per_dim"
+            result[f"{name_of}_without_labels"] = -marginal * flow.unit[0]
     return result, back, name
 
 
@@ -119,8 +113,9 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> No
     rows = likelihood_rows(result)
     exact = f"{back.values - back.wrong_values:,} of {back.values:,} values exact"
     rows.append(("round trip", f"{exact}, float error {back.float_error:.1e}"))
-    if "marginal_bits_per_dim" in result:
-        rows.append(("bits/dim without labels", f"{result['marginal_bits_per_dim']:.4f}"))
+    for key, unit in (("bits_per_dim", "bits/dim"), ("nats", "log-density in nats")):
+        if f"{key}_without_labels" in result:
+            rows.append((f"{unit} without labels", f"{result[f'{key}_without_labels']:.4f}"))
     if "accuracy" in result:
         rows.append(("accuracy, by Bayes' rule", f"{result['accuracy']:.2%}"))
     if made := result.get("made_with"):

@@ -27,8 +27,6 @@ def main(argv: list[str]) -> int:
     from realnvp.utils.files import replacing
 
     flow, x, condition, generator = read_picture(args, 4)
-    if condition is not None:
-        condition = condition[:1].expand(4, *condition.shape[1:])
     images = interpolate(flow, x, args.steps, condition, generator)
     with replacing(path) as temporary:
         plots.image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)

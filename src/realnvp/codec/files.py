@@ -26,6 +26,8 @@ from realnvp.codec.container import (
     write_header,
 )
 from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
+from realnvp.data.dataset import Split
+from realnvp.evaluation import class_log_likelihoods
 from realnvp.flow import Flow
 from realnvp.inputs import check_data
 
@@ -74,13 +76,15 @@ def compress(
     block: int = BLOCK,
     progress: Callable[[int], None] = lambda count: None,
 ) -> bytes:
-    """Return images as the content of a file about as small as their bits/dim under a flow.
+    r"""Return images as the content of a file about as small as their bits/dim under a flow.
 
     Args:
         flow: an image flow; it is not changed.
         images: integers ``(N, C, H, W)``.
         condition: labels ``(N,)`` or vectors ``(N, K)``, if the flow is conditional; they are
-            compressed, too.
+            compressed, too. A class-conditional flow finds labels itself if there are none: of a
+            class c that is as good as certain, :math:`p(x \mid c) / K` is all of :math:`p(x)`, so
+            they cost what they save.
         names: names of the images, which are compressed, too.
         model: name of the flow, if it comes with the package.
         verify: decode every group of images, and store plainly those that do not come back.
@@ -111,6 +115,8 @@ def compress(
         batch = max(1, min(BATCH_VALUES // flow.dim, LARGEST_BATCH))
     if not 1 <= block <= most or batch < 1:
         raise ValueError(f"a block has 1 to {most} images, and a batch 1 or more")
+    if condition is None and flow.classes is not None:
+        condition = class_log_likelihoods(flow, Split(images)).argmax(1)
     condition = _plain_condition(flow, condition, len(images))
     with one_thread(), torch.no_grad():
         coder = FlowCoder(flow, _dtype(portable))

@@ -110,10 +110,8 @@ def measure(
         scales = latents.levels(flow, few, condition, generator).cpu()
         progress(0.9)
         if len(few) >= 4:
-            one = None
-            if condition is not None:  # all of the square decode with one condition
-                one = condition[:1].expand(4, *condition.shape[1:])
-            square = latents.interpolate(flow, few[:4], 6, one, generator).cpu()
+            four = None if condition is None else condition[:4]
+            square = latents.interpolate(flow, few[:4], 6, four, generator).cpu()
     progress(1.0)
     return Findings(
         flow, part, chosen, torch.cat(log_p), torch.cat(z), samples, cool, scales, square

@@ -94,30 +94,28 @@ def _stops(
     library: Library, name: str, source: str, seed: int, files: list[str] | None, invert: bool,
     count: int,
 ) -> tuple[Flow, Tensor, Tensor | None, str]:  # fmt: skip
-    """Return the model, so many images to begin with, one condition for all, and what they are."""
+    """Return the model, so many images to begin with, their conditions, and what they are."""
     flow = library.get(name)
     if flow.levels is None:
         raise ValueError("the model is one of vectors: this is of images")
-    condition = condition_of(flow, None, count)
-    if condition is not None:
-        condition = condition[:1].expand(count, *condition.shape[1:])
     if source == "uploads":
         split, _, note = read_uploads(files or [], flow, invert)
         if len(split) < count:
             raise ValueError(f"upload {count} images, or choose another number: got {len(split)}")
-        if flow.classes is not None:  # the likeliest class of the first one
-            condition = flow.class_log_probs(split.x[:1]).argmax(1).expand(count)
-            note += f"; class {condition[0]}"
-        return flow, split.x[:count], condition, note
+        x = split.x[:count]
+        if flow.classes is None:
+            return flow, x, condition_of(flow, None, count), note
+        found = flow.classify(x)
+        seen = [flow.class_names[i] if flow.class_names else str(i) for i in found.tolist()]
+        return flow, x, found, f"{note}; taken for {', '.join(seen)}"
     generator = torch.Generator().manual_seed(seed)
     if source == "samples":
+        condition = condition_of(flow, None, count)
         x = flow.sample(count, condition=condition, generator=generator)
         return flow, x, condition, f"samples of seed {seed}"
     split, what = library.examples(name)
     chosen = split.select(torch.randperm(len(split), generator=generator)[:count])
-    if chosen.condition is not None:
-        condition = chosen.condition[:1].expand(count, *chosen.condition.shape[1:])
-    return flow, chosen.x, condition, what
+    return flow, chosen.x, chosen.condition, what
 
 
 def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> None:
