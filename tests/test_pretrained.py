@@ -47,6 +47,12 @@ def test_every_model_loads_and_its_card_is_whole(name):
         assert torch.equal(flow.decode(flow.encode(x, condition), condition), x)
 
 
+def test_former_names_are_still_known():
+    flow = realnvp.load("mnist-conditional")
+    assert flow.classes == 10
+    assert flow.calibration is not None
+
+
 @pytest.mark.parametrize("name", TOY)
 def test_toy_sets_have_the_divergence_of_their_cards(name):
     x = torch.from_numpy(TOY[name].sample(2000, seed=77))

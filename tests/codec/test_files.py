@@ -14,6 +14,8 @@ pytest.importorskip("constriction")
 
 from helpers.flows import small_image_flow, small_images
 from realnvp.codec import compress, decompress, files, read_contents
+from realnvp.data import Split
+from realnvp.evaluation import class_log_likelihoods
 
 EXPECTED = "damaged|cut off|missing|no file|version|even|lead nowhere|begins again"
 
@@ -47,6 +49,16 @@ def test_labels_vectors_and_names_come_back():
         assert found.names == names
     with pytest.raises(ValueError, match="8 images, and 1 names"):
         compress(flow, images, vectors, names=["a"])
+
+
+def test_labels_need_not_be_given():
+    flow, images = small_image_flow(classes=3), small_images(8)
+    found = read_contents(flow, compress(flow, images))
+    assert torch.equal(found.images, images)
+    likeliest = class_log_likelihoods(flow, Split(images)).argmax(1)
+    assert torch.equal(found.condition, likeliest)
+    with pytest.raises(ValueError, match="conditional"):
+        compress(small_image_flow(condition_dim=2), images)
 
 
 def test_portable_files_and_those_without_verification():

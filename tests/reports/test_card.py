@@ -64,7 +64,7 @@ def test_other_weights_than_the_run_s_get_no_numbers(moons, tmp_path):
     assert not (tmp_path / "curves.png").exists()
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist-conditional"])
+@pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_a_shipped_model_brings_its_card(name, tmp_path):
     write_repository(realnvp.load(name), tmp_path, f"me/{name}")
     head, text = card_of(tmp_path)

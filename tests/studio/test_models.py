@@ -31,9 +31,7 @@ def test_scores_are_compared_with_held_out_data_where_they_are(library):
     scores, _ = library.reference("runs/a")
     flow = library.get("runs/a")
     assert scores.mean().item() == pytest.approx(evaluate(flow, split).nats, abs=1e-5)
-    _, what = library.examples(
-        "mnist-conditional" if "mnist-conditional" in library.names() else "mnist"
-    )
+    _, what = library.examples("mnist")
     assert what.startswith("samples of the model itself")
 
 
