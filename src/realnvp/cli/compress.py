@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+
 from realnvp.cli.options import (
     Parser,
     add_count,
