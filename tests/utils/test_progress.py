@@ -1,13 +1,15 @@
-"""The progress bar on terminals of any width, and lines elsewhere."""
+"""The progress bar on terminals of any width and in notebooks, and lines elsewhere."""
 
 from __future__ import annotations
 
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from realnvp.utils.progress import Bar, duration, warn
+from realnvp.utils.progress import Bar, duration, notebook_display, warn
 
 LOSS = "0.428 nats best 0.412"
 RATE = "12345 examples/s"
@@ -94,3 +96,55 @@ def test_warnings_go_to_stderr(capsys):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+class Cell:
+    """A notebook's cell: what it has shown, the newest last."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, str]] = []
+
+    def display(self, data, raw, display_id):
+        assert raw
+        assert display_id
+        self.shown.append(data)
+        return SimpleNamespace(update=lambda data, raw: self.shown.append(data))
+
+
+@pytest.fixture
+def cell(monkeypatch) -> Cell:
+    """Let IPython be there, with a kernel."""
+    cell = Cell()
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    display = SimpleNamespace(display=cell.display)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    return cell
+
+
+def test_a_notebook_shows_a_bar_in_its_cell_and_takes_it_away(cell, monkeypatch, capsys):
+    monkeypatch.setattr("realnvp.utils.progress.REDRAW_EVERY", 0.0)
+    with Bar("training") as bar:
+        bar._start -= 100
+        bar.update(0.25, "<1 nats")
+        bar.say("a line")
+        bar.update(0.5, LOSS)
+    first, second, last = (data["text/html"] for data in cell.shown)
+    assert '<progress max="1" value="0.250"' in first
+    assert "&lt;1 nats" in first
+    assert "50% ETA 1:40 0.428 nats" in second
+    assert last == ""
+    assert capsys.readouterr() == ("a line\n", ""), "what is on stderr looks like an error"
+
+
+def test_a_notebook_is_not_drowned_in_messages(cell):
+    with Bar("training") as bar:
+        for i in range(1000):
+            bar.update(i / 1000)
+    assert len(cell.shown) < 50
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
+    shell = SimpleNamespace(get_ipython=object)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert notebook_display() is None

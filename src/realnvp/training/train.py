@@ -37,7 +37,7 @@ from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted, describe, is_expected
-from realnvp.utils.html import table
+from realnvp.utils.html import picture, table
 from realnvp.utils.progress import Bar, duration, warn
 
 if TYPE_CHECKING:
@@ -139,7 +139,11 @@ class TrainingResult:
             ("parameters", f"{self.parameters:,}"),
             ("folder", "none" if self.folder is None else str(self.folder)),
         ]
-        return table(("", "value"), rows, head=False)
+        numbers = table(("", "value"), rows, head=False)
+        if len(self.curve) < 2:
+            return numbers
+        curve = plots.data_uri(self.plot(by="steps"), dpi=72)
+        return f"{numbers}{picture(curve, 'learning curves')}"
 
 
 def train(

@@ -1,19 +1,26 @@
-"""Progress on stderr: a bar with numbers and ETA on a terminal, a line now and then elsewhere."""
+"""Progress: a bar with an ETA on a terminal or in a notebook, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
+from collections.abc import Callable
+from html import escape
+from importlib import import_module
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-__all__ = ["Bar", "duration", "warn"]
+__all__ = ["Bar", "duration", "notebook_display", "warn"]
 
 LINE_EVERY = 10.0
 """Seconds between lines where stderr is not a terminal."""
+
+REDRAW_EVERY = 0.2
+"""Seconds between two drawings of a notebook's bar, each of which is a message to the browser."""
 
 NARROWEST, WIDEST = 4, 20
 """Columns of the bar."""
@@ -44,15 +51,24 @@ def _print(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def notebook_display() -> Callable[..., Any] | None:
+    """Return the function that shows something in a notebook's cell, None outside of notebooks."""
+    module = sys.modules.get("IPython")
+    shell = None if module is None else module.get_ipython()
+    if not hasattr(shell, "kernel"):  # IPython in a terminal has none, and its bar is a terminal's
+        return None
+    return import_module("IPython.display").display
+
+
 class Bar:
-    """A progress bar with an ETA and numbers.
+    """A progress bar with an ETA and numbers, which disappears at the end.
 
     Args:
         title: name of what is going on.
         done: fraction that was done before, of a resumed run.
         visible: show the bar; False shows nothing but warnings.
         main: True in the one process that shows anything at all.
-        console: terminal or file to write to; stderr, if left out.
+        console: terminal or file to write to; if left out the notebook's cell, or else stderr.
     """
 
     def __init__(
@@ -68,6 +84,8 @@ class Bar:
         self._visible = visible
         self._console = Console(stderr=True) if console is None else console
         self._terminal = visible and self._console.is_terminal
+        self._display = notebook_display() if visible and console is None else None
+        self._cell: Any = None
         self._start, self._start_fraction = time.monotonic(), done
         self._last_line = time.monotonic()
         self._bar = BarColumn(bar_width=WIDEST)
@@ -94,6 +112,9 @@ class Bar:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        if self._cell is not None:
+            self._cell.update({"text/html": "", "text/plain": ""}, raw=True)
+            self._cell = None
 
     def update(self, fraction: float, text: str = "", *details: str) -> None:
         """Show progress.
@@ -118,9 +139,22 @@ class Bar:
             shown = " ".join(parts[:fits])
             self._bar.bar_width = max(NARROWEST, min(WIDEST, room - len(shown)))
             self._progress.update(self._task, completed=fraction, text=shown)
+        elif self._display is not None:
+            if self._cell is None or now - self._last_line >= REDRAW_EVERY:
+                self._last_line = now
+                self._draw_in_cell(self._display, fraction, " ".join(parts))
         elif now - self._last_line >= LINE_EVERY:
             self._last_line = now
             _print(f"{self.title} {fraction:4.0%} {' '.join(parts)}")
+
+    def _draw_in_cell(self, display: Callable[..., Any], fraction: float, text: str) -> None:
+        line = f"{self.title} {fraction:4.0%} {text}"
+        bar = f'<progress max="1" value="{fraction:.3f}" aria-label="{escape(self.title)}">'
+        shown = {"text/html": f"{bar}</progress> {escape(line)}", "text/plain": line}
+        if self._cell is None:
+            self._cell = display(shown, raw=True, display_id=True)
+        else:
+            self._cell.update(shown, raw=True)
 
     def warn(self, text: str) -> None:
         """Print a warning, whether progress is shown or not."""
@@ -135,5 +169,7 @@ class Bar:
         """Print a line above the bar."""
         if self._terminal:
             self._progress.console.print(text, highlight=False)
+        elif self._display is not None:
+            print(text, flush=True)  # what a notebook finds on stderr looks like an error
         elif self._visible:
             _print(text)
