@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-WAIT = 60
+WAIT = 240
 """Seconds that a page may take on a machine that does much else."""
 
 
@@ -46,8 +46,14 @@ class Page:
             metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
             self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.set_page_load_timeout(WAIT)
-        self.driver.get(address)
+        self.address = address
+        self.open()
+
+    def open(self) -> None:
+        """Open the page anew, and wait until it is of its first model."""
+        self.driver.get(self.address)
         self.find("#sample-go")
+        self.until(lambda: ": " in self.find("#facts").text)
 
     def find(self, selector: str, visible: bool = True) -> Any:
         """Return the element once it is there."""
@@ -110,6 +116,29 @@ class Page:
         stem = paths[0].stem
         self.until(lambda: stem in self.find(selector).get_attribute("textContent"))
 
+    def source(self, selector: str) -> str:
+        """Return the address of the picture that is shown now, "" if there is none."""
+        shown = self.driver.find_elements("css selector", f"{selector} img")
+        return shown[0].get_attribute("src") if shown else ""
+
+    def draw(self, button: str, selector: str) -> str:
+        """Click a button, and return the address of the picture that it draws.
+
+        It has to be another picture than the one before, whose address would be the same.
+        """
+        before = self.source(selector)
+        self.click(button)
+        return self.picture(selector, not_=before)
+
+    def text(self, selector: str, *parts: str) -> str:
+        """Return the text of an element once all of these are in it."""
+
+        def whole() -> str | None:
+            text = self.find(selector).get_attribute("textContent")
+            return text if all(part in text for part in parts) else None
+
+        return self.until(whole, f"{selector} does not say {parts}")
+
     def picture(self, selector: str, not_: str = "") -> str:
         """Return the address of a picture once it is loaded and another one than before."""
 
@@ -121,16 +150,16 @@ class Page:
                     return source
             return None
 
-        return self.until(ready)
+        return self.until(ready, f"no new picture in {selector}")
 
-    def until(self, condition: Any) -> Any:
+    def until(self, condition: Any, otherwise: str = "") -> Any:
         """Return what the condition returns once it is true."""
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 
         ignored = [StaleElementReferenceException]
         return WebDriverWait(self.driver, WAIT, ignored_exceptions=ignored).until(
-            lambda _: condition()
+            lambda _: condition(), otherwise
         )
 
     def error(self) -> str:

@@ -57,4 +57,6 @@ def page(address, tmp_path_factory) -> Iterator[Page]:
         pytest.skip("chromium and chromium-driver are not installed")
     opened = Page(address, tmp_path_factory.mktemp("browser"))
     yield opened
+    complaints, elsewhere = opened.complaints(), opened.calls_elsewhere(address.rstrip("/"))
     opened.driver.quit()
+    assert (complaints, elsewhere) == ([], set()), "the browser is content, and calls nobody else"

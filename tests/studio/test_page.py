@@ -7,15 +7,13 @@ from helpers.browser import Page
 
 def test_the_gallery_lists_models_and_runs(page):
     page.tab("Models")
-    text = page.find("#models-table").get_attribute("textContent")
-    for name in ("mnist", "digits", "moons", "runs/a", "runs/b"):
-        assert name in text
+    page.text("#models-table", "mnist", "digits", "moons", "runs/a", "runs/b")
 
 
 def test_the_name_that_is_typed_in_full_is_chosen(page):
     for name, size in (("mnist", "1x28x28, 256"), ("digits", "1x8x8, 17")):
         page.choose_model(name)
-        page.until(lambda size=size: size in page.find("#facts").text)
+        page.text("#facts", size)
 
 
 def test_the_gallery_shows_pictures_that_choose_a_model(page):
@@ -24,7 +22,7 @@ def test_the_gallery_shows_pictures_that_choose_a_model(page):
     caption = "//*[@id='models-pictures']//button[contains(., 'pinwheel')]"
     page.driver.execute_script("arguments[0].click()", page.driver.find_element("xpath", caption))
     page.until(lambda: page.find("#model input").get_attribute("value") == "pinwheel")
-    page.until(lambda: "2 columns" in page.find("#facts").text)
+    page.text("#facts", "2 columns")
 
 
 def test_tabs_are_those_of_the_models_kind(page):
@@ -45,8 +43,7 @@ def test_it_fits_a_window_of_400_pixels(address, page, tmp_path):
     try:
         widest = narrow.driver.execute_script("return document.documentElement.scrollWidth")
         assert widest <= 400
-        narrow.click("#sample-go")
-        narrow.picture("#sample-grid")
+        narrow.draw("#sample-go", "#sample-grid")
         image = narrow.find("#sample-grid img")
         assert image.size["width"] <= 400
         assert narrow.complaints() == []
@@ -58,8 +55,7 @@ def test_the_keyboard_is_enough_to_sample(page):
     from selenium.webdriver.common.keys import Keys
 
     page.tab("Sample")
-    before = page.driver.find_elements("css selector", "#sample-grid img")
-    source = before[0].get_attribute("src") if before else ""
+    before = page.source("#sample-grid")
     field = page.find("#sample-seed input")
     field.send_keys(Keys.CONTROL, "a")
     field.send_keys("42")
@@ -68,7 +64,7 @@ def test_the_keyboard_is_enough_to_sample(page):
         if page.driver.switch_to.active_element.get_attribute("id") == "sample-go":
             break
     page.driver.switch_to.active_element.send_keys(Keys.ENTER)
-    page.picture("#sample-grid", not_=source)
+    page.picture("#sample-grid", not_=before)
 
 
 def test_the_browser_has_no_complaint_and_nobody_else_is_called(address, page):

@@ -22,8 +22,7 @@ def test_samples_are_those_of_the_command_line(digits, tmp_path):
     digits.tab("Sample")
     digits.type("#sample-seed", 7)
     digits.type("#sample-n", 12)
-    digits.click("#sample-go")
-    digits.picture("#sample-grid")
+    digits.draw("#sample-go", "#sample-grid")
     for kind, button in (("png", "#sample-png"), ("npz", "#sample-npz")):
         file = tmp_path / f"samples.{kind}"
         assert main(["sample", "digits", "-n", "12", "--seed", "7", "--out", str(file)]) == 0
@@ -40,11 +39,9 @@ def test_a_walk_between_uploaded_images_shows_what_was_done_to_them(digits, tmp_
     digits.tab("Walk")
     digits.click("#walk-source label:nth-of-type(3) input")
     digits.upload("#walk-files", tmp_path / "one.png", tmp_path / "two.png")
-    digits.click("#walk-go")
-    digits.picture("#walk-film")
-    note = digits.find("#walk-note").text
-    assert "one.png: converted to grey, cut to its middle, resized from 40x20 to 8x8" in note
-    assert "rounded to 17 grey levels" in note
+    digits.draw("#walk-go", "#walk-film")
+    done = "one.png: converted to grey, cut to its middle, resized from 40x20 to 8x8"
+    digits.text("#walk-note", done, "rounded to 17 grey levels")
     first = digits.picture("#walk-frame")
     digits.type("#walk-at", 12)
     assert digits.picture("#walk-frame", not_=first) != first
@@ -66,12 +63,14 @@ def test_each_scale_has_a_slider(digits):
     digits.tab("Scales")
     digits.click("#scales-source label:nth-of-type(1) input")
     count = int(load("digits").latent_scales().max()) + 1
-    shown = [i for i in range(6) if digits.driver.find_elements("css selector", f"#scale-{i}")]
-    assert shown == list(range(count))
+
+    def shown() -> list[int]:
+        return [i for i in range(6) if digits.driver.find_elements("css selector", f"#scale-{i}")]
+
+    digits.until(lambda: shown() == list(range(count)), f"not {count} sliders")
     digits.type("#scale-0", 1)
-    digits.click("#scales-go")
-    digits.picture("#scales-grid")
-    assert "held-out examples of digits" in digits.find("#scales-note").text
+    digits.draw("#scales-go", "#scales-grid")
+    digits.text("#scales-note", "held-out examples of digits")
 
 
 def test_a_grid_is_as_the_library_draws_it():

@@ -36,14 +36,15 @@ svg { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
 # The point follows the pointer at once; what it means arrives when the server has computed it.
 DRAG = """
 element.tabIndex = 0;
-let at = null;
+// One event for all moves: Gradio sends the last of those that had to wait as it sent the first one.
+const event = {at: null};
 const limit = v => Math.min(100, Math.max(0, v));
 const go = (x, y) => {
-  at = [limit(x), limit(y)];
+  const at = event.at = [limit(x), limit(y)];
   for (const c of element.querySelectorAll('circle')) {
     c.setAttribute('cx', at[0]); c.setAttribute('cy', at[1]);
   }
-  trigger('input', {at: at});
+  trigger('input', event);
 };
 const follow = e => {
   const box = element.querySelector('svg').getBoundingClientRect();
