@@ -1,5 +1,5 @@
 # make demo   train on embedded data, evaluate, leave pictures in demo/
-# make test   linters, type checker, all tests
+# make test   linters, type checker, all tests; those in a browser where Chromium is installed
 # make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
@@ -37,12 +37,14 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/studio
+	$(PYTEST_STUDIO)
 
-# Gradio leaves sockets and event loops to be collected when its server ends, and sets an option of
-# pandas that is deprecated, which as an error would end its event.
+# One browser for all of its tests. Gradio leaves sockets and event loops to be collected when its
+# server ends, and sets an option of pandas that is deprecated, which as an error would end its event.
+PYTEST_STUDIO = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/studio -W ignore::ResourceWarning \
+	-W ignore::DeprecationWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 test-studio: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 REALNVP_BROWSER=required $(BIN)/python -m pytest tests/studio \
-		-W ignore::ResourceWarning -W ignore::DeprecationWarning -W ignore::pytest.PytestUnraisableExceptionWarning
+	REALNVP_BROWSER=required $(PYTEST_STUDIO)
 
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)

@@ -15,6 +15,8 @@ from realnvp.studio.models import Library
 
 pytest.importorskip("gradio", reason="the studio is an extra")
 
+NO_BROWSER = "chromium and chromium-driver are not installed"
+
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory) -> Library:
@@ -48,13 +50,25 @@ def address(library) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def page(address, tmp_path_factory) -> Iterator[Page]:
-    """Open the studio in a browser; the tests of a session use it one after the other."""
+def browser() -> None:
+    """Skip what needs a browser where there is none."""
     pytest.importorskip("selenium")
     if chromium() is None:
         if os.environ.get("REALNVP_BROWSER") == "required":
-            pytest.fail("chromium and chromium-driver are not installed")
-        pytest.skip("chromium and chromium-driver are not installed")
+            pytest.fail(NO_BROWSER)
+        pytest.skip(NO_BROWSER)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say in one line what a run without a browser has left out."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    if count := sum(NO_BROWSER in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"{count} tests of the studio are skipped: {NO_BROWSER}")
+
+
+@pytest.fixture(scope="session")
+def page(browser, address, tmp_path_factory) -> Iterator[Page]:
+    """Open the studio in a browser; the tests of a session use it one after the other."""
     opened = Page(address, tmp_path_factory.mktemp("browser"))
     yield opened
     complaints, elsewhere = opened.complaints(), opened.calls_elsewhere(address.rstrip("/"))

@@ -38,7 +38,7 @@ def test_tabs_are_those_of_the_models_kind(page):
     page.until(lambda: {"Walk", "Scales"} < tabs() and "Plane" not in tabs())
 
 
-def test_it_fits_a_window_of_400_pixels(address, page, tmp_path):
+def test_it_fits_a_window_of_400_pixels(page, address, tmp_path):
     narrow = Page(address, tmp_path, width=400)
     try:
         widest = narrow.driver.execute_script("return document.documentElement.scrollWidth")
@@ -67,6 +67,6 @@ def test_the_keyboard_is_enough_to_sample(page):
     page.picture("#sample-grid", not_=before)
 
 
-def test_the_browser_has_no_complaint_and_nobody_else_is_called(address, page):
+def test_the_browser_has_no_complaint_and_nobody_else_is_called(page, address):
     assert page.complaints() == []
     assert page.calls_elsewhere(address.rstrip("/")) == set()

@@ -72,12 +72,26 @@ def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
 def test_the_run_has_the_name_of_its_folder(monkeypatch, tmp_path):
     found = {}
     loggers = SimpleNamespace(
-        WandbLogger=lambda **k: found.update(wandb=k), MLFlowLogger=lambda **k: found.update(ml=k)
+        WandbLogger=lambda **k: found.update(wandb=k),
+        MLFlowLogger=lambda **k: found.update(ml=k),
+        get_tracking_uri=lambda: "sqlite:///mlflow.db",
     )
     monkeypatch.setattr("realnvp.training.tracking.import_module", lambda name: loggers)
     for name in ("wandb", "mlflow"):
         lightning_logger(name, tmp_path / "mine")
     assert found["wandb"]["name"] == found["ml"]["run_name"] == "mine"
+    assert found["ml"]["tracking_uri"] == "sqlite:///mlflow.db"
+
+
+def test_a_service_that_cannot_begin_is_one_line_and_leaves_no_run(monkeypatch, tmp_path):
+    def fail(**options):
+        raise RuntimeError("no such\nserver")
+
+    loggers = SimpleNamespace(WandbLogger=fail)
+    monkeypatch.setattr("realnvp.training.tracking.import_module", lambda name: loggers)
+    with pytest.raises(ValueError, match="--logger wandb: no such server"):
+        train(small(), tmp_path / "run", quiet=True, logger="wandb")
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_callbacks_are_found_by_name_or_refused(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ svg { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
 # The point follows the pointer at once; what it means arrives when the server has computed it.
 DRAG = """
 element.tabIndex = 0;
-// One event for all moves: Gradio sends the last of those that had to wait as it sent the first one.
+// One event for all moves: of those that have to wait, Gradio sends the first one's in the end.
 const event = {at: null};
 const limit = v => Math.min(100, Math.max(0, v));
 const go = (x, y) => {

@@ -90,8 +90,12 @@ def lightning_logger(name: str, folder: Path | None) -> Any:
         name: "wandb" or "mlflow".
         folder: run directory, whose name is that of the run; None for a run without one.
 
+    MLflow's records go where MLFLOW_TRACKING_URI says, or else where its version keeps them by
+    itself: in ``mlflow.db`` in the current folder since 3.7, in ``mlruns`` before.
+
     Raises:
-        ValueError: if Lightning's logger, or the service's own package, is not installed.
+        ValueError: if Lightning's logger, or the service's own package, is not installed, or the
+            service has no place for a run.
     """
     loggers = None
     for package in ("lightning.pytorch.loggers", "pytorch_lightning.loggers"):
@@ -108,9 +112,13 @@ def lightning_logger(name: str, folder: Path | None) -> Any:
         if name == "wandb":
             where = "." if folder is None else str(folder)
             return loggers.WandbLogger(name=run, project="realnvp", save_dir=where)
-        return loggers.MLFlowLogger(experiment_name="realnvp", run_name=run)
+        # Lightning's own choice is a folder, which newer versions of MLflow refuse.
+        uri = import_module("mlflow").get_tracking_uri()
+        return loggers.MLFlowLogger(experiment_name="realnvp", run_name=run, tracking_uri=uri)
     except ImportError as error:
         raise ValueError(remedy) from error
+    except Exception as error:  # each service has its own
+        raise ValueError(f"--logger {name}: {' '.join(str(error).split())}") from error
 
 
 def callback_named(given: str) -> Callback:

@@ -407,6 +407,9 @@ def _run(
             bar.say(note)
         state, history = trainer.state_dict(), History()
         with team.sync_errors():
+            service = logger  # made first: where it cannot be, there is no run to be overwritten
+            if team.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
+                service = lightning_logger(logger, out)
             if run is not None:
                 run.write_config(settings) if resume else run.create(settings, state)
                 data = dataset.validation.x if trainer.flow.levels is None else None
@@ -422,8 +425,7 @@ def _run(
                     settings=settings,
                     tensorboard=logger == "tensorboard",
                 )
-            if team.main and logger not in ("tensorboard", "none"):
-                service = lightning_logger(logger, out) if isinstance(logger, str) else logger
+            if team.main and not isinstance(service, str):
                 columns = None if trainer.flow.levels is not None else trainer.flow.column_names
                 tracker = LightningLogger(service, settings, trainer.flow.levels, columns)
                 stack.callback(tracker.close)
