@@ -1,9 +1,9 @@
 """The built package, as somebody gets it: make package test-package
 
 Lists what is in the wheel and the source archive, and installs the wheel into an environment of its
-own, outside of the repository, where it has to sample, score and fit. Then all commands of the
-README are run there with budgets of a few steps, but for those that download data or wait for
-somebody.
+own, outside of the repository. There it has to do what a newcomer does: all of the page Start, to
+samples of a folder of images and scores of a table, and all commands of the README, with budgets of
+a few steps, but for those that download data or wait for somebody.
 """
 
 from __future__ import annotations
@@ -18,24 +18,19 @@ import tarfile
 import tempfile
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 40_000_000
 """Largest size of the wheel in bytes: of package indexes, the smallest limit is 100 MB."""
 
-ESTIMATOR = """
-import numpy as np
-from realnvp.estimator import RealNVPDensity
-x = np.random.default_rng(0).normal(size=(200, 3))
-density = RealNVPDensity(random_state=0, max_steps=20).fit(x)
-assert density.score_samples(x).shape == (200,) and density.sample(5).shape == (5, 3)
-"""
-
 SKIPPED = re.compile(r"cifar10|celeba|--data mnist$|train mnist --minutes|studio|push")
 """Commands of the README that need a network, hours, or somebody who looks."""
 
-SMALL = ["--steps", "2", "--quiet", "--no-report", "--model.hidden", "8", "--model.blocks", "1"]
+BRIEF = ["--steps", "4", "--quiet", "--no-report"]
+
+SMALL = [*BRIEF, "--model.hidden", "8", "--model.blocks", "1"]
 
 DATA = """
 import numpy as np, pandas as pd
@@ -51,7 +46,7 @@ table = pd.DataFrame({"size": size, "price": price, "kind": rng.choice(["flat", 
 table.to_csv("my.csv", index=False)
 table.head(50).to_csv("new.csv", index=False)
 table.head(50).mask(rng.random((50, 3)) < 0.1).to_csv("gaps.csv", index=False)
-np.savez("mnist.npz", rng.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8))
+np.savez("mnist.npz", rng.integers(0, 256, (200, 1, 28, 28), dtype=np.uint8))
 """
 
 
@@ -69,7 +64,7 @@ def readme_commands() -> list[list[str]]:
         if "mnist.npz" in words:
             words += ["--data.validation", "0.1"]
         if words[0] == "train":
-            words += SMALL if words[1] != "table" else [w for w in SMALL if "blocks" not in w][:4]
+            words += BRIEF if words[1] == "table" else SMALL
         if "--overfit" in words:
             words.remove("--overfit")
         if words[0] == "export":  # of a model with fewer layers
@@ -103,28 +98,47 @@ def check_contents(dist: Path) -> Path:
     return wheel
 
 
+def start_steps(folder: Path) -> Iterator[list[str]]:
+    """Yield arguments of Python for each step of the page Start; write its scripts in between."""
+    page = (ROOT / "docs" / "start.md").read_text("utf-8")
+    for kind, text in re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.M | re.S):
+        if kind == "python" and (name := re.match(r"# (\w+\.py)\n", text)):
+            (folder / name[1]).write_text(text, "utf-8")
+        elif kind == "python":
+            yield ["-c", text]
+        elif kind == "sh":
+            for line in text.splitlines():
+                program, *words = shlex.split(line)
+                if words[0] == "train" and "--dry-run" not in words:
+                    words = [*words, *BRIEF]  # the last budget counts
+                yield words if program == "python" else ["-m", "realnvp", *words]
+
+
 def use(python: Path, folder: Path) -> None:
-    """Run what a newcomer does, in an empty folder."""
+    """Run what a newcomer does, in empty folders."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
-    def run(*command: str) -> None:
-        subprocess.run([str(python), *command], check=True, cwd=folder, env=env)
-        print("ok ", " ".join(command).strip().splitlines()[0])
+    def run(where: Path, *command: str) -> None:
+        subprocess.run([str(python), *command], check=True, cwd=where, env=env)
+        print("ok ", " ".join(command).strip().splitlines()[0], flush=True)
 
-    run("-m", "realnvp", "--version")
-    run("-m", "realnvp", "sample", "mnist", "-n", "4", "--out", "four.png")
-    run("-m", "realnvp", "eval", "digits", "--data", "digits", "--json")
-    run("-c", ESTIMATOR)
-    assert (folder / "four.png").is_file()
-    run("-c", DATA)
+    start, readme = folder / "start", folder / "readme"
+    start.mkdir()
+    readme.mkdir()
+    outside = "import realnvp, sys; assert sys.prefix in realnvp.__file__, realnvp.__file__"
+    run(folder, "-c", outside)
+    for command in start_steps(start):
+        run(start, *command)
+    made = {path.name for path in start.iterdir()}
+    assert made >= {"samples.png", "threes.png", "mine.png", "scores.csv", "wine-scores.csv"}, made
+    assert len((start / "wine-scores.csv").read_text().splitlines()) == 179
+
+    run(readme, "-c", DATA)
     commands = readme_commands()
     own = next(words for words in commands if words[:2] == ["train", "mnist"])
-    run("-m", "realnvp", "train", "mnist-paper", *own[2:])
     assert len(commands) >= 20, commands
-    for words in commands:
-        run("-m", "realnvp", *words)
-    outside = "import realnvp, sys; assert sys.prefix in realnvp.__file__, realnvp.__file__"
-    run("-c", outside)
+    for words in [["train", "mnist-paper", *own[2:]], *commands]:
+        run(readme, "-m", "realnvp", *words)
 
 
 def main() -> None:
@@ -141,8 +155,7 @@ def main() -> None:
             python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
             install = [python, "-m", "pip", "install", "--quiet", wheel]
             subprocess.run(install, check=True)
-        (folder / "empty").mkdir()
-        use(python, folder / "empty")
+        use(python, folder)
 
 
 if __name__ == "__main__":
