@@ -110,7 +110,10 @@ def start_steps(folder: Path) -> Iterator[list[str]]:
             for line in text.splitlines():
                 program, *words = shlex.split(line)
                 if words[0] == "train" and "--dry-run" not in words:
-                    words = [*words, *BRIEF]  # the last budget counts
+                    if "--minutes" in words:
+                        at = words.index("--minutes")
+                        del words[at : at + 2]
+                    words += BRIEF
                 yield words if program == "python" else ["-m", "realnvp", *words]
 
 
