@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -147,6 +148,14 @@ def test_errors_are_one_line_that_helps(hub, flow, capsys, monkeypatch, tmp_path
     assert "hf auth login" in refused(capsys, "push moons me/moons")
     run("sample hf://me/tiny -n 2 --out two.npz")
     assert (tmp_path / "two.npz").is_file()
+
+
+def test_an_estimator_comes_back_too(hub):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    density = realnvp.RealNVPDensity(random_state=0, max_steps=5).fit(x)
+    density.flow_.push_to_hub("me/table")
+    back = realnvp.RealNVPDensity.load("hf://me/table")
+    assert np.array_equal(back.score_samples(x), density.score_samples(x))
 
 
 def test_the_page_of_the_documentation(hub, tmp_path, monkeypatch):
