@@ -12,6 +12,7 @@ import realnvp
 from helpers.bijections import randomize
 from helpers.flows import small_image_flow
 from realnvp import Chain, Flow, vector_flow
+from realnvp.bijections import InvertibleLinear
 from realnvp.interop import export
 from realnvp.interop.export import RUN, _inputs
 
@@ -32,6 +33,18 @@ def test_points_with_a_searched_inverse_as_onnx(tmp_path):
         found = RUN["onnx"](g.path, inputs)
         expected = flow.decode(*inputs.values()) if g.part == "sampler" else flow.log_prob(**inputs)
         assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_an_invertible_linear_map_as_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    flow = randomize(Flow(Chain(InvertibleLinear(5)), (5,))).eval()
+    seen = []
+    export(flow, tmp_path, "onnx", ["sampler"], lambda *counts: seen.append(counts))
+    z = torch.randn(7, 5)
+    found = RUN["onnx"](tmp_path / "sampler.onnx", {"latents": z})
+    assert torch.allclose(found, flow.decode(z), atol=1e-4)
+    assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_images_with_labels_as_programs_of_pytorch(tmp_path):

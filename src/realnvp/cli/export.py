@@ -38,13 +38,18 @@ def main(argv: list[str]) -> int:
     import torch
 
     from realnvp.interop.export import PARTS, SUFFIX, export
+    from realnvp.utils.progress import Bar
 
     parts = list(PARTS) if args.part is None else [args.part]
     for part in parts:
         path = Path(args.out) / f"{part}{SUFFIX[args.format]}"
         if path.exists() and not args.overwrite:
             raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
-    graphs = export(read_model(args, torch.device("cpu")), args.out, args.format, parts)
+    flow = read_model(args, torch.device("cpu"))
+    with Bar("exporting", visible=not args.json) as bar:
+        graphs = export(
+            flow, args.out, args.format, parts, lambda done, all_: bar.update(done / all_)
+        )
     if args.json:
         result = [
             {"part": g.part, "out": str(g.path), "inputs": g.inputs, "difference": g.difference}

@@ -89,6 +89,7 @@ def export(
     folder: str | Path,
     format: Format = "onnx",
     parts: Sequence[Part] = get_args(Part),
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[ExportedGraph]:
     r"""Write graphs of a flow, each after it was compared with the flow.
 
@@ -102,6 +103,7 @@ def export(
         format: "onnx", for ONNX Runtime and others, which needs ``pip install 'realnvp[onnx]'``; or
             "torch", for :func:`torch.export.load`.
         parts: the graphs to write.
+        progress: called with how many steps are done, and how many there are.
 
     Raises:
         ValueError: if a layer cannot be exported, or a graph differs from the flow by more than
@@ -124,14 +126,22 @@ def export(
             raise ValueError(f"an export is one of {', '.join(known)}, got {value!r}")
     if flow.device.type != "cpu":
         raise ValueError(f"a flow is exported from the CPU, and this one is on {flow.device}")
-    done = []
+    done: list[ExportedGraph] = []
+    steps = [(part, step) for part in parts for step in ("trace", "convert", "compare")]
+
+    def begin(part: Part, step: str) -> None:
+        if progress is not None:
+            progress(steps.index((part, step)), len(steps))
+
     with flow.evaluating(), torch.no_grad(), _quiet():
         for part in parts:
             module = PARTS[part](flow)
             path = Path(folder) / f"{part}{SUFFIX[format]}"
             inputs = _inputs(flow, part, COMPARED)
+            begin(part, "trace")
             try:
                 program: Any = _program(module, _inputs(flow, part, TRACED))
+                begin(part, "convert")
                 if format == "onnx":
                     program = _onnx(program, inputs, part)
             except (ModuleNotFoundError, MemoryError):
@@ -145,6 +155,7 @@ def export(
                     program.save(temporary)
                 else:
                     torch.export.save(program, temporary)
+                begin(part, "compare")
                 found = RUN[format](temporary, inputs)
                 difference = DIFFERENCES[part](flow, found, inputs)
                 if not difference <= TOLERANCE:
