@@ -53,11 +53,16 @@ def execute(path: Path) -> Any:
     from traitlets.config import Config
 
     notebook = read(path)
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    key = hashlib.sha256(json.dumps([_package(), cells]).encode()).hexdigest()[:16]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    sources = [cell.source for cell in cells]
+    key = hashlib.sha256(json.dumps([_package(), sources]).encode()).hexdigest()[:16]
     cached = CACHE / f"{path.stem}-{key}.ipynb"
     if cached.is_file():
-        return nbformat.read(cached, as_version=4)
+        known = nbformat.read(cached, as_version=4)
+        outputs = [cell.outputs for cell in known.cells if cell.cell_type == "code"]
+        for cell, found in zip(cells, outputs, strict=True):  # the text may be another by now
+            cell.outputs = found
+        return notebook
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     resources = {"metadata": {"path": str(path.parent)}}
     with tempfile.TemporaryDirectory() as folder:  # sockets in a folder, not ports of the machine
@@ -73,7 +78,7 @@ def execute(path: Path) -> Any:
     for old in CACHE.glob(f"{path.stem}-*.ipynb"):
         old.unlink()
     nbformat.write(notebook, cached)
-    return nbformat.read(cached, as_version=4)
+    return notebook
 
 
 def _fenced(text: str, language: str) -> str:

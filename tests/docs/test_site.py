@@ -142,6 +142,24 @@ def test_a_chapter_runs(name, monkeypatch, capsys):
     assert "(1, 1, 4, 4) -> (1, 4, 2, 2)" in capsys.readouterr().out
 
 
+def test_a_chapter_is_run_again_for_its_code_and_not_for_its_text(tmp_path, monkeypatch):
+    for name in ("jupytext", "nbclient", "ipykernel"):
+        pytest.importorskip(name)
+    import notebooks
+
+    monkeypatch.setattr(notebooks, "CACHE", tmp_path / "cache")
+    chapter = tmp_path / "chapter.md"
+    count = tmp_path / "count"
+    code = f"with open({str(count)!r}, 'a') as file:\n    print(1 + 1, file.write('.'))"
+    for text, runs in (("Once.", 1), ("Twice.", 1), ("Twice.", 2)):
+        source = code if runs == 1 else code.replace("1 + 1", "2 + 2")
+        chapter.write_text(f"# A title\n\n{text}\n\n```python\n{source}\n```\n")
+        shown = notebooks.render(chapter)
+        assert text in shown
+        assert f"```text\n{2 * runs} 1\n```" in shown
+        assert count.read_text() == "." * runs
+
+
 def test_formulas_become_mathml():
     pytest.importorskip("latex2mathml")
     import mathml
