@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -164,6 +165,19 @@ def test_a_full_disk_is_refused_in_one_line(photos, tmp_path, monkeypatch, capsy
     assert same(load(photos), load(photos, cache="none"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "no cache, so the images are decoded at every start" in line
+
+
+def test_a_disk_that_fills_up_is_an_error_and_leaves_no_half_shard(photos, tmp_path):
+    def starved() -> None:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (250, hard))
+        with pytest.raises(OSError, match="File too large"):
+            load(photos, cache=str(tmp_path / "cache"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    assert in_child(starved, tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert not shards(tmp_path / "cache")
+    assert same(load(photos, cache=str(tmp_path / "cache")), load(photos, cache="none"))
 
 
 def test_files_that_cannot_be_used_are_said_as_without_it(photos, tmp_path, capsys):

@@ -27,11 +27,14 @@ from realnvp.utils.serialization import from_bytes, unseal
 STEPS, BAD_STEP = 12, 6
 
 
-def recipe(steps: int = STEPS) -> ImageRecipe:
+DIGITS = DataConfig(source="digits", flip=True)
+
+
+def recipe(steps: int = STEPS, data: DataConfig = DIGITS) -> ImageRecipe:
     """Return a tiny training that saves after every step, with flips, and a step that fails."""
     return ImageRecipe(
         ImageModel(scales=1, hidden=4, blocks=1),
-        DataConfig(source="digits", flip=True),
+        data,
         TrainingConfig(
             steps=steps, batch_size=16, warmup=2, num_validations=3, validation_examples=32,
             checkpoint_every=1e-9, precision="float32", ema=0.9, validation_share=1.0,
@@ -127,7 +130,9 @@ def in_child(action: Callable[[], None], log: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run(folder: Path, *, resume: bool = False, kill_at: int | None = None) -> int:
+def run(
+    folder: Path, *, resume: bool = False, kill_at: int | None = None, data: DataConfig = DIGITS
+) -> int:
     """Train in a child; returns its exit status."""
 
     def action() -> None:
@@ -136,25 +141,27 @@ def run(folder: Path, *, resume: bool = False, kill_at: int | None = None) -> in
         moments = Moments(kill_at)
         fail_at(BAD_STEP)
         moments.watch_all()
-        train(recipe(), folder, resume=resume, quiet=True, report=False)
+        train(recipe(data=data), folder, resume=resume, quiet=True, report=False)
         (folder.parent / "moments.json").write_text(json.dumps(moments.names))
 
     return in_child(action, folder.parent / f"{folder.name}.log")
 
 
-def kill_and_resume(folder: Path, kill_at: int, *, tear: bool = False) -> None:
+def kill_and_resume(
+    folder: Path, kill_at: int, *, tear: bool = False, data: DataConfig = DIGITS
+) -> None:
     """Kill a run, tear its newest checkpoint if asked, and resume it.
 
     Raises:
         AssertionError: if it was not killed, or cannot be resumed.
     """
-    assert run(folder, kill_at=kill_at) == -signal.SIGKILL
+    assert run(folder, kill_at=kill_at, data=data) == -signal.SIGKILL
     last = folder / "checkpoints" / "last.safetensors"
     if tear and last.exists() and last.with_name("previous.safetensors").exists():
         os.truncate(last, last.stat().st_size // 2)
     # Killed before there was a config.yaml, it leaves what the same command takes for empty.
     resume = (folder / "config.yaml").exists()
-    status = run(folder, resume=resume)
+    status = run(folder, resume=resume, data=data)
     assert status == 0, (folder.parent / f"{folder.name}.log").read_text()
 
 

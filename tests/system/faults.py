@@ -12,12 +12,15 @@ import argparse
 import contextlib
 import io
 import json
+import multiprocessing as mp
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 import realnvp
-from helpers import bad_input, kills, poison, processes
+from helpers import bad_input, data_files, kills, poison, processes
 from helpers.memory import memory_growth
+from realnvp.cli.main import main as command_line
 from realnvp.config import (
     DataConfig,
     ImageModel,
@@ -37,7 +41,7 @@ from realnvp.config import (
     VectorModel,
     VectorRecipe,
 )
-from realnvp.data import load_data
+from realnvp.data import cache, images, load_data
 from realnvp.training import rollback as rollback
 from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
@@ -156,7 +160,7 @@ def trained_digits(folder: Path, steps: int) -> Trainer:
     return trainer
 
 
-def images(folder: Path, fast: bool) -> Result:
+def every_image(folder: Path, fast: bool) -> Result:
     """Real and random images, black, white, and with one pixel different."""
     trainer = trained_digits(folder, 60 if fast else 300)
     flow, total = trainer.best_flow(), 1000 if fast else 10_000
@@ -197,6 +201,81 @@ def non_finite(folder: Path, fast: bool) -> Result:
                 print(f"NaN in {name}, seed {seed}: {found}", file=sys.stderr)
     rollback.EVERY = 100
     return good, tried, "NaNs in data, weights and gradients named by layer, undone and skipped"
+
+
+@contextlib.contextmanager
+def small_cache() -> Iterator[None]:
+    """Cache few images, in shards of four, in the process that needs them."""
+    before = images._CACHE_FROM, cache.SHARD, cache.MOST_PROCESSES
+    images._CACHE_FROM, cache.SHARD, cache.MOST_PROCESSES = 8, 4 * 3 * 64, 1
+    yield
+    images._CACHE_FROM, cache.SHARD, cache.MOST_PROCESSES = before
+
+
+def cached_images(folder: Path, fast: bool) -> Result:
+    """Kill, starve, double and change what makes the cache of images, and what trains from it."""
+    photos = folder / "photos"
+    for i in range(40):
+        pixels = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8).numpy()
+        data_files.save(pixels, photos / f"{i:02}.png")
+
+    def data(where: str) -> DataConfig:
+        place = where if where == "none" else str(folder / where)
+        return DataConfig(str(photos), flip=True, cache=place, storage="disk")
+
+    outcomes = {}
+    with small_cache():
+        assert kills.run(folder / "whole", data=data("none")) == 0
+        assert kills.run(folder / "cached", data=data("cache")) == 0
+        outcomes["the same from the cache"] = not kills.differences(
+            folder / "whole", folder / "cached"
+        )
+        moments = json.loads((folder / "moments.json").read_text())
+        for point in spread(4 if fast else 30, len(moments)):
+            run = folder / f"{point}"
+            kills.kill_and_resume(run, point, data=data(f"cache{point}"))
+            what = f"killed at moment {point}, {moments[point]}"
+            outcomes[what] = not kills.differences(folder / "whole", run)
+        arguments = ["train", "images", "--data", str(photos), "--steps", "1", "--quiet"]
+        arguments += ["--data-cache", str(folder / "full"), "--out", str(folder / "refused")]
+        for limit in (10, 500, 1500):  # bytes: of a lock or a shard that cannot be written
+            log = folder / f"{limit}.log"
+            status = kills.in_child(partial(starved, limit, arguments), log)
+            said = log.read_text().splitlines()
+            one_line = len(said) == 1 and said[0].startswith("realnvp: error: cannot write")
+            outcomes[f"files of {limit} bytes: {said}"] = status == 2 and one_line
+            outcomes["no run is left"] = not (folder / "refused").exists()
+        both = [
+            mp.get_context("fork").Process(
+                target=kills.run, args=(folder / name,), kwargs={"data": data("shared")}
+            )
+            for name in ("left", "right")
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        for name in ("left", "right"):
+            found = kills.differences(folder / "whole", folder / name)
+            outcomes[f"two at once: {name} {found}"] = not found
+        data_files.save(255 - pixels, photos / "39.png")
+        arguments = ["eval", str(folder / "cached"), "--json"]
+        status = kills.in_child(partial(starved, -1, arguments), folder / "changed.log")
+        (line,) = (folder / "changed.log").read_text().splitlines()
+        outcomes[line] = status == 2 and "has changed since the model was trained" in line
+    for what in (what for what, good in outcomes.items() if not good):
+        print(what, file=sys.stderr)
+    say = "images of a cache that was killed, starved, shared or changed are right"
+    return sum(outcomes.values()), len(outcomes), say
+
+
+def starved(limit: int, arguments: list[str]) -> None:
+    """Run a command that can write files of so many bytes, and exit with its status."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    status = command_line(arguments)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    os._exit(status)
 
 
 def process_counts(folder: Path, fast: bool) -> Result:
@@ -254,10 +333,11 @@ def mutated_files(folder: Path, fast: bool) -> Result:
 CHECKS: dict[str, Callable[[Path, bool], Result]] = {
     "kills": kill_points,
     "disks": full_disks,
+    "cache": cached_images,
     "files": damaged_files,
     "inputs": bad_inputs,
     "fuzz": mutated_files,
-    "images": images,
+    "images": every_image,
     "nans": non_finite,
     "processes": process_counts,
     "memory": memory,

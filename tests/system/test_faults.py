@@ -10,10 +10,10 @@ SCRIPT = Path(__file__).with_name("faults.py")
 
 
 def test_faults_end_as_they_must():
-    command = [sys.executable, str(SCRIPT), "--fast", "--only", "kills", "images", "files"]
+    command = [sys.executable, str(SCRIPT), "--fast", "--only", "kills", "images", "files", "cache"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[:3:2] for line in lines[:3]] == [
-        ["3", "3"], ["1,000", "1,000"], ["80", "80"]
+    assert [line.split()[:3:2] for line in lines[:4]] == [
+        ["3", "3"], ["1,000", "1,000"], ["80", "80"], ["12", "12"]
     ]  # fmt: skip
