@@ -20,7 +20,7 @@ def test_files_come_in_the_order_of_their_paths_without_hidden_ones(tmp_path):
     (tmp_path / "folder.png").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
     assert found == ["a/c/y.webp", "a/z.jpg", "a.png", "b.PNG"]
-    assert image_files(tmp_path) == sorted(image_files(tmp_path))
+    assert [*image_files(tmp_path)] == sorted(image_files(tmp_path))
 
 
 def test_a_stack_says_what_is_not_in_it(tmp_path):

@@ -29,6 +29,7 @@ from realnvp.data.stored import ArrayFile, StoredImages
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import remove_temporary, write_atomically
 from realnvp.utils.image_files import (
+    FileList,
     ImageStack,
     UnusableImage,
     attempt,
@@ -157,7 +158,7 @@ def open_cached(
     folder.mkdir(parents=True, exist_ok=True)
     per_shard, sample = _plan(files, read)
     parts = [files[i : i + per_shard] for i in range(0, len(files), per_shard)]
-    names = [_digest([_identity(path, source, version) for path in part]) for part in parts]
+    names = [_digest(_identities(part, source, version)) for part in parts]
     with _locked(folder):
         missing = [i for i, name in enumerate(names) if not _is_whole(folder, name)]
         if missing:
@@ -186,12 +187,17 @@ def _plan(files: Sequence[Path], read: partial[np.ndarray]) -> tuple[int, int]:
     return len(files), 0
 
 
-def _identity(path: Path, source: Path, version: str) -> tuple[str | int, ...]:
+def _identities(files: Sequence[Path], source: Path, version: str) -> list[tuple[str | int, ...]]:
+    """Return what tells files from others, and from what they were before."""
     if version:
-        return path.name, version
-    state = path.stat()
-    # relpath takes ten times as long, and the files were found in this folder.
-    return str(path).removeprefix(str(source)), state.st_size, state.st_mtime_ns
+        return [(path.name, version) for path in files]
+    if isinstance(files, FileList):
+        names, paths = files.names, [f"{files.folder}{os.sep}{name}" for name in files.names]
+    else:
+        paths = [str(path) for path in files]
+        names = [path.removeprefix(str(source)) for path in paths]  # fast, unlike relpath
+    states = map(os.stat, paths)
+    return [(n, s.st_size, s.st_mtime_ns) for n, s in zip(names, states, strict=True)]
 
 
 def _pillow() -> str:
@@ -305,9 +311,10 @@ def _opened(
         kept = [first + k for k in about["kept"]]
         if kept:
             shard = ArrayFile(folder / f"{name}.npy")
-            sizes |= dict.fromkeys(kept, (shard.shape[3], shard.shape[2]))
             if not shards:
                 found.images = np.empty((0, *shard.shape[1:]), np.uint8)
+            if shard.shape[2:] != found.images.shape[2:]:
+                sizes |= dict.fromkeys(kept, (shard.shape[3], shard.shape[2]))
             shards.append(shard)
         size = (found.images.shape[3], found.images.shape[2])
         found.odd |= {k: other for k, other in sizes.items() if other != size}

@@ -84,16 +84,16 @@ def parse_labels(
     if categories is not None and values.dtype.kind in "iuf":
         values = _named(values, categories)
     if values.dtype.kind in "UO":
-        names = values.astype(str)
-        known = np.unique(names) if categories is None else np.asarray(categories, dtype=str)
+        names = values.astype(str).tolist()
+        known = sorted(set(names)) if categories is None else categories
         codes = {str(name): code for code, name in enumerate(known)}
-        unknown = sorted(set(names.tolist()) - set(codes))
+        unknown = sorted(set(names) - set(codes))
         if unknown:
             raise ValueError(
                 f"{where} holds {unknown[0]!r}, which is none of the known classes "
                 f"{some_of(tuple(codes))}"
             )
-        numbers = np.array([codes[name] for name in names.tolist()], dtype=np.int64)
+        numbers = np.array([codes[name] for name in names], dtype=np.int64)
         return torch.from_numpy(numbers), tuple(codes)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{where} must be integers or names, got {values.dtype}")

@@ -9,6 +9,7 @@ converted to grey or color only on request.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -300,13 +301,14 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
         background_color(config.background)
     files = image_files(folder)
     if not files:
-        inside = sorted(path.name for path in folder.iterdir())
-        found = some_of(inside, 5) if inside else "nothing"
+        others = sorted(path.name for path in folder.iterdir())
+        found = some_of(others, 5) if others else "nothing"
         raise ValueError(
             f"{folder} holds no images ({' '.join(SUFFIXES)}), nor IDX files: found {found}"
         )
-    groups = [path.relative_to(folder).parts[:-1] for path in files]
-    tops = sorted({group[0] for group in groups if group})
+    inside = [name.rpartition(os.sep)[0] for name in files.names]
+    split = {name: Path(name).parts for name in set(inside)}
+    tops = sorted({parts[0] for parts in split.values() if parts})
     if len(tops) > 1 and all(top.lower() in _PART_NAMES for top in tops):
         raise ValueError(
             f"{folder} has a folder for each part ({', '.join(tops)}), which would be mixed: give "
@@ -316,10 +318,8 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     if config.condition not in (None, "label"):
         values = _column(folder, config.condition, files)
         labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
-    elif {len(group) for group in groups} == {1} and (len(tops) > 1 or categories):
-        labels, names = parse_labels(
-            np.array([group[0] for group in groups]), f"{folder}", categories
-        )
+    elif {len(parts) for parts in split.values()} == {1} and (len(tops) > 1 or categories):
+        labels, names = parse_labels(np.array(inside), f"{folder}", categories)
 
     read = partial(
         read_image,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIXES",
+    "FileList",
     "ImageStack",
     "Reader",
     "UnusableImage",
@@ -220,18 +221,58 @@ def background_color(name: str) -> tuple[int, int, int, int]:
     return red, green, blue, 255
 
 
-def image_files(folder: Path) -> list[Path]:
+class FileList(Sequence[Path]):
+    """Files below a folder, whose paths are made when they are asked for.
+
+    To make the paths of a million files takes seconds, and a second start needs none of them.
+
+    Args:
+        folder: the folder.
+        names: paths of the files, relative to it.
+
+    >>> files = FileList(Path("photos"), ["a/1.png", "a/2.png", "b/1.png"])
+    >>> files[1].name, len(files[:2]), [*files][2] == Path("photos/b/1.png")
+    ('2.png', 2, True)
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> FileList: ...
+
+    def __getitem__(self, index: int | slice) -> Path | FileList:
+        if isinstance(index, slice):
+            return FileList(self.folder, self.names[index])
+        return Path(self.folder, self.names[index])
+
+
+def image_files(folder: Path) -> FileList:
     """Return the image files in a folder and its subfolders, sorted, without hidden ones."""
-    found = []
-    # Much faster than rglob, which makes a path of every file and compares them one by one.
-    for where, inside, names in os.walk(folder):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                path = Path(where, name)
-                if path.is_file():
-                    found.append(path)
-    return sorted(found, key=lambda path: Path(os.path.normcase(path)).parts)
+    found: list[str] = []
+
+    def look(inside: str) -> None:
+        try:
+            with os.scandir(folder / inside) as entries:
+                here = sorted(entries, key=lambda entry: os.path.normcase(entry.name))
+        except OSError:
+            return
+        for entry in here:
+            if entry.name.startswith("."):
+                continue
+            if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                found.append(inside + entry.name)
+            elif entry.is_dir() and not entry.is_symlink():
+                look(inside + entry.name + os.sep)
+
+    look("")
+    return FileList(folder, found)
 
 
 @dataclass
