@@ -1,8 +1,9 @@
-"""Training and sampling, beside our own naive path and beside peers; and the share of the roofline.
+"""Training, sampling and scoring, beside our naive path and peers; and the share of the roofline.
 
 Naive is the same model as it is usually written: float32, channels first, nothing else changed. All
-ratios are of one run. Peers have the architecture of the row: zuko's and normflows' affine
-couplings of 2D points with the same networks, normflows' multi-scale Glow of images.
+ratios are of one run. Peers have the architecture of the row, and networks of the same layers:
+zuko's and normflows' affine couplings of 2D points, normflows' multi-scale Glow of images, whose
+networks are a 3x3, a 1x1 and a 3x3 convolution. Our own residual networks have one 3x3 more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from common import best_time, table, write
-from realnvp import Flow, image_flow, vector_flow
+from realnvp import Conditioner, Flow, image_flow, register_conditioner, vector_flow
 from realnvp.conditioners import ResNet
 from realnvp.config import TrainingConfig
 from realnvp.training.optim import make_optimizer
@@ -39,6 +40,28 @@ IMAGES = {
 }  # fmt: skip
 
 
+@register_conditioner("three_convolutions")
+class ThreeConvolutions(Conditioner):
+    """The network of normflows' Glow: a 3x3, a 1x1 and a 3x3 convolution."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, *, hidden: int, condition_dim: int, **_: Any
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, hidden, 1)
+        self.last = nn.Conv2d(hidden, channels_out, 3, padding=1)
+        self._zero_last()
+        self.to(memory_format=torch.channels_last)
+
+    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.first(x.contiguous(memory_format=torch.channels_last))
+        return F.leaky_relu(self.second(F.leaky_relu(h)))
+
+    def output(self, h: Tensor) -> Tensor:
+        return self.last(h)
+
+
 def trainer_of(flow: Flow, batch: int) -> Callable[[], None]:
     """Return a function that takes one optimizer step on random data."""
     optimizer = make_optimizer(flow, TrainingConfig())
@@ -54,8 +77,8 @@ def trainer_of(flow: Flow, batch: int) -> Callable[[], None]:
     return step
 
 
-def measured(flow: Flow, batch: int, compute: torch.dtype | None) -> tuple[float, float, float]:
-    """Return images/s of training and of sampling, and FLOP of one step."""
+def measured(flow: Flow, batch: int, compute: torch.dtype | None) -> tuple[float, ...]:
+    """Return images/s of training, sampling and scoring, and FLOP of one step."""
     flow.set_compute_dtype(compute)
     step = trainer_of(flow, batch)
     step()
@@ -63,8 +86,11 @@ def measured(flow: Flow, batch: int, compute: torch.dtype | None) -> tuple[float
         step()
     train = batch / best_time(step, 3)
     flow.eval()
-    sample = batch / best_time(lambda: flow.sample(batch, batch_size=batch), 3)
-    return train, sample, counter.get_total_flops()
+    with torch.no_grad():
+        sample = batch / best_time(lambda: flow.sample(batch, batch_size=batch), 3)
+        x = flow.sample(batch, batch_size=batch)
+        score = batch / best_time(lambda: flow.log_prob(x), 3)
+    return train, sample, score, counter.get_total_flops()
 
 
 def naive(shape: Any, options: dict[str, Any]) -> Flow:
@@ -96,16 +122,18 @@ def of_images() -> tuple[str, str]:
         ResNet.memory_format = torch.contiguous_format
         slow = measured(naive(shape, options), batch, None)
         ResNet.memory_format = torch.channels_last
-        rates = [f"{v:.1f}" for pair in zip(slow[:2], fast[:2], strict=True) for v in pair]
-        speed.append([name, *rates, f"{fast[0] / slow[0]:.1f}, {fast[1] / slow[1]:.1f}"])
+        rates = [f"{v:.1f}" for pair in zip(slow[:3], fast[:3], strict=True) for v in pair]
+        ratios = [f"{ours / own:.1f}" for ours, own in zip(fast[:3], slow[:3], strict=True)]
+        speed.append([name, *rates, ", ".join(ratios)])
         top = roofline(compute or torch.float32, options["hidden"], shape[1], batch)
-        flops = fast[2] * fast[0] / batch
+        flops = fast[3] * fast[0] / batch
         share.append(
-            [name, str(compute or torch.float32).removeprefix("torch."), f"{fast[2] / 1e9:.1f}",
+            [name, str(compute or torch.float32).removeprefix("torch."), f"{fast[3] / 1e9:.1f}",
              f"{flops / 1e9:.0f}", f"{top / 1e9:.0f}", f"{flops / top:.0%}"]
         )  # fmt: skip
         print(speed[-1], share[-1], file=sys.stderr, flush=True)
-    columns = ["images/s", "naive train", "ours", "naive sample", "ours", "ratios"]
+    columns = ["images/s", "naive train", "ours", "naive sample", "ours", "naive score", "ours"]
+    columns.append("ratios")
     shares = ["", "dtype", "GFLOP a step", "GFLOP/s", "convolution's", "share"]
     return table(columns, speed), table(shares, share)
 
@@ -115,27 +143,40 @@ def of_peers() -> str:
     points = {"coupling": "affine", "couplings": 8, "hidden": 64, "blocks": 1, "norm": "none"}
     step = trainer_of(vector_flow(2, **points), 500)  # type: ignore[arg-type]
     flow = vector_flow(2, **points).eval()  # type: ignore[arg-type]
-    times = {"realnvp": (best_time(step, 20), best_time(lambda: flow.sample(500), 20))}
+    x = torch.randn(500, 2)
+    with torch.no_grad():
+        draw, score = (
+            best_time(f, 20) for f in (lambda: flow.sample(500), lambda: flow.log_prob(x))
+        )
+    times = {"realnvp": (best_time(step, 20), draw, score)}
     times |= {"zuko": zuko_points(), "normflows": normflows_points()}
     rows.append(("2D points, 8 affine couplings, 64 units, 500 points", times))
     options = {"architecture": "glow", "steps": 8, "scales": 2, "hidden": 64, "blocks": 1,
                "norm": "act", "conditioner_norm": "none"}  # fmt: skip
-    image = image_flow((1, 28, 28), **options)  # type: ignore[arg-type]
-    train, sample, _ = measured(image, 64, compute_dtype(TrainingConfig(), image, image.device))
-    glow = {"realnvp": (64 / train, 64 / sample), "normflows": normflows_glow()}
+    glow = {}
+    for who, network in (("realnvp", "three_convolutions"), ("realnvp, ResNet", "resnet")):
+        image = image_flow((1, 28, 28), conditioner=network, **options)  # type: ignore[arg-type]
+        rates = measured(image, 64, compute_dtype(TrainingConfig(), image, image.device))
+        glow[who] = tuple(64 / rate for rate in rates[:3])
+    glow["normflows"] = normflows_glow()
     rows.append(("28x28 Glow, 2 scales of 8 steps, 64 maps, 64 images", glow))
     lines = []
     for name, found in rows:
         own = found["realnvp"]
-        for who, (train, sample) in found.items():
-            lines.append([name, who, f"{1e3 * train:.1f}", f"{1e3 * sample:.1f}",
-                          f"{train / own[0]:.1f}, {sample / own[1]:.1f}"])  # fmt: skip
-    return table(["model", "library", "ms to train", "ms to sample", "times ours"], lines)
+        for who, times in found.items():
+            ratios = [f"{theirs / ours:.1f}" for theirs, ours in zip(times, own, strict=True)]
+            lines.append([name, who, *(f"{1e3 * t:.1f}" for t in times), ", ".join(ratios)])
+    columns = ["model", "library", "ms to train", "ms to sample", "ms to score", "times ours"]
+    return table(columns, lines)
 
 
 def _times(
-    parameters: Any, loss: Callable[[], Tensor], draw: Callable[[], Any], repeats: int
-) -> tuple[float, float]:
+    parameters: Any,
+    loss: Callable[[], Tensor],
+    draw: Callable[[], Any],
+    score: Callable[[], Any],
+    repeats: int,
+) -> tuple[float, ...]:
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
 
     def step() -> None:
@@ -145,19 +186,20 @@ def _times(
 
     train = best_time(step, repeats)
     with torch.no_grad():
-        return train, best_time(draw, repeats)
+        return train, best_time(draw, repeats), best_time(score, repeats)
 
 
-def zuko_points() -> tuple[float, float]:
+def zuko_points() -> tuple[float, ...]:
     import zuko
 
     flow, x = zuko.flows.RealNVP(2, transforms=8, hidden_features=(64, 64, 64)), torch.randn(500, 2)
     return _times(
-        flow.parameters(), lambda: -flow().log_prob(x).mean(), lambda: flow().sample((500,)), 20
-    )
+        flow.parameters(), lambda: -flow().log_prob(x).mean(), lambda: flow().sample((500,)),
+        lambda: flow().log_prob(x), 20,
+    )  # fmt: skip
 
 
-def normflows_points() -> tuple[float, float]:
+def normflows_points() -> tuple[float, ...]:
     import normflows as nf
 
     layers: list[nn.Module] = []
@@ -166,10 +208,11 @@ def normflows_points() -> tuple[float, float]:
         layers += [nf.flows.AffineCouplingBlock(net), nf.flows.Permute(2, mode="swap")]
     flow = nf.NormalizingFlow(nf.distributions.base.DiagGaussian(2), layers)
     x = torch.randn(500, 2)
-    return _times(flow.parameters(), lambda: flow.forward_kld(x), lambda: flow.sample(500), 20)
+    return _times(flow.parameters(), lambda: flow.forward_kld(x), lambda: flow.sample(500),
+                  lambda: flow.log_prob(x), 20)  # fmt: skip
 
 
-def normflows_glow() -> tuple[float, float]:
+def normflows_glow() -> tuple[float, ...]:
     import normflows as nf
 
     bases, merges, flows, scales, steps, hidden = [], [], [], 2, 8, 64
@@ -188,7 +231,8 @@ def normflows_glow() -> tuple[float, float]:
         bases.append(nf.distributions.DiagGaussian(shape))
     flow = nf.MultiscaleFlow(bases, flows, merges)
     x = torch.rand(64, 1, 28, 28)
-    return _times(flow.parameters(), lambda: flow.forward_kld(x), lambda: flow.sample(64), 3)
+    return _times(flow.parameters(), lambda: flow.forward_kld(x), lambda: flow.sample(64),
+                  lambda: flow.log_prob(x), 3)  # fmt: skip
 
 
 def cold_start() -> str:
