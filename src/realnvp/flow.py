@@ -326,7 +326,7 @@ class Flow(nn.Module):
                 x, self.as_condition(condition, x.shape[0]), noise
             )
         log_prob = self.log_prior(z) + log_det
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_compiling():
             check_overflow(x, log_prob, self.dtype)
         return log_prob
 
@@ -799,16 +799,17 @@ class Flow(nn.Module):
     def check(self, x: Tensor) -> None:
         """Raise a ValueError unless data are what the flow models.
 
-        A graph that is being exported has no values yet, and no way to refuse them later.
+        A graph that is being compiled or exported has no values yet, and no way to refuse them
+        later.
         """
-        if self.columns is None and not torch.compiler.is_exporting():
+        if self.columns is None and not torch.compiler.is_compiling():
             check_data(x, self.shape, self.levels)
         else:  # a table's layer checks the values: gaps are some, too
             check_kind(x, self.shape, self.levels)
 
     def _warn_of_uninitialized(self) -> None:
         """Warn, once, if normalization layers have seen no data."""
-        if self._norms_asked or torch.compiler.is_exporting():
+        if self._norms_asked or torch.compiler.is_compiling():
             return
         self._norms_asked = True
         norms = {
@@ -831,6 +832,9 @@ class Flow(nn.Module):
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Compute in evaluation mode inside this context; several threads may be in it."""
+        if torch.compiler.is_compiling() and not any(m.training for m in self.modules()):
+            yield  # nothing to change, and a lock cannot be part of a graph
+            return
         with _MODE:
             if self._evaluations == 0:
                 self._were_training = [module for module in self.modules() if module.training]
@@ -860,7 +864,7 @@ class Flow(nn.Module):
             batch: number B of examples.
             check: look at the values, too, which waits for their device.
         """
-        check = check and not torch.compiler.is_exporting()
+        check = check and not torch.compiler.is_compiling()
         if self.classes is not None or not self.condition_dim or condition is None:
             dtype = self.dtype
             return as_condition(condition, batch, self.condition_dim, self.classes, dtype, check)

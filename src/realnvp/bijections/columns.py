@@ -364,6 +364,10 @@ class TableColumns(Dequantization):
         flags = [self.columns[i]["ordered"] for i in self._cells]
         return torch.tensor(flags, device=self._one.device)
 
+    def _has(self, *shapes: str) -> bool:
+        """Return whether a column has one of the shapes, without a look at the device."""
+        return any(self.columns[i]["shape"] in shapes for i in self._smooth)
+
     def _shaped(self, *shapes: str) -> Tensor:
         flags = [self.columns[i]["shape"] in shapes for i in self._smooth]
         return torch.tensor(flags, device=self._one.device)
@@ -381,10 +385,10 @@ class TableColumns(Dequantization):
         t = torch.where(self._is_stepped(), t + u * (self.step / self.scale), t)
         w, slope = t, torch.zeros_like(t)
         asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
-        if asinh.any():
+        if self._has("asinh"):
             w = torch.where(asinh, torch.asinh(t), w)
             slope = torch.where(asinh, -torch.log(torch.hypot(t, torch.ones_like(t))), slope)
-        if (log | logit).any():
+        if self._has("log", "logit"):
             safe = torch.where(log | logit, t.clamp(min=TINY), 0.5)
             rest = torch.where(
                 logit, torch.log1p(-torch.where(logit, t.clamp(max=1 - TINY), 0.5)), 0.0
@@ -398,14 +402,14 @@ class TableColumns(Dequantization):
         w = self._spline_inverse(v)
         t, slope = w, torch.zeros_like(w)
         asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
-        if asinh.any():
+        if self._has("asinh"):
             inner = torch.where(asinh, w, 0.0)
             t = torch.where(asinh, inner.clamp(-700, 700).sinh(), t)
             slope = torch.where(asinh, -torch.log(torch.hypot(t, torch.ones_like(t))), slope)
-        if log.any():
+        if self._has("log"):
             t = torch.where(log, torch.where(log, w, 0.0).clamp(-700, 700).exp(), t)
             slope = torch.where(log, -w, slope)
-        if logit.any():
+        if self._has("logit"):
             t = torch.where(logit, w.sigmoid(), t)
             both = torch.nn.functional.logsigmoid(w) + torch.nn.functional.logsigmoid(-w)
             slope = torch.where(logit, -both, slope)
@@ -413,7 +417,8 @@ class TableColumns(Dequantization):
         x = self.center + self.scale * t
         index = ((x - self.origin) / self.step).floor()
         stepped = self.origin + self.step * index
-        if (bounded := log | logit).any():  # the cell that a bound cuts keeps to its inner side
+        if self._has("log", "logit"):  # the cell that a bound cuts keeps to its inner side
+            bounded = log | logit
             low = ((self.center - self.origin) / self.step).ceil()
             stepped = torch.where(
                 bounded, torch.maximum(stepped, self.origin + self.step * low), stepped

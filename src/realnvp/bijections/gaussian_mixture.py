@@ -151,8 +151,8 @@ class _GaussianizeMixture(torch.autograd.Function):
         ctx: Any, x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
         # Elsewhere log_ndtr is fast, and to look for far points would wait for the device; while a
-        # graph is exported, there are none to look for.
-        fast = x.device.type == "cpu" and not torch.compiler.is_exporting()
+        # graph is compiled or exported, there are none to look for.
+        fast = x.device.type == "cpu" and not torch.compiler.is_compiling()
         by = _by_probabilities if fast else _by_logarithms
         z, log_density, share, ratio = by(x, log_weight, mean, log_scale)
         ctx.save_for_backward(x, log_weight, mean, log_scale, z, log_density, share, ratio)

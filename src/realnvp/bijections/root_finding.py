@@ -73,14 +73,14 @@ def find_root(
     tensor([2., 3.])
     """
     beyond = target.abs() > limit
-    if far is not None and not torch.compiler.is_exporting() and beyond.any():
+    if far is not None and not torch.compiler.is_compiling() and beyond.any():
         found = torch.empty_like(target)
         for part, own in ((~beyond, function), (beyond, far)):
             given = target[part], low[part], high[part], start[part]
             found[part] = find_root(own, *given, [p[..., part] for p in parameters])
         return found
     root = torch.where(high > low, torch.minimum(torch.maximum(start, low), high), low)
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_compiling():
         return _find_root_in_graph(far or function, target, low, high, root, parameters)
     index = (high > low).nonzero()[:, 0]  # the elements of the batch
     x, target, low, high, *parameters = _take(index, root, target, low, high, *parameters)
