@@ -1,9 +1,11 @@
 """Sizes of compressed images beside the model's bits/dim and other lossless codecs.
 
-    python benchmarks/codec.py --count 1000 64 --mnist mnist.npz --fashion-root FOLDER
+    python benchmarks/codec.py [NAME[=SOURCE] ...] [--count 1000 64]
 
-Images are those that the shipped models were not trained on: the official test images, or where
-there are none, the part that was held out and looked at once. Writes benchmarks/results/codec.md.
+NAME is a shipped model, and SOURCE a file of its data, or the folder of a named set; without, they
+are read, or downloaded, by name. Images are those that the model was not trained on: the official
+test images, or where there are none, the part that was held out to be looked at once. Results are
+kept in CACHE, so that sets may be run one by one. Writes benchmarks/results/codec.md.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import io
 import lzma
 import math
+import sys
 import time
 
 import numpy as np
@@ -19,25 +22,16 @@ import torch
 from PIL import Image
 
 import realnvp
-from common import table, write
-from realnvp.codec import compress, decompress
-from realnvp.config import DataConfig
-from realnvp.data import load_part
+from common import Cache, held_out, table, write
+from realnvp.codec import compress, decompress, fingerprint
 from realnvp.pretrained import shipped_names
+
+SETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 TEXT = """`make bench BENCHES=codec`: bits per value of images that the models were not trained on,
 headers included; every image came back. MB of raw pixels are per second of one core; what goes in
 is also decoded, to verify it. *Model* is one draw of the noise. Other codecs: PNG optimized, WebP
 of method 6, JPEG XL of effort 9, xz -9e; *tiled* is all images in one, *single* each by itself."""
-
-
-def held_out(name: str, source: str, root: str | None, count: int) -> torch.Tensor:
-    """Return the first of the images that the shipped model did not train on."""
-    flow = realnvp.load(name)
-    known = flow.trained_on["data"]
-    config = DataConfig(**{**known, "source": source, **({"root": root} if root else {})})
-    _, split = load_part(config, None, None)
-    return split.x[:count]
 
 
 def encoded(image: Image.Image, kind: str) -> int:
@@ -97,32 +91,43 @@ def measure(name: str, x: torch.Tensor, verify: bool) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=list(SETS), metavar="NAME[=SOURCE]")
     parser.add_argument("--count", type=int, nargs="+", default=[1000, 64])
-    parser.add_argument(
-        "--sets", nargs="+", default=["digits", "mnist", "fashion-mnist", "cifar10"]
-    )
-    parser.add_argument("--mnist", default="mnist", help="where MNIST is")
-    parser.add_argument("--fashion-root", help="folder of Fashion-MNIST")
     parser.add_argument("--no-verify", action="store_true", help="do not decode while compressing")
+    parser.add_argument("--cache", default="codec.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    source = {"digits": "digits", "mnist": args.mnist, "fashion-mnist": "fashion-mnist"}
-    rows: list[dict[str, str]] = []
-    skipped = ""
-    for name in args.sets:
+    sources = dict(pair.partition("=")[::2] for pair in args.models)
+    cache = Cache(args.cache)
+    skipped, rows = {}, []
+    for name in dict.fromkeys([*SETS, *sources]):
         if name not in shipped_names():
-            skipped += f"\n\n{name}: skipped, since no model of it comes with the package."
+            skipped[name] = "no model of it comes with the package"
             continue
-        root = args.fashion_root if name == "fashion-mnist" else None
-        for count in args.count:
-            x = held_out(name, source.get(name, name), root, count)
-            row = measure(name, x, not args.no_verify)
-            sizes = {key: f"{value:.3f}" for key, value in others(x.numpy()).items()}
-            shown = {key: f"{value:.4f}" for key, value in row.items()}
-            rows.append({"set": name, "images": f"{len(x):,}", **shown, **sizes})
-            columns = list(rows[0])
-            cells = [[r.get(column, "") for column in columns] for r in rows]
-            write("codec", "Lossless compression", TEXT, table(columns, cells) + skipped)
+        model = fingerprint(realnvp.load(name)).hex()
+        for count in sorted(args.count):
+            key = (name, count, model)
+            if key not in cache:
+                if name not in sources:
+                    continue
+                try:
+                    x = held_out(name, sources[name], count)
+                except (ValueError, OSError, RuntimeError) as error:
+                    skipped[name] = str(error).splitlines()[0]
+                    continue
+                found = measure(name, x, not args.no_verify)
+                cache.add(key, {"set": name, "images": len(x), **found, **others(x.numpy())})
+            rows.append(cache[key])
+            print(rows[-1], file=sys.stderr, flush=True)
+    columns = [column for column in max(rows, key=len, default={}) if column != "key"]
+    cells = [[shown(row.get(column, "")) for column in columns] for row in rows]
+    notes = [f"{name}: skipped, since {why}." for name, why in skipped.items()]
+    write("codec", "Lossless compression", TEXT, table(columns, cells), *notes)
+
+
+def shown(value: object) -> str:
+    """Return a cell of the table."""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

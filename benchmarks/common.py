@@ -1,15 +1,22 @@
-"""What the benchmarks share: the machine's name, tables as Markdown, timing."""
+"""What the benchmarks share: the machine's name, data, tables as Markdown, timing."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
+
+import realnvp
+from realnvp.config import DataConfig
+from realnvp.data import load_part
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -40,6 +47,47 @@ def write(name: str, title: str, *parts: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     print(text, flush=True)
+
+
+class Cache:
+    """Results by key in a file of JSON lines, so that a benchmark can be run in pieces.
+
+    Args:
+        path: the file; results are appended to it as they come.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        self._known = {tuple(r["key"]): r for r in map(json.loads, lines)}
+
+    def __contains__(self, key: tuple[Any, ...]) -> bool:
+        return key in self._known
+
+    def __getitem__(self, key: tuple[Any, ...]) -> dict[str, Any]:
+        return self._known[key]
+
+    def add(self, key: tuple[Any, ...], record: dict[str, Any]) -> None:
+        """Keep a result."""
+        self._known[key] = {"key": key, **record}
+        with self._path.open("a") as file:
+            file.write(json.dumps(self._known[key]) + "\n")
+
+
+def held_out(name: str, source: str | None, count: int) -> torch.Tensor:
+    """Return the first of the images that a shipped model neither learned nor was chosen by.
+
+    Args:
+        name: name of the model.
+        source: file of its data, or folder of a named set; if left out, where that is by default.
+        count: how many.
+    """
+    known = DataConfig(**(realnvp.load(name).trained_on or {})["data"])
+    if source:
+        config = replace(known, **{"root" if Path(source).is_dir() else "source": source})
+    else:
+        config = known
+    return load_part(config)[1].x[:count]
 
 
 def best_time(function: Callable[[], object], repeats: int = 5) -> float:

@@ -15,7 +15,6 @@ FOLDER holds .npz files with X and y (1 is an outlier), such as those of ADBench
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -34,7 +33,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from common import table, write
+from common import Cache, table, write
 from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
 
 Scores = Callable[[NDArray, NDArray, bool, int], NDArray]
@@ -118,9 +117,7 @@ def parts(path: Path, same: bool, seed: int, most: int) -> tuple[NDArray, NDArra
 
 def records(args: Any, paths: list[Path]) -> Iterator[dict[str, Any]]:
     """Yield the results of every set, seed, setting and model; finished ones from the cache."""
-    cache = Path(args.cache)
-    lines = cache.read_text().splitlines() if cache.exists() else []
-    known = {tuple(r["key"]): r for r in map(json.loads, lines)}
+    cache = Cache(args.cache)
     for path in paths:
         for seed in range(args.seeds):
             for same in (False, True) if args.setting == "both" else (args.setting != "one-class",):
@@ -133,17 +130,14 @@ def records(args: Any, paths: list[Path]) -> Iterator[dict[str, Any]]:
                         name,
                         args.rows,
                     )
-                    if key not in known:
+                    if key not in cache:
                         found = found or parts(path, same, seed, args.rows)
                         train, test, y = found
                         if y.sum() == 0:
                             continue
-                        start = time.perf_counter()
+                        start = time.process_time()
                         scores = MODELS[name](train, test, same, seed)
-                        record: dict[str, Any] = {
-                            "key": key,
-                            "seconds": time.perf_counter() - start,
-                        }
+                        record: dict[str, Any] = {"seconds": time.process_time() - start}
                         if isinstance(scores, tuple):
                             scores, p = scores
                             record["p05"] = float((p[y == 0] <= 0.05).mean())
@@ -151,15 +145,13 @@ def records(args: Any, paths: list[Path]) -> Iterator[dict[str, Any]]:
                         scores = np.nan_to_num(scores, nan=0.0, posinf=1e30, neginf=-1e30)
                         record["auroc"] = roc_auc_score(y, scores)
                         record["ap"] = average_precision_score(y, scores)
-                        known[key] = record
-                        with cache.open("a") as file:
-                            file.write(json.dumps(record) + "\n")
+                        cache.add(key, record)
                         print(
                             *key,
                             f"{record['auroc']:.4f} {record['seconds']:.1f} s",
                             file=sys.stderr,
                         )
-                    yield known[key]
+                    yield cache[key]
 
 
 def report(found: list[dict[str, Any]], setting: str, models: list[str]) -> str:

@@ -17,16 +17,17 @@ def test_noise_gets_finer_and_groups_larger():
     x = small_images(40)
     coder = FlowCoder(mild_image_flow())
     seen = []
-    block = encode_block(coder, x.long(), None, 4, progress=seen.append)
+    block = encode_block(coder, x.long(), None, 4, bottom=2**32 - 5, progress=seen.append)
     assert sum(seen) == block.count == 40
     assert block.groups[0][0] == PLAIN
     depths, counts = zip(*block.groups[1:], strict=True)
     assert list(depths) == sorted(depths)
     assert counts[0] == 1
     assert max(counts) in (2, 4)
-    back, condition = decode_block(coder, block)
+    back, condition, bottom = decode_block(coder, block)
     assert torch.equal(back, x.long())
     assert condition is None
+    assert bottom == 2**32 - 5
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import pytest
 
 from realnvp.codec.blocks import Block
 from realnvp.codec.container import (
+    ANY_SIZE,
     MARKER,
     BlockData,
     Header,
@@ -20,15 +21,15 @@ from realnvp.codec.container import (
     write_header,
 )
 
-HEADER = Header(b"12345678", "mnist", "2.9.0", "AVX2", "0.4.1", 9, 7, True)
+HEADER = Header(b"123456", "mnist", "2.9.0", "AVX2", "0.4.1", 9, 7, True)
 BLOCKS = [
-    BlockData(3 * i, Block([(0, 1), (8, 1), (8, 1)], np.arange(5, dtype=np.uint32) + i), i, names)
-    for i, names in enumerate([(), ("a.png", "b/c.png", "ü.png"), ()])
+    BlockData(4 * i, Block([(0, 3), (8, 1)], np.arange(5, dtype=np.uint32) + i), names)
+    for i, names in enumerate([(), ("a.png", "b/c.png", "ü.png", "d"), ()])
 ]
 
 
 def same(one: BlockData, other: BlockData) -> bool:
-    fields = ("first", "images_crc", "names")
+    fields = ("first", "names")
     return (
         all(getattr(one, name) == getattr(other, name) for name in fields)
         and one.block.groups == other.block.groups
@@ -63,9 +64,22 @@ def test_every_damage_of_the_header_is_found():
             read_header(data[:place])
 
 
+def test_the_frame_takes_few_bytes():
+    usual = Header(b"123456", "mnist", "2.13.0+cpu", "AVX512", "0.5.0", 1000, 7, False)
+    assert len(write_header(usual)) < 32
+    groups = [(0, 4), (4, 1), *[(10, 8)] * 100]
+    assert len(write_block(BlockData(0, Block(groups, np.arange(1, 2, dtype=np.uint32))))) < 20
+
+
+def test_files_of_another_version_are_refused_in_one_line():
+    for version in (1, 3):
+        with pytest.raises(ValueError, match=f"version {version} of the format") as found:
+            read_header(b"NVP" + bytes([version]) + bytes(50))
+        assert "\n" not in str(found.value)
+
+
 def test_a_stranger_cannot_ask_for_memory():
-    body = _varint(0) + _varint(1) + bytes([0]) + _varint(2**20) + _varint(2**20)
-    body += bytes(4) + _varint(0)
-    frame = MARKER + struct.pack("<I", len(body))
+    body = _varint(0) + _varint(1) + bytes([ANY_SIZE]) + _varint(2**20) + _varint(2**20)
+    frame = MARKER + _varint(len(body))
     data = frame + struct.pack("<I", zlib.crc32(frame + body)) + body
     assert list(read_blocks(data, 0, 64)) == ["not possible: its images would be too many"]

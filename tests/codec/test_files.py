@@ -14,6 +14,7 @@ pytest.importorskip("constriction")
 
 from helpers.flows import small_image_flow, small_images
 from realnvp.codec import compress, decompress, files, read_contents
+from realnvp.codec.container import MARKER
 from realnvp.data import Split
 from realnvp.evaluation import class_log_likelihoods
 
@@ -89,7 +90,7 @@ def test_damage_is_found_and_the_other_blocks_are_saved():
 def test_a_lost_repeated_or_swapped_block_is_found():
     flow, images = small_image_flow(hidden=2, norm="none"), small_images(9)
     data = compress(flow, images, block=3)
-    starts = [m.start() for m in re.finditer(re.escape(b"\xf5blk"), data)]
+    starts = [m.start() for m in re.finditer(re.escape(MARKER), data)]
     head, *blocks = [data[a:b] for a, b in zip([0, *starts], [*starts, None], strict=True)]
     for order in ([0, 2], [0, 1, 1, 2], [1, 0, 2], [0, 1]):
         with pytest.raises(ValueError, match=r"missing|begins again"):

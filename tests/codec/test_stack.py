@@ -56,12 +56,13 @@ def test_a_uniform_number_costs_its_logarithm():
 
 
 def test_an_empty_stack_is_not_popped():
-    stack = Stack()
+    stack = Stack(bottom=77)
     stack.push(np.array([5, 6, 7]), 256)
+    assert stack.bottom() is None
     with pytest.raises(Exhausted):
         stack.copy().pop(1 << 30, 3)
     assert stack.pop(256, 3).tolist() == [5, 6, 7]
-    assert stack.is_at_bottom()
+    assert stack.bottom() == 77
 
 
 @pytest.mark.parametrize("precision", [5, 10, 16])
@@ -80,13 +81,17 @@ def test_normal_numbers_come_back_and_cost_their_density(precision):
     assert np.array_equal(stack.words(), before)
 
 
-def test_numbers_far_from_zero_come_back():
+def test_numbers_far_from_zero_come_back_and_cost_not_much_more_than_their_density():
     z = np.array([0, -1, 5 << 10, (5 << 10) - 1, -5 << 10, -(5 << 10) - 1, 10**9, -(10**9)])
     stack = full()
     push_normal(stack, z, 10)
     assert np.array_equal(pop_normal(stack, len(z), 10), z)
     with pytest.raises(Unrepresentable):
         push_normal(stack, np.array([1 << 60]), 10)
+    bits = stack.bits
+    push_normal(stack, np.array([int(5.3 * 2**10), -int(5.3 * 2**10)]), 10)
+    density = 2 * (0.5 * 5.3**2 + 0.5 * np.log(2 * np.pi)) / np.log(2) + 20
+    assert stack.bits - bits < density + 6
 
 
 def test_drawn_numbers_are_normal_and_returned():

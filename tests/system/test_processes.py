@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -96,6 +98,28 @@ def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys):
         out, errors = both.communicate(timeout=60)
     assert (both.returncode, errors) == (0, "")
     assert out == alone  # not a digit depends on the number of processes
+
+
+@pytest.mark.parametrize("name", ["moons", "digits"])
+def test_two_processes_write_the_scores_of_one(name, tmp_path, monkeypatch):
+    """Of rows that are streamed from a file, and of images, in batches that both share."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    if name == "moons":
+        Path("rows").mkdir()
+        for i in range(2):
+            rows = pd.DataFrame(rng.normal(size=(90 + i, 2)), columns=["x", "y"])
+            rows.to_parquet(f"rows/{i}.parquet")
+    else:
+        np.savez("rows.npz", x=rng.integers(0, 17, (90, 8, 8), dtype=np.uint8))
+    data = "rows" if name == "moons" else "rows.npz"
+    options = ["score", name, "--data", data, "--batch-size", "20", "--alpha", "0.1"]
+    assert main([*options, "--out", "one.csv", "--json"]) == 0
+    with start(tmp_path, *options, "--out", "two.csv", "--json") as both:
+        out, errors = both.communicate(timeout=60)
+    assert both.returncode == 0, errors
+    assert len(out.splitlines()) == 1  # one process reports
+    assert Path("two.csv").read_bytes() == Path("one.csv").read_bytes()
 
 
 def test_an_error_is_told_once_and_ends_all(tmp_path):

@@ -1,8 +1,9 @@
 """A block: images that share a stack, coded in groups.
 
 The noise of a group is made of the bits of the groups before it. The first groups are therefore
-small and coarse, and the very first images are coded plainly, together: the fewer bits are on the
-stack, the fewer it takes, at the cost of a size that is a little above the likelihood. As the stack
+small and coarse, and the very first images are coded plainly, together, by a code that has learned
+from images that the flow draws: the fewer bits are on the stack, the fewer it takes, at the cost of
+a size that is a little above the likelihood. As the stack
 grows, so do the depth of the noise, up to where size and likelihood hardly differ, and the number
 of images that networks compute at once.
 """
@@ -27,15 +28,15 @@ __all__ = ["PLAIN", "Block", "decode_block", "encode_block"]
 PLAIN = 0
 """Depth of a group of plainly coded images."""
 
-GUESS_BITS = 5
+GUESS_BITS = 2
 """Bits of a pixel that coding takes off the stack before it puts others on it, beside those of the
 depth; a first guess, and a low one: it costs time to try, and bytes not to."""
 
 MARGIN = 1.05
 """The next images may take more than those before."""
 
-LENGTH_BITS = 32
-"""Bits of the length of plain images."""
+SPARE_BITS = 64
+"""Bits that stay on the stack in any case."""
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Block:
     """
 
     groups: list[tuple[int, int]] = field(default_factory=list)
-    words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))
+    words: np.ndarray = field(default_factory=lambda: Stack().words())
 
     @property
     def count(self) -> int:
@@ -61,6 +62,7 @@ def encode_block(
     x: Tensor,
     condition: Tensor | None,
     batch: int,
+    bottom: int = 0,
     verify: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Block:
@@ -71,13 +73,14 @@ def encode_block(
         x: integers ``(N, C, H, W)``.
         condition: labels ``(N,)``, vectors ``(N, K)``, or None.
         batch: most images of a group.
+        bottom: number of 32 bits that the decoder finds, too: it costs the least here.
         verify: decode and compare.
         progress: called with the number of images of each group that is done.
 
     Returns:
         the block; images that did not come back are in it plainly.
     """
-    stack, block = Stack(), Block()
+    stack, block = Stack(bottom=bottom), Block()
     needs: dict[int, float] = {}  # bits that an image took off the stack, by depth
     done, single = 0, 0  # images; how many of the next go one by one, since one of them failed
     while done < len(x):
@@ -86,7 +89,7 @@ def encode_block(
         few = (done + 1) * coder.flow.dim <= MAX_MIXED
         if depth == PLAIN and few and all(group == (PLAIN, done) for group in block.groups):
             # Still at the beginning: together, plain images are smaller than one by one.
-            stack, block.groups, first = Stack(), [], 0
+            stack, block.groups, first = Stack(bottom=bottom), [], 0
         else:
             first = done
         part = slice(first, done + count)
@@ -112,7 +115,8 @@ def encode_block(
                 continue
         if coded is None:
             coded, depth = stack, PLAIN
-            _push_bytes(coded, pack_plain(own, coder.levels))
+            data = pack_plain(own, coder.levels, coder.predictor)
+            _push_bytes(coded, data, _most_bytes(own.numel()))
         stack = coded
         if given is not None:
             _push_condition(stack, given, coder.flow.classes)
@@ -128,7 +132,7 @@ def _plan(stack: Stack, needs: dict[int, float], batch: int, dim: int) -> tuple[
     """Return the depth and the number of images of the next group, for which the bits suffice."""
     for depth in DEPTHS:
         need = needs.get(depth, dim * (depth + GUESS_BITS))
-        fitting = int(stack.bits / (MARGIN * need + 256))
+        fitting = int((stack.bits - SPARE_BITS) / (MARGIN * need))
         if fitting:
             # Coarser noise costs bits, so there is only as much of it as the next depth needs.
             return depth, min(batch, 1 << (fitting.bit_length() - 1)) if depth == DEPTHS[0] else 1
@@ -149,8 +153,8 @@ def _comes_back(
 
 def decode_block(
     coder: FlowCoder, block: Block, progress: Callable[[int], None] = lambda done: None
-) -> tuple[Tensor, Tensor | None]:
-    """Return the images of a block and their condition.
+) -> tuple[Tensor, Tensor | None, int]:
+    """Return the images of a block, their condition, and the number at the bottom of the stack.
 
     Raises:
         ValueError: if the block does not come out even: it is damaged, or this machine computes
@@ -165,26 +169,33 @@ def decode_block(
             if given is not None:
                 conditions.append(given)
             if depth == PLAIN:
-                data = _pop_bytes(stack, 2 * count * coder.flow.dim + 1024)
-                images.append(unpack_plain(data, (count, *coder.flow.shape), coder.levels))
+                data = _pop_bytes(stack, _most_bytes(count * coder.flow.dim))
+                shape = (count, *coder.flow.shape)
+                images.append(unpack_plain(data, shape, coder.levels, coder.predictor))
             else:
                 images.append(coder.decode(stack, count, given, depth))
             progress(count)
     except (Exhausted, Unrepresentable) as error:
         raise ValueError("its numbers lead nowhere") from error
-    if not stack.is_at_bottom():
+    bottom = stack.bottom()
+    if bottom is None:
         raise ValueError("its numbers do not come out even")
-    return torch.cat(images[::-1]), torch.cat(conditions[::-1]) if conditions else None
+    return torch.cat(images[::-1]), torch.cat(conditions[::-1]) if conditions else None, bottom
 
 
-def _push_bytes(stack: Stack, data: bytes) -> None:
+def _most_bytes(values: int) -> int:
+    """Return how many bytes plain images may take."""
+    return 2 * values + 1024
+
+
+def _push_bytes(stack: Stack, data: bytes, most: int) -> None:
     stack.push(np.frombuffer(data, np.uint8).astype(np.int64), 256)
-    stack.push(np.array([len(data)]), 1 << LENGTH_BITS)
+    stack.push(np.array([len(data)]), 1 << most.bit_length())
 
 
-def _pop_bytes(stack: Stack, limit: int) -> bytes:
-    size = int(stack.pop(1 << LENGTH_BITS, 1)[0])
-    if not 0 < size <= limit:
+def _pop_bytes(stack: Stack, most: int) -> bytes:
+    size = int(stack.pop(1 << most.bit_length(), 1)[0])
+    if not 0 < size <= most:
         raise ValueError("its plain images are damaged")
     return stack.pop(256, size).astype(np.uint8).tobytes()
 

@@ -16,7 +16,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,12 +26,14 @@ from realnvp.bijections import Chain, Dequantize, Logit, VariationalDequantize
 from realnvp.codec.layers import (
     UNIT_BITS,
     Grid,
+    Piece,
     Segments,
     backward,
     backward_map,
     forward,
     forward_map,
 )
+from realnvp.codec.mixing import Predictor, primed
 from realnvp.codec.stack import (
     Stack,
     Unrepresentable,
@@ -45,8 +49,14 @@ __all__ = ["DEPTHS", "FlowCoder", "one_thread"]
 DEPTHS = (10, 8, 6, 5, 4)
 """Depths of the noise, the finest first: at that, sizes are within 0.1 % of the likelihood."""
 
+DRAWN_VALUES = 1 << 13
+"""Values of the images that the flow draws, from which the plain code learns in half a second."""
+
 LEAST_PRECISION = 5
 """Least precision of a grid: that of the table of the normal distribution."""
+
+LATENT_PRECISION = 10
+"""Precision of the latents that are drawn."""
 
 NOISE_RANGE = 6
 """Learned noise is coded within so many standard deviations, of which normal noise leaves one in
@@ -114,12 +124,32 @@ class FlowCoder:
         z = backward(self.flow.body, stack, z.view(count, *self.flow.shape), grid, given)
         return self._quantize(stack, z, given, depth)
 
+    @cached_property
+    def predictor(self) -> Predictor | None:
+        """What the plain code learns from images that the flow draws; None if they are none."""
+        drawn = self._draw(max(DRAWN_VALUES // self.flow.dim, 1)).numpy().astype(np.int64)
+        if not len(drawn) or drawn.min() < 0 or drawn.max() >= self.levels:
+            return None
+        return primed(drawn, self.levels)
+
+    def _draw(self, count: int) -> Tensor:
+        """Return images that the flow draws, the same ones each time."""
+        words = np.random.PCG64(0).random_raw(2 * count * self.flow.dim).astype(np.uint32)
+        latents = pop_normal(Stack(words), count * self.flow.dim, LATENT_PRECISION)
+        z = torch.from_numpy(latents * 2.0**-LATENT_PRECISION).to(self.dtype)
+        condition = None
+        if self.flow.classes:
+            condition = torch.arange(count) % self.flow.classes
+        elif self.flow.condition_dim:
+            condition = torch.zeros(count, self.flow.condition_dim)
+        return self.flow.decode(z.view(count, *self.flow.shape), condition)
+
     def _grid(self, depth: int) -> Grid:
         precision = max(self._levels_bits() + depth - UNIT_BITS, LEAST_PRECISION)
-        return Grid(precision, self.dtype, _parts(depth))
+        return Grid(precision, self.dtype, _pieces(depth))
 
     def _noise_grid(self, depth: int) -> Grid:
-        return Grid(max(depth - 1, LEAST_PRECISION), self.dtype, _parts(depth))
+        return Grid(max(depth - 1, LEAST_PRECISION), self.dtype, _pieces(depth))
 
     def _levels_bits(self) -> int:
         return (self._dequantize_layer().levels - 1).bit_length()
@@ -153,7 +183,7 @@ class FlowCoder:
         grid = self._noise_grid(depth)
         noise = torch.from_numpy(draw_normal(stack, x.numel(), grid.precision)).view(x.shape)
         noise = forward(layer.noise, stack, noise, grid, self._features(layer, x, condition))
-        return first + forward_map(stack, noise, _normal_cdf(sizes, grid.precision), grid.parts)
+        return first + forward_map(stack, noise, _normal_cdf(sizes, grid.precision), grid.pieces)
 
     def _quantize(self, stack: Stack, z: Tensor, condition: Tensor | None, depth: int) -> Tensor:
         """Return the pixels of points, and push the noise."""
@@ -165,7 +195,7 @@ class FlowCoder:
             stack.push((z - first).reshape(-1).numpy(), sizes.reshape(-1).numpy())
             return x
         grid = self._noise_grid(depth)
-        noise = backward_map(stack, z - first, _normal_cdf(sizes, grid.precision), grid.parts)
+        noise = backward_map(stack, z - first, _normal_cdf(sizes, grid.precision), grid.pieces)
         noise = backward(layer.noise, stack, noise, grid, self._features(layer, x, condition))
         return_normal(stack, noise.reshape(-1).numpy(), grid.precision)
         return x
@@ -183,9 +213,9 @@ class FlowCoder:
         return layer.features(scaled, condition)
 
 
-def _parts(depth: int) -> int:
-    """Return the groups of rows in which an image is coded: more where bits are scarce."""
-    return 16 if depth < DEPTHS[0] else 4
+def _pieces(depth: int) -> int:
+    """Return into how many pieces an image is cut: more where bits are scarce."""
+    return 64 if depth < DEPTHS[0] else 4
 
 
 def _normal_cdf(sizes: Tensor, precision: int) -> Segments:
@@ -198,17 +228,17 @@ def _normal_cdf(sizes: Tensor, precision: int) -> Segments:
     # A cell of 2^18 values, however many integers it has: each segment gets at least one of them.
     fine = max(18 - int(sizes.min()).bit_length(), 0)
 
-    def ends(j: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    def ends(j: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
         if (j.abs() > half).any():
             raise Unrepresentable("learned noise is out of its range")
         mass = torch.special.ndtr(j.double() * 2.0**-NOISE_SEGMENT_BITS)
-        room = (sizes[:, :, rows] << fine) - 2 * half
+        room = (sizes[piece] << fine) - 2 * half
         low = torch.special.ndtr(torch.tensor(-float(NOISE_RANGE), dtype=torch.float64))
         share = ((mass - low) / (1 - 2 * low)).clamp(0, 1)
         return (share * room).round().long() + j + half, torch.zeros_like(j)
 
-    def guess(values: Tensor, rows: slice) -> Tensor:
-        room = sizes[:, :, rows] << fine
+    def guess(values: Tensor, piece: Piece) -> Tensor:
+        room = sizes[piece] << fine
         x = torch.special.ndtri(((values + 0.5) / room).clamp(1e-12, 1 - 1e-12))
         j = (x * 2.0**NOISE_SEGMENT_BITS).floor().long()
         return j.clamp(-half, half - 1)

@@ -3,17 +3,19 @@
 All numbers are little-endian. The header is ``NVP``, the version of the format, what it was made
 with, and a CRC-32::
 
-    "NVP" version:u8 flags:u8 fingerprint:8 model:text torch:text processor:text constriction:text
-    count:varint probe:u32 crc:u32
+    "NVP" version:u8 fingerprint:6 size:varint texts:size count:varint probe:u16 crc:u32
 
-and each block is::
+where the texts are five lines, the model, the versions and the rest of :class:`Header`, as a raw
+DEFLATE stream with the dictionary :data:`USUAL`. Each block is::
 
-    marker:4 length:u32 crc:u32 | first:varint runs:varint (depth:u8 size:varint times:varint)...
-    images_crc:u32 names:varint bytes... words:u32...
+    marker:2 length:varint crc:u32 | first:varint runs:varint run... size:varint names:size words...
 
-The first CRC is of what follows it, and tells damage; the second of the images, and tells that they
-were decoded otherwise than encoded. The marker, from which readers go on after damage, is checked
-with them.
+and a run of equal groups ``shape:u8 times:varint``, where the upper half of the shape is the depth
+and the lower half the logarithm of the number of images; if that is 15, the number follows as a
+varint. Zero bytes at the end of the words are left out. The CRC is of all else in the block, and
+tells damage. That images were decoded otherwise than encoded is told by another one, of the images,
+which is at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker, from which
+readers go on after damage, is checked as well.
 """
 
 from __future__ import annotations
@@ -31,10 +33,23 @@ from realnvp.codec.blocks import Block
 __all__ = ["BlockData", "Header", "read_blocks", "read_header", "write_block", "write_header"]
 
 MAGIC = b"NVP"
-VERSION = 1
-MARKER = b"\xf5blk"
-PORTABLE = 1
-"""Flag: networks computed in float64."""
+VERSION = 2
+MARKER = b"\xf5\xb1"
+FINGERPRINT = 6
+PORTABLE = "portable"
+
+USUAL = b"""DEFAULT
+AVX2
+cifar10
+fashion-mnist
+mnist-conditional
+mnist
+digits
+2.13.0+cpu
+AVX512
+0.5.0
+"""
+"""Texts that headers are likely to have; part of the format."""
 
 MAX_BLOCK = 1 << 16
 """Most images of a block."""
@@ -44,19 +59,22 @@ MAX_VALUES = 1 << 28
 
 MAX_TEXT = 64
 
+ANY_SIZE = 15
+"""Instead of the logarithm of the images of a group, if they are no power of two."""
+
 
 @dataclass(frozen=True)
 class Header:
     """What a file was made with.
 
     Args:
-        fingerprint: 8 bytes that name the model.
+        fingerprint: 6 bytes that name the model.
         model: its name, if it comes with the package; else empty.
         torch: version of PyTorch.
         processor: vector instructions that it used.
         constriction: version of the entropy coder.
         count: number of images.
-        probe: CRC of a probe of the arithmetic; see :mod:`realnvp.codec.files`.
+        probe: 16 bits of a probe of the arithmetic; see :mod:`realnvp.codec.files`.
         portable: networks computed in float64.
     """
 
@@ -77,28 +95,27 @@ class BlockData:
     Args:
         first: index of its first image.
         block: its groups and words.
-        images_crc: CRC-32 of the images.
         names: their names; empty if they have none.
     """
 
     first: int
     block: Block
-    images_crc: int
     names: tuple[str, ...] = ()
 
 
 def write_header(header: Header) -> bytes:
     """Return the header's bytes.
 
-    >>> made = Header(b"12345678", "mnist", "2.9.0", "AVX2", "0.4.1", 1000, 7, False)
+    >>> made = Header(b"123456", "mnist", "2.9.0", "AVX2", "0.4.1", 1000, 7, False)
     >>> read_header(write_header(made))[0] == made
     True
     """
-    body = MAGIC + bytes([VERSION, PORTABLE if header.portable else 0]) + header.fingerprint
-    for text in (header.model, header.torch, header.processor, header.constriction):
-        raw = text.encode()[:MAX_TEXT]
-        body += bytes([len(raw)]) + raw
-    body += _varint(header.count) + struct.pack("<I", header.probe)
+    lines = (header.model, header.torch, header.processor, header.constriction)
+    texts = "\n".join([line[:MAX_TEXT] for line in lines] + [PORTABLE if header.portable else ""])
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=USUAL)
+    packed = coder.compress(texts.encode()) + coder.flush()
+    body = MAGIC + bytes([VERSION]) + header.fingerprint + _varint(len(packed)) + packed
+    body += _varint(header.count) + struct.pack("<H", header.probe)
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -117,21 +134,24 @@ def read_header(data: bytes) -> tuple[Header, int]:
         )
     reader = _Reader(data, 4)
     try:
-        flags = reader.take(1)[0]
-        fingerprint = reader.take(8)
-        model, made_by, processor, coder = (
-            reader.take(reader.take(1)[0]).decode() for _ in range(4)
-        )
+        fingerprint = reader.take(FINGERPRINT)
+        packed = reader.take(reader.varint())
         count = reader.varint()
-        (probe,) = struct.unpack("<I", reader.take(4))
+        (probe,) = struct.unpack("<H", reader.take(2))
         end = reader.place
         (crc,) = struct.unpack("<I", reader.take(4))
-    except (_Short, UnicodeDecodeError) as error:
+    except _Short as error:
         raise ValueError("the header of the file is damaged or cut off") from error
     if crc != zlib.crc32(data[:end]):
         raise ValueError("the header of the file is damaged")
-    portable = bool(flags & PORTABLE)
-    header = Header(fingerprint, model, made_by, processor, coder, count, probe, portable)
+    try:
+        texts = zlib.decompressobj(-15, zdict=USUAL).decompress(packed, 8 * MAX_TEXT * 4)
+        model, made_by, processor, coder, portable = texts.decode().split("\n")
+    except (zlib.error, ValueError) as error:
+        raise ValueError("the header of the file is not possible") from error
+    header = Header(
+        fingerprint, model, made_by, processor, coder, count, probe, portable == PORTABLE
+    )
     return header, reader.place
 
 
@@ -142,12 +162,15 @@ def write_block(data: BlockData) -> bytes:
     ]
     body = _varint(data.first) + _varint(len(runs))
     for depth, size, times in runs:
-        body += bytes([depth]) + _varint(size) + _varint(times)
+        power = size.bit_length() - 1
+        simple = size == 1 << power and power < ANY_SIZE
+        body += bytes([depth << 4 | (power if simple else ANY_SIZE)])
+        body += (b"" if simple else _varint(size)) + _varint(times)
     names = zlib.compress("\n".join(data.names).encode(), 9) if data.names else b""
-    body += struct.pack("<I", data.images_crc) + _varint(len(names)) + names
-    body += data.block.words.astype("<u4").tobytes()
-    framed = struct.pack("<I", len(body))
-    return MARKER + framed + struct.pack("<I", zlib.crc32(MARKER + framed + body)) + body
+    body += _varint(len(names)) + names
+    body += data.block.words.astype("<u4").tobytes().rstrip(b"\0")
+    framed = MARKER + _varint(len(body))
+    return framed + struct.pack("<I", zlib.crc32(framed + body)) + body
 
 
 def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData | str]:
@@ -177,36 +200,36 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
     """Return the block at a place and where it ends, or what is wrong with it."""
     reader = _Reader(data, place)
     try:
-        marker = reader.take(4)
-        length_bytes = reader.take(4)
+        marker = reader.take(len(MARKER))
+        length = reader.varint()
+        framed = data[place : reader.place]
         (crc,) = struct.unpack("<I", reader.take(4))
         if marker != MARKER:
             return "damaged"
-        body = reader.take(struct.unpack("<I", length_bytes)[0])
+        body = reader.take(length)
     except _Short:
         return "damaged or cut off"
-    if zlib.crc32(body, zlib.crc32(marker + length_bytes)) != crc:
+    if zlib.crc32(body, zlib.crc32(framed)) != crc:
         return "damaged"
     inner = _Reader(body, 0)
     try:
         groups: list[tuple[int, int]] = []
         images, first = 0, inner.varint()
         for _ in range(inner.varint()):
-            depth, size, times = inner.take(1)[0], inner.varint(), inner.varint()
+            depth, power = divmod(inner.take(1)[0], 16)
+            size = inner.varint() if power == ANY_SIZE else 1 << power
+            times = inner.varint()
             images += size * times
-            if not size or images > MAX_BLOCK or images * dim > MAX_VALUES or depth > 16:
+            if not size or images > MAX_BLOCK or images * dim > MAX_VALUES:
                 return "not possible: its images would be too many"
             groups += [(depth, size)] * times
-        (images_crc,) = struct.unpack("<I", inner.take(4))
         packed = inner.take(inner.varint())
         names = _names(packed, images) if packed else ()
         rest = body[inner.place :]
-        if len(rest) % 4:
-            return "not possible"
-        words = np.frombuffer(rest, "<u4").astype(np.uint32)
+        words = np.frombuffer(rest + bytes(-len(rest) % 4), "<u4").astype(np.uint32)
     except (_Short, ValueError, zlib.error):
         return "not possible"
-    return BlockData(first, Block(groups, words), images_crc, names), reader.place
+    return BlockData(first, Block(groups, words), names), reader.place
 
 
 def _names(packed: bytes, images: int) -> tuple[str, ...]:

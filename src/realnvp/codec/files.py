@@ -16,6 +16,7 @@ from torch import Tensor
 from realnvp.codec.blocks import decode_block, encode_block
 from realnvp.codec.coder import FlowCoder, one_thread
 from realnvp.codec.container import (
+    FINGERPRINT,
     MAX_BLOCK,
     MAX_VALUES,
     BlockData,
@@ -128,9 +129,8 @@ def compress(
         for start in range(0, len(images), block):
             own = images[start : start + block].long().cpu()
             given = None if condition is None else condition[start : start + block]
-            coded = encode_block(coder, own, given, batch, verify, progress)
-            named = tuple(names[start : start + block])
-            parts.append(write_block(BlockData(start, coded, _crc(own, given), named)))
+            coded = encode_block(coder, own, given, batch, _crc(own, given), verify, progress)
+            parts.append(write_block(BlockData(start, coded, tuple(names[start : start + block]))))
     return b"".join(parts)
 
 
@@ -198,11 +198,11 @@ def read_contents(
             expected = last
             where = f"the block of images {item.first + 1} to {last} is not readable"
             try:
-                images, condition = decode_block(coder, item.block, progress)
+                images, condition, crc = decode_block(coder, item.block, progress)
             except ValueError as error:
                 _lose(lost, f"{where}: {error}", salvage)
                 continue
-            if _crc(images, condition) != item.images_crc:
+            if _crc(images, condition) != crc:
                 _lose(lost, f"{where}: {_differs(header)}", salvage)
                 continue
             found.append((item, images, condition))
@@ -225,13 +225,13 @@ def read_contents(
 
 
 def fingerprint(flow: Flow) -> bytes:
-    """Return 8 bytes that name a flow: a hash of its architecture and its weights."""
+    """Return 6 bytes that name a flow: a hash of its architecture and its weights."""
     arguments = None if flow.config is None else flow.config.get("arguments")
     digest = hashlib.sha256(f"{json.dumps(arguments, sort_keys=True)}\n{flow!r}".encode())
     for name, tensor in sorted(flow.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.digest()[:8]
+    return digest.digest()[:FINGERPRINT]
 
 
 def _plain_condition(flow: Flow, condition: Tensor | None, count: int) -> Tensor | None:
@@ -267,7 +267,7 @@ def _crc(images: Tensor, condition: Tensor | None) -> int:
 
 
 def _probe(coder: FlowCoder) -> int:
-    """Return a CRC of what becomes of an image on this machine, to tell machines apart."""
+    """Return 16 bits of what becomes of an image on this machine, to tell machines apart."""
     channels, height, width = coder.flow.shape
     ramp = torch.arange(height)[:, None] + torch.arange(width)
     image = (ramp * coder.levels // (height + width)).expand(1, channels, -1, -1)
@@ -281,7 +281,7 @@ def _probe(coder: FlowCoder) -> int:
         coder.encode(stack, image, condition, PROBE_DEPTH)
     except (Exhausted, Unrepresentable):
         return 0
-    return zlib.crc32(stack.words().astype("<u4").tobytes())
+    return zlib.crc32(stack.words().astype("<u4").tobytes()) & 0xFFFF
 
 
 def _differs(header: Header) -> str:

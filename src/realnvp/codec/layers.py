@@ -85,6 +85,12 @@ UNIT_BITS = 4
 """The slope of the logit is 4 and more."""
 
 
+Piece = Any
+"""Index of a part of a tensor: ``...`` and slices."""
+
+WHOLE: Piece = (...,)
+
+
 @dataclass(frozen=True)
 class Grid:
     """Integers that stand for multiples of ``2**-precision``, and how layers on them compute.
@@ -92,13 +98,13 @@ class Grid:
     Args:
         precision: bits after the point.
         dtype: type in which conditioners compute.
-        parts: groups of rows in which an image is coded, one after the other: with more of them,
-            fewer bits are popped before others are pushed, which takes longer.
+        pieces: about into how many rectangles an image is cut, which are coded one after the
+            other: with more, fewer bits are popped before others are pushed, which takes longer.
     """
 
     precision: int
     dtype: torch.dtype
-    parts: int = 4
+    pieces: int = 4
 
     @property
     def unit_precision(self) -> int:
@@ -120,25 +126,25 @@ class Segments:
     Args:
         width: bits :math:`w` of the width of a segment.
         fine: bits :math:`h` by which values are finer than the grid of the result.
-        ends: ``(j, rows)`` -> the values :math:`F_j`, as integers, for some rows of the tensor, and
-            the exponents :math:`a_j` of powers of two that divide them.
-        guess: ``(values, rows)`` -> about the segments in which the map has these values.
+        ends: ``(j, piece)`` -> the values :math:`F_j`, as integers, for a piece of the tensor (an
+            index), and the exponents :math:`a_j` of powers of two that divide them.
+        guess: ``(values, piece)`` -> about the segments in which the map has these values.
     """
 
     width: int
     fine: int
-    ends: Callable[[Tensor, slice], tuple[Tensor, Tensor]]
-    guess: Callable[[Tensor, slice], Tensor]
+    ends: Callable[[Tensor, Piece], tuple[Tensor, Tensor]]
+    guess: Callable[[Tensor, Piece], Tensor]
 
-    def span(self, j: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def span(self, j: Tensor, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
         """Return the values at the lower ends of segments, and the lengths as ``n << a``."""
-        low, first = self.ends(j, rows)
-        high, second = self.ends(j + 1, rows)
+        low, first = self.ends(j, piece)
+        high, second = self.ends(j + 1, piece)
         exponent = torch.minimum(first, second)
         return low, (high - low) >> exponent, exponent
 
     def locate(
-        self, values: Tensor, rows: slice, live: Tensor | None, j: Tensor
+        self, values: Tensor, piece: Piece, live: Tensor | None, j: Tensor
     ) -> tuple[Tensor, ...]:
         """Return the segments with these values, and what :meth:`span` returns of them.
 
@@ -147,7 +153,7 @@ class Segments:
         low_bound = torch.full_like(j, -(2**60))
         high_bound = torch.full_like(j, 2**60)
         for _ in range(200):
-            low, n, exponent = self.span(j, rows)
+            low, n, exponent = self.span(j, piece)
             length = n << exponent
             below, above = values < low, values >= low + length
             if live is not None:
@@ -167,15 +173,15 @@ class Segments:
 
 
 def smooth(
-    function: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
-    inverse: Callable[[Tensor, slice], Tensor],
+    function: Callable[[Tensor, Piece], tuple[Tensor, Tensor]],
+    inverse: Callable[[Tensor, Piece], Tensor],
     precision: int,
     out: int,
 ) -> Segments:
     """Return the segments of an increasing function.
 
     Args:
-        function: ``(x, rows)`` -> its values, float64, and about the logarithms of its slopes.
+        function: ``(x, piece)`` -> its values, float64, and about the logarithms of its slopes.
         inverse: about its inverse.
         precision: precision of the grid of ``x``.
         out: precision of the grid of the values.
@@ -183,15 +189,15 @@ def smooth(
     width = max(precision - SEGMENT_BITS, 0)
     fine = max(SLOPE_BITS - width + precision - out, 0)
 
-    def ends(j: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        value, log_slope = function(j.double() * 2.0 ** (width - precision), rows)
+    def ends(j: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
+        value, log_slope = function(j.double() * 2.0 ** (width - precision), piece)
         bits = log_slope / math.log(2) + (width - precision + out + fine - LENGTH_BITS)
         exponent = torch.nan_to_num(bits, 0.0).clamp(0, 40).long()
         value = as_integers(value * 2.0 ** (out + fine)) + j
         return ((value >> exponent) << exponent), exponent
 
-    def guess(values: Tensor, rows: slice) -> Tensor:
-        x = inverse(values.double() * 2.0 ** -(out + fine), rows)
+    def guess(values: Tensor, piece: Piece) -> Tensor:
+        x = inverse(values.double() * 2.0 ** -(out + fine), piece)
         j = (x * 2.0 ** (precision - width)).floor()
         return torch.nan_to_num(j, 0.0, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST).long()
 
@@ -209,74 +215,76 @@ def as_integers(values: Tensor) -> Tensor:
     return values.round().long()
 
 
-def _row_parts(x: Tensor, parts: int) -> list[slice]:
-    """Return the groups of rows in which images ``(B, C, H, W)`` are coded."""
+def _pieces(x: Tensor, count: int) -> list[Piece]:
+    """Return about ``count`` rectangles of images ``(B, C, H, W)``: rows, and parts of rows.
+
+    Vectors are one piece.
+    """
     if x.ndim < 3:
-        return [slice(None)]
-    size = -(-x.shape[2] // parts)
-    return [slice(start, start + size) for start in range(0, x.shape[2], size)]
-
-
-def _part(x: Tensor, rows: slice) -> tuple[slice, ...]:
-    """Return the index of rows of images ``(B, C, H, W)``; of vectors, of everything."""
-    return (slice(None), slice(None), rows) if x.ndim > 2 else (slice(None),)
+        return [WHOLE]
+    height, width = x.shape[2:]
+    tall = -(-height // count)
+    wide = -(-width // max(1, count // height))
+    return [
+        (..., slice(top, top + tall), slice(left, left + wide))
+        for top in range(0, height, tall)
+        for left in range(0, width, wide)
+    ]
 
 
 def forward_map(
-    stack: Stack, x: Tensor, segments: Segments, parts: int, live: Tensor | None = None
+    stack: Stack, x: Tensor, segments: Segments, pieces: int, live: Tensor | None = None
 ) -> Tensor:
-    """Map integers ``(B, C, H, W)`` in so many groups of rows.
+    """Map integers ``(B, C, H, W)`` in about so many pieces.
 
     Those that are not ``live``, if any, are 0 and stay so.
     """
     width, fine = segments.width, segments.fine
     j, rest = x >> width, x & ((1 << width) - 1)
-    low, n, exponent = segments.span(j, slice(None))
+    low, n, exponent = segments.span(j, WHOLE)
     if live is not None:
         low, n, exponent = low * live, torch.where(live, n, 1), exponent * live
     if not (n > 0).all():
         raise Unrepresentable("a map does not increase")
     z = torch.zeros_like(x)
-    for rows in _row_parts(x, parts):
-        part = _part(x, rows)
-        r = _pop_below(stack, n[part], exponent[part])
-        scaled = rest[part] * (n[part] << exponent[part]) + r
-        value = low[part] + (scaled >> width)
+    for piece in _pieces(x, pieces):
+        r = _pop_below(stack, n[piece], exponent[piece])
+        scaled = rest[piece] * (n[piece] << exponent[piece]) + r
+        value = low[piece] + (scaled >> width)
         pushed = (scaled & ((1 << width) - 1)) + ((value & ((1 << fine) - 1)) << width)
-        stack.push(_flat(pushed), _cell_sizes(width + fine, live, part))
-        z[part] = value >> fine
+        stack.push(_flat(pushed), _cell_sizes(width + fine, live, piece))
+        z[piece] = value >> fine
     return z
 
 
 def backward_map(
-    stack: Stack, z: Tensor, segments: Segments, parts: int, live: Tensor | None = None
+    stack: Stack, z: Tensor, segments: Segments, pieces: int, live: Tensor | None = None
 ) -> Tensor:
     """Invert :func:`forward_map`."""
     width, fine = segments.width, segments.fine
     x = torch.zeros_like(z)
     # All segments at once from what is known, which is all but the last bits of the values.
-    guesses = segments.guess((z << fine) + (1 << fine >> 1), slice(None))
-    for rows in reversed(_row_parts(z, parts)):
-        part = _part(z, rows)
-        own = None if live is None else live[part]
-        count = z[part].numel()
-        popped = torch.from_numpy(stack.pop(_cell_sizes(width + fine, live, part), count))
-        popped = popped.view(z[part].shape)
-        value = (z[part] << fine) + (popped >> width)
-        j, low, n, exponent = segments.locate(value, rows, own, guesses[part])
+    guesses = segments.guess((z << fine) + (1 << fine >> 1), WHOLE)
+    for piece in reversed(_pieces(z, pieces)):
+        own = None if live is None else live[piece]
+        count = z[piece].numel()
+        popped = torch.from_numpy(stack.pop(_cell_sizes(width + fine, live, piece), count))
+        popped = popped.view(z[piece].shape)
+        value = (z[piece] << fine) + (popped >> width)
+        j, low, n, exponent = segments.locate(value, piece, own, guesses[piece])
         if own is not None:
             j, low, n, exponent = j * own, low * own, torch.where(own, n, 1), exponent * own
         length = n << exponent
         scaled = ((value - low) << width) + (popped & ((1 << width) - 1))
         i = torch.div(scaled, length, rounding_mode="floor")
         _push_below(stack, scaled - i * length, n, exponent)
-        x[part] = (j << width) + i
+        x[piece] = (j << width) + i
     return x
 
 
-def _cell_sizes(bits: int, live: Tensor | None, part: tuple[slice, ...]) -> Any:
+def _cell_sizes(bits: int, live: Tensor | None, piece: Piece) -> Any:
     """Return the size of what is pushed beside each result."""
-    return 1 << bits if live is None else _flat(torch.where(live[part], 1 << bits, 1))
+    return 1 << bits if live is None else _flat(torch.where(live[piece], 1 << bits, 1))
 
 
 def _pop_below(stack: Stack, n: Tensor, exponent: Tensor) -> Tensor:
@@ -339,18 +347,17 @@ class Elementwise(Rule):
     def segments(
         self, layer: Any, shape: torch.Size, grid: Grid, condition: Tensor | None
     ) -> Segments:
-        def on(function: Callable[..., Any], x: Tensor, rows: slice) -> Tensor:
+        def on(function: Callable[..., Any], x: Tensor, piece: Piece) -> Tensor:
             image = x.new_zeros(shape)  # functions may differ from one entry to another
-            part = _part(image, rows)
-            image[part] = x
-            return function(image, condition)[0][part].double()
+            image[piece] = x
+            return function(image, condition)[0][piece].double()
 
-        def with_slope(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            value, step = on(layer, x, rows), 2.0**-SEGMENT_BITS
-            return value, ((on(layer, x + step, rows) - value) / step).log()
+        def with_slope(x: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
+            value, step = on(layer, x, piece), 2.0**-SEGMENT_BITS
+            return value, ((on(layer, x + step, piece) - value) / step).log()
 
         return smooth(
-            with_slope, lambda z, rows: on(layer.inverse, z, rows), *self.precisions(grid)
+            with_slope, lambda z, piece: on(layer.inverse, z, piece), *self.precisions(grid)
         )
 
     def precisions(self, grid: Grid) -> tuple[int, int]:
@@ -360,12 +367,12 @@ class Elementwise(Rule):
     def forward(
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
-        return forward_map(stack, x, self.segments(layer, x.shape, grid, condition), grid.parts)
+        return forward_map(stack, x, self.segments(layer, x.shape, grid, condition), grid.pieces)
 
     def backward(
         self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
-        return backward_map(stack, z, self.segments(layer, z.shape, grid, condition), grid.parts)
+        return backward_map(stack, z, self.segments(layer, z.shape, grid, condition), grid.pieces)
 
 
 class FromUnit(Elementwise):
@@ -387,7 +394,7 @@ class Couplings(Rule):
         parameters = layer.mask.take(layer.conditioner(grid.value(passive), given)).double()
         parameters = (parameters * 2.0**PARAMETER_BITS).round() * 2.0**-PARAMETER_BITS
         segments = smooth(
-            lambda v, rows: layer.transform(v, parameters[_part(v, rows)]),
+            lambda v, piece: layer.transform(v, parameters[piece]),
             # About the inverse: single precision will do.
             lambda v, _: layer.inverse_transform(v.float(), parameters.float())[0].double(),
             grid.precision,
@@ -399,14 +406,14 @@ class Couplings(Rule):
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
         passive, active, segments, live = self._parts(layer, x, grid, condition)
-        active = forward_map(stack, active, segments, grid.parts, live)
+        active = forward_map(stack, active, segments, grid.pieces, live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
     def backward(
         self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
         passive, active, segments, live = self._parts(layer, z, grid, condition)
-        active = backward_map(stack, active, segments, grid.parts, live)
+        active = backward_map(stack, active, segments, grid.pieces, live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
 
@@ -432,7 +439,7 @@ class Linear(Rule):
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
         lower, upper, segments = self._factors(layer, x, grid)
-        z = forward_map(stack, x, segments, grid.parts)
+        z = forward_map(stack, x, segments, grid.pieces)
         for c in range(len(upper)):  # of channels that are still as they were
             z[:, c] += _multiples(z, upper, c)
         for c in reversed(range(len(lower))):
@@ -448,7 +455,7 @@ class Linear(Rule):
             z[:, c] -= _multiples(z, lower, c)
         for c in reversed(range(len(upper))):
             z[:, c] -= _multiples(z, upper, c)
-        return backward_map(stack, z, segments, grid.parts)
+        return backward_map(stack, z, segments, grid.pieces)
 
 
 def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:

@@ -4,18 +4,20 @@ The first images of a file have to be coded before the flow can be used, and the
 in small files. So they are worth some time: each bit of a pixel is predicted by several contexts of
 its neighbors, whose adaptive probabilities are mixed by weights that learn along the way
 (Mahoney, Adaptive weighing of context models for lossless data compression, 2005), and goes to an
-arithmetic coder. All numbers are integers, so every machine finds the same.
+arithmetic coder. All numbers are integers, so every machine finds the same. Probabilities may
+have learned from other images before.
 """
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_MIXED", "mix", "unmix"]
+__all__ = ["MAX_MIXED", "Predictor", "mix", "primed", "unmix"]
 
 MAX_MIXED = 1 << 14
 """Most values that are coded so: each of their bits takes about 5 microseconds."""
@@ -26,7 +28,7 @@ SQUASH = (
 )  # fmt: skip
 """4096 times the logistic function, at multiples of 1/2 from -8 to 8."""
 
-CONTEXTS = 6
+CONTEXTS = 8
 TABLE_BITS = 16
 """Each context has so many probabilities, which different neighborhoods may share."""
 
@@ -56,7 +58,7 @@ def _stretches() -> list[int]:
 STRETCH = _stretches()
 
 
-class _Predictor:
+class Predictor:
     """Probabilities of bits, which learn from each bit."""
 
     def __init__(self) -> None:
@@ -152,40 +154,67 @@ class _Decoder:
         return bit
 
 
-def mix(x: NDArray[np.int64], levels: int) -> bytes:
+class _NoCoder:
+    """Takes every bit as it is, to learn from it."""
+
+    def code(self, _: int, bit: int) -> int:
+        """Return the bit."""
+        return bit
+
+
+def primed(x: NDArray[np.int64], levels: int) -> Predictor:
+    """Return probabilities that have learned from images ``(B, C, H, W)``."""
+    predictor = Predictor()
+    for _ in _walk(x.tolist(), _NoCoder(), levels, predictor):
+        pass
+    return predictor
+
+
+def mix(x: NDArray[np.int64], levels: int, predictor: Predictor | None = None) -> bytes:
     """Return images ``(B, C, H, W)``, of at most :data:`MAX_MIXED` values, as bytes.
+
+    Args:
+        x: images.
+        levels: number of grey levels.
+        predictor: what :func:`primed` returned; it is not changed.
 
     >>> x = np.arange(64).reshape(1, 1, 8, 8)
     >>> bool((unmix(mix(x, 64), x.shape, 64) == x).all())
     True
+    >>> len(mix(x, 64)) > len(mix(x, 64, primed(x, 64)))
+    True
     """
     coder = _Encoder()
-    images = x.tolist()
-    for _ in _walk(images, coder, levels):
+    for _ in _walk(x.tolist(), coder, levels, copy.deepcopy(predictor) or Predictor()):
         pass
     return coder.finish()
 
 
-def unmix(data: bytes, shape: tuple[int, ...], levels: int) -> NDArray[np.int64]:
+def unmix(
+    data: bytes, shape: tuple[int, ...], levels: int, predictor: Predictor | None = None
+) -> NDArray[np.int64]:
     """Invert :func:`mix`.
 
     Raises:
         ValueError: if there is a value that is not below ``levels``.
     """
     images = np.zeros(shape, np.int64).tolist()
-    for value in _walk(images, _Decoder(data), levels):
+    learned = copy.deepcopy(predictor) or Predictor()
+    for value in _walk(images, _Decoder(data), levels, learned):
         if value >= levels:
             raise ValueError("its plain images are damaged")
     return np.array(images, np.int64).reshape(shape)
 
 
 def _walk(
-    images: list[list[list[list[int]]]], coder: _Encoder | _Decoder, levels: int
+    images: list[list[list[list[int]]]],
+    coder: _Encoder | _Decoder | _NoCoder,
+    levels: int,
+    predictor: Predictor,
 ) -> Iterator[int]:
     """Code every value of images, which a decoder fills in, and yield it."""
     bits = (levels - 1).bit_length()
     coarse = max(bits - 3, 0)
-    predictor = _Predictor()
     for image in images:
         for c, plane in enumerate(image):
             for y, row in enumerate(plane):
@@ -209,6 +238,8 @@ def _walk(
                             nw >> coarse + 1,
                             (ww >> coarse + 2) << 2 | nn >> coarse + 2,
                         ),
+                        _key(7, c, y << 16 | i, w >> coarse),
+                        _key(8, c, y << 16 | i, (n >> coarse) << 4 | w >> coarse),
                     )
                     zeros = (not w) | (not n) << 1 | (not ne) << 2 | (not nw) << 3
                     node = 1

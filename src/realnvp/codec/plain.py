@@ -8,27 +8,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realnvp.codec.mixing import MAX_MIXED, mix, unmix
+from realnvp.codec.mixing import MAX_MIXED, Predictor, mix, unmix
 
 __all__ = ["deflate", "pack_plain", "unpack_plain"]
 
 FILTERS = 3
 """Pixels as they are, less the one above, or less the one at the left, as in PNG."""
 
-MIXED = FILTERS
-"""The first byte of data of :func:`realnvp.codec.mixing.mix`; below it is a filter."""
+MIXED, PRIMED = FILTERS, FILTERS + 1
+"""The first byte of data of :func:`realnvp.codec.mixing.mix`, without and with a predictor that has
+learned before; below these it is a filter."""
 
 
-def pack_plain(x: Tensor, levels: int) -> bytes:
-    """Return images ``(B, C, H, W)`` by the code that makes fewer bytes of them.
+def pack_plain(x: Tensor, levels: int, predictor: Predictor | None = None) -> bytes:
+    """Return images ``(B, C, H, W)`` by the code that makes fewest bytes of them.
+
+    Args:
+        x: images.
+        levels: number of grey levels.
+        predictor: has learned from images that may be like these.
 
     >>> len(pack_plain(torch.zeros(9, 1, 8, 8, dtype=torch.int64), 256)) < 50
     True
     """
-    packed = deflate(x, levels)
-    if x.numel() > MAX_MIXED:
-        return packed
-    return min(packed, bytes([MIXED]) + mix(x.numpy().astype(np.int64), levels), key=len)
+    packed = [deflate(x, levels)]
+    if x.numel() <= MAX_MIXED:
+        values = x.numpy().astype(np.int64)
+        packed.append(bytes([MIXED]) + mix(values, levels))
+        if predictor is not None:
+            packed.append(bytes([PRIMED]) + mix(values, levels, predictor))
+    return min(packed, key=len)
 
 
 def deflate(x: Tensor, levels: int) -> bytes:
@@ -45,18 +54,22 @@ def deflate(x: Tensor, levels: int) -> bytes:
     return min(packed, key=len)
 
 
-def unpack_plain(data: bytes, shape: tuple[int, ...], levels: int) -> Tensor:
+def unpack_plain(
+    data: bytes, shape: tuple[int, ...], levels: int, predictor: Predictor | None = None
+) -> Tensor:
     """Invert :func:`pack_plain`; memory is bounded by the shape.
 
     Raises:
         ValueError: if the data are not of images of this shape.
     """
-    if not data or data[0] > MIXED:
+    kind = data[0] if data else PRIMED + 1
+    learned = predictor if kind == PRIMED else None
+    if kind > PRIMED or (kind == PRIMED and learned is None):
         raise ValueError("its plain images are damaged")
-    if data[0] == MIXED:
+    if kind >= MIXED:
         if np.prod(shape) > MAX_MIXED:
             raise ValueError("its plain images are damaged")
-        return torch.from_numpy(unmix(data[1:], shape, levels))
+        return torch.from_numpy(unmix(data[1:], shape, levels, learned))
     dtype = _dtype(levels)
     size = int(np.prod(shape)) * dtype.itemsize
     try:
@@ -66,8 +79,8 @@ def unpack_plain(data: bytes, shape: tuple[int, ...], levels: int) -> Tensor:
     if len(raw) != size:
         raise ValueError("its plain images are damaged")
     x = np.frombuffer(raw, dtype).reshape(shape).astype(np.int64)
-    if data[0]:
-        x = np.cumsum(x, axis=1 + data[0]) % levels
+    if kind:
+        x = np.cumsum(x, axis=1 + kind) % levels
     return torch.from_numpy(x)
 
 

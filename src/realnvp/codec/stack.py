@@ -42,9 +42,6 @@ BASE = 1 << DIGIT
 RESERVE = 32
 """Bits that are not popped: without any, the coder would invent zeros."""
 
-BOTTOM = (0x6E76_7001, 0x6E76_7001)
-"""Words below all others."""
-
 
 class Exhausted(ValueError):
     """The stack holds fewer bits than are to be popped."""
@@ -67,8 +64,12 @@ def _constriction() -> Any:
 class Stack:
     """A stack of bits.
 
+    Bits are only popped if there are some beneath them, so at the bottom there is a number that
+    never is; it may as well tell something.
+
     Args:
-        words: its content, as :meth:`words` returned it; nothing but the bottom if left out.
+        words: its content, as :meth:`words` returned it.
+        bottom: number of 32 bits at the bottom of an otherwise empty stack, without words.
 
     Attributes:
         least: fewest bits since it was last set; for the owner to set and to read.
@@ -79,29 +80,30 @@ class Stack:
     [3, 500]
     """
 
-    def __init__(self, words: NDArray[np.uint32] | None = None) -> None:
+    def __init__(self, words: NDArray[np.uint32] | None = None, bottom: int = 0) -> None:
         stream = _constriction()
         coder = stream.stack.AnsCoder
         self._uniform = stream.model.Uniform()
         try:
-            content = np.array(BOTTOM, np.uint32) if words is None else words.astype(np.uint32)
-            self._coder = coder(content)
+            content = np.array([bottom, 1]) if words is None else words
+            self._coder = coder(content.astype(np.uint32))
         except Exception as error:
             raise ValueError("these are not the words of a stack") from error
         self.least = self.bits
 
     @property
     def bits(self) -> int:
-        """Size in bits."""
+        """Size in bits, rounded down."""
         return int(self._coder.num_valid_bits())
 
     def words(self) -> NDArray[np.uint32]:
         """Return the content as 32-bit words."""
         return self._coder.get_compressed()
 
-    def is_at_bottom(self) -> bool:
-        """Return whether all that was pushed has been popped."""
-        return np.array_equal(self.words(), np.array(BOTTOM, np.uint32))
+    def bottom(self) -> int | None:
+        """Return the number at the bottom if all that was pushed has been popped, else None."""
+        words = self.words()
+        return int(words[0]) if len(words) == 2 and words[1] == 1 else None
 
     def copy(self) -> Stack:
         """Return a stack of the same content."""
@@ -167,7 +169,9 @@ class Stack:
         if not count:
             return np.zeros(0, np.int64)
         if self.bits < RESERVE + count * (_largest(bases) - 1).bit_length():
-            raise Exhausted("the stack holds fewer bits than are to be popped")
+            needed = count * np.log2(bases) if isinstance(bases, int) else np.log2(bases).sum()
+            if self.bits + 1 <= RESERVE + needed:  # bits are rounded down
+                raise Exhausted("the stack holds fewer bits than are to be popped")
         given = (count,) if isinstance(bases, int) else (bases.astype(np.int32),)
         return self._coder.decode(model, *given).astype(np.int64)
 
@@ -209,8 +213,8 @@ written out."""
 TOTAL = 1 << 18
 """Sum of the weights."""
 
-FAR_DIGITS = 3
-"""Digits of 16 bits of a number beyond the range."""
+FAR_BITS = 48
+"""Most bits of a number beyond the range, which is written out: how many bits, and these."""
 
 
 @cache
@@ -231,7 +235,7 @@ def _weights(tails: bool) -> tuple[Integers, Integers]:
     return weights, np.concatenate(([0], np.cumsum(weights)))
 
 
-CHUNK = 16
+CHUNK = 4
 """Fewest numbers whose weights are popped before their sums are pushed."""
 
 CHUNKS = 32
@@ -248,7 +252,7 @@ def push_normal(stack: Stack, z: Integers, precision: int) -> None:
 
     Args:
         stack: the stack.
-        z: any integers of 47 bits.
+        z: integers.
         precision: 5 or more.
 
     Raises:
@@ -259,9 +263,12 @@ def push_normal(stack: Stack, z: Integers, precision: int) -> None:
     beyond = np.where(z < 0, -z - 1, z) - limit
     far = beyond >= 0
     if far.any():
-        if beyond.max() >= 1 << (DIGIT * FAR_DIGITS):
+        if beyond.max() >= 1 << FAR_BITS:
             raise Unrepresentable("a latent is too large")
-        stack.push(beyond[far], 1 << (DIGIT * FAR_DIGITS))
+        bits = np.frexp(beyond[far].astype(np.float64))[1].astype(np.int64)
+        first = 1 << np.maximum(bits - 1, 0)  # the highest bit is known
+        stack.push(beyond[far] & (first - 1), first)
+        stack.push(bits, FAR_BITS + 1)
     cell = np.clip((z >> shift) + RANGE * CELLS_PER_UNIT + 1, 0, len(weights) - 1)
     stack.push(np.where(far, 0, z & ((1 << shift) - 1)), np.where(far, 1, 1 << shift))
     for chunk in _chunks(len(z)):
@@ -277,7 +284,9 @@ def pop_normal(stack: Stack, count: int, precision: int) -> Integers:
     low = stack.pop(np.where(far, 1, 1 << shift))
     z = ((cell - RANGE * CELLS_PER_UNIT - 1) << shift) + low
     if far.any():
-        beyond = stack.pop(1 << (DIGIT * FAR_DIGITS), int(far.sum())) + (RANGE << precision)
+        bits = stack.pop(FAR_BITS + 1, int(far.sum()))
+        first = 1 << np.maximum(bits - 1, 0)
+        beyond = stack.pop(first) + np.where(bits > 0, first, 0) + (RANGE << precision)
         z[far] = np.where(cell[far] == last, beyond, -beyond - 1)
     return z
 

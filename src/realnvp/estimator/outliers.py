@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.estimator.density import RandomState, RealNVPDensity
 from realnvp.outliers.explain import surprises
-from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, clamped
+from realnvp.outliers.neighbors import FARTHEST, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
 
@@ -40,6 +40,10 @@ FEW_ROWS = 300
 """With fewer, every row is held out once, by as many flows as there are folds."""
 
 MOST_HELD_OUT = 2_000
+
+GROUP = 5
+"""Neighbor whose distance counts where there are outliers among the rows: the nearest ones of an
+outlier may be outliers, too."""
 
 FOR_A_FLOW = 10
 """With fewer rows to learn from, there is no flow: distances are all that can be told."""
@@ -58,8 +62,8 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     r"""Outliers of a table by a normalizing flow, with conformal p-values.
 
     The score adds up the evidence of four statistics of a row: its negative log-density, its
-    distances to the first and the fifth nearest of the rows that were learned from, and the
-    distance of its latents to the nearest latents of these,
+    distance to the nearest other row, of standardized columns and of these squashed
+    (:mod:`realnvp.outliers.neighbors`), and the distance of its latents to the nearest latents,
 
     .. math:: s(x) = -\sum_j \log \hat P(T_j \ge t_j(x)),
 
@@ -76,7 +80,8 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         contamination: "auto" for training rows that are ordinary; rows with a p-value of 0.05 or
             less are then outliers. Or the fraction of outliers among the training rows: so many of
             the rows farthest from their neighbors are left out of the fit, and so many training
-            rows are then outliers.
+            rows are then outliers. The squashed distance is then replaced by the plain one to the
+            fifth nearest row, since outliers may come in groups.
         max_features: most columns that a flow models; of tables with more it models so many
             principal components, while distances are of all columns.
         random_state: seed, generator or None.
@@ -127,10 +132,13 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         self._members: list[_Member] = []
         for held in held_out:
             learned = table[np.setdiff1d(order, held)]
+            near = table  # no row is its own neighbor, so those that are held out may be in it
             if share != "auto":
-                learned = _trimmed(learned, float(share))
-            seed = int(random.integers(2**31 - 1))
-            self._members.append(self._member(learned, table[held], seed))
+                near = learned = _trimmed(learned, float(share))
+            member = self._member(learned, RowNeighbors(near), int(random.integers(2**31 - 1)))
+            member.clean = share == "auto"
+            member.score = CrossFitted(TailScore, member.statistics(table[held]))
+            self._members.append(member)
         self.calibration_scores_ = np.concatenate([m.score.held_out for m in self._members])
         if share == "auto":
             # The smallest score with a p-value of at most ALPHA is beyond this one.
@@ -141,14 +149,14 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             self.offset_ = float(np.percentile(self.score_samples(X), 100 * float(share)))
         return self
 
-    def _member(self, learned: NDArray, held: NDArray, seed: int) -> _Member:
-        """Fit a flow to some rows, and score with it those that it has not seen."""
+    def _member(self, learned: NDArray, near: RowNeighbors, seed: int) -> _Member:
+        """Fit a flow to some rows."""
         mean, std = learned.mean(axis=0), learned.std(axis=0)
         std = np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
         components = None
         if learned.shape[1] > self.max_features and len(learned) > self.max_features:
             components = PCA(self.max_features, random_state=seed).fit((learned - mean) / std)
-        member = _Member(mean, std, components, Neighbors((learned - mean) / std))
+        member = _Member(mean, std, components, near)
         rows = member.modeled(learned)
         density = RealNVPDensity() if self.density is None else clone(self.density)
         density.set_params(random_state=seed)
@@ -160,7 +168,6 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 member.latents = Neighbors(member.likelihood_and_latents(rows)[1])
             except ValueError:  # fewer than two columns vary freely
                 member.density = None
-        member.score = CrossFitted(TailScore, member.statistics(held))
         return member
 
     # ------------------------------------------------------------------ scores
@@ -239,13 +246,15 @@ class _Member:
         mean: mean of each column.
         std: standard deviation of each column.
         components: principal components that the flow models, where there are many columns.
-        near: standardized rows that were learned from.
+        near: rows to which distances are measured.
+        clean: there are no outliers among these.
     """
 
     mean: NDArray
     std: NDArray
     components: PCA | None
-    near: Neighbors
+    near: RowNeighbors
+    clean: bool = True
     density: RealNVPDensity | None = None
     latents: Neighbors | None = None
     score: CrossFitted = None  # type: ignore[assignment]
@@ -277,7 +286,10 @@ class _Member:
 
     def statistics(self, table: NDArray) -> NDArray:
         """Return the statistics of rows, ``(N, S)``, all of them larger for stranger rows."""
-        distances = self.near.distances((table - self.mean) / self.std, NEIGHBORS)
+        which = (1,) if self.clean else (1, GROUP)
+        distances = self.near.distances(table, which)
+        if self.clean:
+            distances = np.hstack([distances, self.near.squashed(table, which)])
         if self.density is None or self.latents is None:
             return distances
         surprise, z = self.likelihood_and_latents(self.modeled(table))
@@ -289,7 +301,7 @@ def _trimmed(rows: NDArray, share: float) -> NDArray:
     std = rows.std(axis=0)
     standardized = (rows - rows.mean(axis=0)) / np.where(std > 0, std, 1.0)
     # Outliers come in groups: a distance over many rows is not fooled by the few of a group.
-    many = min(max(NEIGHBORS[-1], int(2 * share * len(rows))), len(rows) - 1, 500)
+    many = min(max(GROUP, int(2 * share * len(rows))), len(rows) - 1, 500)
     far = Neighbors(standardized).distances(standardized, (many,))[:, 0]
     kept = np.sort(np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))])
     result: NDArray = rows[kept]

@@ -19,7 +19,7 @@ from torch import Tensor
 from realnvp.data.dataset import Split
 from realnvp.evaluation import Progress, batches, log_likelihood
 from realnvp.flow import Flow
-from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, clamped, latents_of
+from realnvp.outliers.neighbors import Neighbors, RowNeighbors, clamped, latents_of
 from realnvp.outliers.score import CrossFitted, DensityScore, Score, TailScore, bits_per_nat
 from realnvp.outliers.statistics import statistics
 from realnvp.utils.distributed import all_reduce, world_size
@@ -38,8 +38,8 @@ REFERENCE_ROWS = 5_000
 REFERENCE_NUMBERS = 2**20
 """Most rows, and numbers, of the training data that are kept to measure distances to."""
 
-TAILS = ("distance_1", "distance_5", "latent_distance_1")
-"""Statistics of vectors that the score looks at beside the likelihood."""
+TAILS = ("distance_1", "squashed_distance_1", "latent_distance_1")
+"""Distances that the score of vectors looks at beside the likelihood."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ def excess_bits(found: dict[str, NDArray], dim: int) -> NDArray:
 
 
 class Distances:
-    """Distances of rows to the training rows, standardized and in latents.
+    """Distances of rows to the training rows, and in latents.
 
     Args:
         flow: flow of vectors.
@@ -193,30 +193,22 @@ class Distances:
 
     def __init__(self, flow: Flow, rows: Tensor, condition: Tensor | None = None) -> None:
         self.rows = rows
-        table = rows.double().numpy()
-        seen = np.where(np.isnan(table).all(axis=0), 0.0, table)  # a column may be all gaps
-        self.mean, std = np.nanmean(seen, axis=0), np.nanstd(seen, axis=0)
-        self.std = np.where(std > 0, std, 1.0)
+        self._data = RowNeighbors(rows.double().numpy())
         given = None if condition is None else condition.to(flow.device)
         z = latents_of(flow, rows.to(flow.device, flow.dtype), given).cpu().double().numpy()
-        self._data, self._latents = Neighbors(self.standardized(table)), Neighbors(z)
-
-    def standardized(self, table: NDArray) -> NDArray:
-        """Return rows ``(N, D)`` in the training rows' standard deviations; gaps are the mean."""
-        result: NDArray = np.nan_to_num((table - self.mean) / self.std, nan=0.0)
-        return result
+        self._latents = Neighbors(z)
 
     def __call__(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Return distances by name, each ``(N,)``, of rows and their latents."""
-        table = self.standardized(x.detach().cpu().double().numpy())
-        near = self._data.distances(table, NEIGHBORS)
+        table = x.detach().cpu().double().numpy()
+        near, squashed = self._data.distances(table, (1,)), self._data.squashed(table, (1,))
         latent = self._latents.distances(clamped(z).cpu().double().numpy(), (1,))
-        found = {f"distance_{k}": torch.as_tensor(near[:, i]) for i, k in enumerate(NEIGHBORS)}
-        return found | {"latent_distance_1": torch.as_tensor(latent[:, 0])}
+        columns = np.hstack([near, squashed, latent]).T
+        return {name: torch.as_tensor(column) for name, column in zip(TAILS, columns, strict=True)}
 
     def nearest(self, x: Tensor) -> NDArray:
         """Return the index ``(N,)`` of the nearest training row."""
-        return self._data.nearest(self.standardized(x.detach().cpu().double().numpy()))
+        return self._data.nearest(x.detach().cpu().double().numpy())
 
 
 def statistics_by_block(

@@ -1,7 +1,9 @@
-"""Distances to the nearest training rows, in the data's space and in the latents'.
+r"""Distances to the nearest training rows, in the data's space and in the latents'.
 
 A flow's latents are independent and of one scale, so that a distance between them means the same in
-every direction; distances of standardized rows see what a density of few rows smooths over.
+every direction; distances of standardized rows see what a density of few rows smooths over. Columns
+are also squashed, to :math:`\operatorname{arsinh} x`, which goes on as the logarithm: so that a
+column with heavy tails does not drown the others, and gaps between groups of rows count.
 """
 
 from __future__ import annotations
@@ -13,10 +15,7 @@ from torch import Tensor
 
 from realnvp.flow import Flow
 
-__all__ = ["NEIGHBORS", "Neighbors", "latents_of"]
-
-NEIGHBORS = (1, 5)
-"""Which neighbors' distances count, in the data's space; in the latents', the first."""
+__all__ = ["Neighbors", "RowNeighbors", "latents_of"]
 
 ITSELF = 1e-5
 """Distance, in standard deviations, up to which two rows are one: latents round in other ways in
@@ -63,6 +62,50 @@ class Neighbors:
     def nearest(self, rows: NDArray) -> NDArray:
         """Return the indices ``(N,)`` of the nearest reference rows."""
         result: NDArray = self._index.kneighbors(rows, n_neighbors=1, return_distance=False)[:, 0]
+        return result
+
+
+class RowNeighbors:
+    """The nearest of some reference rows, of columns that are standardized, and then squashed.
+
+    Args:
+        rows: ``(R, D)`` reference rows, by which columns are standardized; gaps are NaN, and count
+            as the mean.
+
+    >>> near = RowNeighbors(np.array([[0.0], [2.0], [4.0]]))
+    >>> rows = np.array([[4.0], [400.0]])
+    >>> near.distances(rows, (1,)).round(1).tolist(), near.squashed(rows, (1,)).round(1).tolist()
+    ([[1.2], [242.5]], [[1.2], [6.1]])
+    """
+
+    def __init__(self, rows: NDArray) -> None:
+        seen = np.where(np.isnan(rows).all(axis=0), 0.0, rows)  # a column may be all gaps
+        self._mean, std = np.nanmean(seen, axis=0), np.nanstd(seen, axis=0)
+        self._std = np.where(std > 1e-12 * (1 + np.abs(self._mean)), std, 1.0)
+        standardized = self._standardized(rows)
+        spread = np.arcsinh(standardized).std(axis=0)
+        self._spread = np.where(spread > 0, spread, 1.0)
+        self._plain = Neighbors(standardized)
+        self._squashed = Neighbors(self._squash(standardized))
+
+    def distances(self, rows: NDArray, which: tuple[int, ...]) -> NDArray:
+        """Return the distances ``(N, len(which))`` of standardized rows to their neighbors."""
+        return self._plain.distances(self._standardized(rows), which)
+
+    def squashed(self, rows: NDArray, which: tuple[int, ...]) -> NDArray:
+        """Return the distances ``(N, len(which))`` of squashed rows to their neighbors."""
+        return self._squashed.distances(self._squash(self._standardized(rows)), which)
+
+    def nearest(self, rows: NDArray) -> NDArray:
+        """Return the indices ``(N,)`` of the nearest reference rows, plain."""
+        return self._plain.nearest(self._standardized(rows))
+
+    def _standardized(self, rows: NDArray) -> NDArray:
+        result: NDArray = np.nan_to_num((rows - self._mean) / self._std, nan=0.0)
+        return result
+
+    def _squash(self, standardized: NDArray) -> NDArray:
+        result: NDArray = np.arcsinh(standardized) / self._spread
         return result
 
 
