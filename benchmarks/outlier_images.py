@@ -34,7 +34,7 @@ from realnvp.outliers import OutlierScorer
 from realnvp.outliers.calibration import excess_bits
 from realnvp.pretrained import shipped_names
 
-SETS = ("mnist", "mnist-conditional", "fashion-mnist", "cifar10")
+SETS = ("mnist", "fashion-mnist", "cifar10")
 SCORES = ("likelihood", "typicality", "codec", "outlier_score")
 
 

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.estimator.density import RandomState, RealNVPDensity
 from realnvp.outliers.explain import surprises
-from realnvp.outliers.neighbors import FARTHEST, Neighbors, RowNeighbors, clamped
+from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
 
@@ -40,10 +40,6 @@ FEW_ROWS = 300
 """With fewer, every row is held out once, by as many flows as there are folds."""
 
 MOST_HELD_OUT = 2_000
-
-GROUP = 5
-"""Neighbor whose distance counts where there are outliers among the rows: the nearest ones of an
-outlier may be outliers, too."""
 
 FOR_A_FLOW = 10
 """With fewer rows to learn from, there is no flow: distances are all that can be told."""
@@ -61,9 +57,10 @@ PART = 4_096
 class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     r"""Outliers of a table by a normalizing flow, with conformal p-values.
 
-    The score adds up the evidence of four statistics of a row: its negative log-density, its
-    distance to the nearest other row, of standardized columns and of these squashed
-    (:mod:`realnvp.outliers.neighbors`), and the distance of its latents to the nearest latents,
+    The score adds up the evidence of six statistics of a row: its negative log-density; its
+    distances to the first and the fifth nearest row, and to the nearest one by squashed columns
+    (:mod:`realnvp.outliers.neighbors`); and the distances of its latents to the first and the fifth
+    nearest latents,
 
     .. math:: s(x) = -\sum_j \log \hat P(T_j \ge t_j(x)),
 
@@ -80,8 +77,8 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         contamination: "auto" for training rows that are ordinary; rows with a p-value of 0.05 or
             less are then outliers. Or the fraction of outliers among the training rows: so many of
             the rows farthest from their neighbors are left out of the fit, and so many training
-            rows are then outliers. The squashed distance is then replaced by the plain one to the
-            fifth nearest row, since outliers may come in groups.
+            rows are then outliers. Squashed columns and the fifth nearest latents do not count
+            then.
         max_features: most columns that a flow models; of tables with more it models so many
             principal components, while distances are of all columns.
         random_state: seed, generator or None.
@@ -286,14 +283,14 @@ class _Member:
 
     def statistics(self, table: NDArray) -> NDArray:
         """Return the statistics of rows, ``(N, S)``, all of them larger for stranger rows."""
-        which = (1,) if self.clean else (1, GROUP)
-        distances = self.near.distances(table, which)
+        distances = self.near.distances(table, NEIGHBORS)
         if self.clean:
-            distances = np.hstack([distances, self.near.squashed(table, which)])
+            distances = np.hstack([distances, self.near.squashed(table, (1,))])
         if self.density is None or self.latents is None:
             return distances
         surprise, z = self.likelihood_and_latents(self.modeled(table))
-        return np.column_stack([surprise, distances, self.latents.distances(z, (1,))])
+        latents = self.latents.distances(z, NEIGHBORS if self.clean else (1,))
+        return np.column_stack([surprise, distances, latents])
 
 
 def _trimmed(rows: NDArray, share: float) -> NDArray:
@@ -301,7 +298,7 @@ def _trimmed(rows: NDArray, share: float) -> NDArray:
     std = rows.std(axis=0)
     standardized = (rows - rows.mean(axis=0)) / np.where(std > 0, std, 1.0)
     # Outliers come in groups: a distance over many rows is not fooled by the few of a group.
-    many = min(max(GROUP, int(2 * share * len(rows))), len(rows) - 1, 500)
+    many = min(max(NEIGHBORS[-1], int(2 * share * len(rows))), len(rows) - 1, 500)
     far = Neighbors(standardized).distances(standardized, (many,))[:, 0]
     kept = np.sort(np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))])
     result: NDArray = rows[kept]

@@ -19,7 +19,7 @@ from torch import Tensor
 from realnvp.data.dataset import Split
 from realnvp.evaluation import Progress, batches, log_likelihood
 from realnvp.flow import Flow
-from realnvp.outliers.neighbors import Neighbors, RowNeighbors, clamped, latents_of
+from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, RowNeighbors, clamped, latents_of
 from realnvp.outliers.score import CrossFitted, DensityScore, Score, TailScore, bits_per_nat
 from realnvp.outliers.statistics import statistics
 from realnvp.utils.distributed import all_reduce, world_size
@@ -38,7 +38,11 @@ REFERENCE_ROWS = 5_000
 REFERENCE_NUMBERS = 2**20
 """Most rows, and numbers, of the training data that are kept to measure distances to."""
 
-TAILS = ("distance_1", "squashed_distance_1", "latent_distance_1")
+TAILS = (
+    *(f"distance_{k}" for k in NEIGHBORS),
+    "squashed_distance_1",
+    *(f"latent_distance_{k}" for k in NEIGHBORS),
+)
 """Distances that the score of vectors looks at beside the likelihood."""
 
 
@@ -201,8 +205,8 @@ class Distances:
     def __call__(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Return distances by name, each ``(N,)``, of rows and their latents."""
         table = x.detach().cpu().double().numpy()
-        near, squashed = self._data.distances(table, (1,)), self._data.squashed(table, (1,))
-        latent = self._latents.distances(clamped(z).cpu().double().numpy(), (1,))
+        near, squashed = self._data.distances(table, NEIGHBORS), self._data.squashed(table, (1,))
+        latent = self._latents.distances(clamped(z).cpu().double().numpy(), NEIGHBORS)
         columns = np.hstack([near, squashed, latent]).T
         return {name: torch.as_tensor(column) for name, column in zip(TAILS, columns, strict=True)}
 

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from realnvp.flow import Flow
 
-__all__ = ["Neighbors", "RowNeighbors", "latents_of"]
+__all__ = ["NEIGHBORS", "Neighbors", "RowNeighbors", "latents_of"]
+
+NEIGHBORS = (1, 5)
+"""Which neighbors' distances count; of squashed rows, the first."""
 
 ITSELF = 1e-5
 """Distance, in standard deviations, up to which two rows are one: latents round in other ways in
