@@ -116,7 +116,7 @@ def test_two_processes_write_the_scores_of_one(name, tmp_path, monkeypatch):
     options = ["score", name, "--data", data, "--batch-size", "20", "--alpha", "0.1"]
     assert main([*options, "--out", "one.csv", "--json"]) == 0
     with start(tmp_path, *options, "--out", "two.csv", "--json") as both:
-        out, errors = both.communicate(timeout=60)
+        out, errors = both.communicate(timeout=300)
     assert both.returncode == 0, errors
     assert len(out.splitlines()) == 1  # one process reports
     assert Path("two.csv").read_bytes() == Path("one.csv").read_bytes()
