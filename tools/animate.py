@@ -1,26 +1,35 @@
-"""Animations of the documentation: python tools/animate.py
+"""Animations of the documentation: python tools/animate.py [layers|training]
 
 ``docs/pictures/moons-layers.gif``: draws from the standard normal, which the layers of the shipped
 model of moons bend one after the other into its samples.
+
+``docs/pictures/digits-training.gif``: samples of the recipe ``digits`` while it is trained, of the
+same latents each time.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib import colormaps
-from PIL import Image
+from PIL import Image, ImageDraw
+from torch import Tensor
 
-from realnvp import load, plots
+from realnvp import load, plots, recipe, train
+from realnvp.training.callbacks import Callback
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 
 BETWEEN = 8
 """Frames from one layer to the next."""
+
+STEPS = 30
+"""Frames of a training."""
 
 
 @torch.no_grad()
@@ -50,11 +59,49 @@ def layers(model: str = "moons", n: int = 1500) -> list[Image.Image]:
     return frames
 
 
+class Film(Callback):
+    """Make a frame of the samples at each validation.
+
+    Args:
+        levels: number of grey levels of the images.
+        n: number of samples that are shown.
+    """
+
+    draws = True
+
+    def __init__(self, levels: int, n: int = 60) -> None:
+        self.frames: list[Image.Image] = []
+        self._levels, self._n = levels, n
+
+    def picture(self, step: int, samples: Tensor) -> None:
+        grid = plots.tiles(samples[: self._n], levels=self._levels, columns=10, width=360)
+        frame = Image.new("RGB", (grid.width, grid.height + 22), "white")
+        frame.paste(grid)
+        place = (frame.width / 2, grid.height + 11)
+        ImageDraw.Draw(frame).text(place, f"step {step}", "black", anchor="mm", font_size=13)
+        self.frames.append(frame)
+
+
+def training(name: str = "digits") -> list[Image.Image]:
+    """Return samples of a recipe's model through its training."""
+    chosen = recipe(name, training={"num_validations": STEPS, "validation_share": 1.0})
+    film = Film(levels=17)
+    train(chosen, callbacks=[film])
+    return film.frames
+
+
+FILMS = {"moons-layers": (layers, 60), "digits-training": (training, 150)}
+"""How each animation is made, and the milliseconds of its frames."""
+
+
 def main() -> None:
-    """Write the animation."""
-    path = OUT / "moons-layers.gif"
-    plots.save_animation(layers(), path, milliseconds=60, there_and_back=False)
-    print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+    """Write the animations whose names hold the argument, or all."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    for name, (make, milliseconds) in FILMS.items():
+        if wanted in name:
+            path = OUT / f"{name}.gif"
+            plots.save_animation(make(), path, milliseconds=milliseconds, there_and_back=False)
+            print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -57,12 +57,12 @@ img.pixels { image-rendering: pixelated; width: 330px; }
 table { border-collapse: collapse; font-size: .88rem; }
 caption { text-align: left; font-weight: 600; }
 td, th { padding: .18rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+td:last-child { overflow-wrap: anywhere; }
 th { background: var(--soft); }
 details { margin: .5rem 0; }
 summary { cursor: pointer; }
 .note { opacity: .8; font-size: .9rem; }
-nav { font-size: .9rem; }
-nav a { margin-right: .8rem; }
+nav { font-size: .9rem; display: flex; flex-wrap: wrap; gap: 0 .8rem; }
 """
 
 
@@ -313,10 +313,18 @@ def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
     run = runs[0]
     if not any(r["kind"] in ("train", "validation") for r in run.records):
         return '<p class="note">There are no records of a training.</p>'
-    figure = plots.Picture(figsize=(10.5, 3.9), layout="constrained")
-    for axes, by in zip(figure.subplots(1, 2), ("minutes", "steps"), strict=True):
-        plots.learning_curves(run.records, run.unit, sign=run.sign, by=by, ax=axes)  # type: ignore[arg-type]
-    return _plot(figure, "learning curves")
+    curves = []  # two pictures, of which a narrow window shows one below the other
+    for by in ("minutes", "steps"):
+        figure = plots.Picture(figsize=(5.6, 3.9), layout="constrained")
+        plots.learning_curves(
+            run.records,
+            run.unit,
+            sign=run.sign,
+            by=by,
+            ax=figure.subplots(),  # type: ignore[arg-type]
+        )
+        curves.append(_plot(figure, f"learning curves by {by}"))
+    return f'<div class="row">{"".join(curves)}</div>'
 
 
 def report_html(subjects: Sequence[Subject]) -> str:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.data.columns import TableSchema
-from realnvp.estimator.inference import category_proba, impute, sample_table
 from realnvp.evaluation import column_density
 from realnvp.flow import Flow
 from realnvp.pretrained import table_of
@@ -54,6 +53,8 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
+        from realnvp.estimator.inference import sample_table  # a second, which no other tab needs
+
         tell = desk.begin(request, progress, "sampling")
         flow = library.get(name)
         if flow.levels is not None:
@@ -95,6 +96,8 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[dict[str, Any], NDArray]:
+        from realnvp.estimator.inference import category_proba, impute
+
         tell = desk.begin(request, progress, "asking")
         flow = library.get(name)
         split, _ = library.examples(name)
