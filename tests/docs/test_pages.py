@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+import realnvp
+from realnvp import recipe, train
 from realnvp.cli.main import main
 from realnvp.data.image_sets import IMAGE_SETS
 
@@ -33,6 +36,19 @@ def test_own_loop(capsys):
     for code in short:
         run(code, names)
     assert re.match(r"tensor\(-\d", capsys.readouterr().out)
+
+
+def test_notebooks(monkeypatch, capsys):
+    settings = {"steps": 2, "num_validations": 2, "validation_share": 1.0}
+    short = functools.partial(train, recipe("moons", training=settings), quiet=True)
+    monkeypatch.setattr(realnvp, "train", lambda name, **options: short(**options), raising=False)
+    first, result, callback = blocks("notebooks")
+    names = run(result, run(first, {}))
+    shown = names["result"]._repr_html_()
+    assert "KL(true || model)" in shown
+    assert '<img alt="learning curves" src="data:image/png' in shown
+    run(callback, names)
+    assert re.search(r"^2 torch.Size\(\[\d+, 2\]\)$", capsys.readouterr().out, flags=re.M)
 
 
 def test_own_data_set(tmp_path, monkeypatch, capsys):

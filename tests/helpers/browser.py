@@ -98,7 +98,10 @@ class Page:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)
         field.click()
         field.send_keys(Keys.CONTROL, "a")
-        field.send_keys(name, Keys.ENTER)
+        field.send_keys(name)
+        # Enter takes the choice that is active, which follows the typing a little later.
+        self.find(f"{selector} li.active[aria-label='{name}']")
+        field.send_keys(Keys.ENTER)
         self.until(lambda: self.find(f"{selector} input").get_attribute("value") == name)
 
     def type(self, selector: str, value: object) -> None:

@@ -48,6 +48,7 @@ def test_scores_of_strange_examples_are_marked_within_the_picture():
     low, high = axes.get_xlim()
     assert near == 0.5
     assert low <= far < -4 < high < 20
+    assert [text.get_text() for text in axes.texts] == [" ← -1e+09"]
 
 
 def test_a_column_of_integers_has_a_bar_for_each():

@@ -143,7 +143,8 @@ def scores(
     Args:
         held_out: scores of the held-out data ``(N,)``.
         unit: name of the unit.
-        marks: scores of other examples, each a vertical line.
+        marks: scores of other examples, each a vertical line; those far outside are at the border,
+            where the farthest one is written.
         ax: axes to draw into; new ones if left out.
     """
     figure, axes = panel(ax, (6.0, 3.2))
@@ -157,10 +158,15 @@ def scores(
             max(high, other.max()), high + 2 * span
         )  # fmt: skip
     axes.hist(np.clip(values, low, high), bins=60, range=(low, high), color=DATA, alpha=0.5,
-              density=True, label=f"{len(values):,} held-out examples")  # fmt: skip
+              density=True, label=f"{len(values):,} others")  # fmt: skip
     for i, value in enumerate(other):
         label = "yours" if i == 0 else None
         axes.axvline(np.clip(value, low, high), color=MODEL, linewidth=1.2, label=label)
+    across = axes.get_xaxis_transform()
+    if (other < low).any():
+        axes.text(low, 0.5, f" ← {other.min():.4g}", transform=across, fontsize=8)
+    if (other > high).any():
+        axes.text(high, 0.5, f"{other.max():.4g} → ", transform=across, fontsize=8, ha="right")
     axes.set_xlabel(unit)
     axes.set_yticks([])
     axes.legend(fontsize=8)

@@ -316,13 +316,8 @@ def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
     curves = []  # two pictures, of which a narrow window shows one below the other
     for by in ("minutes", "steps"):
         figure = plots.Picture(figsize=(5.6, 3.9), layout="constrained")
-        plots.learning_curves(
-            run.records,
-            run.unit,
-            sign=run.sign,
-            by=by,
-            ax=figure.subplots(),  # type: ignore[arg-type]
-        )
+        axes = figure.subplots()
+        plots.learning_curves(run.records, run.unit, sign=run.sign, by=by, ax=axes)
         curves.append(_plot(figure, f"learning curves by {by}"))
     return f'<div class="row">{"".join(curves)}</div>'
 
