@@ -21,6 +21,8 @@ CSS = """
 .gradio-container { max-width: 1100px !important; }
 #sample-grid img, #walk-frame img, #walk-ends img, #scales-grid img, #score-seen img {
   image-rendering: pixelated; }
+label[data-testid="block-label"] ~ .image-container, #models-pictures .grid-wrap {
+  box-sizing: border-box; padding-top: 2rem; }
 @media (max-width: 640px) { .gradio-container { padding: 4px !important; } }
 """
 
