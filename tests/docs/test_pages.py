@@ -53,7 +53,7 @@ def test_notebooks(monkeypatch, capsys):
 
 def test_own_data_set(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    fit, stripes = blocks("data-set")
+    fit, stripes, *_ = blocks("data-set")
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
     run(fit.replace("steps=1000", "steps=1, quiet=True"), {"images": images})
     Path("stripes.py").write_text(stripes)
