@@ -41,7 +41,8 @@ def hub(tmp_path, monkeypatch):
             monkeypatch.setenv(f"HF_HUB_{name}", "1")
         forget_client()
         yield found
-        import_module("huggingface_hub").close_session()
+        # Versions before 1.0 have no connections that stay open.
+        getattr(import_module("huggingface_hub"), "close_session", lambda: None)()
         forget_client()
 
 
