@@ -78,6 +78,10 @@ MOST_ROWS = 10_000
 """Rows that mixtures are fitted to; a random choice where there are more."""
 
 
+AT_ONCE = 20_000
+"""Rows whose scores are computed at once: a layer takes some twenty times their memory."""
+
+
 ENOUGH_ROWS = 5_000
 """Rows that are enough to choose the number of Gaussians by."""
 
@@ -225,7 +229,10 @@ def _rows(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
         layer = TableColumns(columns).double()
         layer.fill(tensors)
         noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
-        x, _ = layer(x, noise=noise)
+        x = torch.cat([
+            layer(part, noise=own)[0]
+            for part, own in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
+        ])
     return x, _shares(x, dataset.known.weight)
 
 
