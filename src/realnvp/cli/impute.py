@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from realnvp.cli.options import (
-    Parser,
-    add_count,
-    add_device,
-    add_json,
-    add_out,
-    add_seed,
-    output_path,
-)
+from realnvp.cli.options import Parser, add_table, output_path
 from realnvp.cli.shared import print_json, read_model, table_rows, write_table
 
 __all__ = []
@@ -30,13 +22,13 @@ FEW = 10
 def main(argv: list[str]) -> int:
     """Fill in the gaps of a table."""
     parser = Parser("impute", "Fill in the gaps of a table.", EPILOG)
-    parser.add_argument("model", metavar="MODEL", help="run or model folder of a table")
-    parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
-    add_count(parser, "--candidates", 500, "draws of which one is taken, for each row")
-    add_seed(parser, "the draws")
-    add_out(parser, "imputed.csv", "a .csv or .parquet table with the columns of the data")
-    add_device(parser)
-    add_json(parser)
+    add_table(parser)
+    add_draws(
+        parser,
+        "draws of which one is taken, for each row",
+        "imputed.csv",
+        "a .csv or .parquet table with the columns of the data",
+    )
     args = parser.parse_args(argv)
     path = output_path(args, ".csv", ".parquet")
 

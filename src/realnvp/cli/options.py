@@ -338,6 +338,28 @@ def add_count(parser: Parser, name: str, default: int | None, what: str) -> None
     parser.add_argument(*names, type=PositiveInt, default=default, metavar="N", help=what)
 
 
+def add_table(parser: Parser) -> None:
+    """Add a model of a table, and the file with rows that it is asked about."""
+    parser.add_argument("model", metavar="MODEL", help="run or model folder of a table")
+    parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
+
+
+def add_candidates(parser: Parser, what: str, out: str, written: str) -> None:
+    """Add what answers by draws have in common: their number, seed, device, and where they go.
+
+    Args:
+        parser: parser of the verb.
+        what: what the draws of each row are for.
+        out: file that is written by default.
+        written: what is written into it.
+    """
+    add_count(parser, "--candidates", 500, what)
+    add_seed(parser, "the draws")
+    add_out(parser, out, written)
+    add_device(parser)
+    add_json(parser)
+
+
 def add_seed(parser: Parser, what: str, default: Any = 0) -> None:
     """Add the seed of the random numbers."""
     parser.add_argument("--seed", type=Seed, default=default, metavar="N", help=f"seed of {what}")

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import (
-    Parser,
-    add_count,
-    add_device,
-    add_json,
-    add_out,
-    add_seed,
-    output_path,
-)
+from realnvp.cli.options import Parser, add_table, output_path
 from realnvp.cli.shared import print_json, print_table, read_model, table_rows, write_table
 
 if TYPE_CHECKING:
@@ -40,8 +32,7 @@ def main(argv: list[str]) -> int:
         "rule, or the quantiles of a number or a date.",
         EPILOG,
     )
-    parser.add_argument("model", metavar="MODEL", help="run or model folder of a table")
-    parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
+    add_table(parser)
     parser.add_argument("--column", required=True, metavar="NAME", help="column to predict")
     parser.add_argument(
         "--quantiles",
@@ -49,11 +40,12 @@ def main(argv: list[str]) -> int:
         metavar="X,X,...",
         help="probabilities of the quantiles of a number",
     )
-    add_count(parser, "--candidates", 500, "draws of which quantiles are taken, for each row")
-    add_seed(parser, "the draws")
-    add_out(parser, "predictions.csv", "a .csv or .parquet table")
-    add_device(parser)
-    add_json(parser)
+    add_draws(
+        parser,
+        "draws of which quantiles are taken, for each row",
+        "predictions.csv",
+        "a .csv or .parquet table",
+    )
     args = parser.parse_args(argv)
     path = output_path(args, ".csv", ".parquet")
     levels = _levels(args.quantiles)

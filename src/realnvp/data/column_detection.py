@@ -1,0 +1,315 @@
+"""What a column of a table holds, found by looking at its values once.
+
+Numbers, decimals, whole numbers, categories, text and dates are told apart; what cannot be modelled
+is refused, with the row that says why and a remedy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from realnvp.data.column_kinds import DAY, RESOLUTIONS, Column
+from realnvp.data.column_values import parse_dates, wall_clock
+
+__all__ = ["ColumnDetector"]
+
+MOST_CATEGORIES = 1_000
+"""Most different texts of a column."""
+
+FEW_VALUES = 16
+"""Integers of so many different values, none of them rare, are categories."""
+
+MOST_CELLS = 20_000
+"""Steps from the smallest to the largest number, from which on repeated values count alone."""
+
+RARE = 0.0075
+"""Share of the rows below which a value is rare."""
+
+REPEATED = 0.02
+"""Share of the rows from which on a value of a continuous column is one that it repeats."""
+
+ENOUGH_ROWS = 20
+"""Rows of whole numbers, of which all are multiples of a larger step, that are no chance."""
+
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
+
+
+@dataclass(frozen=True)
+class ColumnDetector:
+    """Looks at one column."""
+
+    values: pd.Series
+    name: str
+    where: str
+    numbers: bool
+    keep_range: bool
+    dtype: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", str(self.values.dtype))
+
+    def column(self, declared: str | None) -> Column:
+        """Return what the column is, or what it is declared to be."""
+        if declared == "drop":
+            return Column(self.name, "drop", self.dtype)
+        there = self.values.dropna()
+        if len(there) == 0:
+            raise ValueError(f"{self.where} has no values, only gaps: drop it (kind drop)")
+        if declared == "categorical":
+            return self.categorical(there)
+        if isinstance(self.values.dtype, pd.DatetimeTZDtype) or types.is_datetime64_dtype(there):
+            return self.datetime(there, None)
+        kind = self.values.dtype
+        text = isinstance(kind, pd.CategoricalDtype) or not (
+            types.is_numeric_dtype(kind) or types.is_bool_dtype(kind)
+        )
+        if types.is_complex_dtype(kind) or types.is_timedelta64_dtype(kind):
+            raise ValueError(f"{self.where} holds {self.dtype} values: turn it into numbers")
+        if text and not isinstance(kind, pd.CategoricalDtype):
+            return self.text(there, declared)
+        if text or types.is_bool_dtype(kind):
+            if declared not in (None, "categorical"):
+                raise ValueError(f"{self.where} is declared {declared}, but holds categories")
+            return self.categorical(there)
+        return self.number(there, declared)
+
+    # ------------------------------------------------------------------ text
+
+    def text(self, there: pd.Series, declared: str | None) -> Column:
+        plain = [v.item() if isinstance(v, np.generic) else v for v in there]
+        if all(isinstance(v, bool) for v in plain):
+            return self.categorical(there)
+        if all(isinstance(v, int | float) for v in plain):
+            return self.number(pd.Series(plain, there.index), declared)
+        if any(hasattr(v, "year") and hasattr(v, "month") for v in plain):
+            raise ValueError(f"{self.where} holds Python dates: convert it with pandas.to_datetime")
+        odd = [i for i, v in enumerate(plain) if not isinstance(v, str)]
+        if odd:
+            row, value = self.row(there, odd[0]), plain[odd[0]]
+            raise ValueError(
+                f"{self.where} mixes text and other values: row {row} (counting from 1) holds "
+                f"{value!r}; turn all of it into text, or into numbers"
+            )
+        words = pd.Series(plain, there.index)
+        parsed = pd.to_numeric(words.str.strip(), errors="coerce").notna().to_numpy()
+        if declared in ("continuous", "decimal", "integer") or 0.5 <= parsed.mean() < 1:
+            bad = int(np.argmin(parsed))
+            raise ValueError(
+                f"{self.where} mixes numbers and text: row {self.row(there, bad)} (counting from "
+                f"1) holds {plain[bad]!r}; mend it, or declare the column categorical"
+            )
+        dates = words.map(lambda w: _DATE.fullmatch(w.strip()) is not None).to_numpy()
+        if declared == "datetime" or dates.mean() > 0.5:
+            return self.dates(words, there)
+        distinct = words.nunique()
+        if distinct > MOST_CATEGORIES or (len(words) >= 20 and distinct > 0.9 * len(words)):
+            raise ValueError(
+                f"{self.where} holds {distinct:,} different texts in {len(words):,} rows, as names "
+                "and identifiers do: drop it (kind drop), or group its texts"
+            )
+        return self.categorical(there)
+
+    def row(self, there: pd.Series, i: int) -> int:
+        """Return the row of the i-th value, counting from 1."""
+        return int(np.flatnonzero(self.values.notna().to_numpy())[i]) + 1
+
+    def dates(self, words: pd.Series, there: pd.Series) -> Column:
+        first = words.iloc[0]
+        fmt = next((f for f in _formats(first) if parse_dates(words, f).notna().all()), None)
+        if fmt is None:
+            guess = max(
+                _formats(first) or ["%Y-%m-%d"],
+                key=lambda f: int(parse_dates(words, f).notna().sum()),
+            )
+            bad = int(np.argmin(parse_dates(words, guess).notna().to_numpy()))
+            raise ValueError(
+                f"{self.where} holds dates in more than one format: row {self.row(there, bad)} "
+                f"(counting from 1) holds {words.iloc[bad]!r}, row {self.row(there, 0)} {first!r}; "
+                "write all of them in one, or declare the column categorical"
+            )
+        return self.datetime(parse_dates(words, fmt), fmt)
+
+    def datetime(self, there: pd.Series, fmt: str | None) -> Column:
+        zone = None if there.dt.tz is None else str(there.dt.tz)
+        ticks = wall_clock(there)
+        resolution = next(unit for unit in RESOLUTIONS if (ticks % unit == 0).all())
+        days = ticks // DAY
+        timed = resolution < DAY
+        if len(np.unique(ticks)) == 1 and not self.values.isna().any():
+            value = self.values.iloc[0]
+            return Column(self.name, "constant", self.dtype, value=str(value))
+        if timed and len(np.unique(days)) == 1:
+            # one day's times are a time of day
+            pass
+        return Column(
+            self.name, "datetime", self.dtype, missing=bool(self.values.isna().any()),
+            resolution=resolution, timed=timed, zone=zone, format=fmt, origin=float(days.min()),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ categories
+
+    def categorical(self, there: pd.Series) -> Column:
+        levels, ordered = None, False
+        if isinstance(there.dtype, pd.CategoricalDtype):
+            levels = tuple(_plain(v) for v in there.cat.categories)
+            ordered = bool(there.cat.ordered)
+            used = set(there.unique())
+            categories = [_plain(v) for v in there.cat.categories if v in used]
+        else:
+            distinct = [_plain(v) for v in there.unique()]
+            mixed = any(isinstance(v, str) for v in distinct) and not all(
+                isinstance(v, str) for v in distinct
+            )
+            if mixed:
+                raise ValueError(f"{self.where} mixes text and other values: turn all into text")
+            categories = sorted(distinct)
+        if len(categories) > MOST_CATEGORIES:
+            raise ValueError(
+                f"{self.where} has {len(categories):,} categories, more than {MOST_CATEGORIES:,}: "
+                "group them, or drop it (kind drop)"
+            )
+        missing = bool(self.values.isna().any())
+        if len(categories) == 1 and not missing:
+            return Column(
+                self.name,
+                "constant",
+                self.dtype,
+                value=categories[0],
+                levels=levels,
+                ordered=ordered,
+            )
+        return Column(
+            self.name, "categorical", self.dtype, tuple(categories), levels, ordered, missing
+        )
+
+    # ------------------------------------------------------------------ numbers
+
+    def number(self, there: pd.Series, declared: str | None) -> Column:
+        if declared == "datetime":
+            raise ValueError(f"{self.where} is declared datetime, but holds numbers")
+        x = there.to_numpy(dtype=np.float64)
+        if not np.isfinite(x).all():
+            bad = int(np.argmin(np.isfinite(x)))
+            raise ValueError(
+                f"{self.where} holds {x[bad]}, first in row {self.row(there, bad)} (counting "
+                "from 1): remove or fill in such rows"
+            )
+        missing = bool(self.values.isna().any())
+        distinct, counts = np.unique(x, return_counts=True)
+        if len(distinct) == 1:
+            if missing:
+                return self.categorical(there)
+            return Column(self.name, "constant", self.dtype, value=_plain(there.iloc[0]))
+        whole = bool((x == np.floor(x)).all()) and bool((np.abs(x) <= 2.0**53).all())
+        if declared == "integer" and not whole:
+            raise ValueError(f"{self.where} is declared integer, but holds fractions")
+        if declared is None and whole and not self.numbers and self.is_few(distinct, counts):
+            return self.categorical(there)
+        centered = np.abs(x - np.floor(x.mean())).max() <= 2**18 if self.numbers else True
+        decimals, step = self.grid(x, distinct)
+        kind = "continuous"
+        if declared is not None:
+            kind = declared
+        elif whole and centered:
+            # Hundreds, say: a whole number in between would be a row that cannot be.
+            coarse = step > 1 and len(x) >= ENOUGH_ROWS and not self.numbers
+            kind = "decimal" if coarse else "integer"
+        elif step and not self.numbers:
+            spread = (distinct[-1] - distinct[0]) / step
+            if len(distinct) < 0.99 * len(x) or spread <= 20 * len(x):
+                kind = "decimal"
+        if kind == "decimal" and not step:
+            raise ValueError(f"{self.where} is declared decimal, but its numbers have no step")
+        step = {"integer": 1.0, "decimal": step}.get(kind, 0.0)
+        lower = upper = None
+        if self.keep_range and not self.numbers:
+            lower, upper = float(distinct[0]), float(distinct[-1])
+        elif not self.numbers and distinct[0] >= 0:
+            lower = 0.0
+        repeated: tuple[float, ...] = ()
+        cells = (distinct[-1] - distinct[0]) / step if step else math.inf
+        if not self.numbers and cells > MOST_CELLS:
+            often = counts > max(5, REPEATED * len(x))
+            repeated = tuple(float(v) for v in distinct[often][:50])
+            rest = distinct[~often]
+            if len(rest) < 2:
+                return self.categorical(there)
+        return Column(
+            self.name, kind, self.dtype, missing=missing, repeated=repeated, step=step,
+            decimals=None if self.numbers else decimals, origin=float(distinct[0]) if step else 0.0,
+            lower=lower, upper=upper,
+        )  # fmt: skip
+
+    def is_few(self, distinct: NDArray, counts: NDArray) -> bool:
+        """Return whether integers are so few that they are categories, and none of them is rare.
+
+        Counts have rare ones, beyond which there may be others.
+        """
+        few = len(distinct) <= min(FEW_VALUES, counts.sum() / 8)
+        return few and bool(counts.min() >= max(2, RARE * counts.sum()))
+
+    def grid(self, x: NDArray, distinct: NDArray) -> tuple[int | None, float]:
+        """Return the number of decimals, and the largest step of which all numbers are multiples.
+
+        They are None and 0 where numbers have all their digits.
+        """
+        narrow = self.values.dtype == np.float32
+        for decimals in range(5 if narrow else 10):
+            if np.abs(distinct).max() * 10.0**decimals > 2**52:
+                break
+            rounded = np.round(distinct, decimals)
+            if (
+                (np.float32(rounded) == np.float32(distinct)).all()
+                if narrow
+                else (rounded == distinct).all()
+            ):
+                counts = np.rint(distinct * 10.0**decimals).astype(np.int64)
+                step = int(np.gcd.reduce(np.diff(counts)))
+                return decimals, step / 10.0**decimals
+        return None, 0.0
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for JSON."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError(f"categories are texts, numbers or booleans, got {type(value).__name__}")
+    return value
+
+
+def _formats(text: str) -> list[str]:
+    """Return the formats that a date may be written in, the usual one first."""
+    found = []
+    for date in (
+        "%Y-%m-%d",
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%Y/%m/%d",
+        "%d.%m.%Y",
+        "%d-%m-%Y",
+        "%m-%d-%Y",
+        "%Y%m%d",
+    ):
+        for time in (
+            "",
+            " %H:%M",
+            " %H:%M:%S",
+            "T%H:%M:%S",
+            "T%H:%M",
+            " %H:%M:%S.%f",
+            "T%H:%M:%S.%f",
+            "T%H:%M:%SZ",
+            " %H:%M:%S%z",
+            "T%H:%M:%S%z",
+        ):
+            if pd.notna(pd.to_datetime(text, format=date + time, errors="coerce")):
+                found.append(date + time)
+    return found

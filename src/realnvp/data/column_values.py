@@ -1,0 +1,193 @@
+"""The values of one column as coordinates, float64, and back as they were.
+
+Texts become the indices of their categories, dates days and times of day; a gap is NaN, and the
+status says so. :class:`realnvp.data.columns.TableSchema` does this for all columns of a table.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from realnvp.data.column_kinds import DAY, Column
+from realnvp.utils.errors import some_of
+
+__all__ = [
+    "as_series",
+    "decode_column",
+    "encode_column",
+    "parse_dates",
+    "same_values",
+    "wall_clock",
+]
+
+
+def encode_column(
+    column: Column, values: pd.Series, where: str, unknown: bool
+) -> tuple[NDArray, NDArray]:
+    n = len(values)
+    gap = values.isna().to_numpy()
+    good = np.ones(n, dtype=bool)
+    if gap.any() and not column.missing and not unknown:
+        raise ValueError(
+            f"{where} has a missing value, first in row {int(np.argmax(gap)) + 1} (counting from "
+            "1), of which there were none in training"
+        )
+    if column.kind == "categorical":
+        codes = _codes(column, values, where)
+        x = np.where(gap, np.nan if unknown else len(column.categories), codes)
+        return x[:, None], good
+    if column.kind == "datetime":
+        numbers = _ticks(column, values, where)
+        parts = [numbers // DAY, (numbers % DAY) / column.resolution][: 1 + column.timed]
+        out = np.column_stack([np.where(gap, np.nan, part) for part in parts]).astype(float)
+        if not column.timed:
+            good &= gap | (numbers % DAY == 0)
+    else:
+        try:
+            number = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{where} must hold numbers, as in training: {error}") from error
+        if np.isinf(number).any():
+            row = int(np.argmax(np.isinf(number))) + 1
+            raise ValueError(f"{where} holds infinity, first in row {row} (counting from 1)")
+        out = number[:, None].copy()
+    if not column.has_status:
+        return out, good
+    status = np.where(gap, np.nan if unknown else 1.0, 0.0)
+    if column.kind != "datetime":
+        for i, value in enumerate(column.repeated):
+            there = out[:, 0] == value
+            status[there] = 1 + column.missing + i
+    out[status != 0] = np.nan
+    return np.column_stack((status, out)), good
+
+
+def _codes(column: Column, values: pd.Series, where: str) -> NDArray:
+    place = {value: i for i, value in enumerate(column.categories)}
+    plain = values.to_numpy(dtype=object)
+    codes = np.array([place.get(v, -1) if pd.notna(v) else 0 for v in plain], dtype=np.float64)
+    if (codes < 0).any():
+        if not all(isinstance(v, str) for v in column.categories):  # 1.0 is 1, and "1" may be
+            numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=object)
+            codes = np.array([place.get(v, -1) if pd.notna(v) else 0 for v in numbers], dtype=float)
+        elif not any(isinstance(v, str) for v in plain):  # numbers in a file, but text in training
+            texts = [str(v) for v in plain]
+            codes = np.array([place.get(v, -1) if v != "nan" else 0 for v in texts], dtype=float)
+    bad = (codes < 0) & values.notna().to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        known = list(map(str, column.categories))
+        remedy = (
+            "" if isinstance(column.categories[0], str) else "; or declare it integer when training"
+        )
+        raise ValueError(
+            f"{where} holds {plain[row]!r}, first in row {row + 1} (counting from 1), which is "
+            f"none of the known categories {some_of(known)}{remedy}"
+        )
+    return codes
+
+
+def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
+    there = values
+    if column.format is not None and not types.is_datetime64_any_dtype(values):
+        there = parse_dates(values.astype(object).where(values.notna(), None), column.format)
+    elif not types.is_datetime64_any_dtype(values):
+        there = pd.to_datetime(values, errors="coerce", utc=column.zone is not None)
+    bad = there.isna() & values.notna()
+    if bad.any():
+        row = int(np.argmax(bad.to_numpy()))
+        raise ValueError(
+            f"{where} holds {values.iloc[row]!r} in row {row + 1} (counting from 1), which is no "
+            "date of the format in training"
+        )
+    if column.zone is not None:
+        there = (
+            there.dt.tz_localize(column.zone)
+            if there.dt.tz is None
+            else there.dt.tz_convert(column.zone)
+        )
+    return wall_clock(there.fillna(pd.Timestamp(0, tz=there.dt.tz)))
+
+
+def decode_column(column: Column, x: NDArray) -> pd.Series:
+    if column.kind == "categorical":
+        known = len(column.categories)
+        codes = np.nan_to_num(x[:, 0], nan=known).astype(int)
+        values = [column.categories[c] if c < known else None for c in codes]
+        return as_series(values, column)
+    number = x[:, -1 - column.timed].copy()
+    absent = np.isnan(number)
+    if column.kind == "datetime":
+        ticks = np.nan_to_num(number).clip(-100_000, 100_000).astype(np.int64) * DAY
+        if column.timed:
+            ticks = ticks + np.rint(np.nan_to_num(x[:, -1])).astype(np.int64) * column.resolution
+        stamps = pd.Series(ticks.astype("datetime64[ns]")).mask(absent)
+        return _stamps(stamps, column)
+    if column.step and column.kind != "integer":
+        number = column.origin + column.step * np.rint((number - column.origin) / column.step)
+    if column.decimals is not None:
+        number = np.round(number, column.decimals)
+    if column.lower is not None or column.upper is not None:
+        number = number.clip(column.lower, column.upper)
+    if column.has_status:
+        for i, value in enumerate(column.repeated):
+            there = x[:, 0] == 1 + column.missing + i
+            number[there] = value
+    return as_series(number, column)
+
+
+def as_series(values: Any, column: Column) -> pd.Series:
+    """Return values as a column of the type that it had."""
+    dtype: Any = column.dtype
+    if dtype == "category":
+        levels = list(column.levels or column.categories)
+        return pd.Series(pd.Categorical(values, categories=levels, ordered=column.ordered))
+    if dtype.startswith("datetime64"):  # a constant
+        return pd.to_datetime(pd.Series(values)).astype(dtype)
+    if isinstance(values, np.ndarray) and re.fullmatch(r"[uU]?[iI]nt\d+", dtype):
+        info = np.iinfo(dtype.lower())
+        whole = np.rint(values).clip(float(info.min), float(info.max))
+        if dtype[0] in "IU":  # pandas' own, with gaps
+            return pd.Series(whole).astype("Float64").astype(dtype)
+        return pd.Series(whole.astype(dtype))
+    return pd.Series(values, dtype=dtype)
+
+
+def _stamps(stamps: pd.Series, column: Column) -> pd.Series:
+    dtype: Any = column.dtype
+    if column.zone is not None:
+        every = np.ones(len(stamps), dtype=bool)
+        stamps = stamps.dt.tz_localize(column.zone, ambiguous=every, nonexistent="shift_forward")
+    if column.format is not None:
+        text = stamps.dt.strftime(column.format.replace("%z", "+0000"))
+        return pd.Series(text.where(stamps.notna(), None), dtype=dtype)
+    return stamps.astype(dtype)
+
+
+def parse_dates(words: pd.Series, fmt: str) -> pd.Series:
+    return pd.to_datetime(words, format=fmt, errors="coerce", utc=fmt.endswith("%z"))
+
+
+def wall_clock(there: pd.Series) -> NDArray:
+    """Return times as nanoseconds of what the clock showed, since 1970."""
+    local = there.dt.tz_localize(None) if there.dt.tz is not None else there
+    ticks: NDArray = local.to_numpy().astype("datetime64[ns]").astype(np.int64)
+    return ticks
+
+
+def same_values(one: pd.Series, other: pd.Series) -> NDArray:
+    """Return where two columns have the same value."""
+    a, b = one.to_numpy(dtype=object), other.to_numpy(dtype=object)
+    empty = pd.isna(a) & pd.isna(b)
+    equal = np.array(
+        [x is y or bool(pd.notna(x) and pd.notna(y) and x == y) for x, y in zip(a, b, strict=True)],
+        dtype=bool,
+    )
+    result: NDArray = empty | equal
+    return result
