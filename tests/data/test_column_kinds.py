@@ -14,7 +14,7 @@ from realnvp.data.column_kinds import Column
     ("column", "words"),
     [
         (Column("a", "decimal", "int64", step=25.0, lower=0.0), "step 25; 0 to inf"),
-        (Column("a", "categorical", "str", ("x", "y"), missing=True), "2 categories: x, y; with gaps"),
+        (Column("a", "categorical", "str", ("x", "y")), "2 categories: x, y"),
         (Column("a", "continuous", "float64", repeated=(0.0,)), "often 0"),
         (Column("a", "datetime", "datetime64[ns]", zone="UTC"), "days, UTC"),
         (Column("a", "constant", "int64", value=5), "always 5"),

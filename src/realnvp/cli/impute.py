@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realnvp.cli.options import Parser, add_table, output_path
+from realnvp.cli.options import Parser, add_candidates, add_table, output_path
 from realnvp.cli.shared import print_json, read_model, table_rows, write_table
 
 __all__ = []
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     """Fill in the gaps of a table."""
     parser = Parser("impute", "Fill in the gaps of a table.", EPILOG)
     add_table(parser)
-    add_draws(
+    add_candidates(
         parser,
         "draws of which one is taken, for each row",
         "imputed.csv",

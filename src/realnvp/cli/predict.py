@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import Parser, add_table, output_path
+from realnvp.cli.options import Parser, add_candidates, add_table, output_path
 from realnvp.cli.shared import print_json, print_table, read_model, table_rows, write_table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         metavar="X,X,...",
         help="probabilities of the quantiles of a number",
     )
-    add_draws(
+    add_candidates(
         parser,
         "draws of which quantiles are taken, for each row",
         "predictions.csv",
