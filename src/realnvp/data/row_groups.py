@@ -28,7 +28,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.data.columns import MOST_CATEGORIES, RESOLUTIONS, wall_clock
+from realnvp.data.column_detection import MOST_CATEGORIES
+from realnvp.data.column_kinds import RESOLUTIONS
+from realnvp.data.column_values import wall_clock
 from realnvp.data.dataset import TEST_FROM, Parts, Split, held_out_count
 from realnvp.data.tables import parquet_files, readable, table_parts
 from realnvp.utils.distributed import rank

@@ -229,10 +229,12 @@ def _rows(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
         layer = TableColumns(columns).double()
         layer.fill(tensors)
         noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
-        x = torch.cat([
-            layer(part, noise=own)[0]
-            for part, own in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
-        ])
+        x = torch.cat(
+            [
+                layer(part, noise=own)[0]
+                for part, own in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
+            ]
+        )
     return x, _shares(x, dataset.known.weight)
 
 
