@@ -215,3 +215,10 @@ def test_a_row_that_does_not_fit_is_said_when_it_is_read(parquet, monkeypatch):
         ValueError, match=r"row group 1 of .*1.parquet holds 'Lima', first in row 2"
     ):
         data.train.x[:]
+
+
+def test_rows_that_show_a_smaller_step_are_found():
+    steps = row_groups.Witnesses()
+    parts = [[100.0, 300.0, 200.0], [100.0, 250.0, 200.0, 225.0], [200.0, 220.5], [150.0, 175.0]]
+    found = [steps.rows(pd.DataFrame({"a": part})) for part in parts]
+    assert found == [[0, 1, 2], [1, 3], [1], []]

@@ -216,7 +216,7 @@ class Witnesses:
     """Finds rows that show what columns hold, of those that a sample may miss.
 
     They are the rows of a new extreme, of a new category, and the first with a gap, a fraction,
-    more decimals, or a finer time than all before.
+    more decimals, a smaller step, or a finer time than all before.
     """
 
     def __init__(self) -> None:
@@ -250,9 +250,26 @@ class Witnesses:
                     if not finer:
                         break
                     self._known[name, "decimals"] = decimals + 1
+                found |= self._off_step(name, numbers, there)
             else:
                 found |= self._categories(name, values, there)
         return sorted(found)
+
+    def _off_step(self, name: str, numbers: NDArray, there: NDArray) -> set[int]:
+        """Return the rows without which numbers would seem to have a larger step than they have."""
+        unit = 10.0 ** -self._known.get((name, "decimals"), 0)
+        if unit < 1e-9 or np.abs(numbers).max() / unit > 2**52:
+            return set()
+        origin, step = self._known.get((name, "step"), (numbers[0], 0.0))
+        counts = np.rint((numbers - origin) / unit).astype(np.int64)
+        multiple = round(step / unit)
+        found = set() if (name, "step") in self._known else {int(there[0])}
+        while (off := counts % multiple != 0 if multiple else counts != 0).any():
+            row = int(np.argmax(off))
+            multiple = math.gcd(multiple, int(counts[row]))
+            found.add(int(there[row]))
+        self._known[name, "step"] = origin, multiple * unit
+        return found
 
     def _first(self, name: str, what: str, mask: NDArray, there: NDArray | None = None) -> set[int]:
         if (name, what) in self._known or not mask.any():
