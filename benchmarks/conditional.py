@@ -1,25 +1,31 @@
 """Conditional densities of one column: test log-likelihood beside NGBoost's.
 
 Each file ``NAME.npz`` of the folder has arrays ``X``, ``y``, and ``test``, the indices of the test
-rows of each split, padded with -1. Mean log-density of the test rows in nats per row, in the
-target's own unit, with its standard error over the splits. Ours is
-``RealNVPDensity(integers="none").fit(y, condition=X)``; NGBoost has its defaults (normal
-distributions, 500 trees). Both see the target as a real number, wine's six grades included: where a
-target takes few values, a density of it can grow without bound, and such a number says little.
+rows of each split, padded with -1. Mean over the first splits with its standard error, and in
+brackets the number of splits and the seconds (of the CPU) for each.
 
-NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3, so it is none of this project's extras:
-install both in an environment of their own. Without it, there is no column of it.
+A target that is a real number has a density: nats per row, in the target's own unit, by
+``RealNVPDensity(integers="none").fit(y, condition=X)``. A target of whole numbers, such as wine's
+six grades, has probabilities: log P(grade | X), by the defaults of ``RealNVPDensity``, and of
+NGBoost by the probability that its normal distribution gives to the cell of width 1 around a grade.
+**The two kinds of numbers must not be compared.** A probability is at most 1, its logarithm at most
+0; the density of few values grows without bound as a model puts peaks on them, so that wine's row
+of densities says that the grades were found to be whole numbers, and nothing more.
 
-    python benchmarks/conditional.py FOLDER --splits 20
+NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3, so it runs in an environment of its
+own, by ``benchmarks/ngboost_scores.py``, with its defaults (normal distributions, 500 trees).
+
+    python benchmarks/conditional.py FOLDER --splits 20 --ngboost scores.json
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import json
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +36,22 @@ from common import table, write
 from realnvp.estimator.density import RealNVPDensity
 
 
-def ours(x: NDArray, y: NDArray, test_x: NDArray, test_y: NDArray) -> float:
-    density = RealNVPDensity(integers="none", random_state=0).fit(y, condition=x)
-    return density.score(test_y, condition=test_x)
+def score(
+    x: NDArray, y: NDArray, test_x: NDArray, test_y: NDArray, integers: str
+) -> tuple[float, float]:
+    """Return the mean log-likelihood of test rows, and the seconds that it took."""
+    start = time.process_time()
+    density = RealNVPDensity(integers=integers, random_state=0).fit(y, condition=x)
+    found = density.score(test_y, condition=test_x)
+    return found, time.process_time() - start
 
 
-def ngboost(x: NDArray, y: NDArray, test_x: NDArray, test_y: NDArray) -> float:
-    from ngboost import NGBRegressor
-
-    model = NGBRegressor(verbose=False, random_state=0).fit(x, y)
-    return float(model.pred_dist(test_x).logpdf(test_y).mean())
-
-
-MODELS = {"RealNVPDensity": ours, "NGBoost": ngboost}
+def cell(values: Sequence[float], seconds: float) -> str:
+    """Return a mean with its standard error."""
+    if not values:
+        return ""
+    error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+    return f"{np.mean(values):.2f} ± {error:.2f} ({len(values)} x {seconds:.1f} s)"
 
 
 def main() -> None:
@@ -50,36 +59,37 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--splits", type=int, default=20, help="number of splits")
     parser.add_argument("--only", nargs="*", help="names of the tables; all by default")
+    parser.add_argument("--ngboost", type=Path, help="scores that ngboost_scores.py has written")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    models = dict(MODELS)
-    if importlib.util.find_spec("ngboost") is None:
-        del models["NGBoost"]
+    peer = {} if args.ngboost is None else json.loads(args.ngboost.read_text())
     rows = []
     for file in sorted(args.folder.glob("*.npz")):
         if args.only and file.stem not in args.only:
             continue
         with np.load(file) as arrays:
             x, y, splits = arrays["X"].astype(float), arrays["y"].astype(float), arrays["test"]
-        splits = splits[: args.splits]
-        scores: dict[str, list[float]] = {label: [] for label in models}
-        seconds = dict.fromkeys(models, 0.0)
-        for padded in splits:
-            test = padded[padded >= 0]
-            train = np.setdiff1d(np.arange(len(x)), test)
-            for label, score in models.items():
-                start = time.process_time()
-                scores[label].append(score(x[train], y[train], x[test], y[test]))
-                seconds[label] += (time.process_time() - start) / len(splits)
-        row = [f"{file.stem} ({len(x):,} x {x.shape[1]})", str(len(splits))]
-        for label, values in scores.items():
-            error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-            row.append(f"{np.mean(values):.2f} ± {error:.2f} ({seconds[label]:.1f} s)")
-        print(*row, sep=" | ", file=sys.stderr, flush=True)
-        rows.append(row)
+        kinds = {"density": "none"}
+        if (y == np.round(y)).all():
+            kinds["probability"] = "auto"
+        for kind, integers in kinds.items():
+            found = []
+            for padded in splits[: args.splits]:
+                test = padded[padded >= 0]
+                train = np.setdiff1d(np.arange(len(x)), test)
+                found.append(score(x[train], y[train], x[test], y[test], integers))
+            row = [f"{file.stem} ({len(x):,} x {x.shape[1]})", kind]
+            row.append(cell([nats for nats, _ in found], np.mean([s for _, s in found])))
+            if file.stem in peer:
+                its = peer[file.stem]
+                row.append(cell(its[kind][: args.splits], np.mean(its["seconds"])))
+            else:
+                row.append("")
+            print(*row, sep=" | ", file=sys.stderr, flush=True)
+            rows.append(row)
     about = (__doc__ or "").split("\n\n", 1)[1].strip()
-    columns = ["table", "splits", *models]
+    columns = ["table", "log of the", "RealNVPDensity", "NGBoost"]
     write("conditional", "One column given others", about, table(columns, rows))
 
 

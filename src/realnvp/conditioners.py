@@ -98,6 +98,8 @@ class Conditioner(nn.Module, ABC):
             x: passive part, ``(B, D)`` or ``(B, C, H, W)``.
             condition: condition ``(B, K)``, or None.
         """
+        if self.compute_dtype is None and not torch.is_autocast_enabled(x.device.type):
+            return self.output(self.network(x, condition))  # contexts take time in small networks
         with torch.autocast(
             x.device.type,
             dtype=self.compute_dtype or torch.bfloat16,

@@ -122,8 +122,9 @@ class Trainer:
             samples=IMAGES if flow.levels is not None else POINTS,
         )
         self.plan = ValidationPlan(most, config.validation_share, config.minutes)
-        # Validations must not need more memory than training.
-        self.evaluation_batch = min(250 if flow.levels is not None else 2000, self.batches.size)
+        # Validations must not need more memory than training, which keeps what every layer computes.
+        images = flow.levels is not None
+        self.evaluation_batch = min(250, self.batches.size) if images else 8 * self.batches.size
         # The final evaluation is in float32, which takes about twice the time of bfloat16.
         self.final_factor = 1.0 if dtype is None else 2.0
         per_nat, self.unit_name = flow.unit
