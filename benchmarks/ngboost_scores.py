@@ -1,7 +1,7 @@
-"""NGBoost's scores of the splits of `conditional.py`, as JSON: it runs in an environment of its own.
+"""NGBoost's scores of the splits of `conditional.py`, as JSON.
 
-NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3, and so cannot be installed beside this
-project. It has its defaults: normal distributions, 500 trees. "density" is the mean log-density of
+It runs in an environment of its own: NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3,
+and cannot be installed beside this project. It has its defaults: normal distributions, 500 trees. "density" is the mean log-density of
 the test rows of each split, in the target's own unit; "probability" the mean log-probability of the
 cell of width 1 around each, for targets that are whole numbers; "seconds" the CPU's, of a split.
 

@@ -34,7 +34,7 @@ MANY_ROWS = 2_000
 """With more, those that are held out are not needed to learn from."""
 
 
-MOST_HELD_OUT = 1_000
+MOST_HELD_OUT = 2_000
 """Rows that are held out, at most: more would cost time, and rows to learn from."""
 
 

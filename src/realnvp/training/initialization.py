@@ -51,7 +51,7 @@ STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 200.0, math.inf)
 """Rows of the pooled covariance that are added to each class's own, as tried."""
 
 
-POOLED = (0.0, 0.5, 2.0)
+POOLED = (0.0, 0.5, 2.0, 8.0)
 """Rows per column of the common covariance that are added to each of a mixture's, as tried."""
 
 
