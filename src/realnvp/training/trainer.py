@@ -122,7 +122,7 @@ class Trainer:
             samples=IMAGES if flow.levels is not None else POINTS,
         )
         self.plan = ValidationPlan(most, config.validation_share, config.minutes)
-        # Validations must not need more memory than training, which keeps what every layer computes.
+        # Validations must not need more memory than training, which keeps results of all layers.
         images = flow.levels is not None
         self.evaluation_batch = min(250, self.batches.size) if images else 8 * self.batches.size
         # The final evaluation is in float32, which takes about twice the time of bfloat16.
