@@ -158,9 +158,9 @@ def _without_copies(split: Split) -> Split:
     """Return the split with one row for all that are equal, which has their weight."""
     parts = [split.x.nan_to_num(math.inf)]  # NaN would not equal NaN
     parts += [] if split.condition is None else [split.condition.double()]
-    table = torch.cat([part.view(len(split), -1) for part in parts], dim=1)
-    table += 0.0  # -0.0 is 0.0
-    rows = table.numpy().view(np.dtype((np.void, 8 * table.shape[1])))[:, 0]
+    table = torch.cat([part.reshape(len(split), -1) for part in parts], dim=1).numpy()
+    table = table + 0.0  # -0.0 is 0.0
+    rows = table.view(np.dtype((np.void, table.itemsize * table.shape[1])))[:, 0]
     _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
     if len(first) == len(split):
         return split
