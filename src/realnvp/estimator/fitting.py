@@ -35,7 +35,7 @@ MANY_ROWS = 2_000
 
 
 MOST_HELD_OUT = 5_000
-"""Rows that are held out, at most. With 2,000, a training of a million ended too early, by chance."""
+"""Rows that are held out, at most. With 2,000, a million rows were learned for too short a time."""
 
 
 CONFIDENCE = 0.999
