@@ -25,7 +25,7 @@ from realnvp.utils.registry import ARCHITECTURES, COUPLINGS
 
 
 def test_what_is_there():
-    images = {"digits", "mnist", "fashion-mnist"}
+    images = {"digits", "mnist", "fashion-mnist", "cifar10"}
     assert set(shipped_names()) == set(TOY) | images
     for file in (files("realnvp") / "weights").iterdir():
         if file.name.endswith(".safetensors"):
