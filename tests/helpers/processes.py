@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -56,13 +57,45 @@ def recipes() -> dict[str, Recipe]:
     }
 
 
-def train_some(recipe: Recipe, double: bool = False, strategy: str = "ddp") -> dict[str, Tensor]:
-    """Train for some steps, in the processes that there are; weights, averages and scores."""
+def train_some(
+    recipe: Recipe,
+    double: bool = False,
+    strategy: str = "ddp",
+    stop: Path | None = None,
+    resume: Path | None = None,
+) -> dict[str, Tensor]:
+    """Train for some steps, in the processes that there are; weights, averages and scores.
+
+    Args:
+        recipe: recipe.
+        double: in float64.
+        strategy: "ddp" or "fsdp".
+        stop: file to write a checkpoint to in the middle, in which the training ends.
+        resume: checkpoint to go on from.
+    """
     dataset = load_data(recipe.data)
     flow = build(recipe, dataset)
     training = replace(recipe.training, strategy=strategy)
     it = Trainer(flow.double() if double else flow, dataset, training, seed=recipe.seed)
-    it.fit()
+    if resume is not None:
+        it.load_state_dict(from_bytes(resume.read_bytes()))
+        assert 0 < it.step < STEPS
+    stopped: list[int] = []
+    if stop is not None:
+        step = it.train_step
+
+        def last(lr: float) -> Any:
+            if it.step == STEPS // 2:
+                stopped.append(signal.SIGTERM)
+            return step(lr)
+
+        it.train_step = last  # type: ignore[method-assign]
+    it.fit(stopped=stopped)
+    if stop is not None:
+        state = to_bytes(it.state_dict())
+        if it.team.main:
+            stop.write_bytes(state)
+        return {"step": torch.tensor(it.step)}
     now = snapshot(it.state_dict()["now"])  # best_flow() may replace the weights
     flow, validation = it.best_flow(), dataset.validation
     return {
@@ -90,7 +123,7 @@ def in_processes(count: int, out: Path, *arguments: str) -> list[dict[str, Any]]
         }  # fmt: skip
         command = [sys.executable, "-m", "helpers.processes", str(out / f"{rank}"), *arguments]
         workers.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
-    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    errors = [worker.communicate(timeout=900)[1] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), "\n".join(errors)
     return [from_bytes((out / f"{rank}").read_bytes()) for rank in range(count)]
 
@@ -107,13 +140,18 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor], only: str = "
 
 
 def main(out: str, *names: str) -> None:
-    """Train the recipes of these names, each followed by "double" or a strategy if asked for."""
+    """Train the recipes of these names, each followed by "double" or a strategy if asked for.
+
+    With "stop=FILE", a training ends in the middle, with a checkpoint; with "resume=FILE", it goes
+    on from there.
+    """
     torch.set_num_threads(1)
     found = {}
     for name in names:
         base, *options = name.split("+")
         strategy = "fsdp" if "fsdp" in options else "ddp"
-        found[name] = train_some(recipes()[base], "double" in options, strategy)
+        files = {key: Path(path) for key, _, path in (o.partition("=") for o in options) if path}
+        found[name] = train_some(recipes()[base], "double" in options, strategy, **files)
     Path(out).write_bytes(to_bytes(found))
 
 

@@ -31,9 +31,19 @@ TRAIN = [
 ]  # fmt: skip
 
 
+ELASTIC = {"batch norm+double": "state", "act norm+double+fsdp": "sharded"}
+"""Trainings of two processes that others go on with, and the checkpoint of each."""
+
+
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> list[dict[str, Any]]:
-    return in_processes(2, tmp_path_factory.mktemp("two"), *NAMES)
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def two(folder) -> list[dict[str, Any]]:
+    halves = [f"{name}+stop={folder / file}" for name, file in ELASTIC.items()]
+    return in_processes(2, folder, *NAMES, *halves)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,6 +61,21 @@ def test_two_processes_with_half_of_every_batch_are_one_with_the_whole(two, name
         assert largest_difference(two[0][name], one, "best") < 1e-6
         assert largest_difference(two[0][name], one, "weights") < 2e-3
     assert largest_difference(two[0][name], two[1][name]) == 0.0
+
+
+def test_a_run_of_two_processes_goes_on_in_one_and_in_three(two, folder, tmp_path):
+    """As if there had always been as many; the one that was sharded is so no longer."""
+    resumed = {
+        "batch norm+double": f"batch norm+double+resume={folder / 'state'}",
+        "act norm+double+fsdp": f"act norm+double+resume={folder / 'sharded'}",
+    }
+    three = in_processes(3, tmp_path, *resumed.values())[2]
+    for name, file in ELASTIC.items():
+        recipe = recipes()[name.partition("+")[0]]
+        whole = train_some(recipe, double=True)
+        one = train_some(recipe, double=True, resume=folder / file)
+        assert largest_difference(one, whole) < 1e-9
+        assert largest_difference(three[resumed[name]], whole) < 1e-9
 
 
 def test_batch_norm_of_one_process_is_pytorchs():

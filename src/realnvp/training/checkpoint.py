@@ -1,11 +1,13 @@
 """Capture the state of a training from the model, its average and the optimizer, and restore it.
 
-Sharded parameters are gathered, so that a run can be resumed with another number of processes.
+Of sharded parameters, every process holds its own shards. They are gathered to be saved, one after
+the other, so that a run can be resumed with another number of processes.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from realnvp.flow import Flow
 from realnvp.training.optim import EMA
 from realnvp.utils.serialization import check_like
 
-__all__ = ["capture", "full_tensor", "initialize", "restore", "snapshot"]
+__all__ = ["capture", "full_tensor", "gather", "initialize", "restore", "snapshot"]
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """State that Adam has of a parameter: a number, and two tensors of the parameter's shape."""
@@ -63,8 +65,8 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _assign(mine: Tensor, value: Tensor) -> None:
-    """Copy a full tensor into one that may be sharded."""
-    if hasattr(mine, "full_tensor"):
+    """Copy a tensor, which may be full, into one that may be sharded."""
+    if hasattr(mine, "full_tensor") and not hasattr(value, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
 
         placed = value.to(mine.device)
@@ -79,17 +81,37 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def capture(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:
     """Return the tensors that training changes. They are not copied: see :func:`snapshot`."""
     moments = {
-        str(index): {name: full_tensor(value) for name, value in optimizer.state[parameter].items()}
+        str(index): dict(optimizer.state[parameter])
         for index, parameter in enumerate(_parameters(optimizer))
         if parameter in optimizer.state
     }
     return {
-        "model": {name: full_tensor(tensor) for name, tensor in flow.state_dict().items()},
+        "model": dict(flow.state_dict()),
         "moments": moments,
-        "average": {name: full_tensor(tensor) for name, tensor in ema.average.items()},
+        "average": dict(ema.average),
         "updates": ema.updates,
         "rng": torch.get_rng_state(),
     }
+
+
+def gather(state: dict[str, Any], keep: bool = True) -> dict[str, Any]:
+    """Return a state with full tensors, gathered into main memory one by one.
+
+    All processes must call it.
+
+    Args:
+        state: state, whose tensors may be sharded.
+        keep: whether this process wants the state; the others hold one tensor at a time, and get
+            None in the place of each.
+    """
+
+    def one(tensor: Tensor) -> Tensor | None:
+        if not hasattr(tensor, "full_tensor"):
+            return tensor
+        full = full_tensor(tensor)
+        return full if keep else None
+
+    return _mapped(state, one)
 
 
 def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> None:
@@ -148,4 +170,13 @@ def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
 
 def snapshot(state: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a state, which training does not change."""
-    return copy.deepcopy(state)
+    return _mapped(state, lambda tensor: tensor.detach().clone())
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return a copy of a nested state, with changed tensors."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return copy.deepcopy(value)

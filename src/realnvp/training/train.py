@@ -405,7 +405,7 @@ def _run(
         stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
         for note in [*stored, *notes]:
             bar.say(note)
-        state, history = trainer.state_dict(), History()
+        state, history = trainer.state_dict(keep=team.main), History()
         with team.sync_errors():
             service = logger  # made first: where it cannot be, there is no run to be overwritten
             if team.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):

@@ -27,7 +27,7 @@ from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
 from realnvp.outliers import calibrate
 from realnvp.training.callbacks import Callback
-from realnvp.training.checkpoint import capture, full_tensor, initialize, restore, snapshot
+from realnvp.training.checkpoint import capture, full_tensor, gather, initialize, restore, snapshot
 from realnvp.training.initialization import build, resolve, smoothing_of
 from realnvp.training.launch import Team, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
@@ -219,7 +219,7 @@ class Trainer:
             if is_due:
                 self.validate(bar, picture=self.plan.affords_picture(before, progress))
             if is_due or self.seconds - saved >= config.checkpoint_every:
-                self._save(self.state_dict())
+                self._save(self.state_dict(keep=self.team.main))
                 saved = self.seconds
             if is_due:  # its time is part of the budget, but not of the training's speed
                 self.all_reduce_max()
@@ -234,7 +234,7 @@ class Trainer:
         Raises:
             OSError: if it cannot be written.
         """
-        state = self.state_dict()
+        state = self.state_dict(keep=self.team.main)
         with self.team.sync_errors():
             self._save(state, final=True)
 
@@ -487,7 +487,7 @@ class Trainer:
             bar.warn(message)
             return
         self.rollback.failures = 0  # a resumed run has as many attempts
-        state = self.state_dict()
+        state = self.state_dict(keep=self.team.main)
         with self.team.sync_errors():
             self._save(state, final=True)
         if not self.team.main:
@@ -630,12 +630,20 @@ class Trainer:
             "worse": self.worse,
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that the training continues from: nothing else has a state."""
+    def state_dict(self, keep: bool = True) -> dict[str, Any]:
+        """Return everything that the training continues from: nothing else has a state.
+
+        Args:
+            keep: whether this process wants it, where parameters are sharded; all must call it.
+        """
         good = self.rollback.good
+        if good is not None and good["step"] != self.step:
+            good = {**gather(good, keep), "best_weights": good["best_weights"]}
+        else:
+            good = None
         return {
-            "now": {**self._now(), "best_weights": self.best_weights},
-            "good": None if good is None or good["step"] == self.step else good,
+            "now": {**gather(self._now(), keep), "best_weights": self.best_weights},
+            "good": good,
             "rollback": self.rollback.state_dict(),
             "validation": self.plan.state_dict(),
             "evaluated": self.evaluated,
