@@ -41,7 +41,7 @@ def test_salvage_leaves_out_what_is_damaged(model, here, capsys):
     data = bytearray(compress(model, images, block=3))
     data[-20] ^= 1
     Path("x.nvp").write_bytes(data)
-    assert "--salvage" in refused(capsys, "decompress x.nvp --model model --out x.npz")
+    assert "--salvage" in refused(capsys, "decompress x.nvp --model model --out x.npz --json")
     assert main(["decompress", "x.nvp", "--model", "model", "--out", "x.npz", "--salvage"]) == 1
     assert "damaged" in capsys.readouterr().err
     assert np.array_equal(np.load("x.npz")["x"], images[:6].numpy())
