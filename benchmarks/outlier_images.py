@@ -3,8 +3,8 @@
     python benchmarks/outlier_images.py mnist[=SOURCE] cifar10[=SOURCE] --others faces=FOLDER ...
 
 Of each shipped model, test images of its own, which neither it nor its calibration has seen, are to
-be told from those of other sets of the same size and channels (folders of images are resized), and
-from its own images made strange: noise, blur (Gaussian, of one pixel), inversion, and constants.
+be told from those of other sets of the same size and channels (folders of images are resized, other
+sets of another size left out), and from its own images made strange: noise, blur (Gaussian, of one pixel), inversion, and constants.
 Higher is better; 0.5 is chance.
 
 *Likelihood* is minus the log-likelihood, *typicality* its distance from the mean, *codec* bits/dim
@@ -103,7 +103,8 @@ def main() -> None:
                 continue
             try:
                 cache.add(
-                    key, measured(flow, held_out(name, sources[name], args.count), args.few, others)
+                    key,
+                    measured(name, held_out(name, sources[name], args.count), args.few, others),
                 )
             except (ValueError, OSError, RuntimeError) as error:
                 text.append(f"{name}: skipped, since {str(error).splitlines()[0]}")
@@ -120,14 +121,18 @@ def main() -> None:
     write("outlier_images", "Outliers among images", *(__doc__ or "").split("\n\n")[2:], *text)
 
 
-def measured(
-    flow: realnvp.Flow, own: Tensor, few: int, others: dict[str, str]
-) -> dict[str, object]:
+def measured(name: str, own: Tensor, few: int, others: dict[str, str]) -> dict[str, object]:
     """Return the AUROC of each kind of images by each score, and shares of small p-values."""
+    flow = realnvp.load(name)
     scorer = OutlierScorer(flow)
     strange = made_strange(own[:few])
     for other, source in others.items():
-        strange[other] = of_source(source, flow.shape, len(own))
+        if other == name:
+            continue
+        try:
+            strange[other] = of_source(source, flow.shape, len(own))
+        except ValueError as error:  # of another size, or in color
+            print(f"{other} left out: {error}", file=sys.stderr)
     ordinary, p = scores(scorer, own)
     auroc = {}
     for kind, x in strange.items():
