@@ -4,8 +4,8 @@
 
 Of each shipped model, test images of its own, which neither it nor its calibration has seen, are to
 be told from those of other sets of the same size and channels (folders of images are resized, other
-sets of another size left out), and from its own images made strange: noise, blur (Gaussian, of one pixel), inversion, and constants.
-Higher is better; 0.5 is chance.
+sets of another size left out), and from its own images made strange: noise, blur (Gaussian, of one
+pixel), inversion, and constants. Higher is better; 0.5 is chance.
 
 *Likelihood* is minus the log-likelihood, *typicality* its distance from the mean, *codec* bits/dim
 beyond those of the image as an optimized PNG, and *outlier_score* what ``realnvp score`` writes.
