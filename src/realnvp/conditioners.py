@@ -98,7 +98,9 @@ class Conditioner(nn.Module, ABC):
             x: passive part, ``(B, D)`` or ``(B, C, H, W)``.
             condition: condition ``(B, K)``, or None.
         """
-        if self.compute_dtype is None and not torch.is_autocast_enabled(x.device.type):
+        # The meta device knows no autocast.
+        wide = x.is_meta or not torch.is_autocast_enabled(x.device.type)
+        if self.compute_dtype is None and wide:
             return self.output(self.network(x, condition))  # contexts take time in small networks
         with torch.autocast(
             x.device.type,

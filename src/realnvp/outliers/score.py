@@ -27,6 +27,9 @@ Score = Callable[[NDArray], NDArray]
 FOLDS = 5
 """Folds in which the scores of the held-out examples are computed."""
 
+TIE = 1e-5
+"""Difference, in spreads of a statistic, up to which two of its values are one."""
+
 COMPONENTS = 3
 """Gaussians of the density of statistics."""
 
@@ -108,7 +111,10 @@ class TailScore:
         shares = np.arange(1, n + 1) / (n + 1)
         total = np.zeros(len(found))
         for column, held_out, spread in zip(found.T, self._held_out.T, self._spread, strict=True):
-            below = np.interp(column, held_out, shares, left=0.5 / (n + 1))
+            # Two rows that are each other's neighbors have one distance: between equal values the
+            # share would jump, and rounding would decide on which side of the jump a row is.
+            last = np.append(np.diff(held_out) > TIE * spread, True)
+            below = np.interp(column, held_out[last], shares[last])
             beyond = np.clip((column - held_out[-1]) / spread, 0, None)
             total += np.log1p(beyond) - np.log1p(-below)
         return total
