@@ -28,10 +28,10 @@ def main(argv: list[str]) -> int:
 
     from realnvp.pretrained import cards
 
-    known = {
-        name: {**card, "command": with_new_command(card["command"])}
-        for name, card in cards().items()
-    }
+    known = {}
+    for name, card in cards().items():
+        command = with_new_command(card["command"])
+        known[name] = {**card, "command": command, "recipe": command.split()[2]}
     if args.name is None:
         if args.json:
             print_json(known)

@@ -45,10 +45,10 @@ LIMITS = {"minutes", "epochs", "steps"}
 MOVED = {
     "mnist-best": "mnist",
     "mnist-realnvp": "mnist-paper",
-    "mnist-long": "mnist",
+    "mnist-long": "mnist --minutes 118",
     "fashion-mnist-best": "fashion-mnist",
     "fashion-mnist-realnvp": "mnist-paper --data fashion-mnist",
-    "fashion-mnist-long": "fashion-mnist",
+    "fashion-mnist-long": "fashion-mnist --minutes 118",
     "cifar10-best": "cifar10",
     "cifar10-realnvp": "cifar10-paper",
     "imagenet32": "imagenet32-paper",
