@@ -32,8 +32,9 @@ from realnvp.data.column_detection import MOST_CATEGORIES
 from realnvp.data.column_kinds import RESOLUTIONS
 from realnvp.data.column_values import wall_clock
 from realnvp.data.dataset import TEST_FROM, Parts, Split, held_out_count
-from realnvp.data.tables import parquet_files, readable, table_parts
+from realnvp.data.tables import KnownColumns, parquet_files, parquet_module, readable, table_parts
 from realnvp.utils.distributed import rank
+from realnvp.utils.files import hash_file
 from realnvp.utils.model_folder import physical_memory
 from realnvp.utils.progress import Bar
 from realnvp.utils.rng import Stream, seed_of
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from realnvp.config import DataConfig
-    from realnvp.data.columns import TableSchema
 
 __all__ = ["Division", "GroupedRows", "RowGroup", "by_row_groups", "read_parts", "row_groups"]
 
@@ -75,10 +75,7 @@ def row_groups(files: Sequence[Path]) -> list[RowGroup]:
     Raises:
         ValueError: if pyarrow is not installed, a file is damaged, or there are no rows.
     """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    parquet = parquet_module()
     found = []
     for path in files:
         with readable(path):
@@ -100,10 +97,8 @@ def by_row_groups(config: DataConfig) -> bool:
     files = parquet_files(path)
     if not files or path.is_dir() or config.storage == "disk":
         return bool(files)
-    from pyarrow import parquet
-
     with readable(path):
-        about = parquet.read_metadata(path)
+        about = parquet_module().read_metadata(path)
     return 8 * about.num_rows * about.num_columns > LARGE
 
 
@@ -306,8 +301,7 @@ class Witnesses:
 
 def _tables(groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
     """Yield row groups as they are, of which one at once is in memory."""
-    from pyarrow import parquet
-
+    parquet = parquet_module()
     for path, inside in groupby(groups, key=lambda group: group.path):
         with readable(path), parquet.ParquetFile(path) as file:
             for group in inside:
@@ -344,7 +338,7 @@ def _pass(
         previous = None
         for i, (group, table) in enumerate(zip(groups, _tables(groups), strict=True)):
             if group.path != previous:
-                _hash(group.path, digest)
+                hash_file(group.path, digest)
                 previous = group.path
             rows = division.of(i)
             for part in wanted:
@@ -369,12 +363,6 @@ def _pass(
                     f"the Parquet files of one table differ in their types: {error}"
                 ) from error
     return frames, digest.hexdigest()
-
-
-def _hash(path: Path, digest: Any) -> None:
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
 
 
 # ---------------------------------------------------------------------- training rows
@@ -555,21 +543,12 @@ class GroupedRows:
         return self._key
 
 
-def read_parts(
-    config: DataConfig,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-) -> Parts:
+def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
     """Return the parts of a table that is read by row groups; see `by_row_groups`.
 
     Args:
         config: source and settings.
-        columns: what a model knows of the table, as for `read_table`, here and below.
-        categories: likewise.
-        schema: likewise.
-        condition_schema: likewise.
+        known: what a model knows of the columns.
 
     Raises:
         ValueError: when a file is damaged, files differ, or a column cannot be modelled.
@@ -577,17 +556,8 @@ def read_parts(
     path = Path(config.source).expanduser()
     groups = row_groups(parquet_files(path))
     division = _division(config, np.array([group.rows for group in groups]))
-    look = schema is None and columns is None
+    look = known.schema is None and known.columns is None
     frames, digest = _pass(groups, division, look, f"reading {path.name}")
-    known: dict[str, Any] = {
-        "condition": config.condition, "columns": columns, "categories": categories,
-        "kinds": config.columns, "integers": config.integers == "auto",
-        "keep_range": config.keep_range, "schema": schema, "condition_schema": condition_schema,
-    }  # fmt: skip
-
-    def read(frame: pd.DataFrame, where: str) -> Split:
-        return table_parts(frame, where, **known).train()
-
     sample: Split | None = None
     top = None
     if look:
@@ -596,17 +566,18 @@ def read_parts(
         size, count = len(frames["sample"]), int(division.train.sum())
         shown = pd.concat([frames["sample"], frames["witnesses"]], ignore_index=True)
         where = config.source if size == count else f"a sample of {len(shown):,} rows of {path}"
-        whole = table_parts(shown, where, **known)
-        known |= {
-            "categories": whole.categories, "schema": whole.schema,
-            "condition_schema": whole.condition_schema,
-        }  # fmt: skip
+        whole = table_parts(shown, where, config, known)
+        known = known.with_those_of(whole)
         split = whole.train()
         top = None if split.labels is None else int(split.labels.max())
         sample = split.select(torch.arange(size))
-    names = tuple(columns or ())
-    if known["schema"] is not None:
-        names = tuple(coordinate.name for coordinate in known["schema"].coordinates)
+    names = tuple(known.columns or ())
+    if known.schema is not None:
+        names = tuple(coordinate.name for coordinate in known.schema.coordinates)
+
+    def read(frame: pd.DataFrame, where: str) -> Split:
+        return table_parts(frame, where, config, known).train()
+
     held = {
         part: partial(read, frames[part], f"the {part} rows of {config.source}")
         for part in ("validation", "test")
@@ -633,6 +604,7 @@ def read_parts(
 
     return Parts(
         train, held.get("validation"), held.get("test"), columns=names,
-        categories=known["categories"], schema=known["schema"],
-        condition_schema=known["condition_schema"], sample=sample, is_divided=True,
+        categories=None if known.categories is None else tuple(known.categories),
+        schema=known.schema,
+        condition_schema=known.condition_schema, sample=sample, is_divided=True,
     )  # fmt: skip

@@ -17,13 +17,12 @@ import numpy as np
 
 from realnvp.data.dataset import Part, Parts, parse_labels
 from realnvp.data.images import ImageFiles
-from realnvp.data.tables import table_parts
+from realnvp.data.tables import KnownColumns, table_parts
 from realnvp.utils.errors import some_of
 from realnvp.utils.image_files import background_color, open_saved_set, read_saved_image
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
-    from realnvp.data.columns import TableSchema
 
 __all__ = ["has_images", "is_saved_set", "read_saved_set"]
 
@@ -82,14 +81,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_saved_set(
-    path: Path,
-    config: DataConfig,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-) -> Parts:
+def read_saved_set(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
     """Read a set that ``save_to_disk`` has written.
 
     Splits called train, validation and test are the set's own parts. The labels of images are a
@@ -98,39 +90,26 @@ def read_saved_set(
     Args:
         path: the folder.
         config: settings, those of images or those of tables.
-        columns: what a model knows of a table, as for `read_table`, here and below.
-        categories: likewise, of the labels, too.
-        schema: likewise.
-        condition_schema: likewise.
+        known: what a model knows of the columns of a table, and of the names of labels.
 
     Raises:
         ValueError: if the library is not installed, or the set is damaged or cannot be modelled.
     """
     splits = _splits(path)
     if has_images(path):
-        return _images(path, splits, config, categories)
+        return _images(path, splits, config, known.categories)
     frames = {}
     for part, split in splits.items():
         frames[part] = open_saved_set(str(path / split)).to_pandas()
     import pandas as pd
 
-    known: dict[str, Any] = {
-        "condition": config.condition, "columns": columns, "kinds": config.columns,
-        "integers": config.integers == "auto", "keep_range": config.keep_range,
-    }  # fmt: skip
     everything = pd.concat(list(frames.values()), ignore_index=True)
-    whole = table_parts(
-        everything, str(path), **known, categories=categories, schema=schema,
-        condition_schema=condition_schema,
-    )  # fmt: skip
+    whole = table_parts(everything, str(path), config, known)
     if len(frames) == 1:
         return whole
-    known |= {
-        "categories": whole.categories, "schema": whole.schema,
-        "condition_schema": whole.condition_schema,
-    }  # fmt: skip
+    known = known.with_those_of(whole)
     read = {
-        part: table_parts(frame, f"{path / splits[part]}", **known).train
+        part: table_parts(frame, f"{path / splits[part]}", config, known).train
         for part, frame in frames.items()
     }
     return replace(

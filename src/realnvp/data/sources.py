@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def load_data(config: DataConfig) -> Dataset:
     >>> data.shape, data.levels, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 17, 1283, 257, 257)
     """
-    return assemble(_read_divided(config), config)
+    return assemble(_read_divided(config, tables.KnownColumns()), config)
 
 
 def load_part(
@@ -135,7 +135,8 @@ def load_part(
     >>> name, len(split)
     ('test', 257)
     """
-    parts = _read_divided(config, columns, categories, schema, condition_schema)
+    known = tables.KnownColumns(columns, categories, schema, condition_schema)
+    parts = _read_divided(config, known)
     name, split = part_of(parts, config, part)
     if fingerprint is not None and config.source not in TOY:
         check_fingerprint(fingerprint, {name: split.fingerprint}, config.source)
@@ -223,7 +224,8 @@ def load_examples(
     Traceback (most recent call last):
     ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
-    parts = _read(config, columns, categories, schema, condition_schema)
+    known = tables.KnownColumns(columns, categories, schema, condition_schema)
+    parts = _read(config, known)
     return _fitting(config, parts, shape, levels, classes)
 
 
@@ -255,15 +257,12 @@ def stream_examples(
     """
     files = tables.parquet_files(Path(config.source).expanduser())
     count, frames = tables.parquet_blocks(files, rows)
+    known = tables.KnownColumns(columns, categories, schema, condition_schema)
 
     def parts() -> Iterator[Split]:
         for i, frame in enumerate(frames):
             where = config.source if not i else f"{config.source} from row {i * rows + 1:,} on"
-            found = tables.table_parts(
-                frame, where, config.condition, columns, categories, kinds=config.columns,
-                integers=config.integers == "auto", keep_range=config.keep_range, schema=schema,
-                condition_schema=condition_schema,
-            )  # fmt: skip
+            found = tables.table_parts(frame, where, config, known)
             yield _fitting(config, found, shape, None, classes)
 
     return count, parts()
@@ -333,28 +332,22 @@ def is_image_folder(source: str) -> bool:
     return not is_saved_set(path) or has_images(path)
 
 
-def _read(
-    config: DataConfig,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-) -> Parts:
-    """Return what a source holds, to be read; see `load_examples` for the arguments."""
+def _read(config: DataConfig, known: tables.KnownColumns) -> Parts:
+    """Return what a source holds, to be read."""
     name = config.source
     if name in source_names():
         _only_label(config)
         _no_images_settings(config)
         return _toy_parts(config) if name in TOY else _set_parts(config)
-    return _path_parts(config, columns, categories, schema, condition_schema)
+    return _path_parts(config, known)
 
 
-def _read_divided(config: DataConfig, *known: Any) -> Parts:
+def _read_divided(config: DataConfig, known: tables.KnownColumns) -> Parts:
     """Return what a source holds, of large tables in parts already."""
     if config.source in source_names() or not by_row_groups(config):
-        return _read(config, *known)
+        return _read(config, known)
     _no_images_settings(config)
-    return read_parts(config, *known)
+    return read_parts(config, known)
 
 
 def _set_parts(config: DataConfig) -> Parts:
@@ -384,15 +377,11 @@ def _toy_parts(config: DataConfig) -> Parts:
     )
 
 
-def _path_parts(
-    config: DataConfig,
-    columns: Sequence[str] | None,
-    categories: Sequence[str] | None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-) -> Parts:
+def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
     """Read a file or a folder, of any kind."""
     source, condition = config.source, config.condition
+    # Only of labels that are conditioned on must the names be known ones.
+    categories = None if condition is None else known.categories
     path = Path(source).expanduser()
     if not path.exists():
         raise _not_found(source, path)
@@ -401,18 +390,13 @@ def _path_parts(
     if is_saved_set(path):
         if not has_images(path):
             _no_images_settings(config)
-        return read_saved_set(path, config, columns, categories, schema, condition_schema)
+        return read_saved_set(path, config, known)
     if is_image_folder(source):
-        # Only of labels that are conditioned on must the names be known ones.
-        return images.read_folder(path, config, categories if condition is not None else None)
+        return images.read_folder(path, config, categories)
     _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
     if tables.parquet_files(path) or (path.is_file() and name.endswith((".csv", ".tsv"))):
-        return tables.read_table(
-            path, condition, columns, categories, kinds=config.columns,
-            integers=config.integers == "auto", keep_range=config.keep_range, schema=schema,
-            condition_schema=condition_schema,
-        )  # fmt: skip
+        return tables.read_table(path, config, known)
     _only_label(config)
     if path.is_dir():
         files = arrays.idx_files(path)
@@ -420,7 +404,7 @@ def _path_parts(
         test = read["test"].train if len(read) == 2 else None
         return Parts((read.get("train") or read["test"]).train, test=test)
     if name.endswith((".npz", ".npy")):
-        return arrays.read_array_file(path, condition, categories if condition else None)
+        return arrays.read_array_file(path, condition, categories)
     if name.endswith(SUFFIXES):
         raise ValueError(f"{source} is a single image: give the folder that holds the images")
     with path.open("rb") as file:

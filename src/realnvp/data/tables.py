@@ -15,9 +15,10 @@ import itertools
 import math
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -29,9 +30,13 @@ from realnvp.utils.errors import some_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from realnvp.config import DataConfig
+
 __all__ = [
+    "KnownColumns",
     "parquet_blocks",
     "parquet_files",
+    "parquet_module",
     "read_condition",
     "read_frame",
     "read_table",
@@ -47,6 +52,33 @@ _ALWAYS = 1 << 26  # bytes, or cells, that any file may become
 
 
 _MISSING = {"", "na", "n/a", "nan", "null", "none"}
+
+
+@dataclass(frozen=True)
+class KnownColumns:
+    """What a model knows of its data's columns; nothing of data that are new.
+
+    Args:
+        columns: names of the columns to take, in this order, as float32 numbers.
+        categories: names of the condition's classes that are numbered already, in order.
+        schema: columns of a table, which are then taken as the model takes them; others are
+            ignored.
+        condition_schema: likewise of several columns that are conditioned on.
+    """
+
+    columns: Sequence[str] | None = None
+    categories: Sequence[str] | None = None
+    schema: TableSchema | None = None
+    condition_schema: TableSchema | None = None
+
+    def with_those_of(self, parts: Parts) -> KnownColumns:
+        """Return what is known once the columns of a table have been found."""
+        return replace(
+            self,
+            categories=parts.categories,
+            schema=parts.schema,
+            condition_schema=parts.condition_schema,
+        )
 
 
 def vector_tensor(
@@ -117,18 +149,7 @@ def _column(index: int, names: Sequence[str] | None) -> str:
     return f"column {names[index]!r}" if names else f"column {index}"
 
 
-def read_table(
-    path: Path,
-    condition: str | None = None,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    *,
-    kinds: Mapping[str, str] | None = None,
-    integers: bool = True,
-    keep_range: bool = False,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-) -> Parts:
+def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
     """Read a CSV, TSV or Parquet file, or a folder of these, whose columns are of any kind.
 
     The first line of a text file names the columns, unless all of it is numbers: then the columns
@@ -143,40 +164,21 @@ def read_table(
 
     Args:
         path: the file.
-        condition: name of the column to condition on, or several names with commas.
-        columns: names of the columns to take, in this order, as float32 numbers.
-        categories: names of the condition's classes that are numbered already, in order.
-        kinds: kinds of columns by name, instead of those that are found.
-        integers: whether integers are such; otherwise they are continuous, unless `kinds` says
-            what they are.
-        keep_range: let samples keep the range of every column of numbers.
-        schema: columns of a model, which are then taken as it takes them; others are ignored.
-        condition_schema: likewise of several columns that are conditioned on.
+        config: settings: `condition`, the column to condition on, or several with commas;
+            `columns`, kinds of columns by name, instead of those that are found; `integers`, "none"
+            for continuous ones, unless their kind says what they are; `keep_range`.
+        known: what a model knows of the columns.
 
     Raises:
         ValueError: when the file is damaged, or a column is missing or cannot be modelled.
     """
-    known = (condition, columns, categories)
-    return table_parts(
-        read_frame(path), str(path), *known, kinds=kinds, integers=integers,
-        keep_range=keep_range, schema=schema, condition_schema=condition_schema,
-    )  # fmt: skip
+    return table_parts(read_frame(path), str(path), config, known)
 
 
-def table_parts(
-    frame: pd.DataFrame,
-    path: str,
-    condition: str | None = None,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    *,
-    kinds: Mapping[str, str] | None = None,
-    integers: bool = True,
-    keep_range: bool = False,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-) -> Parts:
+def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: KnownColumns) -> Parts:
     """Return what a table holds; see `read_table`, and `path` names it in messages."""
+    condition, kinds = config.condition, config.columns or {}
+    columns, schema, condition_schema = known.columns, known.schema, known.condition_schema
     held = list(frame.columns)
     given = [] if condition is None else [condition]
     if condition is not None and condition not in held:
@@ -189,11 +191,13 @@ def table_parts(
         x = vector_tensor(_numbers(frame[list(names)], path), f"{path}", names)
     else:
         left = [name for name in held if name not in given]
-        whole = [] if integers else frame[left].select_dtypes("integer").columns
-        declared = {**dict.fromkeys(whole, "continuous"), **(kinds or {})}
+        whole = [] if config.integers == "auto" else frame[left].select_dtypes("integer").columns
+        declared = {**dict.fromkeys(whole, "continuous"), **kinds}
         mine = {name: kind for name, kind in declared.items() if name not in given}
         if schema is None:
-            schema = TableSchema.of(frame[left], mine, where=str(path), keep_range=keep_range)
+            schema = TableSchema.of(
+                frame[left], mine, where=str(path), keep_range=config.keep_range
+            )
         x = torch.from_numpy(schema.rows(frame[left], where=str(path)))
         names = tuple(coordinate.name for coordinate in schema.coordinates)
         if len(names) < 2:
@@ -205,9 +209,9 @@ def table_parts(
     if condition is None:
         return Parts(lambda: Split(x), columns=names, schema=schema)
     if len(given) > 1 and condition_schema is None:
-        own = {name: kind for name, kind in (kinds or {}).items() if name in given}
+        own = {name: kind for name, kind in kinds.items() if name in given}
         condition_schema = TableSchema.of(frame[given], own, where=str(path))
-    values, found = read_condition(frame, given, str(path), categories, condition_schema)
+    values, found = read_condition(frame, given, str(path), known.categories, condition_schema)
     labels = None if values.is_floating_point() else values
     return Parts(
         lambda: Split(x, values, labels), columns=names, categories=found, schema=schema,
@@ -321,6 +325,19 @@ def parquet_files(path: Path) -> list[Path]:
     return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
 
 
+def parquet_module() -> Any:
+    """Return ``pyarrow.parquet``.
+
+    Raises:
+        ValueError: if pyarrow is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    return parquet
+
+
 def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
     """Return the number of rows of Parquet files, and their rows in order, so many at once.
 
@@ -329,10 +346,7 @@ def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.D
     Raises:
         ValueError: when pyarrow is not installed, or a file is damaged; also while reading.
     """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    parquet = parquet_module()
     count = 0
     for path in files:
         with readable(path):
@@ -344,8 +358,8 @@ def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.D
 
 def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
     import pyarrow as pa
-    from pyarrow import parquet
 
+    parquet = parquet_module()
     held: list[pa.Table] = []
     for path in files:
         with readable(path), parquet.ParquetFile(path, buffer_size=1 << 20) as file:
@@ -371,10 +385,7 @@ def readable(path: Path) -> Iterator[None]:
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+    parquet = parquet_module()
     with readable(path):
         held, size = parquet.read_metadata(path), path.stat().st_size
         cells = held.num_rows * held.num_columns

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from realnvp.utils.files import hash_file
 from realnvp.utils.model_folder import (
     CALIBRATION,
     CALIBRATION_LIMIT,
@@ -193,9 +194,7 @@ def _verify(path: Path, file: Any) -> None:
     else:
         header = f"blob {size}\0".encode()
         digest, expected = hashlib.sha1(header, usedforsecurity=False), file.blob_id
-    with path.open("rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
+    hash_file(path, digest)
     if digest.hexdigest() != expected:
         raise ValueError(f"has the checksum {digest.hexdigest()}, not {expected}")
 

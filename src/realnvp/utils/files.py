@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "Appender",
+    "hash_file",
     "remove_temporary",
     "replacing",
     "standard_json",
@@ -38,6 +39,13 @@ def standard_json(value: Any) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(finite(value), allow_nan=False)
+
+
+def hash_file(path: Path, digest: Any) -> None:
+    """Feed the content of a file to a hash of ``hashlib``, one part after the other."""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
 
 
 def sync_file(path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.utils.files import write_atomically
+from realnvp.utils.files import hash_file, write_atomically
 from realnvp.utils.serialization import parse_json, peek, seal, unseal
 
 __all__ = [
@@ -131,9 +131,7 @@ def read_calibration(folder: Path) -> dict[str, Tensor] | None:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    hash_file(path, digest)
     return digest.hexdigest()
 
 
