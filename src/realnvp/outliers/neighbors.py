@@ -56,12 +56,7 @@ class Neighbors:
             which: which neighbors, counted from 1; the last one where there are fewer.
         """
         most = min(max(which) + 1, len(self.rows))
-        index = self._index.kneighbors(rows, n_neighbors=most, return_distance=False)
-        # Its distances depend on what else is asked for, by rounding: a product of matrices.
-        found = np.sort(
-            np.stack([np.linalg.norm(rows - self.rows[near], axis=1) for near in index.T], axis=1),
-            axis=1,
-        )
+        found, _ = self._index.kneighbors(rows, n_neighbors=most)
         itself = (found[:, 0] <= ITSELF).astype(int)
         place = np.minimum(np.array(which)[None] - 1 + itself[:, None], most - 1)
         result: NDArray = np.take_along_axis(found, place, axis=1)
