@@ -5,12 +5,12 @@ rows of each split, padded with -1. Mean over the first splits with its standard
 brackets the number of splits and the seconds (of the CPU) for each.
 
 A target that is a real number has a density: nats per row, in the target's own unit, by
-``RealNVPDensity(integers="none").fit(y, condition=X)``. A target of whole numbers, such as wine's
+``RealNVPDensity(integers="none").fit(y, condition=X)``. A target of integers, such as wine's
 six grades, has probabilities: log P(grade | X), by the defaults of ``RealNVPDensity``, and of
 NGBoost by the probability that its normal distribution gives to the cell of width 1 around a grade.
 **The two kinds of numbers must not be compared.** A probability is at most 1, its logarithm at most
 0; the density of few values grows without bound as a model puts peaks on them, so that wine's row
-of densities says that the grades were found to be whole numbers, and nothing more.
+of densities says that the grades were found to be integers, and nothing more.
 
 NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3, so it runs in an environment of its
 own, by ``benchmarks/ngboost_scores.py``, with its defaults (normal distributions, 500 trees).

@@ -4,7 +4,7 @@ It runs in an environment of its own: NGBoost 0.6 needs scikit-learn below 1.7 a
 and cannot be installed beside this project. It has its defaults: normal distributions, 500 trees.
 "density" is the mean log-density of the test rows of each split, in the target's own unit;
 "probability" the mean log-probability of the cell of width 1 around each, for targets that are
-whole numbers; "seconds" the CPU's, of a split.
+integers; "seconds" the CPU's, of a split.
 
     python -m venv ngb && ngb/bin/pip install ngboost "scikit-learn<1.7" "pandas<3"
     ngb/bin/python benchmarks/ngboost_scores.py FOLDER scores.json --splits 20

@@ -3,9 +3,9 @@
     python benchmarks/outlier_images.py mnist[=SOURCE] cifar10[=SOURCE] --others faces=FOLDER ...
 
 Of each shipped model, test images of its own, which neither it nor its calibration has seen, are to
-be told from those of other sets of the same size and channels (folders of images are resized, other
-sets of another size left out), and from its own images made strange: noise, blur (Gaussian, of one
-pixel), inversion, and constants. Higher is better; 0.5 is chance.
+be distinguished from those of other sets of the same size and channels (folders of images are
+resized, other sets of another size left out), and from its own images made strange: noise, blur
+(Gaussian, of one pixel), inversion, and constants. Higher is better; 0.5 is chance.
 
 *Likelihood* is minus the log-likelihood, *typicality* its distance from the mean, *codec* bits/dim
 beyond those of the image as an optimized PNG, and *outlier_score* what ``realnvp score`` writes.
@@ -104,7 +104,7 @@ def main() -> None:
             try:
                 cache.add(
                     key,
-                    measured(name, held_out(name, sources[name], args.count), args.few, others),
+                    measured(flow, held_out(name, sources[name], args.count), args.few, others),
                 )
             except (ValueError, OSError, RuntimeError) as error:
                 text.append(f"{name}: skipped, since {str(error).splitlines()[0]}")
@@ -121,13 +121,14 @@ def main() -> None:
     write("outlier_images", "Outliers among images", *(__doc__ or "").split("\n\n")[2:], *text)
 
 
-def measured(name: str, own: Tensor, few: int, others: dict[str, str]) -> dict[str, object]:
+def measured(
+    flow: realnvp.Flow, own: Tensor, few: int, others: dict[str, str]
+) -> dict[str, object]:
     """Return the AUROC of each kind of images by each score, and shares of small p-values."""
-    flow = realnvp.load(name)
     scorer = OutlierScorer(flow)
     strange = made_strange(own[:few])
     for other, source in others.items():
-        if other == name:
+        if other == flow.source:
             continue
         try:
             strange[other] = of_source(source, flow.shape, len(own))

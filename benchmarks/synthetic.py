@@ -110,7 +110,7 @@ def without_gaps(real: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def with_gaps(drawn: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of the real table, with gaps and whole numbers."""
+    """Return the columns of the real table, with gaps and integers."""
     found = pd.DataFrame(index=drawn.index)
     for name, values in real.items():
         column = drawn[name]

@@ -34,7 +34,7 @@ Noise = torch.Generator | Tensor | None
 
 MAX_LEVELS = 2**16
 """Most grey levels. In float32 the way to the latents and back moves a value by some 2e-7, which is
-0.01 of one of so many levels; a few powers of two more, and they could no longer be told apart."""
+0.01 of one of so many levels; a few powers of two more, and they could not be distinguished."""
 
 
 class Dequantization(Bijection):

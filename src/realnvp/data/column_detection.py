@@ -1,7 +1,7 @@
 """What a column of a table holds, found by looking at its values once.
 
-Numbers, decimals, whole numbers, categories, text and dates are told apart; what cannot be modelled
-is refused, with the row that says why and a remedy.
+Integers, decimals, other numbers, categories, text and dates are distinguished; what cannot be
+modelled is refused, with the row that says why and a remedy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REPEATED = 0.02
 """Share of the rows from which on a value of a continuous column is one that it repeats."""
 
 ENOUGH_ROWS = 20
-"""Rows of whole numbers, of which all are multiples of a larger step, that are no chance."""
+"""Rows of integers, of which all are multiples of a larger step, that are no chance."""
 
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
 
@@ -219,7 +219,7 @@ class ColumnDetector:
         if declared is not None:
             kind = declared
         elif whole and centered:
-            # Hundreds, say: a whole number in between would be a row that cannot be.
+            # Hundreds, say: an integer in between would be a row that cannot be.
             coarse = step > 1 and len(x) >= ENOUGH_ROWS and not self.numbers
             kind = "decimal" if coarse else "integer"
         elif step and not self.numbers:

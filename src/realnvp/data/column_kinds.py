@@ -25,7 +25,7 @@ DAY = 86_400 * 10**9
 """Nanoseconds."""
 
 RESOLUTIONS = (DAY, 3_600 * 10**9, 60 * 10**9, 10**9, 10**6, 10**3, 1)
-"""What dates may be whole numbers of, in nanoseconds."""
+"""What dates may be multiples of, in nanoseconds."""
 
 
 @dataclass(frozen=True)

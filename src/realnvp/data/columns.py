@@ -44,7 +44,7 @@ __all__ = ["KINDS", "Column", "Coordinate", "TableSchema"]
 
 DEPENDENT = 1e-7
 """Residual, in standard deviations, up to which a column is a linear function of others: what is
-less cannot be told from rounding in float32."""
+less cannot be distinguished from rounding in float32."""
 
 
 @dataclass(frozen=True)

@@ -238,8 +238,8 @@ def _draw_pinwheel(rng: np.random.Generator, n: int) -> Array:
     """Five Gaussian arms, twisted (after Johnson et al., arXiv 1603.06277).
 
     An arm is ``f = (1 + 0.3 e1, 0.1 e2)``, turned by a random multiple of 72 degrees and then by
-    ``0.25 exp(|f|)``. The usual code turns by ``0.25 exp(f[0])``, but ``f[0]`` cannot be told
-    from the final point, and that density has no closed form. A turn by a function of the radius
+    ``0.25 exp(|f|)``. The usual code turns by ``0.25 exp(f[0])``, but ``f[0]`` is no function
+    of the final point, and that density has no closed form. A turn by a function of the radius
     keeps the radius, so it can be undone, and it shears polar coordinates, so it preserves area.
     """
     arm = rng.standard_normal((n, 2)) * _ARM_STD + (1.0, 0.0)

@@ -42,7 +42,7 @@ FEW_ROWS = 300
 MOST_HELD_OUT = 2_000
 
 FOR_A_FLOW = 10
-"""With fewer rows to learn from, there is no flow: distances are all that can be told."""
+"""With fewer rows to learn from, there is no flow: distances are all that there is."""
 
 ALPHA = 0.05
 """P-value from which a row is an outlier, if no contamination is given."""

@@ -158,7 +158,7 @@ class DensityScore:
         return np.column_stack([unusual, found[:, 0]])
 
     def _standardized(self, others: NDArray) -> NDArray:
-        # In float64, squares of what is further are no longer told apart.
+        # In float64, squares of what is further can no longer be distinguished.
         result: NDArray = np.clip((others - self._mean) / self._std, -1e6, 1e6)[:, self._used]
         return result
 
