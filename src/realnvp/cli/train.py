@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
         "--init",
         metavar="MODEL",
         help="start from the weights of a model with the same layers: a run, a folder, or one\n"
-        "that comes with the package",
+        "that comes with the package; a coarse_to_fine model may also start from one of the\n"
+        "images at half their size",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the folder, with its settings"

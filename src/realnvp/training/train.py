@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from realnvp import plots, pretrained
+from realnvp import plots
 from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig, to_dict
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
@@ -35,6 +35,7 @@ from realnvp.training.runtime import (
 )
 from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import Trainer, check_budget
+from realnvp.training.warm_start import warm_start
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted, describe, is_expected
 from realnvp.utils.html import picture, table
@@ -168,7 +169,7 @@ def train(
         data: data in place of the recipe's: settings, or examples in memory, of which the fraction
             ``data.validation`` of the recipe is held out.
         init: model whose weights to start from, in place of random ones: a flow, or what
-            :func:`realnvp.load` takes. Its layers must be the recipe's.
+            :func:`realnvp.load` takes, as :func:`~realnvp.training.warm_start.warm_start` says.
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
         quiet: show no progress.
@@ -211,7 +212,7 @@ def train(
     def make(dataset: Dataset) -> Flow:
         flow = build(chosen, dataset)
         if init is not None:
-            _start_from(flow, init)
+            warm_start(flow, init)
         if not in_memory:  # these could not be read again
             flow.trained_on = {
                 "data": to_dict(chosen.data),
@@ -337,22 +338,6 @@ def _dequantized(dataset: Dataset) -> list[str]:
         return [str((dataset.columns or range(dataset.shape[0]))[i]) for i in dataset.integers]
     discrete = ("integer", "decimal", "datetime", "categorical")
     return [column.name for column in dataset.schema.columns if column.kind in discrete]
-
-
-def _start_from(flow: Flow, init: Flow | Path | str) -> None:
-    """Give a new model the weights of another one.
-
-    Raises:
-        ValueError: if their layers differ.
-    """
-    source = init if isinstance(init, Flow) else pretrained.load(init)
-    state = source.state_dict()
-    try:
-        checkpoint.check_like(state, flow.state_dict(), "the tensor")
-    except ValueError as error:
-        name = "the model to start from" if isinstance(init, Flow) else str(init)
-        raise ValueError(f"{name} has other layers than the recipe's model: {error}") from error
-    flow.load_state_dict(state)
 
 
 def _run(
