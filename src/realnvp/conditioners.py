@@ -347,7 +347,8 @@ class MLP(Conditioner):
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
         h = self.first(x if x.shape[1] else x.new_ones(x.shape[0], 1))
-        for first, second in zip(self.layers[::2], self.layers[1::2], strict=True):
+        layers = iter(self.layers)  # a slice of them would be a module, made in every call
+        for first, second in zip(layers, layers, strict=True):
             h = h + second(F.silu(first(F.silu(h))))
         return h
 
