@@ -34,6 +34,16 @@ def test_json_is_one_object_and_resume_goes_on(here, capsys):
     assert yaml.safe_load((here / "runs/moons/config.yaml").read_text())["seed"] == 4
 
 
+def test_a_run_is_resumed_by_its_folder(here, capsys):
+    assert main(["train", "moons", "--steps", "3", "--json", "--out", "mine"]) == 0
+    capsys.readouterr()
+    assert "mine is a run: add --resume" in refused(capsys, "train mine --steps 5")
+    assert main(["train", "mine", "--steps", "5", "--json", "--resume"]) == 0
+    result = json_of(capsys)
+    assert (result["run"], result["steps"]) == ("mine", 5)
+    assert not Path("runs").exists()
+
+
 def test_a_runs_config_is_itself_a_recipe(here, runs, capsys):
     shutil.copy(runs / "moons" / "config.yaml", "mine.yaml")
     assert main(["train", "mine.yaml", "--steps", "2", "--json", "--data=circles"]) == 0

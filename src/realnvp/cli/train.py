@@ -22,7 +22,8 @@ EPILOG = """examples:
   realnvp train mnist --init mnist --data my-digits.npz      fine-tune a model on other data
   realnvp train moons --sweep training.lr=0.001,0.002,0.004  three runs, and a table of them
 
-Ctrl-C saves everything; the same command with --resume goes on.
+Ctrl-C saves everything; the same command with --resume goes on, and so does
+realnvp train runs/NAME --resume.
 realnvp train RECIPE --help shows every setting, with the recipe's defaults.
 """
 
@@ -34,7 +35,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help=f"a path to a .yaml file, or one of {', '.join(recipe_names())}",
+        help="a path to a .yaml file, a run to --resume, or one of "
+        f"{', '.join(recipe_names())}",
     )
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument(
@@ -83,9 +85,17 @@ def main(argv: list[str]) -> int:
     out = _option(argv, "--out")
     if out == "":
         raise ValueError("--out is empty: give the folder of the run")
-    folder = Path(out) if out else Path("runs") / Path(name).stem
+    resuming = "--resume" in argv
+    is_run = name not in recipe_names() and (Path(name) / "config.yaml").is_file()
+    if is_run and not resuming:
+        raise ValueError(
+            f"{name} is a run: add --resume to go on with it, or name its settings, "
+            f"{Path(name) / 'config.yaml'}, to train another one like it"
+        )
+    folder = Path(out) if out else Path(name) if is_run else Path("runs") / Path(name).stem
+    name = str(Path(name) / "config.yaml") if is_run else name
     sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
-    if "--resume" in argv and not sweeping:
+    if resuming and not sweeping:
         name = str(_resumable(folder, name))
     add_settings(parser, name, _minutes(argv))
     args = parser.parse_args(argv)
