@@ -35,8 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help="a path to a .yaml file, a run to --resume, or one of "
-        f"{', '.join(recipe_names())}",
+        help=f"a path to a .yaml file, a run to --resume, or one of {', '.join(recipe_names())}",
     )
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument(
