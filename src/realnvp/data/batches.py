@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
-from realnvp.data.row_groups import GroupedRows
+from realnvp.data.grouped_rows import GroupedRows
 from realnvp.data.stored import StoredImages
 from realnvp.utils.rng import Stream, seed_of
 

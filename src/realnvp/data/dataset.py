@@ -113,7 +113,7 @@ class Split:
     Args:
         x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
             :class:`~realnvp.data.stored.StoredImages` or, also as the condition,
-            :class:`~realnvp.data.row_groups.GroupedRows` in the place of a tensor.
+            :class:`~realnvp.data.grouped_rows.GroupedRows` in the place of a tensor.
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.

@@ -25,8 +25,9 @@ from realnvp.data.dataset import (
     held_out_count,
     part_of,
 )
+from realnvp.data.grouped_rows import read_parts
 from realnvp.data.image_sets import IMAGE_SETS
-from realnvp.data.row_groups import by_row_groups, read_parts
+from realnvp.data.row_groups import by_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
