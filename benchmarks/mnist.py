@@ -41,9 +41,9 @@ PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "+ learned noise": ({"dequantization": "variational"}, {}),
 }
 """What each step adds to mnist-paper: settings of the model, and of the training. The last one,
-mixture couplings, makes it mnist."""
+mixture couplings, makes it mnist-multiscale."""
 
-NAMES = [ADAM, "mnist-paper", *PARTS, "mnist", "mnist-glow"]
+NAMES = [ADAM, "mnist-paper", *PARTS, "mnist-multiscale", "mnist-glow", "mnist"]
 
 TIMES = (10.0, 30.0)
 
@@ -131,7 +131,7 @@ def main() -> None:
     every = dataclasses.replace(
         recipes[f"{list(PARTS)[-1]}, 10 minutes"].model, coupling="logistic_mixture"
     )
-    assert every == recipes["mnist, 10 minutes"].model, "the parts do not add up to mnist"
+    assert every == recipes["mnist-multiscale, 10 minutes"].model, "the parts do not add up"
     for name in args.only:
         key = f"{name}, {args.minutes:g} minutes"
         if key in kept(path, recipes):

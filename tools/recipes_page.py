@@ -17,7 +17,7 @@ HEAD = """# Recipes
 *Generated from `src/realnvp/recipes`.* `realnvp recipes NAME` shows one with every default filled
 in. Under each is what was measured with it: the models that come with the package (`realnvp models
 NAME`) with their validation curves, and [MNIST in a given time](../benchmarks/mnist.md). Others:
-[how `mnist` was found](../benchmarks/search.md), [2D sets](../benchmarks/toy.md),
+[how the recipes of MNIST were found](../benchmarks/search.md), [2D sets](../benchmarks/toy.md),
 [tables](../benchmarks/tables.md), [the paper's recipes on a GPU](../benchmarks/gpu.md).
 """
 

@@ -18,4 +18,4 @@ def test_a_list_and_one_as_yaml(capsys):
 
 
 def test_an_old_name_answers_with_the_new_one(capsys):
-    assert "mnist-best is now called mnist" in refused(capsys, "recipes mnist-best")
+    assert "mnist-best is now called mnist-multiscale" in refused(capsys, "recipes mnist-best")

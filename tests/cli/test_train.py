@@ -125,7 +125,7 @@ def test_less_memory_learns_the_same(here, capsys, memory):
 
 
 def test_an_old_recipe_answers_with_its_new_name(capsys):
-    assert "mnist-best is now called mnist" in refused(capsys, "train mnist-best")
+    assert "mnist-best is now called mnist-multiscale" in refused(capsys, "train mnist-best")
     message = refused(capsys, "train fashion-mnist-realnvp")
     assert "mnist-paper --data fashion-mnist" in message
 

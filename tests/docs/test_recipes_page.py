@@ -19,7 +19,7 @@ def test_every_measurement_is_under_its_recipe():
     assert not found["celeba-paper"]
 
 
-@pytest.mark.parametrize("name", ["moons", "mnist-coarse-to-fine", "celeba"])
+@pytest.mark.parametrize("name", ["moons", "mnist-multiscale", "celeba"])
 def test_curves_are_those_of_the_cards(name):
     models = [model for model, card in cards().items() if recipes_page.recipe_of(card) == name]
     figure = recipes_page.curves(name)

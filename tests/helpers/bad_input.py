@@ -191,7 +191,7 @@ BAD: dict[str, Bad] = {
         "sample m --temperature 1e300 --out s.csv", "not finite", model()
     ),
     "infinite temperature": Bad("sample m --temperature inf", "temperature", model()),
-    "old name of a recipe": Bad("train mnist-best", "mnist-best is now called mnist"),
+    "old name of a recipe": Bad("train mnist-best", "mnist-best is now called mnist-multiscale"),
     "a stranger's data": Bad(
         "eval m", "give --data mnist", model(trained_on={"data": {"source": "mnist"}})
     ),
@@ -219,7 +219,7 @@ BAD: dict[str, Bad] = {
         IMAGES + "a.idx.gz", "more",
         text("a.idx.gz", gzip.compress(idx_bytes(np.zeros((9, 8, 8), np.uint8)) + bytes(2**20))),
     ),
-    "wrong kind": Bad("train mnist --steps 2 --data moons", "models images"),
+    "wrong kind": Bad("train digits --steps 2 --data moons", "models images"),
     # images
     "empty folder": Bad(IMAGES + "empty", "empty", lambda: Path("empty").mkdir()),
     "resized to nothing": Bad(

@@ -111,8 +111,9 @@ def test_paper_recipes_have_the_papers_settings():
 def test_variants_differ_from_their_base_only_in_what_they_name():
     circles, moons = read_recipe("circles"), read_recipe("moons")
     assert circles == {**moons, "data": {"source": "circles"}}
-    flow_plus, mnist = load_recipe("mnist-coarse-to-fine"), load_recipe("mnist")
-    assert (flow_plus.model.coupling, flow_plus.data) == (mnist.model.coupling, mnist.data)
+    fashion, mnist = load_recipe("fashion-mnist"), load_recipe("mnist")
+    assert (fashion.model, fashion.training) == (mnist.model, mnist.training)
+    assert fashion.data.source == "fashion-mnist"
 
 
 @pytest.mark.parametrize("name", MOVED)
@@ -162,7 +163,7 @@ def test_a_budget_of_a_variant_replaces_those_of_its_base(mine):
     [
         ("base: mine.yaml", "based on itself"),
         ("base: mnits", "did you mean 'mnist'"),
-        ("base: mnist-best", "now called mnist"),
+        ("base: mnist-best", "now called mnist-multiscale"),
         ("base: [moons]", "base in recipe .* must be a name"),
         ("base: moons\nkind: image", "kind image, but its base moons of kind vector"),
         ("base: moons\nmodel: {scales: 3}", "unknown setting model.scales"),
@@ -280,4 +281,4 @@ def test_a_command_gets_todays_names():
     old = "realnvp train mnist-realnvp --minutes 58 --training.validations 29"
     new = "realnvp train mnist-paper --minutes 58 --training.num_validations 29"
     assert with_new_command(old) == new
-    assert with_new_command("realnvp train mnist-long").endswith(" mnist --minutes 118")
+    assert with_new_command("realnvp train mnist-long").endswith(" mnist-multiscale --minutes 118")

@@ -428,7 +428,7 @@ def conditioned(split: Split, condition: str | None, where: str) -> Split:
     if condition is None or split.condition is not None:  # a table has set its own condition
         return split
     if split.labels is None:
-        raise ValueError(f"{where} has no labels to condition on: leave data.condition out")
+        raise ValueError(f"{where} has no labels to condition on: set data.condition to null")
     return replace(split, condition=split.labels)
 
 

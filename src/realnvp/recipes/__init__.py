@@ -43,12 +43,13 @@ LIMITS = {"minutes", "epochs", "steps"}
 """Settings that end a training: one that is given replaces all of them."""
 
 MOVED = {
-    "mnist-best": "mnist",
+    "mnist-best": "mnist-multiscale",
+    "mnist-coarse-to-fine": "mnist",
     "mnist-realnvp": "mnist-paper",
-    "mnist-long": "mnist --minutes 118",
-    "fashion-mnist-best": "fashion-mnist",
+    "mnist-long": "mnist-multiscale --minutes 118",
+    "fashion-mnist-best": "mnist-multiscale --data fashion-mnist",
     "fashion-mnist-realnvp": "mnist-paper --data fashion-mnist",
-    "fashion-mnist-long": "fashion-mnist --minutes 118",
+    "fashion-mnist-long": "mnist-multiscale --data fashion-mnist --minutes 118",
     "cifar10-best": "cifar10",
     "cifar10-realnvp": "cifar10-paper",
     "imagenet32": "imagenet32-paper",
@@ -122,9 +123,9 @@ def read_recipe(name: str, minutes: float | None = None) -> dict[str, Any]:
 
     >>> read_recipe("circles")["data"]
     {'source': 'circles'}
-    >>> read_recipe("mnist")["training"]["optimizer"]
+    >>> read_recipe("mnist-multiscale")["training"]["optimizer"]
     'muon'
-    >>> read_recipe("mnist", minutes=60)["training"]["optimizer"]
+    >>> read_recipe("mnist-multiscale", minutes=60)["training"]["optimizer"]
     'adam'
     """
     settings = _read(name, Path(), ())
