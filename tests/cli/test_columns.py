@@ -31,3 +31,15 @@ def test_kinds_are_shown(here: Path, capsys):
 def test_no_file(here: Path, capsys, name: str):
     assert main(["columns", name]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_all_that_is_refused_is_shown(here: Path, capsys):
+    rows = "".join(f"p{i},{i / 4},,{i % 7 / 10}\n" for i in range(90))
+    Path("t.csv").write_text(f"name,size,empty,share\n{rows}")
+    assert main(["columns", "t.csv"]) == 2
+    printed = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
+    assert printed.count("refused") == 2 and "step 0.25" in printed
+    assert main(["columns", "t.csv", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["refused"]) == ["name", "empty"]
+    assert "drop it (--data.columns.name drop)" in found["refused"]["name"]

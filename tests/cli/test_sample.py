@@ -11,6 +11,7 @@ import torch
 import realnvp
 from helpers.command import refused, run, size_of
 from realnvp import image_flow, vector_flow
+from realnvp.estimator import RealNVPDensity
 
 
 def test_formats_seed_and_overwrite(runs, here, capsys):
@@ -101,3 +102,26 @@ def test_bad_rules(here, capsys):
         ("--reject m>3", "cannot be applied"),
     ):
         assert says in refused(capsys, f"sample runs/table --out s.csv {options}")
+
+
+def test_the_model_is_looked_for_before_the_output(here, capsys):
+    Path("samples.png").touch()
+    assert "there is no model 'nowhere'" in refused(capsys, "sample nowhere")
+
+
+def test_numbers_are_written_as_in_the_table(here):
+    rng = np.random.default_rng(0)
+    rows = [(f"{x:.2f}".replace(".", ","), f"{n:,} \u20ac".replace(",", "."))
+            for x, n in zip(rng.normal(9, 2, 60), rng.integers(500, 5_000, 60), strict=True)]  # fmt: skip
+    Path("t.csv").write_text("size;price\n" + "".join(f"{x};{n}\n" for x, n in rows))
+    frame = pd.read_csv("t.csv", sep=";")
+    RealNVPDensity(max_steps=5, random_state=0).fit(frame).save("m")
+    run("sample m -n 40 --out s.csv", "--reject", "price < 2000")
+    drawn = pd.read_csv("s.csv")
+    assert drawn["size"].str.fullmatch(r"-?\d+,\d\d").all()
+    price = drawn["price"].str.fullmatch(r"\d{1,3}(\.\d{3})* \u20ac")
+    assert price.all()
+    assert (drawn["price"].str.replace(r"\D", "", regex=True).astype(int) >= 2000).all()
+    run("eval m --data t.csv")
+    run("score m --data t.csv --out scores.csv")
+    assert np.isfinite(pd.read_csv("scores.csv").select_dtypes("number")).all(axis=None)

@@ -168,3 +168,10 @@ def test_a_sweep_prints_a_table_and_goes_on(here, capsys):
     assert "must be a number" in refused(capsys, "train moons --steps 2 --sweep training.lr=a,b")
     assert "leave --sweep out" in refused(capsys, f"{sweep} --dry-run")
     assert "module:Class" in refused(capsys, "train moons --steps 2 --callback x")
+
+
+def test_a_table_that_begins_with_gaps_is_drawn(here: Path, capsys):
+    rows = "".join(f"{i / 4 if i % 3 else '?'},{i % 7 / 10}\n" for i in range(30))
+    Path("t.csv").write_text(f"a,b\n{rows}")
+    run("train table --data t.csv --steps 2 --quiet --out run")
+    assert list(Path("run/samples").glob("*.png"))

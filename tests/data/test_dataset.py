@@ -221,7 +221,7 @@ def test_loading_takes_little_more_than_the_data(tmp_path):
 
 BAD = {
     "constant": (lambda p: npy(p, TABLE * [1, 0, 1]), "column 1 .* the same"),
-    "too few": (lambda p: npy(p, TABLE[:2]), "at least 2"),
+    "too few": (lambda p: npy(p, TABLE[:2]), "at least 3"),
     "test differs": (lambda p: npz(p, x=GREY, x_test=RGB), "differ"),
 }
 

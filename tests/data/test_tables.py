@@ -130,3 +130,9 @@ def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):
     pd.DataFrame({"a": np.ones(2**21), "b": np.ones(2**21)}).to_parquet(path)
     assert path.stat().st_size < 20_000
     refused(path, "announce 2,097,152 rows of 2 columns")
+
+
+def test_question_marks_are_gaps(tmp_path):
+    frame = tables.read_frame(csv_file(tmp_path, "age,level\n?,low\n38.5,?\n40,high\n"))
+    assert frame["age"].dtype == float
+    assert frame.isna().to_numpy().tolist() == [[True, False], [False, True], [False, False]]

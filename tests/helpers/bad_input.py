@@ -128,6 +128,7 @@ BAD: dict[str, Bad] = {
     "missing set": Bad(TABLE + "mooons", "did you mean 'moons'"),
     "zero bytes": Bad(TABLE + "t.csv", "empty", text("t.csv", "")),
     "header only": Bad(TABLE + "t.csv", "no rows", text("t.csv", "a,b\n")),
+    "two rows": Bad(TABLE + "t.csv", "2 examples are too few", text("t.csv", "a,b\n1,2\n3,5\n")),
     "only gaps": Bad(TABLE + "t.csv", "only gaps", text("t.csv", "a,b\n1,\n3,\n5,\n7,")),
     "mixed types": Bad(
         TABLE + "t.csv", "'b' of t.csv mixes numbers and text: row 3",

@@ -66,6 +66,14 @@ def test_pairs_are_real_below_and_synthetic_above_the_diagonal():
     assert above.lines[0].get_xdata() == pytest.approx(NORMAL[:50, 1] + 10)
 
 
+def test_pairs_of_columns_with_gaps():
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    x[::2, 0], x[:, 1] = np.nan, np.nan
+    figure = plots.pairs(x, x, ["a", "b", "c"])
+    low, high = figure.axes[3].get_xlim()
+    assert low < np.nanmin(x[:, 0]) + 0.1 and high > np.nanmax(x[:, 0]) - 0.1
+
+
 def test_a_column_given_the_others_is_shown_where_it_is_likely():
     at = np.linspace(-100, 100, 2001)
     density = np.exp(-0.5 * at**2)

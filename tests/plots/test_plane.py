@@ -32,6 +32,12 @@ def test_names_in_letters_that_the_font_lacks_warn_nobody(tmp_path):
     assert (tmp_path / "s.png").is_file()
 
 
+def test_gaps_are_left_out_of_the_picture():
+    x = torch.tensor([[0.0, 1.0], [torch.nan, 2.0], [torch.nan, 3.0]])
+    figure = plots.scatter(x, x)
+    assert np.isfinite([figure.axes[0].get_xlim(), figure.axes[0].get_ylim()]).all()
+
+
 def test_far_samples_do_not_shrink_the_picture():
     data, samples = torch.rand(1000, 2), torch.rand(1000, 2)
     samples[0] = 1e6

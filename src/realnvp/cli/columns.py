@@ -35,12 +35,24 @@ def main(argv: list[str]) -> int:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path.absolute()}")
     frame = read_frame(path)
-    schema = TableSchema.of(frame, where=str(path), keep_range=args.keep_range)
+    refused: dict[str, str] = {}
+    for name in frame.columns:
+        try:
+            TableSchema.of(frame[[name]], where=str(path))
+        except ValueError as error:
+            refused[name] = str(error)
+    kept = dict.fromkeys(refused, "drop")
+    schema = TableSchema.of(frame, kept, where=str(path), keep_range=args.keep_range)
     if args.json:
-        print_json({"rows": len(frame), **schema.as_dict()})
-        return 0
-    rows = [(c.name, c.kind, str(c.size), c.describe()) for c in schema.columns]
+        print_json({"rows": len(frame), **schema.as_dict(), "refused": refused})
+        return 2 if refused else 0
+    rows = [
+        (c.name, "refused", "", refused[c.name])
+        if c.name in refused
+        else (c.name, c.kind, str(c.size), c.describe())
+        for c in schema.columns
+    ]
     print_table(
         f"{path}: {len(frame):,} rows", ["column", "kind", "coordinates", "what it holds"], rows
     )
-    return 0
+    return 2 if refused else 0

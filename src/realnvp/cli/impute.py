@@ -30,7 +30,6 @@ def main(argv: list[str]) -> int:
         "a .csv or .parquet table with the columns of the data",
     )
     args = parser.parse_args(argv)
-    path = output_path(args, ".csv", ".parquet")
 
     import torch
 
@@ -38,6 +37,7 @@ def main(argv: list[str]) -> int:
     from realnvp.utils.progress import Bar, warn
 
     flow = read_model(args)
+    path = output_path(args, ".csv", ".parquet")
     schema, frame, condition = table_rows(flow, args)
     x = torch.as_tensor(schema.encode(frame, where=args.data, unknown=True)[0])
     with Bar("imputing", visible=not args.json) as bar:

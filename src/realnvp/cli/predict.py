@@ -47,13 +47,13 @@ def main(argv: list[str]) -> int:
         "a .csv or .parquet table",
     )
     args = parser.parse_args(argv)
-    path = output_path(args, ".csv", ".parquet")
     levels = _levels(args.quantiles)
 
     from realnvp.estimator.inference import category_proba, quantiles
     from realnvp.utils.progress import Bar
 
     flow = read_model(args)
+    path = output_path(args, ".csv", ".parquet")
     schema, frame, condition = table_rows(flow, args)
     kinds = {column.name: column.kind for column in schema.columns}
     truth = frame[args.column] if args.column in frame.columns else None
@@ -121,6 +121,8 @@ def _coverage(
     table: pd.DataFrame, frame: pd.DataFrame, schema: TableSchema, name: str
 ) -> dict[str, Any]:
     """Return the share of true values between the outermost quantiles, and what it should be."""
+    import numpy as np
+
     column = next(column for column in schema.columns if column.name == name)
     place = schema.places()[name]
 
@@ -128,8 +130,8 @@ def _coverage(
         return column.sort_keys(schema.encode(frame.assign(**{name: values}))[0][:, place])
 
     lowest, highest = table.columns[0], table.columns[-1]
-    there = frame[name].notna().to_numpy()
     true = keys(frame[name])
+    there = np.isfinite(true)
     inside = (keys(table[lowest]) <= true) & (true <= keys(table[highest]))
     return {
         "coverage": float(inside[there].mean()) if there.any() else None,

@@ -82,13 +82,13 @@ def main(argv: list[str]) -> int:
     )
     add_json(parser)
     args = parser.parse_args(argv)
-    path = output_path(args, ".png", ".npz", ".npy", ".csv")
     import torch
 
     from realnvp.conditions import condition_of_text
     from realnvp.pretrained import table_of
 
     flow = read_model(args)
+    path = output_path(args, ".png", ".npz", ".npy", ".csv")
     if path.suffix == ".csv" and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
     generator = torch.Generator(flow.device).manual_seed(args.seed)

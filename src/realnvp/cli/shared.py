@@ -7,6 +7,7 @@ is imported where it is used.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import sys
@@ -340,7 +341,7 @@ def likelihood_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 def named_row(name: str, value: float | None, error: float | None = None) -> tuple[str, str]:
     """Return a row of a table of numbers."""
     text = "" if value is None else f"{value:.4f}"
-    return name, text if error is None else f"{text} ± {error:.4f}"
+    return name, text if error is None or math.isnan(error) else f"{text} ± {error:.4f}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

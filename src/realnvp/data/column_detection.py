@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pandas.api import types
 
 from realnvp.data.column_kinds import DAY, RESOLUTIONS, Column
 from realnvp.data.column_values import parse_dates, wall_clock
+from realnvp.data.notations import Notation
 
 __all__ = ["ColumnDetector"]
 
@@ -39,6 +40,8 @@ REPEATED = 0.02
 ENOUGH_ROWS = 20
 """Rows of integers, of which all are multiples of a larger step, that are no chance."""
 
+_OPTION = re.compile(r"[\w.-]+")
+
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
 
 
@@ -56,13 +59,19 @@ class ColumnDetector:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", str(self.values.dtype))
 
+    @property
+    def remedy(self) -> str:
+        """How to leave the column out, in the words of the command line."""
+        name = self.name if _OPTION.fullmatch(self.name) else f"'{self.name}'"
+        return f"drop it (--data.columns.{name} drop)"
+
     def column(self, declared: str | None) -> Column:
         """Return what the column is, or what it is declared to be."""
         if declared == "drop":
             return Column(self.name, "drop", self.dtype)
         there = self.values.dropna()
         if len(there) == 0:
-            raise ValueError(f"{self.where} has no values, only gaps: drop it (kind drop)")
+            raise ValueError(f"{self.where} has no values, only gaps: {self.remedy}")
         if declared == "categorical":
             return self.categorical(there)
         if isinstance(self.values.dtype, pd.DatetimeTZDtype) or types.is_datetime64_dtype(there):
@@ -100,11 +109,17 @@ class ColumnDetector:
             )
         words = pd.Series(plain, there.index)
         parsed = pd.to_numeric(words.str.strip(), errors="coerce").notna().to_numpy()
-        if declared in ("continuous", "decimal", "integer") or 0.5 <= parsed.mean() < 1:
+        numeric = declared in ("continuous", "decimal", "integer")
+        if (numeric or (declared is None and not parsed.all())) and (
+            notation := Notation.of(words)
+        ) is not None:
+            return self.written(words, notation, declared)
+        if numeric or 0.5 <= parsed.mean() < 1:
             bad = int(np.argmin(parsed))
             raise ValueError(
                 f"{self.where} mixes numbers and text: row {self.row(there, bad)} (counting from "
-                f"1) holds {plain[bad]!r}; mend it, or declare the column categorical"
+                f"1) holds {plain[bad]!r}; leave it empty if it is a gap, or declare the column "
+                "categorical"
             )
         dates = words.map(lambda w: _DATE.fullmatch(w.strip()) is not None).to_numpy()
         if declared == "datetime" or dates.mean() > 0.5:
@@ -113,9 +128,19 @@ class ColumnDetector:
         if distinct > MOST_CATEGORIES or (len(words) >= 20 and distinct > 0.9 * len(words)):
             raise ValueError(
                 f"{self.where} holds {distinct:,} different texts in {len(words):,} rows, as names "
-                "and identifiers do: drop it (kind drop), or group its texts"
+                f"and identifiers do: {self.remedy}, or group its texts"
             )
         return self.categorical(there)
+
+    def written(self, words: pd.Series, notation: Notation, declared: str | None) -> Column:
+        """Return the column of numbers that are written in a notation, as text."""
+        column = self.number(pd.Series(notation.numbers(words), words.index), declared)
+        if not column.is_number:
+            return self.categorical(words)
+        upper, last = column.upper, notation.largest
+        if upper is None and last is not None and notation.numbers(words).max() <= last:
+            upper = last  # no time of a day is later
+        return replace(column, notation=str(notation), upper=upper)
 
     def row(self, there: pd.Series, i: int) -> int:
         """Return the row of the i-th value, counting from 1."""
@@ -174,7 +199,7 @@ class ColumnDetector:
         if len(categories) > MOST_CATEGORIES:
             raise ValueError(
                 f"{self.where} has {len(categories):,} categories, more than {MOST_CATEGORIES:,}: "
-                "group them, or drop it (kind drop)"
+                f"group them, or {self.remedy}"
             )
         missing = bool(self.values.isna().any())
         if len(categories) == 1 and not missing:

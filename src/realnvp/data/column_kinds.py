@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from realnvp.data.notations import Notation
 from realnvp.utils.errors import some_of
 
 __all__ = ["DAY", "KINDS", "RESOLUTIONS", "Column", "Coordinate"]
@@ -77,6 +78,7 @@ class Column:
         timed: of dates, whether there is a time of day.
         zone: of dates, the time zone.
         format: of dates in text, how they are written.
+        notation: of numbers in text, how they are written; see :mod:`realnvp.data.notations`.
         value: of a constant column.
         source: of a copy, the index of the column that it equals.
         weights: of a linear function, the offset, the coefficients of all columns, and how far a
@@ -100,6 +102,7 @@ class Column:
     timed: bool = False
     zone: str | None = None
     format: str | None = None
+    notation: str = ""
     value: Any = None
     source: int | None = None
     weights: tuple[float, ...] = ()
@@ -162,6 +165,8 @@ class Column:
                 words.append(f"{low or '-inf'} to {high or 'inf'}")
             if self.repeated:
                 words.append(f"often {some_of([_short(v) for v in self.repeated])}")
+        if self.notation:
+            words.append(f"written {self.notation}")
         if self.missing:
             words.append("with gaps")
         return "; ".join(words)
@@ -199,6 +204,8 @@ class Column:
             and (column.kind != "linear" or len(column.weights) == count + 2)
             and all(v is None or isinstance(v, str | int | float | bool) for v in column.categories)
         )
+        if good and column.notation != "":
+            good = isinstance(column.notation, str) and bool(Notation.from_text(column.notation))
         if not good:
             raise ValueError(f"the saved column {str(column.name)[:50]!r} of a table is damaged")
         return column

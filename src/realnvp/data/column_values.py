@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from realnvp.data.column_kinds import DAY, Column
+from realnvp.data.notations import Notation
 from realnvp.utils.errors import some_of
 
 __all__ = [
     "as_series",
     "decode_column",
     "encode_column",
+    "numbers_of",
     "parse_dates",
     "same_values",
     "wall_clock",
@@ -30,6 +32,7 @@ __all__ = [
 def encode_column(
     column: Column, values: pd.Series, where: str, unknown: bool
 ) -> tuple[NDArray, NDArray]:
+    values = numbers_of(column, values, where)
     n = len(values)
     gap = values.isna().to_numpy()
     good = np.ones(n, dtype=bool)
@@ -66,6 +69,25 @@ def encode_column(
             status[there] = 1 + column.missing + i
     out[status != 0] = np.nan
     return np.column_stack((status, out)), good
+
+
+def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
+    """Return the numbers of a column that are written as text; all else as it is.
+
+    Raises:
+        ValueError: naming the first that is written otherwise than in training.
+    """
+    if not column.notation or types.is_numeric_dtype(values.dtype):
+        return values
+    numbers = pd.Series(Notation.from_text(column.notation).numbers(values), index=values.index)
+    bad = (numbers.isna() & values.notna()).to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"{where} holds {values.iloc[row]!r} in row {row + 1} (counting from 1), which is not "
+            f"written as in training: {column.notation}"
+        )
+    return numbers
 
 
 def _codes(column: Column, values: pd.Series, where: str) -> NDArray:
@@ -145,6 +167,9 @@ def decode_column(column: Column, x: NDArray) -> pd.Series:
 def as_series(values: Any, column: Column) -> pd.Series:
     """Return values as a column of the type that it had."""
     dtype: Any = column.dtype
+    if column.notation:
+        notation = Notation.from_text(column.notation)
+        values = [None if np.isnan(v) else notation.write(v, column.decimals) for v in values]
     if dtype == "category":
         levels = list(column.levels or column.categories)
         return pd.Series(pd.Categorical(values, categories=levels, ordered=column.ordered))

@@ -37,7 +37,13 @@ from numpy.typing import NDArray
 
 from realnvp.data.column_detection import ColumnDetector
 from realnvp.data.column_kinds import DAY, KINDS, Column, Coordinate
-from realnvp.data.column_values import as_series, decode_column, encode_column, same_values
+from realnvp.data.column_values import (
+    as_series,
+    decode_column,
+    encode_column,
+    numbers_of,
+    same_values,
+)
 from realnvp.utils.errors import did_you_mean, some_of
 
 __all__ = ["KINDS", "Column", "Coordinate", "TableSchema"]
@@ -250,7 +256,7 @@ class TableSchema:
         if column.kind == "constant":
             return same_values(values, pd.Series(as_series([column.value] * len(values), column)))
         expected = self._linear(column, x)
-        got = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        got = numbers_of(column, values, column.name).to_numpy(dtype=np.float64, na_value=np.nan)
         near: NDArray = np.abs(got - expected) <= column.weights[-1]
         return near | np.isnan(expected)
 
@@ -283,6 +289,11 @@ class TableSchema:
                 found[i] = found[column.source]
         data = {self.columns[i].name: found[i] for i in sorted(found)}
         return pd.DataFrame(data) if data else pd.DataFrame(index=range(len(x)))
+
+    def numeric(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a table with numbers in the place of those that are written as text."""
+        written = [c for c in self.columns if c.notation and c.name in frame.columns]
+        return frame.assign(**{c.name: numbers_of(c, frame[c.name], c.name) for c in written})
 
     def features(self, x: NDArray) -> NDArray:
         """Return coordinates as a condition for networks: categories as one-hot vectors.
@@ -353,7 +364,10 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
     real = [i for i in index if not schema.columns[i].step]
     if not real or len(frame) < len(index) + 2:  # so few rows always are
         return schema
-    X = np.column_stack([frame.iloc[:, i].to_numpy(dtype=np.float64) for i in index])
+    X = np.column_stack([
+        numbers_of(schema.columns[i], frame.iloc[:, i], "the table").to_numpy(dtype=np.float64)
+        for i in index
+    ])  # fmt: skip
     largest = np.abs(X).max(axis=0)
     mean = (X / largest).mean(axis=0) * largest
     unit = np.abs(X - mean).max(axis=0)
@@ -384,6 +398,7 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
         weights = (float(offset), *row.tolist(), float(10 * DEPENDENT * std[j]))
         old = columns[index[j]]
         columns[index[j]] = Column(
-            old.name, "linear", old.dtype, decimals=old.decimals, weights=weights
-        )
+            old.name, "linear", old.dtype, decimals=old.decimals, weights=weights,
+            notation=old.notation,
+        )  # fmt: skip
     return TableSchema(tuple(columns), schema.flexible)

@@ -395,6 +395,11 @@ def hold_out(
     (tensor([0, 1, 2]), tensor([3, 4]))
     """
     count = held_out_count(n, validation)
+    if n < 3:
+        raise ValueError(
+            f"{n} example{'s are' if n != 1 else ' is'} too few to train with: at least 3 are "
+            "needed, 2 to learn from and 1 to hold out"
+        )
     if n - count < 2:
         raise ValueError(
             f"{name}={validation:g} holds out {count} of {n} examples, which leaves "

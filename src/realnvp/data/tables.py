@@ -51,7 +51,7 @@ _MOST_INFLATED = 200  # bytes of text, or cells, that a byte of a compressed fil
 _ALWAYS = 1 << 26  # bytes, or cells, that any file may become
 
 
-_MISSING = {"", "na", "n/a", "nan", "null", "none"}
+_MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
     The first line of a text file names the columns, unless all of it is numbers: then the columns
     are called x0, x1, ... (a first line 0, 1, 2, ... names columns when the numbers below it have
     a decimal point). The separator is the comma, semicolon, tab or bar, whichever the first line
-    has most of.
+    has most of. A cell that is empty, or holds NA, N/A, NaN, null, None or ?, is a gap.
 
     The columns that the density is conditioned on are taken out of `x`. A single column of numbers
     becomes the condition as it is, float32 `(N, 1)`. A column of text, and any column called
@@ -440,7 +440,7 @@ def _read_text(path: Path) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
                 file, sep=separator, header=0 if named else None, index_col=False,
-                skipinitialspace=True, encoding="utf-8-sig", low_memory=False,
+                skipinitialspace=True, encoding="utf-8-sig", low_memory=False, na_values=["?"],
             )  # fmt: skip
     except UnicodeDecodeError as error:
         raise ValueError(

@@ -425,7 +425,7 @@ def sample_table(
         for name, value in (given or {}).items():
             frame = frame[_equals(frame[name], value)]
         for rule in reject:
-            frame = frame[~_query(frame, rule)]
+            frame = frame[~_query(schema.numeric(frame), rule)]
         found.append(frame)
         have += len(frame)
         if have < n and drawn >= MOST_DRAWS * max(1, have) and drawn >= 20_000:

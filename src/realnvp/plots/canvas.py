@@ -8,11 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Picture", "as_png", "data_uri", "panel", "save_figure"]
+__all__ = ["Picture", "as_png", "data_uri", "limits", "panel", "save_figure"]
 
 DATA, MODEL = "tab:blue", "tab:red"
 """Colors of what was observed, and of what comes from a model."""
@@ -46,6 +48,27 @@ def panel(ax: Axes | None, size: tuple[float, float] = (5.0, 4.0)) -> tuple[Any,
         return ax.figure, ax
     figure = Picture(figsize=size, layout="constrained")
     return figure, figure.subplots()
+
+
+def limits(x: NDArray, outside: float = 0.001, margin: float = 0.1) -> tuple[NDArray, NDArray]:
+    """Return the range of nearly all values of each column, with a margin; gaps are ignored.
+
+    Args:
+        x: ``(N, D)``, NaN where there is a gap.
+        outside: share of the values that is left out on each side.
+        margin: share of the range that is added on each side.
+
+    >>> [a.round(3).tolist() for a in limits(np.array([[0.0, np.nan], [1.0, np.nan]]), 0.0)]
+    [[-0.1, 0.0], [1.1, 1.0]]
+    """
+    low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    for i, column in enumerate(x.T):
+        there = column[np.isfinite(column)]
+        if len(there):
+            low[i], high[i] = np.quantile(there, [outside, 1 - outside])
+            room = margin * (high[i] - low[i]) + 1e-6
+            low[i], high[i] = low[i] - room, high[i] + room
+    return low, high
 
 
 def as_png(picture: Figure | Image.Image, dpi: int = 120) -> bytes:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc, ndtri
 
-from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, panel, plain
+from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, limits, panel, plain
 
 __all__ = [
     "conditional",
@@ -365,8 +365,7 @@ def pairs(real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: in
     count = min(len(columns), most)
     figure = Picture(figsize=(1.9 * count, 1.9 * count), layout="constrained")
     panels = figure.subplots(count, count, squeeze=False)
-    low, high = np.quantile(real[:, :count], [0.002, 0.998], axis=0)
-    pad = 0.08 * (high - low) + 1e-9
+    low, high = limits(real[:, :count], 0.002, 0.08)
     for row in range(count):
         for column in range(count):
             axes = panels[row, column]
@@ -377,8 +376,8 @@ def pairs(real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: in
                 values, color = (real, DATA) if row > column else (synthetic, MODEL)
                 few = values[:1000]
                 axes.plot(few[:, column], few[:, row], ".", color=color, ms=2, alpha=0.4)
-                axes.set_ylim(low[row] - pad[row], high[row] + pad[row])
-            axes.set_xlim(low[column] - pad[column], high[column] + pad[column])
+                axes.set_ylim(low[row], high[row])
+            axes.set_xlim(low[column], high[column])
             if row == count - 1:
                 axes.set_xlabel(plain(columns[column]), fontsize=8)
             if column == 0:

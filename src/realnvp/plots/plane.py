@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from realnvp.flow import Flow
-from realnvp.plots.canvas import DATA, MODEL, Picture, panel, plain
+from realnvp.plots.canvas import DATA, MODEL, Picture, limits, panel, plain
 
 __all__ = [
     "Plane",
@@ -64,21 +64,20 @@ def scatter(
         data: ``(N, D)``; samples alone if left out.
         columns: names of the columns.
     """
-    shown = [(samples, MODEL, "samples")]
+    sets = [(samples, MODEL, "samples")]
     if data is not None:
-        shown.insert(0, (data, DATA, "data"))
-    figure = Picture(figsize=(4.5 * len(shown), 4.6), layout="constrained")
-    row = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (x, color, title) in zip(row, shown, strict=True):
+        sets.insert(0, (data, DATA, "data"))
+    figure = Picture(figsize=(4.5 * len(sets), 4.6), layout="constrained")
+    row = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (x, color, title) in zip(row, sets, strict=True):
         points(x[:, :2].cpu(), color=color, ax=axes)
         axes.set_title(title)
         axes.set_xlabel(plain(columns[0]))
     row[0].set_ylabel(plain(columns[1]))
     # A flow has rare far samples; the picture is of the range of the data, or of nearly all.
-    low, high = np.quantile(shown[0][0][:, :2].cpu().numpy(), [0.001, 0.999], axis=0)
-    margin = 0.1 * (high - low) + 1e-6
-    row[0].set_xlim(low[0] - margin[0], high[0] + margin[0])
-    row[0].set_ylim(low[1] - margin[1], high[1] + margin[1])
+    low, high = limits(sets[0][0][:, :2].cpu().numpy())
+    row[0].set_xlim(low[0], high[0])
+    row[0].set_ylim(low[1], high[1])
     return figure
 
 

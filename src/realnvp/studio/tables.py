@@ -154,8 +154,11 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
 
 
 def _with_dates(schema: TableSchema | None, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose dates are dates, also where they were text in the file."""
-    texts = () if schema is None else (c for c in schema.columns if c.format is not None)
+    """Return a table with dates and numbers also where they were text in the file."""
+    if schema is None:
+        return frame
+    frame = schema.numeric(frame)
+    texts = (c for c in schema.columns if c.format is not None)
     parsed = {c.name: pd.to_datetime(frame[c.name], format=c.format) for c in texts}
     return frame.assign(**parsed)
 

@@ -391,9 +391,11 @@ class Trainer:
             if not math.isfinite(result.loss) and not self.team.sharded:
                 where = self._first_non_finite(held_out)
                 bar.warn(f"step {self.step}: the validation is not finite: {where}")
+        known = math.isfinite(result.standard_error)  # of one example, it is not
+        error = f" ± {result.standard_error:.4f}" if known else ""
         bar.say(
             f"step {self.step:,} after {duration(self.seconds)}: validation "
-            f"{self.sign * result.loss:.4f} ± {result.standard_error:.4f} {self.unit_name}"
+            f"{self.sign * result.loss:.4f}{error} {self.unit_name}"
         )
         if not self._explained:
             noise = "" if self.smoothing is None else ", of data with noise"

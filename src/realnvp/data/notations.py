@@ -1,0 +1,174 @@
+"""Numbers as people write them: decimal commas, thousands, currencies, percent, units, times of day.
+
+A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
+thousands, ``#.# %`` a percentage, ``hh:mm`` a time of day, which is a number of minutes. What it
+reads, it writes back alike.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Notation"]
+
+CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "US$", "Fr.", "kr")
+"""Names of currencies that are written before a number, beside all symbols of currencies."""
+
+MARKS = ((",", "."), (".", ","), ("'", "."), (" ", ","), ("\xa0", ","), ("\u202f", ","))
+"""Pairs of marks of thousands and of decimals. Those that come first win where both would do."""
+
+_WORD = re.compile(
+    r"(?P<sign>[-+\u2212]?)(?P<before>[^\d\s+\-\u2212.,']{0,3}\.? ?)(?P<inner>[-\u2212]?)"
+    r"(?P<digits>\d(?:[\d.,' \xa0\u202f]*\d)?)(?P<after>[^\d.,]{0,6})"
+)
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?")
+_SPEC = re.compile(
+    r"(?P<before>[^#]{0,8})#(?:(?P<thousands>[.,' \xa0\u202f])###)?(?P<decimal>[.,])#(?P<after>[^#]{0,8})"
+)
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How the numbers of a column are written.
+
+    Args:
+        before: what stands before each, such as a currency.
+        thousands: mark between thousands, if there is one.
+        decimal: mark before decimals.
+        after: what stands after each, such as a percent sign, with its space.
+        clock: of times of day, number of their parts, 2 or 3; 0 of numbers.
+        padded: whether hours have two digits.
+
+    >>> Notation.of(["1.234,50 €", "-0,99 €"])
+    Notation(before='', thousands='.', decimal=',', after=' €', clock=0, padded=True)
+    >>> _.numbers(["1.234,50 €", "-0,99 €"]).tolist(), _.write(-1e6, 2), str(_)
+    ([1234.5, -0.99], '-1.000.000,00 €', '#.###,# €')
+    >>> Notation.from_text("hh:mm").numbers(["08:30"]), Notation.from_text("h:mm").write(510, 0)
+    (array([510.]), '8:30')
+    """
+
+    before: str = ""
+    thousands: str = ""
+    decimal: str = "."
+    after: str = ""
+    clock: int = 0
+    padded: bool = True
+
+    @staticmethod
+    def of(words: Iterable[str]) -> Notation | None:
+        """Return how numbers are written, None if some text is no number, or they differ."""
+        words = [word.strip() for word in words]
+        clocks = [_CLOCK.fullmatch(word) for word in words]
+        if words and all(clocks):
+            parts = {2 + (found[3] is not None) for found in clocks if found}
+            padded = all(len(found[1]) == 2 for found in clocks if found)
+            return Notation(clock=parts.pop(), padded=padded) if len(parts) == 1 else None
+        found = [_WORD.fullmatch(word) for word in words]
+        if not words or not all(found):
+            return None
+        matches = [match for match in found if match]
+        before, after = matches[0]["before"], matches[0]["after"]
+        if not _is_currency(before.strip()) or any(
+            (m["before"].strip(), m["after"].strip()) != (before.strip(), after.strip())
+            for m in matches
+        ):
+            return None
+        digits = [match["digits"] for match in matches]
+        plain: Notation | None = None
+        for thousands, decimal in MARKS:
+            pattern = re.compile(
+                rf"(\d+|[1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+)({re.escape(decimal)}\d+)?"
+            )
+            forms = [pattern.fullmatch(text) for text in digits]
+            if not all(forms):
+                continue
+            grouped = any(form[2] for form in forms if form)
+            notation = Notation(before, thousands * grouped, decimal, after)
+            if grouped:  # three digits after every mark are thousands
+                return notation
+            plain = plain or notation
+        return plain
+
+    def numbers(self, words: Iterable[object]) -> NDArray:
+        """Return the numbers of texts, ``(N,)``; NaN of what is written otherwise, or is a gap."""
+        return np.array([self._number(word) for word in words], dtype=np.float64)
+
+    def _number(self, word: object) -> float:
+        if not isinstance(word, str):
+            try:
+                return float(word)  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                return np.nan
+        if self.clock:
+            found = _CLOCK.fullmatch(word.strip())
+            if not found or 2 + (found[3] is not None) != self.clock:
+                return np.nan
+            hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            total = 60 * hours + minutes
+            return float(total if self.clock == 2 else 60 * total + seconds)
+        match = _WORD.fullmatch(word.strip())
+        if not match or match["before"].strip() not in ("", self.before.strip()):
+            return np.nan
+        if match["after"].strip() not in ("", self.after.strip()):
+            return np.nan
+        plain = match["digits"].replace(self.thousands or "\0", "").replace(self.decimal, ".")
+        try:
+            size = float(plain)
+        except ValueError:
+            return np.nan
+        return -size if match["sign"] in ("-", "\u2212") or match["inner"] else size
+
+    def write(self, number: float, decimals: int | None) -> str:
+        """Return a number as text, with so many decimals; None is as many as it needs."""
+        if self.clock:
+            total = round(number)
+            minutes, seconds = divmod(total, 60) if self.clock == 3 else (total, 0)
+            hours = f"{minutes // 60:02d}" if self.padded else f"{minutes // 60}"
+            text = f"{hours}:{minutes % 60:02d}"
+            return f"{text}:{seconds:02d}" if self.clock == 3 else text
+        size = abs(number)
+        digits = 12 if decimals is None else decimals
+        whole, _, rest = f"{size:,.{digits}f}".partition(".")
+        rest = rest.rstrip("0") if decimals is None else rest
+        text = whole.replace(",", self.thousands) + (self.decimal + rest if rest else "")
+        sign = "-" if number < 0 and any(c in "123456789" for c in text) else ""
+        return f"{sign}{self.before}{text}{self.after}"
+
+    @property
+    def largest(self) -> float | None:
+        """The last time of a day, None of numbers."""
+        return {2: 1439.0, 3: 86_399.0}.get(self.clock)
+
+    def __str__(self) -> str:
+        if self.clock:
+            return ("hh" if self.padded else "h") + ":mm:ss"[: 3 * (self.clock - 1)]
+        group = f"{self.thousands}###" if self.thousands else ""
+        return f"{self.before}#{group}{self.decimal}#{self.after}"
+
+    @staticmethod
+    def from_text(text: str) -> Notation:
+        """Return the inverse of ``str``.
+
+        Raises:
+            ValueError: if the text is no notation.
+        """
+        for clock in (2, 3):
+            for padded in (True, False):
+                if str(found := Notation(clock=clock, padded=padded)) == text:
+                    return found
+        match = _SPEC.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text[:50]!r} does not say how numbers are written")
+        return Notation(
+            match["before"], match["thousands"] or "", match["decimal"], match["after"]
+        )
+
+
+def _is_currency(text: str) -> bool:
+    return text in ("", *CODES) or all(unicodedata.category(c) == "Sc" for c in text)
