@@ -80,7 +80,13 @@ def test_a_table_comes_back_as_it_was_written(table: pd.DataFrame):
     schema = TableSchema.of(table)
     kinds = [column.kind for column in schema.columns]
     assert kinds == ["continuous", "continuous", "integer", "decimal", "categorical"]
-    assert [column.notation for column in schema.columns] == ["#.###,# €", "#,#", "hh:mm", "#.#%", ""]
+    assert [column.notation for column in schema.columns] == [
+        "#.###,# €",
+        "#,#",
+        "hh:mm",
+        "#.#%",
+        "",
+    ]
     assert schema.columns[2].upper == 1439
     schema = TableSchema.from_dict(schema.as_dict())
     x, possible = schema.encode(table)

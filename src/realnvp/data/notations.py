@@ -165,9 +165,7 @@ class Notation:
         match = _SPEC.fullmatch(text)
         if match is None:
             raise ValueError(f"{text[:50]!r} does not say how numbers are written")
-        return Notation(
-            match["before"], match["thousands"] or "", match["decimal"], match["after"]
-        )
+        return Notation(match["before"], match["thousands"] or "", match["decimal"], match["after"])
 
 
 def _is_currency(text: str) -> bool:
