@@ -38,7 +38,8 @@ def test_all_that_is_refused_is_shown(here: Path, capsys):
     Path("t.csv").write_text(f"name,size,empty,share\n{rows}")
     assert main(["columns", "t.csv"]) == 2
     printed = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
-    assert printed.count("refused") == 2 and "step 0.25" in printed
+    assert printed.count("refused") == 2
+    assert "step 0.25" in printed
     assert main(["columns", "t.csv", "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
     assert list(found["refused"]) == ["name", "empty"]

@@ -111,8 +111,9 @@ def test_the_model_is_looked_for_before_the_output(here, capsys):
 
 def test_numbers_are_written_as_in_the_table(here):
     rng = np.random.default_rng(0)
-    rows = [(f"{x:.2f}".replace(".", ","), f"{n:,} \u20ac".replace(",", "."))
-            for x, n in zip(rng.normal(9, 2, 60), rng.integers(500, 5_000, 60), strict=True)]  # fmt: skip
+    sizes = [f"{x:.2f}".replace(".", ",") for x in rng.normal(9, 2, 60)]
+    prices = [f"{n:,} \u20ac".replace(",", ".") for n in rng.integers(500, 5_000, 60)]
+    rows = zip(sizes, prices, strict=True)
     Path("t.csv").write_text("size;price\n" + "".join(f"{x};{n}\n" for x, n in rows))
     frame = pd.read_csv("t.csv", sep=";")
     RealNVPDensity(max_steps=5, random_state=0).fit(frame).save("m")

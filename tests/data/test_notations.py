@@ -31,7 +31,8 @@ from realnvp.data.notations import Notation
 def test_numbers_are_read_as_people_write_them(words, spec, numbers):
     notation = Notation.of(words)
     assert notation is not None
-    assert str(notation) == spec and Notation.from_text(spec) == notation
+    assert str(notation) == spec
+    assert Notation.from_text(spec) == notation
     np.testing.assert_allclose(notation.numbers(words), numbers)
 
 
@@ -102,7 +103,8 @@ def test_linear_functions_of_written_numbers():
     schema = TableSchema.of(frame)
     assert [column.kind for column in schema.columns] == ["continuous", "linear"]
     rows, possible = schema.encode(frame)
-    assert possible.all() and rows.shape == (60, 1)
+    assert possible.all()
+    assert rows.shape == (60, 1)
     back = schema.decode(rows)["b"]
     np.testing.assert_allclose(comma.numbers(back), comma.numbers(frame.b), atol=1e-9)
 

@@ -71,7 +71,8 @@ def test_pairs_of_columns_with_gaps():
     x[::2, 0], x[:, 1] = np.nan, np.nan
     figure = plots.pairs(x, x, ["a", "b", "c"])
     low, high = figure.axes[3].get_xlim()
-    assert low < np.nanmin(x[:, 0]) + 0.1 and high > np.nanmax(x[:, 0]) - 0.1
+    assert low < np.nanmin(x[:, 0]) + 0.1
+    assert high > np.nanmax(x[:, 0]) - 0.1
 
 
 def test_a_column_given_the_others_is_shown_where_it_is_likely():

@@ -1,4 +1,4 @@
-"""Numbers as people write them: decimal commas, thousands, currencies, percent, units, times of day.
+"""Numbers as people write them: decimal commas, thousands, currencies, percent, times of day.
 
 A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
 thousands, ``#.# %`` a percentage, ``hh:mm`` a time of day, which is a number of minutes. What it
@@ -29,7 +29,8 @@ _WORD = re.compile(
 )
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?")
 _SPEC = re.compile(
-    r"(?P<before>[^#]{0,8})#(?:(?P<thousands>[.,' \xa0\u202f])###)?(?P<decimal>[.,])#(?P<after>[^#]{0,8})"
+    r"(?P<before>[^#]{0,8})#(?:(?P<thousands>[.,' \xa0\u202f])###)?(?P<decimal>[.,])#"
+    r"(?P<after>[^#]{0,8})"
 )
 
 
