@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from realnvp.flow import Flow
 
 __all__ = ["interpolate", "levels", "resample", "walk"]
+
+FRAMES = 8
+"""Examples of a path that are decoded at once."""
 
 
 def interpolate(
@@ -108,6 +111,7 @@ def walk(
     steps: int = 8,
     condition: Tensor | None = None,
     generator: torch.Generator | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     r"""Decode a path through the latents of several examples, one after the other.
 
@@ -120,6 +124,7 @@ def walk(
         steps: number of examples from one stop to just before the next.
         condition: as in :func:`interpolate`.
         generator: source of the examples' dequantization noise.
+        progress: called with the number of examples that are decoded, and of all.
 
     Returns:
         ``((K - 1) * steps + 1, *shape)``: the stops are at every multiple of ``steps``.
@@ -144,7 +149,13 @@ def walk(
             share = angles.sin().square().to(condition.dtype)[:, None]
             between = [torch.lerp(a, b, share) for a, b in itertools.pairwise(condition)]
             condition = torch.cat([*between, condition[-1:]])
-        return flow.decode(path, condition)
+        parts = []
+        for start in range(0, len(path), FRAMES):
+            given = None if condition is None else condition[start : start + FRAMES]
+            parts.append(flow.decode(path[start : start + FRAMES], given))
+            if progress is not None:
+                progress(min(start + FRAMES, len(path)), len(path))
+        return torch.cat(parts)
 
 
 def resample(

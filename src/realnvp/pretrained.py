@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cards",
+    "condition_names",
     "known_columns",
     "load",
     "load_folder",
@@ -108,6 +109,15 @@ def known_columns(flow: Flow) -> dict[str, Any]:
         "schema": table_of(flow),
         "condition_schema": table_of(flow, "condition_table"),
     }
+
+
+def condition_names(flow: Flow) -> list[str]:
+    """Return the names of the columns that a model of a table is conditioned on."""
+    schema = table_of(flow, "condition_table")
+    if schema is not None:
+        return list(schema.names)
+    name = ((flow.trained_on or {}).get("data") or {}).get("condition")
+    return [name] if name else []
 
 
 def load_folder(folder: Path) -> Flow:

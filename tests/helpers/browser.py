@@ -50,10 +50,11 @@ class Page:
         self.open()
 
     def open(self) -> None:
-        """Open the page anew, and wait until it is of its first model."""
+        """Open the page anew, and wait until it has drawn samples of its first model."""
         self.driver.get(self.address)
         self.find("#sample-go")
         self.until(lambda: ": " in self.find("#facts").text)
+        self.text("#sample-note", "realnvp sample")
 
     def find(self, selector: str, visible: bool = True) -> Any:
         """Return the element once it is there."""
@@ -85,10 +86,12 @@ class Page:
         self.driver.execute_script("arguments[0].click()", button)
 
     def choose_model(self, name: str) -> None:
-        """Choose a model with the keyboard, and wait until the page is of it."""
+        """Choose a model with the keyboard, and wait until samples of it are drawn."""
+        self.tab("Sample")
         if self.find("#model input").get_attribute("value") != name:
             self.choose("#model", name)
         self.until(lambda: self.find("#facts").text.startswith(f"{name}: "))
+        self.text("#sample-note", f"realnvp sample {name.replace('runs/', '')}"[:15])
 
     def choose(self, selector: str, name: str) -> None:
         """Type a choice of a list, and press Enter."""

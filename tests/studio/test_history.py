@@ -5,8 +5,10 @@ from __future__ import annotations
 
 def test_runs_are_compared(page):
     page.tab("Runs")
-    first = page.draw("#runs-go", "#runs-curves")
-    page.text("#runs-table", "training.steps", "KL(true || model)")
+    first = page.picture("#runs-curves")  # of the newest run and others in its unit
+    page.text("#runs-table", "KL(true || model)")
+    page.text("#runs-settings", "training.steps", "data.source")
+    page.text("#runs-note", "realnvp compare")
     page.picture("#runs-samples")
     page.click("#runs-by label:nth-of-type(2) input")
     page.picture("#runs-curves", not_=first)

@@ -8,7 +8,7 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from realnvp.studio.jobs import Cancelled, Desk, guarded  # noqa: E402
+from realnvp.studio.jobs import Cancelled, Desk, Results, guarded  # noqa: E402
 
 
 def test_what_a_visitor_can_mend_is_one_line_and_a_bug_is_raised():
@@ -36,6 +36,9 @@ def test_only_the_visitors_own_work_is_cancelled(tmp_path):
         tell_one(1, 4)
     tell_two(1, 4)
     assert seen[-1] == 0.25
+    desk.forget(two)
+    with pytest.raises(Cancelled):
+        tell_two(2, 4)
     desk.cancel(SimpleNamespace(session_hash="nobody"))
 
 
@@ -44,3 +47,15 @@ def test_files_of_one_name_do_not_replace_each_other(tmp_path):
     first, second = desk.path("a.png"), desk.path("a.png")
     assert first != second
     assert first.parent.parent == second.parent.parent == tmp_path
+
+
+def test_results_are_hidden_until_there_are_some():
+    with gr.Blocks():
+        results = Results("tab", "press it")
+        with results:
+            gr.Markdown("inside")
+    assert results.column.visible is False
+    note, column = results.shown("done")
+    assert (note, column["visible"]) == ("done", True) if isinstance(column, dict) else column
+    assert results.empty()[0] == "press it"
+    assert results.column.children

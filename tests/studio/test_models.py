@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from realnvp import vector_flow
+from realnvp import load, recipe, train, vector_flow
 from realnvp.evaluation import evaluate
-from realnvp.studio.models import EVERY, condition_of, labels_of
+from realnvp.studio.models import EVERY, Library, condition_of, labels_of
 
 
 def test_models_of_the_package_and_runs_are_offered(library):
@@ -16,6 +18,24 @@ def test_models_of_the_package_and_runs_are_offered(library):
     assert {"mnist", "moons", "runs/a", "runs/b"} < set(names)
     assert library.get("runs/a") is library.get("runs/a")
     assert [row[0] for row in library.rows()][-2:] == ["runs/b", "runs/a"] or "runs/a" in names
+
+
+def test_a_run_that_has_a_better_model_is_read_again(tmp_path):
+    library = Library(tmp_path, "moons")
+    folder = tmp_path / "r"
+    chosen = {"model": {"hidden": 8, "couplings": 2}, "data": {"points": 300}}
+    for steps in (1, 2):
+        made = recipe("moons", **chosen, training={"steps": steps})
+        train(made, folder, quiet=True, report=False, overwrite=True)
+        assert library.get("runs/r") is library.get("runs/r")
+        mine, theirs = library.get("runs/r").state_dict(), load(folder).state_dict()
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_command_names_a_model_as_a_shell_does():
+    library = Library(Path("my runs"), "moons")
+    assert library.command("plot", "moons") == "`realnvp plot moons`"
+    assert library.command("plot", "runs/a") == "`realnvp plot 'my runs/a'`"
 
 
 def test_what_was_not_offered_is_not_opened(library, tmp_path):
@@ -28,9 +48,12 @@ def test_what_was_not_offered_is_not_opened(library, tmp_path):
 def test_scores_are_compared_with_held_out_data_where_they_are(library):
     split, what = library.examples("runs/a")
     assert what == "held-out examples of moons (test)"
-    scores, _ = library.reference("runs/a")
+    log_p, _ = library.reference("runs/a")
     flow = library.get("runs/a")
-    assert scores.mean().item() == pytest.approx(evaluate(flow, split).nats, abs=1e-5)
+    assert log_p.mean().item() == pytest.approx(evaluate(flow, split).nats, abs=1e-5)
+    log_p, what = library.reference("mnist")
+    assert what == "held-out examples of mnist"
+    assert len(log_p) == 1000, "those of its calibration"
     _, what = library.examples("mnist")
     assert what.startswith("samples of the model itself")
 

@@ -23,6 +23,7 @@ def test_samples_are_those_of_the_command_line(digits, tmp_path):
     digits.type("#sample-seed", 7)
     digits.type("#sample-n", 12)
     digits.draw("#sample-go", "#sample-grid")
+    digits.text("#sample-note", "realnvp sample digits --n 12 --seed 7")
     for kind, button in (("png", "#sample-png"), ("npz", "#sample-npz")):
         file = tmp_path / f"samples.{kind}"
         assert main(["sample", "digits", "-n", "12", "--seed", "7", "--out", str(file)]) == 0
@@ -38,6 +39,7 @@ def test_a_walk_between_uploaded_images_shows_what_was_done_to_them(digits, tmp_
         Image.new("RGB", size, (200, 40, 40)).save(tmp_path / f"{name}.png")
     digits.tab("Walk")
     digits.click("#walk-source label:nth-of-type(3) input")
+    digits.find("#walk-files")  # it is asked for as soon as it is needed
     digits.upload("#walk-files", tmp_path / "one.png", tmp_path / "two.png")
     digits.draw("#walk-go", "#walk-film")
     done = "one.png: converted to grey, cut to its middle, resized from 40x20 to 8x8"
@@ -45,6 +47,10 @@ def test_a_walk_between_uploaded_images_shows_what_was_done_to_them(digits, tmp_
     first = digits.picture("#walk-frame")
     digits.type("#walk-at", 12)
     assert digits.picture("#walk-frame", not_=first) != first
+    for kind in ("gif", "webp"):
+        with Image.open(digits.download(f"#walk-{kind}")) as film:
+            assert film.format == kind.upper()
+            assert film.n_frames > 24  # there and back; equal ones are one
 
 
 def test_a_file_that_is_no_image_gets_one_line(digits, tmp_path):
@@ -70,7 +76,7 @@ def test_each_scale_has_a_slider(digits):
     digits.until(lambda: shown() == list(range(count)), f"not {count} sliders")
     digits.type("#scale-0", 1)
     digits.draw("#scales-go", "#scales-grid")
-    digits.text("#scales-note", "held-out examples of digits")
+    digits.text("#scales-note", "Held-out examples of digits")
 
 
 def test_a_grid_is_as_the_library_draws_it():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+
+from realnvp.cli.main import main
 
 
 def test_an_image_is_scored_among_the_others(page, tmp_path):
@@ -15,7 +19,43 @@ def test_an_image_is_scored_among_the_others(page, tmp_path):
     for part in ("seen", "histogram", "heat"):
         page.picture(f"#score-{part}")
     page.text("#score-table", "noise.png", "bits/dim")
-    page.text("#score-note", "Compared with 128 held-out examples of digits (test)")
+    page.text("#score-note", "Compared with 257 held-out examples of digits")
+
+
+def test_there_is_something_to_try_without_a_file(page):
+    page.choose_model("digits")
+    page.tab("Score")
+    page.draw("#score-strange", "#score-heat")
+    page.text("#score-note", "12 images of noise", "realnvp score digits")
+    page.choose_model("moons")
+    page.tab("Score")
+    page.click("#score-strange")
+    page.text("#score-note", "12 examples with shuffled columns")
+    page.text("#score-why", "x1", "x2")
+    page.draw("#score-samples", "#score-histogram")
+    page.text("#score-note", "12 samples of seed 0")
+
+
+@pytest.mark.parametrize("model", ["moons", "digits"])
+def test_scores_are_those_of_the_command_line(page, tmp_path, model):
+    if model == "moons":
+        file, column = tmp_path / "t.csv", "log_likelihood"
+        file.write_text("x1,x2\n0.5,0.2\n3,4\n")
+    else:
+        file, column = tmp_path / "t.npz", "bits_per_dim"
+        np.savez(file, images=np.random.default_rng(0).integers(0, 17, (2, 8, 8), np.uint8))
+    page.open()  # without an earlier test's files
+    page.choose_model(model)
+    page.tab("Score")
+    page.upload("#score-files", file)
+    page.click("#score-go")
+    page.text("#score-note", "2 examples. Compared with")
+    out = tmp_path / "s.csv"
+    assert main(["score", model, "--data", str(file), "--out", str(out)]) == 0
+    table = pd.read_csv(out)
+    for row in table.to_dict("records"):
+        log_p, score, p = row[column], row["outlier_score"], row["p_value"]
+        page.text("#score-table", f"{log_p:.4f}", f"{score:.4g}", f"{p:.4f}")
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_several_visitors_get_their_own_samples_and_nothing_is_left(tmp_path, mo
 
         def visit(seed: int) -> np.ndarray:
             client = Client(address, verbose=False, download_files=str(tmp_path / "got"))
-            grid, _, _ = client.predict("digits", seed, 4, 1.0, "", api_name="/draw")
-            with Image.open(grid) as image:
+            _, grid, *_ = client.predict("digits", seed, 4, 1.0, "", api_name="/sample")
+            with Image.open(grid["value"]) as image:
                 return np.asarray(image)
 
         with ThreadPoolExecutor(3) as visitors:

@@ -7,6 +7,14 @@ import pytest
 from realnvp.cli.main import main
 
 
+def test_samples_of_a_table_are_its_rows(page, library, tmp_path):
+    page.choose_model("runs/mixed")
+    page.text("#sample-rows", "color", "size", "day", "20")
+    file = tmp_path / "s.csv"
+    assert main(["sample", str(library.runs / "mixed"), "--n", "50", "--out", str(file)]) == 0
+    assert page.download("#sample-npz").read_text() == file.read_text()
+
+
 @pytest.mark.parametrize("name", ["moons", "runs/mixed"])
 def test_synthetic_rows_are_those_of_the_command_line(page, library, tmp_path, name):
     page.choose_model(name)
@@ -35,6 +43,7 @@ def test_a_row_that_is_not_there_gets_one_line(page):
     page.choose_model("moons")
     page.tab("Tables")
     page.draw("#table-ask", "#table-answer")  # a click while it is being drawn counts for nothing
+    page.text("#table-ask-note", "Row 0 of")
     page.type("#table-row", 999999)
     page.click("#table-ask")
     assert "rows, 0 to" in page.error()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from realnvp.cli.options import (
     output_path,
 )
 from realnvp.cli.shared import (
-    condition_names,
     given_condition,
     print_json,
     read_model,
@@ -86,6 +84,7 @@ def main(argv: list[str]) -> int:
 
     from realnvp.conditions import condition_of_text
     from realnvp.pretrained import table_of
+    from realnvp.reports.samples import write_samples
 
     flow = read_model(args)
     path = output_path(args, ".png", ".npz", ".npy", ".csv")
@@ -106,7 +105,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(
             f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
         )
-    _write(flow, samples, condition, path)
+    write_samples(flow, samples, condition, path)
     _report(args, path)
     return 0
 
@@ -124,6 +123,8 @@ def _write_table(
     """Write rows with the columns, types and decimals of the table that was trained on."""
     from realnvp.conditions import condition_of_text
     from realnvp.estimator.inference import sample_table
+    from realnvp.pretrained import condition_names
+    from realnvp.reports.samples import condition_values
 
     given = _given(args.given)
     names = [name for name in condition_names(flow) if name in given]
@@ -147,7 +148,7 @@ def _write_table(
         frame[name] = value
     labels = None if own else condition_of_text(flow, args.label, args.n)
     if labels is not None and not (given or args.reject):  # rows are in the order of these
-        frame[condition_names(flow)[0]] = _condition_column(flow, labels)
+        frame[condition_names(flow)[0]] = condition_values(flow, labels)
     write_table(frame, path)
     _report(args, path)
 
@@ -159,50 +160,3 @@ def _given(text: str | None) -> dict[str, str]:
         if not equals or not name.strip() or not value.strip():
             raise ValueError(f'--given is written as "name=value,name=value", got {text!r}')
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _write(flow: Flow, samples: torch.Tensor, condition: torch.Tensor | None, path: Path) -> None:
-    from realnvp.utils.files import replacing, write_atomically
-
-    if path.suffix == ".png":
-        from realnvp import plots
-
-        with replacing(path) as temporary:
-            if flow.levels is not None:
-                plots.image_grid(samples, temporary, levels=flow.levels)
-            else:
-                figure = plots.scatter(samples, columns=flow.column_names)
-                plots.save_figure(figure, temporary)
-        return
-    import numpy as np
-
-    buffer = io.BytesIO()
-    array = samples.numpy()
-    given = None if condition is None else _condition_column(flow, condition)
-    if path.suffix == ".npz":
-        arrays = {"images" if flow.levels is not None else "x": array}
-        if given is not None:
-            arrays["labels" if flow.classes is not None else "condition"] = given
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    elif path.suffix == ".npy":
-        np.save(buffer, array)
-    else:
-        import pandas as pd
-
-        table = pd.DataFrame(array, columns=flow.column_names)
-        if given is not None:
-            columns = given if given.ndim == 2 else given[:, None]
-            name = ((flow.trained_on or {}).get("data") or {}).get("condition") or "condition"
-            for i in range(columns.shape[1]):
-                table[name if columns.shape[1] == 1 else f"{name}{i + 1}"] = columns[:, i]
-        table.to_csv(buffer, index=False, float_format="%.9g")
-    write_atomically(path, buffer.getvalue())
-
-
-def _condition_column(flow: Flow, condition: torch.Tensor) -> Any:
-    """Return the condition of each sample: the name or number of its class, or numbers."""
-    import numpy as np
-
-    values = condition.cpu().numpy()
-    names = flow.class_names
-    return np.array(names)[values] if flow.classes is not None and names else values

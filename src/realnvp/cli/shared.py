@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from realnvp.training.launch import Team
 
 __all__ = [
-    "condition_names",
     "examples",
     "given_condition",
     "likelihood_rows",
@@ -211,7 +210,7 @@ def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.
         ValueError: if the model is not one of a table, or the condition is not in the file.
     """
     from realnvp.data.tables import read_condition, read_frame
-    from realnvp.pretrained import table_of
+    from realnvp.pretrained import condition_names, table_of
 
     schema = table_of(flow)
     if schema is None:
@@ -252,17 +251,6 @@ def true_log_density(flow: Flow, args: Any) -> Any:
     if source is None and flow.trained_on is not None:
         source = flow.trained_on["data"]["source"]
     return TOY[source].log_density if source in TOY else None
-
-
-def condition_names(flow: Flow) -> list[str]:
-    """Return the names of the columns that a model of a table is conditioned on."""
-    from realnvp.pretrained import table_of
-
-    schema = table_of(flow, "condition_table")
-    if schema is not None:
-        return list(schema.names)
-    name = ((flow.trained_on or {}).get("data") or {}).get("condition")
-    return [name] if name else []
 
 
 def given_condition(

@@ -113,7 +113,7 @@ def term_maps(x: Tensor, z: Tensor, terms: Mapping[str, Tensor], *, levels: int 
         shown = panels[1, i].imshow(maps[i], cmap="magma", vmin=darkest, vmax=0)
         panels[1, i].set_axis_off()
         text = "\n".join(f"{name} {float(values[i]):,.0f}" for name, values in terms.items())
-        panels[1, i].set_title(text, fontsize=7)
+        panels[1, i].set_title(text, fontsize=10)
     figure.colorbar(shown, ax=panels[1].tolist(), shrink=0.8, label="nats, up to a constant")
     return figure
 

@@ -9,29 +9,58 @@ import numpy as np
 from PIL import Image
 
 from realnvp import plots
-from realnvp.reports.compare import compare
+from realnvp.reports.compare import Comparison, compare, setting_text
 from realnvp.reports.run import Run
-from realnvp.studio.jobs import guarded
-from realnvp.studio.models import Library
+from realnvp.studio.jobs import Results, guarded
+from realnvp.studio.models import Library, shell_command
 from realnvp.studio.scoring import as_image
 
 __all__ = ["runs_tab"]
 
+FIRST = 3
+"""Runs that are chosen at first."""
 
-def runs_tab(library: Library) -> None:
-    """Make the tab."""
-    names = list(library.found_runs())
-    with gr.Row():
-        chosen = gr.CheckboxGroup(names, value=names[:2], label="Runs", elem_id="runs-chosen")
-        by = gr.Radio(["minutes", "steps"], value="minutes", label="By", elem_id="runs-by")
+
+def runs_tab(library: Library, tab: gr.Tab) -> None:
+    """Fill the tab."""
+    gr.Markdown("Trainings beside each other: who learned faster, and which settings differ.")
+    chosen = gr.CheckboxGroup(
+        label="Runs", elem_id="runs-chosen",
+        info="The newest is first. Runs of images and of tables have different units, and do not "
+        "go into one picture.",
+    )  # fmt: skip
+    by = gr.Radio(
+        ["minutes", "steps"], value="minutes", label="By", elem_id="runs-by",
+        info="Minutes tell what a run costs, steps what it learns from as many examples.",
+    )  # fmt: skip
     with gr.Row():
         go = gr.Button("Compare", variant="primary", elem_id="runs-go")
         again = gr.Button("Look for new runs", elem_id="runs-again")
-    curves = gr.Image(label="Learning curves", elem_id="runs-curves", buttons=[])
-    table = gr.Dataframe(label="Results, and settings that differ", elem_id="runs-table",
-                         interactive=False)  # fmt: skip
-    at = gr.Slider(0, 1, 1, step=0.01, label="Samples through time", elem_id="runs-at")
-    pictures = gr.Gallery(label="Samples", elem_id="runs-samples", columns=2, buttons=[])
+    results = Results(
+        "runs",
+        f"Choose runs and press **Compare**. There are none in `{library.runs}` yet? "
+        "`realnvp train digits` makes one in a minute.",
+    )
+    with results:
+        curves = gr.Image(label="Learning curves", elem_id="runs-curves", buttons=[])
+        table = gr.Dataframe(
+            label="Results, the best first",
+            elem_id="runs-table",
+            interactive=False,
+            buttons=[],
+        )
+        settings = gr.Dataframe(
+            label="Settings that differ", elem_id="runs-settings", interactive=False, buttons=[],
+            wrap=True,
+        )  # fmt: skip
+        at = gr.Slider(
+            0, 1, 1, step=0.01, label="Samples through time", elem_id="runs-at",
+            info="From 0, the beginning of the training, to 1, its end so far.",
+        )  # fmt: skip
+        pictures = gr.Gallery(
+            label="Samples", elem_id="runs-samples", columns=3, buttons=[], height="auto",
+            object_fit="contain",
+        )  # fmt: skip
 
     def open_runs(chosen: list[str]) -> list[Run]:
         found = library.found_runs()
@@ -40,19 +69,30 @@ def runs_tab(library: Library) -> None:
         return [found[name] for name in chosen if name in found]
 
     @guarded
-    def draw(chosen: list[str], by: Any, at: float) -> tuple[Any, ...]:
+    def draw(chosen: list[str], by: Any, at: float) -> list[Any]:
         runs = open_runs(chosen)
+        comparison = compare(runs) if len(runs) > 1 else Comparison(runs, {})
+        records = {run.name: run.records for run in runs}
+        unit, sign = comparison.unit, runs[0].sign
         if len(runs) == 1:
-            (run,) = runs
-            figure = plots.learning_curves(run.records, run.unit, sign=run.sign, by=by)
-            value = None
+            figure = plots.learning_curves(runs[0].records, unit, sign=sign, by=by)
         else:
-            comparison = compare(runs)
-            records = {run.name: run.records for run in runs}
-            figure = plots.run_curves(records, runs[0].unit, sign=runs[0].sign, by=by)
-            header, rows = comparison.rows()
-            value = {"headers": header, "data": rows}
-        return as_image(figure), value, through(runs, at)
+            figure = plots.run_curves(records, unit, sign=sign, by=by)
+        header, rows = Comparison(runs, {}).rows()
+        differ = [
+            [name, *map(setting_text, values)] for name, values in comparison.settings.items()
+        ]
+        verb = "report" if len(runs) == 1 else "compare"
+        command = shell_command(verb, *(run.folder for run in runs))
+        return [
+            *results.shown(f"On the command line: {command}"),
+            as_image(figure),
+            {"headers": header, "data": rows},
+            gr.Dataframe(
+                value={"headers": ["setting", *records], "data": differ}, visible=bool(differ)
+            ),
+            through(runs, at),
+        ]
 
     def through(runs: list[Run], at: float) -> list[tuple[np.ndarray, str]]:
         shown = []
@@ -63,9 +103,24 @@ def runs_tab(library: Library) -> None:
                     shown.append((np.asarray(image.convert("RGB")), f"{run.name}, step {step:,}"))
         return shown
 
-    go.click(draw, [chosen, by, at], [curves, table, pictures])
-    by.change(draw, [chosen, by, at], [curves, table, pictures])
-    at.release(guarded(lambda c, a: through(open_runs(c), a)), [chosen, at], pictures)
-    again.click(
-        lambda: gr.CheckboxGroup(choices=list(library.found_runs())), None, chosen, queue=False
+    def look(chosen: list[str] | None) -> gr.CheckboxGroup:
+        """Return what there is to choose: at first, the newest run and others of its unit."""
+        found = library.found_runs()
+        kept = [name for name in chosen or () if name in found]
+        if not kept:
+            units = {name: run.is_of_images for name, run in found.items()}
+            kept = [name for name in found if units[name] == units[next(iter(found))]][:FIRST]
+        return gr.CheckboxGroup(choices=list(found), value=kept)
+
+    def opened(chosen: list[str], by: Any, at: float) -> list[Any]:
+        return draw(chosen, by, at) if chosen else [*results.empty(), *4 * [None]]
+
+    inputs = [chosen, by, at]
+    outputs = [*results.outputs, curves, table, settings, pictures]
+    for event in (go.click, by.input):
+        event(draw, inputs, outputs, show_progress_on=results.note)
+    tab.select(look, chosen, chosen, show_progress="hidden").success(
+        opened, inputs, outputs, show_progress_on=results.note
     )
+    at.release(guarded(lambda c, a: through(open_runs(c), a)), [chosen, at], pictures)
+    again.click(look, chosen, chosen, queue=False)

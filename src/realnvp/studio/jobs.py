@@ -1,4 +1,4 @@
-"""What every event of the page needs: errors in one line, cancelling, a folder for files."""
+"""What every tab needs: errors in one line, cancelling, a folder for files, a place for results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gradio as gr
 
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Cancelled", "Desk", "guarded"]
+__all__ = ["Cancelled", "Desk", "Results", "guarded"]
 
 
 class Cancelled(Exception):
@@ -61,6 +61,44 @@ class Desk:
             stop = self._stops.get(str(request.session_hash))
         if stop is not None:
             stop.set()
+
+    def forget(self, request: gr.Request) -> None:
+        """End the work of a visitor who has left."""
+        self.cancel(request)
+        with self._lock:
+            self._stops.pop(str(request.session_hash), None)
+
+
+class Results:
+    """Where a tab shows what it has made; until then, a line says what that will be.
+
+    Made inside a page, it is a line of text, and below it a column that is hidden while it has
+    nothing to show: what is added inside ``with results:`` is in it.
+
+    Args:
+        name: the line is the element ``#NAME-note``.
+        hint: what the tab will show, and what to do for it.
+    """
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.hint = hint
+        self.note = gr.Markdown(hint, elem_id=f"{name}-note", elem_classes="note")
+        self.column = gr.Column(visible=False, elem_id=f"{name}-results")
+        self.outputs = [self.note, self.column]
+
+    def __enter__(self) -> gr.Column:
+        return self.column.__enter__()
+
+    def __exit__(self, *given: Any) -> None:
+        self.column.__exit__(*given)
+
+    def shown(self, note: str) -> list[Any]:
+        """Return the values of :attr:`outputs` that show the results, with a line about them."""
+        return [note, gr.Column(visible=True)]
+
+    def empty(self) -> list[Any]:
+        """Return the values of :attr:`outputs` that hide them, such as those of another model."""
+        return [self.hint, gr.Column(visible=False)]
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import shlex
 import threading
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -19,11 +22,12 @@ from realnvp.data import Split, load_part
 from realnvp.data.toy import TOY
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
+from realnvp.outliers import OutlierScorer
 from realnvp.pretrained import cards, known_columns, load, shipped_names
 from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
 
-__all__ = ["Library", "condition_of", "labels_of"]
+__all__ = ["Library", "condition_of", "labels_of", "shell_command"]
 
 REFERENCE = 128
 """Images whose scores make the histogram; ten times as many rows."""
@@ -31,10 +35,13 @@ REFERENCE = 128
 EVERY = "all in turn"
 """Choice of all classes, one after the other."""
 
+SOURCES = ("examples", "samples")
+"""What :meth:`Library.some` returns."""
+
 
 @dataclass(eq=False)
 class Library:
-    """Models by name, each loaded once; several threads may ask.
+    """Models by name, each loaded once, and again when its files change; several threads may ask.
 
     Args:
         runs: folder of runs.
@@ -43,10 +50,18 @@ class Library:
 
     runs: Path = Path("runs")
     first: str = "mnist"
-    _flows: dict[str, Flow] = field(default_factory=dict, repr=False)
-    _reference: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    _portraits: dict[str, Image.Image] = field(default_factory=dict, repr=False)
+    _flows: dict[str, tuple[int, Flow]] = field(default_factory=dict, repr=False)
+    _reference: MutableMapping[Flow, tuple[Tensor, str]] = field(
+        default_factory=WeakKeyDictionary, repr=False
+    )
+    _scorers: MutableMapping[Flow, OutlierScorer] = field(
+        default_factory=WeakKeyDictionary, repr=False
+    )
+    _portraits: MutableMapping[Flow, Image.Image] = field(
+        default_factory=WeakKeyDictionary, repr=False
+    )
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _brush: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def found_runs(self) -> dict[str, Run]:
         """Return the runs in the folder, newest first, by name."""
@@ -86,10 +101,11 @@ class Library:
         if run is not None and run.pictures:
             with Image.open(run.pictures[-1][1]) as image:
                 return image.convert("RGB")
-        with self._lock:
-            if name not in self._portraits:
-                self._portraits[name] = self._draw(name)
-            return self._portraits[name]
+        flow = self.get(name)
+        with self._brush:  # one draws, and others need not wait for it to ask for models
+            if flow not in self._portraits:
+                self._portraits[flow] = self._draw(name)
+            return self._portraits[flow]
 
     def _draw(self, name: str) -> Image.Image:
         flow = self.get(name)
@@ -98,8 +114,11 @@ class Library:
             generator = torch.Generator().manual_seed(0)
             x = flow.sample(16, condition=condition, generator=generator)
             return plots.tiles(x, levels=flow.levels, columns=4, width=240)
-        x = self.examples(name)[0].x
-        with Image.open(io.BytesIO(plots.as_png(plots.points(x[:1000, :2]), dpi=60))) as image:
+        x = self.examples(name)[0].x[:1000]
+        # Two columns that are seen to vary, in their own order: not those of a few categories.
+        distinct = torch.tensor([len(column.unique()) for column in x.T])
+        two = distinct.argsort(descending=True, stable=True)[:2].sort().values
+        with Image.open(io.BytesIO(plots.as_png(plots.points(x[:, two]), dpi=60))) as image:
             return image.convert("RGB")
 
     def get(self, name: str) -> Flow:
@@ -109,15 +128,30 @@ class Library:
             ValueError: if there is no model of that name. A page sends any text: only what was
                 offered is opened.
         """
+        folder = Path(self.address(name))
+        file = next((f for f in (folder / "model", folder) if f.is_dir()), None)
+        written = 0 if file is None else file.stat().st_mtime_ns
         with self._lock:
-            if name in self._flows:
-                return self._flows[name]
-            if name not in self.names():
-                raise ValueError(f"unknown model {name!r}: choose one of the list")
-            path = self.runs / name.removeprefix("runs/") if name.startswith("runs/") else name
-            given = name if name == self.first else str(path)
-            self._flows[name] = load(given)
-            return self._flows[name]
+            before, flow = self._flows.get(name, (None, None))
+            if flow is None or before != written:
+                if name not in self.names():
+                    raise ValueError(f"unknown model {name!r}: choose one of the list")
+                flow = load(self.address(name))
+                self._flows[name] = written, flow
+            return flow
+
+    def address(self, name: str) -> str:
+        """Return what the command line calls a model."""
+        own = name.startswith("runs/") and name != self.first
+        return str(self.runs / name.removeprefix("runs/")) if own else name
+
+    def command(self, verb: str, name: str, *options: object) -> str:
+        """Return the command that does the same as the page, as Markdown.
+
+        >>> Library().command("sample", "mnist", "--seed", 3)
+        '`realnvp sample mnist --seed 3`'
+        """
+        return shell_command(verb, self.address(name), *options)
 
     def examples(self, name: str) -> tuple[Split, str]:
         """Return examples to begin with, and what they are.
@@ -133,7 +167,8 @@ class Library:
                 config = DataConfig(**{"test": 0.0, **data})
                 fingerprint = (flow.trained_on or {}).get("fingerprint")
                 part, split = load_part(config, None, fingerprint, **known_columns(flow))
-                return split, f"held-out examples of {data['source']} ({part})"
+                source = Path(data["source"]).name
+                return split, f"held-out examples of {source} ({part})"
             except (ValueError, OSError):
                 pass  # the data have moved, and samples do as well
         n = 64 if flow.levels is not None else 2000
@@ -142,17 +177,60 @@ class Library:
         samples = flow.sample(n, condition=condition, generator=generator)
         return Split(samples, condition), "samples of the model itself (its data are not here)"
 
-    def reference(self, name: str) -> tuple[Tensor, str]:
-        """Return the scores of :meth:`examples`, with which others are compared, and their name."""
-        flow = self.get(name)
+    def some(
+        self, name: str, source: str, n: int, seed: int = 0, label: Any = None
+    ) -> tuple[Split, str]:
+        """Return ``n`` examples or samples of a model, and what they are.
+
+        Args:
+            name: model.
+            source: one of :data:`SOURCES`.
+            n: number; there may be fewer examples.
+            seed: seed of the samples, or of the choice among the examples.
+            label: class or condition of samples.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        if source == "samples":
+            flow = self.get(name)
+            condition = condition_of(flow, label, n)
+            x = flow.sample(n, condition=condition, generator=generator)
+            return Split(x, condition), f"samples of seed {seed}"
         split, what = self.examples(name)
+        return split.select(torch.randperm(len(split), generator=generator)[:n]), what
+
+    def scorer(self, name: str) -> OutlierScorer:
+        """Return what computes outlier scores of a model, and p-values if it is calibrated."""
+        flow = self.get(name)
         with self._lock:
-            if name not in self._reference:
+            if flow not in self._scorers:
+                self._scorers[flow] = OutlierScorer(flow)
+            return self._scorers[flow]
+
+    def reference(self, name: str) -> tuple[Tensor, str]:
+        """Return log-likelihoods in nats that others are compared with, and what they are of.
+
+        They are those of the held-out examples that the model was calibrated with, or else of
+        some of :meth:`examples`.
+        """
+        flow = self.get(name)
+        calibration = self.scorer(name).calibration
+        if calibration is not None:
+            source = ((flow.trained_on or {}).get("data") or {}).get("source", "its data")
+            source = Path(str(source)).name
+            return calibration.statistics["log_likelihood"], f"held-out examples of {source}"
+        with self._lock:
+            if flow not in self._reference:
+                split, what = self.examples(name)
                 most = REFERENCE if flow.levels is not None else 10 * REFERENCE
                 order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
                 some = split.select(order[:most])
-                self._reference[name] = log_likelihoods(flow, some, batch_size=64) * scale_of(flow)
-            return self._reference[name], what
+                self._reference[flow] = log_likelihoods(flow, some, batch_size=64), what
+            return self._reference[flow]
+
+
+def shell_command(*words: object) -> str:
+    """Return a command of ``realnvp``, as Markdown."""
+    return f"`{shlex.join(['realnvp', *map(str, words)])}`"
 
 
 def _most_exact_first(names: list[str]) -> list[str]:

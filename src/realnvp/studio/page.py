@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from realnvp.flow import Flow
 from realnvp.studio.history import runs_tab
 from realnvp.studio.jobs import Desk, guarded
 from realnvp.studio.models import Library, labels_of
-from realnvp.studio.pictures import SCALES, sample_tab, scales_tab, walk_tab
+from realnvp.studio.pictures import sample_tab, scales_tab, walk_tab
 from realnvp.studio.plane import plane_tab
 from realnvp.studio.scoring import score_tab
 from realnvp.studio.tables import columns_of, table_tab
@@ -19,10 +20,17 @@ __all__ = ["CSS", "build"]
 
 CSS = """
 .gradio-container { max-width: 1100px !important; }
-#sample-grid img, #walk-frame img, #walk-ends img, #scales-grid img, #score-seen img {
-  image-rendering: pixelated; }
-label[data-testid="block-label"] ~ .image-container, #models-pictures .grid-wrap {
-  box-sizing: border-box; padding-top: 2rem; }
+#sample-grid img, #walk-frame img, #walk-film img, #walk-ends img, #scales-grid img,
+#score-seen img { image-rendering: pixelated; }
+#sample-grid img { width: 100%; }
+label[data-testid="block-label"] ~ .image-container, label[data-testid="block-label"]
+~ .gallery-container { box-sizing: border-box; padding-top: 2rem; }
+.gallery-container .grid-wrap.fixed-height { min-height: 0; max-height: none; }
+.gallery-container .grid-container { padding-top: 0; }
+.gallery-container .thumbnail-lg { aspect-ratio: auto; height: auto; }
+.gallery-container .caption-label { position: static; max-width: none; margin: 0; border: 0;
+  text-align: center; }
+.note { min-height: 3.2rem; padding-top: .6rem; }
 @media (max-width: 640px) { .gradio-container { padding: 4px !important; } }
 """
 
@@ -37,26 +45,30 @@ def build(library: Library, folder: Path) -> gr.Blocks:
     desk = Desk(folder)
     with gr.Blocks(title="realnvp studio", analytics_enabled=False) as page:
         gr.Markdown("# realnvp studio")
-        model = gr.Dropdown(library.names(), value=library.first, label="Model", elem_id="model")
+        model = gr.Dropdown(
+            library.names(), value=library.first, label="Model", elem_id="model",
+            info="One of the package, or a run of your own. The tab Models shows them all.",
+        )  # fmt: skip
         facts = gr.Markdown(elem_id="facts")
-        with gr.Tabs():
-            with gr.Tab("Sample", elem_id="tab-sample"):
-                label = sample_tab(library, desk, model)
-            with gr.Tab("Walk", elem_id="tab-walk") as walk:
-                walk_tab(library, desk, model)
-            with gr.Tab("Scales", elem_id="tab-scales") as scales:
-                amounts = scales_tab(library, desk, model)
-            with gr.Tab("Score", elem_id="tab-score"):
-                score_tab(library, desk, model)
-            with gr.Tab("Plane", elem_id="tab-plane", interactive=False) as plane:
-                plane_tab(library, desk, model, label)
-            with gr.Tab("Tables", elem_id="tab-tables", interactive=False) as tables:
-                column = table_tab(library, desk, model, label)
-            with gr.Tab("Runs", elem_id="tab-runs"):
-                runs_tab(library)
-            with gr.Tab("Models", elem_id="tab-models") as models:
+        with gr.Tabs(selected="sample") as tabs:
+            with gr.Tab("Sample", id="sample"):
+                label, samples, drawing = sample_tab(library, desk, model)
+            with gr.Tab("Walk", id="walk") as walk:
+                walked = walk_tab(library, desk, model)
+            with gr.Tab("Scales", id="scales") as scales:
+                amounts, scaled, offered = scales_tab(library, desk, model)
+            with gr.Tab("Score", id="score"):
+                scored = score_tab(library, desk, model)
+            with gr.Tab("Plane", id="plane", interactive=False) as plane:
+                planes = plane_tab(library, model, label, plane)
+            with gr.Tab("Tables", id="tables", interactive=False) as tables:
+                column, tabled = table_tab(library, desk, model, label)
+            with gr.Tab("Runs", id="runs") as runs:
+                runs_tab(library, runs)
+            with gr.Tab("Models", id="models") as models:
+                gr.Markdown("Click a picture, or a row of the table, to choose a model.")
                 portraits = gr.Gallery(
-                    label="Choose a model by its picture", elem_id="models-pictures", columns=5,
+                    label="Samples of each", elem_id="models-pictures", columns=5,
                     allow_preview=False, object_fit="contain", buttons=[], height="auto",
                 )  # fmt: skip
                 gallery = gr.Dataframe(
@@ -64,49 +76,57 @@ def build(library: Library, folder: Path) -> gr.Blocks:
                     headers=["model", "data", "quality", "parameters", "trained by"],
                     interactive=False,
                     elem_id="models-table",
-                    label="Choose a model by its row",
+                    label="All of them",
                     wrap=True,
+                    buttons=[],
                 )
+        results = [samples, walked, scaled, scored, planes, *tabled]
+        shape = gr.State("images")
 
         @guarded
-        def choose(name: str) -> list[Any]:
+        def choose(name: str, before: str, request: gr.Request) -> list[Any]:
             """Offer the tabs that are for a model, with its classes, scales and columns."""
+            desk.cancel(request)
             flow = library.get(name)
             images = flow.levels is not None
+            now = "images" if images else "plane" if flow.shape == (2,) else "table"
             labels = labels_of(flow)
             count = int(flow.latent_scales().max()) + 1 if images else 0
-            parameters = sum(p.numel() for p in flow.parameters())
-            kind = "x".join(map(str, flow.shape)) if images else f"{flow.dim} columns"
-            grey = f", {flow.levels} grey levels" if images else ""
-            text = f"{name}: {kind}{grey}, {parameters:,} parameters"
             columns = columns_of(flow)
             return [
-                text,
+                _facts(library, name, flow),
+                now,
+                gr.Tabs() if now == before else gr.Tabs(selected="sample"),
                 gr.Dropdown(
                     choices=labels,
-                    value=labels[0] if labels else "",
+                    value=labels[0] if labels else _example_condition(library, name),
                     visible=flow.condition_dim > 0,
                     allow_custom_value=not labels,
                 ),
                 gr.Tab(interactive=images),
                 gr.Tab(interactive=images),
-                gr.Tab(interactive=flow.shape == (2,)),
+                gr.Tab(interactive=now == "plane"),
                 gr.Tab(interactive=not images),
-                *(
-                    gr.Slider(visible=i < count, label=f"Scale {i + 1}" + _name_of(i, count))
-                    for i in range(SCALES)
-                ),
+                *offered(count),
                 gr.Dropdown(choices=columns, value=columns[0] if columns else None),
+                *(value for result in results for value in result.empty()),
             ]
 
-        outputs = [facts, label, walk, scales, plane, tables, *amounts, column]
-        model.change(choose, model, outputs, show_progress="hidden")
-        page.load(choose, model, outputs, show_progress="hidden")
+        outputs = [
+            facts, shape, tabs, label, walk, scales, plane, tables, *amounts, column,
+            *(output for result in results for output in result.outputs),
+        ]  # fmt: skip
 
-        def pick(event: gr.SelectData) -> str:
-            return library.rows()[event.index[0]][0]
+        def look() -> list[Any]:
+            """Offer what is there now: runs come and go."""
+            return [gr.Dropdown(choices=library.names()), library.rows()]
 
-        gallery.select(pick, None, model)
+        for event in (model.change, page.load):
+            chosen = event(choose, [model, shape], outputs, show_progress="hidden")
+            chosen.success(**drawing)
+        for event in (model.focus, page.load, models.select):
+            event(look, None, [model, gallery], show_progress="hidden")
+        page.unload(desk.forget)
 
         @guarded
         def paint() -> list[tuple[Any, str]]:
@@ -114,15 +134,37 @@ def build(library: Library, folder: Path) -> gr.Blocks:
 
         models.select(paint, None, portraits)
 
-        def pick_portrait(event: gr.SelectData) -> str:
-            return library.names()[event.index]
+        def pick_row(event: gr.SelectData) -> list[Any]:
+            return [library.rows()[event.index[0]][0], gr.Tabs(selected="sample")]
 
-        portraits.select(pick_portrait, None, model)
+        def pick_portrait(event: gr.SelectData) -> list[Any]:
+            return [library.names()[event.index], gr.Tabs(selected="sample")]
+
+        gallery.select(pick_row, None, [model, tabs])
+        portraits.select(pick_portrait, None, [model, tabs])
     return page
 
 
-def _name_of(scale: int, count: int) -> str:
-    """Return what is said of the finest and the coarsest scale."""
-    if count < 2:
+def _facts(library: Library, name: str, flow: Flow) -> str:
+    """Return what a model is, in a line or two."""
+    images = flow.levels is not None
+    kind = "x".join(map(str, flow.shape)) if images else f"{len(columns_of(flow))} columns"
+    parts = [f"{kind}, {flow.levels} grey levels" if images else kind]
+    parts += [f"{flow.classes} classes"] if flow.classes else []
+    parts += [f"{sum(p.numel() for p in flow.parameters()):,} parameters"]
+    quality = next((row[2] for row in library.rows() if row[0] == name), "")
+    parts += [f"{quality} on held-out data"] if quality else []
+    wrong = "Plane and Tables are for models of tables" if images else (
+        "Walk and Scales are for models of images"
+        if flow.shape == (2,)
+        else "Walk and Scales are for models of images, Plane is for those of two columns"
+    )  # fmt: skip
+    return f"{name}: {', '.join(parts)}. *{wrong}.*"
+
+
+def _example_condition(library: Library, name: str) -> str:
+    """Return the numbers that an example is conditioned on, to begin with."""
+    if not library.get(name).condition_dim:
         return ""
-    return {0: ", the finest", count - 1: ", the coarsest"}.get(scale, "")
+    condition = library.examples(name)[0].condition
+    return "" if condition is None else ",".join(f"{value:.4g}" for value in condition[0].tolist())

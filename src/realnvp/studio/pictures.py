@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from realnvp import latents, plots
 from realnvp.flow import Flow
-from realnvp.studio.jobs import Desk, guarded
-from realnvp.studio.models import Library, condition_of
+from realnvp.pretrained import table_of
+from realnvp.reports.samples import write_samples
+from realnvp.studio.jobs import Desk, Results, guarded
+from realnvp.studio.models import EVERY, SOURCES, Library, condition_of
+from realnvp.studio.tables import draw_table
 from realnvp.studio.uploads import read_uploads
 
 __all__ = ["sample_tab", "scales_tab", "walk_tab"]
@@ -21,28 +24,52 @@ __all__ = ["sample_tab", "scales_tab", "walk_tab"]
 SCALES = 6
 """Sliders that there are; a model shows as many as it has scales."""
 
-SOURCES = ("examples", "samples", "uploads")
+FROM = (*SOURCES, "uploads")
+
+SEED = "Another one, other samples."
 
 
-def sample_tab(library: Library, desk: Desk, model: gr.Dropdown) -> gr.Dropdown:
-    """Make the tab of samples; return its choice of a class."""
+def sample_tab(
+    library: Library, desk: Desk, model: gr.Dropdown
+) -> tuple[gr.Dropdown, Results, dict[str, Any]]:
+    """Make the tab of samples.
+
+    Returns:
+        its choice of a class, its results, and the event that draws, for others to follow.
+    """
+    gr.Markdown(
+        "New examples that the model makes up: random numbers, sent through it backwards. The same "
+        "seed gives the same samples, here and on the command line."
+    )
     with gr.Row():
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="sample-seed")
-        count = gr.Slider(1, 1024, 64, step=1, label="Number", elem_id="sample-n")
-        temperature = gr.Slider(0, 1.5, 1.0, step=0.05, label="Temperature", elem_id="sample-t")
+        seed = gr.Number(0, label="Seed", info=SEED, precision=0, minimum=0, elem_id="sample-seed")
         label = gr.Dropdown(
-            [], label="Class, or numbers", allow_custom_value=True, visible=False, elem_id="label"
+            [], label="Label", info="The class, or numbers with commas.",
+            allow_custom_value=True, visible=False, elem_id="label",
+        )  # fmt: skip
+    with gr.Row():
+        count = gr.Slider(
+            1, 1024, 50, step=1, label="Number", info="How many to draw.", elem_id="sample-n"
         )
+        temperature = gr.Slider(
+            0, 1.5, 1.0, step=0.05, label="Temperature", elem_id="sample-t",
+            info="Below 1: likelier, less varied.",
+        )  # fmt: skip
     with gr.Row():
         go = gr.Button("Sample", variant="primary", elem_id="sample-go")
         stop = gr.Button("Cancel", elem_id="sample-stop")
-    grid = gr.Image(
-        label="Samples", type="filepath", format="png", elem_id="sample-grid",
-        buttons=["fullscreen"],
-    )  # fmt: skip
-    with gr.Row():
-        png = gr.DownloadButton("PNG", elem_id="sample-png", interactive=False)
-        npz = gr.DownloadButton("NPZ, or CSV of a table", elem_id="sample-npz", interactive=False)
+    results = Results("sample", "Press **Sample**: a picture of the samples appears here.")
+    with results:
+        grid = gr.Image(
+            label="Samples", type="filepath", format="png", elem_id="sample-grid",
+            buttons=["fullscreen"],
+        )  # fmt: skip
+        rows = gr.Dataframe(
+            label="The first rows", interactive=False, elem_id="sample-rows", buttons=[]
+        )
+        with gr.Row():
+            png = gr.DownloadButton("Picture (PNG)", elem_id="sample-png")
+            array = gr.DownloadButton("Array (NPZ)", elem_id="sample-npz")
 
     @guarded
     def draw(
@@ -53,41 +80,78 @@ def sample_tab(library: Library, desk: Desk, model: gr.Dropdown) -> gr.Dropdown:
         label: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
-    ) -> tuple[Any, Any, Any]:
+    ) -> list[Any]:
         tell = desk.begin(request, progress, "sampling")
         flow = library.get(name)
         count = int(n)
         generator = torch.Generator(flow.device).manual_seed(int(seed))
         condition = condition_of(flow, label, count)
+        file = desk.path("samples.npz" if flow.levels is not None else "samples.csv")
+        options = ["--n", count, "--seed", int(seed)]
+        options += [] if temperature == 1 else ["--temperature", f"{temperature:g}"]
+        options += [] if condition is None or label == EVERY else ["--label", label]
+        options += [] if flow.levels is not None else ["--out", file.name]
+        shown = results.shown(f"On the command line: {library.command('sample', name, *options)}")
+        if table_of(flow) is not None:
+            table = draw_table(flow, label, count, generator, temperature, tell)
+            table.to_csv(file, index=False)
+            first = table.head(20).astype(str)
+            value = {"headers": list(first.columns), "data": first.values.tolist()}
+            return [
+                *shown, gr.Image(visible=False), gr.Dataframe(value=value, visible=True),
+                gr.DownloadButton(visible=False), gr.DownloadButton("Table (CSV)", value=str(file)),
+            ]  # fmt: skip
         samples = flow.sample(count, temperature, condition, generator, progress=tell).cpu()
         if not torch.isfinite(samples).all():
             raise ValueError(f"samples at temperature {temperature:g} are not finite: lower it")
         picture = desk.path("samples.png")
-        if flow.levels is not None:
-            plots.image_grid(samples, picture, levels=flow.levels)
-            array = desk.path("samples.npz")
-            arrays = {"images": samples.numpy()}
-            if condition is not None:
-                arrays["labels" if flow.classes is not None else "condition"] = condition.numpy()
-            np.savez_compressed(array, **arrays)  # type: ignore[arg-type]
-        else:
-            import pandas as pd
+        for path in (picture, file):
+            write_samples(flow, samples, condition, path)
+        kind = "Array (NPZ)" if flow.levels is not None else "Table (CSV)"
+        return [
+            *shown, gr.Image(value=str(picture), visible=True), gr.Dataframe(visible=False),
+            gr.DownloadButton(value=str(picture), visible=True),
+            gr.DownloadButton(kind, value=str(file)),
+        ]  # fmt: skip
 
-            plots.save_figure(plots.scatter(samples, columns=flow.column_names[:2]), picture)
-            array = desk.path("samples.csv")
-            table = pd.DataFrame(samples.numpy(), columns=flow.column_names)
-            table.to_csv(array, index=False, float_format="%.9g")
-        return (
-            str(picture),
-            gr.DownloadButton(value=str(picture), interactive=True),
-            gr.DownloadButton(value=str(array), interactive=True),
-        )
-
-    inputs = [model, seed, count, temperature, label]
-    go.click(draw, inputs, [grid, png, npz])
-    temperature.release(draw, inputs, [grid, png, npz])
+    event: dict[str, Any] = {
+        "fn": draw,
+        "inputs": [model, seed, count, temperature, label],
+        "outputs": [*results.outputs, grid, rows, png, array],
+        "show_progress_on": results.note,
+    }
+    go.click(**event, api_name="sample")
+    for slider in (temperature, count):
+        slider.release(**event)
+    label.input(**event)
     stop.click(desk.cancel, None, None, queue=False)
-    return label
+    return label, results, event
+
+
+def _source(name: str) -> tuple[gr.Radio, gr.Number, gr.Checkbox, gr.File]:
+    """Make the choice of images, of which uploads have more to choose."""
+    with gr.Row():
+        source = gr.Radio(
+            list(FROM), value="examples", label="From", elem_id=f"{name}-source",
+            info="Examples of the data, samples of the model, or files of your own.",
+        )  # fmt: skip
+        seed = gr.Number(
+            0, label="Seed", info="Another seed takes other images.", precision=0, minimum=0,
+            elem_id=f"{name}-seed",
+        )  # fmt: skip
+    with gr.Row(visible=False) as own:
+        files = gr.File(
+            file_count="multiple", label="Your images", elem_id=f"{name}-files", height=150,
+            scale=2,
+        )  # fmt: skip
+        invert = gr.Checkbox(
+            False, label="Exchange dark and light", elem_id=f"{name}-invert",
+            info="For dark strokes on white paper, where the model knows white ones on black.",
+        )  # fmt: skip
+    source.change(
+        lambda chosen: gr.Row(visible=chosen == "uploads"), source, own, show_progress="hidden"
+    )
+    return source, seed, invert, files
 
 
 def _stops(
@@ -98,46 +162,52 @@ def _stops(
     flow = library.get(name)
     if flow.levels is None:
         raise ValueError("the model is one of vectors: this is of images")
-    if source == "uploads":
-        split, _, note = read_uploads(files or [], flow, invert)
-        if len(split) < count:
-            raise ValueError(f"upload {count} images, or choose another number: got {len(split)}")
-        x = split.x[:count]
-        if flow.classes is None:
-            return flow, x, condition_of(flow, None, count), note
-        found = flow.classify(x)
-        seen = [flow.class_names[i] if flow.class_names else str(i) for i in found.tolist()]
-        return flow, x, found, f"{note}; taken for {', '.join(seen)}"
-    generator = torch.Generator().manual_seed(seed)
-    if source == "samples":
-        condition = condition_of(flow, None, count)
-        x = flow.sample(count, condition=condition, generator=generator)
-        return flow, x, condition, f"samples of seed {seed}"
-    split, what = library.examples(name)
-    chosen = split.select(torch.randperm(len(split), generator=generator)[:count])
-    return flow, chosen.x, chosen.condition, what
+    if source != "uploads":
+        split, what = library.some(name, source, count, seed)
+        return flow, split.x, split.condition, f"{what[:1].upper()}{what[1:]}."
+    split, _, note = read_uploads(files or [], flow, invert)
+    if len(split) < count:
+        raise ValueError(f"upload {count} images, or choose another number: got {len(split)}")
+    x = split.x[:count]
+    if flow.classes is None:
+        return flow, x, condition_of(flow, None, count), f"{note}."
+    found = flow.classify(x)
+    seen = [flow.class_names[i] if flow.class_names else str(i) for i in found.tolist()]
+    return flow, x, found, f"{note}; taken for {', '.join(seen)}."
 
 
-def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> None:
+def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
     """Make the tab that interpolates between two or four images."""
-    with gr.Row():
-        number = gr.Radio([2, 4], value=2, label="Images", elem_id="walk-number")
-        source = gr.Radio(list(SOURCES), value="examples", label="From", elem_id="walk-source")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="walk-seed")
-        invert = gr.Checkbox(False, label="Exchange dark and light", elem_id="walk-invert")
-    files = gr.File(file_count="multiple", label="Your images", elem_id="walk-files", height=110)
+    gr.Markdown(
+        "From one image to the next through the latents: every step is an image that the model "
+        "believes in, which a mixture of the pixels would not be."
+    )
+    number = gr.Radio(
+        [2, 4], value=2, label="Images", info="How many the path leads through.",
+        elem_id="walk-number",
+    )  # fmt: skip
+    source, seed, invert, files = _source("walk")
     with gr.Row():
         go = gr.Button("Walk", variant="primary", elem_id="walk-go")
         stop = gr.Button("Cancel", elem_id="walk-stop")
-    note = gr.Markdown(elem_id="walk-note")
-    ends = gr.Image(label="As the model sees them", elem_id="walk-ends", height=180, buttons=[])
-    at = gr.Slider(0, 1, 0, step=1, label="Along the path", elem_id="walk-at", interactive=True)
-    with gr.Row():
-        frame = gr.Image(label="On the path", elem_id="walk-frame", height=320, buttons=[])
-        film = gr.Image(
-            label="Animation", type="filepath", format="gif", elem_id="walk-film", height=320,
-            buttons=["download"],
+    results = Results("walk", "Press **Walk**: the path and its animation appear here.")
+    with results:
+        ends = gr.Image(label="As the model sees them", elem_id="walk-ends", height=180, buttons=[])
+        at = gr.Slider(
+            0, 1, 0, step=1, label="Along the path", elem_id="walk-at", interactive=True,
+            info="Drag, or use the arrow keys.",
         )  # fmt: skip
+        with gr.Row():
+            frame = gr.Image(label="On the path", elem_id="walk-frame", height=320, buttons=[])
+            film = gr.Image(
+                label="Animation", type="filepath", format="gif", elem_id="walk-film",
+                height=320, buttons=[],
+            )  # fmt: skip
+        with gr.Row():
+            kinds = [
+                gr.DownloadButton(f"Animation ({kind.upper()})", elem_id=f"walk-{kind}")
+                for kind in ("gif", "webp")
+            ]
     frames = gr.State([])
 
     @guarded
@@ -150,50 +220,63 @@ def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> None:
         files: list[str] | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:
+    ) -> list[Any]:
         tell = desk.begin(request, progress, "walking")
         flow, x, condition, what = _stops(
             library, name, source, int(seed), files, invert, int(number)
         )
         levels = flow.levels or 256
-        tell(1, 3)
         steps = 24 if len(x) == 2 else 10
         generator = torch.Generator().manual_seed(int(seed))
-        path = latents.walk(flow, x, steps, condition, generator)
-        tell(2, 3)
-        shown = [plots.tiles(one[None], levels=levels, border=0, width=300) for one in path]
-        file = desk.path("walk.gif")
-        plots.save_animation(shown, file)
+        images = latents.walk(flow, x, steps, condition, generator, progress=tell)
+        shown = [plots.tiles(one[None], levels=levels, border=0, width=300) for one in images]
+        films = [desk.path(f"walk.{kind}") for kind in ("gif", "webp")]
+        for film_path in films:
+            plots.save_animation(shown, film_path)
         ends = plots.tiles(x, levels=levels, columns=len(x), width=400)
         slider = gr.Slider(maximum=len(shown) - 1, value=0)
-        return what, ends, slider, shown[0], str(file), shown
+        gif, webp = map(str, films)
+        return [*results.shown(what), ends, slider, shown[0], gif, shown, gif, webp]
 
     @guarded
     def look(at: float, frames: list[Image.Image]) -> Image.Image | None:
         return frames[min(int(at), len(frames) - 1)] if frames else None
 
     go.click(
-        walk, [model, number, source, seed, invert, files], [note, ends, at, frame, film, frames]
-    )
-    at.change(look, [at, frames], frame, show_progress="hidden")
+        walk, [model, number, source, seed, invert, files],
+        [*results.outputs, ends, at, frame, film, frames, *kinds], show_progress_on=results.note,
+    )  # fmt: skip
+    at.change(look, [at, frames], frame, show_progress="hidden", trigger_mode="always_last")
     stop.click(desk.cancel, None, None, queue=False)
+    return results
 
 
-def scales_tab(library: Library, desk: Desk, model: gr.Dropdown) -> list[gr.Slider]:
-    """Make the tab that draws latents again by scale; return its sliders."""
-    with gr.Row():
-        source = gr.Radio(list(SOURCES), value="examples", label="From", elem_id="scales-source")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="scales-seed")
-        invert = gr.Checkbox(False, label="Exchange dark and light", elem_id="scales-invert")
-    files = gr.File(file_count="multiple", label="Your image", elem_id="scales-files", height=110)
-    gr.Markdown("How much of each scale's latents is drawn again: 0 keeps them, 1 all of them.")
+def scales_tab(
+    library: Library, desk: Desk, model: gr.Dropdown
+) -> tuple[list[gr.Slider], Results, Callable[[int], list[gr.Slider]]]:
+    """Make the tab that draws latents again by scale.
+
+    Returns:
+        its sliders, its results, and a function that returns the sliders of so many scales.
+    """
+    gr.Markdown(
+        "What does each scale know? Keep the latents of some, and draw those of others again "
+        "(the paper, appendix D): the coarse ones decide what is in the image, the fine ones "
+        "its details."
+    )
+    source, seed, invert, files = _source("scales")
     amounts = [
         gr.Slider(0, 1, 0, step=0.05, label=f"Scale {i + 1}", visible=i < 2, elem_id=f"scale-{i}")
         for i in range(SCALES)
     ]
     go = gr.Button("Draw again", variant="primary", elem_id="scales-go")
-    note = gr.Markdown(elem_id="scales-note")
-    grid = gr.Image(label="The image, then eight draws", elem_id="scales-grid", buttons=[])
+    results = Results(
+        "scales",
+        "A slider at 0 keeps what that scale holds, at 1 all of it is drawn again. "
+        "Press **Draw again**: the image and eight draws appear here.",
+    )
+    with results:
+        grid = gr.Image(label="The image, then eight draws", elem_id="scales-grid", buttons=[])
 
     @guarded
     def again(
@@ -203,7 +286,7 @@ def scales_tab(library: Library, desk: Desk, model: gr.Dropdown) -> list[gr.Slid
         invert: bool,
         files: list[str] | None,
         *amounts: float,
-    ) -> tuple[str, Image.Image]:
+    ) -> list[Any]:
         flow, x, condition, what = _stops(library, name, source, int(seed), files, invert, 1)
         count = int(flow.latent_scales().max()) + 1
         draws = x.expand(8, *x.shape[1:])
@@ -212,10 +295,21 @@ def scales_tab(library: Library, desk: Desk, model: gr.Dropdown) -> list[gr.Slid
         generator = torch.Generator().manual_seed(int(seed))
         new = latents.resample(flow, draws, amounts[:count], condition, generator)
         both = torch.cat([x, new.to(x)])
-        return what, plots.tiles(both, levels=flow.levels or 256, columns=9)
+        picture = plots.tiles(both, levels=flow.levels or 256, columns=9)
+        return [*results.shown(what), picture]
 
     inputs = [model, source, seed, invert, files, *amounts]
-    go.click(again, inputs, [note, grid])
-    for slider in amounts:
-        slider.release(again, inputs, [note, grid])
-    return amounts
+    for event in (go.click, *(slider.release for slider in amounts)):
+        event(again, inputs, [*results.outputs, grid], show_progress_on=results.note)
+
+    def offered(count: int) -> list[gr.Slider]:
+        """Return the sliders; at first, the finest scale alone is drawn again."""
+        ends = {0: ", the finest", count - 1: ", the coarsest"} if count > 1 else {}
+        return [
+            gr.Slider(
+                visible=i < count, value=float(i == 0), label=f"Scale {i + 1}{ends.get(i, '')}"
+            )
+            for i in range(SCALES)
+        ]
+
+    return amounts, results, offered

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from realnvp import plots
 from realnvp.data.toy import TOY
-from realnvp.studio.jobs import Desk, guarded
+from realnvp.flow import Flow
+from realnvp.studio.jobs import Results, guarded
 from realnvp.studio.models import Library, condition_of
 from realnvp.studio.scoring import as_image
 
@@ -68,28 +69,31 @@ element.addEventListener('keydown', e => {
 """
 
 
-def plane_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown) -> None:
-    """Make the tab."""
-    go = gr.Button("Draw", variant="primary", elem_id="plane-go")
+def plane_tab(library: Library, model: gr.Dropdown, label: gr.Dropdown, tab: gr.Tab) -> Results:
+    """Fill the tab; return its results."""
     gr.Markdown(
-        "Drag the point in the data, at the left, or in the latents, at the right: the other one "
-        "follows. Arrow keys move it, too."
+        "Drag the point among the data, at the left, or among the latents, at the right: the other "
+        "one follows. Arrow keys move it, too."
     )
-    with gr.Row():
-        pads = [
-            gr.HTML(
-                _pad("", what, 50, 50), html_template=PAD, css_template=STYLE, js_on_load=DRAG,
-                elem_id=f"plane-{what}", min_width=160,
-            )
-            for what in ("data", "latent")
-        ]  # fmt: skip
-    data_pad, latent_pad = pads
-    where = gr.Markdown(elem_id="plane-where")
-    whole = gr.Image(label="Data, samples, density, bent grid", elem_id="plane-whole", buttons=[])
+    go = gr.Button("Draw", variant="primary", elem_id="plane-go")
+    results = Results("plane", "Press **Draw**: the plane and its latents appear here.")
+    with results:
+        with gr.Row():
+            pads = [
+                gr.HTML(
+                    _pad("", what, 50, 50), html_template=PAD, css_template=STYLE,
+                    js_on_load=DRAG, elem_id=f"plane-{what}", min_width=160,
+                )
+                for what in ("data", "latent")
+            ]  # fmt: skip
+        data_pad, latent_pad = pads
+        where = gr.Markdown(elem_id="plane-where")
+        whole = gr.Image(
+            label="Data, samples, density, bent grid", elem_id="plane-whole", buttons=[]
+        )
 
     @functools.lru_cache(maxsize=32)
-    def plane_of(name: str, label: str | None) -> tuple[plots.Plane, str]:
-        flow = library.get(name)
+    def drawn(flow: Flow, name: str, label: str | None) -> tuple[plots.Plane, str]:
         if flow.shape != (2,):
             raise ValueError("this picture is of two columns, and the model has another shape")
         split, _ = library.examples(name)
@@ -107,10 +111,15 @@ def plane_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         )
         return plane, plots.data_uri(plots.heat_image(plane))
 
+    def plane_of(name: str, label: str | None) -> tuple[plots.Plane, str]:
+        return drawn(library.get(name), name, label)
+
     @guarded
-    def draw(name: str, label: str | None) -> tuple[Any, ...]:
+    def draw(name: str, label: str | None) -> list[Any]:
         plane, _ = plane_of(name, label)
-        return *move(name, label, np.zeros(2), False), as_image(plots.planes([plane]))
+        note = f"On the command line: {library.command('plot', name)}"
+        picture = as_image(plots.planes([plane]))
+        return [*results.shown(note), *move(name, label, np.zeros(2), False), picture]
 
     def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:
         """Return both pads and what they show, given a point of the data or of the latents."""
@@ -154,7 +163,13 @@ def plane_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         data, _, text = move(name, label, z, False)
         return data, text
 
-    go.click(draw, [model, label], [data_pad, latent_pad, where, whole])
+    def opened(name: str, label: str | None, note: str) -> Any:
+        """Draw, unless it is drawn: the point stays where it was left."""
+        return draw(name, label) if note == results.hint else gr.skip()
+
+    outputs = [*results.outputs, data_pad, latent_pad, where, whole]
+    go.click(draw, [model, label], outputs, show_progress_on=results.note)
+    tab.select(opened, [model, label, results.note], outputs, show_progress_on=results.note)
     for pad, function, other in (
         (data_pad, in_data, latent_pad), (latent_pad, in_latents, data_pad),
     ):  # fmt: skip
@@ -162,6 +177,7 @@ def plane_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
             function, [model, label], [other, where], show_progress="hidden",
             trigger_mode="always_last",
         )  # fmt: skip
+    return results
 
 
 def _pad(picture: str, what: str, x: float, y: float) -> dict[str, Any]:

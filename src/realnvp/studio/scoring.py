@@ -2,85 +2,203 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from realnvp import plots
-from realnvp.evaluation import log_likelihoods, p_values
-from realnvp.studio.jobs import Desk, guarded
+from realnvp.data import Split
+from realnvp.evaluation import p_values
+from realnvp.flow import Flow
+from realnvp.outliers.calibration import statistics_by_block
+from realnvp.outliers.explain import surprises
+from realnvp.studio.jobs import Desk, Results, guarded
 from realnvp.studio.models import Library, scale_of
 from realnvp.studio.uploads import read_uploads
 
 __all__ = ["score_tab"]
 
+TRIES = {"examples": "the data", "samples": "samples", "strange": "something strange"}
+"""What can be scored without a file, and how the buttons call it."""
+
+TRIED = 12
+"""Examples of a try."""
+
+EXPLAINED = 10
+"""Rows of which it is said what each column adds."""
+
+WHY = (
+    "Why: what each column adds to how strange the row is, in nats; about 0 is ordinary. "
+    "The strangest rows come first."
+)
+
 SHOWN = 200
 """Rows of the table that are shown; the histogram marks as many."""
 
 
-def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> None:
+def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
     """Make the tab."""
+    gr.Markdown(
+        "How likely does the model find your files, and how strange among the data that it was "
+        "trained on? Nothing leaves this machine."
+    )
     with gr.Row():
         files = gr.File(
             file_count="multiple",
             label="Images, or one table or array (.csv, .parquet, .npz, .npy)",
             elem_id="score-files",
-            height=110,
+            height=150,
+            scale=2,
         )
-        invert = gr.Checkbox(False, label="Exchange dark and light", elem_id="score-invert")
+        invert = gr.Checkbox(
+            False, label="Exchange dark and light", elem_id="score-invert",
+            info="For dark strokes on white paper, where the model knows white ones on black.",
+        )  # fmt: skip
     with gr.Row():
         go = gr.Button("Score", variant="primary", elem_id="score-go")
         stop = gr.Button("Cancel", elem_id="score-stop")
-    note = gr.Markdown(elem_id="score-note")
-    seen = gr.Image(label="As the model sees them", elem_id="score-seen", height=160, buttons=[])
-    table = gr.Dataframe(elem_id="score-table", interactive=False, label="Scores")
-    histogram = gr.Image(label="Among the others", elem_id="score-histogram", buttons=[])
-    heat = gr.Image(label="Terms of the log-density", elem_id="score-heat", buttons=[])
-
-    @guarded
-    def score(
-        name: str,
-        files: list[str] | None,
-        invert: bool,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:
-        tell = desk.begin(request, progress, "scoring")
-        flow = library.get(name)
-        split, names, done = read_uploads(files or [], flow, invert)
-        others, what = library.reference(name)
-        log_p = log_likelihoods(flow, split, batch_size=64, progress=tell)
-        scores = log_p * scale_of(flow)
-        unit = "bits/dim" if flow.levels is not None else "nats"
-        share = p_values(log_p, others / scale_of(flow))
-        columns = ["example", unit, "p-value"]
-        rows = [
-            [names[i], f"{scores[i]:.4f}", f"{share[i]:.4f}"]
-            for i in range(min(len(scores), SHOWN))
-        ]
-        figure = plots.scores(others, f"{unit} of {what}", marks=scores[:SHOWN])
-        note = (
-            f"{done}. Compared with {len(others):,} {what}: the p-value is the share of them that "
-            f"is as improbable."
+    with gr.Row():
+        tries = {
+            source: gr.Button(f"Try {what}", size="sm", elem_id=f"score-{source}")
+            for source, what in TRIES.items()
+        }
+    results = Results(
+        "score",
+        "Upload something and press **Score**, or **Try** what is here: scores, p-values and what "
+        "they are made of appear here.",
+    )
+    with results:
+        seen = gr.Image(
+            label="As the model sees them", elem_id="score-seen", height=160, buttons=[]
         )
-        value = {"headers": columns, "data": rows}
+        table = gr.Dataframe(
+            elem_id="score-table", interactive=False, label="Scores", buttons=[], max_height=300
+        )
+        histogram = gr.Image(label="Among the others", elem_id="score-histogram", buttons=[])
+        heat = gr.Image(label="Terms of the log-density", elem_id="score-heat", buttons=[])
+        why = gr.Dataframe(elem_id="score-why", interactive=False, label=WHY, buttons=[])
+
+    def score(
+        name: str, split: Split, names: list[str], done: str, tell: Callable[[int, int], None]
+    ) -> list[Any]:
+        flow, scorer = library.get(name), library.scorer(name)
+        others, what = library.reference(name)
+        blocks = statistics_by_block(flow, split, scorer.near, progress=tell)
+        found = _joined([block for _, block in blocks])
+        log_p = torch.from_numpy(found["bound"])
+        calibrated = scorer.calibration is not None
+        p = scorer.p_values(found) if calibrated else p_values(log_p, others).numpy()
+        unit = "bits/dim" if flow.levels is not None else "nats"
+        scale = scale_of(flow)
+        scores = scorer.score(found)
+        rows = [
+            [names[i], _number(scale * float(log_p[i])), f"{scores[i]:.4g}", f"{p[i]:.4f}"]
+            for i in range(min(len(split), SHOWN))
+        ]
+        value = {"headers": ["example", unit, "outlier score", "p-value"], "data": rows}
+        figure = plots.scores(scale * others, f"{unit} of {what}", marks=scale * log_p[:SHOWN])
+        note = (
+            f"{done}. Compared with {len(others):,} {what}: the p-value is the share of them "
+            + (
+                f"with as high an outlier score, as {library.command('score', name)} says."
+                if calibrated
+                else "that is as improbable. For the outlier scores of the command line, "
+                f"{library.command('calibrate', name)} comes first."
+            )
+        )
+        shown = [*results.shown(note), value, as_image(figure)]
         if flow.levels is None:
-            return note, None, value, as_image(figure), None
+            return [*shown, *_reasons(flow, split, names, scores)]
         few = split.select(torch.arange(min(len(split), 6)))
         noise = flow.example_noise((0, 0), 0, len(few))
         condition = few.condition
         if flow.classes is not None and condition is None:  # the terms are those of one class
             condition = flow.class_log_probs(few.x, noise).argmax(1)
         z, terms = flow.log_prob_terms(few.x, condition, noise)
-        maps = plots.term_maps(few.x, z, terms, levels=flow.levels)
-        seen = plots.tiles(split.x[:16], levels=flow.levels, columns=16, width=500)
-        return note, seen, value, as_image(figure), as_image(maps)
+        maps = as_image(plots.term_maps(few.x, z, terms, levels=flow.levels))
+        picture = plots.tiles(split.x[:16], levels=flow.levels, columns=16, width=900)
+        return [
+            *shown,
+            gr.Image(value=picture, visible=True),
+            gr.Image(value=maps, visible=True),
+            gr.Dataframe(visible=False),
+        ]
 
-    go.click(score, [model, files, invert], [note, seen, table, histogram, heat])
+    @guarded
+    def uploaded(
+        name: str,
+        files: list[str] | None,
+        invert: bool,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        tell = desk.begin(request, progress, "scoring")
+        return score(name, *read_uploads(files or [], library.get(name), invert), tell)
+
+    def tried(source: str) -> Callable[..., list[Any]]:
+        @guarded
+        def run(
+            name: str,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> list[Any]:
+            tell = desk.begin(request, progress, "scoring")
+            split, what = (
+                _strange(library, name)
+                if source == "strange"
+                else library.some(name, source, TRIED)
+            )
+            names = [f"{i}" for i in range(len(split))]
+            return score(name, split, names, f"{len(split)} {what}", tell)
+
+        return run
+
+    outputs = [*results.outputs, table, histogram, seen, heat, why]
+    go.click(uploaded, [model, files, invert], outputs, show_progress_on=results.note)
+    for source, button in tries.items():
+        button.click(tried(source), model, outputs, show_progress_on=results.note)
     stop.click(desk.cancel, None, None, queue=False)
+    return results
+
+
+def _strange(library: Library, name: str) -> tuple[Split, str]:
+    """Return what no data are like: grey noise, or rows whose columns are of different rows."""
+    flow = library.get(name)
+    split, _ = library.some(name, "examples", TRIED)
+    generator = torch.Generator().manual_seed(0)
+    if flow.levels is not None:
+        x = torch.randint(flow.levels, split.x.shape, generator=generator, dtype=split.x.dtype)
+        return Split(x), "images of noise"
+    columns = [column[torch.randperm(len(split), generator=generator)] for column in split.x.T]
+    return Split(torch.stack(columns, 1), split.condition), "examples with shuffled columns"
+
+
+def _number(value: float) -> str:
+    """Return a score: noise is improbable beyond all decimals."""
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
+
+
+def _joined(blocks: list[dict[str, NDArray]]) -> dict[str, NDArray]:
+    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+
+
+def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> list[Any]:
+    """Return what the images of a table's scores show: nothing; and what each column adds."""
+    strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
+    part = split.select(strangest)
+    found = surprises(flow, part.x.to(flow.dtype), part.condition)
+    data = [
+        [names[i], *("" if v != v else f"{v:.2f}" for v in row)]
+        for i, row in zip(strangest.tolist(), found.tolist(), strict=True)
+    ]
+    value = {"headers": ["example", *flow.column_names], "data": data}
+    hidden = gr.Image(value=None, visible=False)
+    return [hidden, hidden, gr.Dataframe(value=value, visible=True)]
 
 
 def as_image(figure: Figure) -> np.ndarray:

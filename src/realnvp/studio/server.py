@@ -65,7 +65,10 @@ def serving(
                 footer_links=[],
                 allowed_paths=[temporary],
                 max_file_size="200mb",
-                theme=gr.themes.Default(),
+                theme=gr.themes.Default().set(
+                    block_info_text_color="*neutral_500",
+                    block_info_text_color_dark="*neutral_300",
+                ),
                 css=CSS,
             )
             yield address

@@ -7,42 +7,70 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from realnvp import plots
 from realnvp.data.columns import TableSchema
-from realnvp.evaluation import column_density
+from realnvp.evaluation import Progress, column_density
 from realnvp.flow import Flow
-from realnvp.pretrained import table_of
-from realnvp.studio.jobs import Desk, guarded
+from realnvp.pretrained import condition_names, table_of
+from realnvp.reports.samples import condition_values, write_samples
+from realnvp.studio.jobs import Desk, Results, guarded
 from realnvp.studio.models import Library, condition_of
 from realnvp.studio.scoring import as_image
 
-__all__ = ["columns_of", "table_tab"]
+__all__ = ["columns_of", "draw_table", "table_tab"]
 
 DRAWS = 300
 """Values that are drawn of a column given the others."""
 
 
-def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown) -> gr.Dropdown:
-    """Make the tab; return its choice of a column."""
+def table_tab(
+    library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown
+) -> tuple[gr.Dropdown, list[Results]]:
+    """Make the tab; return its choice of a column, and its results."""
+    gr.Markdown("### Synthetic rows\nA table as the data might have been, with the same columns.")
     with gr.Row():
-        n = gr.Number(1000, label="Synthetic rows", precision=0, minimum=1, maximum=1_000_000,
-                      elem_id="table-n")  # fmt: skip
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="table-seed")
+        n = gr.Number(
+            1000, label="Number", info="How many rows to draw.", precision=0, minimum=1,
+            maximum=1_000_000, elem_id="table-n",
+        )  # fmt: skip
+        seed = gr.Number(
+            0, label="Seed", info="The same seed gives the same rows.", precision=0, minimum=0,
+            elem_id="table-seed",
+        )  # fmt: skip
+    with gr.Row():
         go = gr.Button("Draw rows", variant="primary", elem_id="table-go")
         stop = gr.Button("Cancel", elem_id="table-stop")
-    file = gr.DownloadButton("CSV of the synthetic rows", interactive=False, elem_id="table-csv")
-    columns = gr.Dataframe(label="Columns", interactive=False, elem_id="table-columns")
-    pictures = gr.Image(label="Real and synthetic", elem_id="table-marginals", buttons=[])
-    gr.Markdown("One column given the others: take a row, and ask what the column might have been.")
+    drawn = Results(
+        "table",
+        "Press **Draw rows**: a file to download, and each column beside the real one, "
+        "appear here.",
+    )
+    with drawn:
+        file = gr.DownloadButton("Synthetic rows (CSV)", elem_id="table-csv")
+        columns = gr.Dataframe(
+            label="Columns: mean ± standard deviation, or the commonest value", interactive=False,
+            elem_id="table-columns", buttons=[],
+        )  # fmt: skip
+        pictures = gr.Image(label="Real and synthetic", elem_id="table-marginals", buttons=[])
+    gr.Markdown(
+        "### One column given the others\nTake a row, hide one column, and ask what it might "
+        "have been."
+    )
     with gr.Row():
-        column = gr.Dropdown([], label="Column", elem_id="table-column")
-        row = gr.Number(0, label="Row of the examples", precision=0, minimum=0, elem_id="table-row")
-        ask = gr.Button("p(column | the others)", elem_id="table-ask")
-    held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held")
-    answer = gr.Image(label="What the column might be", elem_id="table-answer", buttons=[])
+        column = gr.Dropdown(
+            [], label="Column", info="The one that is hidden.", elem_id="table-column"
+        )
+        row = gr.Number(
+            0, label="Row", info="Number of the row among the examples, from 0.", precision=0,
+            minimum=0, elem_id="table-row",
+        )  # fmt: skip
+    ask = gr.Button("p(column | the others)", variant="primary", elem_id="table-ask")
+    asked = Results("table-ask", "Press **p(column | the others)**: its density appears here.")
+    with asked:
+        held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held", buttons=[])
+        answer = gr.Image(label="What the column might be", elem_id="table-answer", buttons=[])
 
     @guarded
     def draw(
@@ -52,9 +80,7 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         seed: float,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:
-        from realnvp.estimator.inference import sample_table  # a second, which no other tab needs
-
+    ) -> list[Any]:
         tell = desk.begin(request, progress, "sampling")
         flow = library.get(name)
         if flow.levels is not None:
@@ -65,27 +91,26 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         if schema is None:
             condition = condition_of(flow, label, count)
             samples = flow.sample(count, condition=condition, generator=generator, progress=tell)
+            write_samples(flow, samples, condition, path)
             synthetic = pd.DataFrame(samples.numpy(), columns=flow.column_names)
-            synthetic.to_csv(path, index=False, float_format="%.9g")
         else:
-            synthetic = sample_table(
-                flow, schema, count, condition=lambda m: condition_of(flow, label, m),
-                generator=generator, progress=tell,
-            )  # fmt: skip
+            synthetic = draw_table(flow, label, count, generator, progress=tell)
             synthetic.to_csv(path, index=False)
-        split, _ = library.examples(name)
+        split, what = library.examples(name)
         real = _with_dates(schema, _frame(flow, schema, split.x))
-        synthetic = _with_dates(schema, synthetic)
-        rows = [_facts(real[c], synthetic[c]) for c in real.columns]
+        synthetic = _with_dates(schema, synthetic)[list(real.columns)]
         headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
         kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
         data = [
-            [c, kinds.get(c, "continuous"), *facts]
-            for c, facts in zip(real.columns, rows, strict=True)
+            [c, kinds.get(c, "continuous"), *_facts(real[c], synthetic[c])] for c in real.columns
         ]
+        if not real.isna().any(axis=None) and not synthetic.isna().any(axis=None):
+            headers, data = headers[:4], [cells[:4] for cells in data]
         figure = plots.table_marginals(real, synthetic)
-        button = gr.DownloadButton(value=str(path), interactive=True)
-        return button, {"headers": headers, "data": data}, as_image(figure)
+        options = ["--n", count, "--seed", int(seed), "--out", "synthetic.csv"]
+        note = f"Real: {what}. On the command line: {library.command('sample', name, *options)}"
+        value = {"headers": headers, "data": data}
+        return [*drawn.shown(note), str(path), value, as_image(figure)]
 
     @guarded
     def given(
@@ -95,12 +120,12 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
         row: float,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[dict[str, Any], NDArray]:
+    ) -> list[Any]:
         from realnvp.estimator.inference import category_proba, impute
 
         tell = desk.begin(request, progress, "asking")
         flow = library.get(name)
-        split, _ = library.examples(name)
+        split, what = library.examples(name)
         if flow.levels is not None or column not in columns_of(flow):
             raise ValueError(f"there is no column {column!r}")
         i = int(row)
@@ -130,12 +155,42 @@ def table_tab(library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdo
             own_value = _with_dates(schema, shown)[column].iloc[0]
             figure = plots.draws(draws, own_value, column)
         value = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
-        return value, as_image(figure)
+        note = f"Row {i} of {len(split):,} {what}."
+        return [*asked.shown(note), value, as_image(figure)]
 
-    go.click(draw, [model, label, n, seed], [file, columns, pictures])
-    ask.click(given, [model, label, column, row], [held, answer])
+    go.click(
+        draw, [model, label, n, seed], [*drawn.outputs, file, columns, pictures],
+        show_progress_on=drawn.note,
+    )  # fmt: skip
+    ask.click(
+        given, [model, label, column, row], [*asked.outputs, held, answer],
+        show_progress_on=asked.note,
+    )  # fmt: skip
     stop.click(desk.cancel, None, None, queue=False)
-    return column
+    return column, [drawn, asked]
+
+
+def draw_table(
+    flow: Flow,
+    label: str | None,
+    n: int,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Return synthetic rows with the columns of the table, as ``realnvp sample`` writes them."""
+    from realnvp.estimator.inference import sample_table  # a second, which no other tab needs
+
+    schema = table_of(flow)
+    assert schema is not None  # who calls it has seen it
+    frame = sample_table(
+        flow, schema, n, condition=lambda m: condition_of(flow, label, m),
+        temperature=temperature, generator=generator, progress=progress,
+    )  # fmt: skip
+    condition = condition_of(flow, label, n)
+    if condition is not None and table_of(flow, "condition_table") is None:
+        frame[condition_names(flow)[0]] = condition_values(flow, condition)
+    return frame
 
 
 def columns_of(flow: Flow) -> list[str]:
