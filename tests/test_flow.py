@@ -500,3 +500,24 @@ def test_eight_threads_compute_what_one_computes(kind: str, training: bool):
     assert all(module.training == training for module in flow.modules())
     for name, tensor in flow.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_examples_that_a_draw_of_the_noise_cannot_give_back_get_other_draws(monkeypatch):
+    flow = image_flow((1, 4, 4), scales=1, hidden=4, blocks=1)
+    x = torch.randint(256, (3, 1, 4, 4)).to(torch.uint8)
+    noise = torch.rand(x.shape)
+    first = flow.encode(x, noise=noise)
+    asked: list[int] = []
+
+    def lost(self, x, v, back):  # the second example, three times
+        asked.append(len(x))
+        return torch.tensor([False, len(asked) <= 3, False])
+
+    monkeypatch.setattr(Flow, "_lost", lost)
+    z = flow.encode(x, noise=noise)
+    assert torch.equal(z[[0, 2]], first[[0, 2]])
+    assert not torch.equal(z[1], first[1])
+    assert torch.equal(flow.decode(z), x)
+    monkeypatch.setattr(Flow, "_lost", lambda self, x, v, back: torch.tensor([False, True, False]))
+    with pytest.raises(ValueError, match="1 of 3 examples, the first at index 1, cannot be"):
+        flow.encode(x, noise=noise)

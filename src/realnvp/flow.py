@@ -42,7 +42,7 @@ from realnvp.inputs import check_data, check_kind, check_overflow
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
-from realnvp.utils.rng import uniform
+from realnvp.utils.rng import Stream, uniform
 
 __all__ = ["Flow"]
 
@@ -51,6 +51,9 @@ _MODE = threading.Lock()
 
 ENCODE_MARGIN = 0.05
 """Distance of the noise of :meth:`Flow.encode` from the ends of a grey level, in levels."""
+
+REDRAWS = 8
+"""Other draws of the noise that :meth:`Flow.encode` tries."""
 
 SPARE = 2
 """An error of decoding may be so many times as large before an integer changes: other batch sizes,
@@ -528,8 +531,8 @@ class Flow(nn.Module):
         Integers (pixels, integer columns) come back exactly: ``decode(encode(x))`` is ``x``. Their
         noise is drawn from the inner 90 % of each level, and the latents are decoded to see
         whether float32 rounding moves any value more than half of the way to the end of its level.
-        Examples of which that is true get the middle of all their levels as noise instead. Like
-        :meth:`decode` and :meth:`sample`, this computes in evaluation mode.
+        Examples of which that is true get the middle of all their levels as noise instead, or else
+        other draws. Like :meth:`decode` and :meth:`sample`, this computes in evaluation mode.
 
         Args:
             x: as in :meth:`log_prob`.
@@ -575,15 +578,19 @@ class Flow(nn.Module):
             latents; the continuous values that they encode; and those that they decode to, without
             gradients, which for exact arithmetic are the same. All of shape ``(B, *shape)``.
         """
-        found = self._round_trip(x, condition, noise, ENCODE_MARGIN)
-        lost = self._lost(x, *found[1:])
-        if not lost.any():
-            return found
-        index = lost.nonzero()[:, 0]
-        x, condition = x[index], None if condition is None else condition[index]
-        # A margin of 0.5 leaves the middle of the level, whatever the noise is.
-        middle = self._round_trip(x, condition, torch.full(x.shape, 0.5, device=x.device), 0.5)
-        z, v, back = (old.index_copy(0, index, m) for old, m in zip(found, middle, strict=True))
+        z, v, back = self._round_trip(x, condition, noise, ENCODE_MARGIN)
+        for attempt in range(REDRAWS + 1):
+            index = self._lost(x, v, back).nonzero()[:, 0]
+            if not len(index):
+                break
+            given = None if condition is None else condition[index]
+            # A margin of 0.5 leaves the middle of the level, whatever the noise is.
+            margin = 0.5 if attempt == 0 else ENCODE_MARGIN
+            other = self.example_noise((Stream.ROUND_TRIP, attempt), 0, len(index))
+            found = self._round_trip(x[index], given, other, margin)
+            z, v, back = (
+                old.index_copy(0, index, new) for old, new in zip((z, v, back), found, strict=True)
+            )
         return z, v, back
 
     def _round_trip(
