@@ -1,8 +1,8 @@
 """Pictures of the studio for its page, and how long it takes: tools/screenshots.py [RUNS [TAB ...]]
 
 Starts ``realnvp studio`` as a user does, with a folder of runs to show, draws the first pictures,
-prints the seconds, and writes ``docs/pictures/studio-*.png``, of some tabs or of all. It needs
-Chromium and its driver.
+prints the seconds, and writes ``docs/pictures/studio-*.png``, of some tabs or of all. A run of the
+folder that is called ``table`` is shown in the tab of tables. It needs Chromium and its driver.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from realnvp import load_data, recipe
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 
+MOST = 150_000
+"""Bytes of a picture."""
+
 
 def shoot(page: Page, name: str) -> None:
     """Write a picture of the whole page, in few colors."""
@@ -34,8 +37,11 @@ def shoot(page: Page, name: str) -> None:
     path = OUT / f"studio-{name}.png"
     path.write_bytes(base64.b64decode(shot))
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+        whole = image.convert("RGB")
+    for colors in (128, 64, 32):
+        whole.quantize(colors, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size < MOST:
+            break
     print(f"{path}  {path.stat().st_size / 1e3:.0f} kB", flush=True)
 
 
@@ -44,8 +50,17 @@ def timed(what: str, start: float) -> None:
     print(f"{what}: {time.monotonic() - start:.1f} s", flush=True)
 
 
+def dark(page: Page, on: bool) -> None:
+    """Show the page as somebody sees it who prefers dark colors, or does not."""
+    value = "dark" if on else "light"
+    features = {"features": [{"name": "prefers-color-scheme", "value": value}]}
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
+    page.open()
+
+
 def sample(page: Page, folder: Path) -> None:
-    """Draw MNIST's samples once more, which the page has drawn first."""
+    """Draw 64 digits, after those that the page has drawn first."""
+    page.type("#sample-n", 64)
     page.type("#sample-seed", 1)
     start = time.monotonic()
     page.draw("#sample-go", "#sample-grid")
@@ -63,8 +78,9 @@ def walk(page: Page, folder: Path) -> None:
 
 def scales(page: Page, folder: Path) -> None:
     """Draw the fine scale of a digit again."""
+    page.choose_model("mnist")
     page.tab("Scales")
-    page.type("#scale-0", 1)
+    page.type("#scale-1", 1)
     page.draw("#scales-go", "#scales-grid")
 
 
@@ -85,39 +101,63 @@ def plane(page: Page, folder: Path) -> None:
     """Draw the moons."""
     page.choose_model("moons")
     page.tab("Plane")
-    page.draw("#plane-go", "#plane-whole")
+    page.picture("#plane-whole")
+
+
+def plane_dark(page: Page, folder: Path) -> None:
+    """Draw the moons at night."""
+    dark(page, True)
+    plane(page, folder)
+
+
+def score_dark(page: Page, folder: Path) -> None:
+    """Score noise at night."""
+    dark(page, True)
+    page.choose_model("mnist")
+    page.tab("Score")
+    page.draw("#score-strange", "#score-heat")
 
 
 def tables(page: Page, folder: Path) -> None:
     """Draw rows, and one column given the other."""
-    page.choose_model("moons")
+    page.choose_model("runs/table" if (runs_folder() / "table").is_dir() else "moons")
     page.tab("Tables")
     page.draw("#table-go", "#table-marginals")
     page.draw("#table-ask", "#table-answer")
 
 
 def runs(page: Page, folder: Path) -> None:
-    """Compare the runs."""
+    """Compare the newest runs of one unit."""
     page.tab("Runs")
-    page.draw("#runs-go", "#runs-curves")
+    page.picture("#runs-curves")
     page.picture("#runs-samples")
 
 
 def models(page: Page, folder: Path) -> None:
     """Show the gallery."""
     page.tab("Models")
-    page.until(lambda: len(page.driver.find_elements("css selector", "#models-pictures img")) > 10)
+
+    def all_of_them() -> bool:
+        pictures = page.driver.find_elements("css selector", "#models-pictures img")
+        return len(pictures) > 10 and all(p.get_property("naturalWidth") for p in pictures)
+
+    page.until(all_of_them)
 
 
 TABS: tuple[Callable[[Page, Path], None], ...] = (
-    sample, walk, scales, score, plane, tables, runs, models,
+    sample, walk, scales, score, plane, tables, runs, models, plane_dark, score_dark,
 )  # fmt: skip
+
+
+def runs_folder() -> Path:
+    """Return the folder of runs to show."""
+    return Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
 
 
 def main() -> None:
     """Start the studio, and visit its tabs."""
-    runs_folder = sys.argv[1] if len(sys.argv) > 1 else "runs"
-    command = [sys.executable, "-m", "realnvp", "studio", "--no-browser", "--runs", runs_folder]
+    studio = ["studio", "--no-browser", "--runs", str(runs_folder())]
+    command = [sys.executable, "-m", "realnvp", *studio]
     with tempfile.TemporaryDirectory() as temporary:
         start = time.monotonic()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -125,13 +165,12 @@ def main() -> None:
             address = server.stdout.readline().split()[0]
             timed("served after", start)
             page = Page(address, Path(temporary), width=1000)
-            timed("the page after", start)
-            page.draw("#sample-go", "#sample-grid")
+            page.picture("#sample-grid")
             timed("the first picture after", start)
             try:
                 for tab in (t for t in TABS if t.__name__ in (sys.argv[2:] or t.__name__)):
                     tab(page, Path(temporary))
-                    shoot(page, tab.__name__)
+                    shoot(page, tab.__name__.replace("_", "-"))
             finally:
                 page.driver.quit()
                 server.terminate()

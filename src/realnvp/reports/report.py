@@ -309,7 +309,10 @@ SECTIONS: dict[str, Callable[[Subject], str | None]] = {
 def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
     """Return the curves; of several runs their differences, too."""
     if comparison is not None:
-        return table(*comparison.rows()) + _plot(comparison.figure(), "validations of all runs")
+        results = f'<div class="runs"><div>{table(*comparison.rows())}</div></div>'
+        return results + _plot(
+            comparison.figure(), "validations of all runs, and their last samples"
+        )
     run = runs[0]
     if not any(r["kind"] in ("train", "validation") for r in run.records):
         return '<p class="note">There are no records of a training.</p>'

@@ -50,7 +50,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             info="One of the package, or a run of your own. The tab Models shows them all.",
         )  # fmt: skip
         facts = gr.Markdown(elem_id="facts")
-        with gr.Tabs(selected="sample") as tabs:
+        with gr.Tabs(selected="sample", overflow_behavior="wrap") as tabs:
             with gr.Tab("Sample", id="sample"):
                 label, samples, drawing = sample_tab(library, desk, model)
             with gr.Tab("Walk", id="walk") as walk:

@@ -142,7 +142,7 @@ def _source(name: str) -> tuple[gr.Radio, gr.Number, gr.Checkbox, gr.File]:
     with gr.Row(visible=False) as own:
         files = gr.File(
             file_count="multiple", label="Your images", elem_id=f"{name}-files", height=150,
-            scale=2,
+            min_width=280, scale=2,
         )  # fmt: skip
         invert = gr.Checkbox(
             False, label="Exchange dark and light", elem_id=f"{name}-invert",

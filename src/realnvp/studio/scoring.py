@@ -53,6 +53,7 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
             label="Images, or one table or array (.csv, .parquet, .npz, .npy)",
             elem_id="score-files",
             height=150,
+            min_width=280,
             scale=2,
         )
         invert = gr.Checkbox(
