@@ -66,4 +66,13 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, caps
     runs = combinations(["training.lr=0.001,0.01,0.1"])
     found = sweep(runs, make, tmp_path, quiet=True, report=False)
     assert [run.name for run in found.runs] == ["lr=0.001", "lr=0.1"]
-    assert "lr=0.01: the loss is not finite" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "lr=0.01: the loss is not finite" in said
+    assert "run 1 of" not in said, "quiet"
+
+
+def test_it_says_which_run_it_is_at(tmp_path, capsys):
+    runs = combinations(["training.lr=0.001,0.01"])
+    sweep(runs, make, tmp_path, quiet=False, report=False)
+    said = capsys.readouterr().err
+    assert said.index("run 1 of 2: lr=0.001\n") < said.index("run 2 of 2: lr=0.01\n")

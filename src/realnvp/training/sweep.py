@@ -11,7 +11,7 @@ from realnvp.config import Recipe
 from realnvp.reports.compare import Comparison, compare
 from realnvp.reports.run import Run
 from realnvp.training.train import train
-from realnvp.utils.progress import warn
+from realnvp.utils.progress import tell, warn
 
 __all__ = ["combinations", "name_of", "sweep"]
 
@@ -104,8 +104,10 @@ def sweep(
         raise ValueError("a sweep trains in one process: leave --devices and --nodes out")
     failed: FloatingPointError | None = None
     done = []
-    for name, recipe in recipes.items():
+    for number, (name, recipe) in enumerate(recipes.items(), 1):
         folder = out / name
+        if not options.get("quiet"):
+            tell(f"run {number} of {len(recipes)}: {name}")
         begun = resume and (folder / "config.yaml").is_file()
         try:
             train(recipe, folder, resume=begun, **options)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-__all__ = ["Bar", "duration", "notebook_display", "warn"]
+__all__ = ["Bar", "duration", "notebook_display", "tell", "warn"]
 
 LINE_EVERY = 10.0
 """Seconds between lines where stderr is not a terminal."""
@@ -43,6 +43,11 @@ def duration(seconds: float) -> str:
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     _print(f"realnvp: warning: {text}")
+
+
+def tell(text: str) -> None:
+    """Print a line on stderr that says what is being done."""
+    _print(text)
 
 
 def _print(text: str) -> None:
