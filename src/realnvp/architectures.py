@@ -24,6 +24,7 @@ from realnvp.bijections import (
     AffineCoupling,
     Bijection,
     BlockMask,
+    CategoriesFirst,
     Chain,
     ChannelMask,
     CheckerboardMask,
@@ -169,6 +170,8 @@ def vector_flow(
     integers: Sequence[int] = (),
     columns: Sequence[Mapping[str, Any]] | None = None,
     column_tensors: Mapping[str, Tensor] | None = None,
+    categories: Mapping[str, Any] | None = None,
+    category_tensors: Mapping[str, Tensor] | None = None,
     condition_dim: int = 0,
     classes: int | None = None,
     model: VectorModel | None = None,
@@ -204,6 +207,10 @@ def vector_flow(
         columns: maps of a table's columns, in place of ``integers``; see
             :class:`realnvp.bijections.TableColumns`. What follows is of their results.
         column_tensors: tensors of these maps.
+        categories: "links" and "features" of :class:`realnvp.bijections.CategoriesFirst`, by which
+            all that follows is of the other columns given the categories. The flow has no condition
+            of its own then.
+        category_tensors: their tensors.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
         model: all of the following options at once, as a recipe holds them.
@@ -225,20 +232,30 @@ def vector_flow(
     model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
+    body: list[Bijection] = []
+    size, given, of = dim, condition_dim, classes  # what the couplings are of, and given
+    if categories is not None:
+        size, given = dim - len(categories["links"]), int(categories["features"])
+        if condition_dim or not given or columns is None:
+            raise ValueError("categories go first in tables without a condition only")
     if mixture is not None:
         found = mixture[0].shape[-2]
         if gaussians not in (0, found):
             raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
         model, gaussians = dataclasses.replace(model, mixture_init=found), found
-        conditional_mixture = tuple(mixture[0].shape) != (found, dim)
+        conditional_mixture = tuple(mixture[0].shape) != (found, size)
     if gaussians:
-        given = (condition_dim, classes) if conditional_mixture else (0, None)
-        first.append(_mixture_layer(gaussians, dim, *given, mixture))
+        inside = (given, of) if conditional_mixture else (0, None)
+        body.append(_mixture_layer(gaussians, size, *inside, mixture))
     else:
-        first.append(Affine(zeros(dim) if mean is None else mean, std))
-    layers = ARCHITECTURES[model.architecture]((dim,), model, condition_dim)
+        body.append(Affine(zeros(size) if mean is None else mean, std))
+    body += _all(ARCHITECTURES[model.architecture]((size,), model, given))
+    if categories is not None:
+        layer = CategoriesFirst(categories["links"], dim, given, Chain(*body))
+        layer.fill(category_tensors or {})
+        body = [layer]
     return Flow(
-        Chain(*first, *_all(layers)),
+        Chain(*first, *body),
         (dim,),
         condition_dim=condition_dim,
         classes=classes,
@@ -250,6 +267,7 @@ def vector_flow(
                 "conditional_mixture": conditional_mixture,
                 "integers": list(integers),
                 "columns": None if columns is None else [dict(column) for column in columns],
+                "categories": None if categories is None else dict(categories),
                 "condition_dim": condition_dim,
                 "classes": classes,
                 **dataclasses.asdict(model),

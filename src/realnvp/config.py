@@ -557,8 +557,8 @@ class VectorRecipe:
             dim: number of columns; 2 for the named sets if left out.
             condition_dim: size of the condition, 0 for none.
             classes: number of classes, if the condition is a label.
-            first: ``mean``, ``std``, ``mixture``, ``integers`` or ``columns``, and
-                ``column_tensors``, which set the first layers; see
+            first: ``mean``, ``std``, ``mixture``, ``integers`` or ``columns``, ``categories`` and
+                the tensors of these, which set the first layers; see
                 :func:`realnvp.vector_flow`.
 
         Raises:

@@ -226,7 +226,7 @@ def overfit(
     torch.manual_seed(0)
     arguments = dict(flow.config["arguments"])
     if flow.levels is None:
-        arguments |= {"integers": [], "columns": None}
+        arguments |= {"integers": [], "columns": None, "categories": None}
         if flow.columns is not None:  # as couplings see them
             generator = torch.Generator(x.device).manual_seed(0)
             x, _ = flow.columns(x, noise=generator)

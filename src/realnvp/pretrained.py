@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections.columns import EXACT
+from realnvp.bijections import CategoriesFirst, TableColumns
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
@@ -192,7 +192,8 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
 
 def _is_exact(name: str) -> bool:
     """Return whether a tensor is in float64 in every flow: those of a table's columns."""
-    return name.startswith("bijection.layers.0.") and name.rpartition(".")[2] in EXACT
+    first = {f"bijection.layers.0.{own}" for own in TableColumns.exact}
+    return name in first | {f"bijection.layers.1.{own}" for own in CategoriesFirst.exact}
 
 
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:

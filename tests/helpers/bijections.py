@@ -14,6 +14,7 @@ from realnvp.bijections import (
     Affine,
     AffineCoupling,
     BlockMask,
+    CategoriesFirst,
     ChannelMask,
     CheckerboardMask,
     ClassMeans,
@@ -72,7 +73,7 @@ def randomize(module: nn.Module, last: float = 0.3) -> nn.Module:
             continue
         noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
         with torch.no_grad():
-            if name.endswith(("means", "factors", "weights")):
+            if name.endswith(("means", "factors", "weights", "tables", "edges")):
                 continue  # of a mixture, random and valid as they are
             if name.endswith(("running_var", "scale")) and "log_scale" not in name:
                 tensor.copy_(noise.abs() + 0.5)
@@ -113,6 +114,20 @@ def rosenblatt(
     factors = factors + torch.diag(torch.rand(shapes["means"][-1]) + 0.5)
     weights = torch.rand(shapes["weights"]).softmax(-1)
     return Rosenblatt(torch.randn(shapes["means"]), factors, weights, condition_dim)
+
+
+def categories_first() -> CategoriesFirst:
+    links = [{"column": 2, "size": 3}, {"column": 0, "size": 2, "parent": 0}]
+    net = MLP(1, 2, hidden=8, blocks=1, condition_dim=3)
+    layer = CategoriesFirst(links, 4, 3, AffineCoupling(ChannelMask(False), net, 1))
+    layer.fill({
+        "edges": torch.tensor([[0, 0.2, 0.7, 1], [0, 0.6, 1, 1]]),
+        "tables": torch.tensor(
+            [[0, 0.2, 0.7, 1], [0, 0.9, 1, 1], [0, 0.5, 1, 1], [0, 0.4, 1, 1]]
+        ),
+        "embedding": torch.randn(5, 3),
+    })  # fmt: skip
+    return layer
 
 
 def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> LogisticMixtureCoupling:
@@ -172,6 +187,7 @@ BIJECTIONS: dict[str, Case] = {
         (5, 2, 3),
         2,
     ),
+    "categories-first": Case(categories_first, (4,), identity=False),
     "class-means": Case(lambda: ClassMeans(3, (2, 2, 3)), (2, 2, 3), 3, identity=False),
     "logit": Case(lambda: Logit(0.05), (2, 3, 3), unit_interval=True, identity=False),
     "standardization": Case(

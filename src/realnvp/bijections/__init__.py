@@ -1,6 +1,7 @@
 """Bijections: invertible maps with a tractable log-determinant, one idea per file."""
 
 from realnvp.bijections.base import Bijection, Chain, Inverse
+from realnvp.bijections.categories import CategoriesFirst
 from realnvp.bijections.class_means import ClassMeans
 from realnvp.bijections.columns import TableColumns
 from realnvp.bijections.coupling import (
@@ -24,6 +25,7 @@ __all__ = [
     "AffineCoupling",
     "Bijection",
     "BlockMask",
+    "CategoriesFirst",
     "Chain",
     "ChannelMask",
     "CheckerboardMask",

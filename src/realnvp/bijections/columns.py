@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from realnvp.bijections.dequantization import Dequantization, Noise
 
@@ -44,17 +44,27 @@ TINY = 2.0**-40
 ON_GRID = 1e-3
 """Distance from its grid, in steps, up to which a number counts as on it."""
 
-EXACT = (
-    "center", "scale", "origin", "step", "knots", "values", "slopes",
-    "cell_origin", "cell_step", "edges", "tails",
-)  # fmt: skip
-"""Buffers in float64, whatever the type of the flow."""
-
 MOST = 10_000_000
 """Largest number of cells, or knots, of a column."""
 
 
-class TableColumns(Dequantization):
+class Exact(nn.Module):
+    """A module some of whose buffers stay float64, whatever its type."""
+
+    exact: ClassVar[tuple[str, ...]] = ()
+    """Names of these buffers."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
+        kept = {name: self._buffers[name] for name in self.exact if name in self._buffers}
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and not buffer.is_meta:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+
+class TableColumns(Exact, Dequantization):
     r"""Map the columns of a table to normal scores, each by its own map; see the module.
 
     The tensors that say how are buffers in float64, whatever the type of the flow, so that dates
@@ -82,6 +92,12 @@ class TableColumns(Dequantization):
     >>> bool(v[0, 0] >= 0), layer.inverse(v)[0]
     (True, tensor([[1., 0.]], dtype=torch.float64))
     """
+
+    # In float32, seconds since 1970 would be two minutes apart.
+    exact = (
+        "center", "scale", "origin", "step", "knots", "values", "slopes",
+        "cell_origin", "cell_step", "edges", "tails",
+    )  # fmt: skip
 
     noisy_columns: Tensor
     center: Tensor
@@ -166,15 +182,6 @@ class TableColumns(Dequantization):
                 raise ValueError("edges must ascend to 1 or less")
             if not ((self.cell_step > 0).all() and (self.tails > 0).all()):
                 raise ValueError("cell_step and tails must be positive")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TableColumns:
-        # In float32, seconds since 1970 would be two minutes apart.
-        exact = {name: self._buffers[name] for name in EXACT if name in self._buffers}
-        super()._apply(fn, recurse)
-        for name, buffer in exact.items():
-            if buffer is not None and not buffer.is_meta:
-                self._buffers[name] = buffer.to(self._one.device)
-        return self
 
     def _sizes(self, device: torch.device | str) -> Tensor:
         return torch.tensor([self.columns[i]["size"] for i in self._cells], device=device)

@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections import Affine, Rosenblatt, TableColumns
+from realnvp.bijections import Affine, CategoriesFirst, Chain, Rosenblatt, TableColumns
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
 from realnvp.data.batches import drawn
 from realnvp.flow import Flow
+from realnvp.training.categories import fit_categories
 from realnvp.training.marginals import fit_columns
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import Stream, seeded, uniform
@@ -125,8 +126,12 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
         columns, tensors = fit_columns(dataset)
-        make = partial(recipe.build, dataset.shape[0], columns=columns, **condition)
-        first = {"column_tensors": tensors, **_first_layer(dataset, recipe, mixture)}
+        categories, tables = fit_categories(dataset, *_rows(dataset, recipe.seed))
+        make = partial(
+            recipe.build, dataset.shape[0], columns=columns, categories=categories, **condition
+        )
+        first = {"column_tensors": tensors, "category_tensors": tables}
+        first |= _first_layer(dataset, recipe, mixture)
     else:
         kind = "images" if isinstance(recipe, ImageRecipe) else "vectors"
         raise ValueError(
@@ -176,7 +181,7 @@ def _first_layer(dataset: Dataset, recipe: VectorRecipe, mixture: Mixture | None
     if mixture is not None:
         means, factors, weights = (tensor.float() for tensor in mixture)
         return {"mixture": (means, factors, weights)}
-    x, weight = _rows(dataset, recipe.seed)
+    _, x, weight = _given_and_rows(dataset, recipe.seed)
     mean, std = moments(x, weight)
     return {"mean": mean.float(), "std": std.float()}
 
@@ -214,6 +219,11 @@ def smoothing_of(
     else:
         factor = torch.diag(first.scale)
     factor = amount * factor.to(device, flow.dtype)
+    own = next((m for m in flow.modules() if isinstance(m, CategoriesFirst)), None)
+    if own is not None:  # it is of the other columns only
+        whole = factor.new_zeros(flow.dim, flow.dim)
+        whole[torch.tensor(own.others)[:, None], own.others] = factor
+        factor = whole
     factor[:, list(flow.integers)] = 0.0
     return factor
 
@@ -236,6 +246,18 @@ def _rows(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
             ]
         )
     return x, _shares(x, dataset.known.weight)
+
+
+def _given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return what the columns after the categories are given, these columns, and weights."""
+    x, weight = _rows(dataset, seed)
+    categories, tensors = fit_categories(dataset, x, weight)
+    if categories is None:
+        return None, x, weight
+    layer = CategoriesFirst(categories["links"], x.shape[1], categories["features"], Chain())
+    layer = layer.double()
+    layer.fill(tensors)
+    return layer.features(x), x[:, layer.others], weight
 
 
 def _shares(x: Tensor, weight: Tensor | None) -> Tensor:
@@ -441,13 +463,15 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
     Returns:
         the tensors that :class:`~realnvp.bijections.Rosenblatt` takes.
     """
-    x, w = _rows(dataset, seed)
+    features, x, w = _given_and_rows(dataset, seed)
     mean, std = moments(x, w)
     x = (x - mean) / std
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
     choose = _Choice(dataset.known.weight is not None, components, seed)
     condition = dataset.known.condition
-    if condition is None:
+    if features is not None:
+        mixture = choose.joint(features[few], x[few], w[few])
+    elif condition is None:
         mixture, _ = choose.mixture(x[few], w[few])
     elif condition.ndim == 1:
         labels = condition.cpu()[few]
