@@ -75,11 +75,8 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
     sizes = [coordinates[i].size for i in where]
     w = weight.cpu().numpy() * len(codes)
     order, parents, tables = _tree(codes, sizes, w)
-    links = [
-        {"column": where[j], "size": sizes[j],
-         "parent": None if parents[j] is None else order.index(parents[j])}
-        for j in order
-    ]  # fmt: skip
+    place = {None: None, **{j: i for i, j in enumerate(order)}}
+    links = [{"column": where[j], "size": sizes[j], "parent": place[parents[j]]} for j in order]
     others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
     most = max(1, FEATURES // len(where))
     parts = [embedding(codes[:, j], sizes[j], others, w, most) for j in order]

@@ -1,0 +1,101 @@
+"""Categories first: exact tables, and the other columns given them.
+
+Invertibility and the log-determinant are tested in ``test_base.py``, for all bijections.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from realnvp.bijections import CategoriesFirst, Chain, TableColumns
+
+LINKS = [{"column": 1, "size": 3}, {"column": 0, "size": 2, "parent": 0}]
+EDGES = torch.tensor([[0, 0.2, 0.7, 1], [0, 0.6, 1, 1]], dtype=torch.float64)
+TABLES = torch.tensor(
+    [[0, 0.2, 0.7, 1], [0, 0.9, 1, 1], [0, 0.5, 1, 1], [0, 0.4, 1, 1]], dtype=torch.float64
+)
+
+
+@pytest.fixture
+def layer() -> CategoriesFirst:
+    layer = CategoriesFirst(LINKS, 3, 2, Chain())
+    layer.fill({"edges": EDGES, "tables": TABLES})
+    return layer.double()
+
+
+@pytest.fixture
+def columns() -> TableColumns:
+    columns = TableColumns([{"kind": "cells", "size": 2}, {"kind": "cells", "size": 3}, {}])
+    columns.fill({"edges": EDGES[[1, 0]]})
+    return columns.double()
+
+
+def test_the_probability_of_categories_is_that_of_the_tables(layer, columns):
+    x = torch.tensor([[a, b, 0.5] for a in (0, 1) for b in (0, 1, 2)], dtype=torch.float64)
+    u = torch.rand(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    v, first = columns(x, noise=u)
+    z, second = layer(v)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    log_p = first + second + normal.log_prob(z[:, :2]).sum(1)
+    expected = [
+        TABLES[0].diff()[int(b)] * TABLES[1 + int(b)].diff()[int(a)] for a, b in x[:, :2].tolist()
+    ]
+    torch.testing.assert_close(log_p, torch.stack(expected).log())
+
+
+def test_samples_have_the_frequencies_of_the_tables(layer, columns):
+    z = torch.randn(20_000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    v, log_det = layer.inverse(z)
+    x = columns.inverse(v)[0]
+    for b in range(3):
+        own = x[x[:, 1] == b]
+        assert abs(len(own) / len(x) - TABLES[0].diff()[b]) < 0.02
+        assert abs((own[:, 0] == 0).double().mean() - TABLES[1 + b, 1]) < 0.03
+    back, again = layer(v)
+    torch.testing.assert_close(back, z)
+    torch.testing.assert_close(again, -log_det)
+
+
+def test_features_say_which_categories_there_are(layer, columns):
+    layer.embedding.copy_(torch.arange(10.0).view(5, 2))
+    v, _ = columns(torch.tensor([[1.0, 2.0, 0.0]]), noise=torch.full((1, 3), 0.5))
+    # Rows 0 to 2 are those of the first link, which is of column 1.
+    assert layer.features(v).tolist() == [[4.0 + 8.0, 5.0 + 9.0]]
+
+
+def test_tables_stay_in_float64(layer):
+    assert layer.float().tables.dtype == torch.float64
+    assert layer.embedding.dtype == torch.float32
+    torch.testing.assert_close(layer.tables, TABLES, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("links", "says"),
+    [
+        ([{"column": 3, "size": 2}], "column of link 0 must be 0 to 2, got 3"),
+        ([{"column": 0, "size": 0}], "size of link 0"),
+        ([{"column": 0, "size": 2, "parent": 0}], "parent of link 0"),
+        ([{"column": 0, "size": True}], "size of link 0"),
+        ([{"column": 0, "size": 2}] * 2, "different columns"),
+        ([{"column": i, "size": 2} for i in range(3)], "leave one that is no category"),
+        ([{"column": 0, "size": 10**6}], "more than 10,000,000 cells"),
+        ([3], "must be a mapping"),
+    ],
+)
+def test_links_that_cannot_be(links, says):
+    with pytest.raises(ValueError, match=says):
+        CategoriesFirst(links, 3, 1, Chain())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("tables", TABLES.flip(0).flip(1), "tables of categories must ascend from 0"),
+        ("tables", TABLES * 0.9, "ascend to 1"),
+        ("edges", EDGES * 0, "edges of categories must ascend from 0"),
+    ],
+)
+def test_damaged_tables(layer, name, value, says):
+    with pytest.raises(ValueError, match=says):
+        layer.fill({name: value})

@@ -1,0 +1,124 @@
+"""The tables of a table's categories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from realnvp.estimator import RealNVPDensity
+from realnvp.training.categories import _edges, _tree, embedding
+
+ISLANDS = {"Adelie": ["Biscoe", "Dream", "Torgersen"], "Chinstrap": ["Dream"], "Gentoo": ["Biscoe"]}
+
+
+@pytest.fixture(scope="module")
+def penguins() -> pd.DataFrame:
+    """Return species that live on certain islands, with gaps in one column."""
+    rng = np.random.default_rng(0)
+    species = rng.choice(list(ISLANDS), 240, p=[0.4, 0.2, 0.4])
+    bill = np.array([{"Adelie": 39.0, "Chinstrap": 49.0, "Gentoo": 47.5}[s] for s in species])
+    mass = rng.normal(4.0 + 1.1 * (species == "Gentoo"), 0.4)
+    return pd.DataFrame({
+        "bill": bill + rng.normal(0, 2.5, 240),
+        "species": species,
+        "sex": pd.Series(rng.choice(["f", "m"], 240)).where(rng.random(240) > 0.1, None),
+        "island": [rng.choice(ISLANDS[s]) for s in species],
+        "mass": np.where(rng.random(240) > 0.1, mass, np.nan),
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def density(penguins: pd.DataFrame) -> RealNVPDensity:
+    return RealNVPDensity(random_state=0, max_steps=40).fit(penguins)
+
+
+def test_the_tree_joins_what_depends_on_each_other():
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 4, 2_000)
+    b = np.where(rng.random(2_000) < 0.9, a, rng.integers(0, 4, 2_000))
+    c = np.where(rng.random(2_000) < 0.9, b // 2, rng.integers(0, 2, 2_000))
+    codes = np.column_stack([a, rng.integers(0, 3, 2_000), b, c])
+    order, parents, tables = _tree(codes, [4, 3, 4, 2], np.ones(2_000))
+    pairs = {frozenset((j, p)) for j, p in enumerate(parents) if p is not None}
+    assert pairs == {frozenset((0, 2)), frozenset((2, 3))}  # and 1 is alone
+    assert all(p is None or order.index(p) < order.index(j) for j, p in enumerate(parents))
+    for table in tables:
+        np.testing.assert_allclose(table.sum(1), 1)
+        assert (table > 0).all()
+
+
+def test_edges_of_unseen_categories_ascend():
+    edges = _edges(np.array([[1.0, 0.0, 0.0]]), 5)
+    assert edges.shape == (1, 5)
+    assert edges[0, 0] == 0
+    assert edges[0, 3:].tolist() == [1, 1]
+    assert (np.diff(edges[0, :4]) > 0).all()
+
+
+def test_all_categories_are_told_apart_by_one_feature_less():
+    codes = np.random.default_rng(0).integers(0, 4, 300)
+    found = embedding(codes, 4, np.zeros((300, 1)), np.ones(300), 9)
+    assert found.shape == (4, 3)
+    rows = found[codes]
+    np.testing.assert_allclose(rows.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose(rows.T @ rows / 300, np.eye(3), atol=0.05)
+
+
+def test_no_species_lives_on_another_island(penguins, density):
+    drawn = density.sample(1_000, random_state=1)
+    wrong = [i not in ISLANDS[s] for s, i in zip(drawn.species, drawn.island, strict=True)]
+    assert np.mean(wrong) < 0.02  # of a mixture of Gaussians, a fifth are
+    assert abs(drawn.sex.isna().mean() - penguins.sex.isna().mean()) < 0.05
+    assert abs(drawn.mass.isna().mean() - penguins.mass.isna().mean()) < 0.05
+
+
+def test_rows_of_all_categories_add_up_to_one(density, penguins):
+    """The probabilities of all categories add up to the density of the numbers."""
+    row = penguins.dropna().iloc[[0]]
+    p = density.category_proba(row, "species")
+    assert abs(p.to_numpy().sum() - 1) < 1e-9
+    joint = [
+        density.score_samples(row.assign(species=s, island=i))[0]
+        for s in ISLANDS for i in ("Biscoe", "Dream", "Torgersen")
+    ]  # fmt: skip
+    share = np.exp(np.array(joint) - np.max(joint)).reshape(3, 3)
+    given = share[:, ["Biscoe", "Dream", "Torgersen"].index(row.island.iloc[0])]
+    names = list(p.columns)
+    np.testing.assert_allclose(
+        given / given.sum(), [p.iloc[0, names.index(s)] for s in ISLANDS], atol=0.02
+    )
+
+
+def test_gaps_are_filled_in_as_the_tables_say(density, penguins):
+    rows = penguins.assign(island=None)[penguins.species != "Adelie"].head(40)
+    filled, effective = density.impute(rows, random_state=0)
+    assert np.isfinite(effective[effective < np.inf]).all()
+    right = [i in ISLANDS[s] for s, i in zip(filled.species, filled.island, strict=True)]
+    assert np.mean(right) > 0.9
+
+
+def test_latents_and_saving(density, penguins, tmp_path):
+    rows = penguins.dropna().head(50)
+    z = density.transform(rows)
+    assert z.shape == (50, density.flow_.dim)
+    pd.testing.assert_frame_equal(
+        density.inverse_transform(z)[["species", "island", "sex"]],
+        rows[["species", "island", "sex"]].reset_index(drop=True),
+    )
+    density.save(tmp_path / "m")
+    loaded = RealNVPDensity.load(tmp_path / "m")
+    torch.testing.assert_close(
+        torch.as_tensor(loaded.score_samples(rows)), torch.as_tensor(density.score_samples(rows)),
+        rtol=0, atol=1e-5,
+    )  # fmt: skip
+
+
+def test_all_categories_or_a_condition_leave_it_out(penguins):
+    small = {"max_steps": 3, "random_state": 0}
+    texts = RealNVPDensity(**small).fit(penguins[["species", "island"]])
+    given = RealNVPDensity(**small).fit(penguins[["bill", "island"]], condition=penguins.species)
+    numbers = RealNVPDensity(**small).fit(penguins[["bill"]].assign(b=np.arange(240.0) ** 1.5))
+    for density in (texts, given, numbers):
+        assert "CategoriesFirst" not in repr(density.flow_)
