@@ -63,7 +63,7 @@ def test_all_categories_are_told_apart_by_one_feature_less():
     assert found.shape == (4, 3)
     rows = found[codes]
     np.testing.assert_allclose(rows.mean(0), 0, atol=0.02)
-    np.testing.assert_allclose(rows.T @ rows / 300, np.eye(3), atol=0.05)
+    np.testing.assert_allclose(rows.T @ rows / 300, 0.09 * np.eye(3), atol=0.01)
 
 
 def test_no_species_lives_on_another_island(penguins, density):

@@ -38,14 +38,17 @@ STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 MOST_CELLS = 250_000
 """Largest table of a pair of columns."""
 
-FEATURES = 24
+FEATURES = 8
 """Numbers that say what the categories of a row are, all columns together; one each at least."""
 
 PRIOR = 10.0
 """Rows of no effect that are added to the mean of the other columns in each category."""
 
 LARGEST = 4.0
-"""Bound on the features, which are large for rare categories."""
+"""Bound on the features, in their standard deviations: those of rare categories are large."""
+
+SIZE = 0.3
+"""Standard deviation of the features: networks learn large ones by heart."""
 
 _KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
 
@@ -75,7 +78,7 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
     sizes = [coordinates[i].size for i in where]
     w = weight.cpu().numpy() * len(codes)
     order, parents, tables = _tree(codes, sizes, w)
-    place = {None: None, **{j: i for i, j in enumerate(order)}}
+    place: dict[int | None, int | None] = {None: None, **{j: i for i, j in enumerate(order)}}
     links = [{"column": where[j], "size": sizes[j], "parent": place[parents[j]]} for j in order]
     others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
     most = max(1, FEATURES // len(where))
@@ -162,7 +165,7 @@ def _edges(shares: NDArray, width: int) -> NDArray:
 
 
 def embedding(codes: NDArray, size: int, others: NDArray, w: NDArray, most: int) -> NDArray:
-    """Return features of the categories of a column, with mean 0 and variance 1 over the rows.
+    """Return features of the categories of a column, with mean 0 and deviation :data:`SIZE`.
 
     The first are the directions in which the means of the other columns differ most between the
     categories; as many as the categories, less one, say which it is.
@@ -193,4 +196,4 @@ def embedding(codes: NDArray, size: int, others: NDArray, w: NDArray, most: int)
     rest = 1e-3 * (np.eye(size) - np.outer(root, root))  # all other differences, last
     directions = np.linalg.svd(np.hstack([means, rest]), full_matrices=False)[0]
     found: NDArray = directions[:, : min(size - 1, most)] / root[:, None]
-    return found.clip(-LARGEST, LARGEST)
+    return SIZE * found.clip(-LARGEST, LARGEST)

@@ -67,6 +67,10 @@ FEW_ROWS = 100
 MANY_ROWS = 2_000
 
 
+SOME_ROWS = 1_000
+"""Rows from which on columns that are given categories start as a single Gaussian."""
+
+
 COMPONENTS = 2, 3, 4, 6, 8, 12, 16
 """Numbers of Gaussians that are tried after 1, until two in a row are no better."""
 
@@ -470,6 +474,10 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
     choose = _Choice(dataset.known.weight is not None, components, seed)
     condition = dataset.known.condition
     if features is not None:
+        # Gaussians of so many columns fit worse than couplings that begin with a single one.
+        choose = dataclasses.replace(
+            choose, components=components or (1 if len(x) >= SOME_ROWS else None)
+        )
         mixture = choose.joint(features[few], x[few], w[few])
     elif condition is None:
         mixture, _ = choose.mixture(x[few], w[few])
@@ -536,7 +544,7 @@ class _Choice:
         top = max(scores)
         if len(x) >= MANY_ROWS and top == COMPONENTS[-1]:
             rise = _mean(scores[top], w) - _mean(scores[top // 2], w)
-            best = 1 if rise > RISE * x.shape[1] else best
+            best = 1 if rise > RISE * (x.shape[1] - m) else best
         held_out = torch.full((n,), math.nan, dtype=x.dtype)
         held_out[: len(x)] = scores[best]
         return _pooled(self.fit(everything, weight, best), n, strengths[best]), held_out
