@@ -67,10 +67,6 @@ FEW_ROWS = 100
 MANY_ROWS = 2_000
 
 
-SOME_ROWS = 1_000
-"""Rows from which on columns that are given categories start as a single Gaussian."""
-
-
 COMPONENTS = 2, 3, 4, 6, 8, 12, 16
 """Numbers of Gaussians that are tried after 1, until two in a row are no better."""
 
@@ -474,9 +470,9 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
     choose = _Choice(dataset.known.weight is not None, components, seed)
     condition = dataset.known.condition
     if features is not None:
-        # Gaussians of so many columns fit worse than couplings that begin with a single one.
+        # Of many rows, couplings learn more than several Gaussians of so many columns.
         choose = dataclasses.replace(
-            choose, components=components or (1 if len(x) >= SOME_ROWS else None)
+            choose, components=components or (1 if len(x) >= MANY_ROWS else None)
         )
         mixture = choose.joint(features[few], x[few], w[few])
     elif condition is None:
