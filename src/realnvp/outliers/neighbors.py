@@ -20,6 +20,9 @@ __all__ = ["NEIGHBORS", "Neighbors", "RowNeighbors", "latents_of"]
 NEIGHBORS = (1, 5)
 """Which neighbors' distances count; of squashed rows, the first."""
 
+MOST_IN_TREE = 15
+"""Columns up to which a tree finds neighbors faster than a comparison with all rows."""
+
 ITSELF = 1e-5
 """Distance, in standard deviations, up to which two rows are one: latents round in other ways in
 other batches."""
@@ -43,10 +46,14 @@ class Neighbors:
     """
 
     def __init__(self, rows: NDArray) -> None:
+        from scipy.spatial import KDTree
         from sklearn.neighbors import NearestNeighbors
 
         self.rows = rows
-        self._index = NearestNeighbors().fit(rows)
+        if rows.shape[1] <= MOST_IN_TREE:
+            self._search = KDTree(rows).query
+        else:
+            self._search = NearestNeighbors(algorithm="brute").fit(rows).kneighbors
 
     def distances(self, rows: NDArray, which: tuple[int, ...]) -> NDArray:
         """Return the distances ``(N, len(which))`` to the first, second, ... neighbors.
@@ -56,7 +63,7 @@ class Neighbors:
             which: which neighbors, counted from 1; the last one where there are fewer.
         """
         most = min(max(which) + 1, len(self.rows))
-        found, _ = self._index.kneighbors(rows, n_neighbors=most)
+        found = np.reshape(self._search(rows, most)[0], (len(rows), most))
         itself = (found[:, 0] <= ITSELF).astype(int)
         place = np.minimum(np.array(which)[None] - 1 + itself[:, None], most - 1)
         result: NDArray = np.take_along_axis(found, place, axis=1)
@@ -64,7 +71,7 @@ class Neighbors:
 
     def nearest(self, rows: NDArray) -> NDArray:
         """Return the indices ``(N,)`` of the nearest reference rows."""
-        result: NDArray = self._index.kneighbors(rows, n_neighbors=1, return_distance=False)[:, 0]
+        result: NDArray = np.reshape(self._search(rows, 1)[1], len(rows))
         return result
 
 

@@ -4,7 +4,7 @@ Two scores, chosen once and for all by measurement (docs/outliers.md):
 
 - Of images, the density of the statistics (DoSE, arXiv 2006.09273): a mixture of Gaussians that
   is fitted to the statistics of held-out images; and bits/dim beyond those of a codec (arXiv
-  1909.11480). Each in standard deviations of held-out images, and added.
+  1909.11480), in nats of a normal distribution, where they are more than usual.
 - Of vectors, the evidence of the tails (Fisher 1932): for the negative log-likelihood and the
   distances to neighbors, minus the logarithm of the share of held-out rows that have as much,
 
@@ -121,17 +121,22 @@ class TailScore:
 
 
 class DensityScore:
-    """The score of an unusual combination of statistics, and of bits beyond the codec's.
+    r"""The score of an unusual combination of statistics, and of bits beyond the codec's, in nats.
+
+    .. math:: s(x) = -\log \hat p(t(x)) + \tfrac12 \max(0, e(x))^2
+
+    with the excess :math:`e` in standard deviations from its median: less of it is nothing strange.
 
     Args:
-        values: ``(M, S)`` statistics of held-out examples. The first is bits/dim beyond the
-            codec's, in which only more is strange; of the others, their density counts.
+        values: ``(M, S)`` statistics of held-out examples: the excess, and others, whose density
+            counts.
     """
 
     def __init__(self, values: NDArray) -> None:
         from sklearn.mixture import GaussianMixture
 
-        others = values[:, 1:]
+        excess, others = values[:, 0], values[:, 1:]
+        self._usual, self._spread = np.median(excess), max(float(excess.std()), 1e-12)
         self._mean, std = others.mean(axis=0), others.std(axis=0)
         # What is the same for all, up to rounding, tells nothing.
         self._used = std > 1e-6 * (1 + np.abs(self._mean))
@@ -143,19 +148,12 @@ class DensityScore:
             shrinkage = 1e-3 + d / len(values)
             mixture = GaussianMixture(components, reg_covar=shrinkage, random_state=0)
             self._mixture = mixture.fit(self._standardized(others))
-        parts = self._parts(values)
-        self._center, spread = np.median(parts, axis=0), parts.std(axis=0)
-        self._spread = np.where(spread > 0, spread, 1.0)
 
     def __call__(self, found: NDArray) -> NDArray:
-        result: NDArray = ((self._parts(found) - self._center) / self._spread).sum(axis=1)
-        return result
-
-    def _parts(self, found: NDArray) -> NDArray:
-        unusual = np.zeros(len(found))
+        result: NDArray = np.clip((found[:, 0] - self._usual) / self._spread, 0, 1e6) ** 2 / 2
         if self._mixture is not None:
-            unusual = -self._mixture.score_samples(self._standardized(found[:, 1:]))
-        return np.column_stack([unusual, found[:, 0]])
+            result = result - self._mixture.score_samples(self._standardized(found[:, 1:]))
+        return result
 
     def _standardized(self, others: NDArray) -> NDArray:
         # In float64, squares of what is further can no longer be distinguished.

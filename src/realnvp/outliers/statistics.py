@@ -20,6 +20,7 @@ from realnvp.bijections.base import zero_log_det
 from realnvp.bijections.dequantization import Noise
 from realnvp.flow import Flow
 from realnvp.outliers.complexity import png_bits_per_dim
+from realnvp.outliers.spectrum import power_spectrum
 
 __all__ = ["Statistics", "statistics"]
 
@@ -37,8 +38,9 @@ def statistics(
     typical examples; and ``log_det``, in nats per dimension. Of images also, by scale,
     ``energy_S`` and ``log_det_S``; ``preprocessing``, the log-determinants of dequantization and
     logit; ``correlation``, of latents that are neighbors, and ``kurtosis``, of all latents, which
-    white noise has 0 and 3 of; and ``codec``, the size as a PNG in bits/dim
-    (:func:`~realnvp.outliers.complexity.png_bits_per_dim`).
+    white noise has 0 and 3 of; ``codec``, the size as a PNG in bits/dim
+    (:func:`~realnvp.outliers.complexity.png_bits_per_dim`); and the image's power spectrum
+    (:func:`~realnvp.outliers.spectrum.power_spectrum`).
 
     Args:
         flow: flow.
@@ -85,6 +87,7 @@ def statistics(
     found = {name: values.double().cpu() for name, values in found.items()}
     if flow.levels is not None:
         found["codec"] = png_bits_per_dim(x, flow.levels)
+        found |= power_spectrum(x)
     return found, z
 
 
