@@ -31,6 +31,7 @@ label[data-testid="block-label"] ~ .image-container, label[data-testid="block-la
 .gallery-container .caption-label { position: static; max-width: none; margin: 0; border: 0;
   text-align: center; }
 .note { min-height: 3.2rem; padding-top: .6rem; }
+.note [data-testid="status-tracker"]:has(> .error) { display: none; }
 @media (max-width: 640px) { .gradio-container { padding: 4px !important; } }
 """
 
