@@ -8,6 +8,7 @@ from realnvp.cli.main import main
 
 
 def test_samples_of_a_table_are_its_rows(page, library, tmp_path):
+    page.open()  # with the seed and the number that a page begins with
     page.choose_model("runs/mixed")
     page.text("#sample-rows", "color", "size", "day", "20")
     file = tmp_path / "s.csv"
