@@ -78,10 +78,11 @@ def test_a_recipe_builds_for_other_shapes():
     assert (flow.shape, flow.integers, flow.condition_dim) == ((4,), (1,), 3)
     small = load_recipe("celeba", data={"size": 32}, model={"scales": 2})
     assert small.build().shape == (3, 32, 32)
-    conditional = load_recipe("digits", data={"condition": "label"})
+    conditional = load_recipe("digits", data={"source": "mine.npz", "condition": "label"})
     with pytest.raises(ValueError, match="give classes or condition_dim"):
-        conditional.build()
-    assert conditional.build(classes=10).classes == 10
+        conditional.build((1, 8, 8))
+    assert conditional.build((1, 8, 8), classes=7).classes == 7
+    assert load_recipe("digits", data={"condition": "label"}).build().classes == 10
 
 
 @pytest.mark.parametrize("coupling", list(COUPLINGS))

@@ -519,7 +519,7 @@ class ImageRecipe:
         >>> load_recipe("mnist-paper").build().shape
         (1, 28, 28)
         """
-        _check_condition(self.data, condition_dim, classes)
+        classes = _known_classes(self.data, condition_dim, classes)
         return BUILDERS["image_flow"](
             shape or _known_shape(self.data, 3),
             levels=LEVELS.get(self.data.source, 256) if levels is None else levels,
@@ -556,7 +556,7 @@ class VectorRecipe:
         Args:
             dim: number of columns; 2 for the named sets if left out.
             condition_dim: size of the condition, 0 for none.
-            classes: number of classes, if the condition is a label.
+            classes: number of classes, if the condition is a label; those of named sets are known.
             first: ``mean``, ``std``, ``mixture``, ``integers`` or ``columns``, ``categories`` and
                 the tensors of these, which set the first layers; see
                 :func:`realnvp.vector_flow`.
@@ -570,7 +570,7 @@ class VectorRecipe:
         """
         if dim is None:
             (dim,) = _known_shape(self.data, 1)
-        _check_condition(self.data, condition_dim, classes)
+        classes = _known_classes(self.data, condition_dim, classes)
         return BUILDERS["vector_flow"](
             dim, condition_dim=condition_dim, classes=classes, model=self.model, **first
         )
@@ -598,12 +598,20 @@ LEVELS = {"digits": 17}
 """Grey levels of the named sets that have not 256."""
 
 
-def _check_condition(data: DataConfig, condition_dim: int, classes: int | None) -> None:
+CLASSES = dict.fromkeys(("digits", "mnist", "fashion-mnist", "cifar10"), 10)
+"""Number of classes of each named set that has labels."""
+
+
+def _known_classes(data: DataConfig, condition_dim: int, classes: int | None) -> int | None:
+    """Return the number of classes of the condition, that of a named set if it is not given."""
+    if classes is None and not condition_dim and data.condition == "label":
+        classes = CLASSES.get(data.source)
     require(
         data.condition is None or condition_dim > 0 or classes is not None,
         f"the recipe's density depends on {data.condition!r}, whose size is not known before "
         f"the data are read: give classes or condition_dim to build()",
     )
+    return classes
 
 
 def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:

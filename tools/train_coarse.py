@@ -1,0 +1,101 @@
+"""Train the smallest image of a shipped model from coarse to fine by itself.
+
+    python tools/train_coarse.py NAME RUN --data FILE --minutes 30
+
+The density of such a model is a product, of which the first factor is that of a small image, a
+vector of a few numbers. Most of what cannot be read in samples is decided there
+(benchmarks/results/search.md), and a step takes a hundredth of the time of one of the whole model.
+Everything else of the model stays as it is: dequantization, too, of which every training image has
+some draws, half of them moved by up to a pixel.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import realnvp
+from realnvp import Chain, Flow, pretrained
+from realnvp.bijections import FactorOut
+from realnvp.config import DataConfig, TrainingConfig
+from realnvp.data import Dataset, Split, load_data
+from realnvp.data.batches import Batches
+from realnvp.evaluation import evaluate
+from realnvp.utils.files import write_atomically
+from realnvp.utils.progress import Bar
+from ship import FOLDER
+
+DRAWS = 4
+BATCH = 512
+
+
+def coarsest(flow: Flow) -> Flow:
+    """Return the density of the smallest image, as a vector; the layers are those of ``flow``."""
+    inner = [module for module in flow.modules() if isinstance(module, FactorOut)][-1].inner
+    assert isinstance(inner, Chain)  # between a flattening and its inverse
+    dim = int((flow.latent_scales() == flow.latent_scales().max()).sum())
+    return Flow(inner[1:-1], (dim,), condition_dim=flow.condition_dim, classes=flow.classes)
+
+
+@torch.no_grad()
+def small_images(flow: Flow, split: Split, shift: int, seed: int, scales: int) -> Split:
+    """Return the smallest images of a split, dequantized, with the labels as condition."""
+    batches = Batches(split, BATCH, seed, shift=shift)
+    steps = int(batches.per_epoch)
+    found, labels = [], []
+    with flow.evaluating(), Bar("dequantizing") as bar:
+        for step in range(steps):
+            x, condition = batches.get(step)
+            given = flow.as_condition(condition, len(x))
+            v, _ = flow.continuous(x, given, torch.Generator().manual_seed(seed + step))
+            v, _ = flow.body[:1](v, given)  # the logit
+            found.append(v[..., :: 2**scales, :: 2**scales].flatten(1))
+            assert condition is not None  # the model is class-conditional
+            labels.append(condition)
+            bar.update((step + 1) / steps)
+    return Split(torch.cat(found), torch.cat(labels), torch.cat(labels))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--lr", type=float, default=0.0015)
+    args = parser.parse_args()
+    flow = realnvp.load(args.model)
+    trained_on = (flow.trained_on or {})["data"]
+    data = load_data(DataConfig(**{**trained_on, "source": args.data}))
+    scales = int(flow.latent_scales().max())
+    parts = [small_images(flow, data.train, 1, 1000 * draw, scales) for draw in range(DRAWS)]
+    train = Split(*(_joined(parts, name) for name in ("x", "condition", "labels")))
+    validation = small_images(flow, data.validation, 0, -1000, scales)
+    part = coarsest(flow)
+    small = Dataset(data.name, train, validation, None, part.shape, classes=flow.classes)
+    config = TrainingConfig(
+        optimizer="muon", lr=args.lr, batch_size=BATCH, decay_fraction=0.8, ema=0.998,
+        minutes=args.minutes, num_validations=20,
+    )  # fmt: skip
+    result = realnvp.fit(part, small, training=replace(config, calibration=0), out=args.out)
+    path = FOLDER / f"{args.model}.safetensors"
+    entry, _ = pretrained.unpack(path.read_bytes())[args.model]
+    card = entry["card"]
+    reported = evaluate(flow.eval(), data.reporting[1])
+    card |= {"value": reported.loss, "standard_error": reported.standard_error}
+    card["training"] += f", then {result.steps:,} of {BATCH} of its smallest images"
+    card["command"] += f"; python tools/train_coarse.py {args.model} --minutes {args.minutes:g}"
+    write_atomically(path, pretrained.pack({args.model: (flow, card)}))
+    print(result.likelihood, reported, card["command"], card["training"], sep="\n")
+
+
+def _joined(parts: list[Split], name: str) -> Tensor:
+    return torch.cat([getattr(part, name) for part in parts])
+
+
+if __name__ == "__main__":
+    main()
