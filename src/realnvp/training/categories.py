@@ -48,7 +48,7 @@ LARGEST = 4.0
 """Bound on the features, in their standard deviations: those of rare categories are large."""
 
 SIZE = 0.3
-"""Standard deviation of the features: networks learn large ones by heart."""
+"""Standard deviation of the features: networks overfit to large ones."""
 
 _KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
 
@@ -122,8 +122,8 @@ def _tree(
         links = [(found[i, j][0], i, j) for i in order for j in left if (i, j) in found]
         gain, i, j = max(links, default=(0.0, 0, 0))
         if gain <= 0:  # the next tree begins with what says most of the others
-            told = [sum(max(0.0, found[j, k][0]) for k in left if (j, k) in found) for j in left]
-            order.append(left[int(np.argmax(told))])
+            gains = [sum(max(0.0, found[j, k][0]) for k in left if (j, k) in found) for j in left]
+            order.append(left[int(np.argmax(gains))])
             continue
         parents[j], tables[j] = i, found[i, j][1]
         order.append(j)
