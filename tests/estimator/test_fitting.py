@@ -17,7 +17,7 @@ from realnvp.estimator import RealNVPDensity, fitting
 from realnvp.estimator.fitting import _is_better, _without_copies
 from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
-from realnvp.training.initialization import fit_gaussian, log_density
+from realnvp.training.mixtures import fit_gaussian, log_density
 
 
 def recipe(steps: int = 30, **model) -> VectorRecipe:

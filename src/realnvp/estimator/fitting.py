@@ -19,8 +19,9 @@ from realnvp.data.dataset import Dataset, Split, hold_out
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
-from realnvp.training.initialization import Mixture, build, choose_mixture, moments
+from realnvp.training.initialization import build
 from realnvp.training.launch import launch
+from realnvp.training.mixtures import Mixture, choose_mixture, moments
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
 
