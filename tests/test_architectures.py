@@ -76,7 +76,7 @@ def test_a_recipe_builds_for_other_shapes():
     assert (flow.shape, flow.levels, flow.classes) == ((3, 4, 4), 5, 2)
     flow = load_recipe("table", data={"source": "mine.csv"}).build(4, integers=[1], condition_dim=3)
     assert (flow.shape, flow.integers, flow.condition_dim) == ((4,), (1,), 3)
-    small = load_recipe("celeba", data={"size": 32}, model={"scales": 2})
+    small = load_recipe("celeba-paper", data={"size": 32}, model={"scales": 2})
     assert small.build().shape == (3, 32, 32)
     conditional = load_recipe("digits", data={"source": "mine.npz", "condition": "label"})
     with pytest.raises(ValueError, match="give classes or condition_dim"):
