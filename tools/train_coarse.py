@@ -74,7 +74,7 @@ def main() -> None:
     scales = int(flow.latent_scales().max())
     parts = [small_images(flow, data.train, 1, 1000 * draw, scales) for draw in range(DRAWS)]
     train = Split(*(_joined(parts, name) for name in ("x", "condition", "labels")))
-    validation = small_images(flow, data.validation, 0, -1000, scales)
+    validation = small_images(flow, data.validation, 0, 1000 * DRAWS, scales)
     part = coarsest(flow)
     small = Dataset(data.name, train, validation, None, part.shape, classes=flow.classes)
     config = TrainingConfig(
