@@ -221,7 +221,7 @@ def test_a_built_flow_is_fitted_on_conditions_and_its_run_is_loaded(tmp_path):
         (torch.randn(50, 2), {"condition": torch.zeros(50)}, "not conditional"),
         (torch.randn(50, 2), {"condition": torch.zeros(3)}, "50 examples, but 3 conditions"),
         (torch.full((50, 2), torch.nan), {}, "missing value"),
-        (torch.randn(2, 2), {"validation": 0.9}, "leaves"),
+        (torch.randn(2, 2), {"validation": 0.9}, "too few to train with"),
     ],
 )
 def test_what_does_not_fit_the_flow_is_refused(x, arguments, message):
