@@ -41,7 +41,7 @@ def test_links_and_pictures_of_the_readme_work_elsewhere_too():
     assert len(targets) >= 30
     own = re.compile(
         r"https://(raw\.githubusercontent\.com/realnvp/realnvp/main"
-        r"|github\.com/realnvp/realnvp/(blob|tree)/main)/(?P<path>[^#]+)"
+        r"|github\.com/realnvp/realnvp/(blob|tree)/main)/(?P<path>[^#]+)(#[\w-]+)?"
     )
     for target in targets:
         assert re.fullmatch(r"https://[\w.-]+/\S*", target), f"{target} is not absolute"
@@ -50,7 +50,7 @@ def test_links_and_pictures_of_the_readme_work_elsewhere_too():
             assert "realnvp/realnvp" not in target, target
         else:
             assert (ROOT / found["path"]).exists(), target
-            is_picture = found["path"].endswith((".png", ".gif"))
+            is_picture = found["path"].endswith((".png", ".gif", ".jpg"))
             assert is_picture is ("raw.githubusercontent" in target), target
 
 
