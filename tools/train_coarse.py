@@ -4,7 +4,7 @@
 
 The density of such a model is a product, of which the first factor is that of a small image, a
 vector of a few numbers. Most of what cannot be read in samples is decided there
-(benchmarks/results/search.md), and a step takes a hundredth of the time of one of the whole model.
+(benchmarks/results/search.md), and an image takes a twenty-fifth of the time of a whole one.
 Everything else of the model stays as it is: dequantization, too, of which every training image has
 some draws, half of them moved by up to a pixel.
 """

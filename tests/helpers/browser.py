@@ -50,7 +50,7 @@ class Page:
         self.open()
 
     def open(self) -> None:
-        """Open the page anew, and wait until it has drawn samples of its first model."""
+        """Open the page again, and wait until it has drawn samples of its first model."""
         self.driver.get(self.address)
         self.find("#sample-go")
         self.until(lambda: ": " in self.find("#facts").text)

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 import realnvp
+from helpers.rows import normals, vectors
 from realnvp.config import TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data.dataset import Dataset, Split
 from realnvp.training.initialization import build, resolve, smoothing_of
-
-
-def vectors(
-    x: torch.Tensor, condition: torch.Tensor | None = None, weight: torch.Tensor | None = None
-) -> Dataset:
-    split = Split(x.float(), condition, weight=weight)
-    labels = condition is not None and condition.ndim == 1
-    classes = int(condition.max()) + 1 if labels and condition is not None else None
-    return Dataset("table", split, split, None, (x.shape[1],), classes=classes)
-
-
-def normals(n: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
-    return torch.as_tensor(np.random.default_rng(seed).normal(size=(n, dim)))
 
 
 def test_training_settings_are_resolved_by_the_number_of_rows():

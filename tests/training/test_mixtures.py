@@ -9,9 +9,10 @@ import pytest
 import torch
 from sklearn.mixture import GaussianMixture
 
+from helpers.rows import normals, vectors
 from realnvp.bijections import Rosenblatt
 from realnvp.config import VectorModel, VectorRecipe
-from realnvp.data.dataset import Dataset, Split
+from realnvp.data.dataset import Dataset
 from realnvp.training.initialization import build
 from realnvp.training.mixtures import (
     choose_mixture,
@@ -20,19 +21,6 @@ from realnvp.training.mixtures import (
     log_density,
     moments,
 )
-
-
-def vectors(
-    x: torch.Tensor, condition: torch.Tensor | None = None, weight: torch.Tensor | None = None
-) -> Dataset:
-    split = Split(x.float(), condition, weight=weight)
-    labels = condition is not None and condition.ndim == 1
-    classes = int(condition.max()) + 1 if labels and condition is not None else None
-    return Dataset("table", split, split, None, (x.shape[1],), classes=classes)
-
-
-def normals(n: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
-    return torch.as_tensor(np.random.default_rng(seed).normal(size=(n, dim)))
 
 
 def test_log_density_is_that_of_scikit_learn():

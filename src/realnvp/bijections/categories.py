@@ -32,7 +32,7 @@ from realnvp.bijections.columns import MOST, TINY, Exact
 __all__ = ["CategoriesFirst"]
 
 
-class CategoriesFirst(Exact, Bijection):
+class CategoriesFirst(Exact):
     """Make normal scores of categories independent, and transform the other columns given them.
 
     Args:
@@ -97,19 +97,6 @@ class CategoriesFirst(Exact, Bijection):
         tables = [row.expand(count, -1) for row, count in zip(edges, rows, strict=True)]
         self.register_buffer("tables", torch.cat(tables))
         self.register_buffer("embedding", torch.zeros(sum(sizes), features))
-
-    def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors into the buffers of these names.
-
-        Raises:
-            ValueError: if they are no tables.
-        """
-        for name, tensor in tensors.items():
-            own = getattr(self, name)
-            if not own.is_meta:
-                own.copy_(tensor)
-        if not self.edges.is_meta:
-            self.check_values()
 
     def extra_repr(self) -> str:
         return f"{len(self.columns)} of {len(self.columns) + len(self.others)} columns"

@@ -29,8 +29,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from realnvp.bijections.base import Bijection
 from realnvp.bijections.dequantization import Dequantization, Noise
 
 __all__ = ["TableColumns"]
@@ -48,11 +49,24 @@ MOST = 10_000_000
 """Largest number of cells, or knots, of a column."""
 
 
-class Exact(nn.Module):
-    """A module some of whose buffers stay float64, whatever its type."""
+class Exact(Bijection):
+    """A bijection of buffers found from data; some stay float64, whatever the type of the flow."""
 
     exact: ClassVar[tuple[str, ...]] = ()
-    """Names of these buffers."""
+    """Names of the buffers in float64."""
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy tensors into the buffers of these names.
+
+        Raises:
+            ValueError: if the layer cannot compute with them.
+        """
+        for name, tensor in tensors.items():
+            own = getattr(self, name)
+            if not own.is_meta:
+                own.copy_(tensor)
+        if not any(buffer.is_meta for buffer in self.buffers(recurse=False)):
+            self.check_values()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
         kept = {name: self._buffers[name] for name in self.exact if name in self._buffers}
@@ -146,19 +160,6 @@ class TableColumns(Exact, Dequantization):
             self.register_buffer("cell_step", exact(n, value=1.0))
             self.register_buffer("edges", edges.clamp(max=1.0))
             self.register_buffer("tails", exact(n, 2, value=1.0))
-
-    def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors into the buffers of these names.
-
-        Raises:
-            ValueError: if they are no map, or not of these columns.
-        """
-        for name, tensor in tensors.items():
-            own = getattr(self, name)
-            if not own.is_meta:
-                own.copy_(tensor)
-        if not self._one.is_meta:
-            self.check_values()
 
     def extra_repr(self) -> str:
         counts = {"smooth": len(self._smooth), "cells": len(self._cells), "gaps": len(self._gaps)}

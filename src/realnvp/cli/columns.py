@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from realnvp.cli.options import Parser, add_json
@@ -36,13 +37,16 @@ def main(argv: list[str]) -> int:
         raise FileNotFoundError(f"there is no file {path.absolute()}")
     frame = read_frame(path)
     refused: dict[str, str] = {}
-    for name in frame.columns:
-        try:
-            TableSchema.of(frame[[name]], where=str(path))
-        except ValueError as error:
-            refused[name] = str(error)
-    kept = dict.fromkeys(refused, "drop")
-    schema = TableSchema.of(frame, kept, where=str(path), keep_range=args.keep_range)
+    of = partial(TableSchema.of, frame, where=str(path), keep_range=args.keep_range)
+    try:
+        schema = of()
+    except ValueError:  # of the first such column: find all
+        for name in frame.columns:
+            try:
+                TableSchema.of(frame[[name]], where=str(path))
+            except ValueError as error:
+                refused[name] = str(error)
+        schema = of(dict.fromkeys(refused, "drop"))
     if args.json:
         print_json({"rows": len(frame), **schema.as_dict(), "refused": refused})
         return 2 if refused else 0

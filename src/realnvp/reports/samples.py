@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from realnvp.pretrained import condition_names
 from realnvp.utils.files import replacing, write_atomically
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
         table = pd.DataFrame(array, columns=flow.column_names)
         if given is not None:
             columns = given if given.ndim == 2 else given[:, None]
-            name = ((flow.trained_on or {}).get("data") or {}).get("condition") or "condition"
+            name = next(iter(condition_names(flow)), "condition")
             for i in range(columns.shape[1]):
                 table[name if columns.shape[1] == 1 else f"{name}{i + 1}"] = columns[:, i]
         table.to_csv(buffer, index=False, float_format="%.9g")
