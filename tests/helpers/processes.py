@@ -25,6 +25,7 @@ from realnvp.config import (
 )
 from realnvp.data import load_data
 from realnvp.evaluation import evaluate, log_likelihoods, round_trip
+from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import snapshot
 from realnvp.training.initialization import build
 from realnvp.training.trainer import Trainer
@@ -57,6 +58,16 @@ def recipes() -> dict[str, Recipe]:
     }
 
 
+class CheckpointFile(Callback):
+    """Write every state into one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, state: dict[str, Any], *, final: bool = False) -> None:
+        self.path.write_bytes(to_bytes(state))
+
+
 def train_some(
     recipe: Recipe,
     double: bool = False,
@@ -70,13 +81,18 @@ def train_some(
         recipe: recipe.
         double: in float64.
         strategy: "ddp" or "fsdp".
-        stop: file to write a checkpoint to in the middle, in which the training ends.
+        stop: file to write a checkpoint to in the middle, in which the training ends; beside it
+            are the shards of a sharded one.
         resume: checkpoint to go on from.
     """
     dataset = load_data(recipe.data)
     flow = build(recipe, dataset)
     training = replace(recipe.training, strategy=strategy)
-    it = Trainer(flow.double() if double else flow, dataset, training, seed=recipe.seed)
+    file = stop or resume
+    it = Trainer(
+        flow.double() if double else flow, dataset, training, seed=recipe.seed,
+        shards=file and file.parent,
+    )  # fmt: skip
     if resume is not None:
         it.load_state_dict(from_bytes(resume.read_bytes()))
         assert 0 < it.step < STEPS
@@ -90,11 +106,10 @@ def train_some(
             return step(lr)
 
         it.train_step = last  # type: ignore[method-assign]
+        it.callbacks = [CheckpointFile(stop)] if it.team.main else []
     it.fit(stopped=stopped)
     if stop is not None:
-        state = to_bytes(it.state_dict())
-        if it.team.main:
-            stop.write_bytes(state)
+        it.finish()
         return {"step": torch.tensor(it.step)}
     now = snapshot(it.state_dict()["now"])  # best_flow() may replace the weights
     flow, validation = it.best_flow(), dataset.validation

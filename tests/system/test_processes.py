@@ -64,18 +64,29 @@ def test_two_processes_with_half_of_every_batch_are_one_with_the_whole(two, name
 
 
 def test_a_run_of_two_processes_goes_on_in_one_and_in_three(two, folder, tmp_path):
-    """As if there had always been as many; the one that was sharded is so no longer."""
-    resumed = {
-        "batch norm+double": f"batch norm+double+resume={folder / 'state'}",
-        "act norm+double+fsdp": f"act norm+double+resume={folder / 'sharded'}",
-    }
-    three = in_processes(3, tmp_path, *resumed.values())[2]
+    """As if there had always been as many; one process is never sharded, three may be."""
+    resumed = {name: f"{name}+resume={folder / file}" for name, file in ELASTIC.items()}
+    unsharded = resumed["act norm+double+fsdp"].replace("+fsdp", "")
+    three = in_processes(3, tmp_path, *resumed.values(), unsharded)[2]
     for name, file in ELASTIC.items():
         recipe = recipes()[name.partition("+")[0]]
         whole = train_some(recipe, double=True)
         one = train_some(recipe, double=True, resume=folder / file)
         assert largest_difference(one, whole) < 1e-9
         assert largest_difference(three[resumed[name]], whole) < 1e-9
+        if "fsdp" in name:
+            assert largest_difference(three[unsharded], whole) < 1e-9
+
+
+def test_no_process_writes_the_shards_of_another(two, folder):
+    state = from_bytes((folder / "sharded").read_bytes())
+    place = folder / state["shards"]["folder"]
+    sizes = [(place / name).stat().st_size for name in state["shards"]["files"]]
+    assert len(sizes) == 2
+    assert max(sizes) < 1.1 * min(sizes)
+    model, moments = state["now"]["model"], state["now"]["moments"]
+    assert any(tensor is None for tensor in model.values())
+    assert all(moment["exp_avg"] is None for moment in moments.values())
 
 
 def test_batch_norm_of_one_process_is_pytorchs():
@@ -99,9 +110,11 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys, strategy):
     monkeypatch.chdir(tmp_path)
-    with start(tmp_path, *TRAIN, "--steps", "5000", "--training.checkpoint_every", "0.1") as first:
+    options = ["--steps", "5000", "--training.checkpoint_every", "0.1", "--strategy", strategy]
+    with start(tmp_path, *TRAIN, *options) as first:
         for _ in range(600):
             if Path("runs/digits/checkpoints/previous.safetensors").exists():
                 break
@@ -114,6 +127,7 @@ def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys):
     assert "stopped at step" in errors
     state = from_bytes(Path("runs/digits/checkpoints/last.safetensors").read_bytes())
     step = state["now"]["step"]
+    assert ("shards" in state) == (strategy == "fsdp")
     # another number of processes may go on
     assert main([*TRAIN, "--steps", str(step + 2), "--resume", "--devices", "1"]) == 0
     capsys.readouterr()

@@ -1,7 +1,8 @@
 """Capture the state of a training from the model, its average and the optimizer, and restore it.
 
-Of sharded parameters, every process holds its own shards. They are gathered to be saved, one after
-the other, so that a run can be resumed with another number of processes.
+Of sharded parameters, every process holds its own shards. It writes them itself (see ``shards``),
+or they are gathered one after the other. Either way, a run can be resumed with another number of
+processes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from realnvp.flow import Flow
 from realnvp.training.optim import EMA
 from realnvp.utils.serialization import check_like
 
-__all__ = ["capture", "full_tensor", "gather", "initialize", "restore", "snapshot"]
+__all__ = ["capture", "full_tensor", "gather", "initialize", "restore", "snapshot", "tensors_like"]
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """State that Adam has of a parameter: a number, and two tensors of the parameter's shape."""
@@ -92,6 +93,20 @@ def capture(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str,
         "updates": ema.updates,
         "rng": torch.get_rng_state(),
     }
+
+
+def tensors_like(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Tensor]:
+    """Return, for each tensor that :func:`capture` may return, one of its shape, type and shards.
+
+    Their names are paths, such as "moments/0/exp_avg".
+    """
+    moments = {
+        f"moments/{index}/{name}": parameter
+        for index, parameter in enumerate(_parameters(optimizer))
+        for name in MOMENTS - {"step"}
+    }
+    model = {f"model/{name}": tensor for name, tensor in flow.state_dict().items()}
+    return {**model, **{f"average/{name}": t for name, t in ema.average.items()}, **moments}
 
 
 def gather(state: dict[str, Any], keep: bool = True) -> dict[str, Any]:

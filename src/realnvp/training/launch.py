@@ -55,6 +55,7 @@ class Team:
         rank: global rank of this process.
         world_size: number of processes.
         main: True for rank 0, which writes files and messages.
+        group: the process group, on the CPU, of messages between the processes; None for one.
     """
 
     def __init__(self, fabric: Fabric, sharded: bool = False, local: bool = False) -> None:
@@ -63,7 +64,7 @@ class Team:
         self.rank, self.world_size = fabric.global_rank, fabric.world_size
         self.main = self.rank == 0
         # Clocks, signals and errors are exchanged on the CPU, whatever reduces the gradients.
-        self._group = (
+        self.group = (
             dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
         )
         self._children: list[subprocess.Popen] = getattr(fabric.strategy.launcher, "procs", [])
@@ -88,7 +89,7 @@ class Team:
             error = caught
         own = None if error is None else (describe(error), is_expected(error))
         everyone: list[tuple[str, bool] | None] = [None] * self.world_size
-        dist.all_gather_object(everyone, own, self._group)
+        dist.all_gather_object(everyone, own, self.group)
         failed = [(rank, what) for rank, what in enumerate(everyone) if what is not None]
         if not failed:
             return
@@ -128,7 +129,7 @@ class Team:
         if self.world_size == 1:
             return values
         largest = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(largest, dist.ReduceOp.MAX, self._group)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, self.group)
         return tuple(largest.tolist())
 
     def gather(self, value: Any) -> list[Any]:
@@ -136,7 +137,7 @@ class Team:
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size
-        dist.all_gather_object(values, value, self._group)
+        dist.all_gather_object(values, value, self.group)
         return values
 
     def broadcast(self, content: bytes | None) -> bytes | None:
@@ -144,12 +145,12 @@ class Team:
         if self.world_size == 1:
             return content
         size = torch.tensor([-1 if content is None else len(content)])
-        dist.broadcast(size, 0, self._group)
+        dist.broadcast(size, 0, self.group)
         if size < 0:
             return None
         held = bytearray(content if content is not None and self.main else int(size))
         data = torch.frombuffer(held, dtype=torch.uint8) if held else torch.empty(0)
-        dist.broadcast(data, 0, self._group)
+        dist.broadcast(data, 0, self.group)
         return bytes(held)
 
     def mean(self, values: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from realnvp.recipes import flat_settings
+from realnvp.training.shards import check_shards, remove_shards
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
 from realnvp.utils.model_folder import write_calibration
@@ -137,7 +138,7 @@ class RunDirectory:
 
     # ------------------------------------------------------------------ settings and state
 
-    def create(self, config: dict[str, Any], state: dict[str, Any]) -> None:
+    def create(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
         """Make a new run with its settings and first checkpoint, or nothing.
 
         A run that is to be overwritten is removed after the new one's files are written, so that it
@@ -145,7 +146,7 @@ class RunDirectory:
 
         Args:
             config: resolved settings.
-            state: first state.
+            state: first state; None if it is saved later.
 
         Raises:
             OSError: if that is not possible; what was made is removed again.
@@ -160,15 +161,17 @@ class RunDirectory:
             self._remove_temporary()
             (self.folder / "samples").mkdir(exist_ok=True)
             self.write_config(config)
-            self.save(state)
+            if state is not None:
+                self.save(state)
 
-    def _replace(self, config: dict[str, Any], state: dict[str, Any]) -> None:
+    def _replace(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
         self._remove_temporary()
         new = RunDirectory(self.folder / ".new.tmp~")
         try:
             new.last.parent.mkdir(parents=True)
             new.write_config(config)
-            new.save(state)
+            if state is not None:
+                new.save(state)
         except OSError:
             shutil.rmtree(new.folder, ignore_errors=True)
             raise
@@ -176,6 +179,7 @@ class RunDirectory:
         # that has not begun.
         self.previous.unlink(missing_ok=True)
         self.last.unlink(missing_ok=True)
+        self.tidy()
         shutil.rmtree(self.model_folder, ignore_errors=True)
         shutil.rmtree(self.folder / "samples", ignore_errors=True)
         for pattern in ("metrics.jsonl", "curves.png", "report.html", "events.out.tfevents*"):
@@ -183,7 +187,8 @@ class RunDirectory:
                 path.unlink()
         (self.folder / "samples").mkdir(exist_ok=True)
         new.config_path.replace(self.config_path)
-        new.last.replace(self.last)
+        if state is not None:
+            new.last.replace(self.last)
         shutil.rmtree(new.folder, ignore_errors=True)
 
     def _remove_temporary(self) -> None:
@@ -231,11 +236,27 @@ class RunDirectory:
         Raises:
             OSError: if it cannot be written; the existing checkpoints are then as before.
         """
+        try:
+            if isinstance(state.get("shards"), OSError):
+                raise state["shards"]
+            self._save(state)
+        finally:
+            self.tidy()
+
+    def _save(self, state: dict[str, Any]) -> None:
         with replacing(self.last) as temporary:
             temporary.write_bytes(checkpoint.to_bytes(state))
             sync_file(temporary)
             if self.last.exists():
                 self.last.replace(self.previous)
+
+    def tidy(self) -> None:
+        """Remove shards that no checkpoint is of."""
+        used = []
+        for path in (self.last, self.previous):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                used.append(checkpoint.peek(path)[1]["state"]["shards"]["folder"])
+        remove_shards(self.last.parent, used)
 
     def save_calibration(self, calibration: dict[str, Tensor]) -> None:
         """Write the calibration of the saved model, if the flow is one that can be saved.
@@ -262,7 +283,7 @@ class RunDirectory:
                 continue
             try:
                 content = path.read_bytes()
-                checkpoint.from_bytes(content)
+                check_shards(checkpoint.from_bytes(content), path.parent)
             except (OSError, ValueError) as error:
                 damaged[path] = path.name, str(error)
                 continue

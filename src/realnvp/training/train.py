@@ -33,6 +33,7 @@ from realnvp.training.runtime import (
     provenance,
     stop_signals,
 )
+from realnvp.training.shards import check_shared
 from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.training.warm_start import warm_start
@@ -377,7 +378,8 @@ def _run(
         content = team.broadcast(content)
         dataset = team.rank_zero_first(load)
         with team.sync_errors():
-            trainer = Trainer(make(dataset), dataset, config, seed=seed, team=team)
+            shards = None if out is None else out / "checkpoints"
+            trainer = Trainer(make(dataset), dataset, config, seed=seed, team=team, shards=shards)
             if content is not None:
                 state = checkpoint.from_bytes(content)
                 check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)
@@ -390,13 +392,15 @@ def _run(
         stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
         for note in [*stored, *notes]:
             bar.say(note)
-        state, history = trainer.state_dict(keep=team.main), History()
+        apart = trainer.shards if team.sharded else None  # where processes write for themselves
+        first = None if apart is not None else trainer.state_dict(keep=team.main)
+        history = History()
         with team.sync_errors():
             service = logger  # made first: where it cannot be, there is no run to be overwritten
             if team.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
                 service = lightning_logger(logger, out)
             if run is not None:
-                run.write_config(settings) if resume else run.create(settings, state)
+                run.write_config(settings) if resume else run.create(settings, first)
                 data = dataset.validation.x if trainer.flow.levels is None else None
                 noisy = trainer.smoothing is not None
                 history = RunLogger(
@@ -417,6 +421,11 @@ def _run(
                 callbacks = [tracker, *callbacks]
             trainer.callbacks = [history, *callbacks] if team.main else []
             trainer.log("run", provenance(team.fabric.device))
+        if apart is not None:
+            with team.sync_errors():
+                check_shared(apart)
+            if content is None:
+                trainer.finish()
         with stop_signals() as stopped, bar:
             trainer.fit(bar, stopped)
             if trainer.stopping:

@@ -12,7 +12,8 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -27,12 +28,21 @@ from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
 from realnvp.outliers import calibrate
 from realnvp.training.callbacks import Callback
-from realnvp.training.checkpoint import capture, full_tensor, gather, initialize, restore, snapshot
+from realnvp.training.checkpoint import (
+    capture,
+    full_tensor,
+    gather,
+    initialize,
+    restore,
+    snapshot,
+    tensors_like,
+)
 from realnvp.training.initialization import build, resolve, smoothing_of
 from realnvp.training.launch import Team, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import LIMIT, Rollback
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
+from realnvp.training.shards import read_shards, write_shards
 from realnvp.training.validation import Plan, ValidationPlan
 from realnvp.utils.progress import Bar, duration
 from realnvp.utils.rng import Stream, normal_of, uniform
@@ -64,6 +74,8 @@ class Trainer:
         seed: seed of the order of the data and of all noise.
         team: processes that train; by default those that the settings ask for.
         callbacks: objects that receive records, pictures and states.
+        shards: folder on a disk that all processes share, for what each writes of a sharded state;
+            without it, such a state is gathered.
 
     Attributes:
         step: number of optimizer steps so far.
@@ -84,6 +96,7 @@ class Trainer:
         seed: int = 0,
         team: Team | None = None,
         callbacks: Sequence[Callback] = (),
+        shards: Path | None = None,
     ) -> None:
         check_budget(config)
         if team is None:
@@ -91,6 +104,7 @@ class Trainer:
         config = resolve(config, dataset)
         self.flow, self.dataset, self.config = flow, dataset, config
         self.seed, self.team, self.callbacks = seed, team, list(callbacks)
+        self.shards = shards
         device = team.fabric.device
         dtype = compute_dtype(config, flow, device)
         flow.set_compute_dtype(dtype)
@@ -219,7 +233,7 @@ class Trainer:
             if is_due:
                 self.validate(bar, picture=self.plan.affords_picture(before, progress))
             if is_due or self.seconds - saved >= config.checkpoint_every:
-                self._save(self.state_dict(keep=self.team.main))
+                self._save()
                 saved = self.seconds
             if is_due:  # its time is part of the budget, but not of the training's speed
                 self.all_reduce_max()
@@ -234,9 +248,7 @@ class Trainer:
         Raises:
             OSError: if it cannot be written.
         """
-        state = self.state_dict(keep=self.team.main)
-        with self.team.sync_errors():
-            self._save(state, final=True)
+        self._save(final=True)
 
     def train_step(self, lr: float) -> dict[str, Tensor] | None:
         """Take one optimizer step, unless something is not finite: then nothing is updated.
@@ -337,9 +349,15 @@ class Trainer:
         for callback in self.callbacks:
             callback.log(kind, self.step, self.seconds, values)
 
-    def _save(self, state: dict[str, Any], final: bool = False) -> None:
-        for callback in self.callbacks:
-            callback.save(state, final=final)
+    def _save(self, final: bool = False) -> None:
+        """Hand the state to the callbacks. All processes write or gather shards."""
+        if self.team.sharded and self.shards is not None:
+            state = write_shards(self._state(lambda part: part), self.shards, self.team)
+        else:
+            state = self.state_dict(keep=self.team.main)
+        with self.team.sync_errors() if final else contextlib.nullcontext():
+            for callback in self.callbacks:
+                callback.save(state, final=final)
 
     def _log_training(self, bar: Bar, means: RunningMeans, lr: float, rate: float) -> None:
         """Show and write the mean loss since the last record, with its terms."""
@@ -489,9 +507,7 @@ class Trainer:
             bar.warn(message)
             return
         self.rollback.failures = 0  # a resumed run has as many attempts
-        state = self.state_dict(keep=self.team.main)
-        with self.team.sync_errors():
-            self._save(state, final=True)
+        self._save(final=True)
         if not self.team.main:
             raise self.team.remote_rank_error()
         raise FloatingPointError(
@@ -638,13 +654,16 @@ class Trainer:
         Args:
             keep: whether this process wants it, where parameters are sharded; all must call it.
         """
+        return self._state(lambda part: gather(part, keep))
+
+    def _state(self, hold: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         good = self.rollback.good
         if good is not None and good["step"] != self.step:
-            good = {**gather(good, keep), "best_weights": good["best_weights"]}
+            good = {**hold(good), "best_weights": good["best_weights"]}
         else:
             good = None
         return {
-            "now": {**gather(self._now(), keep), "best_weights": self.best_weights},
+            "now": {**hold(self._now()), "best_weights": self.best_weights},
             "good": good,
             "rollback": self.rollback.state_dict(),
             "validation": self.plan.state_dict(),
@@ -659,6 +678,9 @@ class Trainer:
         Raises:
             ValueError: if the checkpoint is of another model or training.
         """
+        if state.get("shards") is not None and self.shards is not None:
+            like = tensors_like(self.flow, self.optimizer, self.ema)
+            state = read_shards(state, self.shards, like)
         try:
             self.rollback.load_state_dict(state["rollback"])
             self.plan.load_state_dict(state["validation"])
