@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers.bijections import randomize
+from helpers.recipes import condition_of, mixed_table, recipe_flow
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections.recompute import Memory
 from realnvp.config import ImageModel, VectorModel
-from realnvp.recipes import load_recipe, read_recipe, recipe_names
+from realnvp.recipes import recipe_names
 from realnvp.utils.rng import uniform
 
 FEW = settings(
@@ -75,12 +76,6 @@ def vector_flows(draw: st.DrawFn) -> Flow:
     mean, std = torch.linspace(-1, 2, dim), torch.linspace(0.5, 3, dim)
     flow = vector_flow(dim, mean=mean, std=std, hidden=4, **condition, **options)
     return randomize(flow, last=0.1).eval()
-
-
-def condition_of(flow: Flow, n: int) -> Tensor | None:
-    if flow.classes is not None:
-        return torch.arange(n) % flow.classes
-    return torch.linspace(-1, 1, n * flow.condition_dim).view(n, -1) if flow.condition_dim else None
 
 
 def extremes(flow: Flow) -> Tensor:
@@ -204,38 +199,24 @@ def test_noise_belongs_to_the_example(seed, start, count, size):
     assert part.max() < 1
 
 
-def recipe_flow(name: str) -> Flow:
-    """The flow of a recipe, in small."""
-    data = "moons" if name == "table" else "digits"
-    given = None if read_recipe(name)["data"]["source"] else {"source": data}
-    options = vars(load_recipe(name, data=given).model)
-    few = ("blocks", "steps", "couplings")
-    small = {
-        name: v if name not in few else 2 if isinstance(v, list) else min(v, 2)
-        for name, v in options.items()
-    }
-    if "scales" not in small:
-        if small["mixture_init"] == "auto":  # which data decide
-            small["mixture_init"] = 2
-        return vector_flow(3, **{**small, "hidden": 4})
-    side = 2 ** small["scales"]
-    return image_flow((1, side, side), **{**small, "hidden": 4})
-
-
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipes_model_inverts(name):
     for seed in range(4):
         torch.manual_seed(seed)
         flow = randomize(recipe_flow(name), last=0.02).eval()
         x = torch.randn(6, *flow.shape) if flow.levels is None else extremes(flow)
+        condition = condition_of(flow, 6)
         with torch.no_grad():
-            z = flow.encode(x)
-            assert torch.isfinite(flow.log_prob(x)).all()
+            z = flow.encode(x, condition)
+            assert torch.isfinite(flow.log_prob(x, condition)).all()
+            back = flow.decode(z, condition)
             if flow.levels is None:
-                torch.testing.assert_close(flow.decode(z), x, rtol=1e-3, atol=1e-3)
+                torch.testing.assert_close(back, x, rtol=1e-3, atol=1e-3)
             else:
-                assert torch.equal(flow.decode(z), x)
-                assert torch.equal(torch.cat([flow.decode(one) for one in z.split(1)]), x)
+                assert torch.equal(back, x)
+                given = [None] * 6 if condition is None else condition.split(1)
+                alone = [flow.decode(*one) for one in zip(z.split(1), given, strict=True)]
+                assert torch.equal(torch.cat(alone), x)
 
 
 @pytest.mark.parametrize("wild", [1, 2, 3, 4])
@@ -265,6 +246,7 @@ STEPS = {
     "variational": partial(image_flow, (1, 4, 4), dequantization="variational", hidden=4),
     "integers": partial(vector_flow, 3, integers=[0], classes=3, norm="act", hidden=4),
     "affine": partial(vector_flow, 3, coupling="affine", norm="batch", hidden=4),
+    "mixed table": lambda: mixed_table()[0],
 }
 
 
