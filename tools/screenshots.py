@@ -123,7 +123,7 @@ def tables(page: Page, folder: Path) -> None:
     page.choose_model("runs/table" if (runs_folder() / "table").is_dir() else "moons")
     page.tab("Tables")
     page.draw("#table-go", "#table-marginals")
-    page.draw("#table-ask", "#table-answer")
+    page.draw("#table-ask-go", "#table-answer")
 
 
 def runs(page: Page, folder: Path) -> None:

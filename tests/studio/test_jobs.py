@@ -8,7 +8,8 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from realnvp.studio.jobs import Cancelled, Desk, Results, guarded  # noqa: E402
+from realnvp.studio.jobs import Desk, Results, guarded  # noqa: E402
+from realnvp.studio.stopping import Cancelled  # noqa: E402
 
 
 def test_what_a_visitor_can_mend_is_one_line_and_a_bug_is_raised():
@@ -40,6 +41,16 @@ def test_only_the_visitors_own_work_is_cancelled(tmp_path):
     with pytest.raises(Cancelled):
         tell_two(2, 4)
     desk.cancel(SimpleNamespace(session_hash="nobody"))
+
+
+def test_all_work_of_a_visitor_is_cancelled_and_what_comes_later_is_not(tmp_path):
+    desk, visitor = Desk(tmp_path), SimpleNamespace(session_hash="a")
+    works = [desk.begin(visitor, lambda fraction, desc: None, "work") for _ in range(2)]
+    desk.cancel(visitor)
+    for tell in works:
+        with pytest.raises(Cancelled):
+            tell(1, 4)
+    desk.begin(visitor, lambda fraction, desc: None, "work")(1, 4)
 
 
 def test_files_of_one_name_do_not_replace_each_other(tmp_path):

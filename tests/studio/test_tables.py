@@ -36,16 +36,16 @@ def test_a_table_of_text_dates_and_gaps_has_its_columns(page):
     page.text("#table-columns", "datetime", "median 20", "categorical", "%")
     for column in ("color", "size", "day"):
         page.choose("#table-column", column)
-        page.draw("#table-ask", "#table-answer")
+        page.draw("#table-ask-go", "#table-answer")
     page.text("#table-held", "20")
 
 
 def test_a_row_that_is_not_there_gets_one_line(page):
     page.choose_model("moons")
     page.tab("Tables")
-    page.draw("#table-ask", "#table-answer")  # a click while it is being drawn counts for nothing
+    page.draw("#table-ask-go", "#table-answer")  # a click while it is being drawn counts for nothing
     page.text("#table-ask-note", "Row 0 of")
     page.type("#table-row", 999999)
-    page.click("#table-ask")
+    page.click("#table-ask-go")
     assert "rows, 0 to" in page.error()
     page.type("#table-row", 0)

@@ -11,7 +11,7 @@ from PIL import Image
 from realnvp import plots
 from realnvp.reports.compare import Comparison, compare, setting_text
 from realnvp.reports.run import Run
-from realnvp.studio.jobs import Results, guarded
+from realnvp.studio.jobs import Desk, Results, guarded
 from realnvp.studio.models import Library, shell_command
 from realnvp.studio.scoring import as_image
 
@@ -21,7 +21,7 @@ FIRST = 3
 """Runs that are chosen at first."""
 
 
-def runs_tab(library: Library, tab: gr.Tab) -> None:
+def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
     """Fill the tab."""
     gr.Markdown("Trainings beside each other: who learned faster, and which settings differ.")
     chosen = gr.CheckboxGroup(
@@ -34,7 +34,7 @@ def runs_tab(library: Library, tab: gr.Tab) -> None:
         info="Minutes tell what a run costs, steps what it learns from as many examples.",
     )  # fmt: skip
     with gr.Row():
-        go = gr.Button("Compare", variant="primary", elem_id="runs-go")
+        go = desk.buttons("runs", "Compare")
         again = gr.Button("Look for new runs", elem_id="runs-again")
     results = Results(
         "runs",
@@ -69,8 +69,16 @@ def runs_tab(library: Library, tab: gr.Tab) -> None:
         return [found[name] for name in chosen if name in found]
 
     @guarded
-    def draw(chosen: list[str], by: Any, at: float) -> list[Any]:
+    def draw(
+        chosen: list[str],
+        by: Any,
+        at: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
+    ) -> list[Any]:
+        tell = desk.begin(request, progress, "comparing")
         runs = open_runs(chosen)
+        tell(1, 4)
         comparison = compare(runs) if len(runs) > 1 else Comparison(runs, {})
         records = {run.name: run.records for run in runs}
         unit, sign = comparison.unit, runs[0].sign
@@ -78,6 +86,9 @@ def runs_tab(library: Library, tab: gr.Tab) -> None:
             figure = plots.learning_curves(runs[0].records, unit, sign=sign, by=by)
         else:
             figure = plots.run_curves(records, unit, sign=sign, by=by)
+        tell(2, 4)
+        curves = as_image(figure)
+        tell(3, 4)
         header, rows = Comparison(runs, {}).rows()
         differ = [
             [name, *map(setting_text, values)] for name, values in comparison.settings.items()
@@ -86,7 +97,7 @@ def runs_tab(library: Library, tab: gr.Tab) -> None:
         command = shell_command(verb, *(run.folder for run in runs))
         return [
             *results.shown(f"On the command line: {command}"),
-            as_image(figure),
+            curves,
             {"headers": header, "data": rows},
             gr.Dataframe(
                 value={"headers": ["setting", *records], "data": differ}, visible=bool(differ)
@@ -112,8 +123,14 @@ def runs_tab(library: Library, tab: gr.Tab) -> None:
             kept = [name for name in found if units[name] == units[next(iter(found))]][:FIRST]
         return gr.CheckboxGroup(choices=list(found), value=kept)
 
-    def opened(chosen: list[str], by: Any, at: float) -> list[Any]:
-        return draw(chosen, by, at) if chosen else [*results.empty(), *4 * [None]]
+    def opened(
+        chosen: list[str],
+        by: Any,
+        at: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> list[Any]:
+        return draw(chosen, by, at, request, progress) if chosen else [*results.empty(), *4 * [None]]
 
     inputs = [chosen, by, at]
     outputs = [*results.outputs, curves, table, settings, pictures]

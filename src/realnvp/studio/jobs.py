@@ -8,16 +8,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import gradio as gr
 
+from realnvp.studio.stopping import STOP, Cancelled
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Cancelled", "Desk", "Results", "guarded"]
-
-
-class Cancelled(Exception):
-    """A visitor does not want to wait any longer."""
+__all__ = ["Desk", "Results", "guarded"]
 
 
 class Desk:
@@ -29,7 +27,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._stops: dict[str, threading.Event] = {}
+        self._stops: dict[str, WeakSet[threading.Event]] = {}
         self._lock = threading.Lock()
 
     def path(self, name: str) -> Path:
@@ -41,11 +39,13 @@ class Desk:
     ) -> Callable[[int, int], None]:
         """Return a function to be called with what is done and all there is to do.
 
-        It shows progress, and raises :class:`Cancelled` once the visitor asks for it.
+        It shows progress, and raises :class:`~realnvp.studio.stopping.Cancelled` once the visitor
+        asks for it, as the networks of models do.
         """
         stop = threading.Event()
+        STOP.set(stop)  # of this call of Gradio's alone, which holds it for as long as it runs
         with self._lock:
-            self._stops[str(request.session_hash)] = stop
+            self._stops.setdefault(str(request.session_hash), WeakSet()).add(stop)
 
         def tell(done: int, total: int) -> None:
             if stop.is_set():
@@ -55,12 +55,19 @@ class Desk:
         tell(0, 1)
         return tell
 
+    def buttons(self, name: str, label: str) -> gr.Button:
+        """Make a button that begins, ``#NAME-go``, and one that cancels; return the first."""
+        with gr.Row():
+            go = gr.Button(label, variant="primary", elem_id=f"{name}-go")
+            stop = gr.Button("Cancel", elem_id=f"{name}-stop")
+        stop.click(self.cancel, None, None, queue=False)
+        return go
+
     def cancel(self, request: gr.Request) -> None:
-        """End the visitor's work at its next step."""
+        """End all of the visitor's work at its next step."""
         with self._lock:
-            stop = self._stops.get(str(request.session_hash))
-        if stop is not None:
-            stop.set()
+            for stop in self._stops.get(str(request.session_hash), ()):
+                stop.set()
 
     def forget(self, request: gr.Request) -> None:
         """End the work of a visitor who has left."""

@@ -26,6 +26,7 @@ from realnvp.outliers import OutlierScorer
 from realnvp.pretrained import cards, known_columns, load, shipped_names
 from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
+from realnvp.studio.stopping import stoppable
 
 __all__ = ["Library", "condition_of", "labels_of", "shell_command"]
 
@@ -136,7 +137,7 @@ class Library:
             if flow is None or before != written:
                 if name not in self.names():
                     raise ValueError(f"unknown model {name!r}: choose one of the list")
-                flow = load(self.address(name))
+                flow = stoppable(load(self.address(name)))
                 self._flows[name] = written, flow
             return flow
 
@@ -218,14 +219,15 @@ class Library:
             source = ((flow.trained_on or {}).get("data") or {}).get("source", "its data")
             source = Path(str(source)).name
             return calibration.statistics["log_likelihood"], f"held-out examples of {source}"
-        with self._lock:
-            if flow not in self._reference:
-                split, what = self.examples(name)
-                most = REFERENCE if flow.levels is not None else 10 * REFERENCE
-                order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-                some = split.select(order[:most])
-                self._reference[flow] = log_likelihoods(flow, some, batch_size=64), what
-            return self._reference[flow]
+        known = self._reference.get(flow)
+        if known is None:  # two who ask at once compute the same; nobody waits for another
+            split, what = self.examples(name)
+            most = REFERENCE if flow.levels is not None else 10 * REFERENCE
+            order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+            known = log_likelihoods(flow, split.select(order[:most]), batch_size=64), what
+            with self._lock:
+                self._reference[flow] = known
+        return known
 
 
 def shell_command(*words: object) -> str:

@@ -61,11 +61,11 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             with gr.Tab("Score", id="score"):
                 scored = score_tab(library, desk, model)
             with gr.Tab("Plane", id="plane", interactive=False) as plane:
-                planes = plane_tab(library, model, label, plane)
+                planes = plane_tab(library, desk, model, label, plane)
             with gr.Tab("Tables", id="tables", interactive=False) as tables:
                 column, tabled = table_tab(library, desk, model, label)
             with gr.Tab("Runs", id="runs") as runs:
-                runs_tab(library, runs)
+                runs_tab(library, desk, runs)
             with gr.Tab("Models", id="models") as models:
                 gr.Markdown("Click a picture, or a row of the table, to choose a model.")
                 portraits = gr.Gallery(

@@ -55,9 +55,7 @@ def sample_tab(
             0, 1.5, 1.0, step=0.05, label="Temperature", elem_id="sample-t",
             info="Below 1: likelier, less varied.",
         )  # fmt: skip
-    with gr.Row():
-        go = gr.Button("Sample", variant="primary", elem_id="sample-go")
-        stop = gr.Button("Cancel", elem_id="sample-stop")
+    go = desk.buttons("sample", "Sample")
     results = Results("sample", "Press **Sample**: a picture of the samples appears here.")
     with results:
         grid = gr.Image(
@@ -124,7 +122,6 @@ def sample_tab(
     for slider in (temperature, count):
         slider.release(**event)
     label.input(**event)
-    stop.click(desk.cancel, None, None, queue=False)
     return label, results, event
 
 
@@ -187,9 +184,7 @@ def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
         elem_id="walk-number",
     )  # fmt: skip
     source, seed, invert, files = _source("walk")
-    with gr.Row():
-        go = gr.Button("Walk", variant="primary", elem_id="walk-go")
-        stop = gr.Button("Cancel", elem_id="walk-stop")
+    go = desk.buttons("walk", "Walk")
     results = Results("walk", "Press **Walk**: the path and its animation appear here.")
     with results:
         ends = gr.Image(label="As the model sees them", elem_id="walk-ends", height=180, buttons=[])
@@ -247,7 +242,6 @@ def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
         [*results.outputs, ends, at, frame, film, frames, *kinds], show_progress_on=results.note,
     )  # fmt: skip
     at.change(look, [at, frames], frame, show_progress="hidden", trigger_mode="always_last")
-    stop.click(desk.cancel, None, None, queue=False)
     return results
 
 
@@ -269,7 +263,7 @@ def scales_tab(
         gr.Slider(0, 1, 0, step=0.05, label=f"Scale {i + 1}", visible=i < 2, elem_id=f"scale-{i}")
         for i in range(SCALES)
     ]
-    go = gr.Button("Draw again", variant="primary", elem_id="scales-go")
+    go = desk.buttons("scales", "Draw again")
     results = Results(
         "scales",
         "A slider at 0 keeps what that scale holds, at 1 all of it is drawn again. "
@@ -285,8 +279,11 @@ def scales_tab(
         seed: float,
         invert: bool,
         files: list[str] | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
         *amounts: float,
     ) -> list[Any]:
+        desk.begin(request, progress, "drawing")
         flow, x, condition, what = _stops(library, name, source, int(seed), files, invert, 1)
         count = int(flow.latent_scales().max()) + 1
         draws = x.expand(8, *x.shape[1:])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from realnvp import plots
 from realnvp.data.toy import TOY
 from realnvp.flow import Flow
-from realnvp.studio.jobs import Results, guarded
+from realnvp.studio.jobs import Desk, Results, guarded
 from realnvp.studio.models import Library, condition_of
 from realnvp.studio.scoring import as_image
 
@@ -69,13 +69,15 @@ element.addEventListener('keydown', e => {
 """
 
 
-def plane_tab(library: Library, model: gr.Dropdown, label: gr.Dropdown, tab: gr.Tab) -> Results:
+def plane_tab(
+    library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown, tab: gr.Tab
+) -> Results:
     """Fill the tab; return its results."""
     gr.Markdown(
         "Drag the point among the data, at the left, or among the latents, at the right: the other "
         "one follows. Arrow keys move it, too."
     )
-    go = gr.Button("Draw", variant="primary", elem_id="plane-go")
+    go = desk.buttons("plane", "Draw")
     results = Results("plane", "Press **Draw**: the plane and its latents appear here.")
     with results:
         with gr.Row():
@@ -115,11 +117,18 @@ def plane_tab(library: Library, model: gr.Dropdown, label: gr.Dropdown, tab: gr.
         return drawn(library.get(name), name, label)
 
     @guarded
-    def draw(name: str, label: str | None) -> list[Any]:
+    def draw(
+        name: str,
+        label: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
+    ) -> list[Any]:
+        tell = desk.begin(request, progress, "drawing")
         plane, _ = plane_of(name, label)
         note = f"On the command line: {library.command('plot', name)}"
-        picture = as_image(plots.planes([plane]))
-        return [*results.shown(note), *move(name, label, np.zeros(2), False), picture]
+        point = move(name, label, np.zeros(2), False)
+        tell(1, 2)
+        return [*results.shown(note), *point, as_image(plots.planes([plane]))]
 
     def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:
         """Return both pads and what they show, given a point of the data or of the latents."""
@@ -163,9 +172,15 @@ def plane_tab(library: Library, model: gr.Dropdown, label: gr.Dropdown, tab: gr.
         data, _, text = move(name, label, z, False)
         return data, text
 
-    def opened(name: str, label: str | None, note: str) -> Any:
+    def opened(
+        name: str,
+        label: str | None,
+        note: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
         """Draw, unless it is drawn: the point stays where it was left."""
-        return draw(name, label) if note == results.hint else gr.skip()
+        return draw(name, label, request, progress) if note == results.hint else gr.skip()
 
     outputs = [*results.outputs, data_pad, latent_pad, where, whole]
     go.click(draw, [model, label], outputs, show_progress_on=results.note)

@@ -60,9 +60,7 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
             False, label="Exchange dark and light", elem_id="score-invert",
             info="For dark strokes on white paper, where the model knows white ones on black.",
         )  # fmt: skip
-    with gr.Row():
-        go = gr.Button("Score", variant="primary", elem_id="score-go")
-        stop = gr.Button("Cancel", elem_id="score-stop")
+    go = desk.buttons("score", "Score")
     with gr.Row():
         tries = {
             source: gr.Button(f"Try {what}", size="sm", elem_id=f"score-{source}")
@@ -163,7 +161,6 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
     go.click(uploaded, [model, files, invert], outputs, show_progress_on=results.note)
     for source, button in tries.items():
         button.click(tried(source), model, outputs, show_progress_on=results.note)
-    stop.click(desk.cancel, None, None, queue=False)
     return results
 
 

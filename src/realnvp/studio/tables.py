@@ -39,9 +39,7 @@ def table_tab(
             0, label="Seed", info="The same seed gives the same rows.", precision=0, minimum=0,
             elem_id="table-seed",
         )  # fmt: skip
-    with gr.Row():
-        go = gr.Button("Draw rows", variant="primary", elem_id="table-go")
-        stop = gr.Button("Cancel", elem_id="table-stop")
+    go = desk.buttons("table", "Draw rows")
     drawn = Results(
         "table",
         "Press **Draw rows**: a file to download, and each column beside the real one, "
@@ -66,7 +64,7 @@ def table_tab(
             0, label="Row", info="Number of the row among the examples, from 0.", precision=0,
             minimum=0, elem_id="table-row",
         )  # fmt: skip
-    ask = gr.Button("p(column | the others)", variant="primary", elem_id="table-ask")
+    ask = desk.buttons("table-ask", "p(column | the others)")
     asked = Results("table-ask", "Press **p(column | the others)**: its density appears here.")
     with asked:
         held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held", buttons=[])
@@ -166,7 +164,6 @@ def table_tab(
         given, [model, label, column, row], [*asked.outputs, held, answer],
         show_progress_on=asked.note,
     )  # fmt: skip
-    stop.click(desk.cancel, None, None, queue=False)
     return column, [drawn, asked]
 
 
