@@ -115,6 +115,27 @@ class Page:
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(str(value), Keys.TAB)
 
+    def key(self, *keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def tab_to(self, script: str) -> None:
+        """Press the tabulator, from the top of the page, until this is true of the element ``e``.
+
+        Args:
+            script: expression in JavaScript.
+        """
+        from selenium.webdriver.common.keys import Keys
+
+        self.driver.execute_script("document.querySelector('#model input').focus()")
+        for _ in range(60):
+            self.key(Keys.TAB)
+            if self.driver.execute_script(f"const e = document.activeElement; return {script}"):
+                return
+        raise AssertionError(f"the keyboard does not reach {script}")
+
     def upload(self, selector: str, *paths: Path) -> None:
         """Upload files, and wait until their names are there."""
         field = self.find(f"{selector} input[type=file]", visible=False)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("selenium")
+from selenium.webdriver.common.keys import Keys
+
 
 def test_runs_are_compared(page):
     page.tab("Runs")
@@ -12,6 +17,14 @@ def test_runs_are_compared(page):
     page.picture("#runs-samples")
     page.click("#runs-by label:nth-of-type(2) input")
     page.picture("#runs-curves", not_=first)
+
+
+def test_arrow_keys_move_through_time(page):
+    page.tab("Runs")
+    page.text("#runs-samples", "mixed, step 5")
+    page.tab_to("e.closest('#runs-at') && e.type === 'range'")
+    page.key(Keys.HOME)
+    page.text("#runs-samples", "mixed, step 0")
 
 
 def test_no_run_gets_one_line(page):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from helpers.browser import Page
+
+pytest.importorskip("selenium")
+from selenium.webdriver.common.keys import Keys
 
 
 def test_the_gallery_lists_models_and_runs(page):
@@ -51,20 +56,40 @@ def test_it_fits_a_window_of_400_pixels(page, address, tmp_path):
         narrow.driver.quit()
 
 
-def test_the_keyboard_is_enough_to_sample(page):
-    from selenium.webdriver.common.keys import Keys
+@pytest.mark.parametrize(
+    ("model", "tab", "button", "picture"),
+    [
+        ("digits", "Sample", "sample-go", "#sample-grid"),
+        ("digits", "Walk", "walk-go", "#walk-film"),
+        ("digits", "Scales", "scales-go", "#scales-grid"),
+        ("digits", "Score", "score-strange", "#score-heat"),
+        ("moons", "Plane", "plane-go", "#plane-whole"),
+        ("moons", "Tables", "table-go", "#table-marginals"),
+        ("moons", "Tables", "table-ask-go", "#table-answer"),
+        ("moons", "Runs", "runs-go", "#runs-curves"),
+    ],
+)
+def test_the_keyboard_is_enough(page, model, tab, button, picture):
+    page.choose_model(model)
+    if tab == "Sample":  # what is drawn is another picture than the one before
+        page.tab_to("e.closest('#sample-seed')")
+        page.key(Keys.CONTROL, "a", Keys.NULL, "42")
+    page.tab_to(f"e.role === 'tab' && e.textContent.trim() === '{tab}'")
+    page.key(Keys.ENTER)
+    page.find(f"#{button}")
+    before = page.source(picture) if tab == "Sample" else ""
+    page.tab_to(f"e.id === '{button}'")
+    page.key(Keys.ENTER)
+    page.picture(picture, not_=before)
 
-    page.tab("Sample")
-    before = page.source("#sample-grid")
-    field = page.find("#sample-seed input")
-    field.send_keys(Keys.CONTROL, "a")
-    field.send_keys("42")
-    for _ in range(20):
-        page.driver.switch_to.active_element.send_keys(Keys.TAB)
-        if page.driver.switch_to.active_element.get_attribute("id") == "sample-go":
-            break
-    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
-    page.picture("#sample-grid", not_=before)
+
+def test_arrow_keys_choose_a_model(page):
+    page.choose_model("digits")
+    page.tab("Models")
+    page.tab_to("e.closest('#models-table') && e.role === 'gridcell'")
+    page.key(Keys.ARROW_DOWN, Keys.ENTER)
+    page.until(lambda: page.find("#model input").get_attribute("value") != "digits")
+    page.until(lambda: not page.find("#facts").text.startswith("digits"))
 
 
 def test_the_browser_has_no_complaint_and_nobody_else_is_called(page, address):

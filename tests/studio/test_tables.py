@@ -43,7 +43,9 @@ def test_a_table_of_text_dates_and_gaps_has_its_columns(page):
 def test_a_row_that_is_not_there_gets_one_line(page):
     page.choose_model("moons")
     page.tab("Tables")
-    page.draw("#table-ask-go", "#table-answer")  # a click while it is being drawn counts for nothing
+    page.draw(
+        "#table-ask-go", "#table-answer"
+    )  # a click while it is being drawn counts for nothing
     page.text("#table-ask-note", "Row 0 of")
     page.type("#table-row", 999999)
     page.click("#table-ask-go")

@@ -130,7 +130,9 @@ def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        return draw(chosen, by, at, request, progress) if chosen else [*results.empty(), *4 * [None]]
+        return (
+            draw(chosen, by, at, request, progress) if chosen else [*results.empty(), *4 * [None]]
+        )
 
     inputs = [chosen, by, at]
     outputs = [*results.outputs, curves, table, settings, pictures]
@@ -139,5 +141,8 @@ def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
     tab.select(look, chosen, chosen, show_progress="hidden").success(
         opened, inputs, outputs, show_progress_on=results.note
     )
-    at.release(guarded(lambda c, a: through(open_runs(c), a)), [chosen, at], pictures)
+    at.change(  # by the arrow keys, too
+        guarded(lambda c, a: through(open_runs(c), a)), [chosen, at], pictures,
+        show_progress="hidden", trigger_mode="always_last",
+    )  # fmt: skip
     again.click(look, chosen, chosen, queue=False)

@@ -130,8 +130,15 @@ def build(library: Library, folder: Path) -> gr.Blocks:
         page.unload(desk.forget)
 
         @guarded
-        def paint() -> list[tuple[Any, str]]:
-            return [(library.portrait(name), name) for name in library.names()]
+        def paint(
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
+        ) -> list[tuple[Any, str]]:
+            tell, names, shown = desk.begin(request, progress, "drawing"), library.names(), []
+            for i, name in enumerate(names):
+                tell(i, len(names))
+                shown.append((library.portrait(name), name))
+            return shown
 
         models.select(paint, None, portraits)
 
