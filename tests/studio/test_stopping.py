@@ -10,6 +10,7 @@ from contextvars import copy_context
 import pytest
 import torch
 
+from helpers.browser import WAIT
 from realnvp import Flow, vector_flow
 from realnvp.conditioners import Conditioner
 from realnvp.studio.models import Library
@@ -66,7 +67,7 @@ def waiting(flow: Flow) -> Iterator[threading.Event]:
     def wait(*_: object) -> None:
         if (stop := STOP.get()) is not None:
             reached.set()
-            stop.wait(60)
+            stop.wait(WAIT)
 
     hook = first.register_forward_hook(wait)
     try:
@@ -94,7 +95,7 @@ def test_cancel_ends_what_a_tab_does(page, library: Library, model, tab, button)
         page.tab(tab)
         if tab != "Plane":  # which is drawn when it is opened
             page.click(begin)
-        assert reached.wait(60)
+        assert reached.wait(WAIT)
         page.click(f"#{button}-stop")
         assert page.error() == "cancelled"
 
@@ -106,10 +107,10 @@ def test_comparing_runs_ends_between_its_parts(page, monkeypatch):
 
     def wait(*_: object, **__: object) -> None:
         reached.set()
-        assert STOP.get().wait(60)
+        assert STOP.get().wait(WAIT)
 
     monkeypatch.setattr("realnvp.studio.history.plots.run_curves", wait)
     page.click("#runs-go")
-    assert reached.wait(60)
+    assert reached.wait(WAIT)
     page.click("#runs-stop")
     assert page.error() == "cancelled"
