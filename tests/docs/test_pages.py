@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -74,6 +75,21 @@ def test_conditional_models():
     x = np.random.default_rng(0).normal(size=(60, 1))
     names = run(numbers, {"y": x + 0.1 * np.random.default_rng(1).normal(size=(60, 1)), "x": x})
     assert names["density"].sample(3, condition=[[0.5]]).shape == (3, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*dequantized:UserWarning")
+def test_own_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    bad = rng.random(60) < 0.5
+    columns = {"size": rng.normal(size=60) + 3 * bad, "diagnosis": np.where(bad, "bad", "good")}
+    table, gaps = pd.DataFrame(columns), pd.DataFrame(columns)
+    gaps.loc[::20, "size"] = np.nan
+    (code,) = blocks("tables")
+    names = run(code, {"table": table, "table_with_gaps": gaps})
+    assert not names["filled"].isna().any(axis=None)
+    assert names["effective"].shape == (60,)
+    assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.filterwarnings("ignore")  # of the web framework's own test client

@@ -207,7 +207,9 @@ class Page:
 
         def arrived() -> Path | None:
             new = set(self.downloads.glob("*")) - before
-            return next((p for p in new if not p.name.endswith((".crdownload", ".tmp"))), None)
+            if any(p.suffix in (".crdownload", ".tmp") for p in new):
+                return None
+            return next((p for p in new if p.stat().st_size), None)  # begun, and written
 
         return self.until(arrived)
 
