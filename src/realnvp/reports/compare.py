@@ -113,7 +113,8 @@ class Comparison:
             axes = figure.add_subplot(grid[1, i * each : (i + 1) * each])
             step, path = run.pictures[-1]
             with Image.open(path) as image:
-                axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+                # Nearest where it is enlarged, and smooth where text would be lost.
+                axes.imshow(np.asarray(image.convert("RGB")), interpolation="antialiased")
             axes.set_title(f"{run.name}, step {step:,}", fontsize=10)
             axes.set_axis_off()
         return figure
