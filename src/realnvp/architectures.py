@@ -22,6 +22,7 @@ from realnvp.bijections import (
     ActNorm,
     Affine,
     AffineCoupling,
+    Average,
     Bijection,
     BlockMask,
     CategoriesFirst,
@@ -172,6 +173,7 @@ def vector_flow(
     column_tensors: Mapping[str, Tensor] | None = None,
     categories: Mapping[str, Any] | None = None,
     category_tensors: Mapping[str, Tensor] | None = None,
+    members: int = 1,
     condition_dim: int = 0,
     classes: int | None = None,
     model: VectorModel | None = None,
@@ -211,6 +213,8 @@ def vector_flow(
             all that follows is of the other columns given the categories. The flow has no condition
             of its own then.
         category_tensors: their tensors.
+        members: number of flows whose densities are averaged, of one column; see
+            :class:`realnvp.bijections.Average`. All start with the same mixture.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
         model: all of the following options at once, as a recipe holds them.
@@ -232,7 +236,6 @@ def vector_flow(
     model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
-    body: list[Bijection] = []
     size, given, of = dim, condition_dim, classes  # what the couplings are of, and given
     if categories is not None:
         size, given = dim - len(categories["links"]), int(categories["features"])
@@ -244,12 +247,21 @@ def vector_flow(
             raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
         model, gaussians = dataclasses.replace(model, mixture_init=found), found
         conditional_mixture = tuple(mixture[0].shape) != (found, size)
-    if gaussians:
-        inside = (given, of) if conditional_mixture else (0, None)
-        body.append(_mixture_layer(gaussians, size, *inside, mixture))
-    else:
-        body.append(Affine(zeros(size) if mean is None else mean, std))
-    body += _all(ARCHITECTURES[model.architecture]((size,), model, given))
+
+    def make() -> list[Bijection]:
+        start: Bijection
+        if gaussians:
+            inside = (given, of) if conditional_mixture else (0, None)
+            start = _mixture_layer(gaussians, size, *inside, mixture)
+        else:
+            start = Affine(zeros(size) if mean is None else mean, std)
+        return [start, *_all(ARCHITECTURES[model.architecture]((size,), model, given))]
+
+    if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1000:
+        raise ValueError(f"members must be 1 to 1000, got {members!r}")
+    if members > 1 and dim > 1:
+        raise ValueError(f"members are averaged of one column only, got {dim} columns")
+    body = make() if members == 1 else [Average(*(Chain(*make()) for _ in range(members)))]
     if categories is not None:
         layer = CategoriesFirst(categories["links"], dim, given, Chain(*body))
         layer.fill(category_tensors or {})
@@ -268,12 +280,52 @@ def vector_flow(
                 "integers": list(integers),
                 "columns": None if columns is None else [dict(column) for column in columns],
                 "categories": None if categories is None else dict(categories),
+                "members": members,
                 "condition_dim": condition_dim,
                 "classes": classes,
                 **dataclasses.asdict(model),
             },
         },
     )
+
+
+def average_flow(flows: Sequence[Flow]) -> Flow:
+    """Return the flow whose density is the mean of those of flows of one column.
+
+    Args:
+        flows: flows of :func:`vector_flow`, alike but for their weights: what maps the column to
+            normal scores, and what standardizes the condition, are the first one's.
+
+    Raises:
+        ValueError: if they are not alike.
+
+    >>> import torch
+    >>> flows = [vector_flow(1, mean=torch.tensor([m])).eval() for m in (-1.0, 1.0)]
+    >>> x = torch.tensor([[0.3], [2.0]])
+    >>> expected = torch.stack([flow.log_prob(x).exp() for flow in flows]).mean(0)
+    >>> torch.allclose(average_flow(flows).log_prob(x).exp(), expected)
+    True
+    """
+    arguments = dict((flows[0].config or {}).get("arguments", {}))
+    if any(flow.config != flows[0].config for flow in flows) or arguments.get("members") != 1:
+        raise ValueError("flows are averaged that have been built alike, each by itself")
+    names = [field.name for field in dataclasses.fields(VectorModel)]
+    model = VectorModel(**{name: arguments.pop(name) for name in names})
+    whole = vector_flow(**arguments | {"members": len(flows)}, model=model).to(flows[0].dtype)
+    assert isinstance(whole.bijection, Chain)
+    before = len(whole.bijection) - 1  # layers that map the column
+    states = [flow.state_dict() for flow in flows]
+    found = {}
+    layer = f"bijection.layers.{before}.members."
+    for name in whole.state_dict():
+        if name.startswith(layer):
+            member, _, index, rest = name.removeprefix(layer).split(".", 3)
+            own = f"bijection.layers.{before + int(index)}.{rest}"
+            found[name] = states[int(member)][own]
+        else:
+            found[name] = states[0][name]
+    whole.load_state_dict(found)
+    return whole.eval()
 
 
 def _columns_layer(

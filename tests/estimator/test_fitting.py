@@ -116,6 +116,36 @@ def test_a_single_column_has_a_density_given_the_condition():
     assert abs(drawn.mean() - (grid * p).sum() * step) < 0.1
 
 
+def test_members_learn_all_rows_and_their_densities_are_averaged():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(400, 1))
+    y = np.sin(3 * x[:, 0]) + 0.1 * generator.normal(size=400)
+    density = RealNVPDensity(members=2, max_steps=200, random_state=0).fit(y, condition=x)
+    assert density.n_iter_ > 0
+    assert len(density.flow_.bijection[-1].members) == 2  # type: ignore[index]
+    assert density.score(y, condition=x) > -0.2  # of a Gaussian given x, -1.0
+    drawn = density.sample(4, condition=[[0.5]] * 4, random_state=0)
+    latents = density.transform(drawn, condition=[[0.5]] * 4)
+    back = density.inverse_transform(latents, condition=[[0.5]] * 4)
+    np.testing.assert_allclose(back, drawn, atol=1e-6)
+
+
+def test_members_that_learn_nothing_are_no_better_than_the_start():
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(60, 2)), generator.normal(size=60)
+    density = RealNVPDensity(members=2, max_steps=40, random_state=0).fit(y, condition=x)
+    assert density.n_iter_ == 0
+    assert (
+        abs(density.score(y, condition=x) - scipy.stats.norm(y.mean(), y.std()).logpdf(y).mean())
+        < 0.1
+    )
+
+
+def test_several_columns_have_no_members():
+    with pytest.raises(ValueError, match="members is 1, or more for one column, got 2"):
+        RealNVPDensity(members=2).fit(rows(50))
+
+
 @pytest.mark.parametrize("mixture_init", [0, 2])
 def test_a_single_column_needs_no_condition(mixture_init: int):
     x = rows(200)[:, :1]

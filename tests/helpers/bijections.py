@@ -13,6 +13,7 @@ from realnvp.bijections import (
     ActNorm,
     Affine,
     AffineCoupling,
+    Average,
     BlockMask,
     CategoriesFirst,
     ChannelMask,
@@ -186,6 +187,9 @@ BIJECTIONS: dict[str, Case] = {
         ),
         (5, 2, 3),
         2,
+    ),
+    "average": Case(
+        lambda: Average(*(gaussian_mixture(1, 2) for _ in range(3))), (1,), 2, identity=False
     ),
     "categories-first": Case(categories_first, (4,), identity=False),
     "class-means": Case(lambda: ClassMeans(3, (2, 2, 3)), (2, 2, 3), 3, identity=False),

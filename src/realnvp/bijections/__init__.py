@@ -1,5 +1,6 @@
 """Bijections: invertible maps with a tractable log-determinant, one idea per file."""
 
+from realnvp.bijections.average import Average
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.categories import CategoriesFirst
 from realnvp.bijections.class_means import ClassMeans
@@ -23,6 +24,7 @@ __all__ = [
     "ActNorm",
     "Affine",
     "AffineCoupling",
+    "Average",
     "Bijection",
     "BlockMask",
     "CategoriesFirst",

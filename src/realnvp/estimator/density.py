@@ -52,6 +52,10 @@ DRAWS = 16
 """Noise draws of a log-density with integer columns."""
 
 
+MEMBERS = 5
+"""Flows that are averaged of one column given numbers."""
+
+
 NUMBERS = 2**17
 """Numbers of a table that are computed at once."""
 
@@ -94,6 +98,9 @@ class RealNVPDensity(
         blocks: number of residual blocks of each conditioner.
         mixture_init: number of Gaussians of the mixture that the flow starts as. None chooses it
             by cross-validation; it is 1, a linear regression, of one column given numbers.
+        members: number of flows whose densities are averaged, of one column only, each trained on
+            all rows but a share of its own, which ends its training. None is 5 of one column given
+            numbers, and else 1.
         max_steps: largest number of optimizer steps; early stopping may end the training before.
         batch_size: number of rows per step.
         lr: learning rate of AdamW. None, here and below: chosen by the number of rows, since few
@@ -130,6 +137,7 @@ class RealNVPDensity(
         hidden: int | None = None,
         blocks: int = 1,
         mixture_init: int | None = None,
+        members: int | None = None,
         max_steps: int = 2000,
         batch_size: int = 256,
         lr: float | None = None,
@@ -149,6 +157,7 @@ class RealNVPDensity(
         self.hidden = hidden
         self.blocks = blocks
         self.mixture_init = mixture_init
+        self.members = members
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.lr = lr
@@ -208,10 +217,19 @@ class RealNVPDensity(
             schema=self._schema,
             classes=self._condition.classes,
             validation_fraction=self.validation_fraction,
+            members=self._members(),
             verbose=bool(self.verbose),
         )
         self._describe(recipe)
         return self
+
+    def _members(self) -> int:
+        """Return the number of flows that are averaged."""
+        if self.members is None:
+            return MEMBERS if self._schema.dim == 1 and self._condition.dim else 1
+        if self.members < 1 or (self.members > 1 and self._schema.dim > 1):
+            raise ValueError(f"members is 1, or more for one column, got {self.members}")
+        return int(self.members)
 
     def _recipe(self, seed: int) -> VectorRecipe:
         """Return the recipe ``table`` with the estimator's settings."""

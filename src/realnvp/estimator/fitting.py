@@ -13,6 +13,7 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
+from realnvp.architectures import average_flow
 from realnvp.config import VectorRecipe
 from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Dataset, Split, hold_out
@@ -53,6 +54,7 @@ def fit_rows(
     schema: TableSchema,
     classes: int | None = None,
     validation_fraction: float = 0.15,
+    members: int = 1,
     verbose: bool = False,
 ) -> tuple[Flow, int]:
     """Train on most rows to learn for how long; if there are few, then on all.
@@ -68,6 +70,7 @@ def fit_rows(
         schema: columns of the table.
         classes: number of classes, if the condition is one of them.
         validation_fraction: fraction of the rows that is held out; with 0, all steps are taken.
+        members: number of flows of one column whose densities are averaged.
         verbose: whether a few lines are printed.
 
     Returns:
@@ -88,7 +91,10 @@ def fit_rows(
         )
 
     report = _Report(verbose)
-    flow, steps = _fit(split, dataset, recipe, validation_fraction, report)
+    if members > 1:
+        flow, steps = _fit_members(split, dataset, recipe, members, validation_fraction, report)
+    else:
+        flow, steps = _fit(split, dataset, recipe, validation_fraction, report)
     report.end(steps)
     flow.double().eval()
     if flow.condition_dim and flow.classes is None:  # in its own unit
@@ -126,6 +132,48 @@ def _fit(
     if len(split) >= MANY_ROWS:
         return flow, steps
     return _train(recipe, everything, report, steps)
+
+
+def _fit_members(
+    split: Split,
+    dataset: Callable[[Split, Split], Dataset],
+    recipe: VectorRecipe,
+    members: int,
+    validation_fraction: float,
+    report: _Report,
+) -> tuple[Flow, int]:
+    """Train each member until the rows of its own fold no longer improve; all rows are learned.
+
+    Together the folds say of every row whether training is better than the start.
+    """
+    everything = dataset(split, split)
+    if validation_fraction and len(split) < max(FEW_ROWS, 2 * members):
+        return _start(recipe, everything)
+    wanted = recipe.model.mixture_init
+    mixture = None
+    if wanted:
+        mixture = choose_mixture(everything, None if wanted == "auto" else wanted, recipe.seed)
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed))
+    flows, steps, gains = [], [], []
+    for i in range(members):
+        own = dataclasses.replace(recipe, seed=recipe.seed + i)
+        if validation_fraction == 0:
+            flows.append(_train(own, everything, report, recipe.training.steps, mixture)[0])
+            continue
+        check = order[i::members][:MOST_HELD_OUT].sort().values
+        learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, check, False).nonzero()[:, 0]
+        # All start alike, so maps of the column and the condition are of all rows.
+        trial = dataclasses.replace(dataset(split.select(learn), split.select(check)), sample=split)
+        flow, found = _train(own, trial, report, mixture=mixture)
+        flows.append(flow)
+        steps.append(found)
+        gains.append(_gain(flow, _start(own, trial, mixture)[0], trial.validation, own.seed))
+    if validation_fraction == 0:
+        return average_flow(flows), recipe.training.steps or 0
+    gain, weight = (torch.cat(parts) for parts in zip(*gains, strict=True))
+    if not _is_positive(gain, weight):
+        return _start(recipe, everything)
+    return average_flow(flows), max(steps)
 
 
 def _start(recipe: VectorRecipe, data: Dataset, mixture: Mixture | None = None) -> tuple[Flow, int]:
@@ -175,8 +223,16 @@ def _without_copies(split: Split) -> Split:
 
 def _is_better(flow: Flow, start: Flow, check: Split, seed: int) -> bool:
     """Return whether a flow is better than another on held-out rows, beyond chance."""
+    return _is_positive(*_gain(flow, start, check, seed))
+
+
+def _gain(flow: Flow, start: Flow, check: Split, seed: int) -> tuple[Tensor, Tensor]:
+    """Return by how much a flow is better than another on each held-out row, and the weights."""
     gain = log_likelihoods(flow, check, seed=seed) - log_likelihoods(start, check, seed=seed)
-    weight = torch.ones(len(gain)) if check.weight is None else check.weight
+    return gain, torch.ones(len(gain)) if check.weight is None else check.weight
+
+
+def _is_positive(gain: Tensor, weight: Tensor) -> bool:
     # Of the mean alone, a single far row could decide: most rows must gain, too.
     return (weight.double() @ gain).item() > 0 and _p_value(gain) < 1 - CONFIDENCE
 

@@ -1,0 +1,86 @@
+r"""The average of several densities of one column, as a bijection.
+
+Networks that are trained from other weights, or on other rows, err in other places, and the average
+of their densities is better than each alone: an ensemble (arXiv 1612.01474). Of one column, an
+ensemble of flows is a flow again. The distribution function of each is :math:`\Phi(f_m(x))`, and so
+
+.. math::
+    z = \Phi^{-1}\Big(\frac{1}{M} \sum_m \Phi(f_m(x))\Big), \qquad
+    \log \frac{dz}{dx} = \log \frac{1}{M} \sum_m \varphi(f_m(x)) \, f_m'(x) - \log \varphi(z)
+
+is increasing, and its density under a standard normal is the mean of the members' densities. So
+quantiles, samples and latents are those of the ensemble. The inverse is a search between the
+members' own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from realnvp.bijections.base import Bijection
+from realnvp.bijections.gaussian_mixture import gaussianize
+from realnvp.bijections.root_finding import find_root
+
+__all__ = ["Average"]
+
+
+class Average(Bijection):
+    """Average the densities of bijections of one column, each increasing.
+
+    Args:
+        members: bijections of ``(B, 1)``, with log-determinants of the term "coupling".
+
+    Raises:
+        ValueError: if there are none.
+
+    >>> from realnvp.bijections import Affine
+    >>> layer = Average(*(Affine(torch.tensor([m])) for m in (-3.0, 3.0)))
+    >>> z, log_det = layer(torch.tensor([[0.0], [3.0]]))
+    >>> p = torch.distributions.Normal(0.0, 1.0).log_prob(z[:, 0]) + log_det
+    >>> p.exp().mul(2).round(decimals=4)  # two Gaussians
+    tensor([0.0089, 0.3989])
+    """
+
+    has_analytic_inverse = False
+
+    def __init__(self, *members: Bijection) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("an average is that of one bijection or more")
+        self.members = nn.ModuleList(members)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.members)} members"
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        found = [member(x, condition) for member in self.members]
+        latents = torch.cat([z for z, _ in found], dim=1).T  # (M, B)
+        log_dets = torch.stack([log_det for _, log_det in found])
+        equal = torch.full_like(latents, -math.log(len(found)))
+        # The mean of Phi(z_m) is that of Gaussians around -z_m, at 0.
+        zero = torch.zeros_like(latents[0])
+        z, _ = gaussianize(zero, equal, -latents, torch.zeros_like(latents))
+        terms = equal - 0.5 * latents.square() + log_dets
+        return z[:, None], terms.logsumexp(0) + 0.5 * z.square()
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            own = torch.cat([member.inverse(z, condition)[0] for member in self.members], dim=1)
+            # The rounding of the members' own searches is not to exclude the root.
+            room = 1e-4 * (1 + own.abs().amax(1))
+            x = find_root(
+                self._slope_at, z[:, 0], own.amin(1) - room, own.amax(1) + room, own.mean(1),
+                () if condition is None else (condition.T,),
+            )[:, None]  # fmt: skip
+        value, log_det = self(x, condition)
+        # A step of Newton's, which is none, has the gradients of the inverse.
+        x = x - (value - z) * torch.exp(-log_det.detach())[:, None]
+        return x, -log_det
+
+    def _slope_at(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the map and its derivative, for the search; its curvature is not known."""
+        z, log_det = self(x[:, None], condition[0].T if condition else None)
+        return z[:, 0], log_det.exp(), torch.zeros_like(log_det)
