@@ -8,9 +8,7 @@ A target that is a real number has a density: nats per row, in the target's own 
 ``RealNVPDensity(integers="none").fit(y, condition=X)``. A target of integers, such as wine's
 six grades, has probabilities: log P(grade | X), by the defaults of ``RealNVPDensity``, and of
 NGBoost by the probability that its normal distribution gives to the cell of width 1 around a grade.
-**The two kinds of numbers must not be compared.** A probability is at most 1, its logarithm at most
-0; the density of few values grows without bound as a model puts peaks on them, so that wine's row
-of densities says that the grades were found to be integers, and nothing more.
+Grades have no density: that of few values grows without bound as a model puts peaks on them.
 
 NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3, so it runs in an environment of its
 own, by ``benchmarks/ngboost_scores.py``, with its defaults (normal distributions, 500 trees).
@@ -70,24 +68,21 @@ def main() -> None:
             continue
         with np.load(file) as arrays:
             x, y, splits = arrays["X"].astype(float), arrays["y"].astype(float), arrays["test"]
-        kinds = {"density": "none"}
-        if (y == np.round(y)).all():
-            kinds["probability"] = "auto"
-        for kind, integers in kinds.items():
-            found = []
-            for padded in splits[: args.splits]:
-                test = padded[padded >= 0]
-                train = np.setdiff1d(np.arange(len(x)), test)
-                found.append(score(x[train], y[train], x[test], y[test], integers))
-            row = [f"{file.stem} ({len(x):,} x {x.shape[1]})", kind]
-            row.append(cell([nats for nats, _ in found], np.mean([s for _, s in found])))
-            if file.stem in peer:
-                its = peer[file.stem]
-                row.append(cell(its[kind][: args.splits], np.mean(its["seconds"])))
-            else:
-                row.append("")
-            print(*row, sep=" | ", file=sys.stderr, flush=True)
-            rows.append(row)
+        discrete = (y == np.round(y)).all()
+        found = []
+        for padded in splits[: args.splits]:
+            test = padded[padded >= 0]
+            train = np.setdiff1d(np.arange(len(x)), test)
+            integers = "auto" if discrete else "none"
+            found.append(score(x[train], y[train], x[test], y[test], integers))
+            print(file.stem, *found[-1], file=sys.stderr, flush=True)
+        kind = "probability" if discrete else "density"
+        row = [f"{file.stem} ({len(x):,} x {x.shape[1]})", kind]
+        row.append(cell([nats for nats, _ in found], np.mean([s for _, s in found])))
+        its = peer.get(file.stem)
+        row.append(cell(its[kind][: args.splits], np.mean(its["seconds"])) if its else "")
+        print(*row, sep=" | ", file=sys.stderr, flush=True)
+        rows.append(row)
     about = (__doc__ or "").split("\n\n", 1)[1].strip()
     columns = ["table", "log of the", "RealNVPDensity", "NGBoost"]
     write("conditional", "One column given others", about, table(columns, rows))

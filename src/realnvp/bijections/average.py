@@ -75,10 +75,12 @@ class Average(Bijection):
                 self._slope_at, z[:, 0], own.amin(1) - room, own.amax(1) + room, own.mean(1),
                 () if condition is None else (condition.T,),
             )[:, None]  # fmt: skip
-        value, log_det = self(x, condition)
-        # A step of Newton's, which is none, has the gradients of the inverse.
-        x = x - (value - z) * torch.exp(-log_det.detach())[:, None]
-        return x, -log_det
+        # Newton's steps, which move nothing, have the derivatives of the inverse: a first step
+        # those of first order, a second one of second and third.
+        for _ in range(2 if torch.is_grad_enabled() else 0):
+            value, log_det = self(x, condition)
+            x = x - (value - z) * torch.exp(-log_det)[:, None]
+        return x, -self(x, condition)[1]
 
     def _slope_at(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the map and its derivative, for the search; its curvature is not known."""
