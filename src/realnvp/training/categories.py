@@ -38,8 +38,11 @@ STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 MOST_CELLS = 250_000
 """Largest table of a pair of columns."""
 
-FEATURES = 8
-"""Numbers that say what the categories of a row are, all columns together; one each at least."""
+SWEEPS = 20
+"""Passes over the columns in which the effects of their categories are found."""
+
+RIDGE = 1e-4
+"""Variance that is added to what the categories leave of the other columns."""
 
 PRIOR = 10.0
 """Rows of no effect that are added to the mean of the other columns in each category."""
@@ -81,8 +84,7 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
     place: dict[int | None, int | None] = {None: None, **{j: i for i, j in enumerate(order)}}
     links = [{"column": where[j], "size": sizes[j], "parent": place[parents[j]]} for j in order]
     others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
-    most = max(1, FEATURES // len(where))
-    parts = [embedding(codes[:, j], sizes[j], others, w, most) for j in order]
+    parts = embedding(codes[:, order], [sizes[j] for j in order], others, w)
     total, done = sum(part.shape[1] for part in parts), 0
     rows = []
     for part in parts:  # each column has its own features
@@ -164,36 +166,64 @@ def _edges(shares: NDArray, width: int) -> NDArray:
     return edges
 
 
-def embedding(codes: NDArray, size: int, others: NDArray, w: NDArray, most: int) -> NDArray:
-    """Return features of the categories of a column, with mean 0 and deviation :data:`SIZE`.
+def embedding(codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray) -> list[NDArray]:
+    r"""Return features of the categories of each column, with mean 0 and deviation :data:`SIZE`.
 
-    The first are the directions in which the means of the other columns differ most between the
-    categories; as many as the categories, less one, say which it is.
+    In the linear model :math:`x = \sum_j E_j[c_j] + \varepsilon` of the other columns, features are
+    the directions of each :math:`E_j` that are largest beside the covariance of
+    :math:`\varepsilon` (reduced-rank regression, Izenman 1975): what a category does to a price
+    counts by what the price varies by where all else is equal. A direction more must raise the
+    likelihood by what its parameters cost (the Bayesian information criterion), but the first.
 
     Args:
-        codes: ``(N,)`` categories.
-        size: number of categories.
+        codes: ``(N, C)`` categories.
+        sizes: number of categories of each column.
         others: ``(N, D)`` scores of the other columns.
-        w: ``(N,)`` weights.
-        most: largest number of features.
+        w: ``(N,)`` weights, whose sum is the number of rows.
 
     Returns:
-        ``(size, M)``.
+        ``(size, M)`` for each column.
 
     >>> rng = np.random.default_rng(0)
     >>> c = np.repeat([0, 1, 2], 50)
-    >>> features = embedding(c, 3, (c == 1)[:, None] + 0.1 * rng.normal(size=(150, 1)), c + 1.0, 1)
+    >>> x = (c == 1)[:, None] + 0.1 * rng.normal(size=(150, 1))
+    >>> (features,) = embedding(c[:, None], [3], x, np.ones(150))
     >>> features.shape, bool(abs(features[0] - features[2]) < 0.2 * abs(features[0] - features[1]))
     ((3, 1), True)
     """
-    counts = np.bincount(codes, w, minlength=size)
-    root = np.sqrt(_shares(counts))
-    root /= np.linalg.norm(root)
-    centered = others - w @ others / w.sum()
-    sums = np.stack([np.bincount(codes, w * column, minlength=size) for column in centered.T], 1)
-    means = sums / (counts + PRIOR)[:, None]
-    means = root[:, None] * (means - root**2 @ means)
-    rest = 1e-3 * (np.eye(size) - np.outer(root, root))  # all other differences, last
-    directions = np.linalg.svd(np.hstack([means, rest]), full_matrices=False)[0]
-    found: NDArray = directions[:, : min(size - 1, most)] / root[:, None]
-    return SIZE * found.clip(-LARGEST, LARGEST)
+    effects, rest = _effects(codes, sizes, others, w)
+    covariance = (rest.T * w) @ rest / w.sum() + RIDGE * np.eye(rest.shape[1])
+    factor = np.linalg.cholesky(covariance)
+    found = []
+    for j, size in enumerate(sizes):
+        root = np.sqrt(_shares(np.bincount(codes[:, j], w, minlength=size)))
+        root /= np.linalg.norm(root)
+        apart = root[:, None] * np.linalg.solve(factor, effects[j].T).T
+        apart -= root[:, None] * (root @ apart)
+        left, strength, _ = np.linalg.svd(apart, full_matrices=False)
+        i = np.arange(len(strength))
+        gain = w.sum() * np.log1p(strength**2)
+        cost = np.log(w.sum()) * (size - 1 + rest.shape[1] - 2 * i - 1)
+        most = min(size - 1, rest.shape[1])
+        count = max(1, int(np.cumprod((gain > cost)[:most]).sum()))
+        found.append(SIZE * (left[:, :count] / root[:, None]).clip(-LARGEST, LARGEST))
+    return found
+
+
+def _effects(
+    codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray
+) -> tuple[list[NDArray], NDArray]:
+    """Return what each category adds to the other columns ``(size, D)``, and what is left.
+
+    Column by column, until they agree (backfitting), each mean with :data:`PRIOR` rows of none.
+    """
+    rest = others - w @ others / w.sum()
+    effects = [np.zeros((size, rest.shape[1])) for size in sizes]
+    for _ in range(SWEEPS):
+        for j, size in enumerate(sizes):
+            own = codes[:, j]
+            rest = rest + effects[j][own]
+            sums = np.stack([np.bincount(own, w * x, minlength=size) for x in rest.T], axis=1)
+            effects[j] = sums / (np.bincount(own, w, minlength=size) + PRIOR)[:, None]
+            rest = rest - effects[j][own]
+    return effects, rest
