@@ -261,7 +261,9 @@ def vector_flow(
         raise ValueError(f"members must be 1 to 1000, got {members!r}")
     if members > 1 and dim > 1:
         raise ValueError(f"members are averaged of one column only, got {dim} columns")
-    body = make() if members == 1 else [Average(*(Chain(*make()) for _ in range(members)))]
+    body = make()
+    if members > 1:
+        body = [Average(Chain(*body), *(Chain(*make()) for _ in range(members - 1)))]
     if categories is not None:
         layer = CategoriesFirst(categories["links"], dim, given, Chain(*body))
         layer.fill(category_tensors or {})

@@ -52,11 +52,14 @@ class Average(Bijection):
             raise ValueError("an average is that of one bijection or more")
         self.members = nn.ModuleList(members)
 
+    def _each(self) -> list[Bijection]:
+        return [member for member in self.members if isinstance(member, Bijection)]
+
     def extra_repr(self) -> str:
         return f"{len(self.members)} members"
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        found = [member(x, condition) for member in self.members]
+        found = [member(x, condition) for member in self._each()]
         latents = torch.cat([z for z, _ in found], dim=1).T  # (M, B)
         log_dets = torch.stack([log_det for _, log_det in found])
         equal = torch.full_like(latents, -math.log(len(found)))
@@ -68,7 +71,7 @@ class Average(Bijection):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            own = torch.cat([member.inverse(z, condition)[0] for member in self.members], dim=1)
+            own = torch.cat([member.inverse(z, condition)[0] for member in self._each()], dim=1)
             # The rounding of the members' own searches is not to exclude the root.
             room = 1e-4 * (1 + own.abs().amax(1))
             x = find_root(
