@@ -43,7 +43,7 @@ def test_a_pass_ends_at_its_next_network_and_others_go_on(work):
     assert len(asked) == 2 + len(networks)
 
 
-def test_every_shipped_model_can_be_stopped(library):
+def test_models_of_a_library_can_be_stopped(library):
     stop = threading.Event()
     stop.set()
 
