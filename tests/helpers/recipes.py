@@ -20,36 +20,38 @@ from realnvp.training.initialization import build
 __all__ = ["condition_of", "distinct_recipes", "mixed_table", "recipe_flow"]
 
 
-def _small(name: str, scales: int | None = None) -> dict[str, Any]:
-    """Return the options of a recipe's model with fewer layers, and at most so many scales."""
+def _small(name: str, tiny: bool = False) -> dict[str, Any]:
+    """Return the options of a recipe's model with two layers of a kind, or with one."""
     data = "moons" if name == "table" else "digits"
     given = None if read_recipe(name)["data"]["source"] else {"source": data}
     recipe = load_recipe(name, data=given)
-    few = ("blocks", "steps", "couplings")
+    most = {"blocks": 2, "steps": 2, "couplings": 2}
+    if tiny:
+        coarse = vars(recipe.model).get("architecture") == "coarse_to_fine"
+        most |= {"blocks": 1, "steps": 1, "scales": 2 if coarse else 1}
     small = {
-        name: v if name not in few else 2 if isinstance(v, list) else min(v, 2)
-        for name, v in vars(recipe.model).items()
-    }
+        option: v if option not in most else most[option] if isinstance(v, list)
+        else min(v, most[option])
+        for option, v in vars(recipe.model).items()
+    }  # fmt: skip
     small["classes"] = 3 if recipe.data.condition == "label" else None
     if small.get("mixture_init") == "auto":  # which data decide
         small["mixture_init"] = 2
-    if scales is not None and "scales" in small:
-        small["scales"] = min(small["scales"], scales)
     return {**small, "hidden": 4}
 
 
-def recipe_flow(name: str, scales: int | None = None) -> Flow:
+def recipe_flow(name: str, tiny: bool = False) -> Flow:
     """Return the flow of a recipe, in small; three classes, if its density is given a label."""
-    options = _small(name, scales)
+    options = _small(name, tiny)
     if "scales" not in options:
         return vector_flow(3, **options)
     side = 2 ** options["scales"]
     return image_flow((1, side, side), **options)
 
 
-def distinct_recipes(scales: int) -> list[str]:
-    """Return recipes without those whose small flow is that of another one."""
-    return [*{repr(_small(name, scales)): name for name in reversed(recipe_names())}.values()]
+def distinct_recipes() -> list[str]:
+    """Return recipes, without those whose tiny flow is that of another one."""
+    return [*{repr(_small(name, True)): name for name in reversed(recipe_names())}.values()]
 
 
 def condition_of(flow: Flow, n: int) -> Tensor | None:

@@ -14,7 +14,7 @@ from helpers.recipes import condition_of, distinct_recipes, mixed_table, recipe_
 from realnvp import Flow, vector_flow
 
 MODELS: dict[str, Callable[[], Flow]] = {
-    **{name: partial(recipe_flow, name, 2) for name in distinct_recipes(2)},
+    **{name: partial(recipe_flow, name, tiny=True) for name in distinct_recipes()},
     "affine": partial(vector_flow, 4, coupling="affine", norm="batch", couplings=2, hidden=4),
 }
 
@@ -50,6 +50,6 @@ def test_there_is_no_graph_break(name):
     flow.eval()
     z = torch.randn(len(x), *flow.shape)
     with torch.no_grad():
-        close(graph(flow.decode)(z, condition), flow.decode(z, condition))
+        close(graph(flow.decode)(z, condition), flow.decode(z, condition), equal_nan=True)  # gaps
         close(graph(flow.log_prob)(x, condition, noise), flow.log_prob(x, condition, noise))
     torch._dynamo.reset()
