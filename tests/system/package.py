@@ -46,7 +46,8 @@ table = pd.DataFrame({"size": size, "price": price, "kind": rng.choice(["flat", 
 table.to_csv("my.csv", index=False)
 table.head(50).to_csv("new.csv", index=False)
 table.head(50).mask(rng.random((50, 3)) < 0.1).to_csv("gaps.csv", index=False)
-np.savez("mnist.npz", rng.integers(0, 256, (200, 1, 28, 28), dtype=np.uint8))
+images = rng.integers(0, 256, (200, 1, 28, 28), dtype=np.uint8)
+np.savez("mnist.npz", images=images, labels=rng.integers(0, 10, 200))
 """
 
 
