@@ -109,7 +109,8 @@ def build(library: Library, folder: Path) -> gr.Blocks:
                 gr.Tab(interactive=now == "plane"),
                 gr.Tab(interactive=not images),
                 *offered(count),
-                gr.Dropdown(choices=columns, value=columns[0] if columns else None),
+                # A list that has been shown and becomes empty is an error in the browser.
+                gr.Dropdown(choices=columns, value=columns[0]) if columns else gr.skip(),
                 *(value for result in results for value in result.empty()),
             ]
 
