@@ -60,8 +60,8 @@ def dark(page: Page, on: bool) -> None:
 
 def sample(page: Page, folder: Path) -> None:
     """Draw 64 digits, after those that the page has drawn first."""
-    page.type("#sample-n", 64)
     page.type("#sample-seed", 1)
+    page.type("#sample-n", 64)  # last: what comes after the seed opens when it is reached
     start = time.monotonic()
     page.draw("#sample-go", "#sample-grid")
     timed("64 samples of mnist", start)
