@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from realnvp import recipe, train
-from realnvp.data import as_dataset
+from realnvp.data import as_dataset, load_data
 from realnvp.reports.report import write_report
 from realnvp.reports.run import Run
 
@@ -62,6 +63,16 @@ def test_images_are_in_the_report_of_an_image_model(tmp_path):
     assert "temperature 0.7" in html
     assert "<run>" not in html, "names are escaped"
     assert len(html) < 1_000_000
+
+
+def test_one_held_out_image_is_neither_hard_nor_easy(tmp_path):
+    chosen = recipe("digits", model={"hidden": 4, "blocks": 1})
+    run = Run(tmp_path / "run", {"kind": "image"}, [], "run")
+    run.flow = chosen.build().eval()
+    one = load_data(chosen.data).test.select(torch.tensor([0]))
+    html = write_report([run], tmp_path / "r.html", held_out=("test", one)).read_text()
+    assert "Calibration" in sections(html)
+    assert "Hardest and easiest held-out examples" not in sections(html)
 
 
 def test_without_the_data_the_rest_is_reported(runs, tmp_path):

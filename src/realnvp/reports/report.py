@@ -216,7 +216,7 @@ def _calibration(subject: Subject) -> str | None:
 
 def _extremes(subject: Subject) -> str | None:
     found = subject.findings
-    if found is None:
+    if found is None or len(found.ranking) < 2:  # one alone is neither
         return None
     order, scores = found.ranking, found.scores
     count = min(EXTREMES, len(order) // 2)
