@@ -20,9 +20,9 @@ from realnvp.data.dataset import Dataset, Split, hold_out
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
-from realnvp.training.initialization import build
+from realnvp.training.initialization import build, mixture_of
 from realnvp.training.launch import launch
-from realnvp.training.mixtures import Mixture, choose_mixture, moments
+from realnvp.training.mixtures import Mixture, moments
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
 
@@ -118,10 +118,7 @@ def _fit(
     held_out = min(validation_fraction, MOST_HELD_OUT / len(split))
     learn, check = hold_out(len(split), held_out, seed=recipe.seed)
     trial = dataset(split.select(learn), split.select(check))
-    wanted = recipe.model.mixture_init
-    mixture = None
-    if wanted:
-        mixture = choose_mixture(trial, None if wanted == "auto" else wanted, recipe.seed)
+    mixture = mixture_of(recipe, trial)
     start, _ = _start(recipe, trial, mixture)
     if mixture is not None and len(split) >= MANY_ROWS:  # the number of Gaussians is known by now
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
@@ -149,17 +146,15 @@ def _fit_members(
     everything = dataset(split, split)
     if validation_fraction and len(split) < max(FEW_ROWS, 2 * members):
         return _start(recipe, everything)
-    wanted = recipe.model.mixture_init
-    mixture = None
-    if wanted:
-        mixture = choose_mixture(everything, None if wanted == "auto" else wanted, recipe.seed)
+    mixture = mixture_of(recipe, everything)
+    own_recipes = [dataclasses.replace(recipe, seed=recipe.seed + i) for i in range(members)]
+    if validation_fraction == 0:
+        taken = recipe.training.steps
+        alike = [_train(own, everything, report, taken, mixture)[0] for own in own_recipes]
+        return average_flow(alike), taken or 0
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed))
     flows, steps, gains = [], [], []
-    for i in range(members):
-        own = dataclasses.replace(recipe, seed=recipe.seed + i)
-        if validation_fraction == 0:
-            flows.append(_train(own, everything, report, recipe.training.steps, mixture)[0])
-            continue
+    for i, own in enumerate(own_recipes):
         check = order[i::members][:MOST_HELD_OUT].sort().values
         learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, check, False).nonzero()[:, 0]
         # All start alike, so maps of the column and the condition are of all rows.
@@ -168,8 +163,6 @@ def _fit_members(
         flows.append(flow)
         steps.append(found)
         gains.append(_gain(flow, _start(own, trial, mixture)[0], trial.validation, own.seed))
-    if validation_fraction == 0:
-        return average_flow(flows), recipe.training.steps or 0
     gain, weight = (torch.cat(parts) for parts in zip(*gains, strict=True))
     if not _is_positive(gain, weight):
         return _start(recipe, everything)

@@ -32,7 +32,7 @@ from realnvp.training.mixtures import (
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import seeded
 
-__all__ = ["build", "resolve", "smoothing_of"]
+__all__ = ["build", "mixture_of", "resolve", "smoothing_of"]
 
 
 def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> Flow:
@@ -59,9 +59,8 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         first: dict[str, Any] = {}
         make = partial(recipe.build, (channels, height, width), dataset.levels, **condition)
     elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        wanted = recipe.model.mixture_init
-        if mixture is None and wanted:
-            mixture = choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed)
+        if mixture is None:
+            mixture = mixture_of(recipe, dataset)
         if mixture is not None:
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
@@ -114,6 +113,14 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
             f"training.{next(iter(found))} is auto for vectors only: give a number for images"
         )
     return dataclasses.replace(config, **found)
+
+
+def mixture_of(recipe: VectorRecipe, dataset: Dataset) -> Mixture | None:
+    """Return the mixture that a recipe's model starts as, fitted to the data; None without one."""
+    wanted = recipe.model.mixture_init
+    if not wanted:
+        return None
+    return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed)
 
 
 def _first_layer(dataset: Dataset, recipe: VectorRecipe, mixture: Mixture | None) -> dict[str, Any]:
