@@ -11,14 +11,14 @@ some draws, half of them moved by up to a pixel.
 Likelihood hardly notices that one sample in ten is of another class than was asked for. So a
 classifier of small images, trained on the same training images, reads samples during training, and
 as long as it reads them worse than held-out images, their likelihood given what was asked for is
-lowered (:class:`Readable`). The density is exact as before.
+lowered (:class:`Readable`). The density is exact as before. Its calibration is not: run
+``tools/calibrate.py`` afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -150,16 +150,19 @@ def main() -> None:
     small = Dataset(data.name, train, validation, None, part.shape, classes=flow.classes)
     config = TrainingConfig(
         optimizer="muon", lr=args.lr, batch_size=BATCH, decay_fraction=0.8, ema=0.998,
-        minutes=args.minutes, num_validations=20,
+        minutes=args.minutes, num_validations=20, calibration=0,
     )  # fmt: skip
-    result = realnvp.fit(part, small, training=replace(config, calibration=0), out=args.out)
+    result = realnvp.fit(part, small, training=config, out=args.out)
     path = FOLDER / f"{args.model}.safetensors"
     entry, _ = pretrained.unpack(path.read_bytes())[args.model]
     card = entry["card"]
     reported = evaluate(flow.eval(), data.reporting[1])
     card |= {"value": reported.loss, "standard_error": reported.standard_error}
     card["training"] += f", then {result.steps:,} of {BATCH} of its smallest images"
-    card["command"] += f"; python tools/train_coarse.py {args.model} --minutes {args.minutes:g}"
+    card["command"] += (
+        f"; python tools/train_coarse.py {args.model} RUN --data FILE --minutes {args.minutes:g} "
+        f"--lr {args.lr:g}"
+    )
     write_atomically(path, pretrained.pack({args.model: (flow, card)}))
     print(result.likelihood, reported, card["command"], card["training"], sep="\n")
 

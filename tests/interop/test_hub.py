@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use .content:DeprecationWarning"
 
 
 def forget_client():
-    """Let the client be imported anew, since it reads its variables only then."""
+    """Let the client be imported again, since it reads its variables only then."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
         del sys.modules[name]
 
