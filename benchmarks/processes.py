@@ -27,7 +27,7 @@ FORMULAS = {"ddp": lambda ranks: 8 * (ranks - 1), "fsdp": lambda ranks: 16 * (ra
 """Bytes that all processes together send in a step, for each parameter, with Gloo."""
 
 
-def speed(recipe: str, steps: int) -> list[str]:
+def speed(recipe: str, steps: int, data: str | None) -> list[str]:
     """Return the images per second of a recipe by 2 x 1 and by 1 x 2 processes and threads."""
     rates = []
     for devices, threads in ((2, 1), (1, 2)):
@@ -35,6 +35,7 @@ def speed(recipe: str, steps: int) -> list[str]:
             command = [sys.executable, "-m", "realnvp", "train", recipe, "--steps", str(steps)]
             command += ["--devices", str(devices), "--out", f"{folder}/run", "--no-report"]
             command += ["--quiet", "--training.num_validations", "1", "--training.calibration", "0"]
+            command += ["--data", data] if data else []
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
             subprocess.run(command, check=True, env=environment)
             lines = Path(folder, "run/metrics.jsonl").read_text().splitlines()
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--traffic", action="store_true")
     parser.add_argument("--recipe", default="mnist")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--data", help="file of the recipe's data; default: where that set is")
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 3, 4])
     args = parser.parse_args()
     if args.child:
@@ -130,7 +132,7 @@ def main() -> None:
     start = time.monotonic()
     parts = []
     if args.speed:
-        row = speed(args.recipe, args.steps)
+        row = speed(args.recipe, args.steps, args.data)
         columns = ["recipe", "images/s, 2 processes x 1 thread", "1 process x 2 threads", "ratio"]
         parts.append(table(columns, [row]))
     if args.traffic:

@@ -254,13 +254,18 @@ CODE = "import torch, realnvp; realnvp.Flow, realnvp.image_flow"
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, help="default: PyTorch's")
-    threads = parser.parse_args().threads
-    if threads:
-        torch.set_num_threads(threads)
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[torch.get_num_threads()], metavar="N",
+        help="numbers of threads, a section for each; default: PyTorch's",
+    )  # fmt: skip
     start = time.monotonic()
-    parts = [*of_images(), of_peers(), cold_start()]
-    write("speed", "Speed", (__doc__ or "").split("\n\n", 1)[1].strip(), *parts)
+    parts = [(__doc__ or "").split("\n\n", 1)[1].strip()]
+    threads = parser.parse_args().threads
+    for count in threads:
+        torch.set_num_threads(count)
+        parts += [f"## {count} thread{'s' * (count > 1)}", *of_images(), of_peers()]
+    torch.set_num_threads(threads[0])
+    write("speed", "Speed", *parts, "## Start", cold_start())
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
 
 

@@ -4,8 +4,8 @@
 
 Prints a line for each kind: how many were tried, and how many ended as they must. The exit status
 is 1 if one did not. Images come back exactly, or an error says that they do not: nothing wrong is
-ever returned. ``--data`` takes the images of a file, ``(N, H, W)`` or ``(N, C, H, W)``, its last
-``--count`` ones.
+ever returned. ``--data`` takes the images of a file, ``(N, H, W)``, ``(N, H, W, C)`` or
+``(N, C, H, W)``, its last ``--count`` ones.
 """
 
 from __future__ import annotations
@@ -128,7 +128,10 @@ def main() -> int:
     if args.data:
         with np.load(args.data) as arrays:
             largest = max(arrays.files, key=lambda name: arrays[name].ndim)
-            images = torch.from_numpy(arrays[largest][-args.count :]).view(-1, *flow.shape)
+            images = torch.from_numpy(arrays[largest][-args.count :])
+        if images.ndim == 4 and images.shape[1:] != flow.shape:
+            images = images.movedim(-1, 1)
+        images = images.reshape(-1, *flow.shape).contiguous()
     else:
         images = load_data(realnvp.config.DataConfig("digits")).test.x
     failed = False
