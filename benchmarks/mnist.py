@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from common import RESULTS, machine, table, write
-from realnvp.config import DataConfig, ImageRecipe, TrainingConfig, to_dict
+from realnvp.config import DataConfig, ImageRecipe, TrainingConfig
 from realnvp.data import load_data
 from realnvp.evaluation import evaluate
 from realnvp.plots import image_grid
@@ -30,6 +30,7 @@ from realnvp.recipes import load_recipe
 from realnvp.training.trainer import Trainer
 from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar
+from realnvp.utils.settings import to_dict
 
 ADAM = "the paper's parts and optimizer"
 """The model of mnist-paper, trained as in the paper (section 4.1): Adam, batches of 64."""

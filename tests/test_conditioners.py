@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from helpers.bijections import randomize
-from realnvp.architectures import image_flow
+from realnvp.builders import image_flow
 from realnvp.conditioners import (
     MLP,
     BatchNorm2d,

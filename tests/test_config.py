@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from realnvp.config import DataConfig, ImageModel, TrainingConfig, VectorModel, to_dict
+from realnvp.config import DataConfig, ImageModel, TrainingConfig, VectorModel
+from realnvp.utils.settings import to_dict
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ ORDER = (
     ("conditioners", "conditions", "inputs"),
     ("flow",),
     ("architectures", "evaluation", "interop", "latents", "plots"),
+    ("builders",),
     ("outliers", "pretrained", "diagnostics"),
     ("reports",),
     ("training",),

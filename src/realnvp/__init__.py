@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from realnvp import plots as plot
-    from realnvp.architectures import image_flow, vector_flow
     from realnvp.bijections import Bijection, Chain, Coupling
+    from realnvp.builders import image_flow, vector_flow
     from realnvp.conditioners import MLP, Conditioner, ResNet
     from realnvp.data import load_data
     from realnvp.estimator import RealNVPDensity
@@ -45,7 +45,7 @@ _HOMES = {
     "ResNet": "realnvp.conditioners",
     "evaluate": "realnvp.evaluation",
     "fit": "realnvp.training.train",
-    "image_flow": "realnvp.architectures",
+    "image_flow": "realnvp.builders",
     "load": "realnvp.pretrained",
     "load_data": "realnvp.data",
     "load_recipe": "realnvp.recipes",
@@ -56,7 +56,7 @@ _HOMES = {
     "register_conditioner": "realnvp.utils.registry",
     "register_coupling": "realnvp.utils.registry",
     "train": "realnvp.training.train",
-    "vector_flow": "realnvp.architectures",
+    "vector_flow": "realnvp.builders",
 }
 
 __all__ = [

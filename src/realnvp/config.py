@@ -10,14 +10,12 @@ fails before any data is read or any folder is made.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 from realnvp.utils.registry import ARCHITECTURES, BUILDERS, CONDITIONERS, COUPLINGS
+from realnvp.utils.settings import check_types, positive, require
 
 if TYPE_CHECKING:
     from realnvp.flow import Flow
@@ -31,105 +29,11 @@ __all__ = [
     "TrainingConfig",
     "VectorModel",
     "VectorRecipe",
-    "check_types",
-    "number",
-    "positive",
-    "require",
-    "to_dict",
 ]
 
 
-T = TypeVar("T")
-
 LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
 """Trackers of trainings that are known by name."""
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ValueError with the message unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-def positive(config: object, *names: str) -> None:
-    """Raise ValueError unless the fields of these names are None or finite numbers above 0."""
-    for name in names:
-        found = getattr(config, name)
-        for value in found if isinstance(found, list) else [found]:
-            require(
-                value in (None, "auto") or 0 < value < math.inf,
-                f"{name} must be a positive number, got {value}",
-            )
-
-
-def of_scale(setting: T | list[T], scale: int) -> T:
-    """Return a setting that is one value for all scales, or a list with one for each.
-
-    >>> of_scale(8, 1), of_scale([4, 12], 1)
-    (8, 12)
-    """
-    return setting[scale] if isinstance(setting, list) else setting
-
-
-def number(value: float | Literal["auto"]) -> float:
-    """Return the value of a setting that is no longer left to the data.
-
-    Raises:
-        ValueError: if it is still "auto".
-    """
-    if isinstance(value, str):
-        raise ValueError(f'"{value}" is chosen by the data of a training: give a number')
-    return value
-
-
-def _is(value: Any, hint: Any) -> bool:
-    """Return whether a value, which may come from anybody's JSON, is of a field's type."""
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return any(_is(value, part) for part in get_args(hint))
-    if get_origin(hint) is tuple:
-        parts = get_args(hint)
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == len(parts)
-            and all(_is(item, part) for item, part in zip(value, parts, strict=True))
-        )
-    if get_origin(hint) is dict:  # options, by name
-        return isinstance(value, dict) and all(
-            isinstance(key, str) and isinstance(item, bool | int | float | str)
-            for key, item in value.items()
-        )
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_is(item, *get_args(hint)) for item in value)
-    if hint in (int, float):  # True is an int to Python, but not to people
-        kind = Integral if hint is int else Real
-        return isinstance(value, kind) and not isinstance(value, bool)
-    return isinstance(value, NoneType if hint is None else hint)
-
-
-def check_types(config: Any, **most: int) -> None:
-    """Raise ValueError unless every field has the type that it is declared with.
-
-    Args:
-        config: a dataclass.
-        most: largest values of fields, by name.
-
-    Raises:
-        ValueError: naming the field.
-    """
-    hints = get_type_hints(type(config))
-    for item in dataclasses.fields(config):
-        value, hint = getattr(config, item.name), hints[item.name]
-        if not _is(value, hint):
-            choices = " or ".join(f'"{choice}"' for choice in get_args(hint))
-            wanted = choices if get_origin(hint) is Literal else str(item.type)
-            raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
-        limit = most.get(item.name, 2**53)  # beyond it, float arithmetic would lose count
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, Integral):
-                # its digits could be thousands
-                require(part <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
 def check_names(model: ImageModel | VectorModel) -> None:
@@ -624,8 +528,3 @@ def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
         )
     resized = data.size is not None and data.source == "celeba"
     return (shape[0], data.size, data.size) if resized else shape  # type: ignore[return-value]
-
-
-def to_dict(config: object) -> dict:
-    """Return the settings as plain nested dicts, for YAML and JSON."""
-    return dataclasses.asdict(config)  # type: ignore[call-overload]

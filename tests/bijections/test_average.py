@@ -11,8 +11,8 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from helpers.bijections import gaussian_mixture, randomize
 from realnvp import vector_flow
-from realnvp.architectures import average_flow
 from realnvp.bijections import Affine, Average
+from realnvp.builders import average_flow
 from realnvp.flow import Flow
 
 MEANS, SCALES = torch.tensor([-2.0, 1.0, 6.0]).double(), torch.tensor([0.5, 1.0, 0.1]).double()
@@ -86,5 +86,5 @@ def test_what_cannot_be_averaged():
         with pytest.raises(ValueError, match="members must be 1 to 1000"):
             vector_flow(1, members=bad)  # type: ignore[arg-type]
     for pair in ([flow(0), flow(0, hidden=8)], [flow(0, members=2)] * 2):
-        with pytest.raises(ValueError, match="built alike"):
+        with pytest.raises(ValueError, match="built with equal arguments"):
             average_flow(pair)

@@ -71,7 +71,7 @@ def test_one_pass_finds_what_columns_hold(parquet):
     assert {c.name: c.kind for c in whole.columns}["b"] == "decimal"
     assert isinstance(data.train.x, GroupedRows)
     assert (len(data.train), len(data.validation), len(data.test)) == (960, 120, 120)
-    assert len(data.known) == 60
+    assert len(data.train_in_memory) == 60
     parts = [data.train.x[:], data.validation.x, data.test.x]
     found = torch.cat(parts).nan_to_num(nan=-1e9)
     known = torch.from_numpy(whole.rows(frame())).nan_to_num(nan=-1e9)

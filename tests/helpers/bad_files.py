@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from realnvp.architectures import image_flow, vector_flow
+from realnvp.builders import image_flow, vector_flow
 from realnvp.cli.main import main
 from realnvp.training.run_directory import RunDirectory
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from realnvp.architectures import image_flow
-from realnvp.config import DataConfig, to_dict
+from realnvp.builders import image_flow
+from realnvp.config import DataConfig
 from realnvp.data import load_data
 from realnvp.data.sources import source_names
 from realnvp.recipes import (
@@ -23,6 +23,7 @@ from realnvp.recipes import (
     with_new_names,
 )
 from realnvp.training.initialization import build
+from realnvp.utils.settings import to_dict
 
 LAUGHS = "kind: vector\na0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)

@@ -35,14 +35,15 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.data_files import GREY, LABELS, RGB, TABLE, idx_bytes
-from realnvp.architectures import vector_flow
-from realnvp.config import DataConfig, to_dict
+from realnvp.builders import vector_flow
+from realnvp.config import DataConfig
 from realnvp.data import load_data
 from realnvp.estimator import RealNVPDensity
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
 from realnvp.utils import serialization
 from realnvp.utils.errors import describe, is_expected
+from realnvp.utils.settings import to_dict
 
 SECONDS = 10
 """Processor time that a file may take."""

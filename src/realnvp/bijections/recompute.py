@@ -55,7 +55,7 @@ def forward_terms(
         condition: condition ``(B, K)``, or None.
         memory: what to keep: "standard", "checkpoint" or "invertible".
 
-    >>> from realnvp.architectures import vector_flow
+    >>> from realnvp.builders import vector_flow
     >>> flow = vector_flow(4, couplings=2, norm="act")
     >>> z, terms = forward_terms(flow.bijection, torch.randn(3, 4), None, "invertible")
     >>> z.shape, sorted(terms)

@@ -23,8 +23,10 @@ from typing import IO
 import numpy as np
 import torch
 
-from realnvp.data.dataset import Parts, Split, parse_labels
+from realnvp.data.dataset import Split
 from realnvp.data.images import image_tensor
+from realnvp.data.labels import parse_labels
+from realnvp.data.parts import Parts
 from realnvp.data.tables import vector_tensor
 from realnvp.utils.errors import some_of
 

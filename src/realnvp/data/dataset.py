@@ -1,16 +1,14 @@
-"""Data sets in memory, in parts that share no example.
+"""Data sets in memory: examples with their conditions, labels and weights, in parts.
 
-A density model is judged on examples that it has not seen, so the parts are made once, here:
-`train` is learned from; `validation` chooses (stopping, checkpoints, settings); `test` is only
-reported. A source's own test part is never touched; what a source lacks is held out of its training
-part. By its fingerprint, a part is recognized later.
+:class:`Split` is one part of the data and :class:`Dataset` all of them; :mod:`realnvp.data.parts`
+makes them. A saved model remembers the fingerprint of each part that it was trained with.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -18,92 +16,17 @@ import numpy as np
 import torch
 
 from realnvp.data.stored import StoredImages
-from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
-    from realnvp.config import DataConfig
     from realnvp.data.columns import Coordinate, TableSchema
     from realnvp.data.toy import ToySet
 
-__all__ = [
-    "Dataset",
-    "Part",
-    "Parts",
-    "Split",
-    "assemble",
-    "check_fingerprint",
-    "conditioned",
-    "hold_out",
-    "integer_columns",
-    "parse_labels",
-    "part_of",
-]
+__all__ = ["Dataset", "Part", "Split", "check_fingerprint"]
 
 Part = Literal["train", "validation", "test"]
 
 
 _BLOCK = 1 << 22  # bytes that are copied at once, where a whole copy would double the memory
-
-
-TEST_FROM = 1_000
-"""Rows of a table from which on some are held out to test."""
-
-
-def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
-    """Return numbers by the names of the classes, if all of these are numbers."""
-    try:
-        known = {float(name): name for name in categories}
-    except ValueError:
-        return values
-    return np.array([known.get(value, str(value)) for value in values.tolist()], dtype=object)
-
-
-def parse_labels(
-    values: np.ndarray, where: str, categories: Sequence[str] | None = None
-) -> tuple[torch.Tensor, tuple[str, ...] | None]:
-    """Turn labels, as they are found in files, into classes 0, 1, 2, ...
-
-    Args:
-        values: `(N,)` or `(N, 1)`: integers from 0, or names, which are numbered in sorted order.
-        where: name of the labels, for messages.
-        categories: names that are numbered already, in order; other names are then an error.
-
-    Returns:
-        int64 `(N,)`, and the names in order where the labels are names.
-
-    Raises:
-        ValueError: for negative or fractional labels, and for unknown names.
-
-    >>> parse_labels(np.array(["cat", "ant", "cat"]), "labels")
-    (tensor([1, 0, 1]), ('ant', 'cat'))
-    """
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise ValueError(f"{where} must be one label per example, got shape {values.shape}")
-    if categories is not None and values.dtype.kind in "iuf":
-        values = _named(values, categories)
-    if values.dtype.kind in "UO":
-        names = values.astype(str).tolist()
-        known = sorted(set(names)) if categories is None else categories
-        codes = {str(name): code for code, name in enumerate(known)}
-        unknown = sorted(set(names) - set(codes))
-        if unknown:
-            raise ValueError(
-                f"{where} holds {unknown[0]!r}, which is none of the known classes "
-                f"{some_of(tuple(codes))}"
-            )
-        numbers = np.array([codes[name] for name in names], dtype=np.int64)
-        return torch.from_numpy(numbers), tuple(codes)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{where} must be integers or names, got {values.dtype}")
-    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
-        raise ValueError(f"{where} must be integers to be used as classes")
-    if values.size and (values.min() < 0 or values.max() > 2**62):
-        raise ValueError(
-            f"{where} must be classes numbered from 0, got {values.min()} to {values.max()}"
-        )
-    return torch.from_numpy(values.astype(np.int64)), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +164,7 @@ class Dataset:
         integers: indices of an array's columns that hold integers, to be dequantized.
         schema: columns of a table, whose coordinates ``x`` holds, in float64.
         condition_schema: likewise of the columns that the density is conditioned on.
-        sample: random training examples in memory, where the others stay in files.
+        sample: random training examples, in memory, of a set whose training part stays in files.
     """
 
     name: str
@@ -262,8 +185,8 @@ class Dataset:
     sample: Split | None = None
 
     @property
-    def known(self) -> Split:
-        """The training examples that statistics are of: all, or a sample of those in files."""
+    def train_in_memory(self) -> Split:
+        """The training examples to compute statistics from: all, or a sample of those in files."""
         return self.train if self.sample is None else self.sample
 
     @property
@@ -334,254 +257,3 @@ def check_fingerprint(
             "that examples which the model has seen may count as held out: restore the data, name "
             "others with --data, or train again"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """Parts that a source holds, each read when it is called; the fields are those of `Dataset`.
-
-    Args:
-        owned: whether what is read is used by nobody else, so that it is split in place. Data of
-            a user's own are copied instead.
-        is_divided: whether held-out parts have been chosen already, as settings say.
-    """
-
-    train: Callable[[], Split]
-    validation: Callable[[], Split] | None = None
-    test: Callable[[], Split] | None = None
-    levels: int | None = None
-    columns: tuple[str, ...] | None = None
-    categories: tuple[str, ...] | None = None
-    toy: ToySet | None = None
-    owned: bool = True
-    schema: TableSchema | None = None
-    condition_schema: TableSchema | None = None
-    sample: Split | None = None
-    is_divided: bool = False
-
-
-def integer_columns(x: torch.Tensor) -> tuple[int, ...]:
-    """Return the indices of integer columns, of a size that leaves room for noise in float32.
-
-    >>> integer_columns(torch.tensor([[0.5, 1.0], [1.0, 2.0]]))
-    (1,)
-    """
-    return tuple(
-        index
-        for index, column in enumerate(x.unbind(1))
-        if bool((column == column.floor()).all()) and bool((column.abs() <= 2**18).all())
-    )
-
-
-def hold_out(
-    n: int, validation: float, holdout: str = "random", seed: int = 0, name: str = "validation"
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose which of `n` examples train and which are held out.
-
-    Args:
-        n: number of examples.
-        validation: share that is held out: a fraction below 1, or a number of examples.
-        holdout: "last" holds out the last ones, "random" any.
-        seed: seed of the random choice.
-        name: name of the setting, for messages.
-
-    Returns:
-        Two ascending int64 index tensors, training first.
-
-    Raises:
-        ValueError: when fewer than two examples would be left to train on.
-
-    >>> hold_out(5, 0.4, "last")
-    (tensor([0, 1, 2]), tensor([3, 4]))
-    """
-    count = held_out_count(n, validation)
-    if n < 3:
-        raise ValueError(
-            f"{n} example{'s are' if n != 1 else ' is'} too few to train with: at least 3 are "
-            "needed, 2 to learn from and 1 to hold out"
-        )
-    if n - count < 2:
-        raise ValueError(
-            f"{name}={validation:g} holds out {count} of {n} examples, which leaves "
-            f"{max(n - count, 0)} to train on: at least 2 are needed, so hold out less "
-            f"(--data.{name}) or give more data"
-        )
-    if holdout == "last":
-        order = torch.arange(n)
-    elif holdout == "random":
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    else:
-        raise ValueError(f"holdout is 'last' or 'random', got {holdout!r}")
-    return order[: n - count].sort().values, order[n - count :].sort().values
-
-
-def held_out_count(n: int, share: float) -> int:
-    """Return the number of examples to hold out of `n`: at least one.
-
-    >>> held_out_count(1000, 0.1), held_out_count(1000, 50), held_out_count(3, 0.1)
-    (100, 50, 1)
-    """
-    return max(1, round(n * share)) if share < 1 else int(share)
-
-
-def conditioned(split: Split, condition: str | None, where: str) -> Split:
-    """Return the split with its labels as its condition, where it is to be conditioned on them.
-
-    Raises:
-        ValueError: when there are no labels.
-    """
-    if condition is None or split.condition is not None:  # a table has set its own condition
-        return split
-    if split.labels is None:
-        raise ValueError(f"{where} has no labels to condition on: set data.condition to null")
-    return replace(split, condition=split.labels)
-
-
-def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torch.Tensor]:
-    """Choose what is held out of the training part: indices of every part that it is split into.
-
-    In the order of the examples ("last"), what trains comes first, and what tests last.
-    """
-    n, share = len(train), config.test
-    if share is None:
-        long_table = train.x.ndim == 2 and parts.toy is None and n >= TEST_FROM
-        share = 0.1 if long_table and parts.test is None else 0
-    elif share and parts.test is not None:
-        raise ValueError(
-            f"{config.source} has a test part of its own: leave data.test out, which holds out one"
-        )
-    learn, held = torch.arange(n), torch.arange(0)
-    if share:
-        learn, held = hold_out(n, share, config.holdout, config.seed, "test")
-    index: dict[Part, torch.Tensor] = {"train": learn}
-    if parts.validation is None:
-        count = held_out_count(n, config.validation)
-        keep, check = hold_out(len(learn), count, config.holdout, config.seed)
-        index = {"train": learn[keep], "validation": learn[check]}
-    return {**index, "test": held} if share else index
-
-
-def assemble(parts: Parts, config: DataConfig) -> Dataset:
-    """Read all parts, hold out those that the source lacks, and apply the condition.
-
-    Raises:
-        ValueError: when the parts are too small, or the settings do not fit the data.
-    """
-    name, whole = config.source, parts.train()
-    found: dict[Part, Split] = {"train": whole}
-    if not parts.is_divided:
-        index = _held_out(whole, parts, config)
-        groups = [*index.values()]
-        splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
-        found = dict(zip(index, splits, strict=True))
-    own: dict[Part, Callable[[], Split] | None] = {
-        "validation": parts.validation, "test": parts.test
-    }  # fmt: skip
-    for part, read in own.items():
-        if read is not None:
-            found[part] = read()
-    found = {part: conditioned(split, config.condition, name) for part, split in found.items()}
-    train, validation, splits = found["train"], found["validation"], list(found.values())
-    if len(train) < 2 or len(validation) < 1:
-        raise ValueError(
-            f"{name} has {len(train)} training and {len(validation)} validation examples: at "
-            "least 2 and 1 are needed"
-        )
-    shape = tuple(train.x.shape[1:])
-    for split in splits:
-        if split.x.shape[1:] != train.x.shape[1:]:
-            raise ValueError(
-                f"the parts of {name} differ: training examples have shape {shape}, others "
-                f"{tuple(split.x.shape[1:])}"
-            )
-    tops = [int(s.labels.max()) for s in splits if s.labels is not None and len(s)]
-    classes = len(parts.categories) if parts.categories else max(tops) + 1 if tops else None
-    if config.condition is not None and classes and classes > max(1000, len(train)):
-        raise ValueError(
-            f"the labels of {name} go up to {classes - 1}, more classes than training examples: "
-            "number them 0, 1, 2, ... to condition on them"
-        )
-    _check_augmentation(config, shape)
-    integers: tuple[int, ...] = ()
-    if len(shape) == 1:
-        if parts.schema is None:
-            _check_columns(train.x, parts.columns, name)
-        if parts.toy is None and parts.schema is None and config.integers == "auto":
-            columns = [set(integer_columns(split.x)) for split in splits]
-            integers = tuple(sorted(set.intersection(*columns)))
-    return Dataset(
-        name, train, validation, found.get("test"), shape,
-        parts.levels or (256 if len(shape) == 3 else None), classes, parts.columns,
-        parts.categories, parts.toy, config.flip, config.shift, integers,
-        parts.schema, parts.condition_schema, parts.sample,
-    )  # fmt: skip
-
-
-def part_of(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:
-    """Read one part, as `assemble` makes it, and nothing that is not needed for it.
-
-    Args:
-        parts: source.
-        config: settings.
-        part: name of the part; None for the one that is reported (`Dataset.reporting`).
-
-    Raises:
-        ValueError: when there is no such part, and as `assemble` does.
-    """
-    own = {"validation": parts.validation, "test": parts.test}
-    if part is None and parts.is_divided:
-        part = "validation" if parts.test is None else "test"
-    if part is None and parts.test is not None:
-        part = "test"
-    read = own.get(part or "")
-    if part == "train" and parts.is_divided:
-        read = parts.train
-    if part is None or (read is None and not parts.is_divided):
-        whole = parts.train()
-        index = _held_out(whole, parts, config)
-        if part is None:
-            part = "test" if "test" in index else "validation"
-        if part in index:
-            everything = list(index.values())
-            split = whole.separate(everything)[0] if part == "train" else whole.select(index[part])
-            return part, conditioned(split, config.condition, config.source)
-        read = own.get(part)
-    if read is None:
-        raise ValueError(
-            f"{config.source} has no {part} part: give other data with --data, or another --split"
-        )
-    return part, conditioned(read(), config.condition, config.source)
-
-
-def _check_augmentation(config: DataConfig, shape: tuple[int, ...]) -> None:
-    name = config.source
-    for option, does in (("flip", "mirrors"), ("shift", "moves")):
-        if getattr(config, option) and len(shape) != 3:
-            raise ValueError(f"data.{option} {does} images, but {name} holds vectors: leave it out")
-    if len(shape) == 3 and config.shift >= min(shape[1:]):
-        raise ValueError(
-            f"data.shift moves images by up to {config.shift} pixels, but those of {name} have "
-            f"{shape[1]}x{shape[2]}"
-        )
-
-
-def _check_columns(x: torch.Tensor, names: Sequence[str] | None, where: str) -> None:
-    """Raise ValueError for columns that make the density infinite: constant or equal ones."""
-
-    def column(index: int) -> str:
-        return repr(names[index]) if names else str(index)
-
-    seen: dict[bytes, int] = {}
-    for index, values in enumerate(x.unbind(1)):
-        if bool((values == values[0]).all()):
-            raise ValueError(
-                f"column {column(index)} of {where} is the same in all training rows, so its "
-                "density is infinite: drop it"
-            )
-        digest = hashlib.blake2b((values + 0.0).numpy().tobytes()).digest()  # -0 equals 0
-        if digest in seen:
-            raise ValueError(
-                f"columns {column(seen[digest])} and {column(index)} of {where} are equal in all "
-                "training rows, so their density is infinite: drop one"
-            )
-        seen[digest] = index

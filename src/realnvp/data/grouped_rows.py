@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.data.dataset import Parts, Split
+from realnvp.data.dataset import Split
+from realnvp.data.parts import Parts
 from realnvp.data.row_groups import Division, RowGroup, divide, frame_of, row_groups, tables_of
 from realnvp.data.scan import scan
 from realnvp.data.tables import KnownColumns, parquet_files, table_parts

@@ -21,7 +21,9 @@ import numpy as np
 import torch
 
 from realnvp.data.cache import default_folder, open_cached
-from realnvp.data.dataset import Parts, Split, parse_labels
+from realnvp.data.dataset import Split
+from realnvp.data.labels import parse_labels
+from realnvp.data.parts import Parts
 from realnvp.utils.distributed import rank
 from realnvp.utils.errors import describe, some_of
 from realnvp.utils.image_files import (

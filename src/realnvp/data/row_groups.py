@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from realnvp.data.dataset import TEST_FROM, held_out_count
+from realnvp.data.parts import MIN_ROWS_FOR_TEST, held_out_count
 from realnvp.data.tables import parquet_files, parquet_module, readable
 from realnvp.utils.rng import Stream, seed_of
 
@@ -189,7 +189,7 @@ def divide(config: DataConfig, sizes: NDArray[np.int64]) -> Division:
     n = int(sizes.sum())
     shares = {"validation": config.validation, "test": config.test}
     if config.test is None:
-        shares["test"] = 0.1 if n >= TEST_FROM else 0
+        shares["test"] = 0.1 if n >= MIN_ROWS_FOR_TEST else 0
     counts = {}
     for part, share in shares.items():
         assert share is not None

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realnvp.data.dataset import Part, Parts, parse_labels
+from realnvp.data.dataset import Part
 from realnvp.data.images import ImageFiles
+from realnvp.data.labels import parse_labels
+from realnvp.data.parts import Parts
 from realnvp.data.tables import KnownColumns, table_parts
 from realnvp.utils.errors import some_of
 from realnvp.utils.image_files import background_color, open_saved_set, read_saved_image

@@ -14,19 +14,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from realnvp.data import arrays, images, tables
-from realnvp.data.dataset import (
-    Dataset,
-    Part,
-    Parts,
-    Split,
-    assemble,
-    check_fingerprint,
-    conditioned,
-    held_out_count,
-    part_of,
-)
+from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.grouped_rows import read_parts
 from realnvp.data.image_sets import IMAGE_SETS
+from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
 from realnvp.data.row_groups import by_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
 from realnvp.data.toy import TOY
@@ -138,7 +129,7 @@ def load_part(
     """
     known = tables.KnownColumns(columns, categories, schema, condition_schema)
     parts = _read_divided(config, known)
-    name, split = part_of(parts, config, part)
+    name, split = read_part(parts, config, part)
     if fingerprint is not None and config.source not in TOY:
         check_fingerprint(fingerprint, {name: split.fingerprint}, config.source)
     return name, split
@@ -289,7 +280,7 @@ def _fitting(
         part = (parts.test or parts.train)()
     # Without labels, the density of a class-conditional model is the marginal one.
     unlabelled = classes is not None and part.labels is None
-    split = part if unlabelled else conditioned(part, config.condition, source)
+    split = part if unlabelled else condition_on_labels(part, config.condition, source)
     _check_fit(source, split, shape, levels)
     if classes is not None and split.condition is not None:
         _check_classes(source, split.condition, classes)

@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 from realnvp.data.columns import TableSchema
-from realnvp.data.dataset import Parts, Split, parse_labels
+from realnvp.data.dataset import Split
+from realnvp.data.labels import parse_labels
+from realnvp.data.parts import Parts
 from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:

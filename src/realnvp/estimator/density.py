@@ -36,7 +36,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from realnvp.config import DataConfig, VectorRecipe, to_dict
+from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
 from realnvp.estimator.columns import Condition, row_weights, schema_of
 from realnvp.estimator.fitting import fit_rows
@@ -45,6 +45,7 @@ from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
 from realnvp.utils.errors import some_of
+from realnvp.utils.settings import to_dict
 
 __all__ = ["RealNVPDensity"]
 

@@ -13,10 +13,11 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
-from realnvp.architectures import average_flow
+from realnvp.builders import average_flow
 from realnvp.config import VectorRecipe
 from realnvp.data.columns import TableSchema
-from realnvp.data.dataset import Dataset, Split, hold_out
+from realnvp.data.dataset import Dataset, Split
+from realnvp.data.parts import hold_out
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback

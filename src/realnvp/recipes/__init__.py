@@ -22,9 +22,9 @@ from realnvp.config import (
     TrainingConfig,
     VectorModel,
     VectorRecipe,
-    require,
 )
 from realnvp.utils.errors import did_you_mean
+from realnvp.utils.settings import require
 
 __all__ = [
     "config_sections",

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from realnvp import plots
-from realnvp.config import DataConfig, to_dict
+from realnvp.config import DataConfig
 from realnvp.data import source_names
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, parse_address, upload
@@ -28,6 +28,7 @@ from realnvp.reports.compare import with_error
 from realnvp.reports.run import Run
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.progress import duration
+from realnvp.utils.settings import to_dict
 
 __all__ = ["Facts", "facts_of", "push_to_hub", "write_repository"]
 

@@ -77,7 +77,7 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
     given = dataset.condition_dim or dataset.condition_classes
     if not where or len(where) == len(coordinates) or given:
         return None, {}
-    codes = dataset.known.x[:, where].long().cpu().numpy()
+    codes = dataset.train_in_memory.x[:, where].long().cpu().numpy()
     sizes = [coordinates[i].size for i in where]
     w = weight.cpu().numpy() * len(codes)
     order, parents, tables = _tree(codes, sizes, w)

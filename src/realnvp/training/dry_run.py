@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from realnvp.config import Recipe, number
+from realnvp.config import Recipe
 from realnvp.data import load_data
 from realnvp.training.runtime import keep_freed_memory, limited_threads
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.training.validation import Plan
 from realnvp.utils.progress import Bar
+from realnvp.utils.settings import resolved
 
 __all__ = ["Estimate", "estimate"]
 
@@ -109,7 +110,7 @@ def _measure_steps(trainer: Trainer, bar: Bar) -> tuple[float, int, float]:
     device = trainer.flow.device
 
     def step() -> None:
-        trainer.train_step(1e-3 * number(trainer.config.lr))  # learns nothing, cannot blow up
+        trainer.train_step(1e-3 * resolved(trainer.config.lr))  # learns nothing, cannot blow up
 
     with bar:
         step()  # data-dependent initialization, and the first touch of the memory

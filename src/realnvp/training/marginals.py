@@ -63,10 +63,10 @@ def _fit(dataset: Dataset) -> Fitted:
             return None, {}
         plain = [{"kind": "plain", "step": i in dataset.integers} for i in range(dataset.shape[0])]
         return plain, {}
-    x = dataset.known.x.double().cpu().numpy()
+    x = dataset.train_in_memory.x.double().cpu().numpy()
     weight = np.ones(len(x))
-    if dataset.known.weight is not None:
-        weight = dataset.known.weight.double().cpu().numpy()
+    if dataset.train_in_memory.weight is not None:
+        weight = dataset.train_in_memory.weight.double().cpu().numpy()
     return layer_settings([
         fit_column(coordinate, x[:, i], weight) for i, coordinate in enumerate(dataset.coordinates)
     ])  # fmt: skip

@@ -88,7 +88,7 @@ of classes with a leading axis, see :class:`~realnvp.bijections.Rosenblatt`."""
 
 def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     """Return what couplings see of the training rows, in float64; and weights, whose sum is 1."""
-    x = dataset.known.x.double().cpu()
+    x = dataset.train_in_memory.x.double().cpu()
     columns, tensors = fit_columns(dataset)
     if columns is not None:
         layer = TableColumns(columns).double()
@@ -100,7 +100,7 @@ def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
                 for part, own in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
             ]
         )
-    return x, _shares(x, dataset.known.weight)
+    return x, _shares(x, dataset.train_in_memory.weight)
 
 
 def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -156,10 +156,10 @@ def _unit(x: Tensor) -> Tensor:
 
 def standardization(dataset: Dataset) -> tuple[Tensor, Tensor]:
     """Return means and standard deviations of a numeric condition."""
-    condition = dataset.known.condition
+    condition = dataset.train_in_memory.condition
     assert condition is not None
     c = condition.double().cpu()
-    return moments(c, dataset.known.weight)
+    return moments(c, dataset.train_in_memory.weight)
 
 
 # ---------------------------------------------------------------------- Gaussians
@@ -322,8 +322,8 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
     mean, std = moments(x, w)
     x = (x - mean) / std
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
-    choose = _Choice(dataset.known.weight is not None, components, seed)
-    condition = dataset.known.condition
+    choose = _Choice(dataset.train_in_memory.weight is not None, components, seed)
+    condition = dataset.train_in_memory.condition
     if features is not None:
         # Of many rows, couplings learn more than several Gaussians of so many columns.
         choose = replace(choose, components=components or (1 if len(x) >= MANY_ROWS else None))

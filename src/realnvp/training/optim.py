@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.conditioners import Conditioner
-from realnvp.config import TrainingConfig, number
+from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
+from realnvp.utils.settings import resolved
 
 __all__ = ["EMA", "Muon", "learning_rate", "make_optimizer", "orthogonalize"]
 
@@ -208,15 +209,15 @@ def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
         known = {id(weight) for weight in matrices}
         others = [p for p in flow.parameters() if id(p) not in known]
         dtype = next((m.compute_dtype for m in conditioners), None)
-        return Muon(matrices, others, number(config.lr), config.betas, dtype)
+        return Muon(matrices, others, resolved(config.lr), config.betas, dtype)
     weights = [p for p in flow.parameters() if p.ndim > 1]
     others = [p for p in flow.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": number(config.weight_decay)},
+        {"params": weights, "weight_decay": resolved(config.weight_decay)},
         {"params": others, "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=number(config.lr), betas=config.betas, fused=True)
+    return kind(groups, lr=resolved(config.lr), betas=config.betas, fused=True)
 
 
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
@@ -234,4 +235,4 @@ def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
         "linear": 1 - done,
         "cosine": 0.5 * (1 + math.cos(math.pi * min(done, 1.0))),
     }[config.decay]
-    return number(config.lr) * rise * fall
+    return resolved(config.lr) * rise * fall

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from realnvp import plots
-from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig, to_dict
+from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
 from realnvp.evaluation import Likelihood
@@ -41,6 +41,7 @@ from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted, describe, is_expected
 from realnvp.utils.html import picture, table
 from realnvp.utils.progress import Bar, duration, warn
+from realnvp.utils.settings import to_dict
 
 if TYPE_CHECKING:
     import pandas as pd

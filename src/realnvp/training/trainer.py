@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.config import Recipe, TrainingConfig, number
+from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import Dataset, Split
 from realnvp.data.batches import Batches, placed, to_device
 from realnvp.diagnostics import find_non_finite
@@ -47,6 +47,7 @@ from realnvp.training.validation import Plan, ValidationPlan
 from realnvp.utils.progress import Bar, duration
 from realnvp.utils.rng import Stream, normal_of, uniform
 from realnvp.utils.serialization import check_like
+from realnvp.utils.settings import resolved
 
 __all__ = ["RunningMeans", "Trainer", "check_budget"]
 
@@ -126,9 +127,9 @@ class Trainer:
                 f"a batch of {self.batches.size} examples cannot be shared by {team.world_size} "
                 f"processes: raise --training.batch_size, or use fewer"
             )
-        self.smoothing = smoothing_of(flow, dataset, number(config.smoothing), device)
+        self.smoothing = smoothing_of(flow, dataset, resolved(config.smoothing), device)
         self._set_up(device)
-        self.ema = EMA(flow, number(config.ema))
+        self.ema = EMA(flow, resolved(config.ema))
         most = Plan(
             times=config.num_validations,
             examples=min(len(dataset.validation), config.validation_examples),
@@ -143,7 +144,7 @@ class Trainer:
         self.final_factor = 1.0 if dtype is None else 2.0
         per_nat, self.unit_name = flow.unit
         self.unit, self.sign = abs(per_nat), math.copysign(1.0, per_nat)
-        self.rollback = Rollback(number(config.lr))
+        self.rollback = Rollback(resolved(config.lr))
         self.step, self.seconds = 0, 0.0
         self.best, self.best_step = math.inf, 0
         self.worse = 0  # validations since the best one
@@ -615,7 +616,7 @@ class Trainer:
             found = calibrate(
                 flow,
                 held_out,
-                self.dataset.known,
+                self.dataset.train_in_memory,
                 most=most,
                 batch_size=self.evaluation_batch,
                 seed=self.seed,

@@ -186,8 +186,8 @@ BUILDERS: Registry[Callable] = Registry(
     "builder",
     None,
     {
-        "image_flow": "realnvp.architectures:image_flow",
-        "vector_flow": "realnvp.architectures:vector_flow",
+        "image_flow": "realnvp.builders:image_flow",
+        "vector_flow": "realnvp.builders:vector_flow",
     },
 )
 """Functions that return a :class:`realnvp.Flow`, named in the ``config.json`` of saved models."""

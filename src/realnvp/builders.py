@@ -1,0 +1,398 @@
+r"""Builders of flows: preprocessing, an architecture and a prior, from the options of a recipe.
+
+:func:`image_flow` and :func:`vector_flow` put dequantization and the logit, or a standardization,
+before the layers of an architecture of :mod:`realnvp.architectures`, and note their arguments in
+the flow, so that it can be saved and built again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor, zeros
+
+from realnvp.bijections import (
+    Affine,
+    AffineCoupling,
+    Average,
+    Bijection,
+    CategoriesFirst,
+    Chain,
+    CheckerboardMask,
+    ClassMeans,
+    Dequantize,
+    Logit,
+    Rosenblatt,
+    TableColumns,
+    VariationalDequantize,
+)
+from realnvp.conditioners import ImageFeatures, ResNet
+from realnvp.config import ImageModel, VectorModel
+from realnvp.flow import Flow
+from realnvp.utils.registry import ARCHITECTURES
+
+__all__ = ["average_flow", "image_flow", "vector_flow"]
+
+Model = TypeVar("Model", ImageModel, VectorModel)
+
+NOISE_FEATURES = 16
+"""Feature maps of the networks of variational dequantization."""
+
+
+def image_flow(
+    shape: tuple[int, int, int],
+    *,
+    levels: int = 256,
+    condition_dim: int = 0,
+    classes: int | None = None,
+    model: ImageModel | None = None,
+    architecture: str = ImageModel.architecture,
+    scales: int = ImageModel.scales,
+    steps: int | list[int] = ImageModel.steps,
+    coupling: str = ImageModel.coupling,
+    coupling_options: dict[str, Any] | None = ImageModel.coupling_options,
+    components: int = ImageModel.components,
+    dequantization: Literal["uniform", "variational"] = ImageModel.dequantization,
+    linear: bool = ImageModel.linear,
+    split_prior: bool = ImageModel.split_prior,
+    conditioner: str = ImageModel.conditioner,
+    hidden: int | list[int] = ImageModel.hidden,
+    blocks: int = ImageModel.blocks,
+    block: Literal["residual", "gated"] = ImageModel.block,
+    patch: int = ImageModel.patch,
+    norm: Literal["batch", "act", "none"] = ImageModel.norm,
+    norm_momentum: float = ImageModel.norm_momentum,
+    conditioner_norm: Literal["batch", "instance", "none"] = ImageModel.conditioner_norm,
+    labels: Literal["conditioners", "prior"] = ImageModel.labels,
+    label_weight: float = ImageModel.label_weight,
+    alpha: float = ImageModel.alpha,
+    scale_penalty: float = ImageModel.scale_penalty,
+) -> Flow:
+    """Build a multi-scale flow for images, Real NVP's by default (arXiv 1605.08803, section 3.6).
+
+    Images are dequantized and mapped by a logit; then come, per scale, three checkerboard
+    couplings, a squeeze, three channel-wise couplings, and half of the variables are factored out;
+    the last scale has four checkerboard couplings. Each coupling is followed by a normalization.
+    The latents have the image's shape. Options replace parts by those of Glow (arXiv 1807.03039)
+    and Flow++ (arXiv 1902.00275).
+
+    Args:
+        shape: ``(C, H, W)``, any C; H and W divisible by ``2 ** (scales - 1)``, or by
+            ``2 ** scales`` with the architecture "glow".
+        levels: grey levels of the pixels, which are integers ``0 .. levels - 1``.
+        condition_dim: size of the condition, 0 for none.
+        classes: number of classes, if the condition is a label.
+        model: all of the following options at once, as a recipe holds them.
+
+    The other options are the fields of :class:`realnvp.config.ImageModel`, which explains them.
+
+    Raises:
+        ValueError: if the size does not fit the number of scales, an option is out of range, or
+            ``model`` is given along with single options.
+
+    >>> flow = image_flow((1, 8, 8), levels=17, hidden=8, blocks=1)
+    >>> flow.sample(2).shape, flow.sample(2).dtype
+    (torch.Size([2, 1, 8, 8]), torch.uint8)
+    """
+    model = _model_settings(ImageModel, locals())
+    if len(shape) != 3:
+        raise ValueError(f"the shape of an image is (channels, height, width), got {tuple(shape)}")
+    channels, height, width = shape
+    _check_sizes(channels=channels, height=height, width=width)
+    _check_sizes(levels=levels, condition_dim=condition_dim, classes=classes)
+    if channels * height * width == 1:
+        raise ValueError("an image of one grey pixel cannot be split by a coupling")
+    condition_dim = condition_dim if classes is None else classes
+    in_prior = model.labels == "prior" and condition_dim > 0
+    if in_prior and classes is None:
+        raise ValueError('labels "prior" is for classes: this condition is a vector of numbers')
+    layers_condition = 0 if in_prior else condition_dim
+    dequantize = _dequantize(levels, channels, model, layers_condition)
+    layers = _layers_of(
+        ARCHITECTURES[model.architecture]((channels, height, width), model, layers_condition)
+    )
+    if in_prior:
+        layers.append(ClassMeans(condition_dim, (channels, height, width)))
+    return Flow(
+        Chain(dequantize, Logit(model.alpha), *layers),
+        (channels, height, width),
+        condition_dim=condition_dim,
+        classes=classes,
+        scale_penalty=model.scale_penalty,
+        label_weight=model.label_weight if in_prior else 0.0,
+        config={
+            "builder": "image_flow",
+            "arguments": {
+                "shape": list(shape),
+                "levels": levels,
+                "condition_dim": condition_dim,
+                "classes": classes,
+                **dataclasses.asdict(model),
+            },
+        },
+    )
+
+
+def vector_flow(
+    dim: int,
+    *,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+    mixture: tuple[Tensor, Tensor, Tensor] | None = None,
+    conditional_mixture: bool = False,
+    integers: Sequence[int] = (),
+    columns: Sequence[Mapping[str, Any]] | None = None,
+    column_tensors: Mapping[str, Tensor] | None = None,
+    categories: Mapping[str, Any] | None = None,
+    category_tensors: Mapping[str, Tensor] | None = None,
+    members: int = 1,
+    condition_dim: int = 0,
+    classes: int | None = None,
+    model: VectorModel | None = None,
+    architecture: str = VectorModel.architecture,
+    coupling: str = VectorModel.coupling,
+    coupling_options: dict[str, Any] | None = VectorModel.coupling_options,
+    components: int = VectorModel.components,
+    couplings: int = VectorModel.couplings,
+    conditioner: str = VectorModel.conditioner,
+    hidden: int = VectorModel.hidden,
+    blocks: int = VectorModel.blocks,
+    norm: Literal["batch", "act", "none"] = VectorModel.norm,
+    norm_momentum: float = VectorModel.norm_momentum,
+    scale_penalty: float = VectorModel.scale_penalty,
+    mixture_init: int | Literal["auto"] = VectorModel.mixture_init,
+) -> Flow:
+    """Build a flow for vectors: points, or the rows of a table.
+
+    Columns are standardized, or made normal by a Gaussian mixture to start from; then couplings
+    transform the two halves of the columns in turn, each followed by a normalization. A single
+    column has no other half: its couplings are elementwise maps whose parameters are a function of
+    the condition alone.
+
+    Args:
+        dim: number D of columns.
+        mean: means of the columns, for the standardization; zeros if left out.
+        std: standard deviations of the columns; ones if left out.
+        mixture: means, Cholesky factors and weights of the Gaussians to start from; see
+            :class:`realnvp.bijections.Rosenblatt`, whose ``shapes`` are theirs.
+        conditional_mixture: let the mixture depend on the condition. Follows from the tensors of
+            ``mixture`` where they are given, as the option ``mixture_init`` does.
+        integers: indices of the integer columns, which are dequantized.
+        columns: maps of a table's columns to coordinates, in place of ``integers``; see
+            :class:`realnvp.bijections.TableColumns`. All other arguments are of the coordinates.
+        column_tensors: tensors of these maps.
+        categories: "links" and "features" of :class:`realnvp.bijections.CategoriesFirst`, which
+            models the categories first and conditions all following layers, those of the other
+            columns, on them. Such a flow cannot have a condition.
+        category_tensors: tensors of ``categories``.
+        members: number of flows whose densities are averaged, of one column; see
+            :class:`realnvp.bijections.Average`. All start with the same mixture.
+        condition_dim: size of the condition, 0 for none.
+        classes: number of classes, if the condition is a label.
+        model: all of the following options at once, as a recipe holds them.
+
+    The other options are the fields of :class:`realnvp.config.VectorModel`, which explains them.
+
+    Raises:
+        ValueError: if an option is out of range, or ``model`` is given along with single options.
+
+    >>> import torch
+    >>> vector_flow(3).encode(torch.zeros(4, 3)).shape
+    torch.Size([4, 3])
+    >>> vector_flow(1, condition_dim=2).sample(4, condition=torch.zeros(4, 2)).shape
+    torch.Size([4, 1])
+    """
+    model = _model_settings(VectorModel, locals())
+    _check_sizes(dim=dim, condition_dim=condition_dim, classes=classes)
+    gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
+    model = dataclasses.replace(model, mixture_init=gaussians)
+    condition_dim = condition_dim if classes is None else classes
+    first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
+    # The numbers that the couplings transform, and the condition that they see.
+    size, layers_condition, layers_classes = dim, condition_dim, classes
+    if categories is not None:
+        size, layers_condition = dim - len(categories["links"]), int(categories["features"])
+        if condition_dim or not layers_condition or columns is None:
+            raise ValueError("categories go first in tables without a condition only")
+    if mixture is not None:
+        found = mixture[0].shape[-2]
+        if gaussians not in (0, found):
+            raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
+        model, gaussians = dataclasses.replace(model, mixture_init=found), found
+        conditional_mixture = tuple(mixture[0].shape) != (found, size)
+
+    def make_body() -> list[Bijection]:
+        start: Bijection
+        if gaussians:
+            dims = (layers_condition, layers_classes) if conditional_mixture else (0, None)
+            start = _mixture_layer(gaussians, size, *dims, mixture)
+        else:
+            start = Affine(zeros(size) if mean is None else mean, std)
+        return [
+            start,
+            *_layers_of(ARCHITECTURES[model.architecture]((size,), model, layers_condition)),
+        ]
+
+    if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1000:
+        raise ValueError(f"members must be 1 to 1000, got {members!r}")
+    if members > 1 and dim > 1:
+        raise ValueError(f"members are averaged of one column only, got {dim} columns")
+    body = make_body()
+    if members > 1:
+        body = [Average(Chain(*body), *(Chain(*make_body()) for _ in range(members - 1)))]
+    if categories is not None:
+        layer = CategoriesFirst(categories["links"], dim, layers_condition, Chain(*body))
+        layer.fill(category_tensors or {})
+        body = [layer]
+    return Flow(
+        Chain(*first, *body),
+        (dim,),
+        condition_dim=condition_dim,
+        classes=classes,
+        scale_penalty=model.scale_penalty,
+        config={
+            "builder": "vector_flow",
+            "arguments": {  # mean, standard deviation and mixture are saved with the weights
+                "dim": dim,
+                "conditional_mixture": conditional_mixture,
+                "integers": list(integers),
+                "columns": None if columns is None else [dict(column) for column in columns],
+                "categories": None if categories is None else dict(categories),
+                "members": members,
+                "condition_dim": condition_dim,
+                "classes": classes,
+                **dataclasses.asdict(model),
+            },
+        },
+    )
+
+
+def average_flow(flows: Sequence[Flow]) -> Flow:
+    r"""Return the flow whose density is the mean of those of flows of one column.
+
+    .. math:: p(x) = \frac{1}{M} \sum_m p_m(x)
+
+    Args:
+        flows: flows built by :func:`vector_flow` with equal arguments. The map of the column and
+            the standardization of the condition are taken from the first one.
+
+    Raises:
+        ValueError: if they were not built with equal arguments.
+
+    >>> import torch
+    >>> flows = [vector_flow(1, mean=torch.tensor([m])).eval() for m in (-1.0, 1.0)]
+    >>> x = torch.tensor([[0.3], [2.0]])
+    >>> expected = torch.stack([flow.log_prob(x).exp() for flow in flows]).mean(0)
+    >>> torch.allclose(average_flow(flows).log_prob(x).exp(), expected)
+    True
+    """
+    arguments = dict((flows[0].config or {}).get("arguments", {}))
+    if any(flow.config != flows[0].config for flow in flows) or arguments.get("members") != 1:
+        raise ValueError("only flows that were built with equal arguments can be averaged")
+    names = [field.name for field in dataclasses.fields(VectorModel)]
+    model = VectorModel(**{name: arguments.pop(name) for name in names})
+    average = vector_flow(**arguments | {"members": len(flows)}, model=model).to(flows[0].dtype)
+    assert isinstance(average.bijection, Chain)
+    before = len(average.bijection) - 1  # layers that map the column
+    states = [flow.state_dict() for flow in flows]
+    found = {}
+    layer = f"bijection.layers.{before}.members."
+    for name in average.state_dict():
+        if name.startswith(layer):
+            member, _, index, rest = name.removeprefix(layer).split(".", 3)
+            own = f"bijection.layers.{before + int(index)}.{rest}"
+            found[name] = states[int(member)][own]
+        else:
+            found[name] = states[0][name]
+    average.load_state_dict(found)
+    return average.eval()
+
+
+def _columns_layer(
+    dim: int,
+    integers: Sequence[int],
+    columns: Sequence[Mapping[str, Any]] | None,
+    tensors: Mapping[str, Tensor] | None,
+) -> list[Bijection]:
+    """Return the first layer of a table's columns, if they need one."""
+    if columns is None:
+        # Settings may come from anybody's file: True would be a mask.
+        bad = [c for c in integers if isinstance(c, bool | float) or not 0 <= c < dim]
+        if bad:
+            raise ValueError(f"indices of integer columns are 0 .. {dim - 1}, got {bad[0]}")
+        columns = [{"kind": "plain", "step": i in set(integers)} for i in range(dim)]
+        return [TableColumns(columns)] if len(integers) else []
+    if len(integers) or len(columns) != dim:
+        raise ValueError(f"columns are {dim} mappings, without integers, got {len(columns)}")
+    layer = TableColumns(columns)
+    layer.fill(tensors or {})
+    return [layer]
+
+
+def _dequantize(levels: int, channels: int, model: ImageModel, condition_dim: int) -> Dequantize:
+    if model.dequantization == "uniform":
+        return Dequantize(levels)
+    features = ImageFeatures(channels, NOISE_FEATURES, blocks=1, condition_dim=condition_dim)
+
+    def layer(flip: bool) -> Bijection:
+        net = ResNet(channels, 2 * channels, NOISE_FEATURES, 1, "none", 0, NOISE_FEATURES)
+        return AffineCoupling(CheckerboardMask(flip), net, channels)
+
+    noise = Chain(layer(False), layer(True), layer(False), layer(True))
+    return VariationalDequantize(levels, features, noise)
+
+
+def _mixture_layer(
+    components: int,
+    dim: int,
+    condition_dim: int,
+    classes: int | None,
+    mixture: tuple[Tensor, Tensor, Tensor] | None,
+) -> Rosenblatt:
+    """Return the first layer, with the tensors of ``mixture``, or with placeholders."""
+    shapes = Rosenblatt.shapes(components, dim, condition_dim, classes)
+    condition_dim = condition_dim if classes is None else 0
+    if mixture is None:
+        return Rosenblatt(zeros(shapes["means"]), condition_dim=condition_dim)
+    if tuple(mixture[0].shape) != shapes["means"]:
+        raise ValueError(
+            f"the means of the mixture must have shape {shapes['means']}, "
+            f"got {tuple(mixture[0].shape)}"
+        )
+    return Rosenblatt(*mixture, condition_dim)
+
+
+# ------------------------------------------------------------------ arguments
+
+
+def _layers_of(layers: Bijection) -> list[Bijection]:
+    """Return the layers of a chain, or any other bijection as the only one."""
+    return list(layers) if isinstance(layers, Chain) else [layers]
+
+
+def _model_settings(kind: type[Model], given: Mapping[str, Any]) -> Model:
+    """Return the validated options among a builder's arguments, ``model`` or the single ones."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    model = given["model"]
+    if model is None:
+        return kind(**{name: given[name] for name in names})
+    if not isinstance(model, kind):
+        raise ValueError(f"model must be a realnvp.config.{kind.__name__}, got {str(model)[:50]!r}")
+    for name in names:
+        if given[name] != getattr(kind, name):
+            raise ValueError(f"{name} is one of model's options: set it there, or leave model out")
+    return model
+
+
+def _check_sizes(**sizes: Any) -> None:
+    """Raise ValueError unless sizes are integers that float32 holds, from 1 (condition_dim 0)."""
+    for name, value in sizes.items():
+        least = 0 if name == "condition_dim" else 1
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (is_integer and least <= value <= 2**24):
+            raise ValueError(
+                f"{name} must be an integer from {least} to {2**24}, got {str(value)[:50]}"
+            )

@@ -1,0 +1,69 @@
+"""Labels, as they are found in files, as the integers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from realnvp.utils.errors import some_of
+
+__all__ = ["parse_labels"]
+
+
+def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
+    """Return numbers by the names of the classes, if all of these are numbers."""
+    try:
+        known = {float(name): name for name in categories}
+    except ValueError:
+        return values
+    return np.array([known.get(value, str(value)) for value in values.tolist()], dtype=object)
+
+
+def parse_labels(
+    values: np.ndarray, where: str, categories: Sequence[str] | None = None
+) -> tuple[torch.Tensor, tuple[str, ...] | None]:
+    """Turn labels, as they are found in files, into classes 0, 1, 2, ...
+
+    Args:
+        values: `(N,)` or `(N, 1)`: integers from 0, or names, which are numbered in sorted order.
+        where: name of the labels, for messages.
+        categories: names that are numbered already, in order; other names are then an error.
+
+    Returns:
+        int64 `(N,)`, and the names in order where the labels are names.
+
+    Raises:
+        ValueError: for negative or fractional labels, and for unknown names.
+
+    >>> parse_labels(np.array(["cat", "ant", "cat"]), "labels")
+    (tensor([1, 0, 1]), ('ant', 'cat'))
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"{where} must be one label per example, got shape {values.shape}")
+    if categories is not None and values.dtype.kind in "iuf":
+        values = _named(values, categories)
+    if values.dtype.kind in "UO":
+        names = values.astype(str).tolist()
+        known = sorted(set(names)) if categories is None else categories
+        codes = {str(name): code for code, name in enumerate(known)}
+        unknown = sorted(set(names) - set(codes))
+        if unknown:
+            raise ValueError(
+                f"{where} holds {unknown[0]!r}, which is none of the known classes "
+                f"{some_of(tuple(codes))}"
+            )
+        numbers = np.array([codes[name] for name in names], dtype=np.int64)
+        return torch.from_numpy(numbers), tuple(codes)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{where} must be integers or names, got {values.dtype}")
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.floor(values))).all():
+        raise ValueError(f"{where} must be integers to be used as classes")
+    if values.size and (values.min() < 0 or values.max() > 2**62):
+        raise ValueError(
+            f"{where} must be classes numbered from 0, got {values.min()} to {values.max()}"
+        )
+    return torch.from_numpy(values.astype(np.int64)), None
