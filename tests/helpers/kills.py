@@ -253,7 +253,7 @@ def _records(folder: Path) -> list[tuple]:
     assert len(steps) == len(set(steps)), f"twice in the metrics: {steps}"
     assert [step for _, step in steps] == sorted(step for _, step in steps)
     return [
-        (r["kind"], r["step"], r["loss"] if r["kind"] != "skipped" else r["layer"], r["examples"])
+        (r["kind"], r["step"], r.get("loss", r.get("layer", r.get("gradient"))), r.get("examples"))
         for r in records
         if r["kind"] != "train"
     ]

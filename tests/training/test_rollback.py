@@ -17,6 +17,7 @@ from helpers.training import train
 from realnvp.data import load_data
 from realnvp.diagnostics import find_non_finite
 from realnvp.training import rollback as rollback
+from realnvp.training.callbacks import Callback
 from realnvp.training.trainer import Trainer
 from realnvp.utils.serialization import from_bytes, to_bytes
 
@@ -134,6 +135,77 @@ def test_what_is_known_of_the_loss_is_part_of_a_checkpoint(tmp_path, monkeypatch
     again.load_state_dict(from_bytes(to_bytes(trainer.state_dict())))
     assert again.rollback.state_dict() == trainer.rollback.state_dict()
     assert len(again.rollback.level.losses) == rollback.WINDOW
+
+
+def test_a_step_whose_gradient_is_far_longer_than_those_before_is_skipped(monkeypatch):
+    recipe, records = replace(POINTS, training=replace(POINTS.training, steps=90)), []
+
+    class Records(Callback):
+        def log(self, kind: str, step: int, seconds: float, values: dict[str, Any]) -> None:
+            records.append((kind, values))
+
+    def trainer() -> Trainer:
+        made = Trainer.from_recipe(recipe, load_data(recipe.data))
+        batch = made.batch
+
+        def poisoned(step: int) -> Any:
+            x, *others = batch(step)
+            if step == 70:
+                x = x.clone()
+                x[3] = 1e4  # far from all points, and finite
+            return x, *others
+
+        monkeypatch.setattr(made, "batch", poisoned)
+        return made
+
+    once = trainer()
+    once.callbacks = [Records()]
+    once.fit()
+    assert once.step == 90
+    assert list(once.rollback.skipped) == [70]
+    assert once.rollback.factor == 1
+    found = next(values for kind, values in records if kind == "skipped")
+    assert found["batch"] == 70
+    assert found["gradient"] > rollback.SPIKE * found["usual"] > 0
+    assert max(values["loss"] for kind, values in records if kind == "train") < 10
+    # the same by hand, without the batch, and with a break in between
+    by_hand = trainer()
+    for step in range(90):
+        if step == 70:
+            by_hand.step += 1
+            by_hand.rollback.gradients.add(1.0)
+            continue
+        by_hand.train_step(recipe.training.lr)
+        if step == 60:
+            state = from_bytes(to_bytes(by_hand.state_dict()))
+            by_hand = trainer()
+            by_hand.load_state_dict(state)
+    expected = by_hand.flow.state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in once.flow.state_dict().items())
+
+
+def test_gradients_that_grow_for_good_are_no_spikes():
+    gradients = rollback.GradientSpikeDetector(clip=1.0)
+    assert gradients.add(1e9) is None  # nothing to compare with
+    for _ in range(rollback.WINDOW):
+        assert gradients.add(2.0) is None
+    skipped = [gradients.add(1000.0) is not None for _ in range(rollback.WINDOW)]
+    assert skipped == [True] * (rollback.WINDOW // 2) + [False] * (rollback.WINDOW // 2)
+
+
+def test_gradients_too_short_to_be_clipped_are_no_spikes():
+    gradients = rollback.GradientSpikeDetector(clip=1.0)
+    assert not any(gradients.add(norm) for norm in [*[1e-4] * 60, 90.0])
+    assert gradients.add(101.0) == 1e-4
+
+
+def test_a_checkpoint_from_before_gradients_were_watched_is_read():
+    old, new = rollback.Rollback(0.1), rollback.Rollback(0.1)
+    old.succeed(0, 1.0)
+    state = old.state_dict()
+    del state["norms"]
+    new.load_state_dict(state)
+    assert new.state_dict() == old.state_dict()
 
 
 def test_chance_and_single_examples_are_no_rise():

@@ -146,7 +146,7 @@ def main(argv: list[str]) -> int:
     if outcome.dequantized:
         rows += [("dequantized columns", ", ".join(outcome.dequantized))]
     if outcome.skipped:
-        rows += [("skipped batches (not finite)", f"{outcome.skipped:,}")]
+        rows += [("skipped batches", f"{outcome.skipped:,}")]
     print_table(f"{recipe.data.source} ({outcome.part})", ["", "value"], rows)
     width = max(len(str(path)) for path, _ in files)
     for path, what in files:

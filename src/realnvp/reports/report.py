@@ -120,7 +120,7 @@ def _numbers(subject: Subject) -> str:
         rows.append(("parameters", f"{sum(p.numel() for p in run.flow.parameters()):,}"))
     skipped = sum(r["kind"] == "skipped" for r in run.records)
     if skipped:
-        rows.append(("skipped batches (not finite)", str(skipped)))
+        rows.append(("skipped batches", str(skipped)))
     made = next((r for r in run.records if r["kind"] == "run"), {})
     known = ("kind", "step", "seconds")
     rows += [(str(k), str(v)) for k, v in made.items() if k not in known]

@@ -75,7 +75,8 @@ class TrainingResult:
         steps: number of optimizer steps.
         seconds: duration of the training.
         parameters: number of the model's parameters.
-        skipped: number of batches that were skipped because something was not finite.
+        skipped: number of batches that were skipped, since something was not finite, or the gradient
+            far longer than those before it.
         dequantized: names of the columns of integers, decimals, dates and categories.
         part: part of the data that the likelihood is of: "test", which nothing was chosen on, or
             "validation" if there is none.

@@ -144,7 +144,7 @@ class Trainer:
         self.final_factor = 1.0 if dtype is None else 2.0
         per_nat, self.unit_name = flow.unit
         self.unit, self.sign = abs(per_nat), math.copysign(1.0, per_nat)
-        self.rollback = Rollback(resolved(config.lr))
+        self.rollback = Rollback(resolved(config.lr), config.clip)
         self.step, self.seconds = 0, 0.0
         self.best, self.best_step = math.inf, 0
         self.worse = 0  # validations since the best one
@@ -220,7 +220,8 @@ class Trainer:
                     means, logged = RunningMeans(), self.seconds
                     progress = self.progress()
                     continue
-                means.add(terms)
+                if terms:
+                    means.add(terms)
             progress = self.progress()
             if self.plan.is_due(before, progress) and not self.plan.is_chosen:
                 trained = (self.step - first) * self.batches.size
@@ -259,7 +260,8 @@ class Trainer:
 
         Returns:
             the terms of the loss in nats per example, whose mean over the processes is that of the
-            batch, and the norm of the gradient; None if something is not finite.
+            batch, and the norm of the gradient; nothing if that was so long that the step was
+            skipped; None if something is not finite.
         """
         x, condition, noise, smoothing = self.batch(self.step)
         for group in self.optimizer.param_groups:
@@ -276,12 +278,17 @@ class Trainer:
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
         # The only values that are read from the device: every read waits for it.
         values = torch.stack((loss.detach(), norm.to(loss))).tolist()
-        bad, largest = self.all_reduce_max(not all(map(math.isfinite, values)), values[0])
+        bad, *largest = self.all_reduce_max(not all(map(math.isfinite, values)), *values)
         if bad:
             return None
+        self.rollback.succeed(self.step, largest[0])
+        usual = self.rollback.gradients.add(largest[1])
+        if usual is not None:
+            self.rollback.skipped[self.step] = {"gradient": largest[1], "usual": usual}
+            self._skip()
+            return {}
         self.optimizer.step()
         self.ema.update()
-        self.rollback.succeed(self.step, largest)
         self.step += 1
         return {**{name: term.detach() for name, term in terms.items()}, "gradient": norm}
 
@@ -469,7 +476,7 @@ class Trainer:
     # ------------------------------------------------------------------ a training that fails
 
     def _skip(self) -> None:
-        """Pass over a step that failed before."""
+        """Pass over a step that failed, now or before it was undone."""
         record = {"batch": self.step, **self.rollback.skipped[self.step]}
         self.step += 1
         self.all_reduce_max()
