@@ -300,7 +300,9 @@ class TrainingConfig:
             evaluated and saved; 0 evaluates the raw weights.
         num_validations: number of validations, spread evenly over the budget; the model with the
             best one is kept.
-        patience: stop after so many validations without a better one; null never does.
+        patience: stop after so many validations without a better one; null never does. "auto" is
+            for images: 5, and 100 validations, for fewer than 1,000 to train on, which are soon
+            memorized; null for more.
         checkpoint_every: seconds between checkpoints, from which a run can go on.
         validation_examples: largest number of held-out examples of a validation during training.
         validation_share: largest fraction of the time that validations and their pictures may take:
@@ -337,7 +339,7 @@ class TrainingConfig:
     smoothing: float | Literal["auto"] = 0.0
     ema: float | Literal["auto"] = 0.999
     num_validations: int = 20
-    patience: int | None = None
+    patience: int | Literal["auto"] | None = None
     checkpoint_every: float = 60.0
     validation_examples: int = 2_000
     validation_share: float = 0.1

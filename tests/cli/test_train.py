@@ -44,6 +44,13 @@ def test_a_run_is_resumed_by_its_folder(here, capsys):
     assert not Path("runs").exists()
 
 
+def test_missing_data_are_told_before_an_existing_run(here, capsys):
+    assert main(["train", "moons", "--steps", "3", "--json", "--out", "mine"]) == 0
+    capsys.readouterr()
+    assert "no file or folder" in refused(capsys, "train table --data missing.csv --out mine")
+    assert "mine" in refused(capsys, "train moons --steps 3 --out mine")
+
+
 def test_a_runs_config_is_itself_a_recipe(here, runs, capsys):
     shutil.copy(runs / "moons" / "config.yaml", "mine.yaml")
     assert main(["train", "mine.yaml", "--steps", "2", "--json", "--data=circles"]) == 0

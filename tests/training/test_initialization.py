@@ -29,6 +29,20 @@ def test_training_settings_are_resolved_by_the_number_of_rows():
     assert resolve(given, vectors(torch.zeros(9, 2))).lr == 0.5
 
 
+def test_few_images_are_validated_often_and_until_it_gets_worse():
+    auto = TrainingConfig(steps=1, patience="auto")
+
+    def images(n: int) -> Dataset:
+        split = Split(torch.zeros(n, 1, 8, 8, dtype=torch.uint8))
+        return Dataset("images", split, split, None, (1, 8, 8), levels=256)
+
+    few, many = resolve(auto, images(999)), resolve(auto, images(1000))
+    assert (few.patience, few.num_validations) == (5, 100)
+    assert (many.patience, many.num_validations) == (None, auto.num_validations)
+    with pytest.raises(ValueError, match="patience is auto for images only"):
+        resolve(auto, vectors(torch.zeros(9, 2)))
+
+
 def test_smoothing_has_the_shape_of_the_data_in_any_unit():
     x = normals(100, 2) * torch.tensor([1e-25, 1e20])
     recipe = VectorRecipe(VectorModel(mixture_init=1))

@@ -13,12 +13,14 @@ from torch import Tensor
 from helpers.poison import IMAGES, POINTS
 from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import load_data
+from realnvp.evaluation import Likelihood
 from realnvp.recipes import load_recipe
 from realnvp.training import trainer
 from realnvp.training.callbacks import Callback, History
 from realnvp.training.launch import launch
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import RunningMeans, Trainer
+from realnvp.utils.progress import Bar
 
 
 def trained(recipe: Recipe) -> dict[str, Tensor]:
@@ -155,3 +157,28 @@ def test_running_means_start_again():
     with launch("cpu", local=True) as team:
         assert means.take(team) == {"loss": 2.0}
     assert means.count == 0
+
+
+@pytest.mark.parametrize("patience", [None, 6])
+def test_validations_that_get_worse_are_told_once(monkeypatch, patience):
+    """The best of twelve validations is the third; those after the tenth are worse and worse."""
+    losses = [5.0, 4.0, 3.0, 3.01, 3.01, 3.01, 3.01, 3.01, 3.01, 8.0, 9.0, 10.0]
+    found = iter(losses)
+
+    def evaluate(*args: Any, **kwargs: Any) -> Likelihood:
+        return Likelihood(32, 0.1, 1, bits_per_dim=next(found, 3.0), levels=17)
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    settings = replace(IMAGES.training, num_validations=12, patience=patience)
+    it = Trainer.from_recipe(replace(IMAGES, training=settings), load_data(IMAGES.data))
+    bar = Bar("training")
+    said: list[str] = []
+    monkeypatch.setattr(bar, "say", said.append)
+    monkeypatch.setattr(bar, "warn", said.append)
+    it.fit(bar)
+    lines = [line for line in said if line.startswith("the last ")]
+    steps, worse = (12, 7) if patience is None else (9, 6)
+    assert (it.step, it.best_step, len(lines)) == (steps, 3, 1)
+    told = f"the last {worse} validations are worse than that of step 3 (3.0000 bits/dim)"
+    assert lines[0].startswith(told)
+    assert ("training ends here" in lines[0]) == (patience is not None)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_dataset",
+    "check_source",
     "is_image_folder",
     "load_data",
     "load_examples",
@@ -62,6 +63,18 @@ def source_names() -> list[str]:
     ['cifar10', 'celeba']
     """
     return [*TOY, *IMAGE_SETS]
+
+
+def check_source(source: str) -> None:
+    """Raise unless a source is the name of a set, or a file or folder that exists.
+
+    Raises:
+        ValueError: when it is neither a name nor a path.
+        FileNotFoundError: when there is no such file or folder.
+    """
+    path = Path(source).expanduser()
+    if source not in source_names() and not path.exists():
+        raise _not_found(source, path)
 
 
 def load_data(config: DataConfig) -> Dataset:
@@ -375,8 +388,7 @@ def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
     # Only of labels that are conditioned on must the names be known ones.
     categories = None if condition is None else known.categories
     path = Path(source).expanduser()
-    if not path.exists():
-        raise _not_found(source, path)
+    check_source(source)
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
     if is_saved_set(path):

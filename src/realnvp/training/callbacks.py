@@ -48,8 +48,8 @@ class Callback:
         Args:
             kind: "run" (versions, machine and date, when a training begins or is resumed), "train"
                 (means since the last such record), "validation", "final" (the evaluation of the
-                best model), "skipped" (a batch that was not finite, or whose gradient was a spike) or "rise" (the loss rose, and
-                training went back).
+                best model), "skipped" (a batch that was not finite, or whose gradient was a spike)
+                or "rise" (the loss rose, and training went back).
             step: number of optimizer steps so far.
             seconds: seconds of training so far.
             values: the numbers by name. A "loss" is small when the model is good: nats per example

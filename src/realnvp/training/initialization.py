@@ -32,6 +32,14 @@ from realnvp.training.mixtures import (
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import seeded
 
+FEW_IMAGES = 1_000
+"""Number of training images below which a model soon memorizes them."""
+
+
+FEW = {"patience": 5, "num_validations": 100}
+"""Settings for few images, of which the best model may be that of the first seconds."""
+
+
 __all__ = ["build", "mixture_of", "resolve", "smoothing_of"]
 
 
@@ -91,15 +99,21 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
     """Replace what training settings leave to the data by numbers.
 
     Few rows need restraint, many need speed: between a thousand rows and ten thousand the learning
-    rate rises, and weight decay, smoothing and the averaging of the weights fade.
+    rate rises, and weight decay, smoothing and the averaging of the weights fade. Few images are
+    soon memorized: they are validated more often, until that gets worse.
 
     Args:
         config: settings, of which some are "auto".
         dataset: data set, whose number of training rows decides.
 
     Raises:
-        ValueError: if something is left to images.
+        ValueError: if something is left to data of the other kind.
     """
+    if config.patience == "auto":
+        if dataset.kind != "image":
+            raise ValueError("training.patience is auto for images only: give a number, or null")
+        few = len(dataset.train) < FEW_IMAGES
+        config = dataclasses.replace(config, **(FEW if few else {"patience": None}))
     many = min(1.0, max(0.0, math.log10(len(dataset.train) / 1000)))
     numbers: dict[str, Any] = {
         "lr": 0.002 * 5**many,

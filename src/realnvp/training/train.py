@@ -17,6 +17,7 @@ from realnvp import plots
 from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
+from realnvp.data.sources import check_source
 from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import check_data
@@ -75,8 +76,8 @@ class TrainingResult:
         steps: number of optimizer steps.
         seconds: duration of the training.
         parameters: number of the model's parameters.
-        skipped: number of batches that were skipped, since something was not finite, or the gradient
-            far longer than those before it.
+        skipped: number of batches that were skipped, since something was not finite, or the
+            gradient far longer than those before it.
         dequantized: names of the columns of integers, decimals, dates and categories.
         part: part of the data that the likelihood is of: "test", which nothing was chosen on, or
             "validation" if there is none.
@@ -231,6 +232,7 @@ def train(
         load,
         make,
         chosen.training,
+        source=None if in_memory else chosen.data.source,
         seed=chosen.seed,
         settings=to_dict(chosen),
         out=None if out is None else Path(out),
@@ -348,6 +350,7 @@ def _run(
     make: Callable[[Dataset], Flow],
     config: TrainingConfig,
     *,
+    source: str | None = None,
     seed: int,
     settings: dict[str, Any],
     out: Path | None,
@@ -371,6 +374,8 @@ def _run(
     ):
         run, content, notes = None, None, []
         with team.sync_errors():
+            if team.main and source is not None:
+                check_source(source)  # of two things that are wrong, the one to be mended first
             if team.main and out is not None:
                 run = RunDirectory(out, resume=resume, overwrite=overwrite)
                 stack.callback(run.close)

@@ -55,6 +55,10 @@ LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
 
 
+WORSE = 5
+"""Validations in a row that are worse than the best one before a line says so."""
+
+
 IMAGES, POINTS = 100, 2000
 """Samples of a picture of images, and of points."""
 
@@ -151,7 +155,7 @@ class Trainer:
         self._best_result: Likelihood | None = None  # of this session
         self.best_weights: dict[str, Tensor] | None = None
         self.stopping, self.evaluated, self.is_finished = 0, 0, False
-        self._explained = False
+        self._explained, self._told_of = False, -1
         self._stopped: list[int] = []
         self._start = time.monotonic()
 
@@ -203,8 +207,9 @@ class Trainer:
         first, planned = self.step, self.planned_examples()
         if planned is not None:
             self.plan.choose(planned)
-        if config.patience is not None and self.step == self.worse == 0 and not self.best_weights:
-            self.validate(bar)  # few data: the start may be the best there is
+        begins = self.step == self.worse == 0 and not self.best_weights
+        if config.patience is not None and begins and self.flow.levels is None:
+            self.validate(bar)  # few rows: the mixture that the flow starts as may be the best
         progress = self.progress()
         while progress < 1 and not self.stopping and not self.out_of_patience():
             if self.rollback.is_due(self.step):
@@ -331,7 +336,7 @@ class Trainer:
             used.append(self.seconds / (60 * config.minutes - reserve))
         return min(1.0, max(used))
 
-    def _budget(self) -> list[float | None]:
+    def _budget(self) -> list[Any]:
         config = self.config
         return [config.minutes, config.epochs, config.steps, config.patience]
 
@@ -348,7 +353,8 @@ class Trainer:
 
     def out_of_patience(self) -> bool:
         """Return True if the last ``patience`` validations did not improve on the best one."""
-        return self.config.patience is not None and self.worse >= self.config.patience
+        patience = self.config.patience
+        return isinstance(patience, int) and self.worse >= patience
 
     # ------------------------------------------------------------------ records and validations
 
@@ -423,12 +429,35 @@ class Trainer:
             f"step {self.step:,} after {duration(self.seconds)}: validation "
             f"{self.sign * result.loss:.4f}{error} {self.unit_name}"
         )
+        self._warn_of_worse(result, bar)
         if not self._explained:
             noise = "" if self.smoothing is None else ", of data with noise"
             bar.say(f"(training: the weights as they change{noise}; validation: their average)")
             self._explained = True
         took = evaluated - start, time.monotonic() - evaluated if picture else 0.0
         self.plan.add(*self.all_reduce_max(*took))
+
+    def _warn_of_worse(self, result: Likelihood, bar: Bar) -> None:
+        """Say once that validations have been getting worse, and what becomes of the weights."""
+        error = result.standard_error  # which is not finite for one example
+        by_chance = math.isfinite(error) and result.loss - self.best < 2 * error
+        ends = self.out_of_patience()
+        told = self.worse < WORSE or by_chance or self._told_of == self.best_step
+        if math.isinf(self.best) or (told and not ends):
+            return
+        self._told_of = self.best_step
+        unit = self.unit_name.partition(" (")[0]
+        message = (
+            f"the last {self.worse} validations are worse than that of step {self.best_step:,} "
+            f"({self.sign * self.best:.4f} {unit}), whose weights are kept: "
+        )
+        if ends:
+            bar.say(message + "training ends here (--training.patience null goes on)")
+        else:
+            bar.warn(
+                message + "training goes on, but more of it may only memorize the training "
+                "examples (--training.patience ends it earlier)"
+            )
 
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
