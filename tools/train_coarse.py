@@ -120,7 +120,7 @@ def small_images(flow: Flow, split: Split, shift: int, seed: int, scales: int) -
         for step in range(steps):
             x, condition = batches.get(step)
             given = flow.as_condition(condition, len(x))
-            v, _ = flow.continuous(x, given, torch.Generator().manual_seed(seed + step))
+            v, _ = flow.dequantize(x, given, torch.Generator().manual_seed(seed + step))
             v, _ = flow.body[:1](v, given)  # the logit
             found.append(v[..., :: 2**scales, :: 2**scales].flatten(1))
             assert condition is not None  # the model is class-conditional

@@ -319,7 +319,7 @@ def _columns_layer(
 ) -> list[Bijection]:
     """Return the first layer of a table's columns, if they need one."""
     if columns is None:
-        # Settings may come from anybody's file: True would be a mask.
+        # Settings may come from an untrusted file: indexing with True would select everything.
         bad = [c for c in integers if isinstance(c, bool | float) or not 0 <= c < dim]
         if bad:
             raise ValueError(f"indices of integer columns are 0 .. {dim - 1}, got {bad[0]}")

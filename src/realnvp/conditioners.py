@@ -58,7 +58,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
     def check_values(self) -> None:
-        """Raise ValueError if the state, which may come from anybody, is not one of this layer."""
+        """Raise ValueError if the running variance, which may be untrusted, is negative."""
         assert self.running_var is not None
         if (self.running_var < 0).any():
             raise ValueError("the running variance is negative")
@@ -163,7 +163,7 @@ class WeightNormConv2d(nn.Module):
         self.padding = kernel // 2
 
     def check_values(self) -> None:
-        """Raise ValueError if the weights, which may come from anybody, have no direction."""
+        """Raise ValueError if a kernel, which may be untrusted, is zero and has no direction."""
         if (self._norm() == 0).any():
             raise ValueError("a kernel of weight normalization is zero and has no direction")
 

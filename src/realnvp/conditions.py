@@ -1,4 +1,4 @@
-"""What a density is conditioned on, as people give it and as layers take it."""
+"""Conditions: labels and numbers, from the form that users give to the one that layers take."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def as_condition(
 
 
 def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:
-    """Return the condition of ``n`` samples from what somebody typed.
+    """Return the condition of ``n`` samples from text that a user typed.
 
     Args:
         flow: the model.

@@ -76,7 +76,7 @@ class ImageModel:
         block: kind of those blocks: "residual" (the paper's, two 3x3 convolutions) or "gated", as
             in Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
         patch: side of the patches of pixels that the first scale's checkerboard conditioners see as
-            one position, with so many times the feature maps; 1 is the paper's. "realnvp" only.
+            one position, with ``patch`` times the feature maps; 1 is the paper's. "realnvp" only.
         norm: normalization between the couplings: "batch" (running-average batch norm, the
             paper's), "act" (ActNorm, arXiv 1807.03039) or "none".
         norm_momentum: weight of the current batch in the running averages.
@@ -120,8 +120,7 @@ class ImageModel:
             value = getattr(self, name)
             require(
                 not isinstance(value, list) or len(value) == self.scales,
-                f"{name} must be one value, or a list of {self.scales} for so many scales, "
-                f"got {value}",
+                f"{name} must be one value, or a list of {self.scales}, one per scale, got {value}",
             )
         require(
             0 <= self.label_weight < math.inf,
@@ -161,7 +160,7 @@ class DataConfig:
         background: color behind transparent pixels, by name or as "#rrggbb".
         skip_unreadable: leave out images that cannot be read as they are, with a warning.
         flip: train on random horizontal flips.
-        shift: train on images half of which are moved by up to so many pixels at random.
+        shift: move half of the training images by up to this number of pixels at random.
         condition: what the density is conditioned on: null, "label" (of a labelled set), or the
             name of a column: of a table (several with commas), or of a CSV file in a folder of
             images, whose first column has the names of the image files.
@@ -300,9 +299,9 @@ class TrainingConfig:
             evaluated and saved; 0 evaluates the raw weights.
         num_validations: number of validations, spread evenly over the budget; the model with the
             best one is kept.
-        patience: stop after so many validations without a better one; null never does. "auto" is
-            for images: 5, and 100 validations, for fewer than 1,000 to train on, which are soon
-            memorized; null for more.
+        patience: stop after this number of validations without an improvement; null never does.
+            "auto" is for images: 5, and 100 validations, for fewer than 1,000 to train on, which
+            are soon memorized; null for more.
         checkpoint_every: seconds between checkpoints, from which a run can go on.
         validation_examples: largest number of held-out examples of a validation during training.
         validation_share: largest fraction of the time that validations and their pictures may take:
@@ -418,8 +417,8 @@ class ImageRecipe:
             classes: number of classes, if the condition is a label.
 
         Raises:
-            ValueError: if no shape is given and the recipe's data are no named set, or the shape
-                does not fit the model.
+            ValueError: if no shape is given and the recipe's data are not a named set, or the
+                shape does not fit the model.
 
         >>> from realnvp.recipes import load_recipe
         >>> load_recipe("mnist-paper").build().shape
@@ -468,7 +467,7 @@ class VectorRecipe:
                 :func:`realnvp.vector_flow`.
 
         Raises:
-            ValueError: if no number of columns is given and the recipe's data are no named set.
+            ValueError: if no number of columns is given and the recipe's data are not a named set.
 
         >>> from realnvp.recipes import load_recipe
         >>> load_recipe("moons").build().shape
@@ -501,8 +500,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 """Shape of one example of each named set."""
 
 LEVELS = {"digits": 17}
-"""Grey levels of the named sets that have not 256."""
-
+"""Number of grey levels of each named set that does not have 256."""
 
 CLASSES = dict.fromkeys(("digits", "mnist", "fashion-mnist", "cifar10"), 10)
 """Number of classes of each named set that has labels."""
@@ -521,7 +519,7 @@ def _known_classes(data: DataConfig, condition_dim: int, classes: int | None) ->
 
 
 def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
-    """Return the shape of a named set's examples, which must have so many dimensions."""
+    """Return the shape of a named set's examples, which must have ``dimensions`` dimensions."""
     shape = SHAPES.get(data.source, ())
     if len(shape) != dimensions:
         raise ValueError(

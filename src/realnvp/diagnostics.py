@@ -3,7 +3,7 @@
 :func:`check_layers` gives every layer the inputs that really reach it, and compares the round trip
 through its own inverse, the log-determinants of both directions with each other, and, where the
 layer's input is small, those of several examples with autograd's Jacobian in float64.
-:func:`check_latents` and :func:`overfit` tell whether a model fits and whether it can learn.
+:func:`check_latents` and :func:`overfit` show whether a model fits and whether it can learn.
 :func:`find_non_finite` names the first layer whose output or gradient is NaN or infinite.
 """
 
@@ -294,7 +294,7 @@ def find_non_finite(
     gradients: bool = True,
     anywhere: Callable[[bool], bool] = bool,
 ) -> NonFiniteReport:
-    """Compute the loss once more, and find the first layer whose output or gradient is not finite.
+    """Repeat a loss, and find the first layer whose output or gradient is not finite.
 
     In training mode this moves the flow's statistics: restore them afterwards. Over several
     processes, all must call this at the same time.

@@ -97,7 +97,7 @@ def batches(
 
     Shared, each process has some of the batches, which are the same for any number of processes.
     All have equally many, since sharded parameters are gathered by all processes for each batch: a
-    process that lacks a last one gets the first batch once more, whose results do not count.
+    process that lacks a last batch repeats the first one, and its results are dropped.
 
     Yields:
         index of the first example, ``x``, ``condition``, and whether the results count.

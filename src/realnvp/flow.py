@@ -11,10 +11,9 @@ likelihood is that of the raw data, and bits/dim is defined once.
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,16 +28,17 @@ from realnvp.bijections import (
     ClassMeans,
     Coupling,
     Dequantize,
-    FactorOut,
     RunningBatchNorm,
     TableColumns,
 )
 from realnvp.bijections.base import Terms, check_log_det, sum_per_example
 from realnvp.bijections.dequantization import Dequantization, Noise
+from realnvp.bijections.outline import as_text, layer_rows
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition
 from realnvp.inputs import check_data, check_kind, check_overflow
+from realnvp.utils.evaluation_mode import EvaluationMode
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
@@ -46,18 +46,15 @@ from realnvp.utils.rng import Stream, uniform
 
 __all__ = ["Flow"]
 
-_MODE = threading.Lock()
-"""Guards the count of the threads that are in evaluation mode, of all flows."""
-
 ENCODE_MARGIN = 0.05
-"""Distance of the noise of :meth:`Flow.encode` from the ends of a grey level, in levels."""
+"""Margin of the noise of :meth:`Flow.encode` at both ends of a grey level, in levels."""
 
 REDRAWS = 8
-"""Other draws of the noise that :meth:`Flow.encode` tries."""
+"""Largest number of new draws of the noise that :meth:`Flow.encode` tries."""
 
 SPARE = 2
-"""An error of decoding may be so many times as large before an integer changes: other batch sizes,
-numbers of threads and processors round in other ways."""
+"""Factor by which the error of decoding may grow before an integer changes: rounding depends on the
+batch size, the number of threads and the processor."""
 
 
 class Flow(nn.Module):
@@ -67,24 +64,24 @@ class Flow(nn.Module):
         bijection: from raw data to latents, preprocessing included.
         shape: shape of one example, ``(C, H, W)`` or ``(D,)``; the latents have the same.
         condition_dim: size K of the condition, 0 for none.
-        classes: the condition is one of so many classes: labels ``(B,)`` are accepted and become
-            one-hot vectors of length ``condition_dim``, which must be this number.
+        classes: number of classes, if the condition is a label: labels ``(B,)`` then become one-hot
+            vectors of length ``condition_dim``, which must be this number.
         scale_penalty: weight of the L2 penalty on the couplings' learned scales.
         label_weight: weight of the labels' cross-entropy in :meth:`loss_terms`, for a flow whose
             last layer is :class:`realnvp.bijections.ClassMeans`.
-        config: how a builder made it, which is what makes it possible to save; see
-            :meth:`save_pretrained`.
+        config: name and arguments of the builder that made it, which :meth:`save_pretrained`
+            needs; see :func:`realnvp.register_builder`.
 
     Attributes:
         memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
             "checkpoint" or "invertible"; see :mod:`realnvp.bijections.recompute`.
-        trained_on: notes that are saved with the model, JSON, or None. "data" holds the settings
-            of the training data, "columns" and "categories" their names; other keys are free.
-        made_with: versions, machine and date of the training, noted when it is first saved.
+        trained_on: JSON that is saved with the model, or None: "data" holds the settings of the
+            training data, "columns" and "categories" their names; other keys are free.
+        made_with: versions, machine and date of the training, recorded when it is first saved.
         calibration: tensors that are saved with the model, from which
             :class:`realnvp.outliers.OutlierScorer` computes outlier scores and p-values, or None.
-        origin: where the model was loaded from: "run" (a run directory), "folder" (any other,
-            maybe a stranger's), "shipped" (with the package) or "hub"; None if it was not loaded.
+        origin: where the model was loaded from: "run" (a run directory), "folder" (any other one),
+            "shipped" (with the package) or "hub"; None if it was not loaded.
         source: that folder, the name of the shipped model, or the hub's address with its commit.
         condition_shift: ``(K,)``, subtracted from a numeric condition; set from the training data.
         condition_scale: ``(K,)``, by which it is then divided.
@@ -127,14 +124,13 @@ class Flow(nn.Module):
         self.made_with: dict[str, Any] | None = None
         self.calibration: dict[str, Tensor] | None = None
         if condition_dim and classes is None:
-            # Numbers of any unit reach the layers with mean 0 and standard deviation 1.
+            # So that numbers of any unit reach the layers with mean 0 and standard deviation 1.
             self.register_buffer("condition_shift", torch.zeros(condition_dim))
             self.register_buffer("condition_scale", torch.ones(condition_dim))
         self.origin: Literal["run", "folder", "shipped", "hub"] | None = None
         self.source: str | None = None
-        self._evaluations = 0  # how many threads compute in evaluation mode
-        self._were_training: list[nn.Module] = []
-        self._norms_asked = False  # whether they have seen data
+        self._evaluation_mode = EvaluationMode()
+        self._norms_checked = False  # that they have been initialized, which is checked once
         first = self.dequantization
         for module in bijection.modules():
             if isinstance(module, Dequantization) and module is not first:
@@ -239,7 +235,7 @@ class Flow(nn.Module):
     def _tensors(self) -> Iterator[Tensor]:
         yield from self.parameters()
         yield from self.buffers()
-        yield torch.empty(0)  # a flow without any is on the CPU
+        yield torch.empty(0)  # without tensors, a flow is on the CPU
 
     def summary(self) -> str:
         """Return a table of the layers: name, kind, shape of the output, parameters.
@@ -253,25 +249,10 @@ class Flow(nn.Module):
         bijection.layers.1  AffineCoupling(ChannelMask(), MLP) (2,)            19
         total                                                                  19
         """
-        rows = self._layers()
-        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
-        lines = (f"{n:<{a}}  {k:<{b}}  {s:<{c}}  {p:>{d}}" for n, k, s, p in rows)
-        return "\n".join(lines)
+        return as_text(layer_rows(self.bijection, self.shape))
 
-    def _layers(self) -> list[tuple[str, str, str, str]]:
-        """Return the rows of :meth:`summary`: a header, the layers, and the total."""
-        rows = [("layer", "kind", "output", "parameters")]
-        for name, layer, shape in self.bijection.outline(self.shape, "bijection"):
-            nested = isinstance(layer, FactorOut)  # its inner layers have lines of their own
-            count = sum(p.numel() for p in layer.parameters(recurse=not nested))
-            details = layer.extra_repr()
-            kind = type(layer).__name__ + (f"({details})" if details else "")
-            rows.append((name, kind, str(shape), f"{count:,}"))
-        total = sum(p.numel() for p in self.parameters())
-        rows.append(("total", "", "", f"{total:,}"))
-        return rows
-
-    def _facts(self) -> str:
+    def _settings(self) -> str:
+        """Return what the flow models, in one line."""
         facts: dict[str, Any] = {"shape": self.shape, "levels": self.levels}
         facts |= {"integers": self.integers, "classes": self.classes}
         if self.classes is None:
@@ -279,12 +260,12 @@ class Flow(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in facts.items() if value)
 
     def __repr__(self) -> str:
-        return f"Flow({self._facts()})\n{self.summary()}"
+        return f"Flow({self._settings()})\n{self.summary()}"
 
     def _repr_html_(self) -> str:
         """Return :meth:`summary` as a table for notebooks."""
-        header, *rows = self._layers()
-        return table(header, rows, caption=f"Flow({self._facts()})")
+        header, *rows = layer_rows(self.bijection, self.shape)
+        return table(header, rows, caption=f"Flow({self._settings()})")
 
     # ------------------------------------------------------------------ densities
 
@@ -403,15 +384,24 @@ class Flow(nn.Module):
         Returns:
             latents ``(B, *shape)`` and log-determinants ``(B,)``.
         """
-        v, log_det = self.continuous(x, condition, noise, margin)
+        v, log_det = self.dequantize(x, condition, noise, margin)
         z, rest = self.body(v, condition)
         check_log_det(rest, z, self.bijection)
         return z, log_det + rest
 
-    def continuous(
+    def dequantize(
         self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Return what :attr:`body` maps: the dequantized data, and their log-determinants."""
+        """Return continuous values ``(B, *shape)``, the input of :attr:`body`, and log-determinants.
+
+        Continuous data are returned as they are, in the flow's type.
+
+        Args:
+            x: ``(B, *shape)``.
+            condition: as the layers take it, see :meth:`as_condition`.
+            noise: source of the dequantization noise.
+            margin: distance of the noise from the ends of its cell.
+        """
         layer = self.dequantization
         if layer is None:
             return x.to(self.dtype), x.new_zeros(x.shape[0], dtype=self.dtype)
@@ -442,7 +432,7 @@ class Flow(nn.Module):
         self.check(x)
         with self.evaluating():
             given = self.as_condition(condition, x.shape[0])
-            v, log_det = self.continuous(x, given, noise)
+            v, log_det = self.dequantize(x, given, noise)
             z, log_dets = self.body.forward_terms(v, given)
         zero = torch.zeros_like(log_det)
         terms = {"prior": self.log_prior(z)}
@@ -492,14 +482,14 @@ class Flow(nn.Module):
             scalars "prior" (minus the latents' log-density), "coupling", "norm" and
             "preprocessing" (minus those layers' log-determinants), and "regularizer" (L2 of the
             couplings' learned scales, 5e-5 in the paper, section 4). With ``label_weight`` also
-            "labels": so many times the cross-entropy of the labels by Bayes' rule (the information
-            bottleneck of arXiv 2001.06448, section 3).
+            "labels": that weight times the cross-entropy of the labels by Bayes' rule (the
+            information bottleneck of arXiv 2001.06448, section 3).
         """
         check_kind(x, self.shape, self.levels)
         # Labels on another device are not looked at: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
         given = self.as_condition(condition, x.shape[0], check)
-        v, log_det = self.continuous(x, given, noise)
+        v, log_det = self.dequantize(x, given, noise)
         v = v if smoothing is None else v + smoothing
         z, log_dets = forward_terms(self.body, v, given, self.memory)
         for own in log_dets.values():
@@ -596,18 +586,18 @@ class Flow(nn.Module):
     def _round_trip(
         self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        v, _ = self.continuous(x, condition, noise, margin)
+        v, _ = self.dequantize(x, condition, noise, margin)
         z, _ = self.body(v, condition)
         with torch.no_grad():
             back, _ = self.body.inverse(z, condition)
         return z, v, back
 
     def _lost(self, x: Tensor, v: Tensor, back: Tensor) -> Tensor:
-        """Return which examples come back so far off that their integers are not safe."""
+        """Return which examples may decode to other integers, with a safety factor for rounding."""
         layer = self.dequantization
         if layer is None:
             return torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        # To both sides: beyond the first and the last level, clamping would hide any error.
+        # In both directions, since clamping to the first or last level hides one of them.
         error = SPARE * (back - v)
         return (layer.differs(x, v + error) | layer.differs(x, v - error)).flatten(1).any(1)
 
@@ -816,9 +806,9 @@ class Flow(nn.Module):
 
     def _warn_of_uninitialized(self) -> None:
         """Warn, once, if normalization layers have seen no data."""
-        if self._norms_asked or torch.compiler.is_compiling():
+        if self._norms_checked or torch.compiler.is_compiling():
             return
-        self._norms_asked = True
+        self._norms_checked = True
         norms = {
             name: m for name, m in self.named_modules() if isinstance(m, ActNorm | RunningBatchNorm)
         }
@@ -836,27 +826,9 @@ class Flow(nn.Module):
         """Return the log-density of latents ``(B, *shape)`` under the prior, ``(B,)``."""
         return -0.5 * (sum_per_example(z.square()) + self.dim * math.log(2 * math.pi))
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> AbstractContextManager[None]:
         """Compute in evaluation mode inside this context; several threads may be in it."""
-        if torch.compiler.is_compiling() and not any(m.training for m in self.modules()):
-            yield  # nothing to change, and a lock cannot be part of a graph
-            return
-        with _MODE:
-            if self._evaluations == 0:
-                self._were_training = [module for module in self.modules() if module.training]
-                for module in self._were_training:
-                    module.training = False
-            self._evaluations += 1
-        try:
-            yield
-        finally:
-            with _MODE:
-                self._evaluations -= 1
-                if self._evaluations == 0:
-                    for module in self._were_training:
-                        module.training = True
-                    self._were_training = []
+        return self._evaluation_mode.of(self)
 
     def as_condition(
         self, condition: Tensor | None, batch: int, check: bool = True
@@ -881,6 +853,6 @@ class Flow(nn.Module):
         return ((given - self.condition_shift) / self.condition_scale).to(self.dtype)
 
     def check_values(self) -> None:
-        """Raise ValueError unless a numeric condition can be standardized."""
+        """Raise ValueError unless the scales of a numeric condition are positive."""
         if self.condition_dim and self.classes is None and not (self.condition_scale > 0).all():
             raise ValueError("condition_scale must be positive")

@@ -1,6 +1,6 @@
 """Load models: a saved folder, a run directory, one of a hub, or one of the package.
 
-A model may come from anybody, so nothing in it is used before it is verified. The builder is a
+Models are untrusted, so nothing in them is used before it is verified. The builder is a
 registered one, whose arguments are checked like a user's. The model is first built without memory,
 and its tensors are compared with those in the file's header: a huge number in ``config.json`` or a
 huge file ask for nothing. Then the weights are read, compared with their checksum, and checked by
@@ -179,7 +179,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
             empty = build()
         _check_trained_on(empty)
         check_like(_completed(sizes, empty), empty.state_dict(), "the tensor")
-    # What a builder may raise for the arguments of a stranger; a RuntimeError or an OverflowError
+    # What a builder may raise for untrusted arguments; a RuntimeError or an OverflowError
     # for sizes that no memory could have.
     except (
         ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 LARGEST_EXPONENT = 80
-"""Largest size of a log-scale: float32 holds its exponential, and the inverse of that."""
+"""Largest magnitude of a log-scale: its exponential and its reciprocal are finite in float32."""
 
 Terms = dict[str, Tensor]
 """Log-determinants by kind ("coupling", "norm", "preprocessing"), each of shape ``(B,)``."""
@@ -51,14 +51,14 @@ def sum_per_example(values: Tensor) -> Tensor:
 
 
 def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
-    """Return the log-determinants ``(B,)`` of a log-scale per channel: its sum times H * W."""
+    """Return the log-determinants ``(B,)`` of one log-scale per channel: H * W times their sum."""
     return (log_scale.sum() * math.prod(x.shape[2:])).expand(x.shape[0])
 
 
 def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") -> None:
     """Raise a ValueError unless a layer's log-determinants are one number per example.
 
-    Any other shape would be broadcast, silently. No value is read, so no device is waited for.
+    Any other shape would be broadcast silently. No value is read, so that a GPU is not waited for.
 
     >>> check_log_det(torch.zeros(()), torch.zeros(3, 2), Chain(), "layers.0")
     Traceback (most recent call last):
@@ -102,17 +102,17 @@ class Bijection(nn.Module, ABC):
     Both return the mapped tensor and :math:`\log |\det J|` of *that* direction, a tensor of shape
     ``(B,)`` on the input's device, float32 or wider, summed (never averaged) over all other
     dimensions. At corresponding points the two log-determinants are each other's negative.
-    Construction gives the identity map, so that a deep flow starts where gradients are tame.
+    A new layer is the identity map, so that gradients of a deep flow are well scaled at first.
 
-    ``condition`` is what the density is conditioned on, ``(B, K)``, handed to every layer; those
-    that have no use for it ignore it.
+    ``condition`` is what the density is conditioned on, ``(B, K)``. It is passed to every layer,
+    and layers that do not depend on it ignore it.
     """
 
     term: ClassVar[str] = "coupling"
     """Name of the term of the loss to which the log-determinant belongs."""
 
     has_analytic_inverse: ClassVar[bool] = True
-    """True if the inverse costs no more than the forward, as one in closed form."""
+    """Whether the inverse has a closed form, so that it costs no more than the forward map."""
 
     @abstractmethod
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -128,26 +128,27 @@ class Bijection(nn.Module, ABC):
         return z, {self.term: log_det}
 
     def check_values(self) -> None:
-        """Refuse values of this layer's own tensors with which it is no bijection.
+        """Raise ValueError if a value in this layer's tensors makes it no bijection.
 
-        Parameters that were trained always pass; those of a file from somebody else may not. The
-        tensors are finite, which is for the caller to check, and shapes are as constructed. Tensors
-        of layers inside this one are their own affair. By default, every finite value is good.
+        Trained parameters always pass; those of an untrusted file may not. The caller checks that
+        all tensors are finite and have the shapes of the construction, and calls this method of
+        nested layers. By default, every finite value is valid.
 
         Raises:
             ValueError: if a value is out of range; the message names the tensor.
         """
 
     def permute_index(self, labels: Tensor) -> Tensor:
-        """Carry labels of the input's entries to where :meth:`forward` puts those entries.
+        """Rearrange labels of the input's entries as :meth:`forward` rearranges the entries.
 
-        The labels, integers of the input's shape, say which scale an entry belongs to: layers that
-        reshape move them, and factoring out raises those of the entries that go on by one.
+        The labels, integers of the input's shape, are the scales of the entries: layers that
+        reshape move them, and factoring out adds 1 to those of the entries that are not factored
+        out.
         """
         return labels
 
     def unpermute_index(self, labels: Tensor) -> Tensor:
-        """Carry labels back: the inverse of :meth:`permute_index`."""
+        """Rearrange labels as :meth:`inverse` does, undoing :meth:`permute_index`."""
         return labels
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -158,7 +159,7 @@ class Bijection(nn.Module, ABC):
     def outline(
         self, shape: tuple[int, ...], name: str
     ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
-        """Yield the layers in the order in which data pass them, with nested ones in line.
+        """Yield the layers in the order in which data pass them, those inside others included.
 
         Args:
             shape: shape of an example.
@@ -191,7 +192,7 @@ class Chain(Bijection):
             if not isinstance(layer, Bijection):
                 raise ValueError(f"a Chain is made of bijections, got a {type(layer).__name__}")
         self.layers = nn.ModuleList(layers)
-        self._start = 0  # of a slice, where it begins in the whole
+        self._start = 0  # index of a slice's first layer in the original chain, for messages
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_log_det(x)
@@ -256,10 +257,10 @@ class Chain(Bijection):
 
 
 class Inverse(Bijection):
-    """A bijection turned around: its forward is the inner one's inverse.
+    """The inverse of a bijection, as a bijection: its forward map is the inner one's inverse.
 
     Args:
-        inner: the bijection to turn around.
+        inner: the bijection to invert.
 
     >>> from realnvp.bijections import Affine
     >>> halve = Inverse(Affine(torch.zeros(2), torch.full((2,), 0.5)))

@@ -193,7 +193,7 @@ class CategoriesFirst(Exact):
 
 
 def _checked(link: Mapping[str, Any], index: int, dim: int) -> dict[str, Any]:
-    """Return a link's settings, which may come from anybody's file."""
+    """Return the validated settings of a link, which may come from an untrusted file."""
     if not isinstance(link, Mapping):
         raise ValueError(f"link {index} must be a mapping, got a {type(link).__name__}")
     found = {name: link.get(name) for name in ("column", "size", "parent")}

@@ -13,7 +13,7 @@ and what it means for the likelihood is exact. With :math:`u` uniform on :math:`
   its frequency :math:`f_k`, and :math:`v = \Phi^{-1}(c_k + f_k u)`, so that marginals fit exactly
   before anything is trained. :math:`\log|\det J| = \log f_k - \log \varphi(v)`; of numbers, minus
   the logarithm of their step.
-* A **gap**, a value that is missing where its status, another column, says so:
+* A **gap**, a value that is missing according to its status, which is another column:
   :math:`v = \Phi^{-1}(u)` is noise whose density is subtracted,
   :math:`\log|\det J| = -\log \varphi(v)`.
 
@@ -193,7 +193,7 @@ class TableColumns(Exact, Dequantization):
         """Return which values can be: ``(B, D) -> (B, D)``.
 
         Steps have no fractions, cells are known ones, numbers are within bounds, and gaps are where
-        the status says so.
+        according to its status.
         """
         x = x.double()
         good = torch.isfinite(x)
@@ -539,7 +539,7 @@ def _where(
 def _checked(
     column: Mapping[str, Any], index: int, columns: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return a column's settings, which may come from anybody's file, with all defaults."""
+    """Return the validated settings of a column, possibly from an untrusted file, with defaults."""
     if not isinstance(column, Mapping):
         raise ValueError(f"column {index} must be a mapping, got a {type(column).__name__}")
     found = {

@@ -187,7 +187,7 @@ class Coupling(Bijection):
     """A coupling layer, whatever its elementwise map.
 
     A subclass implements :meth:`transform`, :meth:`inverse_transform` and :meth:`num_params`. The
-    conditioner maps the passive part, and the condition if there is one, to so many times the
+    conditioner maps the passive part, and the condition if there is one, to that many times the
     channels of the active part, grouped by parameter.
 
     A subclass with options of its own takes them by keyword after these arguments, in its

@@ -33,8 +33,8 @@ Noise = torch.Generator | Tensor | None
 
 
 MAX_LEVELS = 2**16
-"""Most grey levels. In float32 the way to the latents and back moves a value by some 2e-7, which is
-0.01 of one of so many levels; a few powers of two more, and they could not be distinguished."""
+"""Largest number of grey levels. A round trip through the flow changes float32 values by some 2e-7,
+which is 0.01 of one of 65,536 levels; with many more, neighboring levels would be confused."""
 
 
 class Dequantization(Bijection):
@@ -135,7 +135,7 @@ class Dequantize(Dequantization):
         if levels > MAX_LEVELS:
             raise ValueError(
                 f"dequantization takes at most {MAX_LEVELS} levels, got {levels}: float32 cannot "
-                "tell more of them apart after the flow and back; scale the data to fewer levels"
+                "distinguish more of them after a round trip; scale the data to fewer levels"
             )
         self.levels = levels
 

@@ -135,7 +135,7 @@ def _by_probabilities(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Te
 
 
 SMALLEST = 1e8
-"""Probabilities and densities above so many times the smallest normal number are exact."""
+"""Probabilities and densities above this multiple of the smallest normal number are exact."""
 
 
 class _GaussianizeMixture(torch.autograd.Function):

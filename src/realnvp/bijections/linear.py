@@ -1,4 +1,4 @@
-r"""An invertible linear layer: every variable meets every other."""
+r"""An invertible linear layer, which mixes all variables."""
 
 from __future__ import annotations
 

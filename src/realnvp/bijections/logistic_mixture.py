@@ -1,6 +1,6 @@
-r"""Mixture-of-logistics couplings: a coupling that can reshape a marginal, not only scale it.
+r"""Mixture-of-logistics couplings, which reshape a marginal instead of only scaling it.
 
-An affine map of a uniform sliver (a black pixel after dequantization) is still uniform, and costs
+An affine map of a uniform density (a black pixel after dequantization) is still uniform, and costs
 :math:`\log_2 \sqrt{2 \pi e / 12} = 0.254` bits against the normal prior, however long one trains.
 The cumulative distribution of a mixture can bend it into shape (Flow++, arXiv 1902.00275).
 """

@@ -1,4 +1,4 @@
-"""Normalization between couplings, with its log-determinant: what makes deep flows trainable."""
+"""Normalization between couplings, with its log-determinant, so that deep flows can be trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_recomputing() -> bool:
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Mark that the layers run inside this context have been run before."""
+    """Keep statistics from moving inside this context, in which layers run for the second time."""
     _recomputing.depth = getattr(_recomputing, "depth", 0) + 1
     try:
         yield
@@ -137,7 +137,7 @@ class ActNorm(Bijection):
 
     Args:
         channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
-        floor: least standard deviation, so that a constant channel is not blown up.
+        floor: smallest standard deviation, so that noise in a constant channel is not amplified.
 
     >>> norm = ActNorm(1)
     >>> norm(torch.tensor([[1.0], [3.0]]))[0].flatten().tolist()
@@ -154,7 +154,7 @@ class ActNorm(Bijection):
         self.shift = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
-        self._known = False  # spares reading the flag, which waits for the GPU, once it is set
+        self._known = False  # a copy of the flag on the CPU: reading a buffer waits for the GPU
 
     def check_values(self) -> None:
         check_exponent("log_scale", self.log_scale)

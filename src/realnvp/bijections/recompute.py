@@ -1,9 +1,9 @@
-r"""Training in less memory: what the backward pass needs is computed again instead of kept.
+r"""Training in less memory: activations are recomputed in the backward pass instead of kept.
 
 Autograd keeps every activation of every conditioner, so memory grows with depth. But a flow's
 layers are invertible: the input of each can be computed from its output, so nothing has to be kept
 at all (as in RevNets, arXiv 1707.04585). The backward pass walks the layers from last to first;
-each gives back its input and is run once more, alone, for its gradients. A coupling's conditioner
+each computes its input from its output and is run again for its gradients. A coupling's conditioner
 reads the passive part, which the coupling leaves alone: one evaluation serves both.
 
 - "standard" keeps everything.
@@ -197,7 +197,7 @@ def _backward_of(
 ) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
     """Return a layer's input, and the gradients of its input and parameters.
 
-    The gradient of the condition, if it wants one, is left in ``condition.grad``.
+    The gradient of the condition, if it requires one, is left in ``condition.grad``.
     """
     parameters = [p for p in step.parameters() if p.requires_grad]
     if x is None and isinstance(step, Coupling):
@@ -220,7 +220,7 @@ def _backward_of_coupling(
     grad_log_det: Tensor,
     parameters: list[nn.Parameter],
 ) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
-    """Do the same for a coupling, whose conditioner is evaluated once for both purposes."""
+    """Return the same for a coupling, with one evaluation of its conditioner for both."""
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         passive, transformed = step.mask.split(leaf)

@@ -1,4 +1,4 @@
-r"""The inverse of an increasing map that has none in closed form, element by element.
+r"""Root finding: inverses of increasing elementwise maps without one in closed form.
 
 :func:`find_root` solves :math:`g(x_i; \theta_i) = y_i` for many elements at once. The bracket of
 each is exact, and shrinks with every evaluation. Within it, a step is Halley's (Newton's, with the
@@ -28,10 +28,10 @@ from torch import Tensor
 __all__ = ["MAX_ITERATIONS", "find_root", "implicit_inverse"]
 
 MAX_ITERATIONS = 200
-"""A bound on the evaluations, which no map reaches: its bracket is then a single number."""
+"""Bound on the number of evaluations, never reached: the bracket is a single number before."""
 
 COMPACT = 0.7
-"""Share of the elements still open below which the others are removed from the batch."""
+"""Share of unfinished elements below which the finished ones are removed from the batch."""
 
 Evaluate = Callable[..., tuple[Tensor, Tensor, Tensor]]
 """``x, *parameters`` -> the map, its derivative, and the derivative's logarithmic derivative."""

@@ -11,7 +11,7 @@ from realnvp.cli.shared import print_json, print_table
 __all__ = []
 
 EPILOG = """examples:
-  realnvp columns people.csv                                 what train makes of each column
+  realnvp columns people.csv                                 the kind of each column
   realnvp train table --data people.csv --data.columns.year integer --data.columns.id drop
 """
 

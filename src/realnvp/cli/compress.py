@@ -23,7 +23,7 @@ EPILOG = """examples:
   realnvp compress runs/photos --data photos/ --out photos.nvp    names are kept, too
   realnvp compress digits --data digits --out digits.nvp --portable
 
-realnvp decompress FILE gives back every pixel. See docs/compression.md.
+realnvp decompress FILE restores every pixel. See docs/compression.md.
 """
 
 

@@ -24,7 +24,7 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Write the images of a compressed file."""
-    parser = Parser("decompress", "Give back the images of realnvp compress.", EPILOG)
+    parser = Parser("decompress", "Restore the images of a file of realnvp compress.", EPILOG)
     parser.add_argument("file", metavar="FILE", help="a file that realnvp compress wrote")
     parser.add_argument(
         "--model",

@@ -101,7 +101,7 @@ def _import_own(arguments: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status.
 
-    0 is success, 1 a failed check, 2 an error that the user can mend, and 128 plus the number of a
+    0 is success, 1 a failed check, 2 an error that the user can fix, and 128 plus the number of a
     signal (130 Ctrl-C, 143 SIGTERM) a training that the signal ended, saved.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -1,4 +1,4 @@
-"""What several verbs share: the model argument, its data, and results for people and scripts.
+"""What several verbs share: the model argument, its data, and results as text or JSON.
 
 PyTorch takes a second to import, and is not needed for help and most errors: so whatever needs it
 is imported where it is used.
@@ -77,7 +77,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
 
     A model names the data that it was trained with. That is only followed for a run of one's own,
-    and for data that need neither files nor a network: what anybody's model names, such as a
+    and for data that need neither files nor a network: what an untrusted model names, such as a
     folder to download into, is shown instead.
 
     Raises:

@@ -59,7 +59,7 @@ LATENT_PRECISION = 10
 """Precision of the latents that are drawn."""
 
 NOISE_RANGE = 6
-"""Learned noise is coded within so many standard deviations, of which normal noise leaves one in
+"""Learned noise is coded within this many standard deviations, of which normal noise leaves one in
 500 million."""
 
 NOISE_SEGMENT_BITS = 3

@@ -267,7 +267,7 @@ def _crc(images: Tensor, condition: Tensor | None) -> int:
 
 
 def _probe(coder: FlowCoder) -> int:
-    """Return 16 bits of what becomes of an image on this machine, to tell machines apart."""
+    """Return a 16-bit checksum of how this machine codes an image, to detect other arithmetic."""
     channels, height, width = coder.flow.shape
     ramp = torch.arange(height)[:, None] + torch.arange(width)
     image = (ramp * coder.levels // (height + width)).expand(1, channels, -1, -1)

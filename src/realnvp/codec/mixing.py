@@ -30,10 +30,10 @@ SQUASH = (
 
 CONTEXTS = 8
 TABLE_BITS = 16
-"""Each context has so many probabilities, which different neighborhoods may share."""
+"""Number of probabilities of each context, which different neighborhoods may share."""
 
 LIMIT = 30
-"""A probability is the mean of about so many bits, the latest ones weighing more."""
+"""Number of bits over which a probability is averaged, about, with more weight on the latest."""
 
 RATE = 2
 """Rate at which weights learn, in 2^-10."""

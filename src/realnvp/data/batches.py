@@ -67,7 +67,7 @@ class Batches:
         batch_size: examples of a batch, over all processes; at most the whole split.
         seed: of the order, the flips and the shifts.
         flip: turn every image left to right half of the time.
-        shift: move every image by up to so many pixels, down or up and right or left, half of the
+        shift: move every image by up to this many pixels, down or up and right or left, half of the
             time; its edge is repeated.
         device: device of the batches, by default that of the examples.
 

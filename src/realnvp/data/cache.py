@@ -188,7 +188,7 @@ def _plan(files: Sequence[Path], read: partial[np.ndarray]) -> tuple[int, int]:
 
 
 def _identities(files: Sequence[Path], source: Path, version: str) -> list[tuple[str | int, ...]]:
-    """Return what tells files from others, and from what they were before."""
+    """Return a key of files that changes when they are replaced or modified."""
     if version:
         return [(path.name, version) for path in files]
     if isinstance(files, FileList):

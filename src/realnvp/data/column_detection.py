@@ -26,7 +26,7 @@ MOST_CATEGORIES = 1_000
 """Most different texts of a column."""
 
 FEW_VALUES = 16
-"""Integers of so many different values, none of them rare, are categories."""
+"""Integers with at most this many different values, none of them rare, are categories."""
 
 MOST_CELLS = 20_000
 """Steps from the smallest to the largest number, from which on repeated values count alone."""

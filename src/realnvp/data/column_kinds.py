@@ -1,4 +1,4 @@
-"""What a column of a table is: its kind, what it may hold, and how it is given back.
+"""Kinds of the columns of a table: the values of each kind, and how samples are written.
 
 :mod:`realnvp.data.column_detection` finds it out, :mod:`realnvp.data.column_values` turns values
 into coordinates and back, and :class:`realnvp.data.columns.TableSchema` is all columns of a table.
@@ -63,14 +63,14 @@ class Column:
     Args:
         name: its name.
         kind: one of the kinds of the module.
-        dtype: pandas' name of its type, which is given back.
+        dtype: pandas' name of its type, which samples have, too.
         categories: its categories in order, as plain values.
         levels: all categories of a pandas categorical, used or not.
         ordered: whether these are ordered.
         missing: whether it has gaps.
         repeated: values of a column of numbers that have a probability of their own.
         step: of numbers, their step, 0 if there is none.
-        decimals: number of decimals that are given back; None for all digits.
+        decimals: number of decimals of samples; None for all digits.
         origin: smallest number.
         lower: bound that is kept.
         upper: likewise.
@@ -173,7 +173,7 @@ class Column:
 
     @staticmethod
     def from_dict(item: Mapping[str, Any], count: int) -> Column:
-        """Return a column of what ``dataclasses.asdict`` gave, which may come from anybody's file.
+        """Return a column from the output of ``dataclasses.asdict``; the file may be untrusted.
 
         Args:
             item: its properties; what is left out is as by default.

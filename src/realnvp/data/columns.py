@@ -14,10 +14,10 @@ integer      a step of 1: the log-probability
 categorical  the index of the category: its log-probability; a gap is one more category
 datetime     days, and the time of day where there is one: the log-probability, at the resolution
              of the column
-constant     none: it is given back, and a row with another value is impossible
+constant     none: samples have its value, and a row with another value is impossible
 copy         none: it equals another column
 linear       none: it is a linear function of other columns
-drop         none: the column is ignored, and not given back
+drop         none: the column is ignored, and samples do not have it
 ===========  ====================================================================================
 
 Numbers and dates with gaps have a coordinate more, their status: whether there is a value (0), a
@@ -139,7 +139,7 @@ class TableSchema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns that are given back."""
+        """Names of the columns that samples have."""
         return tuple(column.name for column in self.columns if column.kind != "drop")
 
     @property
@@ -298,7 +298,7 @@ class TableSchema:
     def features(self, x: NDArray) -> NDArray:
         """Return coordinates as a condition for networks: categories as one-hot vectors.
 
-        A number that is not there is the mean of nothing, 0, and its status says so.
+        A missing number is encoded as 0, the mean, and its status as missing.
 
         Args:
             x: ``(N, D')`` coordinates.
@@ -327,7 +327,7 @@ class TableSchema:
 
     @staticmethod
     def from_dict(value: Mapping[str, Any]) -> TableSchema:
-        """Return the inverse of :meth:`as_dict`, of what may come from anybody's file.
+        """Return the inverse of :meth:`as_dict`, validated, as the file may be untrusted.
 
         Raises:
             ValueError: if it does not describe columns.
@@ -374,7 +374,7 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
     std = np.sqrt((((X - mean) / unit) ** 2).mean(axis=0)) * unit
     if (lost := std <= 1e-13 * np.abs(mean)).any():
         name = schema.columns[index[int(np.argmax(lost))]].name
-        raise ValueError(f"column {name} varies less than float64 can tell from its mean")
+        raise ValueError(f"column {name} varies less than float64 resolves beside its mean")
     Z = (X - mean) / std
     order = [j for j, i in enumerate(index) if i not in real]
     order += [j for j, i in enumerate(index) if i in real]
@@ -387,7 +387,7 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
     columns = list(schema.columns)
     for j in sorted(dependent):
         some = np.array(free)
-        for _ in range(2):  # once more without those that make no difference
+        for _ in range(2):  # again without those that make no difference
             slopes = np.linalg.lstsq(Z[:, some], Z[:, j], rcond=None)[0]
             keep = np.abs(slopes) > 10 * DEPENDENT
             some, slopes = some[keep], slopes[keep]

@@ -160,7 +160,7 @@ class Dataset:
             (subfolders, a table's text column); `load_examples` numbers other data the same way.
         toy: toy set, which knows its true log-density, if it is one.
         flip: train on random horizontal flips.
-        shift: train on images half of which are moved by up to so many pixels at random.
+        shift: move half of the training images by up to this number of pixels at random.
         integers: indices of an array's columns that hold integers, to be dequantized.
         schema: columns of a table, whose coordinates ``x`` holds, in float64.
         condition_schema: likewise of the columns that the density is conditioned on.
@@ -248,7 +248,7 @@ def check_fingerprint(
     Traceback (most recent call last):
     ValueError: my.csv has changed since the model was trained: its train part is ...
     """
-    known = known if isinstance(known, Mapping) else {}  # it may come from anybody's file
+    known = known if isinstance(known, Mapping) else {}  # it may come from an untrusted file
     other = [part for part, value in found.items() if known.get(part, value) != value]
     if other:
         what = "part is another one" if len(other) == 1 else "parts are others"

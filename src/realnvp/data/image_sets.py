@@ -186,7 +186,7 @@ def _read_cifar10(root: Path, part: Part, size: int | None) -> Split:
 
 def _read_celeba(root: Path, part: Part, size: int | None) -> ImageFiles:
     # Read here, because torchvision insists on the checksums of lists of landmarks, boxes and
-    # identities that nobody needs for this.
+    # identities, which are not needed here.
     listed = root / "celeba" / "list_eval_partition.txt"
     folder = root / "celeba" / "img_align_celeba"
     if not (listed.is_file() and folder.is_dir()):

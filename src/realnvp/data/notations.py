@@ -1,4 +1,4 @@
-"""Numbers as people write them: decimal commas, thousands, currencies, percent, times of day.
+"""Notations of numbers: decimal commas, thousands, currencies, percent, times of day.
 
 A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
 thousands, ``#.# %`` a percentage, ``hh:mm`` a time of day, which is a number of minutes. What it
@@ -126,7 +126,7 @@ class Notation:
         return -size if match["sign"] in ("-", "\u2212") or match["inner"] else size
 
     def write(self, number: float, decimals: int | None) -> str:
-        """Return a number as text, with so many decimals; None is as many as it needs."""
+        """Return a number as text, with ``decimals`` decimals; None is as many as it needs."""
         if self.clock:
             total = round(number)
             minutes, seconds = divmod(total, 60) if self.clock == 3 else (total, 0)

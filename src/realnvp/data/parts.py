@@ -41,9 +41,9 @@ class Parts:
     """Parts that a source holds, each read when it is called; the fields are those of `Dataset`.
 
     Args:
-        owned: whether what is read is used by nobody else, so that it is split in place. Data of
-            a user's own are copied instead.
-        is_divided: whether held-out parts have been chosen already, as settings say.
+        owned: whether the arrays that are read belong to the source, so that they can be split in
+            place. Arrays that a user passes are copied instead.
+        is_divided: whether held-out parts have been chosen already, according to the settings.
     """
 
     train: Callable[[], Split]

@@ -3,7 +3,7 @@
 The operating system keeps what is read often in memory that is free, shared by all processes of a
 machine, and takes it back when it is needed. So data of any size train from here, and data that fit
 in memory lose nothing. The files are read, not mapped into memory: pages of a map count as memory
-of the process, and a map of a file that somebody cuts ends the process without a word.
+of the process, and a process that maps a file into memory is killed if the file is truncated.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class StoredImages:
         )
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Yield the images in order, so many at once."""
+        """Yield the images in order, in blocks."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 

@@ -2,7 +2,7 @@
 
 The columns of a file may be of every kind: :mod:`realnvp.data.columns` makes float64 coordinates of
 them. An array needs numbers in at least two columns (a coupling transforms one part given the
-rest), which float32 can tell apart; everything else is refused with the column's name.
+rest), which float32 can distinguish; everything else is refused with the column's name.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _check_column(values: np.ndarray, x: np.ndarray, where: str) -> None:
     if spread > 0 and lost > 0.01 * spread:
         raise ValueError(
             f"{where} varies by {spread:.3g} around {values.mean(dtype=np.float64):.6g}, finer "
-            "than float32 can tell: subtract its mean first"
+            "than float32 can represent: subtract its mean first"
         )
 
 
@@ -341,7 +341,7 @@ def parquet_module() -> Any:
 
 
 def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
-    """Return the number of rows of Parquet files, and their rows in order, so many at once.
+    """Return the number of rows of Parquet files, and their rows in order, in blocks.
 
     The files are read bit by bit, so that memory does not depend on how large they are.
 

@@ -641,7 +641,7 @@ def _in_parts(
     x: torch.Tensor,
     codes: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Compute so many rows at once that memory does not grow with the table."""
+    """Yield blocks of rows, so that memory does not grow with the table."""
     at_once = max(1, NUMBERS // x.shape[1])
     parts = x.split(at_once)
     conditions = [None] * len(parts) if codes is None else codes.split(at_once)

@@ -85,7 +85,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
 
     Attributes:
         offset_: scores from :meth:`score_samples` below it are outliers.
-        calibration_scores_: scores of the held-out rows, larger for stranger ones.
+        calibration_scores_: scores of the held-out rows, larger for more unusual ones.
         n_features_in_, feature_names_in_: as in scikit-learn.
     """
 
@@ -282,7 +282,7 @@ class _Member:
         return surprise, z
 
     def statistics(self, table: NDArray) -> NDArray:
-        """Return the statistics of rows, ``(N, S)``, all of them larger for stranger rows."""
+        """Return the statistics of rows, ``(N, S)``, all of them larger for more unusual rows."""
         distances = self.near.distances(table, NEIGHBORS)
         if self.clean:
             distances = np.hstack([distances, self.near.squashed(table, (1,))])

@@ -19,7 +19,7 @@ __all__ = ["PyODRealNVP"]
 
 
 class PyODRealNVP(BaseDetector):
-    """:class:`RealNVPOutlierDetector` as a PyOD detector: larger scores are stranger.
+    """:class:`RealNVPOutlierDetector` as a PyOD detector: larger scores are more unusual.
 
     Args:
         contamination: fraction of outliers among the training rows, of which PyOD makes its
@@ -60,5 +60,5 @@ class PyODRealNVP(BaseDetector):
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray:
-        """Return the outlier score of each row, ``(N,)``, larger for stranger ones."""
+        """Return the outlier score of each row, ``(N,)``, larger for more unusual ones."""
         return -np.asarray(self.detector_.score_samples(X))

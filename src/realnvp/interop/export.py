@@ -3,7 +3,7 @@ r"""Export a flow as graphs that run without this package, and without PyTorch.
 Two graphs are what others need of a flow:
 
 - *sampler*: latents ``(B, *shape)``, and a condition if there is one, to data. The latents are
-  standard normal numbers, times the temperature, which whoever runs the graph draws.
+  standard normal numbers, times the temperature, which the caller of the graph draws.
 - *log_prob*: data, noise and condition to log-densities ``(B,)`` in nats. The noise, uniform on
   [0, 1) and of the data's shape, is only an input where something is dequantized.
 

@@ -4,7 +4,7 @@ A repository holds the files of a saved model (:mod:`realnvp.utils.model_folder`
 ``README.md``, as ``ModelHubMixin`` of huggingface_hub lays them out. Its client, which the extra
 ``realnvp[hub]`` installs, sends and fetches, keeps the cache and knows the tokens.
 
-What is fetched may be anybody's. A revision is first resolved to a commit, and all files are those
+Files of the hub are untrusted. A revision is first resolved to a commit, and all files are those
 of that commit. Each must have the size and the checksum that the commit says; nothing but the files
 of a model is fetched; and they are then read as those of any folder are.
 """

@@ -74,7 +74,7 @@ class Calibration:
 
     @staticmethod
     def from_tensors(tensors: dict[str, Tensor], flow: Flow) -> Calibration:
-        """Return the inverse of :meth:`as_tensors`, checked: it may come from anybody.
+        """Return the inverse of :meth:`as_tensors`, validated, as the file is untrusted.
 
         Raises:
             ValueError: if they are not a calibration of the flow.
@@ -142,7 +142,7 @@ class OutlierScorer:
         return found | ({} if self.near is None else self.near(x, z))
 
     def score(self, statistics: dict[str, NDArray]) -> NDArray:
-        """Return the outlier score of each example, larger for stranger ones.
+        """Return the outlier score of each example, larger for more unusual ones.
 
         Args:
             statistics: statistics by name, each ``(N,)``; see :meth:`statistics`.
@@ -175,7 +175,7 @@ def _used(names: list[str], flow: Flow) -> list[str]:
     """Return the statistics that the score looks at, beside the first one."""
     if flow.levels is None:
         return [name for name in TAILS if name in names]
-    # The sums of what is there by scale tell nothing new.
+    # Sums over scales carry no information beyond their terms.
     sums = ("energy", "log_det") if "energy_1" in names else ()
     return [name for name in names if name not in sums]
 
@@ -335,5 +335,5 @@ def calibrate(
 
 
 def chosen(n: int, most: int, seed: int) -> Tensor:
-    """Return the indices of at most so many of ``n`` examples, drawn at random."""
+    """Return the indices of at most ``most`` of ``n`` examples, drawn at random."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:most]

@@ -1,4 +1,4 @@
-r"""From statistics to one score, by what held-out examples alone can tell.
+r"""Outlier scores: one number from several statistics, fitted to held-out examples.
 
 Two scores, chosen once and for all by measurement (docs/outliers.md):
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 __all__ = ["CrossFitted", "DensityScore", "Score", "TailScore", "bits_per_nat"]
 
 Score = Callable[[NDArray], NDArray]
-"""Function from statistics ``(N, S)`` to scores ``(N,)``, larger for stranger examples."""
+"""Function from statistics ``(N, S)`` to scores ``(N,)``, larger for more unusual examples."""
 
 FOLDS = 5
 """Folds in which the scores of the held-out examples are computed."""
@@ -95,7 +95,7 @@ class TailScore:
     the distance, so that no statistic outweighs all others.
 
     Args:
-        values: ``(M, S)`` statistics of held-out examples, all of them larger for stranger ones.
+        values: ``(M, S)`` statistics of held-out examples, each larger for more unusual ones.
 
     >>> score = TailScore(np.arange(9.0)[:, None])
     >>> score(np.array([[0.0], [4.0], [8.0], [80.0]])).round(2)
@@ -138,7 +138,7 @@ class DensityScore:
         excess, others = values[:, 0], values[:, 1:]
         self._usual, self._spread = np.median(excess), max(float(excess.std()), 1e-12)
         self._mean, std = others.mean(axis=0), others.std(axis=0)
-        # What is the same for all, up to rounding, tells nothing.
+        # A statistic that is constant, up to rounding, carries no information.
         self._used = std > 1e-6 * (1 + np.abs(self._mean))
         self._std = np.where(std > 0, std, 1.0)
         self._mixture: GaussianMixture | None = None

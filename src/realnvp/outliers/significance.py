@@ -22,7 +22,7 @@ def p_values(scores: ArrayLike, calibration: ArrayLike) -> NDArray:
     """Return the conformal p-value of each score: the share of calibration scores as large.
 
     Args:
-        scores: ``(N,)`` scores, larger for stranger examples.
+        scores: ``(N,)`` scores, larger for more unusual examples.
         calibration: ``(M,)`` scores of held-out examples.
 
     Returns:

@@ -1,9 +1,9 @@
-r"""How much there is of which frequency in an image, apart from any model.
+r"""The power spectrum of an image, which does not depend on any model.
 
 A likelihood is a sum over all pixels. An image that is smoother than ordinary ones in one octave
 and rougher in another has an ordinary likelihood, but not an ordinary power spectrum: a few bands,
-of brightness and of the differences of colors, tell blurred, resized and recompressed images from
-others. (The spectra of natural images are alike: Field 1987.)
+of brightness and of the differences of colors, separate blurred, resized and recompressed images
+from others. (The spectra of natural images are alike: Field 1987.)
 """
 
 from __future__ import annotations

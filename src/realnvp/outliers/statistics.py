@@ -66,7 +66,7 @@ def statistics(
         marginal, condition = joint.logsumexp(1) - math.log(flow.classes), joint.argmax(1)
     with flow.evaluating():
         given = flow.as_condition(condition, len(x))
-        v, first = flow.continuous(x, given, noise)
+        v, first = flow.dequantize(x, given, noise)
         z, log_dets = _by_scale(flow.body, v, given)
     total = first + sum(log_dets)
     per_dim = 1 / flow.dim

@@ -34,7 +34,7 @@ def tiles(
         levels: number of grey levels: ``levels - 1`` is white.
         columns: images per row.
         border: pixels between images.
-        width: the picture is magnified by the integer that brings it closest to so many pixels.
+        width: width of the picture in pixels, approximately: it is magnified by an integer.
 
     >>> import torch
     >>> tiles(torch.zeros(4, 1, 8, 8), columns=2, width=1).size

@@ -1,7 +1,7 @@
 """Recipes: YAML files of settings, variants of each other by ``base:``, and their former names.
 
 Each ``*.yaml`` beside this file is a recipe that comes with the package. A recipe may have other
-settings for longer trainings, under ``budgets:``. Files may come from anybody: aliases, size and
+settings for longer trainings, under ``budgets:``. Files may be untrusted: aliases, size and
 depth are bounded, and every section and key is checked.
 """
 

@@ -1,6 +1,6 @@
 """A model for a hub: its files, and a card with its numbers, recipe, curve and samples.
 
-The card is ``README.md`` of the repository: YAML that the hub reads, then Markdown for people. What
+The card is ``README.md`` of the repository: YAML that the hub reads, then Markdown. What
 it says of a model's quality is what its run directory, or the package, says of these very weights;
 of other weights it gives no numbers. Paths of the machine that trained are left out.
 """

@@ -1,4 +1,4 @@
-"""Samples as files, whoever has drawn them: the command line or a page in the browser."""
+"""Samples as files, for the command line and the page in the browser."""
 
 from __future__ import annotations
 

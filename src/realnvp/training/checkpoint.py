@@ -58,8 +58,8 @@ def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) ->
 def full_tensor(tensor: Tensor) -> Tensor:
     """Return a tensor, gathered into main memory if it is sharded.
 
-    All processes must call it then. A device has no room for all parameters, or nobody would shard
-    them.
+    All processes must call it then. Main memory is used because a model is sharded when it does
+    not fit a device.
     """
     return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
 

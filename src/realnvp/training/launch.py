@@ -5,7 +5,7 @@ for every further device, or by ``torchrun``, ``srun`` and the like, which Fabri
 then on all of them do the same, each with its share of every batch. Whatever only one of them knows
 (the clock, a signal, an error) is exchanged here.
 
-A training inside somebody else's program, such as an estimator's ``fit``, is *local*: it follows
+A training inside another program, such as an estimator's ``fit``, is *local*: it follows
 no environment variables and joins no process group, even if there is one.
 """
 

@@ -127,7 +127,7 @@ class RunDirectory:
         except (OSError, NotImplementedError):  # a network file system without locks
             return
         self._lock = lock
-        with contextlib.suppress(OSError):  # only people read it
+        with contextlib.suppress(OSError):  # no program reads it
             self._holder_path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class RunDirectory:
             for path in (self.last.parent, self.folder / "samples"):
                 shutil.rmtree(path, ignore_errors=True)
             for path in made:
-                with contextlib.suppress(OSError):  # somebody has put something there
+                with contextlib.suppress(OSError):  # other files are in it
                     path.rmdir()
             raise
 

@@ -40,7 +40,7 @@ def write_shards(state: dict[str, Any], folder: Path, team: Team) -> dict[str, A
         team: the processes.
 
     Returns:
-        the state with None in the place of sharded tensors, and an entry "shards" that tells where
+        the state with None in the place of sharded tensors, and an entry "shards" that says where
         they are; or, if a process could not write them, the error.
     """
     from torch.distributed.checkpoint import HuggingFaceStorageWriter, save

@@ -94,7 +94,7 @@ def is_too_large(error: BaseException) -> bool:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Return whether an error is for the user to mend; any other one is a bug.
+    """Return whether an error is one that the user can fix; any other one is a bug.
 
     >>> is_expected(ValueError("bad")), is_expected(KeyError("bug"))
     (True, False)
@@ -129,7 +129,7 @@ def describe(error: BaseException) -> str:
     if is_too_large(error):
         return "out of memory: lower the batch size, the model's size or how many are asked for"
     text = " ".join(str(error).split()) or type(error).__name__
-    # What it quotes may be anybody's, and of any length: the end says what to do.
+    # Quoted input may have any length, and the end of the message says what to do.
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 600]} ... {text[-600:]}"
 
 

@@ -347,7 +347,7 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent: one that was killed cannot tell its children.
+    """End this process soon after its parent, which cannot stop it when it is killed.
 
     Args:
         parent: id of the parent's process.

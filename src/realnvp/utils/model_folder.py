@@ -2,7 +2,7 @@
 
 The settings say how to build the model, the weights fill it in. The weights carry a checksum of
 themselves and of ``config.json``, so files that do not belong together are found. A folder may come
-from anybody: nothing is read before its size is known to be what the settings ask for.
+from an untrusted source: nothing is read before its size is known to be what the settings ask for.
 
 A third file, ``calibration.safetensors``, belongs to the weights whose checksum it carries; beside
 others it counts as none.

@@ -27,7 +27,7 @@ NARROWEST, WIDEST = 4, 20
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people write them.
+    """Return a duration as text.
 
     >>> duration(75), duration(7325), duration(3.24)
     ('1:15', '2:02:05', '3 s')

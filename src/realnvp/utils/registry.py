@@ -4,7 +4,7 @@ A setting such as ``coupling: affine`` is a name in a :class:`Registry`. A name 
 added by a decorator, :func:`register_coupling` for example; without one, a class is found by its
 import path, ``coupling: mymodule:Spline``.
 
-A saved model may come from anybody, so a name never imports anything: the module that it is in
+A saved model may be untrusted, so a name never imports anything: the module that it is in
 must be imported already, by your script (``import mymodule``) or on the command line
 (``--import mymodule``). What comes with the package is imported when it is first used, so that
 settings can be checked before PyTorch is.

@@ -46,7 +46,7 @@ def _digest(content: bytes, start: int) -> str:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Return the JSON of a text that may come from anybody.
+    """Parse JSON from an untrusted source.
 
     Raises:
         ValueError: if it is no JSON, or is nested too deeply.
