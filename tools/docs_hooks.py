@@ -40,16 +40,18 @@ def _help(*arguments: str) -> str:
 
 def command_line() -> str:
     """Return the page of the command line, generated from its parsers."""
-    from realnvp.cli.main import VERBS
+    from realnvp.cli.main import COMMANDS
 
     parts = [
         "# The command line\n\n*Generated from the parsers: what `--help` prints.*\n",
         f"```text\n{_help()}```\n",
     ]
-    for verb, summary in VERBS.items():
-        arguments = (verb, "mnist") if verb == "train" else (verb,)
-        note = "The options and defaults of `realnvp train mnist`:\n\n" if verb == "train" else ""
-        text = f"## realnvp {verb}\n\n{summary[0].upper()}{summary[1:]}.\n\n{note}"
+    for command, summary in COMMANDS.items():
+        arguments = (command, "mnist") if command == "train" else (command,)
+        note = (
+            "The options and defaults of `realnvp train mnist`:\n\n" if command == "train" else ""
+        )
+        text = f"## realnvp {command}\n\n{summary[0].upper()}{summary[1:]}.\n\n{note}"
         parts.append(f"{text}```text\n{_help(*arguments)}```\n")
     return "\n".join(parts)
 

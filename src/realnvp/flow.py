@@ -392,7 +392,7 @@ class Flow(nn.Module):
     def dequantize(
         self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Return continuous values ``(B, *shape)``, the input of :attr:`body`, and log-determinants.
+        """Return the continuous input of :attr:`body`, and the log-determinants.
 
         Continuous data are returned as they are, in the flow's type.
 

@@ -1,4 +1,4 @@
-"""Dispatch to the verbs: help, did you mean, exit statuses."""
+"""Dispatch to the commands: help, did you mean, exit statuses."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import sys
 import pytest
 
 from helpers.command import refused
-from realnvp.cli.main import VERBS, main
+from realnvp.cli.main import COMMANDS, main
 
 
 def test_help_lists_every_verb(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(verb in out for verb in VERBS)
+    assert all(command in out for command in COMMANDS)
     assert main(["--version"]) == 0
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_with_examples(verb, capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([verb, "--help"])
+        main([command, "--help"])
     assert stop.value.code == 0
     options, _, examples = capsys.readouterr().out.partition("examples:")
-    assert f"realnvp {verb}" in examples
+    assert f"realnvp {command}" in examples
     for noise in ("default: null", "default: False", "default: None", "Literal[", "lambda"):
         assert noise not in options
 
@@ -34,9 +34,9 @@ def test_help_imports_neither_torch_nor_rich():
     code = f"""
 import contextlib, io, sys
 from realnvp.cli.main import main
-for verb in {list(VERBS)} + ["train cifar10", "train moons"]:
+for command in {list(COMMANDS)} + ["train cifar10", "train moons"]:
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-        main([*verb.split(), "--help"])
+        main([*command.split(), "--help"])
 loaded = sorted({{"torch", "rich", "numpy", "pandas", "matplotlib"}} & set(sys.modules))
 assert not loaded, loaded
 """

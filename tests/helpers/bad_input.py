@@ -62,8 +62,8 @@ GOOD_CSV = "a,b\n1,2\n3,5\n5,6\n7,9\n8,3\n"
 
 BAD: dict[str, Bad] = {
     # what is asked for
-    "unknown verb": Bad("frobnicate", "unknown verb"),
-    "misspelled verb": Bad("tran digits", "did you mean 'train'"),
+    "unknown command": Bad("frobnicate", "unknown command"),
+    "misspelled command": Bad("tran digits", "did you mean 'train'"),
     "no recipe": Bad("train", "recipe"),
     "unknown recipe": Bad("train mnits", "did you mean 'mnist'"),
     "unknown key": Bad("train digits --model.hiden 3", "did you mean --model.hidden?"),

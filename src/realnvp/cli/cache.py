@@ -11,8 +11,8 @@ from realnvp.cli.shared import print_json, print_table
 __all__ = []
 
 EPILOG = """examples:
-  realnvp cache                            which folders of images it holds
-  realnvp cache --clear                    remove all of them: they are decoded again when needed
+  realnvp cache                            list its folders
+  realnvp cache --clear                    remove everything; images are decoded again when needed
 """
 
 
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--data-cache", metavar="FOLDER", help="the cache (default: in the user's cache folder)"
     )
-    parser.add_argument("--clear", action="store_true", help="remove all that is in it")
+    parser.add_argument("--clear", action="store_true", help="remove everything in it")
     add_json(parser)
     args = parser.parse_args(argv)
     from realnvp.data.cache import clear, default_folder, entries

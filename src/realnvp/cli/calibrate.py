@@ -10,8 +10,8 @@ from realnvp.cli.shared import examples, print_json, read_model
 __all__ = []
 
 EPILOG = """examples:
-  realnvp calibrate runs/mnist                        by the held-out part of its data
-  realnvp calibrate runs/table --data held-out.csv    by other rows that were not learned from
+  realnvp calibrate runs/mnist                        on the held-out part of its data
+  realnvp calibrate runs/table --data held-out.csv    on other rows that it was not trained on
 """
 
 
@@ -19,13 +19,13 @@ def main(argv: list[str]) -> int:
     """Save with a model what outlier scores and p-values are made of."""
     parser = Parser(
         "calibrate",
-        "Calibrate the outlier scores of a model by examples that it has not learned from, and\n"
-        "save that with it. A training does so at its end.",
+        "Fit the outlier scores and p-values of a model to examples that it was not trained on,\n"
+        "and save them with the model. Training does this at its end.",
         EPILOG,
     )
     add_model(parser)
     add_data(parser)
-    add_count(parser, "--examples", 2_000, "held-out examples, at most")
+    add_count(parser, "--examples", 2_000, "largest number of held-out examples")
     add_count(parser, "--batch-size", 250, "examples computed at once")
     add_seed(parser, "the choice of the examples, and of the noise")
     add_json(parser)

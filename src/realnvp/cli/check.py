@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--overfit",
         action="store_true",
-        help="also train new weights on eight examples, as long as a minute",
+        help="also train new weights to memorize eight examples, for at most a minute",
     )
     add_json(parser)
     args = parser.parse_args(argv)

@@ -20,8 +20,8 @@ def main(argv: list[str]) -> int:
     """Show what the columns of a table are."""
     parser = Parser(
         "columns",
-        "What the columns of a table are, as train takes them: their kind, and what it knows.\n"
-        "Another kind is declared by --data.columns.NAME KIND.",
+        "Show the kind of each column of a table, as train detects it. To declare another kind,\n"
+        "train with --data.columns.NAME KIND.",
         EPILOG,
     )
     parser.add_argument("file", metavar="FILE", help="a CSV, TSV or Parquet file")

@@ -18,8 +18,8 @@ def main(argv: list[str]) -> int:
     """Compare runs: the settings that differ, numbers, curves over each other."""
     parser = Parser(
         "compare",
-        "Compare runs: the settings that differ, results with their errors, and in a picture the\n"
-        "curves over each other and the last samples side by side.",
+        "Compare runs: the settings that differ, results with standard errors, and in a picture\n"
+        "the curves in one plot and the last samples side by side.",
         EPILOG,
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, two or more")

@@ -20,7 +20,7 @@ __all__ = []
 
 EPILOG = """examples:
   realnvp compress mnist --data mnist --out mnist.nvp
-  realnvp compress runs/photos --data photos/ --out photos.nvp    names are kept, too
+  realnvp compress runs/photos --data photos/ --out photos.nvp    keeps the names of the files
   realnvp compress digits --data digits --out digits.nvp --portable
 
 realnvp decompress FILE restores every pixel. See docs/compression.md.
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(
         "compress",
         "Compress images without loss to about their bits/dim under a model. Every group of\n"
-        "images is decoded and compared; those that do not come back are stored plainly.",
+        "images is decoded and compared; images that differ are stored without the model.",
         EPILOG,
     )
     add_model(parser)
@@ -42,15 +42,15 @@ def main(argv: list[str]) -> int:
         parser,
         "--batch-size",
         None,
-        "most images that networks compute at once (default: 1 to 256, by their size)",
+        "largest number of images computed at once (default: 1 to 256, by their size)",
     )
-    add_count(parser, "--block", 1024, "images of a block: damage costs only its own block")
+    add_count(parser, "--block", 1024, "images per block; damage to a file affects single blocks")
     parser.add_argument(
         "--portable",
         action="store_true",
         help="compute in float64, which takes longer, so that other processors decompress the file",
     )
-    parser.add_argument("--no-verify", action="store_true", help="do not decode what was coded")
+    parser.add_argument("--no-verify", action="store_true", help="do not decode and compare")
     add_seed(parser, "the noise of the model's bits/dim")
     add_json(parser)
     args = parser.parse_args(argv)

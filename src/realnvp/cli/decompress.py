@@ -24,19 +24,21 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Write the images of a compressed file."""
-    parser = Parser("decompress", "Restore the images of a file of realnvp compress.", EPILOG)
-    parser.add_argument("file", metavar="FILE", help="a file that realnvp compress wrote")
+    parser = Parser(
+        "decompress", "Restore the images of a file written by realnvp compress.", EPILOG
+    )
+    parser.add_argument("file", metavar="FILE", help="a file written by realnvp compress")
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="the model that it was compressed with; needed unless that comes with the package",
+        help="the model that it was compressed with; not needed for models of the package",
     )
     add_out(
         parser,
         "images.npz",
         "a .npz array, with the labels as y and the names; or a folder of PNG files",
     )
-    parser.add_argument("--salvage", action="store_true", help="leave out damaged blocks")
+    parser.add_argument("--salvage", action="store_true", help="skip damaged blocks")
     add_json(parser)
     args = parser.parse_args(argv)
     path = Path(args.out)

@@ -40,7 +40,7 @@ ROUND_TRIP_EXAMPLES = 1000
 def main(argv: list[str]) -> int:
     """Evaluate a model on held-out data."""
     parser = Parser(
-        "eval", "Bits/dim of images, or nats of vectors, with the standard error.", EPILOG
+        "eval", "Compute bits/dim of images, or nats of vectors, with the standard error.", EPILOG
     )
     add_model(parser)
     add_data(parser)

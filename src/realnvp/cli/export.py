@@ -11,7 +11,7 @@ __all__ = []
 
 EPILOG = """examples:
   realnvp export mnist                         sampler.onnx and log_prob.onnx in ./exported
-  realnvp export runs/table --part log_prob    the scorer alone
+  realnvp export runs/table --part log_prob    only the log-density
   realnvp export moons --format torch          .pt2 files, for torch.export.load
 
 Each graph is compared with the model before it is written. See docs/export.md.
@@ -22,15 +22,15 @@ def main(argv: list[str]) -> int:
     """Write graphs of a model that run without realnvp."""
     parser = Parser(
         "export",
-        "Write a model's sampler and log_prob as graphs that run without realnvp.",
+        "Export a model's sampler and log-density as graphs that run without realnvp.",
         EPILOG,
     )
     add_model(parser)
     parser.add_argument(
-        "--format", choices=["onnx", "torch"], default="onnx", help="kind of the graphs"
+        "--format", choices=["onnx", "torch"], default="onnx", help="format of the graphs"
     )
-    parser.add_argument("--part", choices=["sampler", "log_prob"], help="only this one of the two")
-    parser.add_argument("--out", default="exported", metavar="FOLDER", help="where to write them")
+    parser.add_argument("--part", choices=["sampler", "log_prob"], help="export only this one")
+    parser.add_argument("--out", default="exported", metavar="FOLDER", help="folder of the graphs")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_json(parser)
     args = parser.parse_args(argv)

@@ -11,8 +11,8 @@ EPILOG = """examples:
   realnvp impute runs/table --data gaps.csv                      imputed.csv
   realnvp impute runs/table --data gaps.csv --seed 1 --out second.csv   multiple imputation
 
-A model of a table without gaps fills them in, too. Every gap is drawn from its distribution given
-what is known of its row, by sampling importance resampling.
+The table that the model was trained on need not have had missing values. Each one is drawn from its
+distribution given the known values of its row, by sampling importance resampling.
 """
 
 FEW = 10
@@ -20,12 +20,16 @@ FEW = 10
 
 
 def main(argv: list[str]) -> int:
-    """Fill in the gaps of a table."""
-    parser = Parser("impute", "Fill in the gaps of a table.", EPILOG)
+    """Fill in the missing values of a table by draws given the rest of each row."""
+    parser = Parser(
+        "impute",
+        "Fill in the missing values of a table by draws given the rest of each row.",
+        EPILOG,
+    )
     add_table(parser)
     add_candidates(
         parser,
-        "draws of which one is taken, for each row",
+        "candidate draws per row, of which one is chosen",
         "imputed.csv",
         "a .csv or .parquet table with the columns of the data",
     )

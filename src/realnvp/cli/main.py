@@ -1,4 +1,4 @@
-"""The command line: one thin module per verb, imported when the verb is called."""
+"""The command line: one thin module per command, imported when the command is called."""
 
 from __future__ import annotations
 
@@ -13,52 +13,53 @@ from realnvp.utils.errors import Interrupted, RemoteRankError, describe, did_you
 
 __all__ = ["main"]
 
-VERBS = {
-    "columns": "what the columns of a table are, before training",
-    "train": "train a recipe's model on images, points or a table",
-    "eval": "bits/dim or nats of a model, with its standard error",
-    "score": "how likely and how strange every example is, with a p-value",
-    "calibrate": "save with a model what outlier scores and p-values are made of",
-    "sample": "draw samples: a picture, an array or a table",
-    "impute": "fill in the gaps of a table, each by a draw given the rest of its row",
-    "predict": "a column of a table given the others: probabilities or quantiles",
-    "compress": "images to a file about as small as their bits/dim, lossless",
-    "decompress": "the images of such a file",
-    "plot": "a 2D density: data, samples, heat maps, the bent grid",
-    "interpolate": "a square of images between four",
-    "levels": "what each scale of an image model holds",
-    "export": "graphs of the sampler and of log_prob: ONNX, or of PyTorch",
-    "push": "a model to the Hugging Face Hub, with a card of its numbers and curve",
-    "report": "one HTML file about a run, or several side by side",
-    "compare": "runs against each other: settings, results, curves",
-    "studio": "a page in the browser to play with a model",
-    "check": "layer by layer: round trip, log-determinant, latents",
+COMMANDS = {
+    "train": "train a model from a recipe, on images, points or a table",
+    "eval": "compute bits/dim or nats of a model, with the standard error",
+    "sample": "draw samples, as a picture, an array or a table",
+    "score": "compute log-likelihoods, outlier scores and p-values of examples",
+    "calibrate": "fit a model's outlier scores and p-values to held-out examples",
+    "columns": "show the kind of each column of a table, before training",
+    "predict": "predict a column of a table from the others, with intervals or probabilities",
+    "impute": "fill in the missing values of a table",
+    "compress": "compress images without loss, to about their bits/dim",
+    "decompress": "restore compressed images",
+    "plot": "draw 2D densities: data, samples, heat maps, the bent grid",
+    "interpolate": "draw a square of images between four",
+    "levels": "draw images with the latents of their finer scales resampled",
+    "check": "check a model layer by layer: inverse, log-determinant, latents",
+    "report": "write an HTML report about a run, or several side by side",
+    "compare": "compare runs: settings, results, curves",
+    "studio": "open a page in the browser to explore models",
+    "export": "export the sampler and the log-density, for ONNX or PyTorch",
+    "push": "upload a model to the Hugging Face Hub",
     "models": "list the trained models that come with the package",
     "recipes": "list the recipes, or show one",
     "cache": "list the decoded images of large folders, or remove them",
 }
+"""The commands, with what they do; each is the module of its name."""
 
 
 EXAMPLES = """examples:
-  realnvp train digits                     train on the embedded digits, leave runs/digits
-  realnvp train mnist --minutes 5          the same for MNIST, in five minutes
+  realnvp train digits                     train on scikit-learn's digits, into runs/digits
+  realnvp train mnist --minutes 5          train on MNIST for five minutes
   realnvp train moons                      a 2D set whose true density is known
   realnvp train images --data photos       your own folder of images
   realnvp train table --data my.csv        your own table
   realnvp eval runs/digits                 bits/dim on held-out data
   realnvp sample runs/digits               a grid of samples
-  realnvp sample mnist                     of a model that comes with the package
+  realnvp sample mnist                     samples of a model that comes with the package
 
-realnvp VERB --help shows the options of a verb.
+realnvp COMMAND --help shows the options of a command.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
-    verbs = "\n".join(f"  {verb:12} {text}" for verb, text in VERBS.items())
+    commands = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="realnvp",
-        usage="realnvp VERB ... [--import MODULE] [--debug]",
-        description=f"Normalizing flows with Real NVP (arXiv 1605.08803).\n\nverbs:\n{verbs}",
+        usage="realnvp COMMAND ... [--import MODULE] [--debug]",
+        description=f"Normalizing flows with Real NVP (arXiv 1605.08803).\n\ncommands:\n{commands}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -68,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--import",
         metavar="MODULE",
-        help="import a module of your own first, which defines couplings, conditioners,\n"
-        "architectures or builders that a recipe or a model refers to; once for each",
+        help="first import a module of your own that defines couplings, conditioners,\n"
+        "architectures or builders of a recipe or model; may be repeated",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -120,11 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # beside other processes, sampling and training then take two to eight times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        verb, *rest = _import_own(arguments)
-        if verb not in VERBS:
-            hint = did_you_mean(verb, VERBS)
-            raise ValueError(f"unknown verb {verb!r}: {hint}there are {', '.join(VERBS)}")
-        status = import_module(f"realnvp.cli.{verb}").main(rest)
+        command, *rest = _import_own(arguments)
+        if command not in COMMANDS:
+            hint = did_you_mean(command, COMMANDS)
+            raise ValueError(f"unknown command {command!r}: {hint}there are {', '.join(COMMANDS)}")
+        status = import_module(f"realnvp.cli.{command}").main(rest)
         sys.stdout.flush()  # here, where a closed pipe is still handled
         return status
     except KeyboardInterrupt:

@@ -11,18 +11,18 @@ from realnvp.recipes import with_new_command
 __all__ = []
 
 EPILOG = """examples:
-  realnvp models                 all that come with the package
-  realnvp models mnist           the card of one: how it was trained, how good it is
-  realnvp sample mnist           samples from it, with no training
+  realnvp models                 all models
+  realnvp models mnist           the card of one: training and results
+  realnvp sample mnist           draw samples from it
 """
 
 
 def main(argv: list[str]) -> int:
     """List the models that come with the package, or show the card of one."""
     parser = Parser(
-        "models", "List the models that come with the package: load them by name.", EPILOG
+        "models", "List the models that come with the package, or show the card of one.", EPILOG
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="show the card of this one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="model whose card to show")
     add_json(parser)
     args = parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""The options of the command line: every setting of a recipe, and what several verbs ask for.
+"""Options of the command line: every setting of a recipe, and those that several commands share.
 
 A recipe is a YAML file with the sections of the dataclasses in :mod:`realnvp.config`, and every one
 of its keys is an option, ``--section.key value``. The options are added one by one: jsonargparse's
@@ -104,9 +104,12 @@ class _Help(DefaultHelpFormatter):
         return "".join(indent + line for line in text.splitlines(keepends=True))
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        positional = [
-            action.metavar or action.dest for action in actions if not action.option_strings
-        ]
+        positional = []
+        for action in actions:
+            if not action.option_strings:
+                name = action.metavar or action.dest
+                shown = {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} [{name} ...]"}
+                positional.append(shown.get(action.nargs, name))
         super().add_usage(" ".join(["%(prog)s", *positional, "[options]"]), actions, groups, prefix)
 
 
@@ -130,14 +133,14 @@ class Parser(ArgumentParser):
     """A parser whose errors are ValueErrors of one line, which the command line reports.
 
     Args:
-        verb: verb of the command.
+        command: name of the command.
         description: what it does.
         epilog: examples.
     """
 
-    def __init__(self, verb: str, description: str, epilog: str) -> None:
+    def __init__(self, command: str, description: str, epilog: str) -> None:
         super().__init__(
-            prog=f"realnvp {verb}",
+            prog=f"realnvp {command}",
             description=description,
             epilog=epilog,
             formatter_class=_Help,
@@ -253,7 +256,7 @@ def with_option_names(message: str) -> str:
     )
 
 
-# ---------------------------------------------------------------------- what several verbs ask for
+# ---------------------------------------------------------------------- what several commands share
 
 
 def add_model(parser: Parser) -> None:
@@ -283,22 +286,22 @@ def add_data(parser: Parser) -> None:
     parser.add_argument(
         "--data",
         metavar="SOURCE",
-        help="a named set, a file or a folder: its test part, if it has one, or all of it;\n"
-        "default: the data that a run of your own was trained with, see --split",
+        help="a named set, a file or a folder: its test part if it has one, else all of it\n"
+        "(default: for a run, the data that it was trained with, see --split)",
     )
     parser.add_argument("--data-root", metavar="FOLDER", help="folder of the named sets")
     parser.add_argument(
         "--data-size",
         type=PositiveInt,
         metavar="N",
-        help="cut squares from the images of a folder and resize them to NxN; this and the next\n"
-        "ones are as in training, if left out",
+        help="crop the images of a folder to squares and resize them to NxN (default, also of\n"
+        "the next options: as in training)",
     )
     parser.add_argument(
         "--data-crop",
         type=int,
         metavar="N",
-        help="cut a square of N pixels from the middle of a folder's images first",
+        help="first crop a square of N pixels from the middle of the images of a folder",
     )
     parser.add_argument(
         "--data-channels",
@@ -309,19 +312,17 @@ def add_data(parser: Parser) -> None:
     parser.add_argument(
         "--data-background", metavar="COLOR", help="color behind transparent pixels"
     )
-    parser.add_argument(
-        "--data-skip-unreadable", type=bool, help="leave out images that cannot be read"
-    )
+    parser.add_argument("--data-skip-unreadable", type=bool, help="skip images that cannot be read")
     parser.add_argument(
         "--data-cache",
         metavar="FOLDER",
-        help="folder that holds decoded images of large folders; none decodes them again",
+        help="folder for the decoded images of large folders; none: no cache",
     )
     parser.add_argument(
         "--split",
         choices=["train", "validation", "test"],
         help="part of the data that the model was trained with (default: test, or validation\n"
-        "where nothing is held out to test)",
+        "if there is no test part)",
     )
 
 
@@ -348,7 +349,7 @@ def add_candidates(parser: Parser, what: str, out: str, written: str) -> None:
     """Add what answers by draws have in common: their number, seed, device, and where they go.
 
     Args:
-        parser: parser of the verb.
+        parser: parser of the command.
         what: what the draws of each row are for.
         out: file that is written by default.
         written: what is written into it.
@@ -392,11 +393,11 @@ def output_path(args: Any, *suffixes: str) -> Path:
     return path
 
 
-def picture_parser(verb: str, description: str, epilog: str) -> Parser:
-    """Return the parser of a verb that draws a picture of some of the data's images."""
-    parser = Parser(verb, description, epilog)
+def picture_parser(command: str, description: str, epilog: str) -> Parser:
+    """Return the parser of a command that draws a picture of some of the data's images."""
+    parser = Parser(command, description, epilog)
     add_model(parser)
     add_data(parser)
     add_seed(parser, "the choice of images, and of all noise")
-    add_out(parser, f"{verb}.png", "the picture to write")
+    add_out(parser, f"{command}.png", "the picture to write")
     return parser

@@ -31,16 +31,16 @@ def main(argv: list[str]) -> int:
     """Draw densities in the plane."""
     parser = Parser(
         "plot",
-        "A picture of 2D densities, one row for each model: data and samples, the true density\n"
-        "and the model's, and the grid of the latents as the flow bends it.",
+        "Draw 2D densities, one row for each model: data, samples, the true density and the\n"
+        "model's, and the latent grid as the flow bends it.",
         EPILOG,
     )
     parser.add_argument(
         "models",
         metavar="MODEL",
         nargs="*",
-        help="run folders, saved model folders, or models that come with the package;\n"
-        "all of its 2D sets, if left out",
+        help="run folders, saved model folders, or models that come with the package\n"
+        "(default: all of its 2D sets)",
     )
     add_device(parser)
     add_data(parser)

@@ -20,7 +20,7 @@ EPILOG = """examples:
   realnvp predict runs/diamonds --data new.csv --column price          a 90 % interval
   realnvp predict runs/diamonds --data new.csv --column price --quantiles 0.25,0.5,0.75
 
-Where the file has the column, what is predicted is compared with it.
+If the file has the column, the predictions are compared with it.
 """
 
 
@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
     """Predict a column of a table given the others."""
     parser = Parser(
         "predict",
-        "A column of a table given the others: the probability of each category, exact by Bayes'\n"
-        "rule, or the quantiles of a number or a date.",
+        "Predict a column of a table from the others: the probability of each category, exact by\n"
+        "Bayes' rule, or the quantiles of a number or a date.",
         EPILOG,
     )
     add_table(parser)
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     )
     add_candidates(
         parser,
-        "draws of which quantiles are taken, for each row",
+        "draws per row, of which the quantiles are taken",
         "predictions.csv",
         "a .csv or .parquet table",
     )

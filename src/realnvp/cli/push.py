@@ -11,9 +11,9 @@ __all__ = []
 
 EPILOG = """examples:
   realnvp push runs/mnist me/mnist              the model of a run, with its numbers and curve
-  realnvp push runs/mnist me/mnist --private    where others cannot see it
-  realnvp push runs/mnist me/mnist --out card   look at the files first: nothing is sent
-  realnvp sample hf://me/mnist                  any verb reads it again
+  realnvp push runs/mnist me/mnist --private    a private repository
+  realnvp push runs/mnist me/mnist --out card   write the files only, and send nothing
+  realnvp sample hf://me/mnist                  any command can load it
 
 The token is that of `hf auth login`, or of the variable HF_TOKEN.
 """
@@ -21,18 +21,26 @@ The token is that of `hf auth login`, or of the variable HF_TOKEN.
 
 def main(argv: list[str]) -> int:
     """Send a model to the Hugging Face Hub."""
-    parser = Parser("push", "Send a model and its card to the Hugging Face Hub.", EPILOG)
+    parser = Parser("push", "Upload a model and its card to the Hugging Face Hub.", EPILOG)
     add_model(parser)
-    parser.add_argument("repo", metavar="OWNER/NAME", help="repository; made if there is none")
-    parser.add_argument("--private", action="store_true", help="make it private, if it is made")
+    parser.add_argument(
+        "repo", metavar="OWNER/NAME", help="repository; created if it does not exist"
+    )
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--branch", metavar="NAME", help="branch to commit to (default: main)")
-    parser.add_argument("--create-pr", action="store_true", help="propose the commit only")
-    parser.add_argument("--message", default="Push model using realnvp", help="of the commit")
-    parser.add_argument("--license", metavar="NAME", help="for the card, such as apache-2.0")
+    parser.add_argument(
+        "--create-pr",
+        action="store_true",
+        help="open a pull request instead of committing",
+    )
+    parser.add_argument(
+        "--message", default="Push model using realnvp", help="message of the commit"
+    )
+    parser.add_argument("--license", metavar="NAME", help="license in the card, such as apache-2.0")
     parser.add_argument(
         "--training-rows",
         action="store_true",
-        help="include the calibration of a table, which holds training rows as they are",
+        help="include the calibration of a table, which contains training rows",
     )
     parser.add_argument("--out", metavar="FOLDER", help="write the files here, and send nothing")
     add_json(parser)

@@ -12,19 +12,22 @@ __all__ = []
 
 EPILOG = """examples:
   realnvp recipes                          all of them
-  realnvp recipes mnist > mine.yaml        one, to change: realnvp train mine.yaml
-  realnvp recipes mnist --minutes 60       the settings that it has for an hour
+  realnvp recipes mnist > mine.yaml        a copy to edit: realnvp train mine.yaml
+  realnvp recipes mnist --minutes 60       the settings for an hour
 
-A recipe of your own may begin with base: mnist, and then holds only what differs.
+A recipe of your own may begin with base: mnist, and then needs only the settings that differ.
 """
 
 
 def main(argv: list[str]) -> int:
     """List the recipes, or print one."""
     parser = Parser("recipes", "List the recipes, or show one.", EPILOG)
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one as YAML")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="recipe to print as YAML")
     parser.add_argument(
-        "--minutes", type=float, metavar="X", help="budget of training, where settings depend on it"
+        "--minutes",
+        type=float,
+        metavar="X",
+        help="training budget, for recipes whose settings depend on it",
     )
     add_json(parser)
     args = parser.parse_args(argv)

@@ -8,10 +8,10 @@ from realnvp.cli.shared import print_json
 __all__ = []
 
 EPILOG = """examples:
-  realnvp report runs/mnist                               report.html, all about one run
+  realnvp report runs/mnist                               report.html about one run
   realnvp report runs/mnist runs/mnist-paper --out both.html   side by side
 
-A training writes its own, RUN/report.html; the file needs no network and no other file.
+Training writes RUN/report.html by itself. The file needs no network and no other file.
 """
 
 
@@ -19,8 +19,8 @@ def main(argv: list[str]) -> int:
     """Write one HTML file about runs."""
     parser = Parser(
         "report",
-        "One self-contained HTML file: numbers with errors, curves, samples through time, latents\n"
-        "and calibration, the hardest and easiest held-out examples, settings.",
+        "Write one self-contained HTML file: results with standard errors, curves, samples during\n"
+        "training, latents and calibration, the hardest and easiest held-out examples, settings.",
         EPILOG,
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders")

@@ -42,16 +42,16 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Draw samples, and write them in the format of the file's ending."""
-    parser = Parser("sample", "Draw samples.", EPILOG)
+    parser = Parser("sample", "Draw samples from a model.", EPILOG)
     add_model(parser)
-    add_count(parser, "--n", 100, "how many")
+    add_count(parser, "--n", 100, "number of samples")
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="X",
-        help="standard deviation of the prior; samples at other than 1 are not draws from the\n"
-        "model's density",
+        help="standard deviation of the prior; below 1, samples are likelier and less varied, and\n"
+        "not draws from the model's density",
     )
     parser.add_argument(
         "--label",
@@ -61,15 +61,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--given",
         metavar="NAME=VALUE,...",
-        help="values of columns of a table: conditions of a conditional model; of others,\n"
-        "rows are drawn until they have them",
+        help="values of columns of a table: the condition of a conditional model; for other\n"
+        "columns, rows are drawn until they have these values",
     )
     parser.add_argument(
         "--reject",
         action="append",
         metavar="RULE",
-        help="leave out rows of a table of which a rule is true, in the words of pandas' query;\n"
-        "once for each",
+        help="leave out rows of a table that satisfy a rule, in the syntax of pandas' query; may\n"
+        "be repeated",
     )
     add_seed(parser, "the latents")
     add_out(

@@ -32,11 +32,11 @@ __all__ = []
 EPILOG = """examples:
   realnvp score runs/mnist --data photos/ --out scores.csv
   realnvp score runs/table --data new.csv --alpha 0.01           marks rows with p <= 0.01
-  realnvp score runs/table --data new.csv --alpha 0.05 --fdr     5 % of those marked, by chance
-  realnvp score runs/table --data new.csv --explain              which columns are strange, too
+  realnvp score runs/table --data new.csv --alpha 0.05 --fdr     at most 5 % false alarms
+  realnvp score runs/table --data new.csv --explain              and which columns are unusual
   realnvp score runs/table --data new.csv --out scores.parquet
 
-What a score can tell and what not: docs/outliers.md.
+docs/outliers.md explains what these scores can detect and what they cannot.
 """
 
 SHIFT = 0.001
@@ -56,9 +56,9 @@ def main(argv: list[str]) -> int:
     """Write the log-likelihood, the outlier score and the p-value of every example."""
     parser = Parser(
         "score",
-        "How likely and how strange every example is, in the data's order: the log-likelihood in\n"
-        "nats (higher is likelier), for images also in bits/dim (lower is likelier), an outlier\n"
-        "score (higher is stranger), and its p-value: the share of held-out examples as strange.",
+        "Score every example: the log-likelihood in nats (higher is likelier), for images also\n"
+        "bits/dim (lower is likelier), an outlier score (higher is more unusual), and a p-value:\n"
+        "the share of held-out examples that are at least as unusual.",
         EPILOG,
     )
     add_model(parser)
@@ -69,25 +69,25 @@ def main(argv: list[str]) -> int:
         "--alpha",
         type=float,
         metavar="X",
-        help="mark examples with a p-value of at most X: a column `outlier` of 0 and 1",
+        help="mark examples with a p-value of at most X, in a column `outlier` of 0 and 1",
     )
     parser.add_argument(
         "--fdr",
         action="store_true",
-        help="mark so many that a share of at most --alpha of them is marked by chance\n"
-        "(Benjamini and Hochberg)",
+        help="bound the expected share of false alarms among the marked examples by --alpha\n"
+        "instead (Benjamini and Hochberg)",
     )
     parser.add_argument(
         "--explain",
         action="store_true",
-        help="explain the 20 strangest and the 20 most ordinary examples, beside the nearest ones\n"
-        "that were learned from: FILE-explained.csv for vectors, a picture for images",
+        help="explain the 20 most unusual and the 20 most ordinary examples, next to the nearest\n"
+        "training examples, in FILE-explained.csv, or in a picture of images",
     )
     add_out(
         parser,
         "scores.csv",
-        "a .csv or .parquet table, whose first column is the image of a folder, or the row in the\n"
-        "data, counted from 0; or a .npz file",
+        "a .csv or .parquet table, whose first column is the name of the image, or the number\n"
+        "of the row from 0; or a .npz file",
     )
     add_json(parser)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What several verbs share: the model argument, its data, and results as text or JSON.
+"""What several commands share: the model argument, its data, and results as text or JSON.
 
 PyTorch takes a second to import, and is not needed for help and most errors: so whatever needs it
 is imported where it is used.

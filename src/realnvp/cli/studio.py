@@ -9,8 +9,8 @@ from realnvp.cli.options import Parser
 __all__ = []
 
 EPILOG = """examples:
-  realnvp studio                         a page to play with the MNIST model, and all others
-  realnvp studio runs/digits             with a model of your own
+  realnvp studio                         starts with the MNIST model; others can be chosen
+  realnvp studio runs/digits             starts with a model of your own
   realnvp studio --port 8000 --no-browser
 
 It needs Gradio: pip install 'realnvp[studio]'. Ctrl-C ends it.
@@ -21,12 +21,12 @@ def main(argv: list[str]) -> int:
     """Serve the studio until Ctrl-C."""
     parser = Parser(
         "studio",
-        "A page in the browser: samples, walks between images, scales, scores of your own files,\n"
-        "2D densities, tables, and the curves of runs.",
+        "Open a page in the browser: samples, paths between images, scales, scores of your own\n"
+        "files, 2D densities, tables, and the curves of runs.",
         EPILOG,
     )
     parser.add_argument(
-        "model", metavar="MODEL", nargs="?", default="mnist", help="the model to begin with"
+        "model", metavar="MODEL", nargs="?", default="mnist", help="the first model"
     )
     parser.add_argument("--runs", default="runs", metavar="FOLDER", help="folder of runs to offer")
     parser.add_argument(

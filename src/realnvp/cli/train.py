@@ -17,12 +17,12 @@ EPILOG = """examples:
   realnvp train mnist --data-root ~/data --minutes 5 --out runs/mnist-quick
   realnvp train images --data photos --data-size 32 --epochs 20
   realnvp train table --data my.csv --model.couplings 12
-  realnvp train cifar10 --dry-run               how fast, how long, how much memory
+  realnvp train cifar10 --dry-run               estimates speed, time and memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
   realnvp train mnist --init mnist --data my-digits.npz      fine-tune a model on other data
   realnvp train moons --sweep training.lr=0.001,0.002,0.004  three runs, and a table of them
 
-Ctrl-C saves everything; the same command with --resume goes on, and so does
+Ctrl-C saves everything; the same command with --resume continues, and so does
 realnvp train runs/NAME --resume.
 realnvp train RECIPE --help shows every setting, with the recipe's defaults.
 """
@@ -31,11 +31,11 @@ realnvp train RECIPE --help shows every setting, with the recipe's defaults.
 def main(argv: list[str]) -> int:
     """Train, and print the result."""
     argv = expand(argv)
-    parser = Parser("train", "Train a recipe's model.", EPILOG)
+    parser = Parser("train", "Train a model from a recipe.", EPILOG)
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help=f"a path to a .yaml file, a run to --resume, or one of {', '.join(recipe_names())}",
+        help=f"a .yaml file, a run to --resume, or one of {', '.join(recipe_names())}",
     )
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument(
@@ -46,36 +46,36 @@ def main(argv: list[str]) -> int:
         "images at half their size",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in the folder, with its settings"
+        "--resume", action="store_true", help="continue the run in the folder, with its settings"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run in the folder, if there is one"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="only estimate: size, speed, time, memory"
+        "--dry-run", action="store_true", help="only estimate size, speed, time and memory"
     )
     parser.add_argument(
         "--sweep",
         action="append",
         metavar="SETTING=VALUE,VALUE,...",
-        help="one run for every value, in folders under --out, and a table at the end; several of\n"
-        "these make a grid; --resume goes on with a sweep",
+        help="train one run for each value, in folders below --out, and print a table; may be\n"
+        "repeated for a grid; --resume continues a sweep",
     )
     parser.add_argument(
         "--logger",
         choices=LOGGERS,
         default="tensorboard",
-        help="where numbers and pictures are sent, beside the files of the run; wandb and mlflow\n"
+        help="where to send metrics and pictures, besides the files of the run; wandb and mlflow\n"
         "need Lightning's loggers: pip install pytorch-lightning wandb (or mlflow)",
     )
     parser.add_argument(
         "--callback",
         action="append",
         metavar="MODULE:CLASS",
-        help="a realnvp.training.callbacks.Callback of your own; once for each",
+        help="a realnvp.training.callbacks.Callback of your own; may be repeated",
     )
-    parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html")
+    parser.add_argument("--quiet", action="store_true", help="do not show progress")
     add_json(parser)
     name = _recipe_argument(parser, argv)
     if name is None:
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     is_run = name not in recipe_names() and (Path(name) / "config.yaml").is_file()
     if is_run and not resuming:
         raise ValueError(
-            f"{name} is a run: add --resume to go on with it, or name its settings, "
+            f"{name} is a run: add --resume to continue it, or name its settings, "
             f"{Path(name) / 'config.yaml'}, to train another one like it"
         )
     folder = Path(out) if out else Path(name) if is_run else Path("runs") / Path(name).stem

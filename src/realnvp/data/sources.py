@@ -415,7 +415,7 @@ def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
         start = file.read(4)
     if start.startswith((b"\x1f\x8b", b"\0\0")) or "-ubyte" in name or ".idx" in name:
         return arrays.read_idx_file(path, condition)
-    raise ValueError(f"{source} is no known kind of data: data are {_FILES}")
+    raise ValueError(f"cannot tell what {source} is: data are {_FILES}")
 
 
 def _not_found(source: str, path: Path) -> Exception:
