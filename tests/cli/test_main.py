@@ -12,7 +12,7 @@ from helpers.command import refused
 from realnvp.cli.main import COMMANDS, main
 
 
-def test_help_lists_every_verb(capsys):
+def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(command in out for command in COMMANDS)
@@ -43,7 +43,7 @@ assert not loaded, loaded
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_verb_misspelled_is_suggested(capsys):
+def test_a_misspelled_command_is_suggested(capsys):
     assert "did you mean 'train'?" in refused(capsys, "tran digits")
     assert "did you mean" not in refused(capsys, "xyzzy")
 
