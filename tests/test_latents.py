@@ -63,6 +63,9 @@ def test_latents_are_resampled_by_scale():
     assert torch.equal(again(*[0.0] * count), x)
     assert torch.equal(again(1.0, *[0.0] * (count - 1)), kept[1]), "of the finest scale"
     assert not torch.equal(again(*[0.5] * count), x)
+    told: list[tuple[int, int]] = []
+    resample(flow, x.repeat(2, 1, 1, 1), [0.5] * count, progress=lambda *t: told.append(t))
+    assert told == [(4, 6), (6, 6)]
     with pytest.raises(ValueError, match=f"{count} amounts from 0 to 1"):
         again(*[2.0] * count)
 

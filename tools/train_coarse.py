@@ -18,6 +18,7 @@ lowered (:class:`Readable`). The density is exact as before. Its calibration is 
 from __future__ import annotations
 
 import argparse
+import math
 import warnings
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def coarsest(flow: Flow) -> Readable:
 def small_images(flow: Flow, split: Split, shift: int, seed: int, scales: int) -> Split:
     """Return the smallest images of a split, dequantized, with the labels as condition."""
     batches = Batches(split, BATCH, seed, shift=shift)
-    steps = int(batches.per_epoch)
+    steps = math.ceil(batches.per_epoch)
     found, labels = [], []
     with flow.evaluating(), Bar("dequantizing") as bar:
         for step in range(steps):
@@ -126,7 +127,9 @@ def small_images(flow: Flow, split: Split, shift: int, seed: int, scales: int) -
             assert condition is not None  # the model is class-conditional
             labels.append(condition)
             bar.update((step + 1) / steps)
-    return Split(torch.cat(found), torch.cat(labels), torch.cat(labels))
+    once = slice(len(split))  # the last batch goes on with the next epoch
+    classes = torch.cat(labels)[once]
+    return Split(torch.cat(found)[once], classes, classes)
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from realnvp.flow import Flow
 
 __all__ = ["interpolate", "levels", "resample", "walk"]
 
-FRAMES = 8
-"""Examples of a path that are decoded at once."""
+FRAMES = 4
+"""Examples that are decoded at once, where progress is told."""
 
 
 def interpolate(
@@ -149,13 +149,7 @@ def walk(
             share = angles.sin().square().to(condition.dtype)[:, None]
             between = [torch.lerp(a, b, share) for a, b in itertools.pairwise(condition)]
             condition = torch.cat([*between, condition[-1:]])
-        parts = []
-        for start in range(0, len(path), FRAMES):
-            given = None if condition is None else condition[start : start + FRAMES]
-            parts.append(flow.decode(path[start : start + FRAMES], given))
-            if progress is not None:
-                progress(min(start + FRAMES, len(path)), len(path))
-        return torch.cat(parts)
+        return _decoded(flow, path, condition, progress)
 
 
 def resample(
@@ -164,6 +158,7 @@ def resample(
     amounts: Sequence[float],
     condition: Tensor | None = None,
     generator: torch.Generator | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     r"""Decode images with some of their latents drawn again, by scale (paper, appendix D).
 
@@ -176,6 +171,7 @@ def resample(
         amounts: for each scale, the finest first, from 0 (keep) to 1 (draw again).
         condition: as in :func:`levels`.
         generator: source of the dequantization noise and the new latents.
+        progress: called with the number of images that are decoded, and of all.
 
     Returns:
         ``(B, *shape)``.
@@ -192,4 +188,21 @@ def resample(
         z = flow.encode(x, condition, generator)
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         amount = torch.tensor(amounts, dtype=z.dtype, device=z.device)[scales]
-        return flow.decode((1 - amount.square()).sqrt() * z + amount * noise, condition)
+        mixed = (1 - amount.square()).sqrt() * z + amount * noise
+        return _decoded(flow, mixed, condition, progress)
+
+
+def _decoded(
+    flow: Flow,
+    z: Tensor,
+    condition: Tensor | None,
+    progress: Callable[[int, int], None] | None,
+) -> Tensor:
+    """Decode a few latents at a time, and tell how many are done."""
+    parts = []
+    for start in range(0, len(z), FRAMES):
+        given = None if condition is None else condition[start : start + FRAMES]
+        parts.append(flow.decode(z[start : start + FRAMES], given))
+        if progress is not None:
+            progress(min(start + FRAMES, len(z)), len(z))
+    return torch.cat(parts)

@@ -50,6 +50,7 @@ def test_it_fits_a_window_of_400_pixels(page, address, tmp_path):
     try:
         widest = narrow.driver.execute_script("return document.documentElement.scrollWidth")
         assert widest <= 400
+        narrow.type("#sample-seed", 5)  # another picture than that of the beginning
         narrow.draw("#sample-go", "#sample-grid")
         image = narrow.find("#sample-grid img")
         assert image.size["width"] <= 400

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from realnvp import vector_flow
+from realnvp import image_flow, vector_flow
 from realnvp.data import Split
-from train_coarse import Readable
+from train_coarse import BATCH, Readable, small_images
 
 
 def readable() -> tuple[Readable, Split]:
@@ -39,3 +39,18 @@ def test_samples_count_only_while_they_are_harder_to_read_than_data():
     flow, split = readable()
     flow.enough = 10.0
     assert flow.loss_terms(split.x[:8], split.labels[:8])["samples"] == 0
+
+
+def test_every_image_is_made_small_once_and_keeps_its_class():
+    flow = image_flow(
+        (1, 4, 4), levels=256, classes=3, architecture="coarse_to_fine", scales=1, steps=1,
+        hidden=4, blocks=0,
+    )  # fmt: skip
+    n = BATCH + 5
+    labels = torch.arange(n) % 3
+    images = (80 * labels[:, None, None, None]).expand(n, 1, 4, 4).byte()
+    small = small_images(flow, Split(images, labels, labels), shift=0, seed=0, scales=1)
+    assert small.x.shape == (n, 4)
+    assert small.labels.bincount().equal(labels.bincount())
+    by_grey = small.x.sigmoid()[:, 0].mul(3).round().long()
+    assert by_grey.equal(small.labels)

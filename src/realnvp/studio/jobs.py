@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,30 @@ import gradio as gr
 from realnvp.studio.stopping import STOP, Cancelled
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Desk", "Results", "guarded"]
+__all__ = ["Arrivals", "Desk", "Results", "guarded"]
+
+_ARRIVED = "realnvp.arrived"
+
+
+class Arrivals:
+    """Note when a request arrives: work may wait in Gradio's queue for long before it begins.
+
+    Args:
+        app: the application, which is called with every request (ASGI).
+    """
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        scope[_ARRIVED] = time.monotonic()
+        await self._app(scope, receive, send)
+
+
+def _arrival(request: gr.Request) -> float:
+    asked = getattr(request, "request", None)
+    now = time.monotonic()
+    return now if asked is None else asked.scope.get(_ARRIVED, now)
 
 
 class Desk:
@@ -28,6 +52,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stops: dict[str, WeakSet[threading.Event]] = {}
+        self._cancelled: dict[str, float] = {}  # when, and all that had arrived by then
         self._lock = threading.Lock()
 
     def path(self, name: str) -> Path:
@@ -44,8 +69,11 @@ class Desk:
         """
         stop = threading.Event()
         STOP.set(stop)  # of this call of Gradio's alone, which holds it for as long as it runs
+        visitor = str(request.session_hash)
         with self._lock:
-            self._stops.setdefault(str(request.session_hash), WeakSet()).add(stop)
+            self._stops.setdefault(visitor, WeakSet()).add(stop)
+            if _arrival(request) < self._cancelled.get(visitor, 0.0):  # it waited in the queue
+                stop.set()
 
         def tell(done: int, total: int) -> None:
             if stop.is_set():
@@ -64,16 +92,19 @@ class Desk:
         return go
 
     def cancel(self, request: gr.Request) -> None:
-        """End all of the visitor's work at its next step."""
+        """End all of the visitor's work at its next step, also what has not begun yet."""
+        visitor = str(request.session_hash)
         with self._lock:
-            for stop in self._stops.get(str(request.session_hash), ()):
+            self._cancelled[visitor] = _arrival(request)
+            for stop in self._stops.get(visitor, ()):
                 stop.set()
 
     def forget(self, request: gr.Request) -> None:
         """End the work of a visitor who has left."""
         self.cancel(request)
         with self._lock:
-            self._stops.pop(str(request.session_hash), None)
+            for known in (self._stops, self._cancelled):
+                known.pop(str(request.session_hash), None)
 
 
 class Results:

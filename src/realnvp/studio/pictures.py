@@ -283,14 +283,14 @@ def scales_tab(
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         *amounts: float,
     ) -> list[Any]:
-        desk.begin(request, progress, "drawing")
+        tell = desk.begin(request, progress, "drawing")
         flow, x, condition, what = _stops(library, name, source, int(seed), files, invert, 1)
         count = int(flow.latent_scales().max()) + 1
         draws = x.expand(8, *x.shape[1:])
         if condition is not None:
             condition = condition.expand(8, *condition.shape[1:])
         generator = torch.Generator().manual_seed(int(seed))
-        new = latents.resample(flow, draws, amounts[:count], condition, generator)
+        new = latents.resample(flow, draws, amounts[:count], condition, generator, tell)
         both = torch.cat([x, new.to(x)])
         picture = plots.tiles(both, levels=flow.levels or 256, columns=9)
         return [*results.shown(what), picture]

@@ -44,6 +44,9 @@ def serving(
             raise ValueError(
                 "the studio needs Gradio, which is not installed: pip install 'realnvp[studio]'"
             ) from error
+        from starlette.middleware import Middleware  # FastAPI's, which Gradio is made of
+
+        from realnvp.studio.jobs import Arrivals
         from realnvp.studio.page import CSS, build
 
         library.get(library.first)
@@ -64,6 +67,7 @@ def serving(
                 enable_monitoring=False,
                 footer_links=[],
                 allowed_paths=[temporary],
+                app_kwargs={"middleware": [Middleware(Arrivals)]},
                 max_file_size="200mb",
                 theme=gr.themes.Default().set(
                     block_info_text_color="*neutral_500",
