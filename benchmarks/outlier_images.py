@@ -50,7 +50,7 @@ def made_strange(x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def of_source(source: str, shape: tuple[int, ...], count: int) -> Tensor:
+def config_for_source(source: str, shape: tuple[int, ...], count: int) -> Tensor:
     """Return the first images of a source, as large as a model's."""
     options = {"size": shape[1], "channels": shape[0]} if resizes(source) else {}
     if Path(source).is_dir() and not resizes(source):
@@ -131,7 +131,7 @@ def measured(
         if other == flow.source:
             continue
         try:
-            strange[other] = of_source(source, flow.shape, len(own))
+            strange[other] = config_for_source(source, flow.shape, len(own))
         except ValueError as error:  # of another size, or in color
             print(f"{other} left out: {error}", file=sys.stderr)
     ordinary, p = scores(scorer, own)

@@ -43,6 +43,14 @@ def check_names(model: ImageModel | VectorModel) -> None:
     CONDITIONERS.check(model.conditioner)
 
 
+def check_layers(model: ImageModel | VectorModel) -> None:
+    """Raise ValueError unless the settings that all models share are in range."""
+    momentum = model.norm_momentum
+    require(model.blocks >= 0, f"blocks must be 0 or more, got {model.blocks}")
+    require(0 < momentum <= 1, f"norm_momentum is in (0, 1], got {momentum}")
+    require(model.scale_penalty >= 0, f"scale_penalty is 0 or more, got {model.scale_penalty}")
+
+
 @dataclass
 class ImageModel:
     """A multi-scale flow for images; the defaults are Real NVP's parts (arXiv 1605.08803).
@@ -130,12 +138,8 @@ class ImageModel:
             self.labels == "prior" or self.label_weight == 0,
             'label_weight needs labels "prior", which all classes share one pass with',
         )
-        require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
-        require(
-            0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
-        )
+        check_layers(self)
         require(0 < self.alpha < 0.5, f"alpha is in (0, 0.5), got {self.alpha}")
-        require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
 
 
 @dataclass
@@ -260,15 +264,11 @@ class VectorModel:
         check_types(self, couplings=10_000, blocks=1000, components=1000, mixture_init=1000)
         check_names(self)
         positive(self, "couplings", "hidden", "components")
-        require(self.blocks >= 0, f"blocks must be 0 or more, got {self.blocks}")
+        check_layers(self)
         require(
             self.mixture_init == "auto" or self.mixture_init >= 0,
             f"mixture_init must be 0 or more, got {self.mixture_init}",
         )
-        require(
-            0 < self.norm_momentum <= 1, f"norm_momentum is in (0, 1], got {self.norm_momentum}"
-        )
-        require(self.scale_penalty >= 0, f"scale_penalty is 0 or more, got {self.scale_penalty}")
 
 
 @dataclass

@@ -119,33 +119,33 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
     back, inverse = layer.inverse(z, condition)
     error = None
     if not isinstance(layer, Dequantization) and x[0].numel() <= JACOBIAN_LIMIT:
-        few = None if condition is None else _exact(condition[:JACOBIAN_EXAMPLES])
+        few = None if condition is None else _float64(condition[:JACOBIAN_EXAMPLES])
         wide = copy.deepcopy(layer).cpu().double()
-        error = _jacobian_error(wide, _exact(x[:JACOBIAN_EXAMPLES]), few)
+        error = _jacobian_error(wide, _float64(x[:JACOBIAN_EXAMPLES]), few)
     return LayerReport(
         name=name,
         kind=type(layer).__name__,
-        mean=_exact(z).mean().item(),
-        std=_exact(z).std().item(),
-        round_trip_error=_relative(_exact(back) - _exact(x), x),
-        antisymmetry_error=_worst(forward + inverse, forward),
+        mean=_float64(z).mean().item(),
+        std=_float64(z).std().item(),
+        round_trip_error=_error_relative_to_largest(_float64(back) - _float64(x), x),
+        antisymmetry_error=_max_relative_error(forward + inverse, forward),
         log_det_error=error,
     )
 
 
-def _exact(tensor: Tensor) -> Tensor:
+def _float64(tensor: Tensor) -> Tensor:
     """Return the tensor in float64, on the CPU, since MPS has no float64."""
     return tensor.cpu().double()
 
 
-def _relative(error: Tensor, to: Tensor) -> float:
+def _error_relative_to_largest(error: Tensor, to: Tensor) -> float:
     """Return the largest error, relative to the largest value."""
-    return (_exact(error).abs().max() / _exact(to).abs().max().clamp(min=1)).item()
+    return (_float64(error).abs().max() / _float64(to).abs().max().clamp(min=1)).item()
 
 
-def _worst(error: Tensor, to: Tensor) -> float:
+def _max_relative_error(error: Tensor, to: Tensor) -> float:
     """Return the largest relative error; each is relative to its own value."""
-    return (_exact(error).abs() / _exact(to).abs().clamp(min=1)).max().item()
+    return (_float64(error).abs() / _float64(to).abs().clamp(min=1)).max().item()
 
 
 @torch.enable_grad()
@@ -164,7 +164,7 @@ def _jacobian_error(layer: Bijection, x: Tensor, condition: Tensor | None) -> fl
         )
         exact.append(torch.linalg.slogdet(jacobian.reshape(x[i].numel(), -1)).logabsdet)
     true = torch.stack(exact)
-    return _worst(torch.stack((forward - true, inverse + true)), true)
+    return _max_relative_error(torch.stack((forward - true, inverse + true)), true)
 
 
 def check_latents(

@@ -200,7 +200,7 @@ def evaluate(
     shared: bool = False,
     progress: Progress | None = None,
 ) -> Likelihood:
-    """Return the likelihood of the examples of a split, with noise that repeats.
+    """Return the likelihood of the examples of a split, with reproducible noise.
 
     Args:
         flow: flow to evaluate; its mode is left as it was.
@@ -255,7 +255,7 @@ def evaluate(
 def round_trip(
     flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0, shared: bool = False
 ) -> RoundTrip:
-    """Encode and decode the examples of a split, and count what does not come back.
+    """Encode and decode the examples of a split, and count the values that change.
 
     Args:
         flow: flow to evaluate.
@@ -295,7 +295,7 @@ def _one_hot(value: float, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def p_values(log_p: Tensor, reference: Tensor) -> Tensor:
-    r"""Return the p-value of each example: how many held-out ones are as improbable.
+    r"""Return the p-value of each example: the share of held-out ones at most as probable.
 
     .. math:: p = \frac{1 + \#\{i : \log p(x_i) \le \log p(x)\}}{1 + N}
 

@@ -113,7 +113,7 @@ def walk(
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    r"""Decode a path through the latents of several examples, one after the other.
+    r"""Decode a path through the latents of several examples, from one to the next.
 
     Between two of them it is a side of :func:`interpolate`'s square,
     :math:`z = \cos\phi\,z_i + \sin\phi\,z_{i+1}`.
@@ -160,7 +160,7 @@ def resample(
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    r"""Decode images with some of their latents drawn again, by scale (paper, appendix D).
+    r"""Decode images with some of their latents resampled, by scale (paper, appendix D).
 
     The latents of scale s become :math:`\sqrt{1 - a_s^2}\,z + a_s\,\epsilon` with
     standard normal :math:`\epsilon`, which have the variance of :math:`z`.
@@ -168,7 +168,7 @@ def resample(
     Args:
         flow: flow to decode with.
         x: images ``(B, *shape)``.
-        amounts: for each scale, the finest first, from 0 (keep) to 1 (draw again).
+        amounts: for each scale, the finest first, from 0 (keep) to 1 (resample).
         condition: as in :func:`levels`.
         generator: source of the dequantization noise and the new latents.
         progress: called with the number of images that are decoded, and of all.

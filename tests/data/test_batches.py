@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from realnvp.data import Split
-from realnvp.data.batches import Ahead, Batches, drawn, to_device
+from realnvp.data.batches import Batches, Prefetcher, draw_weighted, to_device
 from realnvp.data.stored import StoredImages
 
 
@@ -63,7 +63,9 @@ def test_weights_are_how_often_an_example_comes():
     for epoch in range(40):
         counts += batches.indices(epoch).bincount(minlength=100)
     assert counts.view(4, 25).sum(1).tolist() == pytest.approx([500, 1000, 2500, 0], rel=0.05)
-    assert torch.equal(drawn(torch.ones(7), torch.Generator().manual_seed(0)), torch.arange(7))
+    assert torch.equal(
+        draw_weighted(torch.ones(7), torch.Generator().manual_seed(0)), torch.arange(7)
+    )
 
 
 class Recorded(StoredImages):
@@ -108,7 +110,7 @@ def test_the_next_batch_is_read_before_it_is_asked_for():
             raise OSError("gone")
         return step
 
-    ahead = Ahead(read)
+    ahead = Prefetcher(read)
     assert ahead(7) == 7
     assert ready.wait(10)
     assert (ahead(8), ahead(9)) == (8, 9)

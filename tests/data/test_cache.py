@@ -200,7 +200,7 @@ def test_an_entry_that_is_being_made_is_not_cleared(photos, tmp_path):
     root = tmp_path / "cache"
     load(photos, cache=str(root))
     (entry,) = cache.entries(root)
-    with cache._locked(entry.folder):
+    with cache._lock(entry.folder):
         assert cache.clear(root) == (0, [entry.folder])
     assert cache.clear(root)[1] == []
     assert cache.entries(root) == []

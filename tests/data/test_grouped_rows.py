@@ -11,10 +11,10 @@ import torch
 
 from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import Dataset, grouped_rows, load_data, load_examples, load_part, row_groups
-from realnvp.data.batches import Batches, placed
+from realnvp.data.batches import Batches, to_device_unless_stored
 from realnvp.data.columns import TableSchema
 from realnvp.data.grouped_rows import GroupedRows
-from realnvp.data.scan import Witnesses
+from realnvp.data.scan import RepresentativeRows
 from realnvp.training.train import train
 
 pytest.importorskip("pyarrow")
@@ -86,7 +86,7 @@ def test_an_epoch_has_each_row_once_wherever_the_rows_are(parquet):
     found = {}
     for storage in ("disk", "memory"):
         data = load(parquet, storage=storage, condition="label")
-        split = placed(data.train, torch.device("cpu"))
+        split = to_device_unless_stored(data.train, torch.device("cpu"))
         batches = Batches(split, 50, seed=1)
         assert storage in str(batches.stored) or "stay in memory" in str(batches.stored)
         rows = torch.cat([batches.indices(step) for step in range(40)])
@@ -191,7 +191,7 @@ def test_what_is_refused(parquet):
 
 
 def test_a_row_that_does_not_fit_is_said_when_it_is_read(parquet, monkeypatch):
-    monkeypatch.setattr(Witnesses, "rows", lambda self, frame: [])
+    monkeypatch.setattr(RepresentativeRows, "rows", lambda self, frame: [])
     data = load(parquet)  # no sampled row has Lima
     with pytest.raises(
         ValueError, match=r"row group 1 of .*1.parquet holds 'Lima', first in row 2"

@@ -24,7 +24,7 @@ from helpers.data_files import (
 )
 from realnvp.config import DataConfig
 from realnvp.data import Split, as_dataset, load_part, source_names
-from realnvp.data.sources import of_source
+from realnvp.data.sources import config_for_source
 
 BAD = {
     "unknown name": (lambda p: "mnst", "did you mean 'mnist'"),
@@ -96,15 +96,15 @@ def test_only_one_array_is_read_for_one_part(tmp_path):
 def test_settings_for_another_source(tmp_path):
     save(GREY[0], tmp_path / "f/a.png")
     config = DataConfig("x", size=8, channels=1, background="white", skip_unreadable=True, test=3)
-    folder = of_source(config, str(tmp_path / "f"))
+    folder = config_for_source(config, str(tmp_path / "f"))
     assert (folder.size, folder.channels, folder.background) == (8, 1, "white")
-    table = of_source(config, str(csv_file(tmp_path, "a,b\n1,2\n")))
+    table = config_for_source(config, str(csv_file(tmp_path, "a,b\n1,2\n")))
     assert (table.size, table.channels, table.background) == (None, None, None)
     assert not table.skip_unreadable
-    assert of_source(config, "celeba").size == 8
-    assert of_source(config, "moons").test is None
+    assert config_for_source(config, "celeba").size == 8
+    assert config_for_source(config, "moons").test is None
     with pytest.raises(ValueError, match="empty"):
-        of_source(config, "")
+        config_for_source(config, "")
 
 
 def test_a_reported_part_has_the_shape_of_the_others(tmp_path):

@@ -16,7 +16,7 @@ EPILOG = """examples:
 
 
 def main(argv: list[str]) -> int:
-    """Save with a model what outlier scores and p-values are made of."""
+    """Fit outlier scores and p-values to held-out examples, and save them with the model."""
     parser = Parser(
         "calibrate",
         "Fit the outlier scores and p-values of a model to examples that it was not trained on,\n"

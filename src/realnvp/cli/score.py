@@ -265,7 +265,7 @@ def _report(args: Any, result: dict[str, Any], count: int) -> None:
 
 
 def _explain(args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierScorer) -> Path:
-    """Write the strangest and the most ordinary examples with what makes them so."""
+    """Write the most unusual and the most ordinary examples with explanations."""
     import numpy as np
     import torch
 

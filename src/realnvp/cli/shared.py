@@ -129,7 +129,7 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
         args: the arguments.
         rows: number of rows of a part.
     """
-    from realnvp.data.sources import of_source, source_names, stream_examples
+    from realnvp.data.sources import config_for_source, source_names, stream_examples
     from realnvp.data.tables import parquet_files
     from realnvp.pretrained import known_columns
 
@@ -138,7 +138,7 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     if not parquet_files(Path(args.data).expanduser()):
         return None
     config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
-    config = _with_options(of_source(config, args.data), args)
+    config = _with_options(config_for_source(config, args.data), args)
     count, parts = stream_examples(
         config, rows, shape=flow.shape, classes=flow.classes, **known_columns(flow)
     )
@@ -175,11 +175,11 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
 def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
-    from realnvp.data.sources import of_source
+    from realnvp.data.sources import config_for_source
     from realnvp.pretrained import known_columns
 
     split = load_examples(
-        _with_options(of_source(config, args.data), args),
+        _with_options(config_for_source(config, args.data), args),
         shape=flow.shape,
         levels=flow.levels,
         classes=flow.classes,

@@ -102,7 +102,7 @@ def encode_block(
                 coder.encode(trial, own, given, depth)
                 needs[depth] = max(needs.get(depth, 0.0), (before - trial.least) / count)
                 if trial.bits - before < 8 * len(deflate(own, coder.levels)) and (
-                    not verify or _comes_back(coder, trial, stack, own, given, depth)
+                    not verify or _decodes_exactly(coder, trial, stack, own, given, depth)
                 ):
                     coded = trial
             except Exhausted:
@@ -139,10 +139,10 @@ def _plan(stack: Stack, needs: dict[int, float], batch: int, dim: int) -> tuple[
     return PLAIN, 1
 
 
-def _comes_back(
+def _decodes_exactly(
     coder: FlowCoder, coded: Stack, stack: Stack, x: Tensor, condition: Tensor | None, depth: int
 ) -> bool:
-    """Return whether decoding gives the images and the stack before them."""
+    """Return whether decoding restores the images and the stack."""
     trial = coded.copy()
     try:
         back = coder.decode(trial, len(x), condition, depth)

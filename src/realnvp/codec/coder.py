@@ -126,7 +126,7 @@ class FlowCoder:
 
     @cached_property
     def predictor(self) -> Predictor | None:
-        """What the plain code learns from images that the flow draws; None if they are none."""
+        """Predictor of the code without a model, fitted to samples; None without valid ones."""
         drawn = self._draw(max(DRAWN_VALUES // self.flow.dim, 1)).numpy().astype(np.int64)
         if not len(drawn) or drawn.min() < 0 or drawn.max() >= self.levels:
             return None

@@ -140,7 +140,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
         (probe,) = struct.unpack("<H", reader.take(2))
         end = reader.place
         (crc,) = struct.unpack("<I", reader.take(4))
-    except _Short as error:
+    except _Truncated as error:
         raise ValueError("the header of the file is damaged or cut off") from error
     if crc != zlib.crc32(data[:end]):
         raise ValueError("the header of the file is damaged")
@@ -207,7 +207,7 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
         if marker != MARKER:
             return "damaged"
         body = reader.take(length)
-    except _Short:
+    except _Truncated:
         return "damaged or cut off"
     if zlib.crc32(body, zlib.crc32(framed)) != crc:
         return "damaged"
@@ -227,7 +227,7 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
         names = _names(packed, images) if packed else ()
         rest = body[inner.place :]
         words = np.frombuffer(rest + bytes(-len(rest) % 4), "<u4").astype(np.uint32)
-    except (_Short, ValueError, zlib.error):
+    except (_Truncated, ValueError, zlib.error):
         return "not possible"
     return BlockData(first, Block(groups, words), names), reader.place
 
@@ -254,7 +254,7 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-class _Short(Exception):
+class _Truncated(Exception):
     """The data end before what is read."""
 
 
@@ -273,7 +273,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         if count > len(self.data) - self.place:
-            raise _Short
+            raise _Truncated
         self.place += count
         return self.data[self.place - count : self.place]
 
@@ -285,4 +285,4 @@ class _Reader:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise _Short
+        raise _Truncated

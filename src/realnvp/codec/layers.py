@@ -193,7 +193,7 @@ def smooth(
         value, log_slope = function(j.double() * 2.0 ** (width - precision), piece)
         bits = log_slope / math.log(2) + (width - precision + out + fine - LENGTH_BITS)
         exponent = torch.nan_to_num(bits, 0.0).clamp(0, 40).long()
-        value = as_integers(value * 2.0 ** (out + fine)) + j
+        value = round_to_integers(value * 2.0 ** (out + fine)) + j
         return ((value >> exponent) << exponent), exponent
 
     def guess(values: Tensor, piece: Piece) -> Tensor:
@@ -204,7 +204,7 @@ def smooth(
     return Segments(width, fine, ends, guess)
 
 
-def as_integers(values: Tensor) -> Tensor:
+def round_to_integers(values: Tensor) -> Tensor:
     """Return values rounded to integers.
 
     Raises:
@@ -235,7 +235,7 @@ def _pieces(x: Tensor, count: int) -> list[Piece]:
 def forward_map(
     stack: Stack, x: Tensor, segments: Segments, pieces: int, live: Tensor | None = None
 ) -> Tensor:
-    """Map integers ``(B, C, H, W)`` in about so many pieces.
+    """Map integers ``(B, C, H, W)``, in about ``pieces`` pieces.
 
     Those that are not ``live``, if any, are 0 and stay so.
     """
@@ -327,8 +327,8 @@ class Rule:
         raise NotImplementedError
 
 
-class Moves(Rule):
-    """Layers that move entries: ``permute_index`` moves integers as well as labels."""
+class Permutation(Rule):
+    """Layers that permute entries: ``permute_index`` permutes integers as well as labels."""
 
     def forward(
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
@@ -462,11 +462,11 @@ def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:
     """Return the sum of multiples of the channels before, or after, the channel ``c``, rounded."""
     others = triangle[c].nonzero()[:, 0]
     weights = triangle[c, others].view(-1, *(1 for _ in z.shape[2:]))
-    return as_integers((z[:, others].double() * weights).sum(1))
+    return round_to_integers((z[:, others].double() * weights).sum(1))
 
 
 class Nested(Rule):
-    """Chains, layers turned around, and factoring out."""
+    """Chains, inverses of layers, and factoring out."""
 
     def forward(
         self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
@@ -523,13 +523,13 @@ RULES: dict[type, Rule] = {
     ClassMeans: Elementwise(),
     Coupling: Couplings(),
     FactorOut: Nested(),
-    Flatten: Moves(),
+    Flatten: Permutation(),
     Inverse: Nested(),
     InvertibleLinear: Linear(),
     Logit: FromUnit(),
     Refine: Refinement(),
     RunningBatchNorm: Elementwise(),
-    Squeeze: Moves(),
+    Squeeze: Permutation(),
 }
 """The rule of each kind of layer, and of the kinds derived from it."""
 

@@ -19,20 +19,27 @@ from realnvp.data.grouped_rows import GroupedRows
 from realnvp.data.stored import StoredImages
 from realnvp.utils.rng import Stream, seed_of
 
-__all__ = ["Ahead", "Batches", "drawn", "placed", "shifted", "to_device"]
+__all__ = [
+    "Batches",
+    "Prefetcher",
+    "draw_weighted",
+    "shift_images",
+    "to_device",
+    "to_device_unless_stored",
+]
 
 Result = TypeVar("Result")
 
 
-class Ahead(Generic[Result]):
-    """A function of a step that a thread has called already when the step before was asked for.
+class Prefetcher(Generic[Result]):
+    """A function of a step whose next result a thread computes ahead of time.
 
-    It is called in that one thread only, so that what it remembers needs no lock.
+    The function is called in that one thread only, so that its state needs no lock.
 
     Args:
         function: function of a step, and of arguments that rarely change.
 
-    >>> square = Ahead(lambda step, plus: step**2 + plus)
+    >>> square = Prefetcher(lambda step, plus: step**2 + plus)
     >>> square(3, 0), square(4, 0), square(9, 1)
     (9, 16, 82)
     """
@@ -92,11 +99,11 @@ class Batches:
         self._seed, self._flip, self._shift = seed, flip, shift
         self._orders: dict[int, Tensor] = {}
         in_memory = isinstance(split.x, Tensor)
-        self._take = self._gather if in_memory else Ahead(self._gather)
+        self._take = self._gather if in_memory else Prefetcher(self._gather)
 
     @property
     def stored(self) -> str | None:
-        """Where training examples are that stay in files, in words; None if they are in memory."""
+        """Description of the files that training examples stay in; None if they are in memory."""
         x = self.split.x
         return None if isinstance(x, Tensor) else x.where
 
@@ -118,7 +125,7 @@ class Batches:
         return order
 
     def get(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, Tensor | None]:
-        """Return a process's share of the batch of a step: examples and their condition."""
+        """Return the share of a process of the batch of a step: examples and their condition."""
         share = self.share(rank, world_size)
         x, condition = self._take(step, rank, world_size)
         x = x.to(self._device, non_blocking=True)  # which waits, unless the memory is pinned
@@ -133,7 +140,7 @@ class Batches:
             generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.SHIFTS, step))
             by = torch.randint(-self._shift, self._shift + 1, (self.size, 2), generator=generator)
             by *= torch.rand((self.size, 1), generator=generator) < 0.5
-            x = shifted(x, by[share.start : share.stop].to(x.device))
+            x = shift_images(x, by[share.start : share.stop].to(x.device))
         return x, condition
 
     def _gather(self, step: int, rank: int, world_size: int) -> tuple[Tensor, Tensor | None]:
@@ -163,15 +170,15 @@ class Batches:
             shuffle = torch.Generator().manual_seed(seed_of(self._seed, Stream.ORDER, epoch))
             order = torch.randperm(len(self.split), generator=shuffle)
             if self.split.weight is not None:
-                order = drawn(self.split.weight, shuffle)[order]
+                order = draw_weighted(self.split.weight, shuffle)[order]
             order = self._orders[epoch] = order.to(self.split.x.device)
         return order[start:stop]
 
 
-def shifted(x: Tensor, by: Tensor) -> Tensor:
-    """Return images moved down and right by ``(B, 2)`` pixels, their edges repeated.
+def shift_images(x: Tensor, by: Tensor) -> Tensor:
+    """Return images shifted down and right by ``(B, 2)`` pixels, with repeated edges.
 
-    >>> shifted(torch.arange(3.0).view(1, 1, 1, 3), torch.tensor([[0, 1]])).flatten()
+    >>> shift_images(torch.arange(3.0).view(1, 1, 1, 3), torch.tensor([[0, 1]])).flatten()
     tensor([0., 0., 1.])
     """
     rows, columns = (
@@ -182,8 +189,8 @@ def shifted(x: Tensor, by: Tensor) -> Tensor:
     return x[example, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
-def drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw as many indices as there are examples, in proportion to their weights.
+def draw_weighted(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Return N indices of N examples, drawn in proportion to their weights.
 
     By systematic sampling, each example is drawn its expected number of times, rounded down or up.
 
@@ -191,7 +198,7 @@ def drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
         weight: `(N,)` weights of the examples.
         generator: source of the one random number.
 
-    >>> drawn(torch.tensor([1.0, 0.0, 3.0, 0.0]), torch.Generator().manual_seed(0))
+    >>> draw_weighted(torch.tensor([1.0, 0.0, 3.0, 0.0]), torch.Generator().manual_seed(0))
     tensor([0, 2, 2, 2])
     """
     n = len(weight)
@@ -210,7 +217,7 @@ def to_device(split: Split, device: torch.device) -> Split:
     return Split(split.x.to(device), condition, weight=weight)
 
 
-def placed(split: Split, device: torch.device) -> Split:
+def to_device_unless_stored(split: Split, device: torch.device) -> Split:
     """Move a split to the device's memory, but examples that are better left in files.
 
     Labels are left behind. An accelerator holds images of the cache where they take at most half

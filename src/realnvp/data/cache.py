@@ -57,7 +57,7 @@ SPARE = 1 << 26
 
 
 def default_folder() -> Path:
-    """Return the user's folder for what can be made again, as the platform has it."""
+    """Return the cache folder of the user, as is usual on the platform."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -89,7 +89,7 @@ class CacheEntry:
 
 
 def entries(root: Path) -> list[CacheEntry]:
-    """Return what is in a cache, the newest first."""
+    """Return the entries of a cache, the newest first."""
     found = []
     for path in root.glob("images/*/entry.json"):
         nbytes = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
@@ -104,14 +104,14 @@ def entries(root: Path) -> list[CacheEntry]:
 
 
 def clear(root: Path) -> tuple[int, list[Path]]:
-    """Remove all that is in a cache, but what another process is making.
+    """Remove all entries of a cache, except those that another process is making.
 
     Returns:
         the bytes that were removed, and the entries that are in use.
     """
     removed, busy = 0, []
     for folder in sorted(root.glob("images/*/")):
-        with _locked(folder, wait=False) as free:
+        with _lock(folder, wait=False) as free:
             if not free:
                 busy.append(folder)
                 continue
@@ -159,14 +159,14 @@ def open_cached(
     per_shard, sample = _plan(files, read)
     parts = [files[i : i + per_shard] for i in range(0, len(files), per_shard)]
     names = [_digest(_identities(part, source, version)) for part in parts]
-    with _locked(folder):
-        missing = [i for i, name in enumerate(names) if not _is_whole(folder, name)]
+    with _lock(folder):
+        missing = [i for i, name in enumerate(names) if not _is_complete(folder, name)]
         if missing:
             remove_temporary(folder)
             _check_room(folder, sum(len(parts[i]) for i in missing) * sample)
             _decode([(parts[i], folder / names[i]) for i in missing], read)
-            _remove_others(folder, names)
-        shards, found = _opened(folder, names, per_shard)
+            _remove_stale(folder, names)
+        shards, found = _open_shards(folder, names, per_shard)
         images = None
         if shards and not found.odd:
             memory = folder / "fingerprints.json"
@@ -222,8 +222,8 @@ def _check_room(folder: Path, nbytes: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold an entry, which is free again when the process ends, however it ends.
+def _lock(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Lock an entry until the end of the context, or of the process, however it ends.
 
     Yields:
         whether it is held: False if another process holds it, and is not waited for.
@@ -286,8 +286,8 @@ def _decode(work: Sequence[tuple[Sequence[Path], Path]], read: partial[np.ndarra
             pool.shutdown(kill_workers=done < count)
 
 
-def _is_whole(folder: Path, name: str) -> bool:
-    """Return whether a shard is there; a file that was cut is not."""
+def _is_complete(folder: Path, name: str) -> bool:
+    """Return whether a shard exists and is complete."""
     if not (folder / f"{name}.json").is_file():
         return False
     try:
@@ -298,7 +298,7 @@ def _is_whole(folder: Path, name: str) -> bool:
     return not json.loads((folder / f"{name}.json").read_text())["kept"]
 
 
-def _opened(
+def _open_shards(
     folder: Path, names: Sequence[str], per_shard: int
 ) -> tuple[list[ArrayFile], ImageStack]:
     """Return the shards of an entry that hold images, and what all of its files hold."""
@@ -322,8 +322,8 @@ def _opened(
     return shards, found
 
 
-def _remove_others(folder: Path, names: Sequence[str]) -> None:
-    """Remove shards of files as they were before."""
+def _remove_stale(folder: Path, names: Sequence[str]) -> None:
+    """Remove shards of earlier versions of the files."""
     kept = {f"{name}{suffix}" for name in names for suffix in (".npy", ".json")}
     for path in folder.iterdir():
         if path.suffix in (".npy", ".json") and path.name not in (kept | {"fingerprints.json"}):

@@ -82,7 +82,7 @@ class Split:
         held = {name: tensor for name, tensor in values.items() if tensor is not None}
         if not isinstance(self.x, torch.Tensor):
             others = [values for name, values in held.items() if name != "x"]
-            return self.x.remembered(others, lambda: _hash_of(held))
+            return self.x.cached_fingerprint(others, lambda: _hash_of(held))
         return _hash_of(held)
 
     def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:

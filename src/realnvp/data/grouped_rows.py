@@ -24,7 +24,14 @@ from torch import Tensor
 
 from realnvp.data.dataset import Split
 from realnvp.data.parts import Parts
-from realnvp.data.row_groups import Division, RowGroup, divide, frame_of, row_groups, tables_of
+from realnvp.data.row_groups import (
+    Division,
+    RowGroup,
+    divide,
+    iter_row_groups,
+    row_groups,
+    to_frame,
+)
 from realnvp.data.scan import scan
 from realnvp.data.tables import KnownColumns, parquet_files, table_parts
 from realnvp.utils.model_folder import physical_memory
@@ -110,8 +117,8 @@ class GroupReader:
         """Return the training rows of a group, and forget those that were read long ago."""
         if i not in self._held:
             group = self._groups[i]
-            (table,) = tables_of([group])
-            split = self._read(frame_of(table), f"row group {group.index} of {group.path}")
+            (table,) = iter_row_groups([group])
+            split = self._read(to_frame(table), f"row group {group.index} of {group.path}")
             self._held[i] = split.select(torch.from_numpy(self._division.of(i)["train"]))
         self._held.move_to_end(i)
         while len(self._held) > 1 and self._row * sum(map(len, self._held.values())) > self._most:
@@ -211,13 +218,13 @@ class GroupedRows:
         assert self._top is not None  # only labels are asked
         return torch.tensor(self._top)
 
-    def remembered(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
+    def cached_fingerprint(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
         """Return the fingerprint, which is that of the files and of the choice of the rows."""
         return self._key
 
 
 def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
-    """Return the parts of a table that is read by row groups; see `by_row_groups`.
+    """Return the parts of a table that is read by row groups; see `reads_row_groups`.
 
     Args:
         config: source and settings.
@@ -240,7 +247,7 @@ def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
         shown = pd.concat([frames["sample"], frames["witnesses"]], ignore_index=True)
         where = config.source if size == count else f"a sample of {len(shown):,} rows of {path}"
         whole = table_parts(shown, where, config, known)
-        known = known.with_those_of(whole)
+        known = known.with_schema(whole)
         split = whole.train()
         top = None if split.labels is None else int(split.labels.max())
         sample = split.select(torch.arange(size))

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     from realnvp.config import DataConfig
 
-__all__ = ["Division", "RowGroup", "by_row_groups", "divide", "frame_of", "row_groups", "tables_of"]
+__all__ = [
+    "Division",
+    "RowGroup",
+    "divide",
+    "iter_row_groups",
+    "reads_row_groups",
+    "row_groups",
+    "to_frame",
+]
 
 LARGE = 1 << 30
 """Bytes of a single file's numbers from which on it is read by row groups."""
@@ -66,7 +74,7 @@ def row_groups(files: Sequence[Path]) -> list[RowGroup]:
     return found
 
 
-def by_row_groups(config: DataConfig) -> bool:
+def reads_row_groups(config: DataConfig) -> bool:
     """Return whether a source is a table that is read by row groups.
 
     That are folders of Parquet files, and a file that is large, or is not to be read at once. It
@@ -81,8 +89,8 @@ def by_row_groups(config: DataConfig) -> bool:
     return 8 * about.num_rows * about.num_columns > LARGE
 
 
-def tables_of(groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
-    """Yield row groups as they are, of which one at a time is in memory."""
+def iter_row_groups(groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
+    """Yield the row groups as tables, with one at a time in memory."""
     parquet = parquet_module()
     for path, inside in groupby(groups, key=lambda group: group.path):
         with readable(path), parquet.ParquetFile(path) as file:
@@ -90,8 +98,8 @@ def tables_of(groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
                 yield file.read_row_group(group.index)
 
 
-def frame_of(table: pa.Table) -> pd.DataFrame:
-    """Return a part of a table as a data frame, whose columns have texts as names."""
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a data frame whose column names are strings."""
     frame = table.to_pandas().reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
     return frame

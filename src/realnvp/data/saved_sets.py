@@ -109,7 +109,7 @@ def read_saved_set(path: Path, config: DataConfig, known: KnownColumns) -> Parts
     whole = table_parts(everything, str(path), config, known)
     if len(frames) == 1:
         return whole
-    known = known.with_those_of(whole)
+    known = known.with_schema(whole)
     read = {
         part: table_parts(frame, f"{path / splits[part]}", config, known).train
         for part, frame in frames.items()

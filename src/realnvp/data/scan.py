@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from realnvp.data.column_detection import MOST_CATEGORIES
 from realnvp.data.column_kinds import RESOLUTIONS
 from realnvp.data.column_values import wall_clock
-from realnvp.data.row_groups import Division, RowGroup, frame_of, tables_of
+from realnvp.data.row_groups import Division, RowGroup, iter_row_groups, to_frame
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import hash_file
 from realnvp.utils.progress import Bar
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["Witnesses", "scan"]
+__all__ = ["RepresentativeRows", "scan"]
 
 
-class Witnesses:
-    """Finds rows that show what columns hold, of those that a sample may miss.
+class RepresentativeRows:
+    """Find rows with values of columns that a sample may miss: categories, extremes, gaps.
 
     They are the rows of a new extreme, of a new category, and the first with a gap, a fraction,
     more decimals, a smaller step, or a finer time than all before.
@@ -140,11 +140,11 @@ def scan(
 
     wanted = ["validation", "test", *(["sample"] if look else [])]
     parts: dict[str, list[pa.Table]] = {part: [] for part in [*wanted, "witnesses"]}
-    witnesses, digest = Witnesses(), hashlib.blake2b(digest_size=16)
+    witnesses, digest = RepresentativeRows(), hashlib.blake2b(digest_size=16)
     total, done = sum(group.rows for group in groups), 0
     with Bar(title, main=rank() == 0) as bar:
         previous = None
-        for i, (group, table) in enumerate(zip(groups, tables_of(groups), strict=True)):
+        for i, (group, table) in enumerate(zip(groups, iter_row_groups(groups), strict=True)):
             if group.path != previous:
                 hash_file(group.path, digest)
                 previous = group.path
@@ -152,7 +152,7 @@ def scan(
             for part in wanted:
                 parts[part].append(table.take(pa.array(rows[part])))
             if look:
-                shown = witnesses.rows(frame_of(table))
+                shown = witnesses.rows(to_frame(table))
                 parts["witnesses"].append(table.take(pa.array(shown, pa.int64())))
             done += group.rows
             bar.update(done / total, f"{done:,} of {total:,} rows")
@@ -165,7 +165,7 @@ def scan(
     for part, tables in parts.items():
         if tables:
             try:
-                frames[part] = frame_of(pa.concat_tables(tables, promote_options="permissive"))
+                frames[part] = to_frame(pa.concat_tables(tables, promote_options="permissive"))
             except pa.ArrowException as error:
                 raise ValueError(
                     f"the Parquet files of one table differ in their types: {error}"

@@ -18,7 +18,7 @@ from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.grouped_rows import read_parts
 from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
-from realnvp.data.row_groups import by_row_groups
+from realnvp.data.row_groups import reads_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "as_dataset",
     "check_source",
+    "config_for_source",
     "is_image_folder",
     "load_data",
     "load_examples",
     "load_part",
-    "of_source",
     "resizes",
     "source_names",
     "stream_examples",
@@ -207,7 +207,7 @@ def load_examples(
     folder everything in it.
 
     Args:
-        config: source and settings, such as what the model is conditioned on; see `of_source`.
+        config: source and settings, such as the condition; see `config_for_source`.
         shape: shape of the model's data, `(C, H, W)` or `(D,)`; None takes any.
         levels: number of grey levels of the model; None takes any.
         classes: number of classes of a model that is conditioned on classes; data without labels
@@ -300,11 +300,11 @@ def _fitting(
     return split
 
 
-def of_source(config: DataConfig, source: str) -> DataConfig:
+def config_for_source(config: DataConfig, source: str) -> DataConfig:
     """Return the settings for another source: what they do to a folder's images fits no other kind.
 
     >>> from realnvp.config import DataConfig
-    >>> of_source(DataConfig("celeba", size=32), "digits").size is None
+    >>> config_for_source(DataConfig("celeba", size=32), "digits").size is None
     True
     """
     config = replace(config, source=source, test=None)
@@ -349,7 +349,7 @@ def _read(config: DataConfig, known: tables.KnownColumns) -> Parts:
 
 def _read_divided(config: DataConfig, known: tables.KnownColumns) -> Parts:
     """Return what a source holds, of large tables in parts already."""
-    if config.source in source_names() or not by_row_groups(config):
+    if config.source in source_names() or not reads_row_groups(config):
         return _read(config, known)
     _no_images_settings(config)
     return read_parts(config, known)

@@ -174,8 +174,8 @@ class StoredImages:
         """Read all images into an array."""
         return self.cpu().numpy()
 
-    def remembered(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
-        """Return a fingerprint, computed the first time that the same examples are asked for.
+    def cached_fingerprint(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
+        """Return the fingerprint of these examples, computed once.
 
         Args:
             others: what else the fingerprint is of.

@@ -58,7 +58,7 @@ _MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
 
 @dataclass(frozen=True)
 class KnownColumns:
-    """What a model knows of its data's columns; nothing of data that are new.
+    """The columns that a model knows from its training data; empty for new data.
 
     Args:
         columns: names of the columns to take, in this order, as float32 numbers.
@@ -73,8 +73,8 @@ class KnownColumns:
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
 
-    def with_those_of(self, parts: Parts) -> KnownColumns:
-        """Return what is known once the columns of a table have been found."""
+    def with_schema(self, parts: Parts) -> KnownColumns:
+        """Return a copy with the schema and the categories of a source."""
         return replace(
             self,
             categories=parts.categories,

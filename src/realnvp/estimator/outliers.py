@@ -198,7 +198,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         It is the share of held-out rows, and of the row itself, that are as strange. With few rows
         it cannot be small: of 19 at least 0.05.
         """
-        count = self._sum(X, lambda member, values: member.score.as_strange(values))
+        count = self._sum(X, lambda member, values: member.score.count_as_unusual(values))
         result: NDArray = (1 + count) / (1 + len(self.calibration_scores_))
         return result
 

@@ -262,7 +262,7 @@ def _repeated(condition: Tensor | None, n: int) -> Tensor | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line that says something, of the first error in a chain of them."""
+    """Return the first line with a reason, of the first error in a chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = (line.strip() for line in str(error).splitlines())
@@ -271,7 +271,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what PyTorch says of its own insides while it exports."""
+    """Silence internal warnings of PyTorch during export."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -55,7 +55,7 @@ def parse_address(address: str) -> tuple[str, str | None]:
 
 
 def pinned(address: str) -> str:
-    """Return the address of the commit that a revision is now, which names the same files forever.
+    """Return the address of the commit that a revision is now, whose files never change.
 
     Raises:
         ValueError: if it is no address of a model.
@@ -166,7 +166,7 @@ def upload(
 
 
 def _info(repo: str, revision: str | None) -> Any:
-    """Return what the hub says of a revision: its commit, and the checksums of its files."""
+    """Return the commit of a revision, and the checksums of its files."""
     import huggingface_hub as hub
 
     with _explained(repo, revision):
@@ -201,7 +201,7 @@ def _verify(path: Path, file: Any) -> None:
 
 @contextmanager
 def _explained(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn the client's errors into those of one line; what is no answer is a ConnectionError."""
+    """Turn the client's errors into errors of one line; without an answer, a ConnectionError."""
     from huggingface_hub import errors
 
     try:

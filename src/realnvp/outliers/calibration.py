@@ -48,7 +48,7 @@ TAILS = (
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What is kept of held-out examples, and of the rows that were learned from.
+    """Statistics of held-out examples, and of tables also training rows, to compute p-values from.
 
     Args:
         statistics: statistics by name, each ``(M,)``.
@@ -172,7 +172,7 @@ class OutlierScorer:
 
 
 def _used(names: list[str], flow: Flow) -> list[str]:
-    """Return the statistics that the score looks at, beside the first one."""
+    """Return the statistics that enter the score, apart from the first one."""
     if flow.levels is None:
         return [name for name in TAILS if name in names]
     # Sums over scales carry no information beyond their terms.

@@ -24,7 +24,7 @@ GRID = 64
 
 @torch.no_grad()
 def surprises(flow: Flow, x: Tensor, condition: Tensor | None = None, seed: int = 0) -> Tensor:
-    """Return what each column contributes to how strange rows are, in nats.
+    """Return the contribution of each column to how unusual rows are, in nats.
 
     Args:
         flow: flow of vectors.
@@ -90,7 +90,7 @@ def _grid(drawn: Tensor, value: Tensor, integer: bool) -> Tensor:
 def heat_map(
     flow: Flow, x: Tensor, condition: Tensor | None = None, noise: Tensor | None = None
 ) -> Tensor:
-    r"""Return where images are strange: :math:`(z^2 - 1) / 2` of the latent at each pixel, in nats.
+    r"""Return how unusual images are at each pixel, :math:`(z^2 - 1) / 2` of its latent, in nats.
 
     It is by how much the prior's part of the log-likelihood is smaller than that of a typical
     image, pixel by pixel; its sum over the image is half of the size times what the energy exceeds

@@ -32,7 +32,7 @@ FARTHEST = 50.0
 
 
 class Neighbors:
-    """The nearest of some reference rows, that are not the row itself.
+    """Nearest neighbors among reference rows, excluding the row itself.
 
     A row that is one of the reference rows, or a copy of one, is not its own neighbor: so rows that
     were fitted to can be scored like new ones.
@@ -76,7 +76,7 @@ class Neighbors:
 
 
 class RowNeighbors:
-    """The nearest of some reference rows, of columns that are standardized, and then squashed.
+    """Nearest neighbors among reference rows, in standardized and in squashed columns.
 
     Args:
         rows: ``(R, D)`` reference rows, by which columns are standardized; gaps are NaN, and count

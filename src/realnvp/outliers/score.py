@@ -75,8 +75,8 @@ class CrossFitted:
         """Return the scores ``(N,)`` of statistics ``(N, S)``."""
         return self._score(values)
 
-    def as_strange(self, values: NDArray) -> NDArray:
-        """Return how many held-out examples are at least as strange as each, ``(N,)``."""
+    def count_as_unusual(self, values: NDArray) -> NDArray:
+        """Return how many held-out examples are at least as unusual as each, ``(N,)``."""
         count = np.zeros(len(values))
         for score, held_out in self._folds:
             count += len(held_out) - np.searchsorted(held_out, score(values), side="left")
@@ -84,7 +84,7 @@ class CrossFitted:
 
     def p_values(self, values: NDArray) -> NDArray:
         """Return the conformal p-values ``(N,)`` of statistics ``(N, S)``."""
-        result: NDArray = (1 + self.as_strange(values)) / (1 + len(self.held_out))
+        result: NDArray = (1 + self.count_as_unusual(values)) / (1 + len(self.held_out))
         return result
 
 

@@ -18,7 +18,7 @@ def save_animation(
     milliseconds: int = 80,
     there_and_back: bool = True,
 ) -> None:
-    """Write frames as an animation without end.
+    """Write frames as an endless animation.
 
     Args:
         frames: pictures of one size.

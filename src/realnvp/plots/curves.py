@@ -58,7 +58,7 @@ def run_curves(
     by: By = "minutes",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the validations of several runs over each other, with their standard errors.
+    """Draw the validations of several runs in one plot, with standard errors.
 
     Args:
         runs: records of each run, by its name.

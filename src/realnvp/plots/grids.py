@@ -121,7 +121,7 @@ def term_maps(x: Tensor, z: Tensor, terms: Mapping[str, Tensor], *, levels: int 
 def explained(
     x: Tensor, maps: Tensor, nearest: Tensor | None, strangest: int, levels: int = 256
 ) -> Figure:
-    """Draw the strangest and the most ordinary images, where they are strange, and the nearest.
+    """Draw the most unusual and the most ordinary images, heat maps, and the nearest images.
 
     Args:
         x: integers ``(N, C, H, W)``, the strangest first.

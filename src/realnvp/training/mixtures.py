@@ -18,7 +18,7 @@ from torch import Tensor
 
 from realnvp.bijections import CategoriesFirst, Chain, TableColumns
 from realnvp.data import Dataset
-from realnvp.data.batches import drawn
+from realnvp.data.batches import draw_weighted
 from realnvp.training.categories import fit_categories
 from realnvp.training.marginals import fit_columns
 from realnvp.utils.rng import Stream, uniform
@@ -272,7 +272,7 @@ def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: 
     rows = (rows - mean) / std
     if weight is not None:  # scikit-learn's mixture takes none
         generator = torch.Generator().manual_seed(seed)
-        rows = rows[drawn(_shares(rows, weight), generator)]
+        rows = rows[draw_weighted(_shares(rows, weight), generator)]
     model = GaussianMixture(components, random_state=seed % 2**32, tol=1e-3).fit(rows.numpy())
     means, covariances, weights = (
         torch.as_tensor(a) for a in (model.means_, model.covariances_, model.weights_)

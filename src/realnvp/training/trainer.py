@@ -22,7 +22,7 @@ from torch import Tensor
 
 from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import Dataset, Split
-from realnvp.data.batches import Batches, placed, to_device
+from realnvp.data.batches import Batches, to_device, to_device_unless_stored
 from realnvp.diagnostics import find_non_finite
 from realnvp.evaluation import Likelihood, batches, evaluate
 from realnvp.flow import Flow
@@ -119,7 +119,7 @@ class Trainer:
         if config.compile:
             compile_conditioners(flow, device)
         self.batches = Batches(
-            placed(dataset.train, device),
+            to_device_unless_stored(dataset.train, device),
             config.batch_size,
             seed,
             dataset.flip,

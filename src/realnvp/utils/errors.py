@@ -79,7 +79,7 @@ class RemoteRankError(Exception):
 
 
 def is_too_large(error: BaseException) -> bool:
-    """Return whether memory is short, or a size overflows, for which PyTorch has several messages.
+    """Return whether memory ran out or a size overflowed, for which PyTorch has several messages.
 
     >>> is_too_large(RuntimeError("CUDA out of memory")), is_too_large(RuntimeError("a bug"))
     (True, False)

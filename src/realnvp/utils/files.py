@@ -108,7 +108,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that, whatever happens, it is the old one or the new one, whole.
+    """Replace a file atomically: whatever happens, the old or the new content is complete.
 
     Args:
         path: file to write.
@@ -128,7 +128,7 @@ def remove_temporary(folder: Path) -> None:
 
 
 class Appender:
-    """A file that grows by whole records: one that does not fit on the disk is taken back.
+    """A file of records: one that does not fit on the disk is removed again.
 
     Args:
         path: file to grow; the first record makes it.

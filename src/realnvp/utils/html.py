@@ -50,7 +50,7 @@ def picture(source: str, alt: str, *, pixels: bool = False) -> str:
 
 
 def details(summary: str, content: str) -> str:
-    """Return a part of a page that is folded up until it is asked for.
+    """Return a part of a page that can be unfolded.
 
     >>> details("more", "<p>text</p>")
     '<details><summary>more</summary><p>text</p></details>'

@@ -24,7 +24,7 @@ BLOCK = 32
 
 @unique
 class Stream(IntEnum):
-    """Purposes of random numbers: with the same seed, each has numbers of its own."""
+    """Purposes of random numbers, which are independent of each other for the same seed."""
 
     NOISE = 0
     """Dequantization noise of training."""

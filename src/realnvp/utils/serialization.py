@@ -263,7 +263,7 @@ def from_bytes(content: bytes) -> dict[str, Any]:
 
 
 def check_like(found: Any, expected: Any, where: str = "") -> None:
-    """Raise unless a part of a state has the structure of another one.
+    """Raise ValueError unless a state has the structure of another one.
 
     Args:
         found: the part as it was read.
