@@ -21,7 +21,7 @@ import torch
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
 from realnvp.training import rollback as rollback
 from realnvp.training.trainer import Trainer
-from realnvp.utils import files
+from realnvp.utils import files, serialization
 from realnvp.utils.serialization import from_bytes, unseal
 
 STEPS, BAD_STEP = 12, 6
@@ -79,6 +79,15 @@ class Moments:
             return write_bytes(path, content)
 
         Path.write_bytes = half_written  # type: ignore[method-assign]
+        write_state = serialization.write_state
+
+        def half_state(state: Any, path: Path) -> None:
+            write_state(state, path)
+            os.truncate(path, path.stat().st_size // 2)
+            self.pass_by("half of a checkpoint")
+            write_state(state, path)
+
+        serialization.write_state = half_state
         append = files.Appender.append
 
         def half_appended(file: files.Appender, record: bytes) -> None:

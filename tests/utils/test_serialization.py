@@ -8,8 +8,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as tensors_from_bytes
 
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.serialization import check_like, parse_json, peek, seal, unseal
@@ -40,6 +42,17 @@ def test_a_state_comes_back_as_it_was():
     assert checkpoint.to_bytes(STATE) == content
     with pytest.raises(TypeError, match="no set"):
         checkpoint.to_bytes({"a": {1}})
+
+
+def test_a_file_is_written_without_a_copy_of_the_state(tmp_path):
+    checkpoint.write_state(STATE, path := tmp_path / "state")
+    assert path.read_bytes() == checkpoint.to_bytes(STATE)
+    narrow = {"a": torch.ones(3, dtype=torch.bfloat16), "b": torch.tensor([True])}
+    assert equal(checkpoint.from_bytes(checkpoint.to_bytes(narrow)), narrow)
+    assert equal(tensors_from_bytes(seal(narrow, {"step": 3})), narrow), "any tool reads it"
+    tensors, _ = checkpoint._flat(STATE)
+    addresses = {np.asarray(part).ctypes.data for part in [*checkpoint._parts(tensors, {})][1:]}
+    assert {STATE["weights"].data_ptr(), STATE["rng"].data_ptr()} < addresses
 
 
 def test_a_tensor_that_occurs_twice_is_stored_once():

@@ -245,7 +245,7 @@ class RunDirectory:
 
     def _save(self, state: dict[str, Any]) -> None:
         with replacing(self.last) as temporary:
-            temporary.write_bytes(checkpoint.to_bytes(state))
+            checkpoint.write_state(state, temporary)
             sync_file(temporary)
             if self.last.exists():
                 self.last.replace(self.previous)
