@@ -122,7 +122,7 @@ def make_coupling(
             and ``blocks``.
 
     Raises:
-        ValueError: if a name is unknown, or an option is none of the coupling's or conditioner's.
+        ValueError: if a name is unknown, or an option does not exist.
     """
     passive, active = mask.sizes(channels)
     kind: Any = COUPLINGS[model.coupling]
@@ -203,8 +203,8 @@ class ImageLayers:
     def factor_out(self, channels: int, hidden: int, inner: Chain) -> list[Bijection]:
         """Pass the first half of the channels to the latents, and the second through ``inner``.
 
-        With a split prior (arXiv 1807.03039), the half that goes on predicts the mean and standard
-        deviation of the half that leaves: an affine coupling, so the latents stay standard normal.
+        With a split prior (arXiv 1807.03039), the second half predicts the mean and standard
+        deviation of the first: an affine coupling, so the latents stay standard normal.
         """
         prior: list[Bijection] = []
         if self.model.split_prior:

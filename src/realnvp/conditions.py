@@ -22,7 +22,7 @@ def as_condition(
     dtype: torch.dtype,
     check: bool = True,
 ) -> Tensor | None:
-    """Return the condition as the layers take it: vectors ``(B, condition_dim)``, labels one-hot.
+    """Return the condition for the layers: vectors ``(B, condition_dim)``, labels one-hot.
 
     Args:
         condition: labels ``(B,)`` or vectors ``(B, condition_dim)``.
@@ -30,10 +30,10 @@ def as_condition(
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, or None.
         dtype: type of the result.
-        check: look at the values, too, which waits for their device.
+        check: also check the values, which waits for a GPU.
 
     Raises:
-        ValueError: if the condition is missing, not asked for, or of the wrong shape or kind; with
+        ValueError: if the condition is missing, superfluous, or of the wrong shape or type; with
             ``check``, if labels are out of range or values are not finite.
 
     >>> as_condition(torch.tensor([2, 0]), 2, 3, 3, torch.float32)

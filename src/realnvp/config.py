@@ -75,7 +75,7 @@ class ImageModel:
         linear: add a learned 1x1 convolution before each channel-wise coupling, and before the
             checkerboard ones of a scale with several channels, such as colors; "glow" always has
             them (arXiv 1807.03039).
-        split_prior: predict the factored-out half from the half that goes on.
+        split_prior: predict the factored-out half of the variables from the other half.
         conditioner: network of the couplings: "resnet" (the paper's), or the name or import path of
             one of your own.
         hidden: feature maps of the conditioners at the first scale, doubled per scale; or a list
@@ -292,9 +292,9 @@ class TrainingConfig:
             "constant".
         decay_fraction: fraction of the budget over which the rate decays; 1 is all of it.
         clip: largest norm of the gradient (of the loss in nats per dimension).
-        smoothing: standard deviation of the Gaussian noise that is added to the vectors of every
+        smoothing: standard deviation of the Gaussian noise that is added to the vectors of each
             batch, in standard deviations of the data, or of the Gaussians that the model starts as.
-            It keeps a flexible model from memorizing few rows, and blurs what is finer.
+            It keeps a flexible model from memorizing few rows, and blurs finer structure.
         ema: decay per step of the exponential moving average of the weights, which is what is
             evaluated and saved; 0 evaluates the raw weights.
         num_validations: number of validations, spread evenly over the budget; the model with the
@@ -302,10 +302,10 @@ class TrainingConfig:
         patience: stop after this number of validations without an improvement; null never does.
             "auto" is for images: 5, and 100 validations, for fewer than 1,000 to train on, which
             are soon memorized; null for more.
-        checkpoint_every: seconds between checkpoints, from which a run can go on.
+        checkpoint_every: seconds between checkpoints, from which a run can be resumed.
         validation_examples: largest number of held-out examples of a validation during training.
         validation_share: largest fraction of the time that validations and their pictures may take:
-            they use fewer examples, and there are fewer of them, to keep to it; 1 leaves none out.
+            their number and their examples are reduced to keep to it; 1 is no limit.
         calibration: largest number of held-out examples whose statistics are saved with the model,
             for outlier scores and p-values (realnvp score), and of a table also up to 5,000 of its
             training rows; 0 saves neither.

@@ -1,4 +1,4 @@
-"""What a flow refuses to look at: data of another shape, kind or range than it models."""
+"""Checks of a flow's input: shape, type, range, and values too large to compute with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_data", "check_kind", "check_overflow"]
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     """Raise a ValueError unless data are a batch of the flow's shape, and integers if discrete.
 
-    No value is read, so no device is waited for.
+    No value is read, so that a GPU is not waited for.
 
     >>> check_kind(torch.zeros(3), (3,), None)
     Traceback (most recent call last):
@@ -49,14 +49,14 @@ def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
 
 
 def check_overflow(x: Tensor, result: Tensor, dtype: torch.dtype) -> None:
-    """Refuse data of which NaN became, although they are finite.
+    """Raise a ValueError if the result is NaN because finite data are too large.
 
-    A NaN from data of ordinary size has another cause, and is left for others to find.
+    A NaN from data of ordinary size has another cause, and is not reported here.
 
     Args:
         x: the data.
-        result: what was computed of them.
-        dtype: type in which that was done.
+        result: result of a computation on them.
+        dtype: type of the computation.
 
     >>> check_overflow(torch.tensor([1e30]), torch.tensor([math.nan]), torch.float32)
     Traceback (most recent call last):

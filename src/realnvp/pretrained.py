@@ -1,9 +1,9 @@
-"""Load models: a saved folder, a run directory, one of a hub, or one of the package.
+"""Load models from a folder, a run directory, the Hugging Face Hub, or the package itself.
 
 Models are untrusted, so nothing in them is used before it is verified. The builder is a
 registered one, whose arguments are checked like a user's. The model is first built without memory,
 and its tensors are compared with those in the file's header: a huge number in ``config.json`` or a
-huge file ask for nothing. Then the weights are read, compared with their checksum, and checked by
+huge file allocate nothing. Then the weights are read, compared with their checksum, and checked by
 the layers that they are for.
 
 Some models come with the package, in ``weights/``: ``load("mnist")``.
@@ -53,7 +53,7 @@ FORMER = {"mnist-conditional": "mnist"}
 """Former names of models that come with the package."""
 
 CALIBRATION = "#calibration/"
-"""What is between the name of a shipped model and that of a tensor of its calibration."""
+"""Separator of a shipped model's name and the names of its calibration's tensors."""
 
 
 def load(model: str | Path) -> Flow:
@@ -68,7 +68,7 @@ def load(model: str | Path) -> Flow:
         FileNotFoundError: if there is no such model.
         ValueError: if its files are corrupt, or name a part of a module that is not imported.
         OSError: if the hub cannot be reached.
-        ModuleNotFoundError: of the hub, without ``pip install 'realnvp[hub]'``.
+        ModuleNotFoundError: for the hub, without ``pip install 'realnvp[hub]'``.
 
     >>> load("moons").sample(3).shape
     torch.Size([3, 2])
@@ -93,7 +93,7 @@ def load(model: str | Path) -> Flow:
 
 
 def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
-    """Return the columns of the table that a model was trained with, if it was one."""
+    """Return the columns of the table that a model was trained with, or None."""
     from realnvp.data.columns import TableSchema  # with pandas, which few models need
 
     saved = (flow.trained_on or {}).get(name)
@@ -101,7 +101,7 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
 
 
 def known_columns(flow: Flow) -> dict[str, Any]:
-    """Return what a model knows of its data's columns, as arguments of what reads them."""
+    """Return what a model knows about its columns, as arguments for the functions that read data."""
     known = flow.trained_on or {}
     return {
         "columns": known.get("columns"),
@@ -197,7 +197,7 @@ def _is_exact(name: str) -> bool:
 
 
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:
-    """Build the model, and give it weights whose sizes are right."""
+    """Build the model, and fill in weights whose sizes have been checked."""
     flow = build()
     tensors = _completed(tensors, flow)
     try:
@@ -229,7 +229,7 @@ def _completed(tensors: dict[str, Tensor], flow: Flow) -> dict[str, Tensor]:
 
 
 def _check_trained_on(flow: Flow) -> None:
-    """Raise unless the notes on a model's data are what commands expect to read there."""
+    """Raise ValueError unless the notes on a model's data have the form that commands expect."""
     for name, notes in (("made_with", flow.made_with), ("trained_on", flow.trained_on)):
         if notes is not None and not isinstance(notes, dict):
             raise ValueError(f"{name} must be a mapping, got a {type(notes).__name__}")

@@ -8,8 +8,8 @@ Pixels are integers, and a density fitted to integers can grow without bound. Un
 
 :class:`Dequantize` adds that noise and scales to :math:`[0, 1)`;
 :class:`~realnvp.bijections.columns.TableColumns` adds it to what is discrete in a table. Uniform
-noise asks the model to be flat on every unit cube, and falling off at its walls, which a smooth map
-can only approach. A noise :math:`q(u | x)` that fits the model, as that of
+noise requires a density that is constant on every unit cube, which a smooth map can only
+approximate. Noise :math:`q(u | x)` that fits the model, as that of
 :class:`VariationalDequantize`, makes the bound tight (Flow++, arXiv 1902.00275, section 3.1):
 
 .. math:: \log P(x) \ge E_{u \sim q(u | x)}[\log p(x + u) - \log q(u | x)].
@@ -91,7 +91,7 @@ class Dequantization(Bijection):
         return self._uniform(x, noise), None
 
     def differs(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return which integers of ``x`` the continuous values ``v`` do not come back to."""
+        """Return where the continuous values ``v`` do not decode to the integers ``x``."""
         return (self.inverse(v)[0] != x) | ~torch.isfinite(v)
 
     def _uniform(self, x: Tensor, noise: Noise) -> Tensor:

@@ -111,8 +111,8 @@ class FactorOut(Bijection):
     :class:`Chain` with one latent tensor.
 
     Args:
-        inner: a bijection that keeps the shape of the channels that go on.
-        channels: number of channels that go on, the last ones; by default half of them (the larger
+        inner: a bijection of the other channels that keeps their shape.
+        channels: number of the last channels, which ``inner`` transforms; by default half (the larger
             half, if their number is odd).
 
     >>> from realnvp.bijections import Affine
@@ -127,7 +127,7 @@ class FactorOut(Bijection):
         self.channels = channels
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the channels that are factored out, and those that go on."""
+        """Return the channels that are factored out, and those that ``inner`` transforms."""
         return x.tensor_split([x.shape[1] // 2 if self.channels is None else -self.channels], dim=1)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:

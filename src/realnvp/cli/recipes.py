@@ -47,5 +47,5 @@ def main(argv: list[str]) -> int:
         training = recipe["training"]
         budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
         rows.append((name, recipe_summary(name), ", ".join(budget)))
-    print_table("recipes", ["name", "what it is", "budget"], rows)
+    print_table("recipes", ["name", "description", "budget"], rows)
     return 0

@@ -323,7 +323,7 @@ def _explain_images(args: Any, path: Path, part: Split, few: int, scorer: Outlie
 
 
 def _nearest_images(args: Any, flow: Flow, x: Any) -> Any:
-    """Return the nearest training images, of a run of one's own; None of other models."""
+    """Return the nearest training images if the model is a run directory; otherwise None."""
     import torch
 
     if flow.origin != "run":

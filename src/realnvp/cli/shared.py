@@ -76,7 +76,7 @@ DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadab
 def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
 
-    A model names the data that it was trained with. That is only followed for a run of one's own,
+    A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
     folder to download into, is shown instead.
 

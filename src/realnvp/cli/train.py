@@ -260,7 +260,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
         (folder / "report.html", "all of this and more in one page"),
         (folder / "metrics.jsonl", "every number that was logged"),
         (folder / "config.yaml", "all settings, itself a recipe"),
-        (folder / "checkpoints", "to go on with --resume"),
+        (folder / "checkpoints", "for --resume"),
     ]
     events = sorted(folder.glob("events.out.tfevents*"))
     items += [(path, "TensorBoard events") for path in events[-1:]]

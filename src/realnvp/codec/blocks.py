@@ -78,7 +78,7 @@ def encode_block(
         progress: called with the number of images of each group that is done.
 
     Returns:
-        the block; images that did not come back are in it plainly.
+        the block; images that were not restored are stored without the model.
     """
     stack, block = Stack(bottom=bottom), Block()
     needs: dict[int, float] = {}  # bits that an image took off the stack, by depth

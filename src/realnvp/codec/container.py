@@ -1,4 +1,4 @@
-"""The file: a header, and blocks that can be read each by itself.
+"""The file format: a header, and blocks that can be read independently.
 
 All numbers are little-endian. The header is ``NVP``, the version of the format, what it was made
 with, and a CRC-32::
@@ -15,7 +15,7 @@ and the lower half the logarithm of the number of images; if that is 15, the num
 varint. Zero bytes at the end of the words are left out. The CRC is of all else in the block, and
 shows damage. That images were decoded otherwise than encoded is shown by another one, of the
 images, which is at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker, from
-which readers go on after damage, is checked as well.
+from which readers continue after damage, is checked as well.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Header:
 
 @dataclass(frozen=True)
 class BlockData:
-    """A block as it is in a file.
+    """The parts of a block in a file.
 
     Args:
         first: index of its first image.
@@ -123,7 +123,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     """Return the header, and where the blocks begin.
 
     Raises:
-        ValueError: if it is none, or damaged.
+        ValueError: if it is no such file, or damaged.
     """
     if data[:3] != MAGIC:
         raise ValueError("this is no file of compressed images: realnvp compress writes them")
@@ -174,7 +174,7 @@ def write_block(data: BlockData) -> bytes:
 
 
 def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData | str]:
-    """Yield the blocks, and for each stretch of the file that is none, what is wrong with it.
+    """Yield the blocks, and for each part of the file that is not a block, what is wrong with it.
 
     Args:
         data: the file.

@@ -88,7 +88,7 @@ def compress(
             they cost what they save.
         names: names of the images, which are compressed, too.
         model: name of the flow, if it comes with the package.
-        verify: decode every group of images, and store plainly those that do not come back.
+        verify: decode every group of images, and store without the model those that differ.
         portable: let networks compute in float64, which takes longer, so that other processors
             find the same integers.
         batch: most images that networks compute at once; by default as many as have
@@ -235,7 +235,7 @@ def fingerprint(flow: Flow) -> bytes:
 
 
 def _plain_condition(flow: Flow, condition: Tensor | None, count: int) -> Tensor | None:
-    """Return the condition as it is stored: labels, or float32."""
+    """Return the condition in its stored form: labels, or float32."""
     flow.as_condition(condition, count)  # checks it
     if condition is None:
         return None

@@ -342,7 +342,7 @@ class Permutation(Rule):
 
 
 class Elementwise(Rule):
-    """Layers that map each entry by itself, by an increasing function; 0 is in its domain."""
+    """Elementwise layers of an increasing function, with 0 in its domain."""
 
     def segments(
         self, layer: Any, shape: torch.Size, grid: Grid, condition: Tensor | None

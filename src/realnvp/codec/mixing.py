@@ -155,7 +155,7 @@ class _Decoder:
 
 
 class _NoCoder:
-    """Takes every bit as it is, to learn from it."""
+    """Feeds known bits to the predictor, which learns from them."""
 
     def code(self, _: int, bit: int) -> int:
         """Return the bit."""

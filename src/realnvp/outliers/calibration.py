@@ -111,7 +111,7 @@ class OutlierScorer:
             minus the log-likelihood.
 
     Attributes:
-        calibration: the calibration; None if there is none.
+        calibration: the calibration, or None.
         held_out: ``(M,)`` scores of the held-out examples; empty if there are none.
         near: training rows by distance, of vectors that have them.
     """

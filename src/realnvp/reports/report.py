@@ -1,7 +1,7 @@
 """One self-contained HTML file about one run, or several side by side.
 
 A section is a function from what is known of one run to HTML, or None where it does not apply. The
-file holds its pictures and its style, and asks for nothing from elsewhere.
+file contains its pictures and styles, and loads nothing from elsewhere.
 """
 
 from __future__ import annotations

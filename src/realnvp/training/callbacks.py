@@ -57,7 +57,7 @@ class Callback:
         """
 
     def rewind(self, step: int) -> None:
-        """Forget the records after ``step``, from which training goes on."""
+        """Forget the records after ``step``, from which training continues."""
 
     def picture(self, step: int, samples: Tensor) -> None:
         """Receive samples from the averaged weights."""
@@ -106,7 +106,7 @@ class History(Callback):
 
 
 def _is_undone(record: dict[str, Any], step: int) -> bool:
-    """Return True if a record does not hold for a training that goes on from a step."""
+    """Return True if a record is obsolete in a training that continues from a step."""
     return record["step"] > step or record["kind"] == "final"
 
 

@@ -173,7 +173,7 @@ def smoothing_of(
             "leave it out"
         )
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
-    if first is None:  # a flow of one's own
+    if first is None:  # a flow that no builder made
         factor = torch.diag(moments(dataset.train_in_memory.x)[1])
     elif isinstance(first, Rosenblatt):  # in float64, where squares of small units do not vanish
         factor = torch.linalg.cholesky(copy.deepcopy(first).double().covariance()).T

@@ -80,7 +80,7 @@ def sweep(
 ) -> Comparison:
     """Train one run after the other, and compare them.
 
-    A run whose loss is not finite again and again ends, and the others go on.
+    A run whose loss is repeatedly not finite ends, and the others continue.
 
     Args:
         runs: settings of each run.

@@ -1,4 +1,4 @@
-"""Trainings from start to end: of a recipe, or of a flow of one's own, with or without a folder."""
+"""Train a recipe or any flow, from start to end, with or without a run directory."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ IN_MEMORY = "(in memory)"
 
 
 KEPT = ("kind", "seed", "model.", "data.", "validation")
-"""Settings that a run keeps: with others it would be another run."""
+"""Settings that cannot change when a run is resumed."""
 
 
 PLACES = ("data.root", "data.cache", "data.storage")
-"""Settings that say where the same data are, which may be elsewhere by now."""
+"""Settings of where the data are, which may change when a run is resumed."""
 
 
 @dataclass
@@ -126,7 +126,7 @@ class TrainingResult:
 
         Args:
             ax: axes to draw into; new ones if left out.
-            by: what is to the right.
+            by: quantity of the horizontal axis.
         """
         return plots.learning_curves(self.records, self.flow.unit[1], sign=self._sign, by=by, ax=ax)
 
@@ -176,7 +176,7 @@ def train(
             :func:`realnvp.load` takes, as :func:`~realnvp.training.warm_start.warm_start` says.
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
-        quiet: show no progress.
+        quiet: do not show progress.
         report: write ``report.html`` into the run directory at the end, which takes seconds; see
             :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
@@ -185,12 +185,12 @@ def train(
 
     Raises:
         ValueError: if settings and data do not go together, or the run to resume had others.
-        FileExistsError: if there is something in ``out`` that is not to be resumed or overwritten.
+        FileExistsError: if ``out`` exists, without ``resume`` or ``overwrite``.
         BlockingIOError: if another process is training in ``out``.
         Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
-        FloatingPointError: if the loss or a gradient is not finite again and again.
+        FloatingPointError: if the loss or a gradient is repeatedly not finite.
         OSError: if the last checkpoint cannot be written.
-        RemoteRankError: in all of several processes but the one that reports an error.
+        RemoteRankError: in all processes but the one that reports the error.
 
     >>> from realnvp.recipes import load_recipe
     >>> result = train(load_recipe("moons", training={"steps": 20}), quiet=True)
@@ -264,7 +264,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     logger: str | Any = "tensorboard",
 ) -> TrainingResult:
-    """Train a flow of one's own, such as a chain of own layers, on examples in memory.
+    """Train any flow, such as a chain of layers, on examples in memory.
 
     The flow is trained in place, with the loop, checkpoints, curve and run directory of recipes.
 
@@ -281,7 +281,7 @@ def fit(
         out: run directory to make or to resume; None writes nothing.
         resume: continue the run in ``out``, with a flow of the same layers.
         overwrite: replace the run in ``out``, if there is one.
-        quiet: show no progress.
+        quiet: do not show progress.
         report: write ``report.html`` into the run directory at the end, which takes seconds; see
             :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.

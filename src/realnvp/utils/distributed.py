@@ -52,7 +52,7 @@ def all_reduce(values: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes; gradients from any of them come back to all."""
+    """Sum over all processes, with gradients from all of them."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Interrupted(Exception):
     """A signal ended the training; everything is saved.
 
     Args:
-        message: what was done, and how to go on.
+        message: what was done, and how to continue.
         number: number of the signal; the exit status is 128 + number, as in shells.
     """
 
@@ -107,7 +107,7 @@ def is_expected(error: BaseException) -> bool:
 
 
 def _package_of(error: ModuleNotFoundError) -> str | None:
-    """Return what to install for a module that is missing; None if it is none that we need."""
+    """Return what to install for a missing module; None if no feature needs it."""
     return _PACKAGES.get((error.name or "").partition(".")[0])
 
 

@@ -7,7 +7,7 @@ from an untrusted source: nothing is read before its size is known to be what th
 A third file, ``calibration.safetensors``, belongs to the weights whose checksum it carries; beside
 others it counts as none.
 
-During a training ``config.json`` stays as it is, and the weights are replaced whole: the folder
+During training ``config.json`` does not change, and the weights are replaced atomically: the folder
 holds a valid model at every moment.
 """
 

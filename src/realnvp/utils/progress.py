@@ -51,7 +51,7 @@ def tell(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    # Training goes on when the terminal is closed, or the disk under a log is full.
+    # Training continues when the terminal is closed, or the disk of a log is full.
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
