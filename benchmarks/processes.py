@@ -80,7 +80,7 @@ def child(steps: int) -> None:
                 trainer.train_step(1e-4)
             torch.distributed.barrier()
             found.append([strategy, count, (loopback() - before) / steps])
-    if trainer.team.main:
+    if trainer.processes.main:
         print("RESULT", json.dumps(found), flush=True)
 
 

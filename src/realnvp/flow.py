@@ -518,8 +518,8 @@ class Flow(nn.Module):
     ) -> Tensor:
         """Map raw data to latents: ``(B, *shape) -> (B, *shape)``.
 
-        Integers (pixels, integer columns) are restored exactly: ``decode(encode(x))`` is ``x``. Their
-        noise is drawn from the inner 90 % of each level, and the latents are decoded to see
+        Integers (pixels, integer columns) are restored exactly: ``decode(encode(x))`` is ``x``.
+        Their noise is drawn from the inner 90 % of each level, and the latents are decoded to see
         whether float32 rounding moves any value more than half of the way to the end of its level.
         Examples of which that is true get the middle of all their levels as noise instead, or else
         other draws. Like :meth:`decode` and :meth:`sample`, this computes in evaluation mode.

@@ -101,7 +101,7 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
 
 
 def known_columns(flow: Flow) -> dict[str, Any]:
-    """Return what a model knows about its columns, as arguments for the functions that read data."""
+    """Return what a model knows about its columns, as arguments of functions that read data."""
     known = flow.trained_on or {}
     return {
         "columns": known.get("columns"),

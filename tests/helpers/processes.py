@@ -106,7 +106,7 @@ def train_some(
             return step(lr)
 
         it.train_step = last  # type: ignore[method-assign]
-        it.callbacks = [CheckpointFile(stop)] if it.team.main else []
+        it.callbacks = [CheckpointFile(stop)] if it.processes.main else []
     it.fit(stopped=stopped)
     if stop is not None:
         it.finish()

@@ -8,7 +8,7 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from realnvp.studio.jobs import Arrivals, Desk, Results, guarded  # noqa: E402
+from realnvp.studio.jobs import Arrivals, Jobs, Results, guarded  # noqa: E402
 from realnvp.studio.stopping import Cancelled  # noqa: E402
 
 
@@ -25,32 +25,32 @@ def test_what_a_visitor_can_mend_is_one_line_and_a_bug_is_raised():
 
 
 def test_only_the_visitors_own_work_is_cancelled(tmp_path):
-    desk = Desk(tmp_path)
+    jobs = Jobs(tmp_path)
     seen = []
     one, two = (SimpleNamespace(session_hash=name) for name in "ab")
     tell_one, tell_two = (
-        desk.begin(visitor, lambda fraction, desc: seen.append(fraction), "work")
+        jobs.begin(visitor, lambda fraction, desc: seen.append(fraction), "work")
         for visitor in (one, two)
     )
-    desk.cancel(one)
+    jobs.cancel(one)
     with pytest.raises(Cancelled):
         tell_one(1, 4)
     tell_two(1, 4)
     assert seen[-1] == 0.25
-    desk.forget(two)
+    jobs.forget(two)
     with pytest.raises(Cancelled):
         tell_two(2, 4)
-    desk.cancel(SimpleNamespace(session_hash="nobody"))
+    jobs.cancel(SimpleNamespace(session_hash="nobody"))
 
 
 def test_all_work_of_a_visitor_is_cancelled_and_what_comes_later_is_not(tmp_path):
-    desk, visitor = Desk(tmp_path), SimpleNamespace(session_hash="a")
-    works = [desk.begin(visitor, lambda fraction, desc: None, "work") for _ in range(2)]
-    desk.cancel(visitor)
-    for tell in works:
+    jobs, visitor = Jobs(tmp_path), SimpleNamespace(session_hash="a")
+    works = [jobs.begin(visitor, lambda fraction, desc: None, "work") for _ in range(2)]
+    jobs.cancel(visitor)
+    for notify in works:
         with pytest.raises(Cancelled):
-            tell(1, 4)
-    desk.begin(visitor, lambda fraction, desc: None, "work")(1, 4)
+            notify(1, 4)
+    jobs.begin(visitor, lambda fraction, desc: None, "work")(1, 4)
 
 
 def test_work_that_waited_in_the_queue_is_cancelled_too(tmp_path):
@@ -62,16 +62,16 @@ def test_work_that_waited_in_the_queue_is_cancelled_too(tmp_path):
             Arrivals(nothing)(scope, None, None).send(None)
         return SimpleNamespace(session_hash="a", request=SimpleNamespace(scope=scope))
 
-    desk, waiting = Desk(tmp_path), visitor()
-    desk.cancel(visitor())
+    jobs, waiting = Jobs(tmp_path), visitor()
+    jobs.cancel(visitor())
     with pytest.raises(Cancelled):
-        desk.begin(waiting, lambda fraction, desc: None, "work")
-    desk.begin(visitor(), lambda fraction, desc: None, "work")(1, 4)
+        jobs.begin(waiting, lambda fraction, desc: None, "work")
+    jobs.begin(visitor(), lambda fraction, desc: None, "work")(1, 4)
 
 
 def test_files_of_one_name_do_not_replace_each_other(tmp_path):
-    desk = Desk(tmp_path)
-    first, second = desk.path("a.png"), desk.path("a.png")
+    jobs = Jobs(tmp_path)
+    first, second = jobs.path("a.png"), jobs.path("a.png")
     assert first != second
     assert first.parent.parent == second.parent.parent == tmp_path
 

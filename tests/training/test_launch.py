@@ -24,10 +24,10 @@ SLURM = {
 def test_a_local_team_follows_no_environment(monkeypatch, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with launch("cpu", local=True) as team:
-        assert (team.rank, team.world_size, team.main) == (0, 1, True)
-        assert team.all_reduce_max(1.0, 2.0) == (1.0, 2.0)
-        with team.sync_errors():
+    with launch("cpu", local=True) as processes:
+        assert (processes.rank, processes.world_size, processes.main) == (0, 1, True)
+        assert processes.all_reduce_max(1.0, 2.0) == (1.0, 2.0)
+        with processes.sync_errors():
             pass
 
 
@@ -51,8 +51,8 @@ def test_a_local_team_joins_no_process_group(monkeypatch):
     assert world_size() == 2
     with pytest.raises(AssertionError, match="must not communicate"):
         ActNorm(3)(torch.randn(4, 3))
-    with launch("cpu", local=True) as team:
-        assert world_size() == team.world_size == 1
+    with launch("cpu", local=True) as processes:
+        assert world_size() == processes.world_size == 1
         ActNorm(3)(torch.randn(4, 3))  # its statistics are those of its own batch
     assert world_size() == 2
 

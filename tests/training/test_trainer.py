@@ -24,8 +24,8 @@ from realnvp.utils.progress import Bar
 
 
 def trained(recipe: Recipe) -> dict[str, Tensor]:
-    with launch("cpu", local=True) as team:
-        it = Trainer.from_recipe(recipe, load_data(recipe.data), team)
+    with launch("cpu", local=True) as processes:
+        it = Trainer.from_recipe(recipe, load_data(recipe.data), processes)
         with limited_threads(it.flow, recipe.training.batch_size):
             it.fit()
     return it.best_flow().state_dict()
@@ -154,8 +154,8 @@ def test_running_means_start_again():
     means = RunningMeans()
     for value in (1.0, 3.0):
         means.add({"loss": torch.tensor(value)})
-    with launch("cpu", local=True) as team:
-        assert means.take(team) == {"loss": 2.0}
+    with launch("cpu", local=True) as processes:
+        assert means.take(processes) == {"loss": 2.0}
     assert means.count == 0
 
 

@@ -112,8 +112,8 @@ class FactorOut(Bijection):
 
     Args:
         inner: a bijection of the other channels that keeps their shape.
-        channels: number of the last channels, which ``inner`` transforms; by default half (the larger
-            half, if their number is odd).
+        channels: number of the last channels, which ``inner`` transforms; by default half of them
+            (the larger half, if their number is odd).
 
     >>> from realnvp.bijections import Affine
     >>> double = Affine(torch.zeros(1), torch.full((1,), 0.5))

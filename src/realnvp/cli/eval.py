@@ -21,7 +21,7 @@ from realnvp.cli.shared import (
 if TYPE_CHECKING:
     from realnvp.evaluation import RoundTrip
     from realnvp.flow import Flow
-    from realnvp.training.launch import Team
+    from realnvp.training.launch import Processes
 
 __all__ = []
 
@@ -48,20 +48,22 @@ def main(argv: list[str]) -> int:
     add_draws(parser)
     add_json(parser)
     args = parser.parse_args(argv)
-    team = start(args)
-    if team is None:
+    processes = start(args)
+    if processes is None:
         _report(args, *_evaluate(args, read_model(args), None))
         return 0
-    with team:
-        with team.sync_errors():
-            flow = read_model(args, team.fabric.device)
-        result, back, name = _evaluate(args, flow, team)
-        if team.main:
+    with processes:
+        with processes.sync_errors():
+            flow = read_model(args, processes.fabric.device)
+        result, back, name = _evaluate(args, flow, processes)
+        if processes.main:
             _report(args, result, back, name)
     return 0
 
 
-def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any], RoundTrip, str]:
+def _evaluate(
+    args: Any, flow: Flow, processes: Processes | None
+) -> tuple[dict[str, Any], RoundTrip, str]:
     """Return the likelihood, the round trip and the name of the data."""
     import torch
 
@@ -69,9 +71,9 @@ def _evaluate(args: Any, flow: Flow, team: Team | None) -> tuple[dict[str, Any],
     from realnvp.utils.progress import Bar
 
     read = partial(examples, flow, args)
-    split, name = read() if team is None else team.rank_zero_first(read)
-    shared = team is not None
-    visible = not args.json and (team is None or team.main)
+    split, name = read() if processes is None else processes.rank_zero_first(read)
+    shared = processes is not None
+    visible = not args.json and (processes is None or processes.main)
     with Bar("evaluating", visible=visible) as bar:
         likelihood = evaluate(
             flow,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from realnvp.data import Split
     from realnvp.flow import Flow
     from realnvp.outliers import OutlierScorer
-    from realnvp.training.launch import Team
+    from realnvp.training.launch import Processes
     from realnvp.utils.spool import Spool
 
 __all__ = []
@@ -97,14 +97,14 @@ def main(argv: list[str]) -> int:
     if args.fdr and args.alpha is None:
         raise ValueError("--fdr needs --alpha, the share of false discoveries")
     explained = _explained_path(args, path)
-    team = start(args)
-    if team is None:
+    processes = start(args)
+    if processes is None:
         _score(args, read_model(args), path, explained, None)
         return 0
-    with team:
-        with team.sync_errors():
-            flow = read_model(args, team.fabric.device)
-        _score(args, flow, path, explained, team)
+    with processes:
+        with processes.sync_errors():
+            flow = read_model(args, processes.fabric.device)
+        _score(args, flow, path, explained, processes)
     return 0
 
 
@@ -121,23 +121,25 @@ def _explained_path(args: Any, path: Path) -> Path | None:
     return stem
 
 
-def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team | None) -> None:
+def _score(
+    args: Any, flow: Flow, path: Path, explained: Path | None, processes: Processes | None
+) -> None:
     from realnvp.outliers import OutlierScorer
     from realnvp.outliers.calibration import statistics_by_block
     from realnvp.utils.progress import Bar, warn
     from realnvp.utils.spool import Spool
 
     # Batches must begin where they do without streaming: then the results are the same bits.
-    turn = args.batch_size * (1 if team is None else team.world_size)
-    with nullcontext() if team is None else team.sync_errors():
+    turn = args.batch_size * (1 if processes is None else processes.world_size)
+    with nullcontext() if processes is None else processes.sync_errors():
         stream = None if args.explain else streamed(flow, args, -(-BLOCK // turn) * turn)
     if stream is None:
         read = partial(examples, flow, args)
-        split, name = read() if team is None else team.rank_zero_first(read)
+        split, name = read() if processes is None else processes.rank_zero_first(read)
         count, parts = len(split), iter([split])
     else:
         (count, parts), name, split = stream, args.data, None
-    main = team is None or team.main
+    main = processes is None or processes.main
     scorer = OutlierScorer(flow)
     calibrated = scorer.calibration is not None
     if not calibrated and main:
@@ -154,7 +156,7 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team
     names += ["outlier_score", *(["p_value"] if calibrated else [])]
     with Spool(names) as spool:
         with Bar("scoring", visible=not args.json, main=main) as bar:
-            for part in _together(parts, team):
+            for part in _together(parts, processes):
                 first = len(spool)
 
                 def progress(done: int, _: int, first: int = first) -> None:
@@ -167,7 +169,7 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team
                     samples=args.samples,
                     batch_size=args.batch_size,
                     seed=args.seed,
-                    shared=team is not None,
+                    shared=processes is not None,
                     first=first,
                     progress=progress,
                 )
@@ -180,10 +182,10 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, team: Team
             _report(args, result, count)
 
 
-def _together(parts: Iterator[Split], team: Team | None) -> Iterator[Split]:
+def _together(parts: Iterator[Split], processes: Processes | None) -> Iterator[Split]:
     """Yield parts, each as soon as all processes have read it."""
     while True:
-        with nullcontext() if team is None else team.sync_errors():
+        with nullcontext() if processes is None else processes.sync_errors():
             part = next(parts, None)
         if part is None:
             return

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from realnvp.data import Split
     from realnvp.data.columns import TableSchema
     from realnvp.flow import Flow
-    from realnvp.training.launch import Team
+    from realnvp.training.launch import Processes
 
 __all__ = [
     "examples",
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-def start(args: Any) -> Team | None:
+def start(args: Any) -> Processes | None:
     """Return the processes that the arguments, or ``torchrun``, ask for; None for a single one."""
     if args.devices * args.nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return None  # and Fabric need not be imported

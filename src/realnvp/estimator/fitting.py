@@ -188,10 +188,12 @@ def _train(
     training = dataclasses.replace(recipe.training, validation_share=1.0)
     if steps is not None:
         training = dataclasses.replace(training, steps=steps, num_validations=1, patience=None)
-    with launch("cpu", local=True) as team:
+    with launch("cpu", local=True) as processes:
         flow = build(recipe, data, mixture)
         callbacks = [report] if steps is None else []
-        trainer = Trainer(flow, data, training, seed=recipe.seed, team=team, callbacks=callbacks)
+        trainer = Trainer(
+            flow, data, training, seed=recipe.seed, processes=processes, callbacks=callbacks
+        )
         with limited_threads(flow, training.batch_size):
             trainer.fit()
     return trainer.best_flow(), trainer.best_step

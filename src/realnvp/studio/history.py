@@ -11,7 +11,7 @@ from PIL import Image
 from realnvp import plots
 from realnvp.reports.compare import Comparison, compare, setting_text
 from realnvp.reports.run import Run
-from realnvp.studio.jobs import Desk, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, shell_command
 from realnvp.studio.scoring import as_image
 
@@ -21,7 +21,7 @@ FIRST = 3
 """Runs that are chosen at first."""
 
 
-def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
+def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
     """Fill the tab."""
     gr.Markdown("Trainings beside each other: who learned faster, and which settings differ.")
     chosen = gr.CheckboxGroup(
@@ -34,7 +34,7 @@ def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
         info="Minutes tell what a run costs, steps what it learns from as many examples.",
     )  # fmt: skip
     with gr.Row():
-        go = desk.buttons("runs", "Compare")
+        go = jobs.buttons("runs", "Compare")
         again = gr.Button("Look for new runs", elem_id="runs-again")
     results = Results(
         "runs",
@@ -76,9 +76,9 @@ def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "comparing")
+        notify = jobs.begin(request, progress, "comparing")
         runs = open_runs(chosen)
-        tell(1, 4)
+        notify(1, 4)
         comparison = compare(runs) if len(runs) > 1 else Comparison(runs, {})
         records = {run.name: run.records for run in runs}
         unit, sign = comparison.unit, runs[0].sign
@@ -86,9 +86,9 @@ def runs_tab(library: Library, desk: Desk, tab: gr.Tab) -> None:
             figure = plots.learning_curves(runs[0].records, unit, sign=sign, by=by)
         else:
             figure = plots.run_curves(records, unit, sign=sign, by=by)
-        tell(2, 4)
+        notify(2, 4)
         curves = as_image(figure)
-        tell(3, 4)
+        notify(3, 4)
         header, rows = Comparison(runs, {}).rows()
         differ = [
             [name, *map(setting_text, values)] for name, values in comparison.settings.items()

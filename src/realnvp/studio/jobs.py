@@ -16,7 +16,7 @@ import gradio as gr
 from realnvp.studio.stopping import STOP, Cancelled
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Arrivals", "Desk", "Results", "guarded"]
+__all__ = ["Arrivals", "Jobs", "Results", "guarded"]
 
 _ARRIVED = "realnvp.arrived"
 
@@ -42,8 +42,8 @@ def _arrival(request: gr.Request) -> float:
     return now if asked is None else asked.scope.get(_ARRIVED, now)
 
 
-class Desk:
-    """One studio's folder for files, and the work of each visitor that can be cancelled.
+class Jobs:
+    """Cancellable work of each visitor of the studio, and the folder for their files.
 
     Args:
         folder: temporary folder; nothing is written elsewhere.
@@ -75,13 +75,13 @@ class Desk:
             if _arrival(request) < self._cancelled.get(visitor, 0.0):  # it waited in the queue
                 stop.set()
 
-        def tell(done: int, total: int) -> None:
+        def notify(done: int, total: int) -> None:
             if stop.is_set():
                 raise Cancelled
             progress(min(done / max(total, 1), 1.0), desc=what)
 
-        tell(0, 1)
-        return tell
+        notify(0, 1)
+        return notify
 
     def buttons(self, name: str, label: str) -> gr.Button:
         """Make a button that begins, ``#NAME-go``, and one that cancels; return the first."""

@@ -9,7 +9,7 @@ import gradio as gr
 
 from realnvp.flow import Flow
 from realnvp.studio.history import runs_tab
-from realnvp.studio.jobs import Desk, guarded
+from realnvp.studio.jobs import Jobs, guarded
 from realnvp.studio.models import Library, labels_of
 from realnvp.studio.pictures import sample_tab, scales_tab, walk_tab
 from realnvp.studio.plane import plane_tab
@@ -43,7 +43,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
         library: models to offer.
         folder: temporary folder, the only one that is written into.
     """
-    desk = Desk(folder)
+    jobs = Jobs(folder)
     with gr.Blocks(title="realnvp studio", analytics_enabled=False) as page:
         gr.Markdown("# realnvp studio")
         model = gr.Dropdown(
@@ -53,19 +53,19 @@ def build(library: Library, folder: Path) -> gr.Blocks:
         facts = gr.Markdown(elem_id="facts")
         with gr.Tabs(selected="sample", overflow_behavior="wrap") as tabs:
             with gr.Tab("Sample", id="sample"):
-                label, samples, drawing = sample_tab(library, desk, model)
+                label, samples, drawing = sample_tab(library, jobs, model)
             with gr.Tab("Walk", id="walk") as walk:
-                walked = walk_tab(library, desk, model)
+                walked = walk_tab(library, jobs, model)
             with gr.Tab("Scales", id="scales") as scales:
-                amounts, scaled, offered = scales_tab(library, desk, model)
+                amounts, scaled, offered = scales_tab(library, jobs, model)
             with gr.Tab("Score", id="score"):
-                scored = score_tab(library, desk, model)
+                scored = score_tab(library, jobs, model)
             with gr.Tab("Plane", id="plane", interactive=False) as plane:
-                planes = plane_tab(library, desk, model, label, plane)
+                planes = plane_tab(library, jobs, model, label, plane)
             with gr.Tab("Tables", id="tables", interactive=False) as tables:
-                column, tabled = table_tab(library, desk, model, label)
+                column, tabled = table_tab(library, jobs, model, label)
             with gr.Tab("Runs", id="runs") as runs:
-                runs_tab(library, desk, runs)
+                runs_tab(library, jobs, runs)
             with gr.Tab("Models", id="models") as models:
                 gr.Markdown("Click a picture, or a row of the table, to choose a model.")
                 portraits = gr.Gallery(
@@ -87,7 +87,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
         @guarded
         def choose(name: str, before: str, request: gr.Request) -> list[Any]:
             """Offer the tabs that are for a model, with its classes, scales and columns."""
-            desk.cancel(request)
+            jobs.cancel(request)
             flow = library.get(name)
             images = flow.levels is not None
             now = "images" if images else "plane" if flow.shape == (2,) else "table"
@@ -128,16 +128,16 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             chosen.success(**drawing)
         for event in (model.focus, page.load, models.select):
             event(look, None, [model, gallery], show_progress="hidden")
-        page.unload(desk.forget)
+        page.unload(jobs.forget)
 
         @guarded
         def paint(
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
         ) -> list[tuple[Any, str]]:
-            tell, names, shown = desk.begin(request, progress, "drawing"), library.names(), []
+            notify, names, shown = jobs.begin(request, progress, "drawing"), library.names(), []
             for i, name in enumerate(names):
-                tell(i, len(names))
+                notify(i, len(names))
                 shown.append((library.portrait(name), name))
             return shown
 

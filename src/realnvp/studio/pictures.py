@@ -14,7 +14,7 @@ from realnvp import latents, plots
 from realnvp.flow import Flow
 from realnvp.pretrained import table_of
 from realnvp.reports.samples import write_samples
-from realnvp.studio.jobs import Desk, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import EVERY, SOURCES, Library, condition_of
 from realnvp.studio.tables import draw_table
 from realnvp.studio.uploads import read_uploads
@@ -30,7 +30,7 @@ SEED = "Another one, other samples."
 
 
 def sample_tab(
-    library: Library, desk: Desk, model: gr.Dropdown
+    library: Library, jobs: Jobs, model: gr.Dropdown
 ) -> tuple[gr.Dropdown, Results, dict[str, Any]]:
     """Make the tab of samples.
 
@@ -55,7 +55,7 @@ def sample_tab(
             0, 1.5, 1.0, step=0.05, label="Temperature", elem_id="sample-t",
             info="Below 1: likelier, less varied.",
         )  # fmt: skip
-    go = desk.buttons("sample", "Sample")
+    go = jobs.buttons("sample", "Sample")
     results = Results("sample", "Press **Sample**: a picture of the samples appears here.")
     with results:
         grid = gr.Image(
@@ -79,19 +79,19 @@ def sample_tab(
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "sampling")
+        notify = jobs.begin(request, progress, "sampling")
         flow = library.get(name)
         count = int(n)
         generator = torch.Generator(flow.device).manual_seed(int(seed))
         condition = condition_of(flow, label, count)
-        file = desk.path("samples.npz" if flow.levels is not None else "samples.csv")
+        file = jobs.path("samples.npz" if flow.levels is not None else "samples.csv")
         options = ["--n", count, "--seed", int(seed)]
         options += [] if temperature == 1 else ["--temperature", f"{temperature:g}"]
         options += [] if condition is None or label == EVERY else ["--label", label]
         options += [] if flow.levels is not None else ["--out", file.name]
         shown = results.shown(f"On the command line: {library.command('sample', name, *options)}")
         if table_of(flow) is not None:
-            table = draw_table(flow, label, count, generator, temperature, tell)
+            table = draw_table(flow, label, count, generator, temperature, notify)
             table.to_csv(file, index=False)
             first = table.head(20).astype(str)
             value = {"headers": list(first.columns), "data": first.values.tolist()}
@@ -99,10 +99,10 @@ def sample_tab(
                 *shown, gr.Image(visible=False), gr.Dataframe(value=value, visible=True),
                 gr.DownloadButton(visible=False), gr.DownloadButton("Table (CSV)", value=str(file)),
             ]  # fmt: skip
-        samples = flow.sample(count, temperature, condition, generator, progress=tell).cpu()
+        samples = flow.sample(count, temperature, condition, generator, progress=notify).cpu()
         if not torch.isfinite(samples).all():
             raise ValueError(f"samples at temperature {temperature:g} are not finite: lower it")
-        picture = desk.path("samples.png")
+        picture = jobs.path("samples.png")
         for path in (picture, file):
             write_samples(flow, samples, condition, path)
         kind = "Array (NPZ)" if flow.levels is not None else "Table (CSV)"
@@ -173,7 +173,7 @@ def _stops(
     return flow, x, found, f"{note}; taken for {', '.join(seen)}."
 
 
-def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
+def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     """Make the tab that interpolates between two or four images."""
     gr.Markdown(
         "From one image to the next through the latents: every step is an image that the model "
@@ -184,7 +184,7 @@ def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
         elem_id="walk-number",
     )  # fmt: skip
     source, seed, invert, files = _source("walk")
-    go = desk.buttons("walk", "Walk")
+    go = jobs.buttons("walk", "Walk")
     results = Results("walk", "Press **Walk**: the path and its animation appear here.")
     with results:
         ends = gr.Image(label="As the model sees them", elem_id="walk-ends", height=180, buttons=[])
@@ -216,16 +216,16 @@ def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "walking")
+        notify = jobs.begin(request, progress, "walking")
         flow, x, condition, what = _stops(
             library, name, source, int(seed), files, invert, int(number)
         )
         levels = flow.levels or 256
         steps = 24 if len(x) == 2 else 10
         generator = torch.Generator().manual_seed(int(seed))
-        images = latents.walk(flow, x, steps, condition, generator, progress=tell)
+        images = latents.walk(flow, x, steps, condition, generator, progress=notify)
         shown = [plots.tiles(one[None], levels=levels, border=0, width=300) for one in images]
-        films = [desk.path(f"walk.{kind}") for kind in ("gif", "webp")]
+        films = [jobs.path(f"walk.{kind}") for kind in ("gif", "webp")]
         for film_path in films:
             plots.save_animation(shown, film_path)
         ends = plots.tiles(x, levels=levels, columns=len(x), width=400)
@@ -246,7 +246,7 @@ def walk_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
 
 
 def scales_tab(
-    library: Library, desk: Desk, model: gr.Dropdown
+    library: Library, jobs: Jobs, model: gr.Dropdown
 ) -> tuple[list[gr.Slider], Results, Callable[[int], list[gr.Slider]]]:
     """Make the tab that draws latents again by scale.
 
@@ -263,7 +263,7 @@ def scales_tab(
         gr.Slider(0, 1, 0, step=0.05, label=f"Scale {i + 1}", visible=i < 2, elem_id=f"scale-{i}")
         for i in range(SCALES)
     ]
-    go = desk.buttons("scales", "Draw again")
+    go = jobs.buttons("scales", "Draw again")
     results = Results(
         "scales",
         "A slider at 0 keeps what that scale holds, at 1 all of it is drawn again. "
@@ -283,14 +283,14 @@ def scales_tab(
         progress: gr.Progress = gr.Progress(),  # noqa: B008
         *amounts: float,
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "drawing")
+        notify = jobs.begin(request, progress, "drawing")
         flow, x, condition, what = _stops(library, name, source, int(seed), files, invert, 1)
         count = int(flow.latent_scales().max()) + 1
         draws = x.expand(8, *x.shape[1:])
         if condition is not None:
             condition = condition.expand(8, *condition.shape[1:])
         generator = torch.Generator().manual_seed(int(seed))
-        new = latents.resample(flow, draws, amounts[:count], condition, generator, tell)
+        new = latents.resample(flow, draws, amounts[:count], condition, generator, notify)
         both = torch.cat([x, new.to(x)])
         picture = plots.tiles(both, levels=flow.levels or 256, columns=9)
         return [*results.shown(what), picture]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from realnvp import plots
 from realnvp.data.toy import TOY
 from realnvp.flow import Flow
-from realnvp.studio.jobs import Desk, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, condition_of
 from realnvp.studio.scoring import as_image
 
@@ -70,14 +70,14 @@ element.addEventListener('keydown', e => {
 
 
 def plane_tab(
-    library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown, tab: gr.Tab
+    library: Library, jobs: Jobs, model: gr.Dropdown, label: gr.Dropdown, tab: gr.Tab
 ) -> Results:
     """Fill the tab; return its results."""
     gr.Markdown(
         "Drag the point among the data, at the left, or among the latents, at the right: the other "
         "one follows. Arrow keys move it, too."
     )
-    go = desk.buttons("plane", "Draw")
+    go = jobs.buttons("plane", "Draw")
     results = Results("plane", "Press **Draw**: the plane and its latents appear here.")
     with results:
         with gr.Row():
@@ -123,11 +123,11 @@ def plane_tab(
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "drawing")
+        notify = jobs.begin(request, progress, "drawing")
         plane, _ = plane_of(name, label)
         note = f"On the command line: {library.command('plot', name)}"
         point = move(name, label, np.zeros(2), False)
-        tell(1, 2)
+        notify(1, 2)
         return [*results.shown(note), *point, as_image(plots.planes([plane]))]
 
     def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:

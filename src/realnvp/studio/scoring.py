@@ -17,7 +17,7 @@ from realnvp.evaluation import p_values
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
 from realnvp.outliers.explain import surprises
-from realnvp.studio.jobs import Desk, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, scale_of
 from realnvp.studio.uploads import read_uploads
 
@@ -41,7 +41,7 @@ SHOWN = 200
 """Rows of the table that are shown; the histogram marks as many."""
 
 
-def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
+def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     """Make the tab."""
     gr.Markdown(
         "How likely does the model find your files, and how strange among the data that it was "
@@ -60,7 +60,7 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
             False, label="Exchange dark and light", elem_id="score-invert",
             info="For dark strokes on white paper, where the model knows white ones on black.",
         )  # fmt: skip
-    go = desk.buttons("score", "Score")
+    go = jobs.buttons("score", "Score")
     with gr.Row():
         tries = {
             source: gr.Button(f"Try {what}", size="sm", elem_id=f"score-{source}")
@@ -83,11 +83,11 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
         why = gr.Dataframe(elem_id="score-why", interactive=False, label=WHY, buttons=[])
 
     def score(
-        name: str, split: Split, names: list[str], done: str, tell: Callable[[int, int], None]
+        name: str, split: Split, names: list[str], done: str, notify: Callable[[int, int], None]
     ) -> list[Any]:
         flow, scorer = library.get(name), library.scorer(name)
         others, what = library.reference(name)
-        blocks = statistics_by_block(flow, split, scorer.near, progress=tell)
+        blocks = statistics_by_block(flow, split, scorer.near, progress=notify)
         found = _joined([block for _, block in blocks])
         log_p = torch.from_numpy(found["bound"])
         calibrated = scorer.calibration is not None
@@ -136,8 +136,8 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "scoring")
-        return score(name, *read_uploads(files or [], library.get(name), invert), tell)
+        notify = jobs.begin(request, progress, "scoring")
+        return score(name, *read_uploads(files or [], library.get(name), invert), notify)
 
     def tried(source: str) -> Callable[..., list[Any]]:
         @guarded
@@ -146,14 +146,14 @@ def score_tab(library: Library, desk: Desk, model: gr.Dropdown) -> Results:
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008
         ) -> list[Any]:
-            tell = desk.begin(request, progress, "scoring")
+            notify = jobs.begin(request, progress, "scoring")
             split, what = (
                 _strange(library, name)
                 if source == "strange"
                 else library.some(name, source, TRIED)
             )
             names = [f"{i}" for i in range(len(split))]
-            return score(name, split, names, f"{len(split)} {what}", tell)
+            return score(name, split, names, f"{len(split)} {what}", notify)
 
         return run
 

@@ -15,7 +15,7 @@ from realnvp.evaluation import Progress, column_density
 from realnvp.flow import Flow
 from realnvp.pretrained import condition_names, table_of
 from realnvp.reports.samples import condition_values, write_samples
-from realnvp.studio.jobs import Desk, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, condition_of
 from realnvp.studio.scoring import as_image
 
@@ -26,7 +26,7 @@ DRAWS = 300
 
 
 def table_tab(
-    library: Library, desk: Desk, model: gr.Dropdown, label: gr.Dropdown
+    library: Library, jobs: Jobs, model: gr.Dropdown, label: gr.Dropdown
 ) -> tuple[gr.Dropdown, list[Results]]:
     """Make the tab; return its choice of a column, and its results."""
     gr.Markdown("### Synthetic rows\nA table as the data might have been, with the same columns.")
@@ -39,7 +39,7 @@ def table_tab(
             0, label="Seed", info="The same seed gives the same rows.", precision=0, minimum=0,
             elem_id="table-seed",
         )  # fmt: skip
-    go = desk.buttons("table", "Draw rows")
+    go = jobs.buttons("table", "Draw rows")
     drawn = Results(
         "table",
         "Press **Draw rows**: a file to download, and each column beside the real one, "
@@ -64,7 +64,7 @@ def table_tab(
             0, label="Row", info="Number of the row among the examples, from 0.", precision=0,
             minimum=0, elem_id="table-row",
         )  # fmt: skip
-    ask = desk.buttons("table-ask", "p(column | the others)")
+    ask = jobs.buttons("table-ask", "p(column | the others)")
     asked = Results("table-ask", "Press **p(column | the others)**: its density appears here.")
     with asked:
         held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held", buttons=[])
@@ -79,20 +79,20 @@ def table_tab(
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        tell = desk.begin(request, progress, "sampling")
+        notify = jobs.begin(request, progress, "sampling")
         flow = library.get(name)
         if flow.levels is not None:
             raise ValueError("the model is one of images: this is of tables")
         generator = torch.Generator().manual_seed(int(seed))
         schema, count = table_of(flow), int(n)
-        path = desk.path("synthetic.csv")
+        path = jobs.path("synthetic.csv")
         if schema is None:
             condition = condition_of(flow, label, count)
-            samples = flow.sample(count, condition=condition, generator=generator, progress=tell)
+            samples = flow.sample(count, condition=condition, generator=generator, progress=notify)
             write_samples(flow, samples, condition, path)
             synthetic = pd.DataFrame(samples.numpy(), columns=flow.column_names)
         else:
-            synthetic = draw_table(flow, label, count, generator, progress=tell)
+            synthetic = draw_table(flow, label, count, generator, progress=notify)
             synthetic.to_csv(path, index=False)
         split, what = library.examples(name)
         real = _with_dates(schema, _frame(flow, schema, split.x))
@@ -121,7 +121,7 @@ def table_tab(
     ) -> list[Any]:
         from realnvp.estimator.inference import category_proba, impute
 
-        tell = desk.begin(request, progress, "asking")
+        notify = jobs.begin(request, progress, "asking")
         flow = library.get(name)
         split, what = library.examples(name)
         if flow.levels is not None or column not in columns_of(flow):
@@ -148,7 +148,7 @@ def table_tab(
             unknown = x.expand(DRAWS, -1).clone()
             unknown[:, schema.places()[column]] = float("nan")
             repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
-            filled, _ = impute(flow, schema, unknown, repeated, progress=tell)
+            filled, _ = impute(flow, schema, unknown, repeated, progress=notify)
             draws = _with_dates(schema, schema.decode(filled.numpy()))[column]
             own_value = _with_dates(schema, shown)[column].iloc[0]
             figure = plots.draws(draws, own_value, column)

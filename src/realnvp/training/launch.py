@@ -34,7 +34,7 @@ from realnvp.conditioners import Conditioner
 from realnvp.utils.distributed import all_reduce, alone
 from realnvp.utils.errors import RemoteRankError, describe, is_expected
 
-__all__ = ["Team", "launch"]
+__all__ = ["Processes", "launch"]
 
 Result = TypeVar("Result")
 
@@ -43,7 +43,7 @@ PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, such as for a first download of the data."""
 
 
-class Team:
+class Processes:
     """The processes of one run. Used as a context manager, it ends them together.
 
     Args:
@@ -157,7 +157,7 @@ class Team:
         """Return the mean over the processes."""
         return all_reduce(values) / self.world_size
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> Processes:
         if self.local:
             self._context.enter_context(alone())
         return self
@@ -204,7 +204,7 @@ def launch(
     strategy: str = "ddp",
     *,
     local: bool = False,
-) -> Team:
+) -> Processes:
     """Start the processes that are asked for, unless this is one of them.
 
     Args:
@@ -252,7 +252,7 @@ def launch(
         raise ValueError(
             f"cannot use {devices} devices of kind {accelerator!r}: {describe(error)}"
         ) from error
-    return Team(fabric, sharded=world_size > 1 and strategy == "fsdp", local=local)
+    return Processes(fabric, sharded=world_size > 1 and strategy == "fsdp", local=local)
 
 
 def _ddp() -> DDPStrategy:

@@ -23,7 +23,7 @@ from torch import Tensor
 from realnvp.utils.files import hash_file, sync_folder
 
 if TYPE_CHECKING:
-    from realnvp.training.launch import Team
+    from realnvp.training.launch import Processes
 
 __all__ = ["check_shards", "check_shared", "read_shards", "remove_shards", "write_shards"]
 
@@ -31,13 +31,13 @@ PREFIX = "shards-"
 
 
 @torch.no_grad()
-def write_shards(state: dict[str, Any], folder: Path, team: Team) -> dict[str, Any]:
+def write_shards(state: dict[str, Any], folder: Path, processes: Processes) -> dict[str, Any]:
     """Write the sharded tensors of a state. All processes must call it.
 
     Args:
         state: nested dictionaries, some of whose tensors are sharded.
         folder: where a folder with the shards is made, on a disk that all processes share.
-        team: the processes.
+        processes: the processes.
 
     Returns:
         the state with None in the place of sharded tensors, and an entry "shards" that says where
@@ -48,11 +48,11 @@ def write_shards(state: dict[str, Any], folder: Path, team: Team) -> dict[str, A
 
     tensors: dict[str, Tensor] = {}
     rest = _take(state, "", tensors)
-    name = (team.broadcast(f"{PREFIX}{secrets.token_hex(8)}".encode()) or b"").decode()
+    name = (processes.broadcast(f"{PREFIX}{secrets.token_hex(8)}".encode()) or b"").decode()
     place = folder / name
     writer = HuggingFaceStorageWriter(str(place), save_distributed=True)
     try:
-        save(tensors, storage_writer=writer, process_group=team.group)
+        save(tensors, storage_writer=writer, process_group=processes.group)
     except CheckpointException as error:  # in every process, if one fails
         causes = [cause for cause, _ in error.failures.values()]
         found = next((cause for cause in causes if isinstance(cause, OSError)), None)
@@ -60,8 +60,8 @@ def write_shards(state: dict[str, Any], folder: Path, team: Team) -> dict[str, A
             raise RuntimeError(f"the shards of {place} were not written: {causes[0]}") from error
         return {**rest, "shards": found}
     sync_folder(place)
-    own = {path.name: _checksum(path) for path in place.glob(f"shard-{team.rank + 1:05d}-*")}
-    files = {file: checksum for each in team.gather(own) for file, checksum in each.items()}
+    own = {path.name: _checksum(path) for path in place.glob(f"shard-{processes.rank + 1:05d}-*")}
+    files = {file: checksum for each in processes.gather(own) for file, checksum in each.items()}
     return {**rest, "shards": {"folder": name, "files": files, "tensors": [*tensors]}}
 
 

@@ -11,7 +11,7 @@ from realnvp.config import Recipe
 from realnvp.reports.compare import Comparison, compare
 from realnvp.reports.run import Run
 from realnvp.training.train import train
-from realnvp.utils.progress import tell, warn
+from realnvp.utils.progress import inform, warn
 
 __all__ = ["combinations", "name_of", "sweep"]
 
@@ -107,7 +107,7 @@ def sweep(
     for number, (name, recipe) in enumerate(recipes.items(), 1):
         folder = out / name
         if not options.get("quiet"):
-            tell(f"run {number} of {len(recipes)}: {name}")
+            inform(f"run {number} of {len(recipes)}: {name}")
         begun = resume and (folder / "config.yaml").is_file()
         try:
             train(recipe, folder, resume=begun, **options)

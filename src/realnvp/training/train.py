@@ -369,42 +369,46 @@ def _run(
         raise ValueError(f"unknown logger {logger!r}: there are {', '.join(LOGGERS)}")
     keep_freed_memory()
     with (
-        launch(config.accelerator, config.devices, config.nodes, config.strategy) as team,
+        launch(config.accelerator, config.devices, config.nodes, config.strategy) as processes,
         contextlib.ExitStack() as stack,
     ):
         run, content, notes = None, None, []
-        with team.sync_errors():
-            if team.main and source is not None:
+        with processes.sync_errors():
+            if processes.main and source is not None:
                 check_source(source)  # of two things that are wrong, the one to be mended first
-            if team.main and out is not None:
+            if processes.main and out is not None:
                 run = RunDirectory(out, resume=resume, overwrite=overwrite)
                 stack.callback(run.close)
                 if resume:
                     notes = _changes(run, settings)
                     content = _newest(run)
-        content = team.broadcast(content)
-        dataset = team.rank_zero_first(load)
-        with team.sync_errors():
+        content = processes.broadcast(content)
+        dataset = processes.rank_zero_first(load)
+        with processes.sync_errors():
             shards = None if out is None else out / "checkpoints"
-            trainer = Trainer(make(dataset), dataset, config, seed=seed, team=team, shards=shards)
+            trainer = Trainer(
+                make(dataset), dataset, config, seed=seed, processes=processes, shards=shards
+            )
             if content is not None:
                 state = checkpoint.from_bytes(content)
                 check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)
                 trainer.load_state_dict(state)
         stack.enter_context(limited_threads(trainer.flow, config.batch_size))
         progress = trainer.progress()
-        bar = Bar("training", progress, visible=not quiet, main=team.main)
+        bar = Bar("training", progress, visible=not quiet, main=processes.main)
         if trainer.is_finished:
             return _finished(trainer, bar, run, notes)
         stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
         for note in [*stored, *notes]:
             bar.say(note)
-        apart = trainer.shards if team.sharded else None  # where processes write for themselves
-        first = None if apart is not None else trainer.state_dict(keep=team.main)
+        apart = (
+            trainer.shards if processes.sharded else None
+        )  # where processes write for themselves
+        first = None if apart is not None else trainer.state_dict(keep=processes.main)
         history = History()
-        with team.sync_errors():
+        with processes.sync_errors():
             service = logger  # made first: where it cannot be, there is no run to be overwritten
-            if team.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
+            if processes.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
                 service = lightning_logger(logger, out)
             if run is not None:
                 run.write_config(settings) if resume else run.create(settings, first)
@@ -421,15 +425,15 @@ def _run(
                     settings=settings,
                     tensorboard=logger == "tensorboard",
                 )
-            if team.main and not isinstance(service, str):
+            if processes.main and not isinstance(service, str):
                 columns = None if trainer.flow.levels is not None else trainer.flow.column_names
                 tracker = LightningLogger(service, settings, trainer.flow.levels, columns)
                 stack.callback(tracker.close)
                 callbacks = [tracker, *callbacks]
-            trainer.callbacks = [history, *callbacks] if team.main else []
-            trainer.log("run", provenance(team.fabric.device))
+            trainer.callbacks = [history, *callbacks] if processes.main else []
+            trainer.log("run", provenance(processes.fabric.device))
         if apart is not None:
-            with team.sync_errors():
+            with processes.sync_errors():
                 check_shared(apart)
             if content is None:
                 trainer.finish()
@@ -441,7 +445,7 @@ def _run(
                 likelihood = trainer.evaluate_best()
                 calibration = None if out is None else trainer.calibrate()
                 trainer.finish()
-                with team.sync_errors():
+                with processes.sync_errors():
                     if run is not None and calibration is not None:
                         run.save_calibration(calibration)
                 held_out = len(dataset.reporting[1])
@@ -451,8 +455,8 @@ def _run(
                         f"examples: the budget is too short for all (realnvp eval evaluates all)"
                     )
         if trainer.stopping:
-            if not team.main:
-                raise team.remote_rank_error(128 + trainer.stopping)
+            if not processes.main:
+                raise processes.remote_rank_error(128 + trainer.stopping)
             where = f"everything is saved in {out}: continue with the same command and --resume"
             raise Interrupted(
                 f"stopped at step {trainer.step} after {duration(trainer.seconds)}; "
@@ -461,7 +465,7 @@ def _run(
             )
         result = _result(trainer, likelihood, history.records, out)
         result.flow.calibration = calibration
-        if report and run is not None and team.main:
+        if report and run is not None and processes.main:
             _report(run, result, dataset, not quiet)
         return result
 
@@ -534,5 +538,5 @@ def _result(
         dequantized=_dequantized(dataset),
         stopped_early=trainer.progress() < 1 and trainer.out_of_patience(),
         part=dataset.reporting[0],
-        main=trainer.team.main,
+        main=trainer.processes.main,
     )

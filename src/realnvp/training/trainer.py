@@ -38,7 +38,7 @@ from realnvp.training.checkpoint import (
     tensors_like,
 )
 from realnvp.training.initialization import build, resolve, smoothing_of
-from realnvp.training.launch import Team, launch
+from realnvp.training.launch import Processes, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import LIMIT, Rollback
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
@@ -77,7 +77,7 @@ class Trainer:
         dataset: the data.
         config: training settings, with at least one budget.
         seed: seed of the order of the data and of all noise.
-        team: processes that train; by default those that the settings ask for.
+        processes: processes that train; by default those that the settings ask for.
         callbacks: objects that receive records, pictures and states.
         shards: folder on a disk that all processes share, for what each writes of a sharded state;
             without it, such a state is gathered.
@@ -99,23 +99,23 @@ class Trainer:
         config: TrainingConfig,
         *,
         seed: int = 0,
-        team: Team | None = None,
+        processes: Processes | None = None,
         callbacks: Sequence[Callback] = (),
         shards: Path | None = None,
     ) -> None:
         check_budget(config)
-        if team is None:
-            team = launch(config.accelerator, config.devices, config.nodes, config.strategy)
+        if processes is None:
+            processes = launch(config.accelerator, config.devices, config.nodes, config.strategy)
         config = resolve(config, dataset)
         self.flow, self.dataset, self.config = flow, dataset, config
-        self.seed, self.team, self.callbacks = seed, team, list(callbacks)
+        self.seed, self.processes, self.callbacks = seed, processes, list(callbacks)
         self.shards = shards
-        device = team.fabric.device
+        device = processes.fabric.device
         dtype = compute_dtype(config, flow, device)
         flow.set_compute_dtype(dtype)
         flow.memory = config.memory
         # Sharding changes the modules for good: the best model is then loaded into this copy.
-        self._unsharded = copy.deepcopy(flow) if team.sharded else None
+        self._unsharded = copy.deepcopy(flow) if processes.sharded else None
         if config.compile:
             compile_conditioners(flow, device)
         self.batches = Batches(
@@ -126,10 +126,10 @@ class Trainer:
             dataset.shift,
             device,
         )
-        if team.world_size > self.batches.size:
+        if processes.world_size > self.batches.size:
             raise ValueError(
-                f"a batch of {self.batches.size} examples cannot be shared by {team.world_size} "
-                f"processes: raise --training.batch_size, or use fewer"
+                f"a batch of {self.batches.size} examples cannot be shared by "
+                f"{processes.world_size} processes: raise --training.batch_size, or use fewer"
             )
         self.smoothing = smoothing_of(flow, dataset, resolved(config.smoothing), device)
         self._set_up(device)
@@ -160,24 +160,26 @@ class Trainer:
         self._start = time.monotonic()
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, dataset: Dataset, team: Team | None = None) -> Trainer:
+    def from_recipe(
+        cls, recipe: Recipe, dataset: Dataset, processes: Processes | None = None
+    ) -> Trainer:
         """Return the training of a recipe's model.
 
         Args:
             recipe: model, data and training settings.
             dataset: the data.
-            team: processes that train; by default those that the settings ask for.
+            processes: processes that train; by default those that the settings ask for.
 
         Raises:
             ValueError: if settings and data do not go together.
         """
         flow = build(recipe, dataset)
-        return cls(flow, dataset, recipe.training, seed=recipe.seed, team=team)
+        return cls(flow, dataset, recipe.training, seed=recipe.seed, processes=processes)
 
     def _set_up(self, device: torch.device) -> None:
-        fabric, config = self.team.fabric, self.config
+        fabric, config = self.processes.fabric, self.config
         self.optimizer: Any  # Fabric's wrapper of one
-        if self.team.sharded:
+        if self.processes.sharded:
             initialize(self.flow.to(device), *self.batch(0)[:3])
             self.wrapped = fabric.setup_module(self.flow)
             self.optimizer = fabric.setup_optimizers(make_optimizer(self.flow, config))
@@ -276,10 +278,10 @@ class Trainer:
         terms = self.wrapped.loss_terms(x, condition, noise, smoothing)
         # The regularizer belongs to the model, all other terms to examples. Gradients are averaged
         # over the processes, each of which counts by the number of its examples.
-        weight = len(x) * self.team.world_size / self.batches.size
+        weight = len(x) * self.processes.world_size / self.batches.size
         terms = {n: t if n == "regularizer" else t * weight for n, t in terms.items()}
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
-        self.team.fabric.backward(loss)
+        self.processes.fabric.backward(loss)
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
         # The only values that are read from the device: every read waits for it.
         values = torch.stack((loss.detach(), norm.to(loss))).tolist()
@@ -303,8 +305,8 @@ class Trainer:
         Returns:
             examples, condition, and the noise of dequantization and of smoothing.
         """
-        x, condition = self.batches.get(step, self.team.rank, self.team.world_size)
-        start = self.batches.share(self.team.rank, self.team.world_size).start
+        x, condition = self.batches.get(step, self.processes.rank, self.processes.world_size)
+        start = self.batches.share(self.processes.rank, self.processes.world_size).start
         smoothing = None
         if self.smoothing is not None:
             seed = self.seed, Stream.SMOOTHING, step
@@ -317,7 +319,7 @@ class Trainer:
         """Agree on the clock, on the end, and on the maximum of each value over the processes."""
         stop = self._stopped[0] if self._stopped else 0
         now = time.monotonic() - self._start
-        self.seconds, stopping, *largest = self.team.all_reduce_max(now, stop, *values)
+        self.seconds, stopping, *largest = self.processes.all_reduce_max(now, stop, *values)
         self.stopping = int(stopping)
         return tuple(largest)
 
@@ -365,17 +367,17 @@ class Trainer:
 
     def _save(self, final: bool = False) -> None:
         """Hand the state to the callbacks. All processes write or gather shards."""
-        if self.team.sharded and self.shards is not None:
-            state = write_shards(self._state(lambda part: part), self.shards, self.team)
+        if self.processes.sharded and self.shards is not None:
+            state = write_shards(self._state(lambda part: part), self.shards, self.processes)
         else:
-            state = self.state_dict(keep=self.team.main)
-        with self.team.sync_errors() if final else contextlib.nullcontext():
+            state = self.state_dict(keep=self.processes.main)
+        with self.processes.sync_errors() if final else contextlib.nullcontext():
             for callback in self.callbacks:
                 callback.save(state, final=final)
 
     def _log_training(self, bar: Bar, means: RunningMeans, lr: float, rate: float) -> None:
         """Show and write the mean loss since the last record, with its terms."""
-        terms = means.take(self.team)
+        terms = means.take(self.processes)
         gradient = terms.pop("gradient")
         values = {name: value * self.unit for name, value in terms.items()}
         loss = sum(values.values())
@@ -416,11 +418,11 @@ class Trainer:
             self.log("validation", {**record, "examples": result.examples})
             draws = any(callback.draws for callback in self.callbacks)
             # All processes take part in gathering shards.
-            if picture and (draws or self.team.sharded):
+            if picture and (draws or self.processes.sharded):
                 samples = self.draw(self.plan.now.samples, held_out.condition)
                 for callback in self.callbacks:
                     callback.picture(self.step, samples)
-            if not math.isfinite(result.loss) and not self.team.sharded:
+            if not math.isfinite(result.loss) and not self.processes.sharded:
                 where = self._first_non_finite(held_out)
                 bar.warn(f"step {self.step}: the validation is not finite: {where}")
         known = math.isfinite(result.standard_error)  # of one example, it is not
@@ -461,7 +463,9 @@ class Trainer:
 
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
-        return to_device(self._some_of(self.dataset.validation, count), self.team.fabric.device)
+        return to_device(
+            self._some_of(self.dataset.validation, count), self.processes.fabric.device
+        )
 
     def _some_of(self, split: Split, count: int) -> Split:
         """Return random examples: the first ones of a sorted file would be of one kind."""
@@ -545,8 +549,8 @@ class Trainer:
             return
         self.rollback.failures = 0  # a resumed run has as many attempts
         self._save(final=True)
-        if not self.team.main:
-            raise self.team.remote_rank_error()
+        if not self.processes.main:
+            raise self.processes.remote_rank_error()
         raise FloatingPointError(
             f"{message}; this is the {LIMIT}rd time in a row, each time with half the learning "
             f"rate, so training ends here; the state of step {self.step} is saved: resume it with "
@@ -555,17 +559,17 @@ class Trainer:
 
     def _locate(self) -> tuple[str, list[int]]:
         """Return the layer in which a value was not finite, and the training examples."""
-        team = self.team
+        processes = self.processes
         finding = find_non_finite(
             self.flow,
             *self.batch(self.step)[:3],
-            gradients=not team.sharded,
-            anywhere=lambda flag: bool(team.all_reduce_max(flag)[0]),
+            gradients=not processes.sharded,
+            anywhere=lambda flag: bool(processes.all_reduce_max(flag)[0]),
         )
-        findings = team.gather(finding)
+        findings = processes.gather(finding)
         first = min(findings, key=lambda finding: finding.order)
         rows = [
-            self.batches.share(rank, team.world_size)[row]
+            self.batches.share(rank, processes.world_size)[row]
             for rank, found in enumerate(findings)
             if found.order == first.order
             for row in found.rows
@@ -588,7 +592,7 @@ class Trainer:
             )
         flow = self.flow
         if self._unsharded is not None:
-            flow = self._unsharded.to(self.team.fabric.device)
+            flow = self._unsharded.to(self.processes.fabric.device)
         flow.load_state_dict(self.best_weights)
         flow.set_compute_dtype(None)
         return flow.eval()
@@ -664,7 +668,7 @@ class Trainer:
     def _best(self) -> Iterator[Flow]:
         """Yield :meth:`best_flow`, and take its weights out of the training's flow again."""
         current = {name: tensor.clone() for name, tensor in self._own_state().items()}
-        dtype = compute_dtype(self.config, self.flow, self.team.fabric.device)
+        dtype = compute_dtype(self.config, self.flow, self.processes.fabric.device)
         with uncompiled(self.config):
             yield self.best_flow()
         if current:
@@ -766,9 +770,9 @@ class RunningMeans:
         for name, term in terms.items():
             self._sums[name] = self._sums[name] + term if name in self._sums else term
 
-    def take(self, team: Team) -> dict[str, float]:
+    def take(self, processes: Processes) -> dict[str, float]:
         """Return the means, over the processes too, and start again from zero."""
-        values = team.mean(torch.stack(list(self._sums.values())) / self.count).tolist()
+        values = processes.mean(torch.stack(list(self._sums.values())) / self.count).tolist()
         means = dict(zip(self._sums, values, strict=True))
         self.count, self._sums = 0, {}
         return means

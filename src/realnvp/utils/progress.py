@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-__all__ = ["Bar", "duration", "notebook_display", "tell", "warn"]
+__all__ = ["Bar", "duration", "inform", "notebook_display", "warn"]
 
 LINE_EVERY = 10.0
 """Seconds between lines where stderr is not a terminal."""
@@ -45,7 +45,7 @@ def warn(text: str) -> None:
     _print(f"realnvp: warning: {text}")
 
 
-def tell(text: str) -> None:
+def inform(text: str) -> None:
     """Print a line on stderr that says what is being done."""
     _print(text)
 
