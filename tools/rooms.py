@@ -19,7 +19,7 @@ ORDER = (
     ("config",),
     ("recipes",),
     ("bijections", "data"),
-    ("conditioners", "conditions", "inputs"),
+    ("conditioners", "conditions", "inputs", "round_trip"),
     ("flow",),
     ("architectures", "evaluation", "interop", "latents", "plots"),
     ("builders",),

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from realnvp.bijections import Bijection
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.conditioners import Conditioner
-from realnvp.flow import ENCODE_MARGIN, Flow
+from realnvp.flow import Flow
+from realnvp.round_trip import MARGIN
 from realnvp.utils.registry import BUILDERS
 
 __all__ = [
@@ -106,7 +107,7 @@ def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list
     with torch.no_grad(), flow.evaluating():
         condition = flow.as_condition(condition, len(x))
         try:
-            flow.latents_and_log_det(x, condition, generator, ENCODE_MARGIN)
+            flow.latents_and_log_det(x, condition, generator, MARGIN)
         finally:
             for handle in hooks:
                 handle.remove()

@@ -38,23 +38,14 @@ from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition
 from realnvp.inputs import check_data, check_kind, check_overflow
+from realnvp.round_trip import exact_latents
 from realnvp.utils.evaluation_mode import EvaluationMode
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
-from realnvp.utils.rng import Stream, uniform
+from realnvp.utils.rng import uniform
 
 __all__ = ["Flow"]
-
-ENCODE_MARGIN = 0.05
-"""Margin of the noise of :meth:`Flow.encode` at both ends of a grey level, in levels."""
-
-REDRAWS = 8
-"""Largest number of new draws of the noise that :meth:`Flow.encode` tries."""
-
-SPARE = 2
-"""Factor by which the error of decoding may grow before an integer changes: rounding depends on the
-batch size, the number of threads and the processor."""
 
 
 class Flow(nn.Module):
@@ -518,11 +509,9 @@ class Flow(nn.Module):
     ) -> Tensor:
         """Map raw data to latents: ``(B, *shape) -> (B, *shape)``.
 
-        Integers (pixels, integer columns) are restored exactly: ``decode(encode(x))`` is ``x``.
-        Their noise is drawn from the inner 90 % of each level, and the latents are decoded to see
-        whether float32 rounding moves any value more than half of the way to the end of its level.
-        Examples of which that is true get the middle of all their levels as noise instead, or else
-        other draws. Like :meth:`decode` and :meth:`sample`, this computes in evaluation mode.
+        Integers (pixels, integer columns) are restored exactly: ``decode(encode(x))`` is ``x``. See
+        :mod:`realnvp.round_trip`. Like :meth:`decode` and :meth:`sample`, this computes in
+        evaluation mode.
 
         Args:
             x: as in :meth:`log_prob`.
@@ -543,8 +532,7 @@ class Flow(nn.Module):
                 z, _ = self.latents_and_log_det(x, given)
                 check_overflow(x, z, self.dtype)
                 return z
-            z, v, back = self.round_trip(x, given, noise)
-        lost = self._lost(x, v, back)
+            z, _, _, lost = exact_latents(self, x, given, noise)
         if lost.any():
             wider = "" if self.dtype == torch.float64 else "; use flow.double()"
             raise ValueError(
@@ -553,53 +541,6 @@ class Flow(nn.Module):
                 f"further than {str(self.dtype).removeprefix('torch.')} resolves{wider}"
             )
         return z
-
-    def round_trip(
-        self, x: Tensor, condition: Tensor | None = None, noise: Noise = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode and decode, in the mode that the flow is in, without checks.
-
-        Args:
-            x: ``(B, *shape)``.
-            condition: as the layers take it, see :meth:`as_condition`.
-            noise: source of the dequantization noise.
-
-        Returns:
-            latents; the continuous values that they encode; and those that they decode to, without
-            gradients, which for exact arithmetic are the same. All of shape ``(B, *shape)``.
-        """
-        z, v, back = self._round_trip(x, condition, noise, ENCODE_MARGIN)
-        for attempt in range(REDRAWS + 1):
-            index = self._lost(x, v, back).nonzero()[:, 0]
-            if not len(index):
-                break
-            given = None if condition is None else condition[index]
-            # A margin of 0.5 leaves the middle of the level, whatever the noise is.
-            margin = 0.5 if attempt == 0 else ENCODE_MARGIN
-            other = self.example_noise((Stream.ROUND_TRIP, attempt), 0, len(index))
-            found = self._round_trip(x[index], given, other, margin)
-            z, v, back = (
-                old.index_copy(0, index, new) for old, new in zip((z, v, back), found, strict=True)
-            )
-        return z, v, back
-
-    def _round_trip(
-        self, x: Tensor, condition: Tensor | None, noise: Noise, margin: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        v, _ = self.dequantize(x, condition, noise, margin)
-        z, _ = self.body(v, condition)
-        with torch.no_grad():
-            back, _ = self.body.inverse(z, condition)
-        return z, v, back
-
-    def _lost(self, x: Tensor, v: Tensor, back: Tensor) -> Tensor:
-        """Return which examples may decode to other integers, with a safety factor for rounding."""
-        layer = self.dequantization
-        if layer is None:
-            return torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        # In both directions, since clamping to the first or last level hides one of them.
-        error = SPARE * (back - v)
-        return (layer.differs(x, v + error) | layer.differs(x, v - error)).flatten(1).any(1)
 
     def example_noise(self, seed: tuple[int, ...], start: int, count: int) -> Tensor | None:
         """Return the noise of consecutive examples of a sequence; None if the flow takes none.
