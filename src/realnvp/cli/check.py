@@ -22,7 +22,7 @@ EPILOG = """examples:
 
 
 def main(argv: list[str]) -> int:
-    """Print what every layer does to data; exit status 1 if a layer is wrong."""
+    """Print the errors of every layer; the exit status is 1 if a layer is wrong."""
     parser = Parser(
         "check", "Check a model layer by layer: round trip, log-determinant, latents.", EPILOG
     )

@@ -17,7 +17,7 @@ EPILOG = """examples:
 
 
 def main(argv: list[str]) -> int:
-    """Show what the columns of a table are."""
+    """Show the kinds of the columns of a table."""
     parser = Parser(
         "columns",
         "Show the kind of each column of a table, as train detects it. To declare another kind,\n"

@@ -121,7 +121,7 @@ _WRONG_TYPE = re.compile(
 
 
 def _meaning(match: re.Match[str]) -> str:
-    """Return what jsonargparse says of a value of the wrong type, in plain words."""
+    """Return an error message of jsonargparse in plain words."""
     kinds = match["plain"] or match["union"] or match["restricted"]
     names = [name.removesuffix("Type") for name in re.findall(r"(?:class ')?(\w+)'?>?", kinds)]
     words = dict.fromkeys(MEANINGS.get(name, name) for name in names if name != "class")
@@ -172,14 +172,14 @@ class Parser(ArgumentParser):
 
 
 def _documentation(section: type) -> dict[str, str]:
-    """Return what the Args of a dataclass's docstring say of each field."""
+    """Return the descriptions of fields from the Args of a dataclass's docstring."""
     text = (section.__doc__ or "").partition("Args:")[2]
     entries = re.findall(r"^ {8}(\w+): (.*?)(?=^ {8}\w+: |\Z)", text + "\n", re.M | re.S)
     return {name: re.sub(r"\s+", " ", doc).strip() for name, doc in entries}
 
 
 def _metavar(hint: Any) -> str:
-    """Return what stands for the value of an option of this type."""
+    """Return the placeholder for the value of an option of this type."""
     kinds = [get_origin(part) or part for part in (hint, *get_args(hint))]
     return next(METAVARS[kind] for kind in kinds if kind in METAVARS)
 
@@ -346,7 +346,7 @@ def add_table(parser: Parser) -> None:
 
 
 def add_candidates(parser: Parser, what: str, out: str, written: str) -> None:
-    """Add what answers by draws have in common: their number, seed, device, and where they go.
+    """Add the options of commands that draw candidates: number, seed, output and device.
 
     Args:
         parser: parser of the command.

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def _row(name: str, args: Any) -> Plane:
-    """Return what is drawn of one model."""
+    """Return the row of the picture for one model."""
     from realnvp.conditions import condition_of_text
     from realnvp.data.toy import TOY
     from realnvp.plots import Plane

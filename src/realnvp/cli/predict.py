@@ -120,7 +120,7 @@ def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
 def _coverage(
     table: pd.DataFrame, frame: pd.DataFrame, schema: TableSchema, name: str
 ) -> dict[str, Any]:
-    """Return the share of true values between the outermost quantiles, and what it should be."""
+    """Return the share of true values between the outermost quantiles, and its expected value."""
     import numpy as np
 
     column = next(column for column in schema.columns if column.name == name)

@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
 
 
 def _explained_path(args: Any, path: Path) -> Path | None:
-    """Return the stem of what --explain writes, which must not exist either."""
+    """Return the stem of the files of --explain, which must not exist either."""
     if not args.explain:
         return None
     stem = path.with_name(f"{path.stem}-explained")
@@ -193,7 +193,7 @@ def _together(parts: Iterator[Split], processes: Processes | None) -> Iterator[S
 
 
 def _columns(flow: Flow, scorer: OutlierScorer, found: dict[str, Any]) -> dict[str, Any]:
-    """Return the numbers that are written of some examples."""
+    """Return the columns of the table of scores for some examples."""
     columns = {"log_likelihood": found["bound"], "outlier_score": scorer.score(found)}
     if flow.levels is not None:
         columns["bits_per_dim"] = -found["bound"] * flow.unit[0]
@@ -211,7 +211,7 @@ def _written(
     spool: Spool,
     scorer: OutlierScorer,
 ) -> dict[str, Any]:
-    """Write the file; return what is to be reported."""
+    """Write the file; return the summary to be reported."""
     import numpy as np
 
     from realnvp.outliers import benjamini_hochberg, shift_p_value

@@ -160,7 +160,7 @@ def row_names(source: str, split: Split) -> dict[str, Any]:
 
 
 def _is_embedded(source: str) -> bool:
-    """Return whether the data come without files of the user's and without a download."""
+    """Return whether the data need neither files nor a download."""
     from realnvp.data.toy import TOY
 
     return source == "digits" or source in TOY
@@ -189,7 +189,7 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
 
 
 def _checked(flow: Flow, args: Any, split: Split) -> Split:
-    """Return rows, checked against what a model knows of its columns."""
+    """Return rows after a check against the columns of the model."""
     known = flow.trained_on or {}
     if flow.columns is not None:
         try:

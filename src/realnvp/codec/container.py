@@ -65,7 +65,7 @@ ANY_SIZE = 15
 
 @dataclass(frozen=True)
 class Header:
-    """What a file was made with.
+    """The header of a file: model, versions, and number of images.
 
     Args:
         fingerprint: 6 bytes that name the model.
@@ -255,7 +255,7 @@ def _varint(value: int) -> bytes:
 
 
 class _Truncated(Exception):
-    """The data end before what is read."""
+    """Raised if the data end too early."""
 
 
 class _Reader:

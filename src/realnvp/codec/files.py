@@ -47,7 +47,7 @@ PROBE_DEPTH = 8
 
 @dataclass
 class Contents:
-    """What is in a file.
+    """Contents of a file.
 
     Args:
         images: integers ``(N, C, H, W)``, uint8 up to 256 levels.

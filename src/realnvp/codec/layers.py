@@ -93,7 +93,7 @@ WHOLE: Piece = (...,)
 
 @dataclass(frozen=True)
 class Grid:
-    """Integers that stand for multiples of ``2**-precision``, and how layers on them compute.
+    """Integers that represent multiples of ``2**-precision``, and the settings of computation.
 
     Args:
         precision: bits after the point.
@@ -283,7 +283,7 @@ def backward_map(
 
 
 def _cell_sizes(bits: int, live: Tensor | None, piece: Piece) -> Any:
-    """Return the size of what is pushed beside each result."""
+    """Return the number of values that are pushed for each result."""
     return 1 << bits if live is None else _flat(torch.where(live[piece], 1 << bits, 1))
 
 
@@ -323,7 +323,7 @@ class Rule:
     def backward(
         self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
     ) -> Tensor:
-        """Map latent to data, and the stack to what it was."""
+        """Map latent to data, and restore the stack."""
         raise NotImplementedError
 
 
@@ -552,7 +552,7 @@ def rule_of(layer: Bijection) -> Rule:
 def forward(
     layer: Bijection, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None = None
 ) -> Tensor:
-    """Map integers from data to latent, popping and pushing what the layer takes and leaves."""
+    """Map integers from data to latent, popping and pushing bits."""
     return rule_of(layer).forward(layer, stack, x, grid, condition)
 
 

@@ -128,7 +128,7 @@ class _Encoder:
 
 
 class _Decoder:
-    """Reads what an encoder wrote."""
+    """Decoder of the bits that an encoder wrote."""
 
     def __init__(self, data: bytes) -> None:
         self._low, self._high = 0, 0xFFFFFFFF

@@ -65,7 +65,7 @@ class Stack:
     """A stack of bits.
 
     Bits are only popped if there are some beneath them, so at the bottom there is a number that
-    never is; it may as well tell something.
+    never is, so it may carry information.
 
     Args:
         words: its content, as :meth:`words` returned it.

@@ -1,4 +1,4 @@
-"""Figures that show themselves in notebooks, and what all plots share."""
+"""Figures that notebooks display, and helpers of all plots."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from PIL import Image
 __all__ = ["Picture", "as_png", "data_uri", "limits", "panel", "save_figure"]
 
 DATA, MODEL = "tab:blue", "tab:red"
-"""Colors of what was observed, and of what comes from a model."""
+"""Colors of observed data, and of samples or densities of a model."""
 
 CYCLE = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:cyan")
-"""Colors of runs that are drawn over each other."""
+"""Colors of several runs in one plot."""
 
 
 class Picture(Figure):
@@ -41,7 +41,7 @@ def panel(ax: Axes | None, size: tuple[float, float] = (5.0, 4.0)) -> tuple[Any,
     """Return the figure and axes to draw into: those that are given, or new ones.
 
     Args:
-        ax: axes of the caller's, or None.
+        ax: axes to draw into, or None.
         size: width and height of a new figure, in inches.
     """
     if ax is not None:
@@ -100,5 +100,5 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def plain(name: str) -> str:
-    """Return a column's name, at most 40 characters of it, without the meaning that $ has."""
+    """Return a column's name for matplotlib: at most 40 characters, with $ escaped."""
     return (name if len(name) <= 40 else f"{name[:39]}…").replace("$", r"\$")

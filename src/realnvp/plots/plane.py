@@ -83,7 +83,7 @@ def scatter(
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """A density in the plane, and what it is compared with.
+    """A density in the plane, with the data and the true density that it is compared with.
 
     Args:
         name: name at the left of the row.

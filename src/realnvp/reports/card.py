@@ -40,7 +40,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model's training and quality.
+    """Facts about a model: its training and its results.
 
     Args:
         data: name of the data.
@@ -68,7 +68,7 @@ class Facts:
 
 
 def facts_of(flow: Flow) -> Facts | None:
-    """Return what is known of a flow that was loaded, and has been left as it was."""
+    """Return the facts about a flow that has not been changed since it was loaded."""
     if flow.source is None:
         return None
     if flow.origin == "run":
@@ -158,7 +158,7 @@ def write_repository(
     license: str | None = None,
     training_rows: bool = False,
 ) -> None:
-    """Write what a repository of the hub is to hold: the model, its card and pictures.
+    """Write the files of a repository of the hub: the model, its card and pictures.
 
     Args:
         flow: the flow.
@@ -266,7 +266,7 @@ def _card(
 
 
 def _metadata(flow: Flow, repo: str, facts: Facts | None, license: str | None) -> dict[str, Any]:
-    """Return what the hub reads of the card."""
+    """Return the metadata of the card, for the hub."""
     found: dict[str, Any] = {"library_name": "realnvp"}
     if license is not None:
         found["license"] = license

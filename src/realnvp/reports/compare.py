@@ -20,7 +20,7 @@ __all__ = ["Comparison", "compare", "setting_text"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What several runs have reached, and the settings in which they differ.
+    """Results of several runs, and the settings in which they differ.
 
     Args:
         runs: the runs.
@@ -97,7 +97,7 @@ class Comparison:
         return {"unit": self.unit, "settings": settings, "runs": self.numbers()}
 
     def figure(self) -> Figure:
-        """Draw the curves over each other, by minutes and steps, and the last samples below."""
+        """Draw the curves in one plot, by minutes and by steps, and the last samples below."""
         shown = [run for run in self.runs if run.pictures]
         wide = max(2, len(shown))
         figure = plots.Picture(
@@ -175,7 +175,7 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def _part(entry: dict[str, Any]) -> str:
-    """Return what a result is of; runs of earlier versions do not say of which part."""
+    """Return the part of the data that a result is of; earlier versions did not record it."""
     if entry["examples"] is None:
         return ""
     return f"{entry['examples']:,} {entry['part'] or 'held out'}"

@@ -26,7 +26,7 @@ DRAWN = 64
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was measured.
+    """Measurements of a model on held-out examples.
 
     Args:
         flow: the model.

@@ -68,7 +68,7 @@ nav { font-size: .9rem; display: flex; flex-wrap: wrap; gap: 0 .8rem; }
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A run, what was measured of it, and why if nothing could be."""
+    """A run with its measurements, or the reason why there are none."""
 
     run: Run
     findings: Findings | None
@@ -397,7 +397,7 @@ def write_report(
 def _subject(
     run: Run, held_out: tuple[str, Split] | None, progress: Callable[[float], None]
 ) -> Subject:
-    """Measure a run, unless its model or data are gone, which is then said."""
+    """Measure a run; if its model or data are missing, note that instead."""
     try:
         flow = run.flow
         if flow is None:

@@ -44,7 +44,7 @@ def parse_record(line: str) -> dict[str, Any] | None:
 
 @dataclass(eq=False)
 class Run:
-    """A run directory, read when it is asked for.
+    """A run directory, whose parts are read on demand.
 
     Args:
         folder: path of the directory.
@@ -149,7 +149,7 @@ class Run:
 
 
 def find_runs(folder: Path) -> Sequence[Run]:
-    """Return the runs in a folder, newest first; what cannot be read is left out.
+    """Return the runs in a folder, newest first, without those that cannot be read.
 
     Args:
         folder: such as ``runs``; also the folders of a sweep in it are looked into.

@@ -277,7 +277,7 @@ def image_files(folder: Path) -> FileList:
 
 @dataclass
 class ImageStack:
-    """What a sequence of image files holds, those of the first one's size stacked.
+    """The content of a sequence of image files: those of the first one's size, stacked.
 
     Attributes:
         images: uint8 ``(M, C, H, W)``, one channel if all of them are grey, otherwise three.
@@ -326,7 +326,7 @@ def stack(images: Iterable[np.ndarray | UnusableImage], count: int) -> ImageStac
 
 
 def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
-    """Write what image files hold, whole or not at all; returns their number.
+    """Write the stacked images of files atomically, and return their number.
 
     Args:
         files: the files.

@@ -67,7 +67,7 @@ def write_model(
     weights: dict[str, Tensor],
     calibration: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write the files, each whole or not at all.
+    """Write the files of a model, each atomically.
 
     Where the folder holds the same settings already, their note ``made_with`` is kept.
 
@@ -231,7 +231,7 @@ def physical_memory() -> int | None:
 
 
 def made_with() -> dict[str, str | None]:
-    """Return the versions, the kind of machine and the date that go with what is made now.
+    """Return versions, kind of machine and date, to be saved with a model.
 
     >>> sorted(made_with())
     ['commit', 'date', 'machine', 'python', 'realnvp', 'torch']

@@ -46,7 +46,7 @@ def warn(text: str) -> None:
 
 
 def inform(text: str) -> None:
-    """Print a line on stderr that says what is being done."""
+    """Print a line of information on stderr."""
     _print(text)
 
 

@@ -141,7 +141,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def find(path: str) -> Any:
-    """Import what a path of this package, ``module:name``, stands for."""
+    """Import a name of this package by its path, ``module:name``."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 

@@ -28,7 +28,7 @@ Extra = Callable[[int, int], dict[str, Any]]
 
 
 class Spool:
-    """Columns of float64 in a temporary file, which is gone when the context ends.
+    """Columns of float64 in a temporary file, which is removed at the end of the context.
 
     Args:
         names: names of the columns.
@@ -93,7 +93,7 @@ class Spool:
         return math.fsum(sums) / self._rows if self._rows else math.nan
 
     def write(self, path: Path, extra: Extra) -> None:
-        """Write a table as CSV, Parquet or NPZ, whole or not at all.
+        """Write a table as CSV, Parquet or NPZ, atomically.
 
         Args:
             path: file to write; its suffix is one of :data:`SUFFIXES`.
