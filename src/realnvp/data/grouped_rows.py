@@ -32,7 +32,6 @@ from realnvp.data.row_groups import (
     row_groups,
     to_frame,
 )
-from realnvp.data.scan import scan
 from realnvp.data.tables import KnownColumns, parquet_files, table_parts
 from realnvp.utils.model_folder import physical_memory
 from realnvp.utils.rng import Stream, seed_of
@@ -233,6 +232,8 @@ def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
     Raises:
         ValueError: when a file is damaged, files differ, or a column cannot be modelled.
     """
+    from realnvp.data.scan import scan  # with pandas, which images do not need
+
     path = Path(config.source).expanduser()
     groups = row_groups(parquet_files(path))
     division = divide(config, np.array([group.rows for group in groups]))

@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from realnvp.config import DataConfig
+    from realnvp.data.columns import TableSchema
 
 __all__ = [
     "KnownColumns",
@@ -179,6 +179,8 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
 
 def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: KnownColumns) -> Parts:
     """Return what a table holds; see `read_table`, and `path` names it in messages."""
+    from realnvp.data.columns import TableSchema  # with pandas, which images do not need
+
     condition, kinds = config.condition, config.columns or {}
     columns, schema, condition_schema = known.columns, known.schema, known.condition_schema
     held = list(frame.columns)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc, ndtri
 
 from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, limits, panel, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "conditional",
@@ -282,6 +284,8 @@ def draws(values: pd.Series, value: Any, column: str, *, ax: Axes | None = None)
         column: name of the column.
         ax: axes to draw into; new ones if left out.
     """
+    import pandas as pd
+
     figure, axes = panel(ax, (6.0, 3.2))
     drawn = _numbers(values.dropna())
     axes.hist(drawn, bins=min(40, max(5, len(np.unique(drawn)))), color=MODEL, alpha=0.5)
@@ -291,7 +295,7 @@ def draws(values: pd.Series, value: Any, column: str, *, ax: Axes | None = None)
         axes.legend(fontsize=8)
     else:
         axes.set_title("the row has a gap", fontsize=9)
-    if pd.api.types.is_datetime64_any_dtype(values):
+    if _is_date(values):
         axes.xaxis_date()
         axes.tick_params(axis="x", labelrotation=20, labelsize=8)
     axes.set_xlabel(f"{plain(column)}, given the other columns")
@@ -327,7 +331,7 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
         if i in ticks and len(ticks[i]) <= 8:
             shown = [plain(text)[:9] for text in ticks[i]]
             axes.set_xticks(range(len(shown)), shown, rotation=30, ha="right")
-        elif pd.api.types.is_datetime64_any_dtype(real[name]):
+        elif _is_date(real[name]):
             axes.xaxis_date()
             axes.tick_params(axis="x", labelrotation=30)
     return figure
@@ -336,17 +340,25 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
 def _is_category(values: pd.Series) -> bool:
     """Return whether a column holds neither numbers nor dates.
 
+    >>> import pandas as pd
     >>> _is_category(pd.Series(["a", "b"])), _is_category(pd.Series([1.5, 2]))
     (True, False)
     """
-    kinds = pd.api.types
-    number = kinds.is_numeric_dtype(values) and not kinds.is_bool_dtype(values)
-    return not number and not kinds.is_datetime64_any_dtype(values)
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    number = is_numeric_dtype(values) and not is_bool_dtype(values)
+    return not number and not _is_date(values)
+
+
+def _is_date(values: pd.Series) -> bool:
+    from pandas.api.types import is_datetime64_any_dtype  # which few pictures need
+
+    return bool(is_datetime64_any_dtype(values))
 
 
 def _numbers(values: pd.Series) -> NDArray:
     """Return numbers as they are, and dates as matplotlib counts them, with NaN for gaps."""
-    if pd.api.types.is_datetime64_any_dtype(values):
+    if _is_date(values):
         local = values.dt.tz_localize(None) if values.dt.tz is not None else values
         days = local.to_numpy().astype("datetime64[us]").astype(np.float64) / 86_400e6
         return np.where(values.isna(), np.nan, days)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from realnvp.bijections import TableColumns
 from realnvp.data import Dataset
-from realnvp.data.columns import Coordinate
+from realnvp.data.column_kinds import Coordinate
 
 __all__ = ["fit_columns"]
 
