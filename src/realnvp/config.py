@@ -59,11 +59,11 @@ class ImageModel:
         architecture: "realnvp" is the paper's (section 3.6); "glow" squeezes first, and then
             repeats steps of 1x1 convolution, channel-wise coupling and normalization
             (arXiv 1807.03039); "coarse_to_fine" models a small image first, and then the pixels
-            between its own; or the name of one of your own.
-        scales: number of scales. Of "realnvp", a single one has four checkerboard couplings; each
-            further one adds three checkerboard couplings, a squeeze, three channel-wise couplings
-            and a factoring out. Of "glow", each is a squeeze and its steps; of "coarse_to_fine",
-            each but the last halves the image.
+            between its own; or the name of your own.
+        scales: number of scales. With "realnvp", a single scale has four checkerboard couplings,
+            and each further one adds three checkerboard couplings, a squeeze, three channel-wise
+            couplings and a factoring out. With "glow", a scale is a squeeze and its steps; with
+            "coarse_to_fine", each scale but the last halves the image.
         steps: steps of each scale of "glow"; couplings of each scale of "coarse_to_fine". One
             number, or a list with one for each scale.
         coupling: "affine" (the paper's); "logistic_mixture", an affine map after the CDF of a
@@ -91,9 +91,9 @@ class ImageModel:
         conditioner_norm: normalization inside the conditioners: "batch" (the paper's),
             "instance" or "none".
         labels: where the labels of a class-conditional model enter: the "conditioners", or the
-            "prior", whose mean then is the class's own. With the prior, all classes share one pass.
-        label_weight: weight of the labels' cross-entropy by Bayes' rule beside the likelihood
-            (arXiv 2001.06448); labels "prior" only. 0 is the likelihood alone.
+            "prior", which then has a mean for each class, so that all classes share one pass.
+        label_weight: weight of the labels' cross-entropy by Bayes' rule, added to the likelihood
+            (arXiv 2001.06448); only with labels "prior". 0 trains on the likelihood alone.
         alpha: distance that the logit keeps from 0 and 1.
         scale_penalty: L2 penalty on the learned scales of the couplings (paper, section 4).
     """
@@ -151,10 +151,10 @@ class DataConfig:
             eight-gaussians digits mnist fashion-mnist cifar10 celeba) or a path: .npz/.npy,
             image folder, CSV/Parquet, IDX.
         root: folder of the named sets, in torchvision's layout; also where they are downloaded.
-        validation: share of the training data that is held out to validate: a fraction below 1, or
-            a number of examples. Digits and CelebA have a validation part of their own.
-        test: share that is held out to test, likewise, of data without a test part of their own: it
-            is evaluated at the end, once; null is 0.1 for tables of 1,000 rows and more, else 0.
+        validation: share of the training data that is held out for validation: a fraction below 1,
+            or a number of examples. Digits and CelebA have a validation part of their own.
+        test: share that is held out for the final evaluation, of data without a test part of their
+            own: a fraction or a number; null is 0.1 for tables of 1,000 rows and more, else 0.
         holdout: which examples are held out: the "last" of the file, or "random" ones.
         points: number of points that a toy set draws for training.
         size: number of pixels (height and width) to resize the images of a folder to.
@@ -165,22 +165,22 @@ class DataConfig:
         skip_unreadable: leave out images that cannot be read as they are, with a warning.
         flip: train on random horizontal flips.
         shift: move half of the training images by up to this number of pixels at random.
-        condition: what the density is conditioned on: null, "label" (of a labelled set), or the
-            name of a column: of a table (several with commas), or of a CSV file in a folder of
-            images, whose first column has the names of the image files.
+        condition: what the density is conditioned on: null, "label" (of a labeled set), or the name
+            of a column: of a table (several with commas), or of a CSV file in a folder of images,
+            whose first column has the names of the image files.
         integers: integer columns of an array: "auto" dequantizes them, so that their density is a
-            probability; "none" takes them for real numbers.
-        columns: kinds of a table's columns by name, instead of those that are found (realnvp
-            columns FILE shows them): continuous, decimal, integer, categorical, datetime, or drop
-            to leave one out.
-        keep_range: let samples keep the range of every column of numbers of a table.
-        cache: folder that holds the decoded images of 2,000 image files and more (of a folder, or
-            of a named set such as celeba), so that they are decoded once: null is the user's folder
-            for what can be made again, "none" no cache.
-        storage: where images of the cache are while a model trains: "auto" lets an accelerator
-            hold them if they take at most half of its free memory, and else reads what a batch
-            needs, which the system keeps in memory as far as there is some free; "memory" reads all
-            of them at the start; "disk" never does.
+            probability; "none" treats them as real numbers.
+        columns: kinds of a table's columns by name, instead of the detected ones (realnvp columns
+            FILE shows them): continuous, decimal, integer, categorical, datetime, or drop to leave
+            one out.
+        keep_range: keep samples of numeric columns of a table within the range of the data.
+        cache: folder for the decoded images of 2,000 image files and more (of a folder, or of a
+            named set such as celeba), so that they are decoded once: null is the user's cache
+            folder, "none" no cache.
+        storage: where cached images are during training: "auto" puts them on an accelerator if they
+            take at most half of its free memory, and otherwise reads each batch from the files,
+            which the system keeps in free memory; "memory" reads all of them at the start; "disk"
+            always reads from the files.
         seed: seed of the split and of generated sets.
     """
 
@@ -242,9 +242,9 @@ class VectorModel:
         norm: normalization between the couplings: "batch", "act" or "none".
         norm_momentum: weight of the current batch in the running averages.
         scale_penalty: L2 penalty on the learned scales of the couplings.
-        mixture_init: number of Gaussians, fitted to the data, that the model starts as; 1 is a
-            single one, correlations included; 0 only standardizes the columns; "auto" chooses it
-            by cross-validation (without data to train on, it is 1).
+        mixture_init: number of Gaussians, fitted to the data, with which the model is initialized;
+            1 is a single one, including correlations; 0 only standardizes the columns; "auto"
+            chooses the number by cross-validation (without training data, it is 1).
     """
 
     architecture: str = "realnvp"
@@ -276,14 +276,14 @@ class TrainingConfig:
     """How a model is trained. The first budget that is reached ends the run.
 
     Args:
-        minutes: budget of time, with all validations and the final evaluation.
+        minutes: budget of time, including validations and the final evaluation.
         epochs: budget of passes over the training data.
         steps: budget of optimizer steps.
         batch_size: examples per step, over all processes.
         optimizer: "adam" (the paper's), "adamw", or "muon", which orthogonalizes the
             steps of the conditioners' layers but the last, and leaves the rest to Adam.
         lr: peak learning rate. "auto", for vectors, here and below: chosen by the number of rows,
-            since few need more restraint than many.
+            since few rows need more regularization.
         weight_decay: of matrices and kernels, not of biases and norms; decoupled with adamw, L2
             with adam, none with muon.
         betas: Adam's moment decays.

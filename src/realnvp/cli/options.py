@@ -95,6 +95,7 @@ class _Help(DefaultHelpFormatter):
     def _get_help_string(self, action: Any) -> str:
         text = str(action.help or "")
         silent = action.default is None or action.default is False or action.nargs == 0
+        silent = silent or action.default == ""
         return text if silent or "default: " in text else f"{text} (default: %(default)s)"
 
     def _split_lines(self, text: str, width: int) -> list[str]:
