@@ -108,7 +108,7 @@ def image_flow(
     condition_dim = condition_dim if classes is None else classes
     in_prior = model.labels == "prior" and condition_dim > 0
     if in_prior and classes is None:
-        raise ValueError('labels "prior" is for classes: this condition is a vector of numbers')
+        raise ValueError('labels "prior" needs classes, but this condition is a vector of numbers')
     layers_condition = 0 if in_prior else condition_dim
     dequantize = _dequantize(levels, channels, model, layers_condition)
     layers = _layers_of(
@@ -216,7 +216,7 @@ def vector_flow(
     if categories is not None:
         size, layers_condition = dim - len(categories["links"]), int(categories["features"])
         if condition_dim or not layers_condition or columns is None:
-            raise ValueError("categories go first in tables without a condition only")
+            raise ValueError("categories can only come first in tables without a condition")
     if mixture is not None:
         found = mixture[0].shape[-2]
         if gaussians not in (0, found):
@@ -239,7 +239,7 @@ def vector_flow(
     if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1000:
         raise ValueError(f"members must be 1 to 1000, got {members!r}")
     if members > 1 and dim > 1:
-        raise ValueError(f"members are averaged of one column only, got {dim} columns")
+        raise ValueError(f"only flows of one column can be averaged (members), got {dim} columns")
     body = make_body()
     if members > 1:
         body = [Average(Chain(*body), *(Chain(*make_body()) for _ in range(members - 1)))]

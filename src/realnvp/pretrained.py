@@ -160,7 +160,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         or not isinstance(config.get("builder"), str)
         or not isinstance(config.get("arguments"), dict)
     ):
-        raise ValueError(f"{what} cannot be rebuilt: its config does not describe one of realnvp")
+        raise ValueError(f"{what} cannot be rebuilt: its config does not describe a realnvp model")
     double = any(t.dtype == torch.float64 and not _is_exact(n) for n, t in sizes.items())
 
     def build() -> Flow:

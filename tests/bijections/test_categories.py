@@ -78,7 +78,7 @@ def test_tables_stay_in_float64(layer):
         ([{"column": 0, "size": 2, "parent": 0}], "parent of link 0"),
         ([{"column": 0, "size": True}], "size of link 0"),
         ([{"column": 0, "size": 2}] * 2, "different columns"),
-        ([{"column": i, "size": 2} for i in range(3)], "leave one that is no category"),
+        ([{"column": i, "size": 2} for i in range(3)], "leave at least one other column"),
         ([{"column": 0, "size": 10**6}], "more than 10,000,000 cells"),
         ([3], "must be a mapping"),
     ],

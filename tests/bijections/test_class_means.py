@@ -80,7 +80,7 @@ def test_the_labels_term_is_their_cross_entropy():
 def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="needs the labels"):
         ClassMeans(2, (3,))(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match='labels "prior" is for classes'):
+    with pytest.raises(ValueError, match='labels "prior" needs classes'):
         image_flow((1, 4, 4), condition_dim=3, labels="prior")
     with pytest.raises(ValueError, match='label_weight needs labels "prior"'):
         image_flow((1, 4, 4), classes=3, label_weight=1.0)

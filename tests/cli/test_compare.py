@@ -18,4 +18,4 @@ def test_a_table_a_picture_and_json(here, capsys):
     found = json_of(capsys)
     assert found["unit"] == "bits/dim"
     assert [entry["steps"] for entry in found["runs"]] == [2, 3]
-    assert "two runs or more" in refused(capsys, "compare runs/2")
+    assert "at least two runs" in refused(capsys, "compare runs/2")

@@ -366,7 +366,7 @@ BAD: dict[str, Bad] = {
     "picture of none": Bad("levels m --data digits -n 0", "1 or more", model("images")),
     "too few images": Bad(
         "interpolate m --data o.npy",
-        "of 4 images, and there are 3",
+        "needs 4 images, but there are 3",
         lambda: (model("images")(), array("o.npy", np.full((3, 8, 8), 7))()),
     ),
     "one step": Bad("interpolate m --data digits --steps 1", "2 steps", model("images")),

@@ -143,7 +143,7 @@ def test_errors_are_one_line_that_helps(hub, flow, capsys, monkeypatch, tmp_path
     assert "no model me/nothing on the hub" in refused(capsys, "sample hf://me/nothing")
     assert "no revision 'v9'" in refused(capsys, "sample hf://me/tiny@v9")
     assert "hf://owner/name" in refused(capsys, "sample hf://tiny")
-    assert "no folder of yours" in refused(capsys, "calibrate hf://me/tiny --data digits")
+    assert "is not a folder" in refused(capsys, "calibrate hf://me/tiny --data digits")
     assert "owner/name" in refused(capsys, "push moons moons")
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     assert "hf auth login" in refused(capsys, "push moons me/moons")

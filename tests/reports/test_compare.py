@@ -62,5 +62,5 @@ def test_what_cannot_be_compared_is_refused():
     b.settings["kind"] = "vector"
     with pytest.raises(ValueError, match="a in bits/dim, b in nats"):
         compare([a, b])
-    with pytest.raises(ValueError, match="two runs or more"):
+    with pytest.raises(ValueError, match="at least two runs"):
         compare([a])

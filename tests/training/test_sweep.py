@@ -15,8 +15,8 @@ from realnvp.training.sweep import combinations, name_of, sweep
     [
         (["training.lr"], "is written as"),
         (["training.lr=0.1,,0.2"], "is written as"),
-        (["training.lr=0.1"], "two runs or more"),
-        (["training.lr=0.1,0.1"], "two runs or more"),
+        (["training.lr=0.1"], "at least two runs"),
+        (["training.lr=0.1,0.1"], "at least two runs"),
         (["a=1,2", "a=3"], "given twice"),
     ],
 )

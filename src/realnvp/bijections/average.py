@@ -49,7 +49,7 @@ class Average(Bijection):
     def __init__(self, *members: Bijection) -> None:
         super().__init__()
         if not members:
-            raise ValueError("an average is that of one bijection or more")
+            raise ValueError("an average needs at least one bijection")
         self.members = nn.ModuleList(members)
 
     def _each(self) -> list[Bijection]:

@@ -80,7 +80,9 @@ class CategoriesFirst(Exact):
         self.links = [_checked(link, i, dim) for i, link in enumerate(links)]
         self.columns = [link["column"] for link in self.links]
         if len(set(self.columns)) < len(self.columns) or len(self.columns) >= dim:
-            raise ValueError("links are of different columns, and leave one that is no category")
+            raise ValueError(
+                "links must have different columns, and leave at least one other column"
+            )
         self.others = [i for i in range(dim) if i not in self.columns]
         self.inner = inner
         sizes = [link["size"] for link in self.links]

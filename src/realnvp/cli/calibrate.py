@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
     flow = read_model(args)
     if flow.origin in ("shipped", "hub"):
         raise ValueError(
-            f"{args.model} is no folder of yours, and is not to be changed: save it into a folder "
-            f"of your own with save_pretrained, and calibrate that"
+            f"{args.model} is not a folder, so no calibration can be saved in it: save the model "
+            f"into a folder with save_pretrained, and calibrate that"
         )
     split, name = examples(flow, args)
     learned = None

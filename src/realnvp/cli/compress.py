@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
 
     flow = read_model(args, torch.device("cpu"))
     if flow.levels is None:
-        raise ValueError(f"{args.model} is a model of vectors: compression is of images")
+        raise ValueError(f"{args.model} is a model of vectors, and only images can be compressed")
     split, name = examples(flow, args)
     if flow.condition_dim and flow.classes is None and split.condition is None:
         raise ValueError(

@@ -116,11 +116,11 @@ def _write_folder(folder: Path, contents: Contents) -> None:
 
     images = contents.images.permute(0, 2, 3, 1).numpy()
     if images.dtype != "uint8" or images.shape[-1] not in (1, 3):
-        raise ValueError("PNG files are of grey or color images of 8 bits: write a .npz file")
+        raise ValueError("PNG files hold only grey and color images of 8 bits: write a .npz file")
     names = contents.names or [f"{index:06d}.png" for index in contents.indices.tolist()]
     if contents.condition is not None and not contents.names:
         if contents.condition.ndim > 1:
-            raise ValueError("a folder has no place for the vectors: write a .npz file")
+            raise ValueError("a folder cannot hold the condition vectors: write a .npz file")
         labels = contents.condition.tolist()
         names = [f"{label}/{name}" for label, name in zip(labels, names, strict=True)]
     files = [PurePosixPath(name).with_suffix(".png") for name in names]

@@ -285,10 +285,12 @@ def read_picture(
 
     flow = read_model(args)
     if flow.levels is None:
-        raise ValueError(f"{args.model} is a model of vectors: this picture is of images")
+        raise ValueError(
+            f"{args.model} is a model of vectors, and this picture needs a model of images"
+        )
     split, _ = examples(flow, args)
     if count > len(split):
-        raise ValueError(f"the picture is of {count} images, and there are {len(split)}")
+        raise ValueError(f"the picture needs {count} images, but there are {len(split)}")
     chosen = split.select(
         torch.randperm(len(split), generator=torch.Generator().manual_seed(args.seed))[:count]
     )

@@ -90,9 +90,7 @@ class FlowCoder:
 
     def __init__(self, flow: Flow, dtype: torch.dtype = torch.float32) -> None:
         if flow.levels is None or len(flow.shape) != 3:
-            raise ValueError(
-                "compression is of images, and this is a model of vectors: give a model of images"
-            )
+            raise ValueError("this is a model of vectors, and only images can be compressed")
         self.flow = copy.deepcopy(flow).to("cpu", dtype).eval().requires_grad_(False)
         self.flow.set_compute_dtype(None)
         self.dtype = dtype

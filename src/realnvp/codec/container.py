@@ -126,7 +126,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
         ValueError: if it is no such file, or damaged.
     """
     if data[:3] != MAGIC:
-        raise ValueError("this is no file of compressed images: realnvp compress writes them")
+        raise ValueError("this is not a file written by realnvp compress")
     if len(data) > 3 and data[3] != VERSION:
         raise ValueError(
             f"the file has version {data[3]} of the format, and this realnvp reads version "
@@ -148,7 +148,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
         texts = zlib.decompressobj(-15, zdict=USUAL).decompress(packed, 8 * MAX_TEXT * 4)
         model, made_by, processor, coder, portable = texts.decode().split("\n")
     except (zlib.error, ValueError) as error:
-        raise ValueError("the header of the file is not possible") from error
+        raise ValueError("the header of the file is invalid") from error
     header = Header(
         fingerprint, model, made_by, processor, coder, count, probe, portable == PORTABLE
     )
@@ -237,7 +237,7 @@ def _names(packed: bytes, images: int) -> tuple[str, ...]:
     raw = zlib.decompressobj().decompress(packed, 1024 * images + 1)
     names = tuple(raw.decode().split("\n"))
     if len(names) != images or len(raw) > 1024 * images:
-        raise ValueError("a block has not a name for each image")
+        raise ValueError("a block does not have a name for each image")
     return names
 
 

@@ -209,7 +209,7 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise FileNotFoundError(f"{repo} has no revision {revision!r} on the hub") from error
     except errors.GatedRepoError as error:
-        raise PermissionError(f"{repo} is for those whom its owner lets in: ask there") from error
+        raise PermissionError(f"{repo} is gated: request access on its page") from error
     except errors.RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"there is no model {repo} on the hub, or it is private: then run hf auth login, or "

@@ -42,7 +42,7 @@ def surprises(flow: Flow, x: Tensor, condition: Tensor | None = None, seed: int 
     [-0.5, 7.5]
     """
     if len(flow.shape) != 1:
-        raise ValueError("columns are those of vectors; of images, see heat_map")
+        raise ValueError("surprises explains vectors: for images, use heat_map")
     generator = torch.Generator(flow.device).manual_seed(seed)
     given = None
     if condition is not None:
@@ -106,7 +106,7 @@ def heat_map(
         ``(B, H, W)``, summed over the channels.
     """
     if len(flow.shape) != 3:
-        raise ValueError("a heat map is of images; of vectors, see surprises")
+        raise ValueError("a heat map explains images: for vectors, use surprises")
     middle = torch.full(x.shape, 0.5, dtype=flow.dtype, device=x.device)
     with flow.evaluating():
         given = flow.as_condition(condition, len(x))

@@ -131,7 +131,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
             in nats.
     """
     if len(runs) < 2:
-        raise ValueError("a comparison is of two runs or more")
+        raise ValueError("a comparison needs at least two runs")
     units = {run.unit for run in runs}
     if len(units) > 1:
         kinds = ", ".join(f"{run.name} in {run.unit}" for run in runs)

@@ -77,7 +77,7 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     check_budget(recipe.training)
     config = recipe.training
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise ValueError("an estimate is of one process: leave torchrun out")
+        raise ValueError("an estimate runs in one process: leave torchrun out")
     keep_freed_memory()
     processes = config.devices * config.nodes
     share = max(1, config.batch_size // processes)

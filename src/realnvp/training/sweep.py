@@ -44,7 +44,7 @@ def combinations(given: Sequence[str]) -> list[dict[str, str]]:
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
     if len(runs) < 2:
-        raise ValueError("a sweep is of two runs or more: give a setting several values")
+        raise ValueError("a sweep needs at least two runs: give a setting several values")
     return runs
 
 

@@ -354,7 +354,7 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
             check_like(found[key], item, f"{where}.{key}" if where else str(key))
     elif isinstance(expected, list | tuple):
         if not isinstance(found, list | tuple) or len(found) != len(expected):
-            raise ValueError(f"{where} has not {len(expected)} parts")
+            raise ValueError(f"{where} does not have {len(expected)} parts")
         for index, (got, wanted) in enumerate(zip(found, expected, strict=True)):
             check_like(got, wanted, f"{where}.{index}")
     elif isinstance(expected, int | float) and not isinstance(expected, bool):
