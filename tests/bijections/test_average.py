@@ -80,9 +80,7 @@ def test_an_average_of_flows_is_a_flow_that_is_saved(tmp_path):
 def test_what_cannot_be_averaged():
     with pytest.raises(ValueError, match="at least one bijection"):
         Average()
-    with pytest.raises(
-        ValueError, match="only flows of one column"
-    ):
+    with pytest.raises(ValueError, match="only flows of one column"):
         vector_flow(2, members=2)
     for bad in (0, True, 1.5):
         with pytest.raises(ValueError, match="members must be 1 to 1000"):
