@@ -24,6 +24,7 @@ from realnvp.bijections import (
     CheckerboardMask,
     ClassMeans,
     Dequantize,
+    EncodedCondition,
     Logit,
     Rosenblatt,
     TableColumns,
@@ -156,6 +157,7 @@ def vector_flow(
     coupling: str = VectorModel.coupling,
     coupling_options: dict[str, Any] | None = VectorModel.coupling_options,
     components: int = VectorModel.components,
+    condition_bins: int = VectorModel.condition_bins,
     couplings: int = VectorModel.couplings,
     conditioner: str = VectorModel.conditioner,
     hidden: int = VectorModel.hidden,
@@ -224,6 +226,9 @@ def vector_flow(
         model, gaussians = dataclasses.replace(model, mixture_init=found), found
         conditional_mixture = tuple(mixture[0].shape) != (found, size)
 
+    if model.condition_bins and (layers_classes is not None or not condition_dim):
+        raise ValueError("condition_bins are of a condition of numbers: there is none")
+
     def make_body() -> list[Bijection]:
         start: Bijection
         if gaussians:
@@ -231,9 +236,12 @@ def vector_flow(
             start = _mixture_layer(gaussians, size, *dims, mixture)
         else:
             start = Affine(zeros(size) if mean is None else mean, std)
+        bins = model.condition_bins
+        features = EncodedCondition.num_features(layers_condition, bins)
+        rest = ARCHITECTURES[model.architecture]((size,), model, features)
         return [
             start,
-            *_layers_of(ARCHITECTURES[model.architecture]((size,), model, layers_condition)),
+            *([EncodedCondition(layers_condition, bins, rest)] if bins else _layers_of(rest)),
         ]
 
     if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1000:

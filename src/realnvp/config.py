@@ -232,9 +232,13 @@ class VectorModel:
         architecture: "realnvp", or the name of one of your own.
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
             other, and learns modes and sharp curves with few layers; "affine" is the paper's;
-            "logistic_mixture" (arXiv 1902.00275); or the name or import path of one of your own.
+            "logistic_mixture" (arXiv 1902.00275); "piecewise_linear", intervals whose masses are
+            learned (arXiv 1808.03856), which of a single discrete column are its values; or the
+            name or import path of one of your own.
         coupling_options: options of a coupling of your own, by name.
-        components: components of a mixture.
+        components: components of a mixture, or intervals.
+        condition_bins: intervals of each number of a condition, between quantiles, of which
+            features are made for the couplings (arXiv 2203.05556); 0 makes none.
         couplings: number of coupling layers; each transforms one half of the columns.
         conditioner: network of the couplings: "mlp", or the name or import path of one of your own.
         hidden: units of each hidden layer of the conditioners.
@@ -251,6 +255,7 @@ class VectorModel:
     coupling: str = "gaussian_mixture"
     coupling_options: dict[str, Any] | None = None
     components: int = 8
+    condition_bins: int = 0
     couplings: int = 4
     conditioner: str = "mlp"
     hidden: int = 32
@@ -261,10 +266,17 @@ class VectorModel:
     mixture_init: int | Literal["auto"] = 0
 
     def __post_init__(self) -> None:
-        check_types(self, couplings=10_000, blocks=1000, components=1000, mixture_init=1000)
+        check_types(
+            self, couplings=10_000, blocks=1000, components=1000, mixture_init=1000,
+            condition_bins=1000,
+        )  # fmt: skip
         check_names(self)
         positive(self, "couplings", "hidden", "components")
         check_layers(self)
+        require(
+            self.condition_bins >= 0,
+            f"condition_bins must be 0 or more, got {self.condition_bins}",
+        )
         require(
             self.mixture_init == "auto" or self.mixture_init >= 0,
             f"mixture_init must be 0 or more, got {self.mixture_init}",

@@ -19,6 +19,7 @@ from realnvp.bijections import (
     ChannelMask,
     CheckerboardMask,
     ClassMeans,
+    EncodedCondition,
     FactorOut,
     Flatten,
     GaussianMixtureCoupling,
@@ -26,6 +27,7 @@ from realnvp.bijections import (
     InvertibleLinear,
     LogisticMixtureCoupling,
     Logit,
+    PiecewiseLinearCoupling,
     Refine,
     Rosenblatt,
     RunningBatchNorm,
@@ -137,6 +139,21 @@ def mixture(mask: ChannelMask | CheckerboardMask, channels: int) -> LogisticMixt
     return LogisticMixtureCoupling(mask, net, active, components=3)
 
 
+def piecewise_linear(dim: int, condition_dim: int = 0) -> PiecewiseLinearCoupling:
+    mask = ChannelMask(True)
+    passive, active = mask.sizes(dim)
+    net = MLP(passive, 4 * active, hidden=8, blocks=1, condition_dim=condition_dim)
+    layer = PiecewiseLinearCoupling(mask, net, active, components=4)
+    layer.fill({"edges": torch.tensor([0, 1e-3, 0.4, 0.5, 1]).double()})
+    return layer
+
+
+def encoded_condition() -> EncodedCondition:
+    layer = EncodedCondition(2, 3, affine_vector(True, 3, EncodedCondition.num_features(2, 3)))
+    layer.fit(torch.randn(50, 2))
+    return layer
+
+
 def image_body(**options: object) -> Bijection:
     """An image model after its dequantization, which is random and so has no Jacobian."""
     flow = image_flow((2, 4, 8), hidden=4, blocks=1, **options)  # type: ignore[arg-type]
@@ -162,6 +179,15 @@ BIJECTIONS: dict[str, Case] = {
     "gaussian-mixture-conditional": Case(lambda: gaussian_mixture(3, 2), (3,), 2, identity=False),
     "gaussian-mixture-one-column": Case(lambda: gaussian_mixture(1, 2), (1,), 2, identity=False),
     "gaussian-mixture-alone": Case(lambda: gaussian_mixture(1), (1,), identity=False),
+    "piecewise-linear": Case(lambda: piecewise_linear(5), (5,)),
+    "piecewise-linear-one-column": Case(lambda: piecewise_linear(1, 2), (1,), 2),
+    "piecewise-linear-image": Case(
+        lambda: PiecewiseLinearCoupling(
+            ChannelMask(), ResNet(2, 3 * 1, hidden=4, blocks=1), 1, components=3
+        ),
+        (3, 2, 2),
+    ),
+    "encoded-condition": Case(encoded_condition, (3,), 2),
     "mixture-checkerboard": Case(lambda: mixture(CheckerboardMask(), 1), (1, 3, 4)),
     "mixture-channel": Case(lambda: mixture(ChannelMask(True), 3), (3, 2, 2)),
     "linear": Case(lambda: InvertibleLinear(4), (4,)),

@@ -13,10 +13,12 @@ from realnvp.bijections.coupling import (
     Coupling,
 )
 from realnvp.bijections.dequantization import Dequantize, VariationalDequantize
+from realnvp.bijections.encoded_condition import EncodedCondition
 from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling, Rosenblatt
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.logistic_mixture import LogisticMixtureCoupling
 from realnvp.bijections.normalization import ActNorm, RunningBatchNorm
+from realnvp.bijections.piecewise_linear import PiecewiseLinearCoupling
 from realnvp.bijections.preprocessing import Affine, Logit
 from realnvp.bijections.reshape import FactorOut, Flatten, Refine, Squeeze
 
@@ -34,6 +36,7 @@ __all__ = [
     "ClassMeans",
     "Coupling",
     "Dequantize",
+    "EncodedCondition",
     "FactorOut",
     "Flatten",
     "GaussianMixtureCoupling",
@@ -41,6 +44,7 @@ __all__ = [
     "InvertibleLinear",
     "LogisticMixtureCoupling",
     "Logit",
+    "PiecewiseLinearCoupling",
     "Refine",
     "Rosenblatt",
     "RunningBatchNorm",

@@ -40,7 +40,13 @@ from realnvp.bijections.base import Bijection
 from realnvp.bijections.coupling import Coupling, Mask
 from realnvp.bijections.root_finding import find_root, implicit_inverse
 
-__all__ = ["GaussianMixtureCoupling", "Rosenblatt", "gaussianize", "invert_mixture"]
+__all__ = [
+    "GaussianMixtureCoupling",
+    "Rosenblatt",
+    "gaussianize",
+    "invert_mixture",
+    "normal_quantile",
+]
 
 FLOOR = 1e-4
 """Weight of a standard normal that is part of every coupling's mixture: the map stays invertible in
@@ -54,7 +60,7 @@ LARGEST_LOG_SCALE = 4.0
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def _normal_quantile(log_p: Tensor) -> Tensor:
+def normal_quantile(log_p: Tensor) -> Tensor:
     r"""Return :math:`\Phi^{-1}(e^{\log p})` for :math:`\log p \le 0`, however small.
 
     Not differentiable: it is only called where no gradient is recorded.
@@ -93,7 +99,7 @@ def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tenso
     above = (log_weight.exp() * torch.erf(u * math.sqrt(0.5))).sum(0) > 0
     side = 1.0 - 2.0 * above.to(x.dtype)
     log_tails = log_weight + torch.special.log_ndtr(side * u)
-    z = side * _normal_quantile(log_tails.logsumexp(0))
+    z = side * normal_quantile(log_tails.logsumexp(0))
     log_normal = -0.5 * z.square() - HALF_LOG_2PI
     return (
         z,
@@ -352,7 +358,7 @@ def _far_probit(
     """Do the same by logarithms, for which no probability is too small."""
     u = (mean - x) * rate
     log_weight = weight.log()
-    z = _normal_quantile((log_weight + torch.special.log_ndtr(-math.sqrt(2) * u)).logsumexp(0))
+    z = normal_quantile((log_weight + torch.special.log_ndtr(-math.sqrt(2) * u)).logsumexp(0))
     log_terms = log_weight + rate.log() - u.square()
     slope = math.sqrt(2) * torch.exp(log_terms.logsumexp(0) + 0.5 * z.square())
     log_grad = 2 * (log_terms.softmax(0) * u * rate).sum(0)

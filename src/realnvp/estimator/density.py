@@ -58,7 +58,15 @@ MEMBERS = 8
 
 
 FEW_VALUES = 50
-"""Values of such a column, at most."""
+"""Cells of such a column, at most: categories, or steps from its smallest number to its largest."""
+
+
+ROWS_PER_VALUE = 4
+"""Rows for each of its values, at least: with fewer, its frequencies say little."""
+
+
+BINS = 32
+"""Intervals of each number of a condition, of which couplings are given features."""
 
 
 NUMBERS = 2**17
@@ -94,15 +102,18 @@ class RealNVPDensity(
 
     Args:
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
-            other; "affine" is the paper's.
+            other; "affine" is the paper's; "piecewise_linear" learns the masses of intervals. None
+            is the latter of one column of few integers or categories given numbers, whose values
+            are the intervals: it is then a softmax classifier. Else it is the first.
         couplings: number of coupling layers. None is 4, and 2 of one column given numbers, where
-            fewer and wider ones were measured to be better.
+            fewer and wider ones were measured to be better, or 1 if its values are few.
         components: number of Gaussians of a mixture coupling.
         hidden: number of units of the conditioners' layers. None is 32, and 64 of one column given
             numbers.
         blocks: number of residual blocks of each conditioner.
         mixture_init: number of Gaussians of the mixture that the flow starts as. None chooses it
-            by cross-validation; it is 1, a linear regression, of one column given numbers.
+            by cross-validation; it is 1, a linear regression, of one column given numbers. (A
+            classifier starts as the frequencies, and must be better than the regression.)
         members: number of flows whose densities are averaged, of one column only, each trained on
             all rows but a share of its own, which ends its training. None is 8 of one column of
             few integers or categories given numbers, where it was measured to be better, and else
@@ -118,7 +129,7 @@ class RealNVPDensity(
             steps.
         patience: number of validations without a better one that end the training; there are 100
             over all steps. None is 5, and 15 of one column given numbers, or 8 of each of several
-            members.
+            members; or 3 if its values are few.
         integers: integer columns: "auto" finds them (and warns, of those of an array), "none", or
             their indices or names.
         columns: kinds of columns by name or index, or that of all, instead of those that are
@@ -138,7 +149,7 @@ class RealNVPDensity(
     def __init__(
         self,
         *,
-        coupling: str = "gaussian_mixture",
+        coupling: str | None = None,
         couplings: int | None = None,
         components: int = 8,
         hidden: int | None = None,
@@ -216,8 +227,9 @@ class RealNVPDensity(
             given = condition[kept] if frame else np.asarray(condition)[kept]  # type: ignore[index]
         self._condition = Condition.of(given, int(kept.sum()), _name_of(condition))
         rows = torch.as_tensor(self._schema.encode(table[kept])[0])
-        members = self._count(rows)
-        recipe = self._recipe(_seed(self.random_state), members)
+        few = bool(self._condition.dim) and _is_of_few_values(rows, self._schema)
+        members = self._count(few)
+        recipe = self._recipe(_seed(self.random_state), members, few)
         self.flow_, self.n_iter_ = fit_rows(
             rows,
             self._condition.codes(given, int(kept.sum())),
@@ -232,27 +244,29 @@ class RealNVPDensity(
         self._describe(recipe)
         return self
 
-    def _count(self, rows: torch.Tensor) -> int:
-        """Return the number of flows that are averaged."""
-        one = self._schema.dim == 1
+    def _count(self, few: bool) -> int:
+        """Return the number of flows that are averaged; several of a column of few values."""
         if self.members is None:
-            discrete = all(c.kind != "number" for c in self._schema.coordinates)
-            few = one and discrete and len(rows.unique()) <= FEW_VALUES
-            return MEMBERS if few and self._condition.dim else 1
-        if self.members < 1 or (self.members > 1 and not one):
+            return MEMBERS if few else 1
+        if self.members < 1 or (self.members > 1 and self._schema.dim > 1):
             raise ValueError(f"members is 1, or more for one column, got {self.members}")
         return int(self.members)
 
-    def _recipe(self, seed: int, members: int) -> VectorRecipe:
+    def _recipe(self, seed: int, members: int, few: bool) -> VectorRecipe:
         """Return the recipe ``table`` with the estimator's settings."""
         regression = self._schema.dim == 1 and self._condition.classes is None
         couplings, hidden, mixture_init, patience = (
             (2, 64, 1, 15 if members == 1 else 8) if regression else (4, 32, "auto", 5)
         )
+        coupling = self.coupling or ("piecewise_linear" if few else "gaussian_mixture")
+        classifier = few and coupling == "piecewise_linear"
+        if classifier:
+            couplings, patience = 1, 5 if members == 1 else 3
         recipe = load_recipe(
             "table",
             model={
-                "coupling": self.coupling,
+                "coupling": coupling,
+                "condition_bins": BINS if classifier else 0,
                 "couplings": couplings if self.couplings is None else self.couplings,
                 "components": self.components,
                 "hidden": hidden if self.hidden is None else self.hidden,
@@ -621,6 +635,14 @@ def _seed(random_state: RandomState) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _is_of_few_values(rows: torch.Tensor, schema: TableSchema) -> bool:
+    """Return whether a table is a single discrete column whose cells are few."""
+    if schema.dim > 1 or schema.coordinates[0].kind == "number":
+        return False
+    cells = float(rows.max() - rows.min()) / schema.coordinates[0].step + 1
+    return cells <= FEW_VALUES and len(rows.unique()) * ROWS_PER_VALUE <= len(rows)
 
 
 def _as_columns(X: Any, condition: ArrayLike | None) -> Any:

@@ -172,7 +172,7 @@ def _fit_members(
 
 def _start(recipe: VectorRecipe, data: Dataset, mixture: Mixture | None = None) -> tuple[Flow, int]:
     """Return the mixture alone: affine couplings are the identity before they are trained."""
-    model = dataclasses.replace(recipe.model, coupling="affine")
+    model = dataclasses.replace(recipe.model, coupling="affine", condition_bins=0)
     return build(dataclasses.replace(recipe, model=model), data, mixture), 0
 
 

@@ -10,12 +10,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from realnvp.bijections import Affine, CategoriesFirst, Rosenblatt
+from realnvp.bijections import (
+    Affine,
+    CategoriesFirst,
+    EncodedCondition,
+    PiecewiseLinearCoupling,
+    Rosenblatt,
+)
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
 from realnvp.flow import Flow
@@ -67,18 +74,24 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         first: dict[str, Any] = {}
         make = partial(recipe.build, (channels, height, width), dataset.levels, **condition)
     elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        if mixture is None:
+        columns, tensors = fit_columns(dataset)
+        edges = cell_edges(recipe, columns, tensors)
+        if edges is not None:  # it starts as the frequencies of the cells
+            sizes: dict[str, int] = {"components": len(edges) - 1, "mixture_init": 0}
+            recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **sizes))
+            mixture = None
+        elif mixture is None:
             mixture = mixture_of(recipe, dataset)
         if mixture is not None:
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
-        columns, tensors = fit_columns(dataset)
         categories, tables = fit_categories(dataset, *rows_of(dataset, recipe.seed))
         make = partial(
             recipe.build, dataset.shape[0], columns=columns, categories=categories, **condition
         )
         first = {"column_tensors": tensors, "category_tensors": tables}
-        first |= _first_layer(dataset, recipe, mixture)
+        if edges is None:
+            first |= _first_layer(dataset, recipe, mixture)
     else:
         kind = "images" if isinstance(recipe, ImageRecipe) else "vectors"
         raise ValueError(
@@ -92,7 +105,30 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         shift, scale = standardization(dataset)
         flow.condition_shift.copy_(shift)
         flow.condition_scale.copy_(scale)
+        for layer in flow.modules():
+            if isinstance(layer, EncodedCondition):
+                layer.fit(flow.as_condition(dataset.known.condition, len(dataset.known)))
+    for layer in flow.modules() if edges is not None else ():
+        if isinstance(layer, PiecewiseLinearCoupling):
+            layer.fill({"edges": edges})
     return flow
+
+
+def cell_edges(
+    recipe: VectorRecipe,
+    columns: Sequence[Mapping[str, Any]] | None,
+    tensors: Mapping[str, torch.Tensor],
+) -> torch.Tensor | None:
+    """Return the edges of the cells of a single discrete column, from 0 to 1.
+
+    They are what piecewise-linear couplings are made of; None for other couplings and columns.
+    """
+    if recipe.model.coupling != "piecewise_linear" or columns is None:
+        return None
+    if [column["kind"] for column in columns] != ["cells"]:
+        return None
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)  # beyond the cells, if they are numbers
+    return torch.cat((ends, tensors["edges"][0].double())).unique()
 
 
 def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:

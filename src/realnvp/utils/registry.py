@@ -157,6 +157,7 @@ COUPLINGS: Registry[type] = Registry(
         "affine": "realnvp.bijections.coupling:AffineCoupling",
         "gaussian_mixture": "realnvp.bijections.gaussian_mixture:GaussianMixtureCoupling",
         "logistic_mixture": "realnvp.bijections.logistic_mixture:LogisticMixtureCoupling",
+        "piecewise_linear": "realnvp.bijections.piecewise_linear:PiecewiseLinearCoupling",
     },
 )
 """Coupling layers: subclasses of :class:`realnvp.Coupling`."""
