@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -161,3 +162,64 @@ def test_two_thousand_rows_learn_a_curve_as_fewer_and_more_do():
     )
     density = RealNVPDensity(max_steps=20, random_state=0).fit(x)
     assert density.score(x) > -0.4  # of a single Gaussian, -1.5
+
+
+def grades(n: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Return a grade from 3 to 7, and numbers of which one says what it may be."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(n, 2))
+    middle = np.where(np.abs(x[:, 0]) < 0.5, 4, 6)  # not what a line says
+    return middle + generator.integers(-1, 2, size=n), x
+
+
+@pytest.mark.parametrize("members", [None, 1])
+def test_few_values_given_numbers_have_the_probabilities_of_a_classifier(tmp_path, members):
+    y, x = grades()
+    with pytest.warns(UserWarning, match="integer columns are dequantized"):
+        density = RealNVPDensity(members=members, random_state=0).fit(y, condition=1e4 * x + 7)
+    assert density.n_iter_ > 0
+    found = [type(layer).__name__ for layer in density.flow_.modules()]
+    assert found.count("PiecewiseLinearCoupling") == (members or 8)
+    known = np.array([[0.0, 0.0], [2.0, 0.0]]) * 1e4 + 7
+    p = np.stack([np.exp(density.score_samples([k, k], condition=known)) for k in range(11)])
+    np.testing.assert_allclose(p.sum(0), 1.0, atol=2e-3)  # grades beyond the known ones are rare
+    assert (p[3:6, 0] > 0.2).all()
+    assert (p[5:8, 1] > 0.2).all()
+    # A probability needs no noise: one draw of it is as good as many.
+    codes = torch.as_tensor(known)
+    rows = torch.tensor([[4.0], [6.0]], dtype=torch.float64)
+    draws = [density.flow_.log_prob(rows, codes, noise=torch.full((2, 1), u)) for u in (0.01, 0.97)]
+    torch.testing.assert_close(*draws)
+    drawn = density.sample(4000, condition=known[:1], random_state=0)[:, 0]
+    np.testing.assert_allclose([(drawn == k).mean() for k in range(3, 6)], p[3:6, 0], atol=0.04)
+    found = density.quantiles(condition=known, q=(0.01, 0.99), candidates=2000)
+    assert found.iloc[0].tolist() == [3, 5]
+    assert found.iloc[1, 1] == 7
+    density.save(tmp_path)
+    for again in (RealNVPDensity.load(tmp_path), pickle.loads(pickle.dumps(density))):
+        np.testing.assert_allclose(
+            again.score_samples(y[:20], condition=1e4 * x[:20] + 7),
+            density.score_samples(y[:20], condition=1e4 * x[:20] + 7),
+            rtol=1e-6,
+        )
+
+
+def test_categories_given_numbers():
+    y, x = grades(300)
+    names = pd.DataFrame({"kind": np.array(list("abcdefgh"))[y]})
+    density = RealNVPDensity(members=2, max_steps=600, random_state=0).fit(names, condition=x)
+    p = density.category_proba(names, "kind", condition=x)
+    own = p.to_numpy()[np.arange(len(y)), [list(p).index(name) for name in names["kind"]]]
+    np.testing.assert_allclose(np.log(own), density.score_samples(names, condition=x), rtol=1e-6)
+    assert np.log(own).mean() > -scipy.stats.entropy(np.bincount(y)) + 0.1
+
+
+def test_many_values_or_few_rows_are_no_classes():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(120, 1))
+    for y in (generator.integers(0, 100, size=120), generator.integers(0, 5, size=18)):
+        with pytest.warns(UserWarning, match="integer columns are dequantized"):
+            density = RealNVPDensity(max_steps=10, random_state=0).fit(y, condition=x[: len(y)])
+        found = [type(layer).__name__ for layer in density.flow_.modules()]
+        assert "PiecewiseLinearCoupling" not in found
+        assert np.isfinite(density.score(y, condition=x[: len(y)]))

@@ -50,6 +50,10 @@ FEW = {"patience": 5, "num_validations": 100}
 __all__ = ["build", "mixture_of", "resolve", "smoothing_of"]
 
 
+MOST_INTERVALS = 500
+"""Cells of a column, at most, that piecewise-linear couplings are made of."""
+
+
 def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> Flow:
     """Return the recipe's untrained model of a data set.
 
@@ -68,6 +72,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         "condition_dim": dataset.condition_dim,
         "classes": dataset.condition_classes or None,
     }
+    edges: torch.Tensor | None = None
     if isinstance(recipe, ImageRecipe) and dataset.kind == "image":
         assert dataset.levels is not None  # images always have levels
         channels, height, width = dataset.shape
@@ -77,9 +82,8 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         columns, tensors = fit_columns(dataset)
         edges = cell_edges(recipe, columns, tensors)
         if edges is not None:  # it starts as the frequencies of the cells
-            sizes: dict[str, int] = {"components": len(edges) - 1, "mixture_init": 0}
-            recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **sizes))
-            mixture = None
+            model = dataclasses.replace(recipe.model, components=len(edges) - 1, mixture_init=0)
+            recipe, mixture = dataclasses.replace(recipe, model=model), None
         elif mixture is None:
             mixture = mixture_of(recipe, dataset)
         if mixture is not None:
@@ -105,12 +109,14 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         shift, scale = standardization(dataset)
         flow.condition_shift.copy_(shift)
         flow.condition_scale.copy_(scale)
+        given = flow.as_condition(dataset.known.condition, len(dataset.known))
         for layer in flow.modules():
-            if isinstance(layer, EncodedCondition):
-                layer.fit(flow.as_condition(dataset.known.condition, len(dataset.known)))
-    for layer in flow.modules() if edges is not None else ():
-        if isinstance(layer, PiecewiseLinearCoupling):
-            layer.fill({"edges": edges})
+            if isinstance(layer, EncodedCondition) and given is not None:
+                layer.fit(given)
+    if edges is not None:
+        for layer in flow.modules():
+            if isinstance(layer, PiecewiseLinearCoupling):
+                layer.fill({"edges": edges})
     return flow
 
 
@@ -128,7 +134,8 @@ def cell_edges(
     if [column["kind"] for column in columns] != ["cells"]:
         return None
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)  # beyond the cells, if they are numbers
-    return torch.cat((ends, tensors["edges"][0].double())).unique()
+    edges = torch.cat((ends, tensors["edges"][0].double())).unique()
+    return edges if len(edges) <= MOST_INTERVALS else None
 
 
 def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
