@@ -57,6 +57,16 @@ def test_images_with_labels_as_programs_of_pytorch(tmp_path):
     assert torch.allclose(found, flow.log_prob(inputs["x"], inputs["condition"], inputs["noise"]))
 
 
+def test_an_average_of_classifiers_as_a_program_of_pytorch(tmp_path):
+    options = {"coupling": "piecewise_linear", "components": 4, "condition_bins": 3, **SMALL}
+    flow = vector_flow(1, condition_dim=2, members=2, **options | {"norm": "none"})
+    [graph] = export(randomize(flow).eval(), tmp_path, "torch", ["log_prob"])
+    assert graph.difference < 1e-5
+    inputs = _inputs(flow, "log_prob", 5)
+    found = torch.export.load(graph.path).module()(**inputs)
+    torch.testing.assert_close(found, flow.log_prob(**inputs), atol=1e-4, rtol=1e-4)
+
+
 def test_what_a_graph_is_made_of_is_not_this_package(tmp_path):
     flow = vector_flow(2, coupling="affine", **SMALL)
     export(flow, tmp_path, "torch", ["sampler"])

@@ -109,7 +109,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         shift, scale = standardization(dataset)
         flow.condition_shift.copy_(shift)
         flow.condition_scale.copy_(scale)
-        given = flow.as_condition(dataset.known.condition, len(dataset.known))
+        given = flow.as_condition(dataset.train_in_memory.condition, len(dataset.train_in_memory))
         for layer in flow.modules():
             if isinstance(layer, EncodedCondition) and given is not None:
                 layer.fit(given)
