@@ -85,11 +85,15 @@ def test_own_table(tmp_path, monkeypatch):
     columns = {"size": rng.normal(size=60) + 3 * bad, "diagnosis": np.where(bad, "bad", "good")}
     table, gaps = pd.DataFrame(columns), pd.DataFrame(columns)
     gaps.loc[::20, "size"] = np.nan
-    (code,) = blocks("tables")
+    code, given = blocks("tables")
     names = run(code, {"table": table, "table_with_gaps": gaps})
     assert not names["filled"].isna().any(axis=None)
     assert names["effective"].shape == (60,)
     assert (tmp_path / "model" / "model.safetensors").is_file()
+    x = rng.normal(size=(80, 2))
+    y = x[:, 0] + 0.1 * rng.normal(size=80)
+    found = run(given, {**names, "X": x, "y": y, "x": x[0]})
+    assert found["density"].score(y, condition=x) > 0
 
 
 @pytest.mark.filterwarnings("ignore")  # of the web framework's own test client
