@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from helpers.bijections import affine
-from realnvp.bijections import (
-    CheckerboardMask,
-)
+from realnvp.bijections import AffineCoupling, ChannelMask, CheckerboardMask
+from realnvp.conditioners import ResNet
 
 
 def test_checkerboard_counts_active_squares_only():
@@ -34,3 +33,9 @@ def test_scale_is_bounded_smoothly():
     log_scale, _ = layer._scale_shift(layer.conditioner(torch.zeros(1, 1, 2, 2)))
     assert log_scale.abs().max() <= layer.scale.abs().max()
     assert layer.penalty().item() == pytest.approx(1.0)
+
+
+def test_parameters_of_images_are_not_in_small_pieces():
+    layer = AffineCoupling(ChannelMask(), ResNet(1, 2, hidden=4, blocks=0), channels=1)
+    passive = torch.randn(2, 1, 4, 4).to(memory_format=torch.channels_last)
+    assert layer.compute_parameters(passive, None).is_contiguous()

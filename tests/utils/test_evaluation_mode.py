@@ -8,7 +8,7 @@ import threading
 import pytest
 from torch import nn
 
-from realnvp.utils.evaluation_mode import EvaluationMode
+from realnvp.utils.evaluation_mode import EvaluationMode, modules
 
 
 def test_the_modes_before_are_restored_after_nesting_and_errors():
@@ -39,6 +39,13 @@ def test_the_last_thread_that_leaves_restores():
     leave.set()
     thread.join()
     assert module.training
+
+
+def test_modules_are_those_of_pytorch():
+    shared = nn.Linear(2, 2)
+    module = nn.Sequential(shared, nn.Sequential(nn.Dropout(), shared), nn.ModuleList())
+    module.register_module("none", None)
+    assert sorted(map(id, modules(module))) == sorted(map(id, module.modules()))
 
 
 def test_a_copy_is_independent():

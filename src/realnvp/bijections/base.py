@@ -47,7 +47,8 @@ def sum_per_example(values: Tensor) -> Tensor:
     >>> sum_per_example(torch.ones(2, 3, 4, 4))
     tensor([48., 48.])
     """
-    return values.flatten(1).sum(1)
+    flat = values.flatten(1)
+    return flat.squeeze(1) if flat.shape[1] == 1 else flat.sum(1)
 
 
 def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:

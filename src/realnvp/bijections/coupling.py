@@ -225,14 +225,21 @@ class Coupling(Bijection):
         """Return the sum of squares of learned scales, which the loss penalizes; 0 if none."""
         return 0.0
 
+    def compute_parameters(self, passive: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the elementwise map's parameters, of the active part's shape but the channels."""
+        parameters = self.mask.take(self.conditioner(passive, condition))
+        # Convolutions leave the channels last in memory. Groups of them, which is what parameters
+        # are, would be in small pieces, and elementwise functions take up to four times as long.
+        return parameters.contiguous() if parameters.ndim == 4 else parameters
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(x)
-        parameters = self.mask.take(self.conditioner(passive, condition))
+        parameters = self.compute_parameters(passive, condition)
         return self.mask.merge(passive, *self.transform(active, parameters))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(z)
-        parameters = self.mask.take(self.conditioner(passive, condition))
+        parameters = self.compute_parameters(passive, condition)
         return self.mask.merge(passive, *self.inverse_transform(active, parameters))
 
 
@@ -280,7 +287,8 @@ class AffineCoupling(Coupling):
 
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._scale_shift(parameters)
-        return (active - shift) * torch.exp(-log_scale), -log_scale
+        log_scale = -log_scale
+        return (active - shift) * torch.exp(log_scale), log_scale
 
     def penalty(self) -> Tensor:
         """Return the sum of the squared learned scales; the paper's weight is 5e-5 (section 4)."""
