@@ -39,7 +39,7 @@ from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition
 from realnvp.inputs import check_data, check_kind, check_overflow
 from realnvp.round_trip import exact_latents
-from realnvp.utils.evaluation_mode import EvaluationMode, modules
+from realnvp.utils.evaluation_mode import EvaluationMode
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
@@ -224,9 +224,8 @@ class Flow(nn.Module):
         return dtype
 
     def _tensors(self) -> Iterator[Tensor]:
-        for module in modules(self):
-            own = (*module._parameters.values(), *module._buffers.values())
-            yield from (tensor for tensor in own if tensor is not None)
+        yield from self.parameters()
+        yield from self.buffers()
         yield torch.empty(0)  # without tensors, a flow is on the CPU
 
     def summary(self) -> str:
