@@ -191,9 +191,10 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
 
 
 def _is_exact(name: str) -> bool:
-    """Return whether a tensor is in float64 in every flow: those of a table's columns."""
+    """Return whether a tensor is in float64 in every flow: of a table's columns, and all edges."""
     first = {f"bijection.layers.0.{own}" for own in TableColumns.exact}
-    return name in first | {f"bijection.layers.1.{own}" for own in CategoriesFirst.exact}
+    second = {f"bijection.layers.1.{own}" for own in CategoriesFirst.exact}
+    return name in first | second or name.endswith(".edges")
 
 
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:

@@ -13,7 +13,7 @@ from helpers.bijections import randomize
 from realnvp import Flow, image_flow, vector_flow
 from realnvp.config import ImageModel, VectorModel
 
-COUPLINGS = "affine", "gaussian_mixture", "logistic_mixture"
+COUPLINGS = "affine", "gaussian_mixture", "logistic_mixture", "piecewise_linear"
 
 NAMES: dict[type, dict[str, tuple[Any, ...]]] = {
     ImageModel: {"architecture": ("realnvp", "glow"), "conditioner": ("resnet",)},
@@ -25,6 +25,7 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "coupling": COUPLINGS,
     "coupling_options": (None,),
     "components": (1, 2, 3, 4, 5, 6, 8),
+    "condition_bins": (0,),
     "couplings": (1, 2, 5),
     "scales": (1, 2, 3),
     "blocks": (0, 1, 2),
@@ -111,5 +112,7 @@ def test_conditions_and_integer_columns(condition, coupling, tmp_path):
     check(image, torch.randint(0, 17, (4, 1, 8, 8), dtype=torch.uint8), tmp_path / "images")
     vector = vector_flow(3, couplings=2, integers=[1], **options)
     check(vector, torch.randint(0, 9, (4, 3)).float(), tmp_path / "vectors")
+    if "condition_dim" in options:
+        options["condition_bins"] = 3
     check(vector_flow(3, couplings=2, **options).double(), torch.randn(4, 3).double(),
           tmp_path / "float64")  # fmt: skip
