@@ -105,7 +105,7 @@ def test_a_single_column_has_a_density_given_the_condition():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(500, 1))
     y = np.sin(3 * x[:, 0]) + 0.1 * (1 + (x[:, 0] > 0)) * generator.normal(size=500)
-    settings = {"max_steps": 200, "validation_fraction": 0, "random_state": 0}
+    settings = {"members": 2, "max_steps": 200, "validation_fraction": 0, "random_state": 0}
     density = RealNVPDensity(**settings).fit(y, condition=1e4 * x + 7)
     score = density.score(y, condition=1e4 * x + 7)
     assert score > scipy.stats.norm(y.mean(), y.std()).logpdf(y).mean() + 0.5
@@ -140,6 +140,15 @@ def test_members_that_learn_nothing_are_no_better_than_the_start():
         abs(density.score(y, condition=x) - scipy.stats.norm(y.mean(), y.std()).logpdf(y).mean())
         < 0.1
     )
+
+
+def test_one_column_given_numbers_has_eight_members():
+    x = rows(100)
+    density = RealNVPDensity(max_steps=1, validation_fraction=0, random_state=0)
+    density.fit(x[:, 0], condition=x[:, 1:])
+    assert len(density.flow_.bijection[-1].members) == 8  # type: ignore[index]
+    density.fit(x, condition=x[:, 1])
+    assert "Average" not in str(density.flow_)
 
 
 def test_several_columns_have_no_members():

@@ -129,9 +129,8 @@ def test_quantiles_of_one_column_given_a_condition_cover_what_they_say():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1200, 1))
     y = np.abs(x[:, 0]) * rng.normal(size=1200)
-    density = RealNVPDensity(random_state=0, max_steps=200, validation_fraction=0).fit(
-        y[:600], condition=x[:600]
-    )
+    settings = {"members": 1, "max_steps": 200, "validation_fraction": 0, "random_state": 0}
+    density = RealNVPDensity(**settings).fit(y[:600], condition=x[:600])
     found = density.quantiles(condition=x[600:], candidates=200)
     inside = (found[0.05] <= y[600:]) & (y[600:] <= found[0.95])
     assert inside.mean() == pytest.approx(0.9, abs=0.05)
