@@ -14,7 +14,7 @@ and a run of equal groups ``shape:u8 times:varint``, where the upper half of the
 and the lower half the logarithm of the number of images; if that is 15, the number follows as a
 varint. Zero bytes at the end of the words are left out. The CRC is of all else in the block, and
 shows damage. That images were decoded otherwise than encoded is shown by another one, of the
-images, which is at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker, from
+images, which is at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker,
 from which readers continue after damage, is checked as well.
 """
 
