@@ -149,7 +149,7 @@ def test_features_are_one_hot_and_finite():
     "change",
     [
         {"kind": "other"}, {"name": 3}, {"step": -1.0}, {"source": 99}, {"more": 1},
-        {"kind": "linear"}, {"resolution": 7}, {"origin": float("nan")},
+        {"kind": "linear"}, {"resolution": 7}, {"origin": float("nan")}, {"dtype": "table"},
     ],
 )  # fmt: skip
 def test_damaged_descriptions_are_refused(change):

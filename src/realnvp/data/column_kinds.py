@@ -182,6 +182,8 @@ class Column:
         Raises:
             ValueError: if it does not describe a column.
         """
+        from pandas.api.types import pandas_dtype
+
         known = {f.name for f in fields(Column)}
         if not set(item) <= known:
             raise ValueError("the saved columns of a table have unknown properties")
@@ -206,6 +208,11 @@ class Column:
         )
         if good and column.notation != "":
             good = isinstance(column.notation, str) and bool(Notation.from_text(column.notation))
+        if good:
+            try:
+                pandas_dtype(column.dtype)
+            except (TypeError, SyntaxError):
+                good = False
         if not good:
             raise ValueError(f"the saved column {str(column.name)[:50]!r} of a table is damaged")
         return column
