@@ -18,7 +18,7 @@ from realnvp.flow import Flow
 __all__ = ["interpolate", "levels", "resample", "walk"]
 
 FRAMES = 4
-"""Examples that are decoded at once, where progress is told."""
+"""Examples that are decoded at once, where progress is shown."""
 
 
 def interpolate(
@@ -198,7 +198,7 @@ def _decoded(
     condition: Tensor | None,
     progress: Callable[[int, int], None] | None,
 ) -> Tensor:
-    """Decode a few latents at a time, and tell how many are done."""
+    """Decode a few latents at a time, and report how many are done."""
     parts = []
     for start in range(0, len(z), FRAMES):
         given = None if condition is None else condition[start : start + FRAMES]

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib
 import re
+import textwrap
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import matplotlib
 import pytest
 import yaml
+
+from realnvp.codec import container
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -183,3 +186,11 @@ def test_docstrings_become_markdown():
     assert to_markdown(text) == (
         "Map `x` by `inverse`.\n\n\n$$z = x, y$$\n\n```pycon\n>>> 1 + 1\n2\n```"
     )
+
+
+def test_the_layout_of_compressed_files_is_that_of_the_code():
+    shown = (DOCS / "reference" / "formats.md").read_text("utf-8")
+    layouts = re.findall(r"::\n\n((?:    .*\n)+)", container.__doc__ or "")
+    assert len(layouts) == 2
+    for layout in layouts:
+        assert textwrap.dedent(layout) in shown

@@ -107,10 +107,11 @@ def _stretched(x: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor
         scores, and the logarithms of the map's derivative.
     """
     # The last interval ends at 1, where rounding may see it end before.
-    k = (x.unsqueeze(1) >= _score_edges(before)).sum(1, keepdim=True)
+    starts, ends = _starts(before), _starts(before.flip(1))
+    k = (x.unsqueeze(1) >= _score_edges(starts, ends)).sum(1, keepdim=True)
     last = before.shape[1] - 1
-    below = _log_share(x, k, before, after)
-    above = _log_share(-x, last - k, before.flip(1), after.flip(1))
+    below = _log_share(x, k, starts, before, after)
+    above = _log_share(-x, last - k, ends, before.flip(1), after.flip(1))
     # Of a probability close to 1, floating point has few digits: take the smaller side.
     lower = below < above
     z = _quantile(torch.where(lower, below, above))
@@ -125,16 +126,16 @@ def _starts(log_widths: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(widths[:, :1]), widths.cumsum(1)[:, :-1]), dim=1)
 
 
-def _score_edges(log_widths: Tensor) -> Tensor:
-    """Return the scores between the intervals, ``(B, K - 1, C, ...)``."""
+def _score_edges(starts: Tensor, ends: Tensor) -> Tensor:
+    """Return the scores between the intervals, ``(B, K - 1, C, ...)``, from both sides' shares."""
     with torch.no_grad():
-        below, above = _starts(log_widths)[:, 1:], _starts(log_widths.flip(1))[:, 1:].flip(1)
+        below, above = starts[:, 1:], ends[:, 1:].flip(1)
         return torch.where(below < above, torch.special.ndtri(below), -torch.special.ndtri(above))
 
 
-def _log_share(x: Tensor, k: Tensor, before: Tensor, after: Tensor) -> Tensor:
+def _log_share(x: Tensor, k: Tensor, starts: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Return the logarithm of the share below scores in the k-th intervals, after the map."""
-    start, width = _starts(before).gather(1, k)[:, 0], before.gather(1, k)[:, 0]
+    start, width = starts.gather(1, k)[:, 0], before.gather(1, k)[:, 0]
     to, log_mass = _starts(after).gather(1, k)[:, 0], after.gather(1, k)[:, 0]
     first = k[:, 0] == 0
     log_p = torch.special.log_ndtr(x)

@@ -401,9 +401,8 @@ def _run(
         stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
         for note in [*stored, *notes]:
             bar.say(note)
-        apart = (
-            trainer.shards if processes.sharded else None
-        )  # where processes write for themselves
+        # Where processes write for themselves.
+        apart = trainer.shards if processes.sharded else None
         first = None if apart is not None else trainer.state_dict(keep=processes.main)
         history = History()
         with processes.sync_errors():

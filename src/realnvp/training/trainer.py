@@ -155,7 +155,7 @@ class Trainer:
         self._best_result: Likelihood | None = None  # of this session
         self.best_weights: dict[str, Tensor] | None = None
         self.stopping, self.evaluated, self.is_finished = 0, 0, False
-        self._explained, self._told_of = False, -1
+        self._explained, self._warned_of = False, -1
         self._stopped: list[int] = []
         self._start = time.monotonic()
 
@@ -444,10 +444,10 @@ class Trainer:
         error = result.standard_error  # which is not finite for one example
         by_chance = math.isfinite(error) and result.loss - self.best < 2 * error
         ends = self.out_of_patience()
-        told = self.worse < WORSE or by_chance or self._told_of == self.best_step
-        if math.isinf(self.best) or (told and not ends):
+        silent = self.worse < WORSE or by_chance or self._warned_of == self.best_step
+        if math.isinf(self.best) or (silent and not ends):
             return
-        self._told_of = self.best_step
+        self._warned_of = self.best_step
         unit = self.unit_name.partition(" (")[0]
         message = (
             f"the last {self.worse} validations are worse than that of step {self.best_step:,} "
