@@ -20,6 +20,7 @@ from realnvp import image_flow, vector_flow
 from realnvp.cli.main import main
 from realnvp.config import ImageModel, VectorModel
 from realnvp.data.toy import TOY
+from realnvp.outliers import OutlierScorer
 from realnvp.pretrained import cards, load_shipped, pack, rebuild, shipped_names, unpack
 from realnvp.utils.registry import ARCHITECTURES, COUPLINGS
 
@@ -45,6 +46,7 @@ def test_every_model_loads_and_its_card_is_whole(name):
     assert x.shape == (3, *flow.shape)
     if flow.levels is not None:
         assert torch.equal(flow.decode(flow.encode(x, condition), condition), x)
+    assert len(OutlierScorer(flow).held_out) >= 250  # calibrated, for p-values down to 0.004
 
 
 def test_former_names_are_still_known():
