@@ -79,7 +79,7 @@ def of_pyod(name: str) -> Scores:
         from importlib import import_module
 
         options = {"n_features": train.shape[1], "random_state": seed, "verbose": 0}
-        module = import_module(f"pyod.models.{name.lower()}")
+        module = import_module(f"pyod.models.{'deep_svdd' if name == 'DeepSVDD' else name.lower()}")
         model = getattr(module, name)(**(options if name == "DeepSVDD" else {}))
         return model.fit(train).decision_function(test)
 

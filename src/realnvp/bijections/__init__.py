@@ -14,13 +14,14 @@ from realnvp.bijections.coupling import (
 )
 from realnvp.bijections.dequantization import Dequantize, VariationalDequantize
 from realnvp.bijections.encoded_condition import EncodedCondition
-from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling, Rosenblatt
+from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.logistic_mixture import LogisticMixtureCoupling
 from realnvp.bijections.normalization import ActNorm, RunningBatchNorm
 from realnvp.bijections.piecewise_linear import PiecewiseLinearCoupling
 from realnvp.bijections.preprocessing import Affine, Logit
 from realnvp.bijections.reshape import FactorOut, Flatten, Refine, Squeeze
+from realnvp.bijections.rosenblatt import Rosenblatt
 
 __all__ = [
     "ActNorm",

@@ -1,19 +1,19 @@
 r"""The first layer of a table's flow: numbers, decimals, categories and gaps become normal scores.
 
-Every column of a table has its own monotone map to the real line, with noise where it is discrete,
-and what it means for the likelihood is exact. With :math:`u` uniform on :math:`[0, 1)` and
+Each column of a table has its own monotone map to the real line, with noise added where it is
+discrete, and an exact term of the log-likelihood. With :math:`u` uniform on :math:`[0, 1)` and
 :math:`\varphi, \Phi` the normal density and CDF:
 
 * A **smooth** column of numbers: :math:`v = S(w(x))`, where :math:`w` is linear, asinh (heavy
   tails), log (a lower bound) or logit (two bounds) of the standardized number, and :math:`S` a
   monotone rational-quadratic spline with linear tails (arXiv 1906.04032, section 3.1).
   :math:`\log|\det J| = \log v'(x)`. Of numbers with a step, :math:`x + \mathrm{step} \cdot u`
-  stands for :math:`x`.
+  takes the place of :math:`x`.
 * A column of **cells**, such as categories: the k-th has the interval :math:`[c_k, c_k + f_k)` of
   its frequency :math:`f_k`, and :math:`v = \Phi^{-1}(c_k + f_k u)`, so that marginals fit exactly
   before anything is trained. :math:`\log|\det J| = \log f_k - \log \varphi(v)`; of numbers, minus
   the logarithm of their step.
-* A **gap**, a value that is missing according to its status, which is another column:
+* A **gap**, a value that another column, its status, declares missing:
   :math:`v = \Phi^{-1}(u)` is noise whose density is subtracted,
   :math:`\log|\det J| = -\log \varphi(v)`.
 
@@ -40,7 +40,7 @@ SHAPES = ("linear", "asinh", "log", "logit")
 """What a smooth column is mapped by before its spline."""
 
 TINY = 2.0**-40
-"""Distance from 0 and 1 of what has a normal quantile: those are within 7 standard deviations."""
+"""Probabilities are kept so far from 0 and 1; normal scores are then within 7."""
 
 ON_GRID = 1e-3
 """Distance from its grid, in steps, up to which a number counts as on it."""
@@ -50,16 +50,16 @@ MOST = 10_000_000
 
 
 class Exact(Bijection):
-    """A bijection of buffers found from data; some stay float64, whatever the type of the flow."""
+    """A bijection whose buffers are found from data; some stay float64 in a flow of any type."""
 
     exact: ClassVar[tuple[str, ...]] = ()
-    """Names of the buffers in float64."""
+    """Names of the buffers that stay float64."""
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy tensors into the buffers of these names.
 
         Raises:
-            ValueError: if the layer cannot compute with them.
+            ValueError: if they are not valid, such as knots that do not ascend.
         """
         for name, tensor in tensors.items():
             own = getattr(self, name)
@@ -81,21 +81,22 @@ class Exact(Bijection):
 class TableColumns(Exact, Dequantization):
     r"""Map the columns of a table to normal scores, each by its own map; see the module.
 
-    The tensors that say how are buffers in float64, whatever the type of the flow, so that dates
-    in seconds keep theirs; the result has the flow's type. They are set by :meth:`fill`, and are
-    such that :func:`realnvp.training.marginals.fit_columns` computes from data.
+    The parameters of the maps are float64 buffers, whatever the type of the flow, so that dates in
+    seconds stay exact; the result has the flow's type.
+    :func:`realnvp.training.marginals.fit_columns` computes them from data, and :meth:`fill` sets
+    them.
 
     Args:
         columns: a mapping for each column. "kind" is "plain" (the identity), "smooth" or "cells".
             "step": whether a plain column holds integers, or a smooth one multiples of a step.
             "shape" of a smooth column is "linear", "asinh", "log" or "logit", and "knots" the
-            number of its knots, 2 or more. "size" is the number of cells, and "ordered" says
-            whether they are of numbers, which may lie outside of them. "status" is the index of
-            the column of cells that is 0 where this one has a value, and something else where it
+            number of its knots, 2 or more. "size" is the number of cells, and "ordered" whether
+            they are numbers, so that new values may lie beyond the first and the last. "status" is
+            the index of a column of cells that is 0 where this one has a value, and not 0 where it
             has a gap (NaN).
 
     Raises:
-        ValueError: for columns that cannot be.
+        ValueError: for invalid settings.
 
     >>> layer = TableColumns([{"kind": "plain"}, {"kind": "plain", "step": True}])
     >>> v, log_det = layer(torch.tensor([[0.5, 3.0]]))
@@ -190,10 +191,10 @@ class TableColumns(Exact, Dequantization):
     # ------------------------------------------------------------------ what can be
 
     def possible(self, x: Tensor) -> Tensor:
-        """Return which values can be: ``(B, D) -> (B, D)``.
+        """Return which values have a density: ``(B, D) -> (B, D)``, boolean.
 
-        Steps have no fractions, cells are known ones, numbers are within bounds, and gaps are where
-        according to its status.
+        Those with a step must be multiples of it, those of cells one of them, numbers within their
+        bounds, and gaps where the status says so.
         """
         x = x.double()
         good = torch.isfinite(x)
@@ -222,7 +223,7 @@ class TableColumns(Exact, Dequantization):
         return good
 
     def check(self, x: Tensor) -> None:
-        """Raise a ValueError that names the first value that cannot be."""
+        """Raise a ValueError that names the first value without a density."""
         good = self.possible(x)
         if good.all():
             return
@@ -236,13 +237,13 @@ class TableColumns(Exact, Dequantization):
         elif kind["kind"] == "cells" and not kind["ordered"]:
             why = f"is none of the {kind['size']} categories"
         elif kind["kind"] == "plain":
-            why = "is no integer, as the values of this column are"
+            why = "is not an integer, as all values of this column are"
         else:
             why = "is not on the column's grid, or not within its bounds"
         raise ValueError(f"column {column}, row {row}: {value:.10g} {why}")
 
     def snap(self, x: Tensor) -> Tensor:
-        """Return the values whose cells hold ``x``: steps and cells floored, all else as it is."""
+        """Return ``x`` rounded down to the steps and cells of its columns."""
         x = x.double()
         out = x.clone()
         whole = self._plain_integers
@@ -276,7 +277,8 @@ class TableColumns(Exact, Dequantization):
         Args:
             x: ``(B, D)`` values.
             u: ``(B, D)`` noise.
-            unknown: ``(D,)``, columns whose values are not known; their results mean nothing.
+            unknown: ``(D,)``, True for columns whose values are unknown and may be NaN; their
+                results are arbitrary.
 
         Returns:
             ``(B, D)`` scores, and log-derivatives in float64.
@@ -305,7 +307,7 @@ class TableColumns(Exact, Dequantization):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z = z.double()
-        x, log_det = z.clone(), z.new_zeros(z.shape[0])
+        x = z.clone()
         whole = self._plain_integers
         x[:, whole] = z[:, whole].floor()
         slopes = torch.zeros_like(z)
@@ -318,8 +320,7 @@ class TableColumns(Exact, Dequantization):
             x[:, self._gaps] = torch.where(gap, math.nan, x[:, self._gaps])
             own = -_log_normal(z[:, self._gaps])
             slopes[:, self._gaps] = torch.where(gap, own, slopes[:, self._gaps])
-        log_det = -slopes.sum(1)
-        return x, log_det.to(self._one.dtype)
+        return x, -slopes.sum(1).to(self._one.dtype)
 
     def differs(self, x: Tensor, v: Tensor) -> Tensor:
         back, x = self.inverse(v)[0], x.double()
@@ -341,7 +342,7 @@ class TableColumns(Exact, Dequantization):
     # ------------------------------------------------------------------ details
 
     def _filled(self, x: Tensor) -> Tensor:
-        """Return the values with some that can be in the place of gaps."""
+        """Return the values, with possible ones in place of gaps."""
         if not self._gaps:
             return x
         x, some = x.clone(), self.some_values()
@@ -373,7 +374,7 @@ class TableColumns(Exact, Dequantization):
         return torch.tensor(flags, device=self._one.device)
 
     def _has(self, *shapes: str) -> bool:
-        """Return whether a column has one of the shapes, without a look at the device."""
+        """Return whether a column has one of the shapes, without reading from the device."""
         return any(self.columns[i]["shape"] in shapes for i in self._smooth)
 
     def _shaped(self, *shapes: str) -> Tensor:
@@ -425,7 +426,7 @@ class TableColumns(Exact, Dequantization):
         x = self.center + self.scale * t
         index = ((x - self.origin) / self.step).floor()
         stepped = self.origin + self.step * index
-        if self._has("log", "logit"):  # the cell that a bound cuts keeps to its inner side
+        if self._has("log", "logit"):  # of the cell that holds the bound, only the inside exists
             bounded = log | logit
             low = ((self.center - self.origin) / self.step).ceil()
             stepped = torch.where(

@@ -50,32 +50,33 @@ from realnvp.utils.settings import to_dict
 __all__ = ["RealNVPDensity"]
 
 DRAWS = 16
-"""Noise draws of a log-density with integer columns."""
+"""Draws of the noise that a log-density with integer columns is averaged over."""
 
 
 MEMBERS = 8
-"""Flows that are averaged of one column given numbers."""
+"""Flows that are averaged to model one column given numbers."""
 
 
 MOST_AVERAGED = 20_000
-"""Rows up to which they are: eight flows take eight times as long, and what they gain was measured
-up to 10,000."""
+"""Rows up to which flows are averaged by default: eight take eight times as long, and their gain
+was measured on up to 10,000 rows."""
 
 
 FEW_VALUES = 50
-"""Cells of such a column, at most: categories, or steps from its smallest number to its largest."""
+"""Largest number of values of a column that a softmax classifier models: categories, or steps from
+the smallest number to the largest."""
 
 
 ROWS_PER_VALUE = 4
-"""Rows for each of its values, at least: with fewer, its frequencies say little."""
+"""Rows per value of such a column, at least: frequencies of fewer are too uncertain."""
 
 
 BINS = 32
-"""Intervals of each number of a condition, of which couplings are given features."""
+"""Quantile intervals that each number of a condition is encoded in."""
 
 
 NUMBERS = 2**17
-"""Numbers of a table that are computed at once."""
+"""Largest number of table entries in a batch."""
 
 
 RandomState = int | np.random.RandomState | np.random.Generator | None
@@ -97,52 +98,51 @@ class RealNVPDensity(
 
     Integer columns are dequantized: their density is then a probability, which cannot grow without
     bound. Constant columns, and columns that are a linear function of others, have no density of
-    their own: they are left out of it with a warning, and given back; a row that differs in one
-    has the log-density minus infinity. Nothing depends on the unit of a column, of a numeric
-    condition or of the weights, but for the log-determinant of that unit.
+    their own: they are left out with a warning, and restored in samples; a row that deviates from
+    them has the log-density minus infinity. Rescaling a column only changes the log-density by the
+    logarithm of the scale; rescaling a numeric condition or the weights changes nothing.
 
-    Fitting draws from random generators of its own, so that several threads may fit at once, each
-    with the result of its ``random_state``. It always uses one process, whatever ``torchrun`` or
-    Slurm say.
+    Fitting uses random generators of its own, so several threads may fit at once, each reproducibly
+    by its ``random_state``. It always runs in one process, also under ``torchrun`` or Slurm.
 
     Args:
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
-            other; "affine" is the paper's; "piecewise_linear" learns the masses of intervals. None
-            is the latter of one column of few integers or categories given numbers, whose values
-            are the intervals: it is then a softmax classifier. Else it is the first.
-        couplings: number of coupling layers. None is 4, and 2 of one column given numbers, where
-            fewer and wider ones were measured to be better, or 1 if its values are few.
+            other; "affine" is the paper's; "piecewise_linear" learns the masses of intervals. The
+            default is "gaussian_mixture", except for one column of few integers or categories given
+            numbers: there the intervals of "piecewise_linear" are the values, which makes it a
+            softmax classifier.
+        couplings: number of coupling layers; 4 by default. For one column given numbers it is 2,
+            which was measured to be better with wider networks, or 1 if the column has few values.
         components: number of Gaussians of a mixture coupling.
-        hidden: number of units of the conditioners' layers. None is 32, and 64 of one column given
-            numbers.
+        hidden: number of units of the conditioners' layers; 32 by default, and 64 for one column
+            given numbers.
         blocks: number of residual blocks of each conditioner.
-        mixture_init: number of Gaussians of the mixture that the flow starts as. None chooses it
-            by cross-validation; it is 1, a linear regression, of one column given numbers. (A
+        mixture_init: number of Gaussians of the mixture that the flow starts as; by default chosen
+            by cross-validation, or 1, a linear regression, for one column given numbers. (A
             classifier starts as the frequencies, and must be better than the regression.)
-        members: number of flows whose densities are averaged, of one column only, each trained on
-            all rows but a share of its own, which ends its training. None is 8 of one column given
-            numbers, of at most 20,000 rows, where it was measured to be better in eight times the
-            time, and else 1.
-        max_steps: largest number of optimizer steps; early stopping may end the training before.
+        members: number of flows whose densities are averaged, for one column only. Each holds out
+            another share of the rows to stop early. By default 8 for one column given numbers with
+            at most 20,000 rows, where it was measured to be better in eight times the time, else 1.
+        max_steps: largest number of optimizer steps; training may stop early.
         batch_size: number of rows per step.
-        lr: learning rate of AdamW. None, here and below: chosen by the number of rows, since few
-            need more restraint than many.
+        lr: learning rate of AdamW. By default this and the next two are chosen by the number of
+            rows: the fewer, the more regularization.
         weight_decay: weight decay of the conditioners' weights.
-        smoothing: standard deviation of the noise that is added to every batch, in those of the
+        smoothing: standard deviation of the noise that is added to every batch, relative to the
             Gaussians that the flow starts as. It keeps the flow from memorizing few rows.
-        validation_fraction: fraction of the rows that is held out for early stopping; 0 takes all
-            steps.
-        patience: number of validations without a better one that end the training; there are 100
-            over all steps. None is 5, and 15 of one column given numbers, or 8 of each of several
-            members; or 3 if its values are few.
-        integers: integer columns: "auto" finds them (and warns, of those of an array), "none", or
+        validation_fraction: fraction of the rows that is held out for early stopping; with 0,
+            training takes all steps.
+        patience: number of validations without improvement that end the training; there are 100
+            over all steps. By default 5; for one column given numbers 15, or 8 for each of several
+            members, or 3 if the column has few values.
+        integers: integer columns: "auto" detects them (with a warning for an array), "none", or
             their indices or names.
-        columns: kinds of columns by name or index, or that of all, instead of those that are
-            found: "continuous", "decimal", "integer", "categorical", "datetime" or "drop".
-        keep_range: whether samples keep the range of every column of numbers of a DataFrame. The
-            bound 0 of numbers that are not negative is always kept.
+        columns: kinds of columns by name or index, or one kind for all, instead of the detected
+            ones: "continuous", "decimal", "integer", "categorical", "datetime" or "drop".
+        keep_range: whether samples stay within the range of every numeric column of a DataFrame.
+            Columns without negative numbers always stay nonnegative.
         random_state: seed, generator or None.
-        verbose: whether a few lines about the training are printed, in the units of :meth:`score`.
+        verbose: whether to print a few lines about the training, in the units of :meth:`score`.
 
     Attributes:
         flow_: the :class:`realnvp.Flow` of the columns that vary freely, in their own units and
@@ -206,12 +206,12 @@ class RealNVPDensity(
         """Fit the density of the rows, given the condition if there is one.
 
         Args:
-            X: ``(N, D)`` numbers, at least two rows and a column that varies. Of a single column
-                given a condition, ``p(y | x)``, ``fit(y, condition=x)``, ``(N,)`` will do, here and
-                in the other methods.
+            X: ``(N, D)`` numbers, at least two rows and a column that varies. For a single column
+                given a condition, ``p(y | x)``, pass ``fit(y, condition=x)`` with ``y`` of shape
+                ``(N,)``, here and in the other methods.
             y: ignored.
-            condition: what the density is conditioned on: ``(N,)`` classes (names or integers),
-                or ``(N,)`` or ``(N, K)`` real numbers.
+            condition: ``(N,)`` classes (names or integers), or ``(N,)`` or ``(N, K)`` real numbers,
+                that the density is conditioned on.
             sample_weight: ``(N,)`` weights of the rows; 0 leaves a row out.
 
         Raises:
@@ -250,7 +250,7 @@ class RealNVPDensity(
         return self
 
     def _count(self, few: bool, rows: int) -> int:
-        """Return the number of flows that are averaged: several of one column given numbers."""
+        """Return the number of flows to average: several for one column given numbers."""
         if self.members is None:
             regression = self._is_regression() and bool(self._condition.dim)
             return MEMBERS if few or (regression and rows <= MOST_AVERAGED) else 1
@@ -259,7 +259,7 @@ class RealNVPDensity(
         return int(self.members)
 
     def _is_regression(self) -> bool:
-        """Return whether it is one column, of all rows or given numbers: of no classes."""
+        """Return whether the density is of one column, unconditional or given numbers."""
         return self._schema.dim == 1 and self._condition.classes is None
 
     def _recipe(self, seed: int, members: int, few: bool) -> VectorRecipe:
@@ -317,8 +317,8 @@ class RealNVPDensity(
             condition: condition of each row, as in :meth:`fit`.
 
         Returns:
-            ``(N,)``; minus infinity where a column that was left out is not what it follows to be,
-            or an integer column has a fraction.
+            ``(N,)``; minus infinity where a constant or dependent column deviates from what it was
+            in training, or an integer column has a fraction.
         """
         x, possible, codes = self._check(X, condition)
         log_p = np.full(len(x), -np.inf)
@@ -350,7 +350,7 @@ class RealNVPDensity(
         Args:
             n_samples: number of rows.
             random_state: seed or generator; that of the estimator by default.
-            condition: of a conditional density, one for each row, or one for all.
+            condition: for a conditional density, one for each row, or one for all.
 
         Returns:
             ``(n_samples, D)``.
@@ -371,13 +371,13 @@ class RealNVPDensity(
         They are exact by Bayes' rule over the values, see :mod:`realnvp.estimator.inference`.
 
         Args:
-            X: table; what it holds in the column itself makes no difference.
+            X: table; its values in the column itself are ignored.
             column: name of the column.
             condition: condition of each row, as in :meth:`fit`.
 
         Returns:
             a row for each of ``X``, with a column for each category, and one called None for a gap
-            if there were some.
+            if the training rows had any.
         """
         check_is_fitted(self, "flow_")
         frame = self._with_column(X, column)
@@ -396,16 +396,16 @@ class RealNVPDensity(
     ) -> pd.DataFrame:
         """Return quantiles of a column of numbers or dates, given the rest of the row.
 
-        They are of weighted candidates, see :mod:`realnvp.estimator.inference`. A prediction
-        interval lies between two of them: 0.05 and 0.95 are those of a 90 % interval.
+        They are computed from weighted candidates, see :mod:`realnvp.estimator.inference`. Two of
+        them bound a prediction interval: 0.05 and 0.95 one of 90 %.
 
         Args:
-            X: table; what it holds in the column itself makes no difference. Left out for a
-                density of one column given a condition.
+            X: table; its values in the column itself are ignored. Omit it for a density of one
+                column given a condition.
             q: probabilities, in (0, 1).
-            column: name or index of the column; the only one if left out.
+            column: name or index of the column; the only one if omitted.
             condition: condition of each row, as in :meth:`fit`.
-            candidates: number of candidates for each row; quantiles are as fine as these are many.
+            candidates: number of candidates for each row; more of them give finer quantiles.
             random_state: seed or generator; that of the estimator by default.
 
         Returns:
@@ -430,7 +430,7 @@ class RealNVPDensity(
             column = names[column]
         if X is None:
             if len(names) != 1 or condition is None:
-                raise ValueError("X is left out for one column given a condition only")
+                raise ValueError("X is required, except for one column given a condition")
             frame = pd.DataFrame(index=pd.RangeIndex(len(np.asarray(condition))))
         else:
             frame = self._with_column(_as_columns(X, condition), column)
@@ -672,7 +672,7 @@ def _in_parts(
     x: torch.Tensor,
     codes: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Yield blocks of rows, so that memory does not grow with the table."""
+    """Compute a function of rows in parts, so that memory does not grow with the table."""
     at_once = max(1, NUMBERS // x.shape[1])
     parts = x.split(at_once)
     conditions = [None] * len(parts) if codes is None else codes.split(at_once)
