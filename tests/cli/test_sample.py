@@ -92,6 +92,34 @@ def test_rows_of_a_mixed_table(here):
     assert (two.half == 1.5).all()
 
 
+def test_rows_of_a_table_are_a_table_unless_a_picture_is_asked_for(mixed_run, here, capsys):
+    model = mixed_run / "run"
+    run(f"sample {model} -n 60")
+    drawn = pd.read_csv("samples.csv", parse_dates=["day"])
+    assert list(drawn) == ["color", "size", "day"]
+    assert len(drawn) == 60
+    assert set(drawn["color"]) == {"red", "blue"}
+    assert not Path("samples.png").exists()
+    assert "samples.csv exists" in refused(capsys, f"sample {model}")
+    run(f"sample {model} -n 60 --given color=red --out red.png")
+    assert size_of("red.png")[0] > 200
+
+
+def test_one_column_given_numbers(here, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 2))
+    table = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": 5 + x.sum(1) + rng.normal(size=80) / 9})
+    table.to_csv("t.csv", index=False)
+    run("train table --data t.csv --condition a,b --steps 2 --training.num_validations 1 --quiet")
+    assert size_of("runs/table/samples/step-0000002.png")[0] > 200
+    run("sample runs/table -n 50 --given a=1,b=-1")
+    drawn = pd.read_csv("samples.csv")
+    assert list(drawn) == ["y", "a", "b"]
+    assert abs(drawn["y"].mean() - 5) < 0.3
+    run("predict runs/table --data t.csv --column y --out p.csv --candidates 50")
+    assert (pd.read_csv("p.csv")["y (0.5)"] - table["y"]).abs().mean() < 0.3
+
+
 def test_bad_rules(here, capsys):
     rows = "".join(f"{'ab'[i % 2]},{i * i % 83}\n" for i in range(60))
     Path("t.csv").write_text(f"kind,n\n{rows}")

@@ -157,3 +157,15 @@ def test_damaged_descriptions_are_refused(change):
     saved["columns"][0] |= change
     with pytest.raises(ValueError, match="saved column"):
         TableSchema.from_dict(saved)
+
+
+def test_numbers_and_dates_in_text_are_parsed():
+    frame = pd.DataFrame({
+        "cost": [f"{i},25 €" for i in range(40)],
+        "born": [f"{1 + i % 28:02}/03/2021" for i in range(40)],
+        "town": ["Rome", "Oslo"] * 20,
+    })  # fmt: skip
+    parsed = TableSchema.of(frame).parsed(frame)
+    assert parsed["cost"].tolist() == [i + 0.25 for i in range(40)]
+    assert parsed["born"].iloc[1] == pd.Timestamp("2021-03-02")
+    assert parsed["town"].tolist() == frame["town"].tolist()

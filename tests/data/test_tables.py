@@ -53,6 +53,12 @@ def test_refused(tmp_path, case):
     refused(make(tmp_path), message)
 
 
+def test_a_single_column_needs_a_condition(tmp_path):
+    path = csv_file(tmp_path, "a,b\n" + "".join(f"{i * i % 17 / 4},{i % 7}\n" for i in range(40)))
+    assert load(path, condition="b").columns == ("a",)
+    refused(csv_file(tmp_path, "a\n1\n2\n"), "or one and a --condition")
+
+
 def test_unknown_column(tmp_path):
     path = csv_file(tmp_path, "a,b\n1,2\n3,4\n")
     refused(path, "no column 'c'; its columns are a, b", condition="c")

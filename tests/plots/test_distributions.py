@@ -118,3 +118,24 @@ def test_draws_of_a_date_are_beside_the_one_that_it_is():
     (axes,) = plots.draws(days, pd.NaT, "day").axes
     assert not axes.lines
     assert "a gap" in axes.get_title()
+
+
+def test_rows_are_points_of_columns_that_say_something():
+    codes = {"code": np.arange(40) % 3, "constant": np.ones(40)}
+    rows = table().assign(**codes)[["kind", "code", "constant", "size", "day"]]
+    left, right = plots.table_rows(rows.iloc[::2], rows).axes
+    assert [left.get_title(), right.get_title()] == ["data", "samples"]
+    assert [left.get_xlabel(), left.get_ylabel()] == ["size", "day"]
+    assert len(left.collections[0].get_offsets()) == 40
+    assert len(right.collections[0].get_offsets()) == 20
+    low, high = left.get_ylim()
+    assert low < 18_262 < 18_301 < high, "days since 1970"
+
+
+def test_rows_without_two_columns_of_many_values_are_histograms():
+    rows = table()[["kind", "size"]].assign(constant=1, flag=[True, False] * 20)
+    figure = plots.table_rows(rows, rows)
+    assert [axes.get_title() for axes in figure.axes] == ["size", "kind", "flag", "constant"]
+    (axes,) = plots.table_rows(rows[["kind"]]).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["synthetic"]

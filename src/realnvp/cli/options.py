@@ -367,7 +367,7 @@ def add_seed(parser: Parser, what: str, default: Any = 0) -> None:
     parser.add_argument("--seed", type=Seed, default=default, metavar="N", help=f"seed of {what}")
 
 
-def add_out(parser: Parser, default: str, what: str) -> None:
+def add_out(parser: Parser, default: str | None, what: str) -> None:
     """Add the file to write, and whether it may be replaced."""
     parser.add_argument("--out", default=default, metavar="FILE", help=what)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")

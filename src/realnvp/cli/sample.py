@@ -34,6 +34,7 @@ EPILOG = """examples:
   realnvp sample runs/digits                           a grid of 100, samples.png
   realnvp sample runs/digits -n 5000 --out many.npz    as an array
   realnvp sample runs/moons -n 1000 --out points.csv   as a table
+  realnvp sample runs/table -n 10000                   rows of a table, samples.csv
   realnvp sample runs/table -n 10000 --out synthetic.csv --reject "age > 120"
   realnvp sample runs/table --out ideal.csv --given "cut=Ideal,color=E"
   realnvp sample runs/digits --temperature 0.7         likelier, less varied
@@ -74,9 +75,9 @@ def main(argv: list[str]) -> int:
     add_seed(parser, "the latents")
     add_out(
         parser,
-        "samples.png",
+        None,
         "a .png picture, a .npz or .npy array, or a .csv table; .npz and .csv also hold the\n"
-        "condition of each sample",
+        "condition of each sample (default: samples.csv of a table's model, else samples.png)",
     )
     add_json(parser)
     args = parser.parse_args(argv)
@@ -87,16 +88,17 @@ def main(argv: list[str]) -> int:
     from realnvp.reports.samples import write_samples
 
     flow = read_model(args)
+    schema = table_of(flow)
+    args.out = args.out or ("samples.png" if schema is None else "samples.csv")
     path = output_path(args, ".png", ".npz", ".npy", ".csv")
     if path.suffix == ".csv" and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
     generator = torch.Generator(flow.device).manual_seed(args.seed)
-    schema = table_of(flow)
-    if schema is not None and path.suffix == ".csv":
+    if schema is not None and path.suffix in (".csv", ".png"):
         _write_table(flow, schema, args, generator, path)
         return 0
     if args.given or args.reject:
-        raise ValueError("--given and --reject are for models of tables, and an --out of .csv")
+        raise ValueError("--given and --reject are for models of tables, and for .csv and .png")
     condition = condition_of_text(flow, args.label, args.n)
     if condition is not None:
         condition = condition.to(flow.device)
@@ -120,11 +122,13 @@ def _report(args: Any, path: Path) -> None:
 def _write_table(
     flow: Flow, schema: TableSchema, args: Any, generator: torch.Generator, path: Path
 ) -> None:
-    """Write rows with the columns, types and decimals of the table that was trained on."""
+    """Write rows with the columns, types and decimals of the table, or a picture of them."""
+    from realnvp import plots
     from realnvp.conditions import condition_of_text
     from realnvp.estimator.inference import sample_table
     from realnvp.pretrained import condition_names
     from realnvp.reports.samples import condition_values
+    from realnvp.utils.files import replacing
 
     given = _given(args.given)
     names = [name for name in condition_names(flow) if name in given]
@@ -144,6 +148,11 @@ def _write_table(
         flow, schema, args.n, condition=condition, given=given, reject=args.reject or (),
         temperature=args.temperature, generator=generator,
     )  # fmt: skip
+    if path.suffix == ".png":
+        with replacing(path) as temporary:
+            plots.save_figure(plots.table_rows(schema.parsed(frame)), temporary)
+        _report(args, path)
+        return
     for name, value in own.items():
         frame[name] = value
     labels = None if own else condition_of_text(flow, args.label, args.n)

@@ -295,6 +295,13 @@ class TableSchema:
         written = [c for c in self.columns if c.notation and c.name in frame.columns]
         return frame.assign(**{c.name: numbers_of(c, frame[c.name], c.name) for c in written})
 
+    def parsed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a table with numbers, and dates, in the place of those that are text."""
+        dates = [c for c in self.columns if c.format is not None and c.name in frame.columns]
+        return self.numeric(frame).assign(
+            **{c.name: pd.to_datetime(frame[c.name], format=c.format) for c in dates}
+        )
+
     def features(self, x: NDArray) -> NDArray:
         """Return coordinates as a condition for networks: categories as one-hot vectors.
 

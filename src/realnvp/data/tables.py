@@ -204,11 +204,11 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
             )
         x = torch.from_numpy(schema.rows(frame[left], where=str(path)))
         names = tuple(coordinate.name for coordinate in schema.coordinates)
-        if len(names) < 2:
+        if len(names) < (2 if condition is None else 1):
             raise ValueError(
                 f"{path} has {len(names)} column{'' if len(names) != 1 else f' ({names[0]!r})'} "
                 "that varies freely: a coupling transforms one part of the columns given the rest, "
-                "so a flow needs at least two"
+                "so a flow needs at least two, or one and a --condition"
             )
     if condition is None:
         return Parts(lambda: Split(x), columns=names, schema=schema)

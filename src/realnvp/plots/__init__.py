@@ -22,6 +22,7 @@ from realnvp.plots.distributions import (
     range_of,
     scores,
     table_marginals,
+    table_rows,
 )
 from realnvp.plots.grids import explained, image_grid, images, term_maps, tiles
 from realnvp.plots.plane import (
@@ -70,6 +71,7 @@ __all__ = [
     "scatter",
     "scores",
     "table_marginals",
+    "table_rows",
     "term_maps",
     "tiles",
 ]

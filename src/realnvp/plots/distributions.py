@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc, ndtri
 
 from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, limits, panel, plain
+from realnvp.plots.plane import scatter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +31,14 @@ __all__ = [
     "range_of",
     "scores",
     "table_marginals",
+    "table_rows",
 ]
 
 MOST = 200_000
 """Values that a histogram or a quantile plot is made of; of more, every k-th one."""
+
+MANY = 12
+"""Values of a column, of which it needs more to be drawn as a coordinate of points."""
 
 
 def _some(values: ArrayLike) -> NDArray:
@@ -181,7 +187,7 @@ def marginals(
     """Draw the histogram of every column, real and synthetic over each other.
 
     Args:
-        real: ``(N, D)``.
+        real: ``(N, D)``; of no rows, the synthetic ones are drawn alone.
         synthetic: ``(M, D)``.
         columns: names of the D columns.
         most: number of columns to draw at most.
@@ -202,17 +208,20 @@ def marginals(
 
 def _overlaid(axes: Axes, real: NDArray, synthetic: NDArray) -> None:
     real, synthetic = (values[np.isfinite(values)] for values in (real, synthetic))
-    if not len(real):  # a column of gaps only
+    known = real if len(real) else synthetic
+    if not len(known):  # a column of gaps only
         return
-    low, high = np.quantile(real, [0.001, 0.999])
+    low, high = np.quantile(known, [0.001, 0.999])
     pad = 0.05 * (high - low) + 1e-9
-    distinct = np.unique(real)
+    distinct = np.unique(known)
     # Integers have one bar each, as long as there are few of them.
     if len(distinct) <= 30 and (distinct == np.floor(distinct)).all():
         bins = np.arange(distinct.min() - 0.5, distinct.max() + 1.5)
     else:
         bins = np.linspace(low - pad, high + pad, 31)
     for values, color, label in ((real, DATA, "real"), (synthetic, MODEL, "synthetic")):
+        if not len(values):
+            continue
         inside = values[(values >= bins[0]) & (values <= bins[-1])]
         weights = np.full(len(inside), 1 / max(len(values), 1))
         axes.hist(inside, bins=bins.tolist(), weights=weights, color=color, alpha=0.5, label=label)
@@ -307,17 +316,18 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
     """Draw every column of two tables over each other: numbers, dates and categories.
 
     Args:
-        real: a table.
+        real: a table; of no rows, the synthetic ones are drawn alone.
         synthetic: a table with the same columns.
         most: number of columns to draw at most.
     """
     names = list(real.columns)[:most]
+    reference = real if len(real) else synthetic
     both, ticks = [], {}
     for frame in (real, synthetic):
         both.append(np.full((len(frame), len(names)), np.nan))
     for i, name in enumerate(names):
         if _is_category(real[name]):
-            known = sorted(map(str, real[name].dropna().unique()))
+            known = sorted(map(str, reference[name].dropna().unique()))
             ticks[i] = known
             codes = {text: float(code) for code, text in enumerate(known)}
             for array, frame in zip(both, (real, synthetic), strict=True):
@@ -334,6 +344,43 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
         elif _is_date(real[name]):
             axes.xaxis_date()
             axes.tick_params(axis="x", labelrotation=30)
+    return figure
+
+
+def table_rows(synthetic: pd.DataFrame, real: pd.DataFrame | None = None) -> Figure:
+    """Draw rows that a model of a table drew, in red, and real rows in blue beside them.
+
+    They are points of the first two columns of numbers, or dates, that have many values. A table
+    without two of them is drawn as the histograms of its first four columns, those of many values
+    first.
+
+    Args:
+        synthetic: rows of the model.
+        real: a table with the same columns; synthetic rows alone if left out.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"town": ["Rome", "Oslo"] * 9, "age": range(18), "size": range(18)})
+    >>> axes = table_rows(frame).axes[0]
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('age', 'size')
+    """
+    known = synthetic if real is None else real
+    count = {str(name): known[name].nunique() for name in known}
+    many = [n for n in count if count[n] > MANY and not _is_category(known[n])]
+    if len(many) < 2:
+        others = [name for name in count if name not in many]
+        shown = [*many, *sorted(others, key=lambda name: count[name] < 2)][:4]
+        return table_marginals(known[shown].iloc[: 0 if real is None else None], synthetic[shown])
+
+    def points(frame: pd.DataFrame) -> torch.Tensor:
+        return torch.as_tensor(np.stack([_numbers(frame[name]) for name in many[:2]], axis=1))
+
+    figure = scatter(points(synthetic), None if real is None else points(real), many)
+    for axes in figure.axes:
+        for name, axis in zip(many, (axes.xaxis, axes.yaxis), strict=False):
+            if _is_date(known[name]):
+                axis.axis_date()
+                axis.set_tick_params(labelsize=7)
     return figure
 
 

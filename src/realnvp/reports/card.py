@@ -22,10 +22,11 @@ from realnvp.config import DataConfig
 from realnvp.data import source_names
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, parse_address, upload
-from realnvp.pretrained import cards, load_shipped
+from realnvp.pretrained import cards, load_shipped, table_of
 from realnvp.recipes import with_new_command
 from realnvp.reports.compare import with_error
 from realnvp.reports.run import Run
+from realnvp.reports.samples import picture_of_rows
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.progress import duration
 from realnvp.utils.settings import to_dict
@@ -228,7 +229,7 @@ def _samples(flow: Flow) -> Any:
     columns = min(flow.classes or 10, 10)
     if images:
         return plots.tiles(samples, levels=flow.levels or 256, columns=columns)
-    return plots.scatter(samples, columns=flow.column_names)
+    return picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
 
 
 def _card(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,7 +14,14 @@ from realnvp import latents
 from realnvp.data import Split
 from realnvp.evaluation import batches
 from realnvp.flow import Flow
+from realnvp.pretrained import table_of
+from realnvp.reports.samples import table_of_rows
 from realnvp.utils.rng import Stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from realnvp.data.columns import TableSchema
 
 __all__ = ["Findings", "measure"]
 
@@ -56,6 +64,15 @@ class Findings:
         if self.flow.levels is None:
             return self.log_p
         return -self.log_p / (self.flow.dim * math.log(2))
+
+    @property
+    def schema(self) -> TableSchema | None:
+        """The columns of the table that the model was trained with, if it was one."""
+        return table_of(self.flow)
+
+    def table(self, x: Tensor) -> pd.DataFrame:
+        """Return vectors ``(N, D)`` as rows of the table, in its own values."""
+        return table_of_rows(x, self.flow.column_names, self.schema)
 
     @property
     def ranking(self) -> Tensor:

@@ -143,6 +143,8 @@ def _samples(subject: Subject) -> str | None:
         ) + _tiles(found.cool, found.flow.levels, 8, "temperature 0.7: likelier, less varied")
     if found.flow.dim != 2 or found.flow.condition_dim:  # a plane is of one condition
         return None
+    if found.schema is not None and any(c.kind == "category" for c in found.schema.coordinates):
+        return None
     plane = plots.Plane.of(
         found.flow,
         found.split.x,
@@ -232,16 +234,17 @@ def _extremes(subject: Subject) -> str | None:
             )
             for name, index in groups.items()
         )
-    columns = found.flow.column_names
-    shown = columns[:8]
     parts = []
     for name, index in groups.items():
-        rows = [
-            [f"{scores[i]:.3f}", *(f"{value:.5g}" for value in found.split.x[i, : len(shown)])]
-            for i in index
-        ]
-        parts.append(table(["nats", *shown], rows, caption=f"{name} rows"))
+        frame = found.table(found.split.x[index]).iloc[:, :8]
+        texts = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+        rows = [[f"{scores[i]:.3f}", *text] for i, text in zip(index, texts, strict=True)]
+        parts.append(table(["nats", *map(str, frame)], rows, caption=f"{name} rows"))
     return '<div class="row">' + "".join(parts) + "</div>"
+
+
+def _cell(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _scales(subject: Subject) -> str | None:
@@ -266,17 +269,16 @@ def _square(subject: Subject) -> str | None:
 
 def _tables(subject: Subject) -> str | None:
     found = subject.findings
-    if found is None or found.flow.levels is not None or found.flow.dim < 2:
+    if found is None or found.flow.levels is not None:
         return None
-    real, synthetic = found.split.x.numpy(), found.samples.numpy()
-    columns = found.flow.column_names
-    parts = [
-        _plot(plots.marginals(real, synthetic, columns), "each column, real and synthetic"),
-    ]
-    if found.flow.dim > 2:
+    real, synthetic = found.table(found.split.x), found.table(found.samples)
+    parts = [_plot(plots.table_marginals(real, synthetic), "each column, real and synthetic")]
+    names = [name for name in real.select_dtypes("number") if real[name].nunique() > 2]
+    if len(names) > 1 and found.flow.dim > 2:
+        one, other = (f[names].to_numpy(np.float64, na_value=np.nan) for f in (real, synthetic))
         parts.append(
             _plot(
-                plots.pairs(real, synthetic, columns),
+                plots.pairs(one, other, names),
                 "pairs of columns: real below the diagonal, synthetic above",
             )
         )

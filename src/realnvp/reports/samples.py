@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.pretrained import condition_names
+from realnvp import plots
+from realnvp.pretrained import condition_names, table_of
 from realnvp.utils.files import replacing, write_atomically
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from realnvp.data.columns import TableSchema
     from realnvp.flow import Flow
 
-__all__ = ["condition_values", "write_samples"]
+__all__ = ["condition_values", "picture_of_rows", "table_of_rows", "write_samples"]
 
 
 def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: Path) -> None:
@@ -55,13 +61,52 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
 
 
 def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:
-    from realnvp import plots
-
     with replacing(path) as temporary:
         if flow.levels is not None:
             plots.image_grid(samples, temporary, levels=flow.levels)
         else:
-            plots.save_figure(plots.scatter(samples, columns=flow.column_names), temporary)
+            figure = picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
+            plots.save_figure(figure, temporary)
+
+
+def picture_of_rows(
+    samples: Tensor,
+    data: Tensor | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    schema: TableSchema | None = None,
+) -> Figure:
+    """Draw vectors that a model drew, and data beside them if they are given.
+
+    Args:
+        samples: ``(M, D)``.
+        data: ``(N, D)``.
+        columns: names of the numbers; x1, x2, ... by default.
+        schema: columns of the table that they are coordinates of, whose own values are drawn.
+    """
+    names = columns or [f"x{i + 1}" for i in range(samples.shape[1])]
+    if schema is None and samples.shape[1] > 1:
+        return plots.scatter(samples, data, names)
+    frames = [table_of_rows(x, names, schema) for x in (samples, data) if x is not None]
+    return plots.table_rows(*frames)
+
+
+def table_of_rows(x: Tensor, columns: Sequence[str], schema: TableSchema | None) -> pd.DataFrame:
+    """Return vectors as a table, with numbers and dates also where the table has them as text.
+
+    Args:
+        x: ``(N, D)``; of a table, rows that overflow are left out.
+        columns: names of the numbers.
+        schema: columns of the table that they are coordinates of.
+    """
+    import pandas as pd
+
+    rows = x.detach().cpu().double().numpy()
+    if schema is None:
+        return pd.DataFrame(rows, columns=list(columns))
+    always = [i for i, coordinate in enumerate(schema.coordinates) if coordinate.status is None]
+    good = np.isfinite(rows[:, always]).all(1) & ~np.isinf(rows).any(1)
+    return schema.parsed(schema.decode(rows[good]))
 
 
 def condition_values(flow: Flow, condition: Tensor) -> NDArray:

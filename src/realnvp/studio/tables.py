@@ -95,8 +95,10 @@ def table_tab(
             synthetic = draw_table(flow, label, count, generator, progress=notify)
             synthetic.to_csv(path, index=False)
         split, what = library.examples(name)
-        real = _with_dates(schema, _frame(flow, schema, split.x))
-        synthetic = _with_dates(schema, synthetic)[list(real.columns)]
+        real = _frame(flow, schema, split.x)
+        if schema is not None:  # so that dates and numbers that are text can be drawn
+            real, synthetic = schema.parsed(real), schema.parsed(synthetic)
+        synthetic = synthetic[list(real.columns)]
         headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
         kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
         data = [
@@ -149,8 +151,8 @@ def table_tab(
             unknown[:, schema.places()[column]] = float("nan")
             repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
             filled, _ = impute(flow, schema, unknown, repeated, progress=notify)
-            draws = _with_dates(schema, schema.decode(filled.numpy()))[column]
-            own_value = _with_dates(schema, shown)[column].iloc[0]
+            draws = schema.parsed(schema.decode(filled.numpy()))[column]
+            own_value = schema.parsed(shown)[column].iloc[0]
             figure = plots.draws(draws, own_value, column)
         value = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
         note = f"Row {i} of {len(split):,} {what}."
@@ -203,16 +205,6 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
     if schema is None:
         return pd.DataFrame(x.numpy(), columns=flow.column_names)
     return schema.decode(x.numpy())
-
-
-def _with_dates(schema: TableSchema | None, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with dates and numbers also where they were text in the file."""
-    if schema is None:
-        return frame
-    frame = schema.numeric(frame)
-    texts = (c for c in schema.columns if c.format is not None)
-    parsed = {c.name: pd.to_datetime(frame[c.name], format=c.format) for c in texts}
-    return frame.assign(**parsed)
 
 
 def _kind(schema: TableSchema, column: str) -> str:

@@ -12,8 +12,9 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -25,8 +26,12 @@ from realnvp import plots
 from realnvp.flow import Flow
 from realnvp.recipes import flat_settings
 from realnvp.reports.run import parse_record
+from realnvp.reports.samples import picture_of_rows
 from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
+
+if TYPE_CHECKING:
+    from realnvp.data.columns import TableSchema
 
 __all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter"]
 
@@ -187,6 +192,7 @@ class RunLogger(History):
         warn: function that shows a warning.
         data: examples that pictures of points show beside the samples.
         columns: names of their columns.
+        schema: columns of the table that these are the coordinates of.
         smoothing: True if training adds noise to the data, which the curves then say.
         settings: settings of the run, which TensorBoard shows as its hyperparameters.
         tensorboard: whether events are written for TensorBoard.
@@ -203,13 +209,15 @@ class RunLogger(History):
         *,
         data: Tensor | None = None,
         columns: Sequence[str] | None = None,
+        schema: TableSchema | None = None,
         smoothing: bool = False,
         settings: dict[str, Any] | None = None,
         tensorboard: bool = True,
     ) -> None:
         super().__init__()
         self.run, self.flow = run, flow
-        self._data, self._warn, self._columns = data, warn, columns or ("x1", "x2")
+        self._data, self._warn = data, warn
+        self._picture = partial(picture_of_rows, columns=columns, schema=schema)
         self._noisy = smoothing
         self._warned = False
         self._metrics = Appender(run.folder / "metrics.jsonl")
@@ -292,7 +300,7 @@ class RunLogger(History):
                     plots.image_grid(samples, temporary, levels=self.flow.levels)
                 else:
                     data = None if self._data is None else self._data[: len(samples)]
-                    plots.save_figure(plots.scatter(samples, data, self._columns), temporary)
+                    plots.save_figure(self._picture(samples, data), temporary)
             if self._tensorboard is not None:
                 self._tensorboard.picture(step, path.read_bytes())
             self._draw_curves()

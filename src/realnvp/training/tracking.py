@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
 from realnvp import plots
 from realnvp.recipes import flat_settings
+from realnvp.reports.samples import picture_of_rows
 from realnvp.training.callbacks import Callback
 from realnvp.utils.errors import did_you_mean
 from realnvp.utils.progress import warn
+
+if TYPE_CHECKING:
+    from realnvp.data.columns import TableSchema
 
 __all__ = ["LightningLogger", "callback_named", "lightning_logger"]
 
@@ -30,6 +36,7 @@ class LightningLogger(Callback):
         settings: settings of the run, which become its hyperparameters.
         levels: number of grey levels of images, None for vectors.
         columns: names of the columns of vectors.
+        schema: columns of the table that these are the coordinates of.
     """
 
     draws = True
@@ -39,9 +46,11 @@ class LightningLogger(Callback):
         logger: Any,
         settings: dict[str, Any],
         levels: int | None = None,
-        columns: list[str] | None = None,
+        columns: Sequence[str] | None = None,
+        schema: TableSchema | None = None,
     ) -> None:
-        self.logger, self._levels, self._columns = logger, levels, columns or ["x1", "x2"]
+        self.logger, self._levels = logger, levels
+        self._picture = partial(picture_of_rows, columns=columns, schema=schema)
         self._warned = False
         self._try(lambda: logger.log_hyperparams(flat_settings(settings)))
 
@@ -65,7 +74,7 @@ class LightningLogger(Callback):
     def _drawn(self, samples: Tensor) -> Image.Image:
         if self._levels is not None:
             return plots.tiles(samples, levels=self._levels)
-        figure = plots.scatter(samples, columns=self._columns)
+        figure = self._picture(samples)
         with Image.open(io.BytesIO(plots.as_png(figure))) as image:
             return image.convert("RGB")
 

@@ -420,13 +420,15 @@ def _run(
                     warn,
                     data=data,
                     columns=dataset.columns,
+                    schema=dataset.schema,
                     smoothing=noisy,
                     settings=settings,
                     tensorboard=logger == "tensorboard",
                 )
             if processes.main and not isinstance(service, str):
-                columns = None if trainer.flow.levels is not None else trainer.flow.column_names
-                tracker = LightningLogger(service, settings, trainer.flow.levels, columns)
+                tracker = LightningLogger(
+                    service, settings, trainer.flow.levels, dataset.columns, dataset.schema
+                )
                 stack.callback(tracker.close)
                 callbacks = [tracker, *callbacks]
             trainer.callbacks = [history, *callbacks] if processes.main else []
