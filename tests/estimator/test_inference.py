@@ -63,7 +63,7 @@ def test_a_category_given_the_others(density):
     joint = np.stack([density.score_samples(real[:9].assign(kind=k)) for k in p.columns], axis=1)
     expected = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
     np.testing.assert_allclose(p[:9], expected, atol=0.06)  # by other draws of the noise
-    with pytest.raises(ValueError, match=r"no categorical column .* there are kind"):
+    with pytest.raises(ValueError, match=r"not a categorical column .* which has kind"):
         density.category_proba(real, "size")
 
 
@@ -119,7 +119,7 @@ def test_quantiles_have_the_type_of_their_column_and_leave_gaps_out(density):
     there = real.weight[:90].dropna()
     inside = (found[0.05][there.index] <= there) & (there <= found[0.95][there.index])
     assert 0.8 < inside.mean() <= 1
-    with pytest.raises(ValueError, match="'kind' is no column of numbers"):
+    with pytest.raises(ValueError, match="'kind' is not a column of numbers"):
         density.quantiles(real, column="kind")
     with pytest.raises(ValueError, match="between 0 and 1"):
         density.quantiles(real, (0.5, 1.0), "size")
@@ -148,5 +148,5 @@ def test_rules(density):
         sample_table(flow, schema, 5, reject=["sizes > 3"])
     with pytest.raises(ValueError, match="no row has kind = 'cow'; there are cat, dog, ox"):
         sample_table(flow, schema, 5, given={"kind": "cow"})
-    with pytest.raises(ValueError, match="the rules leave 0"):
+    with pytest.raises(ValueError, match="only 0 of .* pass the rules"):
         sample_table(flow, schema, 5, reject=["size > 0"])

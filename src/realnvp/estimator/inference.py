@@ -1,18 +1,19 @@
-r"""What people ask of a table: rows by a rule, a column given the others, and gaps filled in.
+r"""Queries of a table: rows by a rule, a column given the others, and gaps filled in.
 
-All of it is of a flow and the columns of its table, for the command line and the estimator alike.
+They take a flow and the columns of its table, and serve the command line and the estimator alike.
 
-The probability of a category given the rest of its row is exact by Bayes' rule over its values, but
-for the noise of other discrete columns, which is the same for all of them:
+The probability of a category given the rest of its row follows from Bayes' rule over its values,
+exactly but for the noise of other discrete columns, which is the same for all values:
 
 .. math:: p(c \mid x) = \frac{p(c, x)}{\sum_{c'} p(c', x)}.
 
 Gaps are filled in by sampling importance resampling (Rubin 1988). With :math:`v_k` the normal
 scores of what is known and candidates :math:`v_u \sim q(v_u \mid v_k)` from a Gaussian fitted to
 the flow's own samples, one of them is drawn with weights :math:`w \propto p(v_k, v_u) / q(v_u \mid
-v_k)`. Their effective number, :math:`(\sum w)^2 / \sum w^2`, says how far to trust it. The
-weighted candidates are also the distribution of a column given the others, and have its quantiles.
-Where nothing is known, as in a conditional flow of one column, they are the flow's own samples.
+v_k)`. The effective number of candidates, :math:`(\sum w)^2 / \sum w^2`, says how far to trust it.
+The weighted candidates also approximate the distribution of a column given the others, hence its
+quantiles. Where nothing is known, as in a conditional flow of one column, the candidates are the
+flow's own samples.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ PILOT = 4_000
 """Samples of the flow that the Gaussian of the candidates is fitted to."""
 
 WIDER = 1.3
-"""Factor of the candidates' standard deviations: the tails of a proposal must not be too light."""
+"""Factor of the candidates' standard deviations, so that the proposal has heavy enough tails."""
 
 AT_ONCE = 2**15
-"""Rows that are computed at once."""
+"""Rows in a batch."""
 
 MOST_DRAWS = 1_000
-"""Rows that are drawn, at most, for each that a rule leaves."""
+"""Largest number of rows drawn for each that the rules accept."""
 
 
 def category_log_probs(
@@ -63,7 +64,7 @@ def category_log_probs(
     Args:
         flow: flow of the table.
         schema: its columns.
-        x: ``(N, D')`` coordinates; those of the column itself make no difference.
+        x: ``(N, D')`` coordinates; those of the column itself are ignored.
         column: name of a categorical column.
         condition: condition of each row, if the flow is conditional.
         draws: number of noise draws.
@@ -79,7 +80,7 @@ def category_log_probs(
     known = [name for name, kind in kinds.items() if kind == "categorical"]
     if column not in known:
         raise ValueError(
-            f"{column!r} is no categorical column of the model: there are "
+            f"{column!r} is not a categorical column of the model, which has "
             f"{some_of(known) or 'none'}"
         )
     place = schema.places()[column].start
@@ -126,7 +127,7 @@ def category_proba(
 
     Returns:
         a row for each of the table, with a column for each category, and one called None for a gap
-        if there were some.
+        if the training rows had any.
 
     Raises:
         ValueError: if there is no such categorical column.
@@ -148,18 +149,18 @@ def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str
     return frame.assign(**{column: some.iloc[[0] * len(frame)].set_axis(frame.index)})
 
 
-# ---------------------------------------------------------------------- what is unknown
+# ---------------------------------------------------------------------- unknown values
 
 
 @dataclass
 class _Candidates:
-    """Weighted draws of what is unknown in some rows.
+    """Weighted draws of the unknown values of some rows.
 
     Args:
         rows: indices ``(R,)`` of the rows.
         unknown: ``(D',)``, coordinates that are unknown in them.
         values: ``(R, K, D')`` coordinates of the candidates.
-        weight: ``(R, K)``, largest 1; 0 for a candidate that cannot be.
+        weight: ``(R, K)``, largest 1; 0 for an impossible candidate.
     """
 
     rows: Tensor
@@ -182,7 +183,7 @@ def _candidates(
     count: int,
     generator: torch.Generator,
 ) -> Iterator[_Candidates]:
-    """Yield candidates of the rows of which something is unknown (NaN), part by part."""
+    """Yield candidates for the rows with unknown values (NaN), part by part."""
     layer = flow.columns
     assert layer is not None  # every flow of a table has this layer
     unknown = torch.isnan(x)
@@ -240,7 +241,7 @@ def impute(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Fill in what is unknown in rows, by a draw from its distribution given the rest.
+    """Fill in unknown values of rows by a draw from their distribution given the rest.
 
     Args:
         flow: flow of the table.
@@ -282,7 +283,7 @@ def quantiles(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, NDArray]:
-    """Return quantiles of a column of numbers or dates given the others, if it is no gap.
+    """Return quantiles of a column of numbers or dates given the others, assuming it has a value.
 
     Args:
         flow: flow of the table.
@@ -305,11 +306,11 @@ def quantiles(
     known = {c.name: c for c in schema.columns if c.is_number}
     if column not in known:
         raise ValueError(
-            f"{column!r} is no column of numbers or dates of the model: there are "
+            f"{column!r} is not a column of numbers or dates of the model, which has "
             f"{some_of(list(known)) or 'none'}"
         )
     if not len(q) or not all(0 < level < 1 for level in q):
-        raise ValueError(f"quantiles have probabilities between 0 and 1, got {list(q)}")
+        raise ValueError(f"the probabilities of quantiles are between 0 and 1, got {list(q)}")
     x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
     place = schema.places()[column]
     x[:, place] = math.nan
@@ -338,7 +339,7 @@ def quantiles(
 
 
 def _gap_codes(schema: TableSchema) -> dict[int, int]:
-    """Return the code that says "gap", of the coordinates that have one."""
+    """Return the code of a gap for each coordinate that has one."""
     places, codes = schema.places(), {}
     for column in schema.columns:
         if column.missing:
@@ -350,9 +351,9 @@ def _gap_codes(schema: TableSchema) -> dict[int, int]:
 def _proposed(
     known: Tensor, pattern: Tensor, mean: Tensor, covariance: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return candidates for the scores that are unknown, and their log-density.
+    """Return candidates for the unknown scores, and their log-density.
 
-    They are of a Gaussian given what is known, or in part of one that ignores it.
+    Three quarters come from a Gaussian given the known scores, the rest from one that ignores them.
     """
     ours, rest = covariance[pattern][:, pattern], covariance[~pattern][:, ~pattern]
     cross = covariance[pattern][:, ~pattern]
@@ -392,23 +393,22 @@ def sample_table(
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Draw rows of a table, of which some may be left out.
+    """Draw rows of a table that satisfy rules.
 
     Args:
         flow: flow of the table.
         schema: its columns.
         n: number of rows.
-        condition: returns the condition of so many rows, if the flow is conditional.
-        given: values that columns of the table must have. Rows are drawn until they do, which is
-            exact.
-        reject: rules in the words of ``pandas.DataFrame.query``; rows of which one is true are
-            left out.
+        condition: returns the condition of a number of rows, if the flow is conditional.
+        given: values that columns of the table must have. Other rows are rejected, which draws from
+            the exact conditional distribution.
+        reject: expressions of ``pandas.DataFrame.query``; rows for which any is true are rejected.
         temperature: standard deviation of the latents.
         generator: source of the latents.
-        progress: called with the number of rows that are drawn so far, and how many are asked for.
+        progress: called with the number of rows drawn so far, and the total.
 
     Raises:
-        ValueError: if a rule is none, or hardly any row is left.
+        ValueError: if a rule is invalid, or almost no row passes.
     """
     found: list[pd.DataFrame] = []
     have = drawn = 0
@@ -430,8 +430,8 @@ def sample_table(
         have += len(frame)
         if have < n and drawn >= MOST_DRAWS * max(1, have) and drawn >= 20_000:
             raise ValueError(
-                f"of {drawn:,} rows that were drawn, the rules leave {have}: ask for fewer, or "
-                "train with the column as a condition (--condition NAME)"
+                f"only {have} of {drawn:,} drawn rows pass the rules: ask for fewer, or train with "
+                "the column as a condition (--condition NAME)"
             )
     return pd.concat(found, ignore_index=True).iloc[:n]
 
@@ -462,6 +462,6 @@ def _query(frame: pd.DataFrame, rule: str) -> NDArray:
         raise ValueError(f"the rule {rule!r} cannot be applied: {error}") from error
     if result.shape != (len(frame),):
         raise ValueError(
-            f"the rule {rule!r} says nothing of each row: write one such as 'age > 120'"
+            f"the rule {rule!r} is not true or false for each row: write one such as 'age > 120'"
         )
     return result
