@@ -134,7 +134,7 @@ def test_quantiles_of_one_column_given_a_condition_cover_what_they_say():
     found = density.quantiles(condition=x[600:], candidates=200)
     inside = (found[0.05] <= y[600:]) & (y[600:] <= found[0.95])
     assert inside.mean() == pytest.approx(0.9, abs=0.05)
-    with pytest.raises(ValueError, match="X is left out"):
+    with pytest.raises(ValueError, match="X is required"):
         density.quantiles()
 
 
