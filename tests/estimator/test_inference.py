@@ -148,5 +148,5 @@ def test_rules(density):
         sample_table(flow, schema, 5, reject=["sizes > 3"])
     with pytest.raises(ValueError, match="no row has kind = 'cow'; there are cat, dog, ox"):
         sample_table(flow, schema, 5, given={"kind": "cow"})
-    with pytest.raises(ValueError, match="only 0 of .* pass the rules"):
+    with pytest.raises(ValueError, match=r"only 0 of .* pass the rules"):
         sample_table(flow, schema, 5, reject=["size > 0"])
