@@ -36,7 +36,7 @@ from realnvp.training.runtime import (
 )
 from realnvp.training.shards import check_shared
 from realnvp.training.tracking import LightningLogger, lightning_logger
-from realnvp.training.trainer import Trainer, check_budget
+from realnvp.training.trainer import POINTS, Trainer, check_budget
 from realnvp.training.warm_start import warm_start
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted, describe, is_expected
@@ -411,14 +411,16 @@ def _run(
                 service = lightning_logger(logger, out)
             if run is not None:
                 run.write_config(settings) if resume else run.create(settings, first)
-                data = dataset.validation.x if trainer.flow.levels is None else None
+                rows = None  # beside which a picture shows samples
+                if trainer.flow.levels is None:
+                    rows = trainer.some_of(dataset.train_in_memory, POINTS).x
                 noisy = trainer.smoothing is not None
                 history = RunLogger(
                     run,
                     trainer.flow,
                     trainer.step,
                     warn,
-                    data=data,
+                    data=rows,
                     columns=dataset.columns,
                     schema=dataset.schema,
                     smoothing=noisy,

@@ -49,7 +49,7 @@ from realnvp.utils.rng import Stream, normal_of, uniform
 from realnvp.utils.serialization import check_like
 from realnvp.utils.settings import resolved
 
-__all__ = ["RunningMeans", "Trainer", "check_budget"]
+__all__ = ["POINTS", "RunningMeans", "Trainer", "check_budget"]
 
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
@@ -464,10 +464,10 @@ class Trainer:
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
         return to_device(
-            self._some_of(self.dataset.validation, count), self.processes.fabric.device
+            self.some_of(self.dataset.validation, count), self.processes.fabric.device
         )
 
-    def _some_of(self, split: Split, count: int) -> Split:
+    def some_of(self, split: Split, count: int) -> Split:
         """Return random examples: the first ones of a sorted file would be of one kind."""
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))
         return split.select(order[:count].sort().values)
@@ -631,7 +631,7 @@ class Trainer:
         with self._best() as flow:
             return evaluate(
                 flow,
-                held_out if count == len(held_out) else self._some_of(held_out, count),
+                held_out if count == len(held_out) else self.some_of(held_out, count),
                 batch_size=self.evaluation_batch,
                 seed=self.seed,
                 true_log_density=toy.log_density if toy is not None else None,
