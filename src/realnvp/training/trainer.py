@@ -463,9 +463,7 @@ class Trainer:
 
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
-        return to_device(
-            self.some_of(self.dataset.validation, count), self.processes.fabric.device
-        )
+        return to_device(self.some_of(self.dataset.validation, count), self.processes.fabric.device)
 
     def some_of(self, split: Split, count: int) -> Split:
         """Return random examples: the first ones of a sorted file would be of one kind."""
