@@ -30,7 +30,7 @@ from realnvp.bijections import (
     TableColumns,
     VariationalDequantize,
 )
-from realnvp.conditioners import ImageFeatures, ResNet
+from realnvp.conditioners import MLP, ImageFeatures, ResNet
 from realnvp.config import ImageModel, VectorModel
 from realnvp.flow import Flow
 from realnvp.utils.registry import ARCHITECTURES
@@ -188,7 +188,7 @@ def vector_flow(
         column_tensors: tensors of these maps.
         categories: "links" and "features" of :class:`realnvp.bijections.CategoriesFirst`, which
             models the categories first and conditions all following layers, those of the other
-            columns, on them. Such a flow cannot have a condition.
+            columns, on them.
         category_tensors: tensors of ``categories``.
         members: number of flows whose densities are averaged, of one column; see
             :class:`realnvp.bijections.Average`. All start with the same mixture.
@@ -217,8 +217,9 @@ def vector_flow(
     size, layers_condition, layers_classes = dim, condition_dim, classes
     if categories is not None:
         size, layers_condition = dim - len(categories["links"]), int(categories["features"])
-        if condition_dim or not layers_condition or columns is None:
-            raise ValueError("categories can only come first in tables without a condition")
+        if columns is None or (size and not layers_condition):
+            raise ValueError("categories come first in tables only, and have features")
+        layers_condition, layers_classes = layers_condition + condition_dim, None
     if mixture is not None:
         found = mixture[0].shape[-2]
         if gaussians not in (0, found):
@@ -226,10 +227,12 @@ def vector_flow(
         model, gaussians = dataclasses.replace(model, mixture_init=found), found
         conditional_mixture = tuple(mixture[0].shape) != (found, size)
 
-    if model.condition_bins and (layers_classes is not None or not condition_dim):
+    if model.condition_bins and (classes is not None or not condition_dim):
         raise ValueError("condition_bins are of a condition of numbers: there is none")
 
     def make_body() -> list[Bijection]:
+        if not size:  # of categories alone
+            return []
         start: Bijection
         if gaussians:
             dims = (layers_condition, layers_classes) if conditional_mixture else (0, None)
@@ -252,7 +255,14 @@ def vector_flow(
     if members > 1:
         body = [Average(Chain(*body), *(Chain(*make_body()) for _ in range(members - 1)))]
     if categories is not None:
-        layer = CategoriesFirst(categories["links"], dim, layers_condition, Chain(*body))
+        links, sizes = categories["links"], [link["size"] for link in categories["links"]]
+        tilt: Any = None
+        if condition_dim:
+            tilt = MLP(0, sum(sizes), model.hidden, model.blocks, condition_dim)
+        layer = CategoriesFirst(
+            links, dim, categories["features"], Chain(*body), condition_dim=condition_dim,
+            conditioner=tilt,
+        )  # fmt: skip
         layer.fill(category_tensors or {})
         body = [layer]
     return Flow(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from realnvp.bijections import CategoriesFirst, Chain, TableColumns
+from realnvp.conditioners import MLP
 
 LINKS = [{"column": 1, "size": 3}, {"column": 0, "size": 2, "parent": 0}]
 EDGES = torch.tensor([[0, 0.2, 0.7, 1], [0, 0.6, 1, 1]], dtype=torch.float64)
@@ -55,6 +56,35 @@ def test_samples_have_the_frequencies_of_the_tables(layer, columns):
     back, again = layer(v)
     torch.testing.assert_close(back, z)
     torch.testing.assert_close(again, -log_det)
+
+
+def test_a_condition_tilts_the_tables(columns):
+    """Each row of a table, times the exponential of logits, adds up to one again."""
+    net = MLP(0, 5, hidden=4, blocks=1, condition_dim=2)
+    torch.nn.init.normal_(net.last.weight)
+    layer = CategoriesFirst(LINKS, 2, 0, Chain(), condition_dim=2, conditioner=net).double()
+    slopes = torch.randn(2, 5, generator=torch.Generator().manual_seed(1))
+    layer.fill({"edges": EDGES, "tables": TABLES, "slopes": slopes})
+    columns = TableColumns([{"kind": "cells", "size": 2}, {"kind": "cells", "size": 3}])
+    columns.fill({"edges": EDGES[[1, 0]]})
+    x = torch.tensor([[a, b] for a in (0, 1) for b in (0, 1, 2)], dtype=torch.float64)
+    y = torch.tensor([[0.5, -1.0]], dtype=torch.float64).expand(6, 2)
+    v, first = columns(x)
+    z, second = layer(v, y)
+    log_p = first + second + torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
+    tilt = (y[0] @ layer.slopes + net(y[:1, :0], y[:1])[0]).detach().split((3, 2))
+    for i, (a, b) in enumerate(x.long().tolist()):
+        p_b = torch.softmax(TABLES[0].diff().log() + tilt[0], dim=0)[b]
+        p_a = torch.softmax(TABLES[1 + b, :3].diff().log() + tilt[1], dim=0)[a]
+        assert log_p[i].item() == pytest.approx((p_a * p_b).log().item(), abs=1e-3), "but a floor"
+    assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
+    latents = torch.randn(4_000, 2, generator=torch.Generator().manual_seed(0)).double()
+    drawn = columns.inverse(layer.inverse(latents, y[:1].expand(4_000, 2))[0])[0]
+    for i, row in enumerate(x):
+        share = (drawn == row).all(1).double().mean().item()
+        assert share == pytest.approx(log_p[i].exp().item(), abs=0.03)
+    with pytest.raises(ValueError, match="none is given"):
+        layer(v)
 
 
 def test_features_say_which_categories_there_are(layer, columns):

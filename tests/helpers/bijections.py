@@ -119,10 +119,13 @@ def rosenblatt(
     return Rosenblatt(torch.randn(shapes["means"]), factors, weights, condition_dim)
 
 
-def categories_first() -> CategoriesFirst:
+def categories_first(condition_dim: int = 0) -> CategoriesFirst:
     links = [{"column": 2, "size": 3}, {"column": 0, "size": 2, "parent": 0}]
-    net = MLP(1, 2, hidden=8, blocks=1, condition_dim=3)
-    layer = CategoriesFirst(links, 4, 3, AffineCoupling(ChannelMask(False), net, 1))
+    net = MLP(1, 2, hidden=8, blocks=1, condition_dim=3 + condition_dim)
+    layer = CategoriesFirst(
+        links, 4, 3, AffineCoupling(ChannelMask(False), net, 1), condition_dim=condition_dim,
+        conditioner=MLP(0, 5, 8, 1, condition_dim) if condition_dim else None,
+    )  # fmt: skip
     layer.fill({
         "edges": torch.tensor([[0, 0.2, 0.7, 1], [0, 0.6, 1, 1]]),
         "tables": torch.tensor(
@@ -218,6 +221,7 @@ BIJECTIONS: dict[str, Case] = {
         lambda: Average(*(gaussian_mixture(1, 2) for _ in range(3))), (1,), 2, identity=False
     ),
     "categories-first": Case(categories_first, (4,), identity=False),
+    "categories-first-conditional": Case(lambda: categories_first(2), (4,), 2, identity=False),
     "class-means": Case(lambda: ClassMeans(3, (2, 2, 3)), (2, 2, 3), 3, identity=False),
     "logit": Case(lambda: Logit(0.05), (2, 3, 3), unit_interval=True, identity=False),
     "standardization": Case(

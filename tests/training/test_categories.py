@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from realnvp.estimator import RealNVPDensity
-from realnvp.training.categories import _edges, _effects, _tree, embedding
+from realnvp.training.categories import (
+    _edges,
+    _effects,
+    _tree,
+    _tree_given,
+    embedding,
+    tilted,
+)
 
 ISLANDS = {"Adelie": ["Biscoe", "Dream", "Torgersen"], "Chinstrap": ["Dream"], "Gentoo": ["Biscoe"]}
 
@@ -139,10 +146,81 @@ def test_latents_and_saving(density, penguins, tmp_path):
     )  # fmt: skip
 
 
-def test_all_categories_or_a_condition_leave_it_out(penguins):
+def test_categories_alone_or_none_leave_it_out(penguins):
     small = {"max_steps": 3, "random_state": 0}
     texts = RealNVPDensity(**small).fit(penguins[["species", "island"]])
-    given = RealNVPDensity(**small).fit(penguins[["bill", "island"]], condition=penguins.species)
     numbers = RealNVPDensity(**small).fit(penguins[["bill"]].assign(b=np.arange(240.0) ** 1.5))
-    for density in (texts, given, numbers):
+    for density in (texts, numbers):
         assert "CategoriesFirst" not in repr(density.flow_)
+
+
+def test_categories_given_numbers(penguins, tmp_path):
+    """No species lives on another island, and a bill says which species it is."""
+    names = ["species", "island"]
+    density = RealNVPDensity(random_state=0, max_steps=20).fit(
+        penguins[names], condition=penguins[["bill"]]
+    )
+    bills = pd.DataFrame({"bill": np.repeat([36.0, 50.0], 500)})
+    drawn = density.sample(1_000, condition=bills, random_state=1)
+    assert list(drawn) == names
+    assert (drawn.species[:500] == "Adelie").mean() > 0.95
+    assert (drawn.species[500:] == "Adelie").mean() < 0.05
+    wrong = [i not in ISLANDS[s] for s, i in zip(drawn.species, drawn.island, strict=True)]
+    assert np.mean(wrong) < 0.02
+    every = pd.DataFrame([(s, i) for s in ISLANDS for i in ISLANDS["Adelie"]], columns=names)
+    p = np.exp(density.score_samples(every, condition=pd.DataFrame({"bill": [45.0] * 9})))
+    assert p.sum() == pytest.approx(1.0, abs=1e-6)
+    density.save(tmp_path / "m")
+    loaded = RealNVPDensity.load(tmp_path / "m")
+    found = loaded.score_samples(every, condition=pd.DataFrame({"bill": [45.0] * 9}))
+    np.testing.assert_allclose(np.exp(found), p, atol=1e-5)
+
+
+def test_categories_and_numbers_given_a_class(penguins):
+    density = RealNVPDensity(random_state=0, max_steps=20).fit(
+        penguins[["bill", "island", "mass"]], condition=penguins.species
+    )
+    assert "CategoriesFirst" in repr(density.flow_)
+    drawn = density.sample(400, condition="Gentoo", random_state=1)
+    assert (drawn.island == "Biscoe").mean() > 0.95
+    assert abs(drawn.bill.mean() - 47.5) < 0.6
+    assert abs(density.sample(400, condition="Adelie", random_state=1).bill.mean() - 39) < 0.6
+    proba = density.category_proba(penguins.head(9), "island", condition=penguins.species.head(9))
+    np.testing.assert_allclose(proba.to_numpy().sum(1), 1, atol=1e-6)
+
+
+def test_a_network_learns_what_is_not_linear_in_the_condition():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=1_500)
+    inside = (np.abs(y) < 0.7) ^ (rng.random(1_500) < 0.05)
+    frame = pd.DataFrame({"a": np.where(inside, "in", "out"), "b": rng.choice(["u", "v"], 1_500)})
+    density = RealNVPDensity(random_state=0, max_steps=200).fit(
+        frame[:1_000], condition=pd.DataFrame({"y": y[:1_000]})
+    )
+    assert density.n_iter_ > 0
+    found = density.score(frame[1_000:], condition=pd.DataFrame({"y": y[1_000:]}))
+    assert found > np.log(0.5) - 0.4, "by chance, it is about -1.4; at best, -0.9"
+
+
+def test_links_are_directed_by_what_the_condition_says():
+    """A bill says the species, and the species the island; not the other way round."""
+    rng = np.random.default_rng(0)
+    species = rng.integers(0, 3, 600)
+    island = np.where(species == 0, rng.integers(0, 3, 600), species)
+    bill = torch.as_tensor(species + 0.4 * rng.normal(size=600))[:, None]
+    codes, w = np.column_stack([island, species]), np.ones(600)
+    order, parents, tables, slopes = _tree_given(codes, [3, 3], w, [None, 0], bill)
+    assert order == [1, 0]
+    assert parents == [1, None]
+    assert slopes[1].abs().max() > 10 * slopes[0].abs().max()
+    np.testing.assert_allclose(np.concatenate(tables).sum(1), 1)
+
+
+def test_a_condition_that_says_nothing_leaves_tables_as_they_are():
+    rng = np.random.default_rng(1)
+    table = np.array([[0.3, 0.7]])
+    codes = (rng.random(400) < 0.7).astype(int)
+    given = torch.as_tensor(rng.normal(size=(400, 3)))
+    _, found, slopes = tilted(codes, None, table, given, np.ones(400))
+    assert slopes.abs().max() < 0.1
+    np.testing.assert_allclose(found, table, atol=0.05)

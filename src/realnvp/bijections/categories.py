@@ -16,6 +16,12 @@ has given its parent, :math:`[b, b + g)`,
 
 so that :math:`z_j` is standard normal, and independent of the other categories. The other columns
 pass through a flow that is conditioned on features of the categories.
+
+Given a condition :math:`y`, the tables are tilted by logits, those of a multinomial logistic
+regression and of a network:
+
+.. math:: p(c_j \mid c_{\pi(j)}, y) \propto
+    T_j[c_{\pi(j)}, c_j] \, \exp\big(W_j^\top y + h_j(y)\big)_{c_j}
 """
 
 from __future__ import annotations
@@ -24,12 +30,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det
 from realnvp.bijections.columns import MOST, TINY, Exact
 
 __all__ = ["CategoriesFirst"]
+
+FLOOR = 1e-4
+"""Share of a table's probabilities in those given a condition, so that none vanishes."""
 
 
 class CategoriesFirst(Exact):
@@ -42,7 +51,10 @@ class CategoriesFirst(Exact):
         dim: number D of all columns.
         features: number M of numbers that say what the categories are.
         inner: bijection of the columns that are no categories, in order, conditioned on the
-            features ``(B, M)``.
+            features ``(B, M)``, to which the condition is appended if there is one.
+        condition_dim: size K of the condition; 0 for none.
+        conditioner: network of the condition, ``(B, 0), (B, K) -> (B, sum of sizes)``; None for
+            the logistic regression alone.
 
     The tensors, set by :meth:`fill`, are such that
     :func:`realnvp.training.categories.fit_categories` computes from data:
@@ -50,7 +62,11 @@ class CategoriesFirst(Exact):
     * ``edges`` ``(C, S + 1)``, edges of the intervals of each column by frequency,
     * ``tables`` ``(R, S + 1)``, likewise given each category of the parent; a single row where
       there is none. Columns of fewer categories repeat their last edge.
-    * ``embedding`` ``(sum of sizes, M)``, whose rows of a row's categories add up to its features.
+    * ``embedding`` ``(sum of sizes, M)``, whose rows of a row's categories add up to its features,
+    * ``slopes`` ``(K, sum of sizes)``, those of the logistic regressions, with a condition only.
+
+    Where a condition is given, no gradient flows into the latents of categories from the tilted
+    tables: in the log-density, that part cancels with the log-determinant's.
 
     Raises:
         ValueError: for links that cannot be.
@@ -72,17 +88,27 @@ class CategoriesFirst(Exact):
     edges: Tensor
     tables: Tensor
     embedding: Tensor
+    slopes: Tensor
 
     def __init__(
-        self, links: Sequence[Mapping[str, Any]], dim: int, features: int, inner: Bijection
+        self,
+        links: Sequence[Mapping[str, Any]],
+        dim: int,
+        features: int,
+        inner: Bijection,
+        *,
+        condition_dim: int = 0,
+        conditioner: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.links = [_checked(link, i, dim) for i, link in enumerate(links)]
         self.columns = [link["column"] for link in self.links]
-        if len(set(self.columns)) < len(self.columns) or len(self.columns) >= dim:
+        least = 0 if condition_dim else 1
+        if len(set(self.columns)) < len(self.columns) or dim - len(self.columns) < least:
             raise ValueError(
                 "links must have different columns, and leave at least one other column"
             )
+        self.condition_dim, self.conditioner = condition_dim, conditioner
         self.others = [i for i in range(dim) if i not in self.columns]
         self.inner = inner
         sizes = [link["size"] for link in self.links]
@@ -99,6 +125,8 @@ class CategoriesFirst(Exact):
         tables = [row.expand(count, -1) for row, count in zip(edges, rows, strict=True)]
         self.register_buffer("tables", torch.cat(tables))
         self.register_buffer("embedding", torch.zeros(sum(sizes), features))
+        if condition_dim:
+            self.register_buffer("slopes", torch.zeros(condition_dim, sum(sizes)))
 
     def extra_repr(self) -> str:
         return f"{len(self.columns)} of {len(self.columns) + len(self.others)} columns"
@@ -115,13 +143,50 @@ class CategoriesFirst(Exact):
             if (grid.gather(1, own[:, None]) != 1).any() or (grid > 1).any():
                 raise ValueError(f"the {name} of categories must ascend to 1")
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what the inner layers are given of rows ``(B, D)`` of normal scores."""
-        return self._features(self._codes(x[:, self.columns].double())).to(x.dtype)
+        return self._given(self._codes(x[:, self.columns].double()), condition, x.dtype)
+
+    def _given(self, codes: Tensor, condition: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Return what the inner layers are given."""
+        features = self._features(codes).to(dtype)
+        if not self.condition_dim or condition is None:
+            return features
+        return torch.cat((features, condition.to(dtype)), dim=1)
 
     def _features(self, codes: Tensor) -> Tensor:
         offset = torch.tensor(self._offset, device=codes.device)
         return self.embedding[codes + offset].sum(1)
+
+    def _tilts(self, condition: Tensor | None) -> list[Tensor] | None:
+        """Return the logits of each column given the condition, ``(B, size)``; None without one."""
+        if not self.condition_dim:
+            return None
+        if condition is None:
+            raise ValueError("the categories have a condition, but none is given")
+        logits = condition @ self.slopes
+        if self.conditioner is not None:
+            logits = logits + self.conditioner(condition[:, :0], condition)
+        return list(logits.double().split(self._sizes, dim=1))
+
+    def _tilted(self, i: int, codes: Tensor, tilt: Tensor) -> Tensor:
+        """Return the probabilities of the i-th column given its parent's, ``(B, size)``."""
+        own = self.tables[self._rows(codes)[:, i], : self._sizes[i] + 1].diff(dim=1)
+        return (1 - FLOOR) * torch.softmax(own.log() + tilt, dim=1) + FLOOR * own
+
+    def _cells(self, codes: Tensor, tilts: list[Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return where the intervals given the parents begin and end, and their log-widths."""
+        if tilts is None:
+            rows = self._rows(codes)
+            start, stop = self.tables[rows, codes], self.tables[rows, codes + 1]
+            return start, stop, (stop - start).log()
+        cells = []
+        for i, tilt in enumerate(tilts):
+            p, own = self._tilted(i, codes, tilt), codes[:, i : i + 1]
+            edges = _edges_of(p.detach())
+            cells.append((edges.gather(1, own), edges.gather(1, own + 1), p.gather(1, own).log()))
+        start, stop, log_width = (torch.cat(parts, dim=1) for parts in zip(*cells, strict=True))
+        return start, stop, log_width
 
     def _rows(self, codes: Tensor) -> Tensor:
         """Return the rows of the tables, ``(B, C)``, given the codes of all categories."""
@@ -131,19 +196,18 @@ class CategoriesFirst(Exact):
         ]
         return torch.stack(rows, dim=1)
 
-    def _stretched(self, codes: Tensor, scores: Tensor, back: bool) -> tuple[Tensor, Tensor]:
+    def _stretched(
+        self, codes: Tensor, scores: Tensor, tilts: list[Tensor] | None, back: bool
+    ) -> tuple[Tensor, Tensor]:
         """Return scores by frequency given the parents, or back, and the log-determinant."""
         index = torch.arange(len(self.columns), device=codes.device).expand_as(codes)
-        rows = self._rows(codes)
-        cells = [
-            (grid[row, codes], grid[row, codes + 1])
-            for grid, row in ((self.edges, index), (self.tables, rows))
-        ]
-        (low, high), (start, stop) = reversed(cells) if back else cells
+        low, high = self.edges[index, codes], self.edges[index, codes + 1]
+        before, after = (low, high, (high - low).log()), self._cells(codes, tilts)
+        (low, high, width), (start, stop, new) = (after, before) if back else (before, after)
         place = ((torch.special.ndtr(scores) - low) / (high - low)).clamp(0, 1)
         share = start + place * (stop - start)
         found = torch.special.ndtri(share.clamp(TINY, 1 - TINY))
-        slope = ((stop - start) / (high - low)).log() + 0.5 * (found.square() - scores.square())
+        slope = new - width + 0.5 * (found.square() - scores.square())
         return found, slope.sum(1)
 
     def _codes(self, scores: Tensor) -> Tensor:
@@ -152,10 +216,13 @@ class CategoriesFirst(Exact):
         sizes = torch.tensor(self._sizes, device=codes.device)
         return torch.minimum(codes.clamp(min=0), sizes - 1)
 
-    def _codes_of_latents(self, scores: Tensor) -> Tensor:
+    def _codes_of_latents(self, scores: Tensor, tilts: list[Tensor] | None) -> Tensor:
         share, codes = torch.special.ndtr(scores), torch.zeros_like(scores, dtype=torch.int64)
         for i, size in enumerate(self._sizes):  # each needs its parent
-            grid = self.tables[self._rows(codes)[:, i]]
+            if tilts is None:
+                grid = self.tables[self._rows(codes)[:, i]]
+            else:
+                grid = _edges_of(self._tilted(i, codes, tilts[i]).detach())
             found = torch.searchsorted(grid, share[:, i : i + 1].contiguous(), right=True)[:, 0] - 1
             codes[:, i] = found.clamp(0, size - 1)
         return codes
@@ -167,8 +234,8 @@ class CategoriesFirst(Exact):
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
         scores = x[:, self.columns].double()
         codes = self._codes(scores)
-        own, log_det = self._stretched(codes, scores, back=False)
-        features = self._features(codes).to(x.dtype)
+        own, log_det = self._stretched(codes, scores, self._tilts(condition), back=False)
+        features = self._given(codes, condition, x.dtype)
         rest, terms = self.inner.forward_terms(x[:, self.others], features)
         log_det = log_det.to(x.dtype)
         found = {**terms, self.term: log_det + terms[self.term] if self.term in terms else log_det}
@@ -180,9 +247,10 @@ class CategoriesFirst(Exact):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         latents = z[:, self.columns].double()
-        codes = self._codes_of_latents(latents)
-        scores, own = self._stretched(codes, latents, back=True)
-        features = self._features(codes).to(z.dtype)
+        tilts = self._tilts(condition)
+        codes = self._codes_of_latents(latents, tilts)
+        scores, own = self._stretched(codes, latents, tilts, back=True)
+        features = self._given(codes, condition, z.dtype)
         rest, log_det = self.inner.inverse(z[:, self.others], features)
         check_log_det(log_det, rest, self.inner, "inner")
         return self._joined(scores, rest), log_det + own.to(log_det.dtype)
@@ -192,6 +260,12 @@ class CategoriesFirst(Exact):
     ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
         yield name, self, shape
         yield from self.inner.outline((len(self.others),), f"{name}.inner")
+
+
+def _edges_of(p: Tensor) -> Tensor:
+    """Return the edges of intervals of these probabilities, ``(B, S) -> (B, S + 1)``."""
+    edges = torch.cat((torch.zeros_like(p[:, :1]), p.cumsum(1)), dim=1)
+    return edges / edges[:, -1:]
 
 
 def _checked(link: Mapping[str, Any], index: int, dim: int) -> dict[str, Any]:

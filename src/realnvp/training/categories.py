@@ -15,7 +15,9 @@ What the other columns are given of the categories is :func:`embedding`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from realnvp.data import Dataset
 from realnvp.training.marginals import fit_columns
@@ -53,34 +56,51 @@ LARGEST = 4.0
 SIZE = 0.3
 """Standard deviation of the features: networks overfit to large ones."""
 
+RIDGES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+"""Strengths of the ridge of the logistic regressions on a condition, as tried."""
+
+FOLDS = 4
+"""Folds of their cross-validation; one of them is enough with :data:`MANY_ROWS`."""
+
+MANY_ROWS = 2_000
+
+MOST_ROWS = 4_000
+"""Rows that they are fitted to; a random choice where there are more."""
+
 _KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
 
 
-def fit_categories(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
+def fit_categories(
+    dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None = None
+) -> Fitted:
     """Return settings and tensors of the categories of a table; None if they do not go first.
 
-    They do in a table without a condition that has categories, and a column that is none.
+    They do in a table that has categories and a column that is none, or two and a condition.
 
     Args:
         dataset: data set of vectors. Only its training rows are looked at.
         scores: ``(N, D)`` normal scores of the rows.
         weight: ``(N,)`` weights of the rows, which add up to 1.
+        given: ``(N, K)`` condition of the rows as layers are given it, or None.
     """
     if dataset not in _KNOWN:
-        _KNOWN[dataset] = _fit(dataset, scores, weight)
+        _KNOWN[dataset] = _fit(dataset, scores, weight, given)
     return _KNOWN[dataset]
 
 
-def _fit(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
+def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None) -> Fitted:
     coordinates = dataset.coordinates
     where = [i for i, c in enumerate(coordinates) if c.kind == "category"]
-    given = dataset.condition_dim or dataset.condition_classes
-    if not where or len(where) == len(coordinates) or given:
+    least = 1 if given is None else min(1, 2 - len(where))
+    if not where or len(coordinates) - len(where) < least:
         return None, {}
     codes = dataset.train_in_memory.x[:, where].long().cpu().numpy()
     sizes = [coordinates[i].size for i in where]
     w = weight.cpu().numpy() * len(codes)
     order, parents, tables = _tree(codes, sizes, w)
+    slopes: list[Tensor] = []
+    if given is not None:
+        order, parents, tables, slopes = _tree_given(codes, sizes, w, parents, given)
     place: dict[int | None, int | None] = {None: None, **{j: i for i, j in enumerate(order)}}
     links = [{"column": where[j], "size": sizes[j], "parent": place[parents[j]]} for j in order]
     others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
@@ -100,6 +120,8 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor) -> Fitted:
         "tables": torch.as_tensor(np.concatenate([_edges(tables[j], width) for j in order])),
         "embedding": torch.as_tensor(np.concatenate(rows)),
     }
+    if slopes:
+        tensors["slopes"] = torch.cat([slopes[j] for j in order], dim=1)
     return {"links": links, "features": total}, tensors
 
 
@@ -132,6 +154,47 @@ def _tree(
     return order, parents, tables
 
 
+def _tree_given(
+    codes: NDArray, sizes: Sequence[int], w: NDArray, parents: Sequence[int | None], given: Tensor
+) -> tuple[list[int], list[int | None], list[NDArray], list[Tensor]]:
+    """Return a tree given a condition: the same links, from the roots that held-out rows like best.
+
+    Without a condition, it makes no difference in which direction a link goes.
+
+    Returns:
+        the order of the columns, the parent of each, and the shares and slopes of each.
+    """
+    n = len(sizes)
+    own = [np.bincount(codes[:, j], w, minlength=sizes[j]) for j in range(n)]
+
+    @cache
+    def link(j: int, parent: int | None) -> tuple[float, NDArray, Tensor]:
+        if parent is None:
+            return tilted(codes[:, j], None, _shares(own[j])[None], given, w)
+        both = codes[:, parent], codes[:, j]
+        table = _pair(*both, (sizes[parent], sizes[j]), own[j], w)[1]
+        return tilted(both[1], both[0], table, given, w)
+
+    def directed(root: int) -> list[tuple[int, int | None]]:
+        links: list[tuple[int, int | None]] = [(root, None)]
+        for j, parent in links:
+            near = [k for k in range(n) if parents[k] == j or parents[j] == k]
+            links += [(k, j) for k in near if k != parent]
+        return links
+
+    order: list[int] = []
+    found: list[int | None] = [None] * n
+    for start in range(n):
+        if start in order:
+            continue
+        trees = [directed(root) for root, _ in directed(start)]
+        for j, parent in min(trees, key=lambda links: sum(link(*one)[0] for one in links)):
+            order.append(j)
+            found[j] = parent
+    fitted = [link(j, found[j]) for j in range(n)]
+    return order, found, [table for _, table, _ in fitted], [slopes for _, _, slopes in fitted]
+
+
 def _pair(
     parent: NDArray, child: NDArray, sizes: tuple[int, int], own: NDArray, w: NDArray
 ) -> tuple[float, NDArray]:
@@ -147,6 +210,78 @@ def _pair(
         if score > best:
             best, strength = score, alpha
     return best, (counts + strength * share) / (total + strength)
+
+
+def tilted(
+    codes: NDArray, parent: NDArray | None, table: NDArray, given: Tensor, w: NDArray
+) -> tuple[float, NDArray, Tensor]:
+    r"""Return the loss of a column on held-out rows, its table, and slopes that tilt it.
+
+    .. math:: p(c \mid c', y) \propto T[c', c] \, \exp(U[c', c] + W^\top y)_c
+
+    A multinomial logistic regression, with the table of the pair as its offset. :math:`U` and
+    :math:`W` maximize the likelihood with a ridge that held-out rows choose among :data:`RIDGES`;
+    both are 0 if none is better than that. U becomes part of the table.
+
+    Args:
+        codes: ``(N,)`` categories.
+        parent: ``(N,)`` categories of the parent, or None.
+        table: ``(R, S)`` probabilities T.
+        given: ``(N, K)`` condition.
+        w: ``(N,)`` weights, whose sum is the number of rows.
+
+    Returns:
+        the loss, ``(R, S)`` probabilities, and ``(K, S)`` slopes.
+
+    >>> y = torch.linspace(-2, 2, 400, dtype=torch.float64)[:, None]
+    >>> codes = (y[:, 0].numpy() + np.sin(np.arange(400)) > 0).astype(int)
+    >>> loss, table, slopes = tilted(codes, None, np.array([[0.5, 0.5]]), y, np.ones(400))
+    >>> bool(slopes[0, 1] - slopes[0, 0] > 1)
+    True
+    """
+    some = np.random.default_rng(0).permutation(len(codes))[:MOST_ROWS]
+    target = torch.as_tensor(codes[some])
+    row = torch.zeros_like(target) if parent is None else torch.as_tensor(parent[some])
+    y, weight = given[torch.as_tensor(some)].double(), torch.as_tensor(w[some])
+    offset = torch.as_tensor(np.maximum(table, 1e-9)).log()
+    shapes = (len(table), table.shape[1]), (y.shape[1], table.shape[1])
+
+    def losses(found: Sequence[Tensor], part: Tensor) -> Tensor:
+        shift, slopes = found
+        logits = (offset + shift)[row[part]] + y[part] @ slopes
+        return weight[part] * cross_entropy(logits, target[part], reduction="none")
+
+    def fit(part: Tensor, ridge: float, start: list[Tensor]) -> list[Tensor]:
+        found = [tensor.clone().requires_grad_() for tensor in start]
+        search = torch.optim.LBFGS(found, max_iter=50, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            search.zero_grad()
+            penalty = 0.5 * ridge * sum(tensor.square().sum() for tensor in found)
+            loss = (losses(found, part).sum() + penalty) / len(part)
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            search.step(closure)
+        return [tensor.detach() for tensor in found]
+
+    rows, zero = torch.arange(len(target)), [torch.zeros(shape).double() for shape in shapes]
+    folds = range(FOLDS if len(target) < MANY_ROWS else 1)
+    held_out = [rows[rows % FOLDS == k] for k in folds]
+    best, chosen = sum(float(losses(zero, part).sum()) for part in held_out), math.inf
+    fitted = [zero for _ in folds]
+    for i, ridge in enumerate(RIDGES):  # from the strongest, each from where the last one ended
+        fitted = [fit(rows[rows % FOLDS != k], ridge, fitted[k]) for k in folds]
+        score = sum(float(losses(fitted[k], held_out[k]).sum()) for k in folds)
+        if score < best:
+            best, chosen = score, ridge
+        elif i and chosen not in RIDGES[i - 1 :]:  # two in a row were no better
+            break
+    if chosen == math.inf:
+        return best, table, zero[1]
+    shift, slopes = fit(rows, chosen, zero)
+    return best, torch.softmax(offset + shift, dim=1).numpy(), slopes
 
 
 def _without_one(counts: NDArray) -> NDArray:
@@ -191,6 +326,8 @@ def embedding(codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray)
     >>> features.shape, bool(abs(features[0] - features[2]) < 0.2 * abs(features[0] - features[1]))
     ((3, 1), True)
     """
+    if not others.shape[1]:
+        return [np.zeros((size, 0)) for size in sizes]
     effects, rest = _effects(codes, sizes, others, w)
     covariance = (rest.T * w) @ rest / w.sum() + RIDGE * np.eye(rest.shape[1])
     factor = np.linalg.cholesky(covariance)

@@ -31,6 +31,7 @@ from realnvp.training.marginals import fit_columns
 from realnvp.training.mixtures import (
     Mixture,
     choose_mixture,
+    condition_of,
     given_and_rows,
     moments,
     rows_of,
@@ -89,7 +90,9 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         if mixture is not None:
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
-        categories, tables = fit_categories(dataset, *rows_of(dataset, recipe.seed))
+        categories, tables = fit_categories(
+            dataset, *rows_of(dataset, recipe.seed), condition_of(dataset)
+        )
         make = partial(
             recipe.build, dataset.shape[0], columns=columns, categories=categories, **condition
         )
@@ -109,10 +112,12 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         shift, scale = standardization(dataset)
         flow.condition_shift.copy_(shift)
         flow.condition_scale.copy_(scale)
-        given = flow.as_condition(dataset.train_in_memory.condition, len(dataset.train_in_memory))
         for layer in flow.modules():
-            if isinstance(layer, EncodedCondition) and given is not None:
-                layer.fit(given)
+            if isinstance(layer, EncodedCondition):
+                features, _, _ = given_and_rows(dataset, recipe.seed)
+                given = condition_of(dataset) if features is None else features
+                assert given is not None
+                layer.fit(given.float())
     if edges is not None:
         for layer in flow.modules():
             if isinstance(layer, PiecewiseLinearCoupling):
@@ -175,7 +180,7 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
 def mixture_of(recipe: VectorRecipe, dataset: Dataset) -> Mixture | None:
     """Return the mixture that a recipe's model starts as, fitted to the data; None without one."""
     wanted = recipe.model.mixture_init
-    if not wanted:
+    if not wanted or not given_and_rows(dataset, recipe.seed)[1].shape[1]:
         return None
     return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed)
 
@@ -215,6 +220,9 @@ def smoothing_of(
             f"training.smoothing adds noise to vectors, but {dataset.name} holds images: "
             "leave it out"
         )
+    own = next((m for m in flow.modules() if isinstance(m, CategoriesFirst)), None)
+    if own is not None and not own.others:
+        return None
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
     if first is None:  # a flow that no builder made
         factor = torch.diag(moments(dataset.train_in_memory.x)[1])
@@ -223,7 +231,6 @@ def smoothing_of(
     else:
         factor = torch.diag(first.scale)
     factor = amount * factor.to(device, flow.dtype)
-    own = next((m for m in flow.modules() if isinstance(m, CategoriesFirst)), None)
     if own is not None:  # it is of the other columns only
         whole = factor.new_zeros(flow.dim, flow.dim)
         whole[torch.tensor(own.others)[:, None], own.others] = factor

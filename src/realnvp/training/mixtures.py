@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from realnvp.bijections import CategoriesFirst, Chain, TableColumns
 from realnvp.data import Dataset
@@ -26,6 +27,7 @@ from realnvp.utils.rng import Stream, uniform
 __all__ = [
     "Mixture",
     "choose_mixture",
+    "condition_of",
     "fit_gaussian",
     "fit_mixture",
     "given_and_rows",
@@ -106,13 +108,30 @@ def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
 def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
     """Return what the columns after the categories are given, these columns, and weights."""
     x, weight = rows_of(dataset, seed)
-    categories, tensors = fit_categories(dataset, x, weight)
+    given = condition_of(dataset)
+    categories, tensors = fit_categories(dataset, x, weight, given)
     if categories is None:
         return None, x, weight
-    layer = CategoriesFirst(categories["links"], x.shape[1], categories["features"], Chain())
-    layer = layer.double()
+    layer = CategoriesFirst(
+        categories["links"], x.shape[1], categories["features"], Chain(),
+        condition_dim=0 if given is None else given.shape[1],
+    ).double()  # fmt: skip
     layer.fill(tensors)
-    return layer.features(x), x[:, layer.others], weight
+    return layer.features(x, given), x[:, layer.others], weight
+
+
+def condition_of(dataset: Dataset) -> Tensor | None:
+    """Return the condition of the training rows as layers are given it, ``(N, K)``, or None.
+
+    Numbers are standardized, and classes one-hot.
+    """
+    condition = dataset.train_in_memory.condition
+    if condition is None:
+        return None
+    if condition.ndim == 1:
+        return one_hot(condition.cpu(), dataset.condition_classes).double()
+    shift, scale = standardization(dataset)
+    return (condition.double().cpu() - shift) / scale
 
 
 def _shares(x: Tensor, weight: Tensor | None) -> Tensor:
@@ -334,9 +353,9 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
         labels = condition.cpu()[few]
         mixture = choose.classes(x[few], w[few], labels, dataset.condition_classes)
     else:
-        shift, scale = standardization(dataset)
-        given = (condition.double().cpu()[few] - shift) / scale
-        mixture = choose.joint(given, x[few], w[few])
+        numbers = condition_of(dataset)
+        assert numbers is not None
+        mixture = choose.joint(numbers[few], x[few], w[few])
     means, factors, weights = mixture
     given = torch.zeros(means.shape[-1] - len(mean), dtype=mean.dtype)
     mean, std = torch.cat((given, mean)), torch.cat((given + 1, std))
