@@ -8,7 +8,8 @@ resized, other sets of another size left out), and from its own images made stra
 (Gaussian, of one pixel), inversion, and constants. Higher is better; 0.5 is chance.
 
 *Likelihood* is minus the log-likelihood, *typicality* its distance from the mean, *codec* bits/dim
-beyond those of the image as an optimized PNG, and *outlier_score* what ``realnvp score`` writes.
+beyond those of the image as an optimized PNG, and *outlier_score* what ``realnvp score`` writes,
+also with ``--symmetries``.
 Results are kept in CACHE, so that models may be run one by one.
 """
 
@@ -35,7 +36,7 @@ from realnvp.outliers.calibration import excess_bits
 from realnvp.pretrained import shipped_names
 
 SETS = ("mnist", "fashion-mnist", "cifar10")
-SCORES = ("likelihood", "typicality", "codec", "outlier_score")
+SCORES = ("likelihood", "typicality", "codec", "outlier_score", "--symmetries")
 
 
 def made_strange(x: Tensor) -> dict[str, Tensor]:
@@ -60,8 +61,10 @@ def config_for_source(source: str, shape: tuple[int, ...], count: int) -> Tensor
     return load_examples(config, shape=shape, levels=256).x[:count]
 
 
-def scores(scorer: OutlierScorer, x: Tensor) -> tuple[dict[str, NDArray], NDArray]:
-    """Return scores by name, each ``(N,)``, and the p-values."""
+def scores(flow: realnvp.Flow, x: Tensor) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """Return scores by name, each ``(N,)``, and the p-values of two of them."""
+    scorer = OutlierScorer(flow, symmetries=True)
+    scorers = {"outlier_score": OutlierScorer(flow), "--symmetries": scorer}
     parts, generator = [], torch.Generator().manual_seed(0)
     for part in x.split(100):
         found = scorer.statistics(part, None, generator)
@@ -73,10 +76,10 @@ def scores(scorer: OutlierScorer, x: Tensor) -> tuple[dict[str, NDArray], NDArra
     result = {
         "likelihood": -found["log_likelihood"],
         "typicality": np.abs(found["log_likelihood"] - mean),
-        "codec": excess_bits(found, scorer.flow.dim),
-        "outlier_score": scorer.score(found),
+        "codec": excess_bits(found, flow.dim),
+        **{name: each.score(found) for name, each in scorers.items()},
     }
-    return result, scorer.p_values(found)
+    return result, {name: each.p_values(found) for name, each in scorers.items()}
 
 
 def main() -> None:
@@ -112,11 +115,12 @@ def main() -> None:
         record = cache[key]
         kinds = list(record["auroc"])
         rows = [[s, *(f"{record['auroc'][kind][s]:.3f}" for kind in kinds)] for s in SCORES]
+        (p05, p01), (with_p05, with_p01) = record["p"].values()
         text += [
             f"## {name}",
             table(["score", *kinds], rows),
-            f"Of {record['images']:,} images of its own, {record['p05']:.3f} have p <= 0.05, and "
-            f"{record['p01']:.3f} p <= 0.01.",
+            f"Of {record['images']:,} images of its own, {p05:.3f} have p <= 0.05, and {p01:.3f} "
+            f"p <= 0.01; with `--symmetries`, {with_p05:.3f} and {with_p01:.3f}.",
         ]
     write("outlier_images", "Outliers among images", *(__doc__ or "").split("\n\n")[2:], *text)
 
@@ -125,7 +129,6 @@ def measured(
     flow: realnvp.Flow, own: Tensor, few: int, others: dict[str, str]
 ) -> dict[str, object]:
     """Return the AUROC of each kind of images by each score, and shares of small p-values."""
-    scorer = OutlierScorer(flow)
     strange = made_strange(own[:few])
     for other, source in others.items():
         if other == flow.source:
@@ -134,17 +137,17 @@ def measured(
             strange[other] = config_for_source(source, flow.shape, len(own))
         except ValueError as error:  # of another size, or in color
             print(f"{other} left out: {error}", file=sys.stderr)
-    ordinary, p = scores(scorer, own)
+    ordinary, p = scores(flow, own)
     auroc = {}
     for kind, x in strange.items():
-        found, _ = scores(scorer, x)
+        found, _ = scores(flow, x)
         y = np.repeat([0, 1], [len(own), len(x)])
         auroc[kind] = {
             s: float(roc_auc_score(y, np.nan_to_num(np.concatenate([ordinary[s], found[s]]))))
             for s in SCORES
         }
-    shares = {"p05": float((p <= 0.05).mean()), "p01": float((p <= 0.01).mean())}
-    return {"images": len(own), "auroc": auroc, **shares}
+    shares = {s: [float((values <= a).mean()) for a in (0.05, 0.01)] for s, values in p.items()}
+    return {"images": len(own), "auroc": auroc, "p": shares}
 
 
 if __name__ == "__main__":

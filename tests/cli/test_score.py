@@ -107,6 +107,16 @@ def test_outliers_are_marked_explained_and_a_shift_is_told(here, capsys):
     assert "between 0 and 1" in refused(capsys, "score runs/table --alpha 2 --out x.csv")
 
 
+def test_images_are_compared_with_symmetric_copies_on_request(runs, here, capsys):
+    run(f"score {runs / 'digits'} --out plain.csv")
+    run(f"score {runs / 'digits'} --symmetries --out copies.csv")
+    plain, copies = pd.read_csv("plain.csv"), pd.read_csv("copies.csv")
+    assert plain["log_likelihood"].equals(copies["log_likelihood"])
+    assert not plain["outlier_score"].equals(copies["outlier_score"])
+    assert copies["p_value"].between(0, 1).all()
+    assert "vectors" in refused(capsys, "score moons --symmetries --out x.csv")
+
+
 def test_images_are_explained_by_a_picture(runs, here):
     run(f"score {runs / 'digits'} --explain --out s.csv")
     with Image.open("s-explained.png") as picture:

@@ -11,6 +11,7 @@ from realnvp.data import Split
 from realnvp.evaluation import log_likelihoods
 from realnvp.outliers import Calibration, OutlierScorer, calibrate
 from realnvp.outliers.calibration import statistics_by_block
+from realnvp.outliers.statistics import COPIES
 
 
 def rows(n: int, seed: int) -> torch.Tensor:
@@ -91,3 +92,23 @@ def test_images_without_a_calibration_have_the_score_that_needs_none():
     assert np.allclose(scorer.score(found), bits - found["codec"])
     held_out = Split(torch.randint(0, 17, (30, 1, 8, 8), dtype=torch.uint8))
     assert len(OutlierScorer(flow, calibrate(flow, held_out, most=20)).held_out) == 20
+
+
+def test_images_are_compared_with_copies_if_the_calibration_has_them():
+    flow, generator = flow_of_images(), torch.Generator().manual_seed(0)
+    x = torch.randint(0, 17, (60, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    calibration = calibrate(flow, Split(x[:40]))
+    with_copies = OutlierScorer(flow, calibration, symmetries=True)
+    assert scores(with_copies, x[40:]).shape == (20,)
+    assert (with_copies.p_values(found(with_copies, x[40:])) > 1 / 42).any()
+    # Without them, the score is that of a calibration that never had any.
+    former = {k: v for k, v in calibration.statistics.items() if k not in COPIES}
+    plain, older = OutlierScorer(flow, calibration), OutlierScorer(flow, Calibration(former))
+    values = found(plain, x[40:])
+    assert not values.keys() & set(COPIES)
+    assert np.array_equal(plain.score(values), older.score(values))
+    for missing in (Calibration(former), None):
+        with pytest.raises(ValueError, match="calibrate the model again"):
+            OutlierScorer(flow, missing, symmetries=True)
+    with pytest.raises(ValueError, match="model of vectors"):
+        OutlierScorer(flow_of_vectors(), symmetries=True)

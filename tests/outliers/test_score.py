@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from realnvp.outliers.score import CrossFitted, DensityScore, TailScore
+from realnvp.outliers.score import CrossFitted, DensityScore, SymmetryScore, TailScore
 
 
 def test_tails_add_up_and_grow_beyond_what_was_held_out():
@@ -46,3 +46,17 @@ def test_few_examples_are_enough():
     assert len(score.held_out) == 1
     constant = DensityScore(np.ones((5, 3)))
     assert np.isfinite(constant(np.ones((2, 3)))).all()
+
+
+def test_a_copy_that_is_likelier_is_found_among_many_statistics():
+    rng = np.random.default_rng(0)
+    others = rng.standard_t(4, size=(500, 30))
+    values = np.column_stack([others, rng.normal(1, 0.5, size=(500, 2))])
+    strange = values[:50].copy()
+    strange[:, -1] *= -1
+    joint, tails = DensityScore(values), SymmetryScore(values, copies=2)
+    rank = [np.mean(score(strange)[:, None] > score(values[50:])) for score in (joint, tails)]
+    assert rank[0] < 0.87 < 0.95 < rank[1]
+    # One that is more natural than usual is nothing strange.
+    natural = values[:1] + np.append(np.zeros(31), 9)
+    assert tails(natural) <= tails(values[:1])

@@ -34,6 +34,7 @@ EPILOG = """examples:
   realnvp score runs/table --data new.csv --alpha 0.01           marks rows with p <= 0.01
   realnvp score runs/table --data new.csv --alpha 0.05 --fdr     at most 5 % false alarms
   realnvp score runs/table --data new.csv --explain              and which columns are unusual
+  realnvp score runs/mnist --data photos/ --symmetries           finds inverted, turned photos
   realnvp score runs/table --data new.csv --out scores.parquet
 
 docs/outliers.md explains what these scores can detect and what they cannot.
@@ -76,6 +77,12 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="bound the expected share of false alarms among the marked examples by --alpha\n"
         "instead (Benjamini and Hochberg)",
+    )
+    parser.add_argument(
+        "--symmetries",
+        action="store_true",
+        help="compare each image with itself transposed and inverted, too, which takes three\n"
+        "times as long",
     )
     parser.add_argument(
         "--explain",
@@ -140,7 +147,7 @@ def _score(
     else:
         (count, parts), name, split = stream, args.data, None
     main = processes is None or processes.main
-    scorer = OutlierScorer(flow)
+    scorer = OutlierScorer(flow, symmetries=args.symmetries)
     calibrated = scorer.calibration is not None
     if not calibrated and main:
         if args.alpha is not None:
@@ -171,6 +178,7 @@ def _score(
                     seed=args.seed,
                     shared=processes is not None,
                     first=first,
+                    symmetries=args.symmetries,
                     progress=progress,
                 )
                 for _, found in blocks:

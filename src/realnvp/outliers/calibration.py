@@ -7,8 +7,9 @@ scores, and p-values of new examples: the training data are not needed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,15 @@ from realnvp.data.dataset import Split
 from realnvp.evaluation import Progress, batches, log_likelihood
 from realnvp.flow import Flow
 from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, RowNeighbors, clamped, latents_of
-from realnvp.outliers.score import CrossFitted, DensityScore, Score, TailScore, bits_per_nat
-from realnvp.outliers.statistics import statistics
+from realnvp.outliers.score import (
+    CrossFitted,
+    DensityScore,
+    Score,
+    SymmetryScore,
+    TailScore,
+    bits_per_nat,
+)
+from realnvp.outliers.statistics import COPIES, statistics
 from realnvp.utils.distributed import all_reduce, world_size
 from realnvp.utils.rng import Stream
 
@@ -109,6 +117,11 @@ class OutlierScorer:
         calibration: its calibration; by default the one that is saved with it. Without any, the
             score is the one that needs none: of images, bits/dim beyond the codec's; of vectors,
             minus the log-likelihood.
+        symmetries: compare images with symmetric copies, too, for three times the work.
+
+    Raises:
+        ValueError: if that is asked for, and the flow is one of vectors, or there is no calibration
+            with such comparisons.
 
     Attributes:
         calibration: the calibration, or None.
@@ -116,10 +129,20 @@ class OutlierScorer:
         near: training rows by distance, of vectors that have them.
     """
 
-    def __init__(self, flow: Flow, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self, flow: Flow, calibration: Calibration | None = None, *, symmetries: bool = False
+    ) -> None:
         if calibration is None and flow.calibration is not None:
             calibration = Calibration.from_tensors(flow.calibration, flow)
-        self.flow, self.calibration = flow, calibration
+        if symmetries:
+            if flow.levels is None:
+                raise ValueError("symmetric copies are of images, and this is a model of vectors")
+            if calibration is None or not calibration.statistics.keys() >= set(COPIES):
+                raise ValueError(
+                    "comparisons with symmetric copies need a calibration that has them: calibrate "
+                    "the model again, with realnvp calibrate"
+                )
+        self.flow, self.calibration, self.symmetries = flow, calibration, symmetries
         self.near: Distances | None = None
         self.held_out: NDArray = np.empty(0)
         if calibration is None:
@@ -129,8 +152,10 @@ class OutlierScorer:
         if calibration.rows is not None:
             self.near = Distances(flow, calibration.rows, calibration.condition)
         known = {name: value.numpy() for name, value in calibration.statistics.items()}
-        self._names = _used(list(known), flow)
-        fit = TailScore if flow.levels is None else DensityScore
+        self._names = [*_used(list(known), flow), *(COPIES if symmetries else ())]
+        fit: Callable[[NDArray], Score] = TailScore if flow.levels is None else DensityScore
+        if symmetries:
+            fit = partial(SymmetryScore, copies=len(COPIES))
         self._score = CrossFitted(fit, self._features(known))
         self.held_out = self._score.held_out
 
@@ -138,7 +163,7 @@ class OutlierScorer:
         self, x: Tensor, condition: Tensor | None = None, noise: Any = None
     ) -> dict[str, Tensor]:
         """Return the statistics of examples; of vectors, with their distances to training rows."""
-        found, z = statistics(self.flow, x, condition, noise)
+        found, z = statistics(self.flow, x, condition, noise, symmetries=self.symmetries)
         return found | ({} if self.near is None else self.near(x, z))
 
     def score(self, statistics: dict[str, NDArray]) -> NDArray:
@@ -172,12 +197,12 @@ class OutlierScorer:
 
 
 def _used(names: list[str], flow: Flow) -> list[str]:
-    """Return the statistics that enter the score, apart from the first one."""
+    """Return the statistics that enter the score, apart from the first one and copies."""
     if flow.levels is None:
         return [name for name in TAILS if name in names]
     # Sums over scales carry no information beyond their terms.
     sums = ("energy", "log_det") if "energy_1" in names else ()
-    return [name for name in names if name not in sums]
+    return [name for name in names if name not in (*sums, *COPIES)]
 
 
 def excess_bits(found: dict[str, NDArray], dim: int) -> NDArray:
@@ -226,6 +251,7 @@ def statistics_by_block(
     shared: bool = False,
     block: int = 8192,
     first: int = 0,
+    symmetries: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, dict[str, NDArray]]]:
     """Yield the statistics of the examples of a split, block by block, so that memory stays.
@@ -242,6 +268,7 @@ def statistics_by_block(
         shared: share the work with the other processes of the process group.
         block: number of examples of a block, rounded to what all processes do at once.
         first: index of the first example, where the split is a part of more: noise belongs to it.
+        symmetries: compare images with symmetric copies, too.
         progress: called after every batch.
 
     Yields:
@@ -260,7 +287,7 @@ def statistics_by_block(
                 def noise(draw: int, start: int = first + begin + start, x: Tensor = x) -> Any:
                     return flow.example_noise((seed, Stream.DRAWS, draw), start, len(x))
 
-                found, z = statistics(flow, x, condition, noise(0))
+                found, z = statistics(flow, x, condition, noise(0), symmetries=symmetries)
                 found |= {} if near is None else near(x, z)
                 found["bound"] = found["log_likelihood"]
                 if samples > 1 and flow.noisy:
@@ -320,7 +347,14 @@ def calibrate(
     near = None if rows is None else Distances(flow, rows, condition)
     few = held_out.select(chosen(len(held_out), most, seed))
     blocks = statistics_by_block(
-        flow, few, near, batch_size=batch_size, seed=seed, shared=shared, progress=progress
+        flow,
+        few,
+        near,
+        batch_size=batch_size,
+        seed=seed,
+        shared=shared,
+        symmetries=True,
+        progress=progress,
     )
     parts = [found for _, found in blocks]
     names = [name for name in parts[0] if name != "bound"]

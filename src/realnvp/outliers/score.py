@@ -1,10 +1,11 @@
 r"""Outlier scores: one number from several statistics, fitted to held-out examples.
 
-Two scores, chosen once and for all by measurement (docs/outliers.md):
+Scores, chosen once and for all by measurement (docs/outliers.md):
 
 - Of images, the density of the statistics (DoSE, arXiv 2006.09273): a mixture of Gaussians that
   is fitted to the statistics of held-out images; and bits/dim beyond those of a codec (arXiv
-  1909.11480), in nats of a normal distribution, where they are more than usual.
+  1909.11480), in nats of a normal distribution, where they are more than usual. If images are
+  compared with symmetric copies, the evidence of the tails of that score and of each comparison.
 - Of vectors, the evidence of the tails (Fisher 1932): for the negative log-likelihood and the
   distances to neighbors, minus the logarithm of the share of held-out rows that have as much,
 
@@ -19,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CrossFitted", "DensityScore", "Score", "TailScore", "bits_per_nat"]
+__all__ = ["CrossFitted", "DensityScore", "Score", "SymmetryScore", "TailScore", "bits_per_nat"]
 
 Score = Callable[[NDArray], NDArray]
 """Function from statistics ``(N, S)`` to scores ``(N,)``, larger for more unusual examples."""
@@ -159,6 +160,32 @@ class DensityScore:
         # In float64, squares of what is further can no longer be distinguished.
         result: NDArray = np.clip((others - self._mean) / self._std, -1e6, 1e6)[:, self._used]
         return result
+
+
+class SymmetryScore:
+    """The score of the density of statistics and of comparisons with symmetric copies.
+
+    It is the evidence of the tails: in a joint density, a comparison would be one of dozens of
+    statistics, and its unusual values would drown in the spread of all others.
+
+    Args:
+        values: ``(M, S)`` statistics of held-out examples as :class:`DensityScore` takes them,
+            and in the last columns how much likelier each example is than its copies.
+        copies: number of these columns.
+    """
+
+    def __init__(self, values: NDArray, copies: int) -> None:
+        self._copies = copies
+        self._density = DensityScore(values[:, :-copies])
+        self._tails = TailScore(self._unusual(values))
+
+    def __call__(self, found: NDArray) -> NDArray:
+        return self._tails(self._unusual(found))
+
+    def _unusual(self, values: NDArray) -> NDArray:
+        return np.column_stack(
+            [self._density(values[:, : -self._copies]), -values[:, -self._copies :]]
+        )
 
 
 def bits_per_nat(dim: int) -> float:

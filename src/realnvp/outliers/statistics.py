@@ -22,15 +22,23 @@ from realnvp.flow import Flow
 from realnvp.outliers.complexity import png_bits_per_dim
 from realnvp.outliers.spectrum import power_spectrum
 
-__all__ = ["Statistics", "statistics"]
+__all__ = ["COPIES", "Statistics", "statistics", "symmetric_copies"]
 
 Statistics = dict[str, Tensor]
 """Statistics by name, each ``(N,)`` in float64."""
 
+COPIES = ("transposed", "inverted")
+"""Statistics that compare an image with a copy of it; see :func:`symmetric_copies`."""
+
 
 @torch.no_grad()
 def statistics(
-    flow: Flow, x: Tensor, condition: Tensor | None = None, noise: Noise = None
+    flow: Flow,
+    x: Tensor,
+    condition: Tensor | None = None,
+    noise: Noise = None,
+    *,
+    symmetries: bool = False,
 ) -> tuple[Statistics, Tensor]:
     r"""Return the statistics of each example, and its latents.
 
@@ -48,6 +56,9 @@ def statistics(
         condition: labels or vectors, if the flow is conditional. Without labels, the likelihood is
             the marginal one, and everything else is of the likeliest class.
         noise: source of the dequantization noise, of which one draw is made.
+        symmetries: compare images with their :func:`symmetric_copies`, too, which takes two more
+            passes: ``transposed`` and ``inverted`` are how much likelier the image is, in nats per
+            dimension. Of a conditional flow, all are of one condition.
 
     Returns:
         statistics by name, each ``(B,)`` in float64 on the CPU, and latents ``(B, *shape)``.
@@ -58,20 +69,22 @@ def statistics(
     (['energy', 'log_det', 'log_likelihood'], torch.Size([3, 2]))
     """
     flow.check(x)
-    marginal = None
-    if condition is None and flow.classes is not None:
-        if flow.noisy and not isinstance(noise, Tensor):
-            noise = torch.rand(x.shape, generator=noise, dtype=flow.dtype, device=x.device)
-        joint = flow.class_log_probs(x, noise)
-        marginal, condition = joint.logsumexp(1) - math.log(flow.classes), joint.argmax(1)
+    marginal, unlabeled = None, condition is None and flow.classes is not None
+    symmetries = symmetries and flow.levels is not None
+    if flow.noisy and (unlabeled or symmetries) and not isinstance(noise, Tensor):
+        noise = torch.rand(x.shape, generator=noise, dtype=flow.dtype, device=x.device)
+    if unlabeled:
+        by_class = flow.class_log_probs(x, noise)
+        marginal, condition = by_class.logsumexp(1) - math.log(flow.classes), by_class.argmax(1)
     with flow.evaluating():
         given = flow.as_condition(condition, len(x))
         v, first = flow.dequantize(x, given, noise)
         z, log_dets = _by_scale(flow.body, v, given)
     total = first + sum(log_dets)
     per_dim = 1 / flow.dim
+    joint = total + flow.log_prior(z)
     found = {
-        "log_likelihood": total + flow.log_prior(z) if marginal is None else marginal,
+        "log_likelihood": joint if marginal is None else marginal,
         "energy": z.square().flatten(1).mean(1),
         "log_det": total * per_dim,
     }
@@ -84,11 +97,45 @@ def statistics(
             found[f"log_det_{scale}"] = log_det * per_dim
         found["preprocessing"] = first * per_dim
         found |= _whiteness(z)
+        if symmetries and isinstance(noise, Tensor):
+            with flow.evaluating():
+                for name, (copy, u) in symmetric_copies(x, noise, flow.levels).items():
+                    found[name] = (joint - flow.log_prob(copy, condition, u)) * per_dim
     found = {name: values.double().cpu() for name, values in found.items()}
     if flow.levels is not None:
         found["codec"] = png_bits_per_dim(x, flow.levels)
         found |= power_spectrum(x)
     return found, z
+
+
+def symmetric_copies(x: Tensor, noise: Tensor, levels: int) -> dict[str, tuple[Tensor, Tensor]]:
+    r"""Return copies of images that are as complex as they are, and the noise of each.
+
+    Transposing an image (turning it upside down, unless it is square) or inverting it,
+    :math:`x \to K - 1 - x`, keeps volumes, contrast and edges. So what the likelihood says about
+    complexity is the same for both, and the difference is what the flow knows about which of them
+    is natural: where light, sky and floor are. Noise is transformed likewise, so that its effect
+    cancels, too.
+
+    Args:
+        x: ``(B, C, H, W)`` integers, 0 to ``levels - 1``.
+        noise: uniform numbers of the same shape.
+        levels: number of grey levels.
+
+    >>> x = torch.tensor([[[[0, 1], [2, 3]]]])
+    >>> copies = symmetric_copies(x, torch.full(x.shape, 0.25), 4)
+    >>> {name: copy.flatten().tolist() for name, (copy, _) in copies.items()}
+    {'transposed': [0, 2, 1, 3], 'inverted': [3, 2, 1, 0]}
+    """
+
+    def turned(values: Tensor) -> Tensor:
+        square = values.shape[-1] == values.shape[-2]
+        return (values.mT if square else values.flip(-2)).contiguous()
+
+    # Uniform numbers are less than 1.
+    below_one = 1 - torch.finfo(noise.dtype).eps / 2
+    inverted = (levels - 1 - x, (1 - noise).clamp(max=below_one))
+    return dict(zip(COPIES, ((turned(x), turned(noise)), inverted), strict=True))
 
 
 def _whiteness(z: Tensor) -> Statistics:
