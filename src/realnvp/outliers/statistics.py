@@ -69,13 +69,13 @@ def statistics(
     (['energy', 'log_det', 'log_likelihood'], torch.Size([3, 2]))
     """
     flow.check(x)
-    marginal, unlabeled = None, condition is None and flow.classes is not None
+    marginal, classes = None, flow.classes if condition is None else None
     symmetries = symmetries and flow.levels is not None
-    if flow.noisy and (unlabeled or symmetries) and not isinstance(noise, Tensor):
+    if flow.noisy and (classes is not None or symmetries) and not isinstance(noise, Tensor):
         noise = torch.rand(x.shape, generator=noise, dtype=flow.dtype, device=x.device)
-    if unlabeled:
+    if classes is not None:
         by_class = flow.class_log_probs(x, noise)
-        marginal, condition = by_class.logsumexp(1) - math.log(flow.classes), by_class.argmax(1)
+        marginal, condition = by_class.logsumexp(1) - math.log(classes), by_class.argmax(1)
     with flow.evaluating():
         given = flow.as_condition(condition, len(x))
         v, first = flow.dequantize(x, given, noise)
