@@ -34,3 +34,14 @@ def test_values_are_not_looked_at_in_a_graph():
     x = torch.randn(2, 2)
     assert torch.allclose(program.module()(x), flow.log_prob(x))
     assert program.module()(torch.full((2, 2), math.nan)).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_is_found_among_large_ones(bad, dtype):
+    x = torch.full((3, 4), torch.finfo(dtype).max, dtype=dtype)
+    check_data(x, (4,), None)
+    check_data(x[:0], (4,), None)
+    x[1, 2] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        check_data(x.requires_grad_(), (4,), None)

@@ -31,7 +31,7 @@ from realnvp.bijections import (
     RunningBatchNorm,
     TableColumns,
 )
-from realnvp.bijections.base import Terms, check_log_det, sum_per_example
+from realnvp.bijections.base import Terms, check_log_det, sum_per_example, zero_log_det
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.outline import as_text, layer_rows
 from realnvp.bijections.recompute import Memory, forward_terms
@@ -39,13 +39,16 @@ from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition
 from realnvp.inputs import check_data, check_kind, check_overflow
 from realnvp.round_trip import exact_latents
-from realnvp.utils.evaluation_mode import EvaluationMode
+from realnvp.utils.allocation import keep_freed_memory
+from realnvp.utils.evaluation_mode import EvaluationMode, modules
 from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
 
 __all__ = ["Flow"]
+
+keep_freed_memory()
 
 
 class Flow(nn.Module):
@@ -130,9 +133,9 @@ class Flow(nn.Module):
     @property
     def dequantization(self) -> Dequantization | None:
         """The first layer, if it dequantizes integers; it is the only one that takes noise."""
-        layer = self.bijection
-        if isinstance(layer, Chain) and len(layer):
-            layer = layer[0]
+        layer: Bijection | None = self.bijection
+        if isinstance(layer, Chain):
+            layer = next(iter(layer), None)
         return layer if isinstance(layer, Dequantization) else None
 
     @property
@@ -224,7 +227,8 @@ class Flow(nn.Module):
         return dtype
 
     def _tensors(self) -> Iterator[Tensor]:
-        yield from self.parameters()
+        for each in modules(self):
+            yield from (t for t in each._parameters.values() if t is not None)
         yield from self.buffers()
         yield torch.empty(0)  # without tensors, a flow is on the CPU
 
@@ -395,7 +399,8 @@ class Flow(nn.Module):
         """
         layer = self.dequantization
         if layer is None:
-            return x.to(self.dtype), x.new_zeros(x.shape[0], dtype=self.dtype)
+            x = x.to(self.dtype)
+            return x, zero_log_det(x)
         return layer(x, condition, noise, margin)
 
     @torch.no_grad()
@@ -490,7 +495,7 @@ class Flow(nn.Module):
         terms = {"prior": -self.log_prior(z).mean()}
         for name in ("coupling", "norm", "preprocessing"):
             terms[name] = -log_dets.get(name, zero).mean()
-        couplings = (m for m in self.modules() if isinstance(m, Coupling))
+        couplings = dict.fromkeys(m for m in modules(self) if isinstance(m, Coupling))
         penalty = zero + sum(coupling.penalty() for coupling in couplings)
         terms["regularizer"] = self.scale_penalty * penalty
         if self.label_weight and self.class_means is not None and given is not None:

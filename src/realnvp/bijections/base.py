@@ -47,7 +47,7 @@ def sum_per_example(values: Tensor) -> Tensor:
     >>> sum_per_example(torch.ones(2, 3, 4, 4))
     tensor([48., 48.])
     """
-    flat = values.flatten(1)
+    flat = values.flatten(1) if values.ndim > 2 else values
     return flat.squeeze(1) if flat.shape[1] == 1 else flat.sum(1)
 
 

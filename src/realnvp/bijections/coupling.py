@@ -54,7 +54,8 @@ class ChannelMask:
         return f"ChannelMask({'flip' if self.flip else ''})"
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = x.tensor_split([(x.shape[1] + 1) // 2], dim=1)
+        half = (x.shape[1] + 1) // 2
+        first, second = x.split_with_sizes((half, x.shape[1] - half), dim=1)
         return (second, first) if self.flip else (first, second)
 
     def take(self, parameters: Tensor) -> Tensor:
@@ -278,7 +279,7 @@ class AffineCoupling(Coupling):
 
     def _scale_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = parameters.chunk(2, dim=1)
-        scale = self.scale.view(-1, *(1 for _ in raw.shape[2:]))
+        scale = self.scale.view(-1, *[1] * (raw.ndim - 2))
         return scale * torch.tanh(raw), shift
 
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

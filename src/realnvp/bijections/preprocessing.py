@@ -94,12 +94,11 @@ class Affine(Bijection):
         if not (finite and (self.scale >= torch.finfo(self.scale.dtype).tiny).all()):
             raise ValueError("standardization needs a finite shift and a finite, positive scale")
 
-    def _log_det(self, x: Tensor, sign: int) -> Tensor:
-        log_scale = self.scale.log().expand(x.shape[1:]).sum()
-        return (sign * log_scale).expand(x.shape[0])
+    def _log_scale(self, x: Tensor) -> Tensor:
+        return self.scale.log().expand(x.shape[1:]).sum()
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return (x - self.shift) / self.scale, self._log_det(x, -1)
+        return (x - self.shift) / self.scale, (-self._log_scale(x)).expand(x.shape[0])
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z * self.scale + self.shift, self._log_det(z, +1)
+        return z * self.scale + self.shift, self._log_scale(z).expand(z.shape[0])
