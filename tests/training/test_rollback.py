@@ -184,6 +184,29 @@ def test_a_step_whose_gradient_is_far_longer_than_those_before_is_skipped(monkey
     assert all(torch.equal(t, expected[n]) for n, t in once.flow.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    "recipe", [IMAGES, replace(POINTS, model=replace(POINTS.model, norm="batch"))]
+)
+def test_a_skipped_step_moves_no_running_average(recipe, monkeypatch):
+    once = Trainer.from_recipe(recipe, load_data(recipe.data))
+    usual = once.rollback.gradients.add
+    monkeypatch.setattr(
+        once.rollback.gradients, "add", lambda norm: 1.0 if once.step == 5 else usual(norm)
+    )
+    once.fit()
+    assert list(once.rollback.skipped) == [5]
+    by_hand = Trainer.from_recipe(recipe, load_data(recipe.data))
+    for step in range(12):
+        if step == 5:
+            by_hand.step += 1
+        else:
+            by_hand.train_step(recipe.training.lr)
+    expected = by_hand.flow.state_dict()
+    assert any("running_var" in name for name in expected)
+    assert all(torch.equal(t, expected[n]) for n, t in once.flow.state_dict().items())
+    assert all(torch.equal(t, by_hand.ema.average[n]) for n, t in once.ema.average.items())
+
+
 def test_gradients_that_grow_for_good_are_no_spikes():
     gradients = rollback.GradientSpikeDetector(clip=1.0)
     assert gradients.add(1e9) is None  # nothing to compare with

@@ -8,7 +8,8 @@ processes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,7 +21,16 @@ from realnvp.flow import Flow
 from realnvp.training.optim import EMA
 from realnvp.utils.serialization import check_like
 
-__all__ = ["capture", "full_tensor", "gather", "initialize", "restore", "snapshot", "tensors_like"]
+__all__ = [
+    "Statistics",
+    "capture",
+    "full_tensor",
+    "gather",
+    "initialize",
+    "restore",
+    "snapshot",
+    "tensors_like",
+]
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """State that Adam has of a parameter: a number, and two tensors of the parameter's shape."""
@@ -28,6 +38,43 @@ MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 
 MOMENTUM = {"exp_avg"}
 """State that Muon has of a matrix."""
+
+
+class Statistics:
+    """Running statistics as they were before a step, in case that the step is not taken.
+
+    The forward pass moves them, and whether the step is taken is known after the backward pass
+    only. They are copied on their device, so that nothing waits for it.
+
+    Args:
+        buffers: the statistics, which are kept as they are now.
+
+    >>> running = torch.zeros(2)
+    >>> statistics = Statistics([running])
+    >>> _ = running.add_(1)
+    >>> statistics.restore()
+    >>> running
+    tensor([0., 0.])
+    """
+
+    def __init__(self, buffers: Iterable[Tensor]) -> None:
+        groups: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+        for buffer in buffers:
+            groups[buffer.dtype].append(buffer)
+        # Tensors of one type are copied in one call.
+        self._groups = [(group, [buffer.clone() for buffer in group]) for group in groups.values()]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Keep them as they are now."""
+        for buffers, kept in self._groups:
+            torch._foreach_copy_(kept, buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Restore what was kept."""
+        for buffers, kept in self._groups:
+            torch._foreach_copy_(buffers, kept)
 
 
 @torch.no_grad()
@@ -42,17 +89,15 @@ def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) ->
         condition: its condition, if the flow is conditional.
         noise: its dequantization noise.
     """
-    statistics = [
+    statistics = Statistics(
         buffer
         for module in flow.modules()
         for buffer in module.buffers(recurse=False)
         if not isinstance(module, ActNorm)
-    ]
-    before = [buffer.clone() for buffer in statistics]
+    )
     flow.train()
     flow.loss_terms(x, condition, noise)
-    for buffer, value in zip(statistics, before, strict=True):
-        buffer.copy_(value)
+    statistics.restore()
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from realnvp.flow import Flow
 from realnvp.outliers import calibrate
 from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import (
+    Statistics,
     capture,
     full_tensor,
     gather,
@@ -133,6 +134,7 @@ class Trainer:
             )
         self.smoothing = smoothing_of(flow, dataset, resolved(config.smoothing), device)
         self._set_up(device)
+        self.statistics = Statistics(flow.buffers())
         self.ema = EMA(flow, resolved(config.ema))
         most = Plan(
             times=config.num_validations,
@@ -275,6 +277,7 @@ class Trainer:
             group["lr"] = lr
         self.wrapped.train()
         self.optimizer.zero_grad()
+        self.statistics.keep()
         terms = self.wrapped.loss_terms(x, condition, noise, smoothing)
         # The regularizer belongs to the model, all other terms to examples. Gradients are averaged
         # over the processes, each of which counts by the number of its examples.
@@ -292,6 +295,7 @@ class Trainer:
         usual = self.rollback.gradients.add(largest[1])
         if usual is not None:
             self.rollback.skipped[self.step] = {"gradient": largest[1], "usual": usual}
+            self.statistics.restore()
             self._skip()
             return {}
         self.optimizer.step()
