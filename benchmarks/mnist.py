@@ -195,16 +195,15 @@ def _place(key: str) -> tuple[float, int]:
 
 
 def join_pictures(keys: list[str]) -> None:
-    """Draw the grids of samples side by side, under their names."""
-    grids = []
-    for key in keys:
-        with Image.open(grid(key)) as image:
-            grids.append((key, image.resize((300, 300))))
-    canvas = Image.new("L", (320 * len(grids), 330), 255)
+    """Draw the grids of samples under their names, those of the same time side by side."""
+    rows = [list(own) for _, own in groupby(keys, key=lambda key: key.rsplit(", ", 1)[1])]
+    canvas = Image.new("L", (320 * max(map(len, rows)), 330 * len(rows)), 255)
     draw = ImageDraw.Draw(canvas)
-    for i, (name, picture) in enumerate(grids):
-        draw.text((320 * i + 12, 6), name, fill=0, font_size=16)
-        canvas.paste(picture, (320 * i + 10, 28))
+    for i, row in enumerate(rows):
+        for j, name in enumerate(row):
+            draw.text((320 * j + 12, 330 * i + 6), name, fill=0, font_size=16)
+            with Image.open(grid(name)) as image:
+                canvas.paste(image.resize((300, 300)), (320 * j + 10, 330 * i + 28))
     canvas.save(RESULTS / "mnist.png")
 
 
