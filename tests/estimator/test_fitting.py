@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import scipy.stats
 import torch
 
+from realnvp.bijections import EncodedCondition
 from realnvp.config import VectorRecipe
 from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Split
@@ -18,6 +20,7 @@ from realnvp.estimator import RealNVPDensity, fitting
 from realnvp.estimator.fitting import _is_better, _without_copies
 from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
+from realnvp.training.initialization import build
 from realnvp.training.mixtures import fit_gaussian, log_density
 
 
@@ -129,6 +132,41 @@ def test_members_learn_all_rows_and_their_densities_are_averaged():
     latents = density.transform(drawn, condition=[[0.5]] * 4)
     back = density.inverse_transform(latents, condition=[[0.5]] * 4)
     np.testing.assert_allclose(back, drawn, atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_held_out_rows_choose_whether_a_condition_is_encoded_in_intervals(monkeypatch, wanted):
+    trained = []
+
+    def encoded(flow: Any) -> bool:
+        return any(isinstance(layer, EncodedCondition) for layer in flow.modules())
+
+    def untrained(recipe, data, report, steps=None, mixture=None):
+        trained.append(recipe.model.condition_bins)
+        return build(recipe, data, mixture), 1
+
+    def gain(flow, start, check, seed):
+        better = encoded(flow) == wanted
+        each = torch.full((len(check),), 2.0 if better else 1.0, dtype=torch.float64)
+        return each, torch.ones(len(check))
+
+    monkeypatch.setattr(fitting, "_train", untrained)
+    monkeypatch.setattr(fitting, "_gain", gain)
+    x = rows(300).numpy()
+    density = RealNVPDensity(members=4, random_state=0).fit(x[:, 0], condition=x[:, 1:])
+    assert encoded(density.flow_) == wanted
+    # Of 75 rows each, three members have held out more than 200.
+    assert trained == [0, 32] * 3 + [32 if wanted else 0]
+
+
+def test_many_numbers_of_a_condition_have_fewer_intervals():
+    density = RealNVPDensity(max_steps=1, members=2, validation_fraction=0, random_state=0)
+    y = np.random.default_rng(0).normal(size=(40, 1))
+    for count, expected in ((8, 32), (100, 19)):
+        density.fit(y[:, 0], condition=np.sin(y + np.arange(count)))
+        assert density._bins() == expected
+    density.fit(y)
+    assert density._bins() == 0
 
 
 def test_members_that_learn_nothing_are_no_better_than_the_start():

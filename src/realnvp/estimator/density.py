@@ -72,7 +72,11 @@ ROWS_PER_VALUE = 4
 
 
 BINS = 32
-"""Quantile intervals that each number of a condition is encoded in."""
+"""Quantile intervals that each number of a condition of one column is encoded in."""
+
+
+MOST_FEATURES = 2_000
+"""Features of a condition, at most: with more numbers, there are fewer intervals of each."""
 
 
 NUMBERS = 2**17
@@ -121,8 +125,10 @@ class RealNVPDensity(
             by cross-validation, or 1, a linear regression, for one column given numbers. (A
             classifier starts as the frequencies, and must be better than the regression.)
         members: number of flows whose densities are averaged, for one column only. Each holds out
-            another share of the rows to stop early. By default 8 for one column given numbers with
-            at most 20,000 rows, where it was measured to be better in eight times the time, else 1.
+            another share of the rows to stop early, and to choose whether the condition is also
+            encoded in intervals between its quantiles. By default 8 for one column given numbers
+            with at most 20,000 rows, where it was measured to be better in eight times the time,
+            else 1.
         max_steps: largest number of optimizer steps; training may stop early.
         batch_size: number of rows per step.
         lr: learning rate of AdamW. By default this and the next two are chosen by the number of
@@ -262,6 +268,13 @@ class RealNVPDensity(
         """Return whether the density is of one column, unconditional or given numbers."""
         return self._schema.dim == 1 and self._condition.classes is None
 
+    def _bins(self) -> int:
+        """Return the number of intervals of each number of the condition of one column."""
+        count = self._condition.dim
+        if not self._is_regression() or not count:
+            return 0
+        return min(BINS, max(0, MOST_FEATURES // count - 1))
+
     def _recipe(self, seed: int, members: int, few: bool) -> VectorRecipe:
         """Return the recipe ``table`` with the estimator's settings."""
         couplings, hidden, mixture_init, patience = (
@@ -275,7 +288,7 @@ class RealNVPDensity(
             "table",
             model={
                 "coupling": coupling,
-                "condition_bins": BINS if classifier else 0,
+                "condition_bins": self._bins() if classifier or members > 1 else 0,
                 "couplings": couplings if self.couplings is None else self.couplings,
                 "components": self.components,
                 "hidden": hidden if self.hidden is None else self.hidden,

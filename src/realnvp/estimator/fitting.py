@@ -41,6 +41,10 @@ MOST_HELD_OUT = 5_000
 """Rows that are held out, at most. With 2,000, a million rows were learned for too short a time."""
 
 
+ENOUGH_HELD_OUT = 200
+"""Held-out rows that are enough to choose whether a condition is encoded in intervals."""
+
+
 CONFIDENCE = 0.999
 """Confidence that a training is better than the start, which it must be on held-out rows. It is
 high because the same rows have chosen the best of many validations."""
@@ -142,32 +146,68 @@ def _fit_members(
 ) -> tuple[Flow, int]:
     """Train each member until the rows of its own fold no longer improve; all rows are learned.
 
-    Together the folds say of every row whether training is better than the start.
+    The first members are trained with intervals of the condition and without, until the rows that
+    these have held out are enough to say which is better. Together the folds say of every row
+    whether training is better than the start.
     """
     everything = dataset(split, split)
     if validation_fraction and len(split) < max(FEW_ROWS, 2 * members):
         return _start(recipe, everything)
     mixture = mixture_of(recipe, everything)
-    own_recipes = [dataclasses.replace(recipe, seed=recipe.seed + i) for i in range(members)]
     if validation_fraction == 0:
-        taken = recipe.training.steps
-        alike = [_train(own, everything, report, taken, mixture)[0] for own in own_recipes]
+        taken, own = recipe.training.steps, range(recipe.seed, recipe.seed + members)
+        recipes = [dataclasses.replace(_options(recipe)[0], seed=seed) for seed in own]
+        alike = [_train(each, everything, report, taken, mixture)[0] for each in recipes]
         return average_flow(alike), taken or 0
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed))
-    flows, steps, gains = [], [], []
-    for i, own in enumerate(own_recipes):
+
+    def member(i: int, option: VectorRecipe) -> _Member:
         check = order[i::members][:MOST_HELD_OUT].sort().values
         learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, check, False).nonzero()[:, 0]
         # All start alike, so maps of the column and the condition are of all rows.
         trial = dataclasses.replace(dataset(split.select(learn), split.select(check)), sample=split)
-        flow, found = _train(own, trial, report, mixture=mixture)
-        flows.append(flow)
-        steps.append(found)
-        gains.append(_gain(flow, _start(own, trial, mixture)[0], trial.validation, own.seed))
-    gain, weight = (torch.cat(parts) for parts in zip(*gains, strict=True))
+        option = dataclasses.replace(option, seed=option.seed + i)
+        flow, steps = _train(option, trial, report, mixture=mixture)
+        start, _ = _start(option, trial, mixture)
+        return _Member(flow, steps, *_gain(flow, start, trial.validation, option.seed))
+
+    options, held_out = _options(recipe), 0
+    trained: list[list[_Member]] = [[] for _ in options]
+    for i in range(members):
+        for option, found in zip(options, trained, strict=True):
+            found.append(member(i, option))
+        held_out += len(trained[0][-1].gain)
+        if len(options) > 1 and (held_out >= ENOUGH_HELD_OUT or i == members - 1):
+            scores = [sum(float(m.weight.double() @ m.gain) for m in found) for found in trained]
+            best = scores.index(max(scores))
+            options, trained = options[best : best + 1], trained[best : best + 1]
+    chosen = trained[0]
+    gain, weight = torch.cat([m.gain for m in chosen]), torch.cat([m.weight for m in chosen])
     if not _is_positive(gain, weight):
         return _start(recipe, everything)
-    return average_flow(flows), max(steps)
+    return average_flow([m.flow for m in chosen]), max(m.steps for m in chosen)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Member:
+    """A trained flow, and by how much it is better than the start on each row it has held out."""
+
+    flow: Flow
+    steps: int
+    gain: Tensor
+    weight: Tensor
+
+
+def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
+    """Return recipes to choose from: with intervals of the condition, if there are some, or none.
+
+    Either may be much better, see benchmarks/results/conditional.md. Classifiers always have them.
+    """
+    model = recipe.model
+    if not model.condition_bins or model.coupling == "piecewise_linear":
+        return [recipe]
+    without = dataclasses.replace(model, condition_bins=0)
+    return [dataclasses.replace(recipe, model=without), recipe]
 
 
 def _start(recipe: VectorRecipe, data: Dataset, mixture: Mixture | None = None) -> tuple[Flow, int]:
