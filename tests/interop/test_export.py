@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch import nn
 
 import realnvp
 from helpers.bijections import randomize
 from helpers.flows import small_image_flow
 from realnvp import Chain, Flow, vector_flow
-from realnvp.bijections import InvertibleLinear
+from realnvp.bijections import Affine, InvertibleLinear
 from realnvp.interop import export
 from realnvp.interop.export import RUN, _inputs
 
@@ -102,6 +104,33 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="differs from the flow by"):
         export(flow, tmp_path, "torch", ["sampler"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_may_round_as_the_flow_does(tmp_path, monkeypatch):
+    flow = Flow(Chain(Affine(torch.full((2,), 1e4))), (2,)).eval()  # far from 0, of deviation 1
+    exact = copy.deepcopy(flow).double()
+
+    def run(wrong: float) -> list[home.ExportedGraph]:
+        monkeypatch.setitem(
+            home.RUN, "torch", lambda path, inputs: exact.decode(inputs["latents"].double()) * wrong
+        )
+        return export(flow, tmp_path, "torch", ["sampler"])
+
+    assert run(1.0)[0].difference > home.TOLERANCE
+    with pytest.raises(ValueError, match="more than rounding explains"):
+        run(1 + 1e-6)
+
+
+def test_small_probabilities_are_exact_in_onnx():
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x = torch.linspace(-80, 20, 101)
+    with home._quiet():
+        program = home._program(nn.Sigmoid(), {"input": x})
+        data = home._onnx(program, {"input": x}, "sampler").model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"input": x.numpy()})
+    assert torch.allclose(torch.from_numpy(found), torch.sigmoid(x), rtol=1e-5, atol=0.0)
 
 
 def test_bad_arguments(tmp_path):

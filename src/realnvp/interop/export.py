@@ -16,6 +16,7 @@ is written: see :func:`export`.
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,11 @@ Part = Literal["sampler", "log_prob"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
 TOLERANCE = 1e-4
-"""Largest difference between a graph and its flow; see :func:`export`."""
+"""Largest difference between a graph and its flow, but for rounding; see :func:`export`."""
+
+ROUNDINGS = 4.0
+"""How many times the rounding errors of the flow itself, of an example, a graph may differ by: it
+rounds in another order, and inverses of nearly singular maps amplify that."""
 
 TRACED, COMPARED = 3, 8
 """Sizes of the batches with which a graph is made, and compared."""
@@ -106,8 +111,8 @@ def export(
         progress: called with how many steps are done, and how many there are.
 
     Raises:
-        ValueError: if a layer cannot be exported, or a graph differs from the flow by more than
-            :data:`TOLERANCE`; nothing of it is then written.
+        ValueError: if a layer cannot be exported, or a graph differs from the flow by more; nothing
+            of it is then written.
         ModuleNotFoundError: if a package of the extra is not installed.
         OSError: if a file cannot be written.
 
@@ -157,13 +162,19 @@ def export(
                     torch.export.save(program, temporary)
                 begin(part, "compare")
                 found = RUN[format](temporary, inputs)
-                difference = DIFFERENCES[part](flow, found, inputs)
-                if not difference <= TOLERANCE:
-                    raise ValueError(
-                        f"the exported {part} differs from the flow by {difference:.1e}, more than "
-                        f"{TOLERANCE:g}: it is not written; use the other format"
+                differences = _differences(flow, part, found, inputs)
+                excess = differences - TOLERANCE
+                if not (excess <= 0).all():
+                    excess = differences - (ROUNDINGS * _roundings(flow, part, inputs)).clamp(
+                        min=TOLERANCE
                     )
-            done.append(ExportedGraph(part, path, tuple(inputs), difference))
+                if not (excess <= 0).all():
+                    worst = int(excess.argmax())
+                    raise ValueError(
+                        f"the exported {part} differs from the flow by {differences[worst]:.1e}, "
+                        f"more than rounding explains: it is not written; use the other format"
+                    )
+            done.append(ExportedGraph(part, path, tuple(inputs), differences.max().item()))
     return done
 
 
@@ -200,7 +211,7 @@ def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part
 
     from realnvp.interop.special import DECOMPOSITIONS
 
-    return torch.onnx.export(
+    found: Any = torch.onnx.export(
         program.run_decompositions(DECOMPOSITIONS),
         kwargs=inputs,
         input_names=list(inputs),
@@ -210,6 +221,28 @@ def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part
         external_data=False,
         verbose=False,
     )
+    _replace_sigmoids(found.model)
+    return found
+
+
+def _replace_sigmoids(model: Any) -> None:
+    """Compute sigmoids by softplus, so that small values are exact, as a mixture's tails need.
+
+    ONNX Runtime's own operator is wrong by a seventh at -15. PyTorch translates the body of a loop
+    by its own table, so this is done in the finished graph.
+    """
+    import onnx_ir as ir
+
+    for i, node in enumerate([*ir.traversal.RecursiveGraphIterator(model.graph)]):
+        if node.op_type == "Sigmoid":
+            value, nodes = node.inputs[0], []
+            for j, name in enumerate(("Neg", "Softplus", "Neg", "Exp")):
+                value, before = ir.Value(name=f"sigmoid_{i}_{j}"), value
+                nodes.append(ir.node(name, [before], outputs=[value]))
+            value.type, value.shape = node.outputs[0].type, node.outputs[0].shape
+            ir.convenience.replace_nodes_and_values(
+                node.graph, node, [node], nodes, node.outputs, [value]
+            )
 
 
 def _run_onnx(path: Path, inputs: dict[str, Tensor]) -> Tensor:
@@ -230,31 +263,50 @@ RUN: dict[Format, Callable[[Path, dict[str, Tensor]], Tensor]] = {
 }
 
 
-def _sampler_difference(flow: Flow, found: Tensor, inputs: dict[str, Tensor]) -> float:
-    latents, condition = inputs["latents"], inputs.get("condition")
+def _output(flow: Flow, part: Part, inputs: dict[str, Tensor]) -> Tensor:
+    """Return what a graph computes, by the flow; of images, values before they are levels."""
+    condition = inputs.get("condition")
+    if part == "log_prob":
+        return flow.log_prob(inputs["x"], condition, inputs.get("noise"))
+    latents = inputs["latents"]
     if flow.levels is None:
-        expected = flow.decode(latents, condition)
-        known = ~torch.isnan(expected)  # gaps of a table
-        if not torch.equal(known, ~torch.isnan(found)):
-            return torch.inf
-        unit = flow.sample(256, condition=_repeated(condition, 256)).nan_to_num().std(0)
-        error = (found - expected).abs() / unit.clamp(min=torch.finfo(flow.dtype).tiny)
-        return error[known].max().item()
-    value, _ = flow.body.inverse(latents, flow.as_condition(condition, latents.shape[0]))
-    value = value.clamp(0, 1)
-    low, high = found / flow.levels, (found + 1.0) / flow.levels
-    return torch.maximum(low - value, value - high).clamp(min=0).max().item()
+        return flow.decode(latents, condition)
+    return flow.body.inverse(latents, flow.as_condition(condition, len(latents)))[0].clamp(0, 1)
 
 
-def _log_prob_difference(flow: Flow, found: Tensor, inputs: dict[str, Tensor]) -> float:
-    expected = flow.log_prob(inputs["x"], inputs.get("condition"), inputs.get("noise"))
-    return (found - expected).abs().max().item() / flow.dim
+def _unit(flow: Flow, part: Part, condition: Tensor | None) -> Tensor:
+    """Return the unit of differences, for all examples."""
+    if part == "log_prob":
+        return torch.tensor(float(flow.dim))
+    if flow.levels is not None:
+        return torch.tensor(1.0)
+    deviations = flow.sample(256, condition=_repeated(condition, 256)).nan_to_num().std(0)
+    return deviations.clamp(min=torch.finfo(flow.dtype).tiny)
 
 
-DIFFERENCES: dict[Part, Callable[[Flow, Tensor, dict[str, Tensor]], float]] = {
-    "sampler": _sampler_difference,
-    "log_prob": _log_prob_difference,
-}
+def _differences(flow: Flow, part: Part, found: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the largest difference of each example between a graph's output and the flow's."""
+    expected = _output(flow, part, inputs)
+    if part == "sampler" and flow.levels is not None:
+        low, high = found / flow.levels, (found + 1.0) / flow.levels
+        return _largest(torch.maximum(low - expected, expected - high).clamp(min=0))
+    gaps = torch.isnan(expected)  # of a table
+    if not torch.equal(gaps, torch.isnan(found)):
+        return torch.full((len(found),), torch.inf)
+    unit = _unit(flow, part, inputs.get("condition"))
+    return _largest(((found - expected).abs() / unit).masked_fill(gaps, 0.0))
+
+
+def _roundings(flow: Flow, part: Part, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the largest error of each example that the flow makes itself, in its own type."""
+    exact = copy.deepcopy(flow).double()
+    doubles = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
+    error = (_output(flow, part, inputs) - _output(exact, part, doubles)).abs()
+    return _largest((error / _unit(flow, part, inputs.get("condition"))).nan_to_num(0.0))
+
+
+def _largest(values: Tensor) -> Tensor:
+    return values if values.ndim == 1 else values.flatten(1).amax(1)
 
 
 def _repeated(condition: Tensor | None, n: int) -> Tensor | None:
