@@ -295,6 +295,11 @@ class TableSchema:
         written = [c for c in self.columns if c.notation and c.name in frame.columns]
         return frame.assign(**{c.name: numbers_of(c, frame[c.name], c.name) for c in written})
 
+    @property
+    def gapless(self) -> list[int]:
+        """Indices of the coordinates that have a value in every row."""
+        return [i for i, coordinate in enumerate(self.coordinates) if coordinate.status is None]
+
     def parsed(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a table with numbers, and dates, in the place of those that are text."""
         dates = [c for c in self.columns if c.format is not None and c.name in frame.columns]

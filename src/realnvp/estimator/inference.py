@@ -416,7 +416,7 @@ def sample_table(
         ask = n if not (given or reject) else min(max(2 * (n - have), 1_000), 50_000)
         own = None if condition is None else condition(ask)
         rows = flow.sample(ask, temperature, own, generator, progress=progress).cpu().numpy()
-        if not np.isfinite(rows[:, _always(schema)]).all():
+        if not np.isfinite(rows[:, schema.gapless]).all():
             raise ValueError(
                 f"samples at temperature {temperature:g} are not finite: lower --temperature"
             )
@@ -434,10 +434,6 @@ def sample_table(
                 "the column as a condition (--condition NAME)"
             )
     return pd.concat(found, ignore_index=True).iloc[:n]
-
-
-def _always(schema: TableSchema) -> list[int]:
-    return [i for i, coordinate in enumerate(schema.coordinates) if coordinate.status is None]
 
 
 def _equals(column: pd.Series, value: Any) -> NDArray:

@@ -163,16 +163,14 @@ def export(
                 begin(part, "compare")
                 found = RUN[format](temporary, inputs)
                 differences = _differences(flow, part, found, inputs)
-                excess = differences - TOLERANCE
-                if not (excess <= 0).all():
-                    excess = differences - (ROUNDINGS * _roundings(flow, part, inputs)).clamp(
-                        min=TOLERANCE
-                    )
-                if not (excess <= 0).all():
-                    worst = int(excess.argmax())
+                wrong = ~(differences <= TOLERANCE)
+                if wrong.any():
+                    wrong &= ~(differences <= ROUNDINGS * _roundings(flow, part, inputs))
+                if wrong.any():
                     raise ValueError(
-                        f"the exported {part} differs from the flow by {differences[worst]:.1e}, "
-                        f"more than rounding explains: it is not written; use the other format"
+                        f"the exported {part} differs from the flow by "
+                        f"{differences[wrong].max():.1e}, more than rounding explains: it is not "
+                        f"written; use the other format"
                     )
             done.append(ExportedGraph(part, path, tuple(inputs), differences.max().item()))
     return done

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp import plots
 from realnvp.pretrained import condition_names, table_of
 from realnvp.utils.files import replacing, write_atomically
 
@@ -61,6 +60,8 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
 
 
 def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:
+    from realnvp import plots  # half a second, which files of numbers need not take
+
     with replacing(path) as temporary:
         if flow.levels is not None:
             plots.image_grid(samples, temporary, levels=flow.levels)
@@ -84,6 +85,8 @@ def picture_of_rows(
         columns: names of the numbers; x1, x2, ... by default.
         schema: columns of the table that they are coordinates of, whose own values are drawn.
     """
+    from realnvp import plots
+
     names = columns or [f"x{i + 1}" for i in range(samples.shape[1])]
     if schema is None and samples.shape[1] > 1:
         return plots.scatter(samples, data, names)
@@ -104,8 +107,7 @@ def table_of_rows(x: Tensor, columns: Sequence[str], schema: TableSchema | None)
     rows = x.detach().cpu().double().numpy()
     if schema is None:
         return pd.DataFrame(rows, columns=list(columns))
-    always = [i for i, coordinate in enumerate(schema.coordinates) if coordinate.status is None]
-    good = np.isfinite(rows[:, always]).all(1) & ~np.isinf(rows).any(1)
+    good = np.isfinite(rows[:, schema.gapless]).all(1) & ~np.isinf(rows).any(1)
     return schema.parsed(schema.decode(rows[good]))
 
 

@@ -112,12 +112,14 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         shift, scale = standardization(dataset)
         flow.condition_shift.copy_(shift)
         flow.condition_scale.copy_(scale)
-        for layer in flow.modules():
-            if isinstance(layer, EncodedCondition):
-                features, _, _ = given_and_rows(dataset, recipe.seed)
-                given = condition_of(dataset) if features is None else features
-                assert given is not None
-                layer.fit(given.float())
+        encoders = [each for each in flow.modules() if isinstance(each, EncodedCondition)]
+        if encoders:
+            given = condition_of(dataset)
+            if categories is not None:
+                given, _, _ = given_and_rows(dataset, recipe.seed)
+            assert given is not None
+            for encoder in encoders:
+                encoder.fit(given.float())
     if edges is not None:
         for layer in flow.modules():
             if isinstance(layer, PiecewiseLinearCoupling):
@@ -180,7 +182,7 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
 def mixture_of(recipe: VectorRecipe, dataset: Dataset) -> Mixture | None:
     """Return the mixture that a recipe's model starts as, fitted to the data; None without one."""
     wanted = recipe.model.mixture_init
-    if not wanted or not given_and_rows(dataset, recipe.seed)[1].shape[1]:
+    if not wanted:
         return None
     return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed)
 

@@ -321,7 +321,9 @@ def _given(rows: Tensor, mixture: Mixture, m: int) -> Tensor:
     return joint - log_density(rows[:, :m], (means[:, :m], factors[:, :m, :m], weights))
 
 
-def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 0) -> Mixture:
+def choose_mixture(
+    dataset: Dataset, components: int | None = None, seed: int = 0
+) -> Mixture | None:
     """Fit the mixture of Gaussians that the model of a data set starts as.
 
     Of a conditional data set, the mixture depends on the condition where that gives held-out rows a
@@ -335,9 +337,12 @@ def choose_mixture(dataset: Dataset, components: int | None = None, seed: int = 
         seed: seed of the first guess and of the dequantization.
 
     Returns:
-        the tensors that :class:`~realnvp.bijections.Rosenblatt` takes.
+        the tensors that :class:`~realnvp.bijections.Rosenblatt` takes; None if all columns are
+        categories, which go first.
     """
     features, x, w = given_and_rows(dataset, seed)
+    if not x.shape[1]:
+        return None
     mean, std = moments(x, w)
     x = (x - mean) / std
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
