@@ -34,13 +34,14 @@ def test_no_file(here: Path, capsys, name: str):
 
 
 def test_all_that_is_refused_is_shown(here: Path, capsys):
-    rows = "".join(f"p{i},{i / 4},,{i % 7 / 10}\n" for i in range(90))
-    Path("t.csv").write_text(f"name,size,empty,share\n{rows}")
+    rows = "".join(f"p{i},{i / 4},{'some' if i == 70 else i},{i % 7 / 10}\n" for i in range(90))
+    Path("t.csv").write_text(f"name,size,mixed,share\n{rows}inf,1,1,inf\n")
     assert main(["columns", "t.csv"]) == 2
     printed = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
     assert printed.count("refused") == 2
     assert "step 0.25" in printed
     assert main(["columns", "t.csv", "--json"]) == 2
     found = json.loads(capsys.readouterr().out)
-    assert list(found["refused"]) == ["name", "empty"]
-    assert "drop it (--data.columns.name drop)" in found["refused"]["name"]
+    assert list(found["refused"]) == ["mixed", "share"]
+    assert "categorical (--data.columns.mixed categorical)" in found["refused"]["mixed"]
+    assert "left out: 91 different texts in 91 rows" in printed

@@ -24,6 +24,8 @@ from realnvp.data.notations import Notation
         (["5 kg", "12,5 kg"], "#,# kg", [5, 12.5]),
         (["1'200", "300"], "#'###.#", [1200, 300]),
         (["1 200,5", "300,0"], "# ###,#", [1200.5, 300]),
+        (["00501", "10115"], "00000.#", [501, 10115]),
+        (["(1,200.50)", "3.00"], "(#,###.#)", [-1200.5, 3]),
         (["08:30", "23:59"], "hh:mm", [510, 1439]),
         (["8:30:05", "23:59:00"], "h:mm:ss", [30605, 86340]),
     ],
@@ -68,25 +70,38 @@ def test_no_negative_zero():
 def table() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     euros = rng.integers(100_000, 900_000, 80) / 100
+    account = Notation(thousands=",", brackets=True)
     return pd.DataFrame({
         "price": [Notation(thousands=".", decimal=",", after=" €").write(v, 2) for v in euros],
         "tax": [Notation(decimal=",").write(v, 4) for v in rng.normal(size=80)],
         "at": [Notation(clock=2).write(v, 0) for v in rng.integers(0, 1440, 80)],
         "share": [None if i % 9 == 0 else f"{i % 37}.5%" for i in range(80)],
         "rate": [f"{5 * (i % 2)}%" for i in range(80)],
+        "code": [f"{v:05d}" for v in rng.permutation(90_000)[:80]],
+        "gain": [account.write(v, 1) for v in 5e3 * rng.normal(size=80)],
     })  # fmt: skip
 
 
 def test_a_table_comes_back_as_it_was_written(table: pd.DataFrame):
     schema = TableSchema.of(table)
     kinds = [column.kind for column in schema.columns]
-    assert kinds == ["continuous", "continuous", "integer", "decimal", "categorical"]
+    assert kinds == [
+        "continuous",
+        "continuous",
+        "integer",
+        "decimal",
+        "categorical",
+        "integer",
+        "continuous",
+    ]
     assert [column.notation for column in schema.columns] == [
         "#.###,# €",
         "#,#",
         "hh:mm",
         "#.#%",
         "",
+        "00000.#",
+        "(#,###.#)",
     ]
     assert schema.columns[2].upper == 1439
     schema = TableSchema.from_dict(schema.as_dict())

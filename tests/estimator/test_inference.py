@@ -150,3 +150,13 @@ def test_rules(density):
         sample_table(flow, schema, 5, given={"kind": "cow"})
     with pytest.raises(ValueError, match=r"only 0 of .* pass the rules"):
         sample_table(flow, schema, 5, reject=["size > 0"])
+
+
+def test_probabilities_are_of_the_column_after_dropped_ones():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": [f"n{i}" for i in range(80)], "x": rng.normal(size=80)})
+    frame["kind"] = np.where(frame["x"] > 0, "high", "low")
+    with pytest.warns(UserWarning, match="left out"):
+        density = RealNVPDensity(random_state=0, max_steps=20).fit(frame)
+    assert list(density.sample(3).columns) == ["x", "kind"]
+    assert list(density.category_proba(frame, "kind").columns) == ["high", "low"]

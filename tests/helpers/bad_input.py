@@ -129,7 +129,7 @@ BAD: dict[str, Bad] = {
     "zero bytes": Bad(TABLE + "t.csv", "empty", text("t.csv", "")),
     "header only": Bad(TABLE + "t.csv", "no rows", text("t.csv", "a,b\n")),
     "two rows": Bad(TABLE + "t.csv", "2 examples are too few", text("t.csv", "a,b\n1,2\n3,5\n")),
-    "only gaps": Bad(TABLE + "t.csv", "only gaps", text("t.csv", "a,b\n1,\n3,\n5,\n7,")),
+    "only gaps": Bad(TABLE + "t.csv", "no column", text("t.csv", "a,b\n1,\n1,\n1,\n1,")),
     "mixed types": Bad(
         TABLE + "t.csv", "'b' of t.csv mixes numbers and text: row 3",
         text("t.csv", "a,b\n1,2\n3,2.5\n5,x\n7,2\n9,1"),
@@ -139,11 +139,11 @@ BAD: dict[str, Bad] = {
         text("t.csv", "a,b\n1,2020-01-31\n3,2020-02-01\n5,13.02.2020\n7,2020-03-01"),
     ),
     "identifiers": Bad(
-        TABLE + "t.csv", "10,000 different texts",
-        text("t.csv", "a,b,c\n" + "".join(f"{i},n{i},{i % 7}\n" for i in range(10_000))),
+        TABLE + "t.csv", "no column that varies",
+        text("t.csv", "a,b\n" + "".join(f"m{i},n{i}\n" for i in range(10_000))),
     ),
     "another encoding": Bad(
-        TABLE + "t.csv", "not UTF-8", text("t.csv", "a,b\n1,caf\xe9\n".encode("latin-1") * 5)
+        TABLE + "t.csv", "is not text", text("t.csv", b"a,b\n1,\0\n" * 5)
     ),
     "unknown kind": Bad(
         TABLE + "t.csv --data.columns.b decimals", "did you mean 'decimal'", text("t.csv", GOOD_CSV)
@@ -152,9 +152,7 @@ BAD: dict[str, Bad] = {
         TABLE + "t.csv --data.columns.z drop", "no column 'z'", text("t.csv", GOOD_CSV)
     ),
     "infinity in a table": Bad(TABLE + "t.csv", "inf", text("t.csv", "a,b\n1,2\n3,inf\n5,6\n7,9")),
-    "one column": Bad(TABLE + "t.csv", "column", text("t.csv", "a\n1\n2\n3\n4")),
     "ragged table": Bad(TABLE + "t.csv", "t.csv", text("t.csv", "a,b\n1,2\n3,4,5\n6,7\n")),
-    "constant column": Bad(TABLE + "t.csv", "'a'", text("t.csv", "a,b\n1,2\n3,2\n5,2\n7,2\n9,2")),
     "two columns of one name": Bad(TABLE + "t.csv", "'a'", text("t.csv", "a,a\n1,2\n3,4\n5,7\n")),
     "binary table": Bad(TABLE + "t.csv", "t.csv", text("t.csv", bytes(range(256)) * 4)),
     "gzip cut off": Bad(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from realnvp.data.column_kinds import DAY, RESOLUTIONS, Column
-from realnvp.data.column_values import parse_dates, wall_clock
+from realnvp.data.column_values import months_of, wall_clock
+from realnvp.data.date_formats import date_format, looks_like_a_date, parse_dates
 from realnvp.data.notations import Notation
 
 __all__ = ["ColumnDetector"]
@@ -42,8 +43,6 @@ ENOUGH_ROWS = 20
 
 _OPTION = re.compile(r"[\w.-]+")
 
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
-
 
 @dataclass(frozen=True)
 class ColumnDetector:
@@ -60,10 +59,19 @@ class ColumnDetector:
         object.__setattr__(self, "dtype", str(self.values.dtype))
 
     @property
+    def option(self) -> str:
+        """The column's name as the command line has it."""
+        return self.name if _OPTION.fullmatch(self.name) else f"'{self.name}'"
+
+    @property
     def remedy(self) -> str:
         """How to leave the column out, in the words of the command line."""
-        name = self.name if _OPTION.fullmatch(self.name) else f"'{self.name}'"
-        return f"drop it (--data.columns.{name} drop)"
+        return f"drop it (--data.columns.{self.option} drop)"
+
+    @property
+    def declare(self) -> str:
+        """How to take the column as categories, in the words of the command line."""
+        return f"declare the column categorical (--data.columns.{self.option} categorical)"
 
     def column(self, declared: str | None) -> Column:
         """Return what the column is, or what it is declared to be."""
@@ -71,7 +79,7 @@ class ColumnDetector:
             return Column(self.name, "drop", self.dtype)
         there = self.values.dropna()
         if len(there) == 0:
-            raise ValueError(f"{self.where} has no values, only gaps: {self.remedy}")
+            return Column(self.name, "constant", self.dtype)
         if declared == "categorical":
             return self.categorical(there)
         if isinstance(self.values.dtype, pd.DatetimeTZDtype) or types.is_datetime64_dtype(there):
@@ -118,18 +126,19 @@ class ColumnDetector:
             bad = int(np.argmin(parsed))
             raise ValueError(
                 f"{self.where} mixes numbers and text: row {self.row(there, bad)} (counting from "
-                f"1) holds {plain[bad]!r}; leave it empty if it is a gap, or declare the column "
-                "categorical"
+                f"1) holds {plain[bad]!r}; leave it empty if it is a gap, or {self.declare}"
             )
-        dates = words.map(lambda w: _DATE.fullmatch(w.strip()) is not None).to_numpy()
-        if declared == "datetime" or dates.mean() > 0.5:
-            return self.dates(words, there)
         distinct = words.nunique()
-        if distinct > MOST_CATEGORIES or (len(words) >= 20 and distinct > 0.9 * len(words)):
-            raise ValueError(
-                f"{self.where} holds {distinct:,} different texts in {len(words):,} rows, as names "
-                f"and identifiers do: {self.remedy}, or group its texts"
-            )
+        if declared == "datetime" or words.map(looks_like_a_date).mean() > 0.5:
+            if (dates := self.dates(words, declared, distinct)) is not None:
+                return dates
+        if distinct > MOST_CATEGORIES or (
+            len(words) >= ENOUGH_ROWS and distinct > 0.9 * len(words)
+        ):
+            if (notation := Notation.of(words)) is not None and notation.digits:
+                return self.written(words, notation, declared)
+            note = f"{distinct:,} different texts in {len(words):,} rows, as names and identifiers have"
+            return Column(self.name, "drop", self.dtype, note=note)
         return self.categorical(there)
 
     def written(self, words: pd.Series, notation: Notation, declared: str | None) -> Column:
@@ -139,28 +148,31 @@ class ColumnDetector:
             return self.categorical(words)
         upper, last = column.upper, notation.largest
         if upper is None and last is not None and notation.numbers(words).max() <= last:
-            upper = last  # no time of a day is later
+            upper = last  # no time of a day is later, no code larger
         return replace(column, notation=str(notation), upper=upper)
 
     def row(self, there: pd.Series, i: int) -> int:
         """Return the row of the i-th value, counting from 1."""
         return int(np.flatnonzero(self.values.notna().to_numpy())[i]) + 1
 
-    def dates(self, words: pd.Series, there: pd.Series) -> Column:
-        first = words.iloc[0]
-        fmt = next((f for f in _formats(first) if parse_dates(words, f).notna().all()), None)
+    def dates(self, words: pd.Series, declared: str | None, distinct: int) -> Column | None:
+        """Return a column of dates that are text, None if most of them are none."""
+        fmt, fits = date_format(words)
         if fmt is None:
-            guess = max(
-                _formats(first) or ["%Y-%m-%d"],
-                key=lambda f: int(parse_dates(words, f).notna().sum()),
-            )
-            bad = int(np.argmin(parse_dates(words, guess).notna().to_numpy()))
+            if declared is None and fits.mean() <= 0.5:
+                return None
+            bad, good = int(np.argmin(fits)), int(np.argmax(fits))
             raise ValueError(
-                f"{self.where} holds dates in more than one format: row {self.row(there, bad)} "
-                f"(counting from 1) holds {words.iloc[bad]!r}, row {self.row(there, 0)} {first!r}; "
-                "write all of them in one, or declare the column categorical"
+                f"{self.where} holds dates in more than one format: row {self.row(words, bad)} "
+                f"(counting from 1) holds {words.iloc[bad]!r}, row {self.row(words, good)} "
+                f"{words.iloc[good]!r}; write all of them in one, or {self.declare}"
+                if fits.any()
+                else f"{self.where} is declared datetime, but row {self.row(words, 0)} (counting "
+                f"from 1) holds {words.iloc[0]!r}, which is no date of a known format"
             )
-        return self.datetime(parse_dates(words, fmt), fmt)
+        if declared is None and "%d" not in fmt.replace("-", "") and distinct <= FEW_VALUES:
+            return None  # a few months are categories
+        return self.datetime(parse_dates(words.str.strip(), fmt), fmt)
 
     def datetime(self, there: pd.Series, fmt: str | None) -> Column:
         zone = None if there.dt.tz is None else str(there.dt.tz)
@@ -171,12 +183,16 @@ class ColumnDetector:
         if len(np.unique(ticks)) == 1 and not self.values.isna().any():
             value = self.values.iloc[0]
             return Column(self.name, "constant", self.dtype, value=str(value))
-        if timed and len(np.unique(days)) == 1:
-            # one day's times are a time of day
-            pass
+        # In between, there would be dates that cannot be, if enough rows say so.
+        enough = not timed and len(ticks) >= ENOUGH_ROWS
+        counts, first = months_of(ticks)
+        months = enough and bool(first.all())
+        counts = np.unique(counts if months else days)
         return Column(
             self.name, "datetime", self.dtype, missing=bool(self.values.isna().any()),
-            resolution=resolution, timed=timed, zone=zone, format=fmt, origin=float(days.min()),
+            resolution=resolution, timed=timed, months=months, zone=zone, format=fmt,
+            step=float(np.gcd.reduce(np.diff(counts))) if enough and len(counts) > 1 else 1.0,
+            origin=float(counts[0]),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ categories
@@ -218,6 +234,8 @@ class ColumnDetector:
     # ------------------------------------------------------------------ numbers
 
     def number(self, there: pd.Series, declared: str | None) -> Column:
+        if (dates := self.written_days(there, declared)) is not None:
+            return dates
         if declared == "datetime":
             raise ValueError(f"{self.where} is declared datetime, but holds numbers")
         x = there.to_numpy(dtype=np.float64)
@@ -273,6 +291,15 @@ class ColumnDetector:
             lower=lower, upper=upper,
         )  # fmt: skip
 
+    def written_days(self, there: pd.Series, declared: str | None) -> Column | None:
+        """Return the column of days that are written as integers, 20200131; None of others."""
+        if declared not in (None, "datetime") or self.numbers or len(there) < ENOUGH_ROWS:
+            return None
+        if there.min() < 18_000_101 or there.max() > 22_001_231 or (there % 1 != 0).any():
+            return None
+        parsed = parse_dates(there.astype("int64").astype(str), "%Y%m%d")
+        return self.datetime(parsed, "%Y%m%d") if parsed.notna().all() else None
+
     def is_few(self, distinct: NDArray, counts: NDArray) -> bool:
         """Return whether integers are so few that they are categories, and none of them is rare.
 
@@ -294,7 +321,7 @@ class ColumnDetector:
             if (
                 (np.float32(rounded) == np.float32(distinct)).all()
                 if narrow
-                else (rounded == distinct).all()
+                else np.isclose(rounded, distinct, rtol=1e-15, atol=0).all()  # computed ones, too
             ):
                 counts = np.rint(distinct * 10.0**decimals).astype(np.int64)
                 step = int(np.gcd.reduce(np.diff(counts)))

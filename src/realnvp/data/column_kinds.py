@@ -69,17 +69,19 @@ class Column:
         ordered: whether these are ordered.
         missing: whether it has gaps.
         repeated: values of a column of numbers that have a probability of their own.
-        step: of numbers, their step, 0 if there is none.
+        step: of numbers, their step, 0 if there is none; of dates, that of their days or months.
         decimals: number of decimals of samples; None for all digits.
-        origin: smallest number.
+        origin: smallest number; of dates, the first day or month, counted from 1970.
         lower: bound that is kept.
         upper: likewise.
         resolution: of dates, in nanoseconds.
         timed: of dates, whether there is a time of day.
+        months: of dates, whether all of them are the first of a month.
         zone: of dates, the time zone.
         format: of dates in text, how they are written.
         notation: of numbers in text, how they are written; see :mod:`realnvp.data.notations`.
-        value: of a constant column.
+        value: of a constant column; None if it is empty.
+        note: why it was left out.
         source: of a copy, the index of the column that it equals.
         weights: of a linear function, the offset, the coefficients of all columns, and how far a
             row may be off.
@@ -100,10 +102,12 @@ class Column:
     upper: float | None = None
     resolution: int = DAY
     timed: bool = False
+    months: bool = False
     zone: str | None = None
     format: str | None = None
     notation: str = ""
     value: Any = None
+    note: str = ""
     source: int | None = None
     weights: tuple[float, ...] = ()
 
@@ -144,9 +148,9 @@ class Column:
         """Return what is found of the column, in a few words."""
         words = []
         if self.kind == "categorical":
-            words.append(
-                f"{len(self.categories)} categories: {some_of(list(map(str, self.categories)))}"
-            )
+            count = len(self.categories)
+            names = some_of(list(map(str, self.categories)))
+            words.append(f"{count} {'category' if count == 1 else 'categories'}: {names}")
         elif self.kind == "decimal":
             words.append(f"step {self.step:g}")
         elif self.kind == "datetime":
@@ -156,15 +160,19 @@ class Column:
                 RESOLUTIONS[2]: "minutes",
                 RESOLUTIONS[3]: "seconds",
             }.get(self.resolution, "fractions of a second")
+            unit = "months" if self.months else unit
+            unit = f"every {self.step:g} {unit}" if self.step > 1 else unit
             words.append(unit + (f", {self.zone}" if self.zone else ""))
         elif self.kind == "constant":
-            words.append(f"always {self.value}")
+            words.append("empty" if self.value is None else f"always {self.value}")
         if self.is_number:
             low, high = (_short(bound) for bound in (self.lower, self.upper))
             if self.kind != "datetime" and (low or high):
                 words.append(f"{low or '-inf'} to {high or 'inf'}")
             if self.repeated:
                 words.append(f"often {some_of([_short(v) for v in self.repeated])}")
+        if self.note:
+            words.append(f"left out: {self.note}")
         if self.notation:
             words.append(f"written {self.notation}")
         if self.missing:

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from realnvp.data.column_kinds import DAY, Column
+from realnvp.data.date_formats import parse_dates, write_dates
 from realnvp.data.notations import Notation
 from realnvp.utils.errors import some_of
 
 __all__ = [
     "as_series",
+    "date_texts",
     "decode_column",
     "encode_column",
+    "months_of",
     "numbers_of",
-    "parse_dates",
     "same_values",
     "wall_clock",
 ]
@@ -47,10 +49,12 @@ def encode_column(
         return x[:, None], good
     if column.kind == "datetime":
         numbers = _ticks(column, values, where)
-        parts = [numbers // DAY, (numbers % DAY) / column.resolution][: 1 + column.timed]
+        months, first = months_of(numbers)
+        whole = months if column.months else numbers // DAY
+        parts = [whole, (numbers % DAY) / column.resolution][: 1 + column.timed]
         out = np.column_stack([np.where(gap, np.nan, part) for part in parts]).astype(float)
         if not column.timed:
-            good &= gap | (numbers % DAY == 0)
+            good &= gap | (first if column.months else numbers % DAY == 0)
     else:
         try:
             number = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
@@ -118,7 +122,7 @@ def _codes(column: Column, values: pd.Series, where: str) -> NDArray:
 def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
     there = values
     if column.format is not None and not types.is_datetime64_any_dtype(values):
-        there = parse_dates(values.astype(object).where(values.notna(), None), column.format)
+        there = parse_dates(date_texts(values), column.format)
     elif not types.is_datetime64_any_dtype(values):
         there = pd.to_datetime(values, errors="coerce", utc=column.zone is not None)
     bad = there.isna() & values.notna()
@@ -146,7 +150,12 @@ def decode_column(column: Column, x: NDArray) -> pd.Series:
     number = x[:, -1 - column.timed].copy()
     absent = np.isnan(number)
     if column.kind == "datetime":
-        ticks = np.nan_to_num(number).clip(-100_000, 100_000).astype(np.int64) * DAY
+        if column.step:
+            number = column.origin + column.step * np.rint((number - column.origin) / column.step)
+        whole = np.nan_to_num(number).clip(-100_000, 100_000).astype(np.int64)
+        if column.months:
+            whole = whole.clip(-3_000, 3_000).astype("datetime64[M]").astype("datetime64[D]")
+        ticks = whole.astype(np.int64) * DAY
         if column.timed:
             ticks = ticks + np.rint(np.nan_to_num(x[:, -1])).astype(np.int64) * column.resolution
         stamps = pd.Series(ticks.astype("datetime64[ns]")).mask(absent)
@@ -190,13 +199,21 @@ def _stamps(stamps: pd.Series, column: Column) -> pd.Series:
         every = np.ones(len(stamps), dtype=bool)
         stamps = stamps.dt.tz_localize(column.zone, ambiguous=every, nonexistent="shift_forward")
     if column.format is not None:
-        text = stamps.dt.strftime(column.format.replace("%z", "+0000"))
-        return pd.Series(text.where(stamps.notna(), None), dtype=dtype)
+        text = write_dates(stamps, column.format)
+        return text.astype(dtype) if not types.is_numeric_dtype(dtype) else _as_whole(text, dtype)
     return stamps.astype(dtype)
 
 
-def parse_dates(words: pd.Series, fmt: str) -> pd.Series:
-    return pd.to_datetime(words, format=fmt, errors="coerce", utc=fmt.endswith("%z"))
+def date_texts(values: pd.Series) -> pd.Series:
+    """Return dates as texts, also those that are written as integers, 20200131."""
+    if types.is_numeric_dtype(values.dtype):
+        return values.astype("Int64").astype("string").astype(object).where(values.notna(), None)
+    return values.astype(object).where(values.notna(), None)
+
+
+def _as_whole(text: pd.Series, dtype: Any) -> pd.Series:
+    """Return texts of digits as numbers of a type."""
+    return pd.to_numeric(text).astype("Float64").astype(dtype)
 
 
 def wall_clock(there: pd.Series) -> NDArray:
@@ -204,6 +221,13 @@ def wall_clock(there: pd.Series) -> NDArray:
     local = there.dt.tz_localize(None) if there.dt.tz is not None else there
     ticks: NDArray = local.to_numpy().astype("datetime64[ns]").astype(np.int64)
     return ticks
+
+
+def months_of(ticks: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the months since 1970 of nanoseconds since then, and which are the start of one."""
+    stamps = ticks.astype("datetime64[ns]")
+    months = stamps.astype("datetime64[M]")
+    return months.astype(np.int64), months.astype("datetime64[ns]") == stamps
 
 
 def same_values(one: pd.Series, other: pd.Series) -> NDArray:

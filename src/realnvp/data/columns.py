@@ -39,11 +39,13 @@ from realnvp.data.column_detection import ColumnDetector
 from realnvp.data.column_kinds import DAY, KINDS, Column, Coordinate
 from realnvp.data.column_values import (
     as_series,
+    date_texts,
     decode_column,
     encode_column,
     numbers_of,
     same_values,
 )
+from realnvp.data.date_formats import parse_dates
 from realnvp.utils.errors import did_you_mean, some_of
 
 __all__ = ["KINDS", "Column", "Coordinate", "TableSchema"]
@@ -161,7 +163,8 @@ class TableSchema:
                 size = 1 + column.missing + len(column.repeated)
                 found.append(Coordinate(f"{name} (status)", "category", size=size))
             if column.kind == "datetime":
-                found.append(Coordinate(name, "step", status=status))
+                step, origin = (column.step, column.origin) if column.step else (1.0, 0.0)
+                found.append(Coordinate(name, "step", step, origin, status=status))
                 if column.timed:
                     last = DAY // column.resolution - 1
                     time = Coordinate(f"{name} (time)", "step", status=status)
@@ -304,7 +307,7 @@ class TableSchema:
         """Return a table with numbers, and dates, in the place of those that are text."""
         dates = [c for c in self.columns if c.format is not None and c.name in frame.columns]
         return self.numeric(frame).assign(
-            **{c.name: pd.to_datetime(frame[c.name], format=c.format) for c in dates}
+            **{c.name: parse_dates(date_texts(frame[c.name]), c.format) for c in dates if c.format}
         )
 
     def features(self, x: NDArray) -> NDArray:

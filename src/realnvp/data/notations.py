@@ -1,8 +1,9 @@
-"""Notations of numbers: decimal commas, thousands, currencies, percent, times of day.
+"""Notations of numbers: decimal commas, thousands, currencies, percent, codes, times of day.
 
 A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
-thousands, ``#.# %`` a percentage, ``hh:mm`` a time of day, which is a number of minutes. What it
-reads, it writes back alike.
+thousands, ``#.# %`` a percentage, ``00000.#`` a code of five digits, ``(#.#)`` says that negative
+numbers are in parentheses, ``hh:mm`` is a time of day, which is a number of minutes. What it reads,
+it writes back alike.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _WORD = re.compile(
 )
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?")
 _SPEC = re.compile(
-    r"(?P<before>[^#]{0,8})#(?:(?P<thousands>[.,' \xa0\u202f])###)?(?P<decimal>[.,])#"
-    r"(?P<after>[^#]{0,8})"
+    r"(?P<brackets>\(?)(?P<before>[^#0()]{0,8})(?:#|(?P<zeros>0+))"
+    r"(?:(?P<thousands>[.,' \xa0\u202f])###)?(?P<decimal>[.,])#(?P<after>[^#()]{0,8})\)?"
 )
 
 
@@ -45,6 +46,8 @@ class Notation:
         after: what stands after each, such as a percent sign, with its space.
         clock: of times of day, number of their parts, 2 or 3; 0 of numbers.
         padded: whether hours have two digits.
+        digits: of codes, their number of digits, filled up with zeros in front; 0 of numbers.
+        brackets: whether negative numbers are in parentheses.
 
     >>> Notation.of(["1.234,50 €", "-0,99 €"])
     Notation(before='', thousands='.', decimal=',', after=' €', clock=0, padded=True)
@@ -60,6 +63,8 @@ class Notation:
     after: str = ""
     clock: int = 0
     padded: bool = True
+    digits: int = 0
+    brackets: bool = False
 
     @staticmethod
     def of(words: Iterable[str]) -> Notation | None:
@@ -70,7 +75,8 @@ class Notation:
             parts = {2 + (found[3] is not None) for found in clocks if found}
             padded = all(len(found[1]) == 2 for found in clocks if found)
             return Notation(clock=parts.pop(), padded=padded) if len(parts) == 1 else None
-        found = [_WORD.fullmatch(word) for word in words]
+        brackets = any(word.startswith("(") for word in words)
+        found = [_WORD.fullmatch(_without_brackets(word)) for word in words]
         if not words or not all(found):
             return None
         matches = [match for match in found if match]
@@ -81,6 +87,11 @@ class Notation:
         ):
             return None
         digits = [match["digits"] for match in matches]
+        size = len(digits[0])
+        if any(re.match(r"0\d", text) for text in digits) and all(
+            text.isdecimal() and len(text) == size for text in digits
+        ):
+            return Notation(before, "", ".", after, digits=size, brackets=brackets)
         plain: Notation | None = None
         for thousands, decimal in MARKS:
             pattern = re.compile(
@@ -90,7 +101,7 @@ class Notation:
             if not all(forms):
                 continue
             grouped = any(form[2] for form in forms if form)
-            notation = Notation(before, thousands * grouped, decimal, after)
+            notation = Notation(before, thousands * grouped, decimal, after, brackets=brackets)
             if grouped:  # three digits after every mark are thousands
                 return notation
             plain = plain or notation
@@ -113,7 +124,8 @@ class Notation:
             hours, minutes, seconds = (int(part or 0) for part in found.groups())
             total = 60 * hours + minutes
             return float(total if self.clock == 2 else 60 * total + seconds)
-        match = _WORD.fullmatch(word.strip())
+        plain_word = _without_brackets(word.strip())
+        match = _WORD.fullmatch(plain_word)
         if not match or match["before"].strip() not in ("", self.before.strip()):
             return np.nan
         if match["after"].strip() not in ("", self.after.strip()):
@@ -123,7 +135,8 @@ class Notation:
             size = float(plain)
         except ValueError:
             return np.nan
-        return -size if match["sign"] in ("-", "\u2212") or match["inner"] else size
+        negative = match["sign"] in ("-", "\u2212") or match["inner"]
+        return -size if negative else size
 
     def write(self, number: float, decimals: int | None) -> str:
         """Return a number as text, with ``decimals`` decimals; None is as many as it needs."""
@@ -138,19 +151,25 @@ class Notation:
         whole, _, rest = f"{size:,.{digits}f}".partition(".")
         rest = rest.rstrip("0") if decimals is None else rest
         text = whole.replace(",", self.thousands) + (self.decimal + rest if rest else "")
-        sign = "-" if number < 0 and any(c in "123456789" for c in text) else ""
-        return f"{sign}{self.before}{text}{self.after}"
+        text = f"{self.before}{text.zfill(self.digits)}{self.after}"
+        if number < 0 and any(c in "123456789" for c in text):
+            return f"({text})" if self.brackets else f"-{text}"
+        return text
 
     @property
     def largest(self) -> float | None:
-        """The last time of a day, None of numbers."""
+        """The last time of a day, or the largest code; None of numbers."""
+        if self.digits:
+            return 10.0**self.digits - 1
         return {2: 1439.0, 3: 86_399.0}.get(self.clock)
 
     def __str__(self) -> str:
         if self.clock:
             return ("hh" if self.padded else "h") + ":mm:ss"[: 3 * (self.clock - 1)]
         group = f"{self.thousands}###" if self.thousands else ""
-        return f"{self.before}#{group}{self.decimal}#{self.after}"
+        whole = "0" * self.digits or "#"
+        text = f"{self.before}{whole}{group}{self.decimal}#{self.after}"
+        return f"({text})" if self.brackets else text
 
     @staticmethod
     def from_text(text: str) -> Notation:
@@ -166,7 +185,15 @@ class Notation:
         match = _SPEC.fullmatch(text)
         if match is None:
             raise ValueError(f"{text[:50]!r} does not say how numbers are written")
-        return Notation(match["before"], match["thousands"] or "", match["decimal"], match["after"])
+        return Notation(
+            match["before"], match["thousands"] or "", match["decimal"], match["after"],
+            digits=len(match["zeros"] or ""), brackets=bool(match["brackets"]),
+        )  # fmt: skip
+
+
+def _without_brackets(word: str) -> str:
+    """Return a number of an account, ``(1,200)``, with a sign."""
+    return f"-{word[1:-1]}" if word.startswith("(") and word.endswith(")") else word
 
 
 def _is_currency(text: str) -> bool:

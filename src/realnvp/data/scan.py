@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realnvp.data.column_detection import MOST_CATEGORIES
-from realnvp.data.column_kinds import RESOLUTIONS
-from realnvp.data.column_values import wall_clock
+from realnvp.data.column_kinds import DAY, RESOLUTIONS
+from realnvp.data.column_values import months_of, wall_clock
 from realnvp.data.row_groups import Division, RowGroup, iter_row_groups, to_frame
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import hash_file
@@ -57,6 +57,8 @@ class RepresentativeRows:
                 found |= self._extremes(name, ticks, there)
                 for unit in RESOLUTIONS:
                     found |= self._first(name, f"unit {unit}", ticks % unit != 0, there)
+                found |= self._first(name, "month", ~months_of(ticks)[1], there)
+                found |= self._off_step(name, ticks // DAY, there)
             elif types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
                 numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)[there]
                 found |= self._extremes(name, numbers, there)

@@ -8,17 +8,10 @@ rest), which float32 can distinguish; everything else is refused with the column
 from __future__ import annotations
 
 import contextlib
-import csv
-import gzip
-import io
-import itertools
-import math
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +19,9 @@ import torch
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
+from realnvp.data.table_text import ALWAYS, MOST_INFLATED, read_text
 from realnvp.utils.errors import some_of
+from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,14 +41,6 @@ __all__ = [
     "table_parts",
     "vector_tensor",
 ]
-
-_MOST_INFLATED = 200  # bytes of text, or cells, that a byte of a compressed file may become
-
-
-_ALWAYS = 1 << 26  # bytes, or cells, that any file may become
-
-
-_MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
 
 
 @dataclass(frozen=True)
@@ -204,23 +191,29 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
             )
         x = torch.from_numpy(schema.rows(frame[left], where=str(path)))
         names = tuple(coordinate.name for coordinate in schema.coordinates)
-        if len(names) < (2 if condition is None else 1):
-            raise ValueError(
-                f"{path} has {len(names)} column{'' if len(names) != 1 else f' ({names[0]!r})'} "
-                "that varies freely: a coupling transforms one part of the columns given the rest, "
-                "so a flow needs at least two, or one and a --condition"
-            )
+        if not names:
+            raise ValueError(f"{path} has no column that varies, so there is nothing to model")
+        if known.schema is None:
+            _warn_of_left_out(schema, path)
     if condition is None:
         return Parts(lambda: Split(x), columns=names, schema=schema)
     if len(given) > 1 and condition_schema is None:
         own = {name: kind for name, kind in kinds.items() if name in given}
         condition_schema = TableSchema.of(frame[given], own, where=str(path))
+        _warn_of_left_out(condition_schema, path)
     values, found = read_condition(frame, given, str(path), known.categories, condition_schema)
     labels = None if values.is_floating_point() else values
     return Parts(
         lambda: Split(x, values, labels), columns=names, categories=found, schema=schema,
         condition_schema=condition_schema,
     )  # fmt: skip
+
+
+def _warn_of_left_out(schema: TableSchema, path: str) -> None:
+    """Warn of columns that were found to say nothing, or too much, to be modeled."""
+    found = [f"{column.name!r} ({column.note})" for column in schema.columns if column.note]
+    if found:
+        warn(f"left out of {path}, and of samples: {some_of(found)}")
 
 
 def read_condition(
@@ -279,7 +272,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 
         frame = pd.concat(map(_read_parquet, parquet_files(path)), ignore_index=True)
     else:
-        frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+        frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
     return _with_text_names(frame, path)
@@ -393,97 +386,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     with readable(path):
         held, size = parquet.read_metadata(path), path.stat().st_size
         cells = held.num_rows * held.num_columns
-        if cells > max(_ALWAYS, _MOST_INFLATED * size):
+        if cells > max(ALWAYS, MOST_INFLATED * size):
             raise ValueError(
                 f"its {size:,} bytes announce {held.num_rows:,} rows of {held.num_columns} "
                 "columns: save fewer rows, or an .npy file"
             )
         return pd.read_parquet(path)
-
-
-class _Gzip(gzip.GzipFile):
-    """A compressed text that does not inflate without bound: no header says how long it is."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._most = max(_ALWAYS, _MOST_INFLATED * path.stat().st_size)
-
-    def read(self, size: int | None = -1) -> bytes:
-        return self._checked(super().read(size))
-
-    def read1(self, size: int = -1) -> bytes:
-        return self._checked(super().read1(size))
-
-    def _checked(self, content: bytes) -> bytes:
-        if self.tell() > self._most:
-            raise ValueError(
-                f"it inflates to more than {_MOST_INFLATED} times its size: extract it first, if "
-                "it is meant to"
-            )
-        return content
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", _Gzip(path)) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        with _opened(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-            head = list(itertools.islice((line for line in text if line.strip()), 2))
-        if not head:
-            raise ValueError("it is empty")
-        separator = max(",;\t|", key=head[0].count)
-        rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
-        named = not _are_data(rows)
-        names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
-        with warnings.catch_warnings(), _opened(path) as file:
-            # pandas only warns when it drops what a too long row has too much.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                file, sep=separator, header=0 if named else None, index_col=False,
-                skipinitialspace=True, encoding="utf-8-sig", low_memory=False, na_values=["?"],
-            )  # fmt: skip
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"cannot read {path}: it is not UTF-8 text (byte {error.start:,}): save it as UTF-8, "
-            "or as Parquet"
-        ) from error
-    except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    if "" in names:
-        raise ValueError(
-            f"column {names.index('') + 1} of {path} has no name in the header: name it, or save "
-            "without the row numbers (in pandas, index=False)"
-        )
-    if len(names) != frame.shape[1]:
-        raise ValueError(f"{path} has {len(names)} names for {frame.shape[1]} columns")
-    frame.columns = names
-    return frame
-
-
-def _numbered(count: int) -> list[str]:
-    return [f"x{i}" for i in range(count)]
-
-
-def _are_data(rows: list[list[str]]) -> bool:
-    """Return whether the first line of a file is data, seeing it and the second."""
-    first = [word.strip() for word in rows[0]]
-    numbers = [_is_number(word) for word in first]
-    if not any(numbers):
-        return False
-    if not all(
-        number or word.lower() in _MISSING for number, word in zip(numbers, first, strict=True)
-    ):
-        return False
-    counted = first == [str(i) for i in range(len(first))]
-    return not (counted and any("." in word for row in rows[1:] for word in row))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return not math.isnan(float(word))
-    except ValueError:
-        return False

@@ -78,6 +78,10 @@ def schema_of(
         )
     found = {kind: [c.name for c in schema.columns if c.kind == kind] for kind in ALL_KINDS}
     declared = set(kinds) if isinstance(kinds, dict) else set(names)
+    _warn(
+        "columns are left out, and samples do not have them",
+        [f"{column.name} ({column.note})" for column in schema.columns if column.note],
+    )
     _warn("constant columns have no density and are left out of it", found["constant"])
     _warn(
         "columns that are a linear function of others have no density of their own and are left "

@@ -134,7 +134,7 @@ def category_proba(
     """
     x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
     p = category_log_probs(flow, schema, x, column, condition).exp()
-    found = schema.columns[schema.names.index(column)]
+    found = next(c for c in schema.columns if c.name == column)
     names = [*found.categories, *([None] if found.missing else [])]
     return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
 

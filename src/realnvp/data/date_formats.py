@@ -1,0 +1,146 @@
+"""How dates are written in text: found once, read and written back alike.
+
+A format is one of ``strftime``, and may have ``%-d``, ``%-m``, ``%-H`` and ``%-I`` for numbers
+without a zero in front, ``%3f`` for fewer digits of a second, and ``%:z`` for offsets with a colon.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["date_format", "looks_like_a_date", "parse_dates", "write_dates"]
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+
+_LOOKS = re.compile(
+    r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
+    rf"(?:\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}|\d{{4}}[-/]\d\d|\d{{1,2}}[- ]{_MONTH}[- ]\d{{2,4}}|"
+    rf"{_MONTH} \d{{1,2}},? \d{{4}}|{_MONTH}[- ]\d{{2,4}})"
+    r"(?:(?:T|,? )\d{1,2}:\d\d.*)?",
+    re.IGNORECASE,
+)
+
+_DAYS = (
+    "%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y.%m.%d",
+    "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%Y%m%d",
+    "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y",
+    "%d %b %y", "%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%b %y",
+)  # fmt: skip
+
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %I:%M%p")
+
+_ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
+
+_UNPADDED = re.compile(r"(%-[dmHI]|%\df)")
+
+
+def looks_like_a_date(word: str) -> bool:
+    """Return whether a text may be a date, or a month.
+
+    >>> [looks_like_a_date(w) for w in ("1/31/2020", "Jan 31, 2020 5:00 PM", "May", "12-5", "1.5")]
+    [True, True, False, False, False]
+    """
+    return _LOOKS.fullmatch(word.strip()) is not None
+
+
+def date_format(words: pd.Series) -> tuple[str | None, NDArray]:
+    """Return how dates are written, the usual way first where several would do.
+
+    Args:
+        words: texts without gaps.
+
+    Returns:
+        the format, None if there is none for all of them; and which words are of the format that
+        most of them have, ``(N,)``.
+
+    >>> date_format(pd.Series(["1/31/2020 5:00 PM", "12/3/2020 11:30 AM"]))[0]
+    '%-m/%-d/%Y %-I:%M %p'
+    >>> date_format(pd.Series(["2020-01-31T05:00:00+01:00", "2020-02-01T05:00:00+01:00"]))[0]
+    '%Y-%m-%dT%H:%M:%S+01:00'
+    """
+    words = words.str.strip()
+    best = np.zeros(len(words), dtype=bool)
+    tried: set[str] = set()
+    for example in (words.iloc[0], words.iloc[len(words) // 2], words.iloc[-1]):
+        for fmt in _candidates(example, words):
+            if fmt in tried:
+                continue
+            tried.add(fmt)
+            parsed = parse_dates(words, fmt)
+            fits = parsed.notna().to_numpy()
+            if fits.all():
+                return _as_written(words, parsed, fmt), fits
+            best = fits if fits.sum() > best.sum() else best
+    return None, best
+
+
+def _candidates(word: str, words: pd.Series) -> Iterator[str]:
+    """Yield formats that a text has."""
+    plain, end = word, ""
+    if ":" in word and (zone := _ZONE.search(word)):
+        plain = word[: zone.start()].rstrip()
+        same = words.str.endswith(zone[0]).all()  # then it is part of the format
+        varying = "%:z" if ":" in zone[0] else "%z"
+        end = word[len(plain) : zone.start()] + (zone[0] if same else varying)
+    between = "T" if re.search(r"\dT\d", word) else ", " if re.search(r"\d, ?\d+:", word) else " "
+    for day in _DAYS:
+        for time in _TIMES:
+            if bool(time) != (":" in plain):
+                continue
+            fmt = day + time.replace(" ", between, 1)
+            if pd.notna(pd.to_datetime(plain, format=fmt, errors="coerce")):
+                yield fmt + end
+    if plain[:3].isalpha() and " " in plain:  # perhaps a weekday
+        first, _, rest = plain.partition(" ")
+        for name in ("%a", "%A"):
+            for fmt in _candidates(rest, words) if len(first) >= 3 else ():
+                mark = "," * first.endswith(",")
+                if pd.notna(pd.to_datetime(plain, format=f"{name}{mark} {fmt}", errors="coerce")):
+                    yield f"{name}{mark} {fmt}{end}"
+
+
+def _as_written(words: pd.Series, parsed: pd.Series, fmt: str) -> str:
+    """Return the variant of a format that writes the words as they are, or most of them."""
+    variants = [fmt]
+    short = fmt
+    for token in "dmHI":
+        short = short.replace(f"%{token}", f"%-{token}")
+    hour = fmt.replace("%H", "%-H").replace("%I", "%-I")
+    variants += [hour, re.sub("%([dm])", r"%-\1", fmt), short]
+    if "%f" in fmt:
+        sizes = {len(found) for found in words.str.extract(r"\.(\d+)", expand=False)}
+        if len(sizes) == 1 and (size := sizes.pop()) < 6:
+            variants = [v.replace("%f", f"%{size}f") for v in variants]
+    scores = [int((write_dates(parsed, v) == words).sum()) for v in variants]
+    return variants[int(np.argmax(scores))]
+
+
+def parse_dates(words: pd.Series, fmt: str) -> pd.Series:
+    """Return dates of texts in a format, NaT of others; in UTC if their offsets vary."""
+    plain = re.sub(r"%-([dmHI])", r"%\1", fmt).replace("%:z", "%z")
+    plain = re.sub(r"%\df", "%f", plain)
+    return pd.to_datetime(words, format=plain, errors="coerce", utc=plain.endswith("%z"))
+
+
+def write_dates(stamps: pd.Series, fmt: str) -> pd.Series:
+    """Return dates as texts in a format, None for gaps.
+
+    >>> write_dates(pd.Series(pd.to_datetime(["2020-01-05 17:30"])), "%-m/%d/%y %-I:%M %p").item()
+    '1/05/20 5:30 PM'
+    """
+    fmt = fmt.replace("%:z", "+00:00").replace("%z", "+0000")
+    text = pd.Series("", index=stamps.index, dtype=object)
+    for piece in _UNPADDED.split(fmt):
+        if piece.endswith("f") and _UNPADDED.fullmatch(piece):
+            part = stamps.dt.strftime("%f").str[: int(piece[1])]
+        elif _UNPADDED.fullmatch(piece):
+            part = stamps.dt.strftime(f"%{piece[-1]}").str.replace(r"^0", "", regex=True)
+        else:
+            part = stamps.dt.strftime(piece) if piece else ""
+        text = text + part
+    return text.where(stamps.notna(), None)

@@ -1,0 +1,222 @@
+"""Tables in text: CSV and TSV files as people have them.
+
+Separators and encodings are found. Cells that are gaps, row numbers without a name and codes with
+leading zeros are read as what they are.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import math
+import re
+import warnings
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from realnvp.data.notations import Notation
+from realnvp.utils.progress import warn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ALWAYS", "MOST_INFLATED", "read_text"]
+
+MOST_INFLATED = 200
+"""Bytes of text, or cells, that a byte of a compressed file may become."""
+
+ALWAYS = 1 << 26
+"""Bytes, or cells, that any file may become."""
+
+_GAPS = {
+    "", "?", "na", "n/a", "n.a.", "nan", "null", "(null)", "none", "nil", "n.d.", "missing",
+    "unknown", "undefined", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "\\n",
+}  # fmt: skip
+"""What stands for a gap among numbers and dates, in lower case."""
+
+_DATED = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
+
+_PADDED = re.compile(rb"(?:^|[\n\r,;\t|\"])[ \"]*0\d")
+
+
+class _Gzip(gzip.GzipFile):
+    """A compressed text that does not inflate without bound: no header says how long it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._most = max(ALWAYS, MOST_INFLATED * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._checked(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._checked(super().read1(size))
+
+    def _checked(self, content: bytes) -> bytes:
+        if self.tell() > self._most:
+            raise ValueError(
+                f"it inflates to more than {MOST_INFLATED} times its size: extract it first, if "
+                "it is meant to"
+            )
+        return content
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", _Gzip(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file, which may be compressed (``.gz``).
+
+    A first column without a name whose values are all different numbers the rows: it is left out,
+    as are empty columns without a name. Others without one are called ``Unnamed: 2``, as by pandas.
+    Numbers of which some begin with a zero, such as postal codes, stay text.
+
+    Raises:
+        ValueError: when the file is damaged, empty, or no text.
+    """
+    import pandas as pd
+
+    try:
+        encoding, padded = _looked_at(path)
+        with _opened(path) as raw, io.TextIOWrapper(raw, encoding, newline="") as text:
+            head = list(itertools.islice((line for line in text if line.strip()), 2))
+        if not head:
+            raise ValueError("it is empty")
+        separator = max(",;\t|", key=head[0].count)
+        rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
+        named = not _are_data(rows)
+        names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
+
+        def read(**options: Any) -> pd.DataFrame:
+            with _opened(path) as file:
+                return pd.read_csv(
+                    file, sep=separator, header=0 if named else None, index_col=False,
+                    skipinitialspace=True, encoding=encoding, low_memory=False, na_values=["?"],
+                    **options,
+                )  # fmt: skip
+
+        with warnings.catch_warnings():
+            # pandas only warns when it drops what a too long row has too much.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = read()
+            if len(names) != frame.shape[1]:
+                raise ValueError(f"it has {len(names)} names for {frame.shape[1]} columns")
+            whole = [i for i in range(frame.shape[1]) if _is_whole(frame.iloc[:, i], padded)]
+            texts = read(usecols=whole, dtype=str) if whole else frame
+            for i, name in zip(whole, texts.columns, strict=False):
+                frame.isetitem(i, _as_written(frame.iloc[:, i], texts[name].str.strip()))
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    frame.columns = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    kept = [i for i, name in enumerate(names) if name or not _says_nothing(frame.iloc[:, i], i)]
+    frame = frame.iloc[:, kept]
+    for i, kind in enumerate(frame.dtypes):
+        if kind.kind not in "iufb":
+            frame.isetitem(i, _with_gaps(frame.iloc[:, i]))
+    return frame
+
+
+def _looked_at(path: Path) -> tuple[str, bool]:
+    """Return the encoding of a text, and whether some number in it may begin with a zero.
+
+    Raises:
+        ValueError: if it is no text.
+    """
+    padded, strict = False, True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with _opened(path) as file:
+        block = file.read(1 << 20)
+        if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16", True
+        while block:
+            if b"\0" in block:
+                raise ValueError("it is not text")
+            padded = padded or bool(_PADDED.search(block))
+            if strict:
+                try:
+                    decoder.decode(block)
+                except UnicodeDecodeError:
+                    strict = False
+            block = file.read(1 << 20)
+    if strict:
+        return "utf-8-sig", padded
+    warn(f"{path} is not UTF-8 text: it is read as Windows-1252 (Latin-1)")
+    return "cp1252", padded
+
+
+def _is_whole(values: pd.Series, padded: bool) -> bool:
+    """Return whether the text of a column of numbers tells what the numbers do not."""
+    if values.dtype.kind in "iu":
+        return padded
+    there = values.dropna()
+    return (
+        values.dtype.kind == "f" and 0 < len(there) < len(values) and bool((there % 1 == 0).all())
+    )
+
+
+def _as_written(values: pd.Series, words: pd.Series) -> pd.Series:
+    """Return a column of whole numbers as codes, which are text, or as integers with gaps."""
+    there = words.dropna()
+    if there.str.match(r"0\d").any():
+        return words if there.str.fullmatch(r"\d+").all() else values
+    if values.dtype.kind == "f" and there.str.fullmatch(r"[-+]?\d{1,18}").all():
+        return values.astype("Int64")
+    return values
+
+
+def _says_nothing(values: pd.Series, place: int) -> bool:
+    """Return whether a column without a name numbers or names the rows, or is empty."""
+    return bool(values.isna().all() or (place == 0 and values.notna().all() and values.is_unique))
+
+
+def _with_gaps(values: pd.Series) -> pd.Series:
+    """Return a column of text as numbers or dates with gaps, where words for gaps stand between.
+
+    In a column of categories, such a word may be one of them: it stays.
+    """
+    import pandas as pd
+
+    words = values.dropna()
+    if not len(words) or not all(isinstance(word, str) for word in words):
+        return values
+    gap = values.map(lambda word: isinstance(word, str) and word.strip().lower() in _GAPS)
+    gap = gap.to_numpy(dtype=bool)
+    rest = values[~gap].dropna().str.strip()
+    if not gap.any() or not len(rest):
+        return values
+    cleared = values.mask(gap)
+    if pd.to_numeric(rest, errors="coerce").notna().all():
+        return pd.to_numeric(cleared)
+    if rest.str.fullmatch(_DATED).all() or Notation.of(rest) is not None:
+        return cleared
+    return values
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"x{i}" for i in range(count)]
+
+
+def _are_data(rows: list[list[str]]) -> bool:
+    """Return whether the first line of a file is data, seeing it and the second."""
+    first = [word.strip() for word in rows[0]]
+    numbers = [_is_number(word) for word in first]
+    if not any(numbers):
+        return False
+    if not all(
+        number or word.lower() in _GAPS for number, word in zip(numbers, first, strict=True)
+    ):
+        return False
+    counted = first == [str(i) for i in range(len(first))]
+    return not (counted and any("." in word for row in rows[1:] for word in row))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return not math.isnan(float(word))
+    except ValueError:
+        return False

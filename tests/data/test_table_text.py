@@ -1,0 +1,67 @@
+"""Tables in text, as people have them."""
+
+from __future__ import annotations
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from helpers.data_files import csv_file, examples, refused, write
+from realnvp.data import table_text
+from realnvp.data.table_text import read_text
+
+
+@pytest.mark.parametrize("line", ["1,2\n", "0"])
+def test_a_text_does_not_inflate_without_bound(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(table_text, "ALWAYS", 1 << 20)
+    content = b"a,b\n" + line.encode() * (2**23 // len(line))
+    refused(write(tmp_path / "a.csv.gz", gzip.compress(content, 9)), "inflates to more than 200")
+    assert len(examples(write(tmp_path / "b.csv.gz", gzip.compress(b"a,b\n1,2\n3,4\n")))) == 2
+
+
+def test_question_marks_are_gaps(tmp_path):
+    frame = read_text(csv_file(tmp_path, "age,level\n?,low\n38.5,?\n40,high\n"))
+    assert frame["age"].dtype == float
+    assert frame.isna().to_numpy().tolist() == [[True, False], [False, True], [False, False]]
+
+
+@pytest.mark.parametrize("gap", ["-", "n.a.", "Missing", ".", "N/A"])
+def test_words_for_gaps_among_numbers_and_dates(tmp_path, gap):
+    text = f"a,price,day,mark\n1.5,$3,2020-01-31,-\n{gap},{gap},{gap},x\n2,$5,2020-02-03,-\n"
+    frame = read_text(csv_file(tmp_path, text))
+    assert frame["a"].tolist()[::2] == [1.5, 2.0]
+    assert frame[["a", "price", "day"]].isna().to_numpy().tolist() == [
+        [i == 1] * 3 for i in (0, 1, 2)
+    ]
+    assert frame["mark"].tolist() == ["-", "x", "-"], "among categories, it is one of them"
+
+
+def test_row_numbers_without_a_name_are_left_out(tmp_path):
+    pd.DataFrame({"a": [1, 4, 6], "b": [2.5, 3, 1]}).to_csv(tmp_path / "a.csv")
+    assert list(read_text(tmp_path / "a.csv").columns) == ["a", "b"]
+    text = ",mpg,\nMazda,21,\nFiat,32.4,\n"  # R's names of rows, and a comma after every row
+    assert read_text(csv_file(tmp_path, text)).to_dict("list") == {"mpg": [21.0, 32.4]}
+    text = ",a,\nx,1,3\nx,2,4\n"
+    assert list(read_text(csv_file(tmp_path, text)).columns) == ["Unnamed: 0", "a", "Unnamed: 2"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_encodings(tmp_path, capsys, encoding):
+    path = write(tmp_path / "a.csv", "Größe;Preis\n1,5;3 €\n2,5;4 €\n".encode(encoding))
+    frame = read_text(path)
+    assert frame.to_dict("list") == {"Größe": ["1,5", "2,5"], "Preis": ["3 €", "4 €"]}
+    assert ("read as Windows-1252" in capsys.readouterr().err) == (encoding == "cp1252")
+
+
+def test_bytes_are_no_text(tmp_path):
+    refused(write(tmp_path / "a.csv", b"a,b\n1,\xff\0"), "is not text")
+
+
+def test_codes_keep_their_leading_zeros(tmp_path):
+    text = "zip,n,share,old\n00501,1,0.5,1.0\n10115,20,0,\n,,1,2.0\n"
+    frame = read_text(csv_file(tmp_path, text))
+    assert frame["zip"].tolist()[:2] == ["00501", "10115"]
+    assert frame["n"].tolist()[:2] == [1, 20]
+    assert list(map(str, frame.dtypes))[1:] == ["Int64", "float64", "float64"]
+    assert frame.isna().sum().tolist() == [1, 1, 0, 1]
