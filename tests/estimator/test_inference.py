@@ -160,3 +160,7 @@ def test_probabilities_are_of_the_column_after_dropped_ones():
         density = RealNVPDensity(random_state=0, max_steps=20).fit(frame)
     assert list(density.sample(3).columns) == ["x", "kind"]
     assert list(density.category_proba(frame, "kind").columns) == ["high", "low"]
+    assert density.category_proba(density.sample(3)[["x"]], "kind").shape == (3, 2)
+    assert np.isfinite(density.score_samples(density.sample(3))).all()
+    filled, _ = density.impute(frame.assign(kind=None))
+    assert list(filled.columns) == ["id", "x", "kind"]

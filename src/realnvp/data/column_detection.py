@@ -129,15 +129,15 @@ class ColumnDetector:
                 f"1) holds {plain[bad]!r}; leave it empty if it is a gap, or {self.declare}"
             )
         distinct = words.nunique()
-        if declared == "datetime" or words.map(looks_like_a_date).mean() > 0.5:
-            if (dates := self.dates(words, declared, distinct)) is not None:
-                return dates
+        dated = declared == "datetime" or words.map(looks_like_a_date).mean() > 0.5
+        if dated and (dates := self.dates(words, declared, distinct)) is not None:
+            return dates
         if distinct > MOST_CATEGORIES or (
             len(words) >= ENOUGH_ROWS and distinct > 0.9 * len(words)
         ):
             if (notation := Notation.of(words)) is not None and notation.digits:
                 return self.written(words, notation, declared)
-            note = f"{distinct:,} different texts in {len(words):,} rows, as names and identifiers have"
+            note = f"{distinct:,} different texts in {len(words):,} rows, as names have"
             return Column(self.name, "drop", self.dtype, note=note)
         return self.categorical(there)
 

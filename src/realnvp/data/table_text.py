@@ -18,6 +18,8 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from realnvp.data.notations import Notation
 from realnvp.utils.progress import warn
 
@@ -109,7 +111,7 @@ def read_text(path: Path) -> pd.DataFrame:
             whole = [i for i in range(frame.shape[1]) if _is_whole(frame.iloc[:, i], padded)]
             texts = read(usecols=whole, dtype=str) if whole else frame
             for i, name in zip(whole, texts.columns, strict=False):
-                frame.isetitem(i, _as_written(frame.iloc[:, i], texts[name].str.strip()))
+                frame.isetitem(i, _as_written(frame.iloc[:, i], texts[name].str.strip()).array)
     except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     frame.columns = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
@@ -117,7 +119,7 @@ def read_text(path: Path) -> pd.DataFrame:
     frame = frame.iloc[:, kept]
     for i, kind in enumerate(frame.dtypes):
         if kind.kind not in "iufb":
-            frame.isetitem(i, _with_gaps(frame.iloc[:, i]))
+            frame.isetitem(i, _with_gaps(frame.iloc[:, i]).array)
     return frame
 
 
@@ -184,8 +186,7 @@ def _with_gaps(values: pd.Series) -> pd.Series:
     words = values.dropna()
     if not len(words) or not all(isinstance(word, str) for word in words):
         return values
-    gap = values.map(lambda word: isinstance(word, str) and word.strip().lower() in _GAPS)
-    gap = gap.to_numpy(dtype=bool)
+    gap = np.array([isinstance(w, str) and w.strip().lower() in _GAPS for w in values], dtype=bool)
     rest = values[~gap].dropna().str.strip()
     if not gap.any() or not len(rest):
         return values

@@ -460,7 +460,8 @@ class RealNVPDensity(
         if isinstance(X, pd.DataFrame) and self._is_frame:
             if column in names and column not in X.columns:
                 X = X.assign(**{column: None})
-            return self._frame(X[[c for c in X.columns if c in names]][list(names)])
+            order = [c for c in getattr(self, "feature_names_in_", names) if c in X.columns]
+            return self._frame(X[order])
         return self._frame(X).set_axis(list(names), axis=1)
 
     def impute(
@@ -496,7 +497,7 @@ class RealNVPDensity(
             candidates=candidates, seed=seed,
         )  # fmt: skip
         table = self._schema.decode(filled.numpy()).set_index(X.index)
-        return table, effective.numpy()
+        return X.assign(**{name: table[name] for name in table.columns}), effective.numpy()
 
     # ------------------------------------------------------------------ latents
 
@@ -551,6 +552,8 @@ class RealNVPDensity(
         if reset:
             self._is_frame = isinstance(X, pd.DataFrame)
         if isinstance(X, pd.DataFrame) and self._is_frame:
+            if not reset:
+                X = self._with_dropped(X)
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
             least = {"samples": (len(X), 2 if reset else 1), "features": (X.shape[1], 1)}
@@ -566,6 +569,16 @@ class RealNVPDensity(
         )
         names = getattr(self, "feature_names_in_", None)
         return pd.DataFrame(table, columns=names)
+
+    def _with_dropped(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return a table with gaps in the place of columns that are not modeled, where it should.
+
+        Samples do not have such columns, but can be scored.
+        """
+        names = list(getattr(self, "feature_names_in_", ()))
+        kept = self._schema.names
+        absent = [name for name in names if name not in kept and name not in X.columns]
+        return X.assign(**dict.fromkeys(absent))[names] if absent and set(kept) <= set(X) else X
 
     def _table(self, x: torch.Tensor) -> Any:
         """Return rows as those that were fitted: a DataFrame, or an array."""
