@@ -102,9 +102,28 @@ def test_outliers_are_marked_explained_and_a_shift_is_told(here, capsys):
     pd.DataFrame(new + 2, columns=["a", "b"]).to_csv("shifted.csv", index=False)
     capsys.readouterr()
     run("score runs/table --data shifted.csv --out shifted-scores.csv")
-    assert "differs from the held-out examples" in capsys.readouterr().err
+    assert "as a whole differ from the held-out ones" in capsys.readouterr().err
     assert "--alpha" in refused(capsys, "score runs/table --fdr --out x.csv")
     assert "between 0 and 1" in refused(capsys, "score runs/table --alpha 2 --out x.csv")
+
+
+def test_explanations_are_in_the_words_of_the_table(here, capsys):
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["cat", "dog"], 300)
+    size = np.where(kind == "dog", 60, 30) + rng.integers(-9, 9, 300).astype(float)
+    size[rng.random(300) < 0.1] = np.nan
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 300, 300), "D")
+    table = pd.DataFrame({"kind": kind, "size": size, "day": day})
+    table.to_csv("t.csv", index=False)
+    run("train table --data t.csv --steps 2 --quiet --training.num_validations 1")
+    table.iloc[:40].assign(size=[-500.0, *size[1:40]]).to_csv("new.csv", index=False)
+    run("score runs/table --data new.csv --explain --out s.csv")
+    reasons = pd.read_csv("s-explained.csv").set_index("row")
+    assert list(reasons.columns[2:5]) == ["most surprising", "kind", "kind: surprise"]
+    assert reasons.loc[0, "most surprising"].startswith("size")
+    assert reasons.loc[0, ["kind", "size"]].tolist() == [kind[0], -500]
+    assert set(reasons["kind: nearest"]) <= {"cat", "dog"}
+    assert reasons.loc[0, "day"] == str(day[0].date())
 
 
 def test_images_are_compared_with_symmetric_copies_on_request(runs, here, capsys):

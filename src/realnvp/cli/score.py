@@ -21,6 +21,8 @@ from realnvp.cli.options import (
 from realnvp.cli.shared import examples, print_json, read_model, row_names, start, streamed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from realnvp.data import Split
     from realnvp.flow import Flow
     from realnvp.outliers import OutlierScorer
@@ -242,10 +244,15 @@ def _written(
         result["shift_p_value"] = shift
         if shift < SHIFT:
             strange = float((spool.column("p_value", MOST_TESTED) <= 0.05).mean())
+            why = (
+                "they look more ordinary, as the model's training data do: score data that it has "
+                "not seen"
+                if strange < 0.05
+                else "p-values say little where the data have shifted"
+            )
             warn(
-                f"the whole of {name} differs from the held-out examples (p = {shift:.1e}; "
-                f"{strange:.1%} of its p-values are 0.05 or less): the p-values are of the model's "
-                f"own data, and say little where the data have shifted"
+                f"the examples of {name} as a whole differ from the held-out ones (p = "
+                f"{shift:.1e}; {strange:.1%} of their p-values are 0.05 or less): {why}"
             )
 
     def extra(start: int, stop: int) -> dict[str, Any]:
@@ -284,35 +291,61 @@ def _explain(args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierS
     chosen = np.concatenate([order[:few], order[len(order) - few :]])
     part = split.select(torch.as_tensor(chosen.copy()))
     if scorer.flow.levels is None:
-        return _explain_rows(stem.with_suffix(".csv"), part, chosen, spool, scorer)
+        return _explain_rows(args, stem.with_suffix(".csv"), part, chosen, spool, scorer)
     return _explain_images(args, stem.with_suffix(".png"), part, few, scorer)
 
 
 def _explain_rows(
-    path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer
+    args: Any, path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer
 ) -> Path:
+    import numpy as np
     import pandas as pd
 
     from realnvp.outliers.explain import surprises
+    from realnvp.pretrained import table_of
     from realnvp.utils.files import write_atomically
+    from realnvp.utils.progress import Bar
 
     flow = scorer.flow
     device, condition = flow.device, part.condition
     given = None if condition is None else condition.to(device)
-    found = surprises(flow, part.x.to(device, flow.dtype), given)
+    with Bar("explaining", visible=not args.json) as bar:
+        found = surprises(
+            flow, part.x.to(device, flow.dtype), given,
+            progress=lambda done, all_: bar.update(done / all_),
+        ).numpy()  # fmt: skip
+    near = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
+    schema = table_of(flow)
+
+    def shown(x: Any) -> pd.DataFrame:
+        x = x.cpu().numpy()
+        if schema is None:
+            return pd.DataFrame(x, columns=flow.column_names)
+        return schema.decode(x.astype(np.float64), bounded=False)
+
+    values, nearest = shown(part.x), None if near is None else shown(near)
+    reasons = (
+        pd.DataFrame(found, columns=flow.column_names) if schema is None else schema.sums(found)
+    )
     table: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
     for key in ("outlier_score", "p_value"):
         if key in spool.names:
             table[key] = spool.column(key)[chosen]
-    nearest = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
-    for j, column in enumerate(flow.column_names):
-        table[column] = part.x[:, j].cpu().numpy()
-        table[f"{column}: surprise"] = found[:, j].numpy()
+    table["most surprising"] = [_most(row) for _, row in reasons.iterrows()]
+    for name in reasons.columns:
+        table[name] = values[name]
+        table[f"{name}: surprise"] = reasons[name].round(3)
         if nearest is not None:
-            table[f"{column}: nearest"] = nearest[:, j].numpy()
-    content = pd.DataFrame(table).to_csv(index=False, float_format="%.6g")
+            table[f"{name}: nearest"] = nearest[name]
+    content = pd.DataFrame(table).to_csv(index=False, float_format="%.9g")
     write_atomically(path, content.encode())
     return path
+
+
+def _most(row: pd.Series) -> str:
+    """Return the columns of a row that surprise by more than a nat, at most three of them."""
+    found = row[row > 1].sort_values(ascending=False)
+    return ", ".join(found.index[:3])
 
 
 def _explain_images(args: Any, path: Path, part: Split, few: int, scorer: OutlierScorer) -> Path:

@@ -141,7 +141,7 @@ def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
     return wall_clock(there.fillna(pd.Timestamp(0, tz=there.dt.tz)))
 
 
-def decode_column(column: Column, x: NDArray) -> pd.Series:
+def decode_column(column: Column, x: NDArray, bounded: bool = True) -> pd.Series:
     if column.kind == "categorical":
         known = len(column.categories)
         codes = np.nan_to_num(x[:, 0], nan=known).astype(int)
@@ -164,7 +164,7 @@ def decode_column(column: Column, x: NDArray) -> pd.Series:
         number = column.origin + column.step * np.rint((number - column.origin) / column.step)
     if column.decimals is not None:
         number = np.round(number, column.decimals)
-    if column.lower is not None or column.upper is not None:
+    if bounded and (column.lower is not None or column.upper is not None):
         number = number.clip(column.lower, column.upper)
     if column.has_status:
         for i, value in enumerate(column.repeated):

@@ -273,16 +273,18 @@ class TableSchema:
 
     # ------------------------------------------------------------------ numbers to tables
 
-    def decode(self, x: NDArray) -> pd.DataFrame:
+    def decode(self, x: NDArray, *, bounded: bool = True) -> pd.DataFrame:
         """Return the table of coordinates ``(N, D')``: the columns, with their types and decimals.
 
-        Numbers keep to the bounds of their column.
+        Args:
+            x: the coordinates.
+            bounded: whether numbers keep to the bounds of their column, as samples do.
         """
         places = self.places()
         found: dict[int, pd.Series] = {}
         for i, column in enumerate(self.columns):
             if column.size:
-                found[i] = decode_column(column, x[:, places[column.name]])
+                found[i] = decode_column(column, x[:, places[column.name]], bounded)
             elif column.kind == "constant":
                 found[i] = as_series([column.value] * len(x), column)
             elif column.kind == "linear":
@@ -292,6 +294,11 @@ class TableSchema:
                 found[i] = found[column.source]
         data = {self.columns[i].name: found[i] for i in sorted(found)}
         return pd.DataFrame(data) if data else pd.DataFrame(index=range(len(x)))
+
+    def sums(self, values: NDArray) -> pd.DataFrame:
+        """Return values of coordinates ``(N, D')``, added up for each column; a NaN counts as 0."""
+        columns = [(c.name, self.places()[c.name]) for c in self.columns if c.size]
+        return pd.DataFrame({name: np.nansum(values[:, place], 1) for name, place in columns})
 
     def numeric(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a table with numbers in the place of those that are written as text."""

@@ -11,6 +11,8 @@ latents are where the pixels are, so that their energy is a heat map.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,11 +21,20 @@ from realnvp.flow import Flow
 __all__ = ["heat_map", "surprises"]
 
 GRID = 64
-"""Values of a column at which the density is computed."""
+"""Values of a column at which the density is computed, at most."""
+
+AT_ONCE = 2**14
+"""Rows in a batch."""
 
 
 @torch.no_grad()
-def surprises(flow: Flow, x: Tensor, condition: Tensor | None = None, seed: int = 0) -> Tensor:
+def surprises(
+    flow: Flow,
+    x: Tensor,
+    condition: Tensor | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Return the contribution of each column to how unusual rows are, in nats.
 
     Args:
@@ -31,6 +42,7 @@ def surprises(flow: Flow, x: Tensor, condition: Tensor | None = None, seed: int 
         x: ``(B, D)`` rows.
         condition: labels or vectors, if the flow is conditional.
         seed: seed of the samples of the flow that the grid spans.
+        progress: called with the number of columns done, and of all.
 
     Returns:
         ``(B, D)``, about 0 for values as they are to be expected; it does not depend on the unit of
@@ -48,42 +60,52 @@ def surprises(flow: Flow, x: Tensor, condition: Tensor | None = None, seed: int 
     if condition is not None:
         given = condition[torch.arange(512) % len(condition)]
     drawn = flow.sample(512, condition=given, generator=generator).to(x)
-    found = torch.empty(x.shape, dtype=torch.float64)
+    found = torch.full(x.shape, torch.nan, dtype=torch.float64)
     for j in range(x.shape[1]):
-        for i in range(len(x)):
-            label = None if condition is None else condition[i : i + 1]
-            found[i, j] = _surprise(flow, x[i], j, drawn[:, j], label)
+        there = (~x[:, j].isnan()).nonzero()[:, 0]  # of a gap, the status says it
+        if len(there) and not drawn[:, j].isnan().all():
+            values = _grid(drawn[:, j], x[there, j], j in flow.integers)
+            for part in there.split(max(1, AT_ONCE // len(values))):
+                own = None if condition is None else condition[part]
+                found[part, j] = _surprise(flow, x[part], j, values, own)
+        if progress is not None:
+            progress(j + 1, x.shape[1])
     return found
 
 
-def _surprise(flow: Flow, row: Tensor, j: int, drawn: Tensor, condition: Tensor | None) -> float:
-    """Return the contribution of one column of one row."""
-    drawn = drawn[~drawn.isnan()]
-    if bool(row[j].isnan()) or len(drawn) == 0:  # a gap
-        return float("nan")
-    values = _grid(drawn, row[j], j in flow.integers)
-    rows = row.expand(len(values), -1).clone()
-    rows[:, j] = values
-    rows = torch.cat((rows, row[None]))
-    given = None if condition is None else condition.expand(len(rows), *condition.shape[1:])
-    noise = torch.full(rows.shape, 0.5, dtype=flow.dtype) if flow.noisy else None
-    log_p = flow.log_prob(rows, given, noise).double().cpu()
-    along, own = log_p[:-1], log_p[-1]
+def _surprise(flow: Flow, x: Tensor, j: int, values: Tensor, condition: Tensor | None) -> Tensor:
+    """Return the contribution of one column of rows ``(R, D)``, given a grid of its values."""
+    rows = x[:, None].repeat(1, len(values) + 1, 1)
+    rows[:, :-1, j] = values
+    given = None if condition is None else condition.repeat_interleave(len(values) + 1, 0)
+    flat = rows.flatten(0, 1)
+    noise = torch.full(flat.shape, 0.5, dtype=flow.dtype) if flow.noisy else None
+    log_p = flow.log_prob(flat, given, noise).double().cpu().view(len(x), -1)
+    along, own = log_p[:, :-1], log_p[:, -1]
     width = torch.ones(len(values), dtype=torch.float64)
-    if j not in flow.integers:
-        width = torch.gradient(values.double().cpu(), edge_order=1)[0] if len(values) > 1 else width
-    share = (along + width.clamp(min=1e-300).log()).nan_to_num(-torch.inf).softmax(0)
-    expected = (share * along.nan_to_num(0.0, 0.0, -1e30)).sum()
-    return float(expected - own)
+    if len(values) > 1 and (j not in flow.integers or len(values) >= GRID):
+        width = torch.gradient(values.double().cpu(), edge_order=1)[0]
+    share = (along + width.clamp(min=1e-300).log()).nan_to_num(-torch.inf).softmax(1)
+    expected = (share * along.nan_to_num(0.0, 0.0, -1e30)).sum(1)
+    return expected - own
 
 
-def _grid(drawn: Tensor, value: Tensor, integer: bool) -> Tensor:
-    """Return ascending values of a column that the flow draws, or between those."""
-    if integer:
-        return torch.cat((drawn, value[None])).unique()
+def _grid(drawn: Tensor, own: Tensor, integer: bool) -> Tensor:
+    """Return ascending values of a column that the flow draws, or between those.
+
+    Of discrete columns, they are values of the rows or the flow: all of them if there are few.
+    """
+    drawn = drawn[~drawn.isnan()]
+    share = torch.linspace(0, 1, GRID // 2, dtype=drawn.dtype)
     even = torch.linspace(float(drawn.min()), float(drawn.max()), GRID // 2, dtype=drawn.dtype)
-    quantiles = drawn.quantile(torch.linspace(0, 1, GRID // 2, dtype=drawn.dtype))
-    return torch.cat((quantiles, even)).unique()
+    if not integer:
+        return torch.cat((drawn.quantile(share), even)).unique()
+    known = torch.cat((drawn, own)).unique()
+    if len(known) < GRID:
+        return known
+    quantiles = drawn.sort().values[(share * (len(drawn) - 1)).long()]
+    near = known[torch.searchsorted(known, even).clamp(max=len(known) - 1)]
+    return torch.cat((quantiles, near)).unique()
 
 
 @torch.no_grad()

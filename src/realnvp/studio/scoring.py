@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from realnvp.evaluation import p_values
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
 from realnvp.outliers.explain import surprises
+from realnvp.pretrained import table_of
 from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, scale_of
 from realnvp.studio.uploads import read_uploads
@@ -189,12 +191,14 @@ def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> lis
     """Return what the images of a table's scores show: nothing; and what each column adds."""
     strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
     part = split.select(strangest)
-    found = surprises(flow, part.x.to(flow.dtype), part.condition)
+    found = surprises(flow, part.x.to(flow.dtype), part.condition).numpy()
+    schema = table_of(flow)
+    table = pd.DataFrame(found, columns=flow.column_names) if schema is None else schema.sums(found)
     data = [
-        [names[i], *("" if v != v else f"{v:.2f}" for v in row)]
-        for i, row in zip(strangest.tolist(), found.tolist(), strict=True)
+        [names[i], *(f"{v:.2f}" for v in row)]
+        for i, row in zip(strangest.tolist(), table.to_numpy().tolist(), strict=True)
     ]
-    value = {"headers": ["example", *flow.column_names], "data": data}
+    value = {"headers": ["example", *table.columns], "data": data}
     hidden = gr.Image(value=None, visible=False)
     return [hidden, hidden, gr.Dataframe(value=value, visible=True)]
 
