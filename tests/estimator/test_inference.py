@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
+import realnvp
+from realnvp.data.columns import TableSchema
 from realnvp.estimator.density import RealNVPDensity
-from realnvp.estimator.inference import impute, sample_table
+from realnvp.estimator.inference import draw, impute, sample_table
 
 
 def frame(n: int = 600) -> pd.DataFrame:
@@ -164,3 +166,19 @@ def test_probabilities_are_of_the_column_after_dropped_ones():
     assert np.isfinite(density.score_samples(density.sample(3))).all()
     filled, _ = density.impute(frame.assign(kind=None))
     assert list(filled.columns) == ["id", "x", "kind"]
+
+
+def test_samples_stay_within_reach_of_the_data():
+    flow = realnvp.vector_flow(2, coupling="affine", std=torch.tensor([1e6, 1e6])).eval()
+    day = pd.date_range("2024-01-01", periods=90)
+    schema = TableSchema.of(pd.DataFrame({"x": np.linspace(0.0, 1.0, 90) ** 2, "day": day}))
+    assert schema.columns[0].reach == (-1, 2)
+    x = draw(flow, schema, 500, generator=torch.Generator().manual_seed(0))
+    assert (x[:, 0].min(), x[:, 0].max()) == (-1, 2)
+    days = schema.decode(x)["day"]
+    assert (days.min(), days.max()) == (day[0] - (day[-1] - day[0]), day[-1] + (day[-1] - day[0]))
+    mean, std = torch.tensor([0.5, 19768.0]), torch.tensor([0.8, 40.0])
+    gaussian = realnvp.vector_flow(2, coupling="affine", mean=mean, std=std).eval()
+    x = draw(gaussian, schema, 500, generator=torch.Generator().manual_seed(0))
+    assert 0 < (x[:, 0] > 1).sum() < 250
+    assert (x[:, 0] == 2).sum() == 0, "rows beyond are drawn again"

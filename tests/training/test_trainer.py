@@ -142,7 +142,7 @@ def test_log_lines_of_vectors_are_log_densities(capsys):
     said = next(line for line in lines if line.startswith("step 5 after"))
     assert f"validation {-it.best:.4f} ±" in said
     assert said.endswith("nats (log-density)")
-    assert any("the weights as they change; validation: their average" in line for line in lines)
+    assert any("current weights; validation: their running average" in line for line in lines)
 
 
 def test_something_must_end_a_training():

@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
     }
     if few:
         warn(
-            f"{few:,} rows have fewer than {FEW} effective candidates of {args.candidates:,}: "
-            "their draws say little; ask for more --candidates"
+            f"{few:,} row{'' if few == 1 else 's'} had fewer than {FEW} effective candidates of "
+            f"{args.candidates:,}: such draws say little; ask for more --candidates"
         )
     if args.json:
         print_json(result)

@@ -192,7 +192,7 @@ class ColumnDetector:
             self.name, "datetime", self.dtype, missing=bool(self.values.isna().any()),
             resolution=resolution, timed=timed, months=months, zone=zone, format=fmt,
             step=float(np.gcd.reduce(np.diff(counts))) if enough and len(counts) > 1 else 1.0,
-            origin=float(counts[0]),
+            origin=float(counts[0]), reach=_reach(counts),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ categories
@@ -288,7 +288,7 @@ class ColumnDetector:
         return Column(
             self.name, kind, self.dtype, missing=missing, repeated=repeated, step=step,
             decimals=None if self.numbers else decimals, origin=float(distinct[0]) if step else 0.0,
-            lower=lower, upper=upper,
+            lower=lower, upper=upper, reach=() if self.numbers else _reach(distinct),
         )  # fmt: skip
 
     def written_days(self, there: pd.Series, declared: str | None) -> Column | None:
@@ -327,6 +327,13 @@ class ColumnDetector:
                 step = int(np.gcd.reduce(np.diff(counts)))
                 return decimals, step / 10.0**decimals
         return None, 0.0
+
+
+def _reach(distinct: NDArray) -> tuple[float, ...]:
+    """Return the range of ascending numbers, extended by its width on both sides."""
+    low, high = float(distinct[0]), float(distinct[-1])
+    found = (low - (high - low), high + (high - low))
+    return found if np.isfinite(found).all() else ()
 
 
 def _plain(value: Any) -> Any:

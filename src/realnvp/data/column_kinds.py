@@ -74,6 +74,8 @@ class Column:
         origin: smallest number; of dates, the first day or month, counted from 1970.
         lower: bound that is kept.
         upper: likewise.
+        reach: of numbers and dates, between which samples are: the range of the data, extended by
+            its width on both sides.
         resolution: of dates, in nanoseconds.
         timed: of dates, whether there is a time of day.
         months: of dates, whether all of them are the first of a month.
@@ -100,6 +102,7 @@ class Column:
     origin: float = 0.0
     lower: float | None = None
     upper: float | None = None
+    reach: tuple[float, ...] = ()
     resolution: int = DAY
     timed: bool = False
     months: bool = False
@@ -200,7 +203,14 @@ class Column:
         }
         column = Column(**values)
         texts = (column.name, column.kind, column.dtype)
-        numbers = (*column.repeated, *column.weights, column.step, column.origin, column.resolution)
+        numbers = (
+            *column.repeated,
+            *column.weights,
+            *column.reach,
+            column.step,
+            column.origin,
+            column.resolution,
+        )
         plain = all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
         source = column.source
         good = (
@@ -209,6 +219,7 @@ class Column:
             and plain
             and column.step >= 0
             and column.resolution in RESOLUTIONS
+            and len(column.reach) in (0, 2)
             and (source is None or (isinstance(source, int) and 0 <= source < count))
             and (column.kind != "copy" or source is not None)
             and (column.kind != "linear" or len(column.weights) == count + 2)

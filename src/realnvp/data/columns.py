@@ -295,6 +295,18 @@ class TableSchema:
         data = {self.columns[i].name: found[i] for i in sorted(found)}
         return pd.DataFrame(data) if data else pd.DataFrame(index=range(len(x)))
 
+    def within_reach(self, x: NDArray) -> NDArray:
+        """Return coordinates ``(N, D')`` with numbers that are beyond their column's reach at it.
+
+        A flow extrapolates tails of few values, and could draw what nobody would believe.
+        """
+        x, places = x.copy(), self.places()
+        for column in self.columns:
+            if column.reach and column.is_number:
+                i = places[column.name].stop - 1 - column.timed
+                x[:, i] = x[:, i].clip(column.reach[0], column.reach[1])
+        return x
+
     def sums(self, values: NDArray) -> pd.DataFrame:
         """Return values of coordinates ``(N, D')``, added up for each column; a NaN counts as 0."""
         columns = [(c.name, self.places()[c.name]) for c in self.columns if c.size]

@@ -40,7 +40,7 @@ from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
 from realnvp.estimator.columns import Condition, row_weights, schema_of
 from realnvp.estimator.fitting import fit_rows
-from realnvp.estimator.inference import category_proba, impute, quantiles
+from realnvp.estimator.inference import category_proba, draw, impute, quantiles
 from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
@@ -372,7 +372,8 @@ class RealNVPDensity(
         seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._condition.codes(condition, n_samples, repeat=True)
         generator = torch.Generator().manual_seed(seed)
-        return self._table(self.flow_.sample(n_samples, condition=codes, generator=generator))
+        rows = draw(self.flow_, self._schema, n_samples, codes, generator=generator)
+        return self._table(torch.as_tensor(rows))
 
     # ------------------------------------------------------------------ one column, and gaps
 

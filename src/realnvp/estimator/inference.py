@@ -34,7 +34,7 @@ from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.utils.errors import some_of
 
-__all__ = ["category_log_probs", "category_proba", "impute", "quantiles", "sample_table"]
+__all__ = ["category_log_probs", "category_proba", "draw", "impute", "quantiles", "sample_table"]
 
 PILOT = 4_000
 """Samples of the flow that the Gaussian of the candidates is fitted to."""
@@ -44,6 +44,9 @@ WIDER = 1.3
 
 AT_ONCE = 2**15
 """Rows in a batch."""
+
+REDRAWS = 8
+"""Times that rows beyond the reach of the data are drawn again."""
 
 MOST_DRAWS = 1_000
 """Largest number of rows drawn for each that the rules accept."""
@@ -381,6 +384,46 @@ def _proposed(
 # ---------------------------------------------------------------------- rows
 
 
+def draw(
+    flow: Flow,
+    schema: TableSchema,
+    n: int,
+    condition: Tensor | None = None,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray:
+    """Draw coordinates of rows ``(n, D')`` within the reach of the table's columns.
+
+    The few that are beyond it are drawn again.
+
+    Args:
+        flow: flow of the table.
+        schema: its columns.
+        n: number of rows.
+        condition: condition of each row, if the flow is conditional.
+        temperature: standard deviation of the latents.
+        generator: source of the latents.
+        progress: called with the number of rows drawn so far, and the total.
+
+    Raises:
+        ValueError: if samples are not finite.
+    """
+    x = flow.sample(n, temperature, condition, generator, progress=progress).cpu().numpy()
+    if not np.isfinite(x[:, schema.gapless]).all():
+        raise ValueError(
+            f"samples at temperature {temperature:g} are not finite: lower --temperature"
+        )
+    for _ in range(REDRAWS):
+        near = schema.within_reach(x)
+        (far,) = ((near != x) & ~np.isnan(x)).any(1).nonzero()
+        if not len(far):
+            break
+        own = None if condition is None else condition[torch.as_tensor(far)]
+        x[far] = flow.sample(len(far), temperature, own, generator).cpu().numpy()
+    return schema.within_reach(x)
+
+
 def sample_table(
     flow: Flow,
     schema: TableSchema,
@@ -415,12 +458,7 @@ def sample_table(
     while have < n:
         ask = n if not (given or reject) else min(max(2 * (n - have), 1_000), 50_000)
         own = None if condition is None else condition(ask)
-        rows = flow.sample(ask, temperature, own, generator, progress=progress).cpu().numpy()
-        if not np.isfinite(rows[:, schema.gapless]).all():
-            raise ValueError(
-                f"samples at temperature {temperature:g} are not finite: lower --temperature"
-            )
-        frame = schema.decode(rows)
+        frame = schema.decode(draw(flow, schema, ask, own, temperature, generator, progress))
         drawn += ask
         for name, value in (given or {}).items():
             frame = frame[_equals(frame[name], value)]

@@ -437,8 +437,8 @@ class Trainer:
         )
         self._warn_of_worse(result, bar)
         if not self._explained:
-            noise = "" if self.smoothing is None else ", of data with noise"
-            bar.say(f"(training: the weights as they change{noise}; validation: their average)")
+            noise = "" if self.smoothing is None else ", on data with noise"
+            bar.say(f"(training loss: current weights{noise}; validation: their running average)")
             self._explained = True
         took = evaluated - start, time.monotonic() - evaluated if picture else 0.0
         self.plan.add(*self.all_reduce_max(*took))
