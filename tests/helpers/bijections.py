@@ -120,7 +120,7 @@ def rosenblatt(
 
 
 def categories_first(condition_dim: int = 0) -> CategoriesFirst:
-    links = [{"column": 2, "size": 3}, {"column": 0, "size": 2, "parent": 0}]
+    links = [{"column": 2, "size": 3}, {"column": 0, "size": 2, "parents": [0]}]
     net = MLP(1, 2, hidden=8, blocks=1, condition_dim=3 + condition_dim)
     layer = CategoriesFirst(
         links, 4, 3, AffineCoupling(ChannelMask(False), net, 1), condition_dim=condition_dim,
@@ -129,7 +129,7 @@ def categories_first(condition_dim: int = 0) -> CategoriesFirst:
     layer.fill({
         "edges": torch.tensor([[0, 0.2, 0.7, 1], [0, 0.6, 1, 1]]),
         "tables": torch.tensor(
-            [[0, 0.2, 0.7, 1], [0, 0.9, 1, 1], [0, 0.5, 1, 1], [0, 0.4, 1, 1]]
+            [0, 0.2, 0.7, 1, 0, 0.9, 1, 0, 0.5, 1, 0, 0.4, 1]
         ),
         "embedding": torch.randn(5, 3),
     })  # fmt: skip

@@ -13,6 +13,7 @@ from realnvp.training.categories import (
     _effects,
     _tree,
     _tree_given,
+    _with_parents,
     embedding,
     tilted,
 )
@@ -56,12 +57,60 @@ def test_the_tree_joins_what_depends_on_each_other():
         assert (table > 0).all()
 
 
+def test_a_column_gets_the_parents_that_raise_the_likelihood():
+    """Whether a and b differ says nothing about either of them alone."""
+    rng = np.random.default_rng(0)
+    a, b, c = rng.integers(0, 2, (3, 1_000))
+    child = np.where(rng.random(1_000) < 0.9, a ^ b, 1 - (a ^ b))
+    codes, w = np.column_stack([a, b, c, child]), np.ones(1_000)
+    parents, table = _with_parents(3, [2, 1, 0], [0], codes, [2, 2, 2, 2], w)
+    assert parents == [0, 1]
+    np.testing.assert_allclose(table.sum(1), 1)
+    np.testing.assert_allclose(table[:, 1], [0.1, 0.9, 0.9, 0.1], atol=0.05)  # of 00, 01, 10, 11
+    alone, shares = _with_parents(2, [1, 0], [], codes, [2, 2, 2, 2], w)
+    assert (alone, shares.shape) == ([], (1, 2))
+
+
+@pytest.fixture(scope="module")
+def calendar() -> pd.DataFrame:
+    """Return days, which say the month, and weather that follows the days."""
+    rng = np.random.default_rng(0)
+    day = rng.integers(1, 361, 4_000)
+    return pd.DataFrame({
+        "day": day,
+        "month": (day - 1) // 30 + 1,
+        "date": 2_000 + ((day - 1) // 30) / 12,
+        "wind": rng.normal(size=4_000),
+        "warmth": np.sin(day / 57) + 0.3 * rng.normal(size=4_000),
+    })  # fmt: skip
+
+
+def test_numbers_that_say_others_are_had_exactly(calendar, tmp_path):
+    density = RealNVPDensity(random_state=0, max_steps=60).fit(calendar)
+    drawn = density.sample(2_000, random_state=1)
+    assert drawn.day.nunique() > 300
+    inside = drawn.day.between(1, 360)
+    assert inside.mean() > 0.99
+    links = [m for m in density.flow_.modules() if hasattr(m, "links")][0].links
+    assert len(links) == 3, "of day, month and date"
+    right = drawn.month == (drawn.day - 1) // 30 + 1
+    assert right[inside].mean() > 0.97  # of smooth maps, some four fifths are
+    np.testing.assert_allclose(drawn.date, 2_000 + (drawn.month - 1) / 12, atol=1e-9)
+    assert np.corrcoef(np.sin(drawn.day / 57), drawn.warmth)[0, 1] > 0.8
+    density.save(tmp_path / "m")
+    loaded = RealNVPDensity.load(tmp_path / "m")
+    rows = calendar.head(40)
+    np.testing.assert_allclose(loaded.score_samples(rows), density.score_samples(rows), atol=1e-5)
+    beyond = rows.assign(day=[0, 361, 400, 500] * 10)  # of which none was seen
+    back = density.inverse_transform(density.transform(beyond))
+    np.testing.assert_array_equal(back.day, beyond.day)
+
+
 def test_edges_of_unseen_categories_ascend():
-    edges = _edges(np.array([[1.0, 0.0, 0.0]]), 5)
-    assert edges.shape == (1, 5)
-    assert edges[0, 0] == 0
-    assert edges[0, 3:].tolist() == [1, 1]
-    assert (np.diff(edges[0, :4]) > 0).all()
+    edges = _edges(np.array([[1.0, 0.0, 0.0]]))
+    assert edges.shape == (1, 4)
+    assert edges[0, [0, 3]].tolist() == [0, 1]
+    assert (np.diff(edges[0]) > 0).all()
 
 
 def test_what_a_category_does_counts_beside_what_varies_where_all_else_is_equal():

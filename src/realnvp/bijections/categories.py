@@ -6,10 +6,12 @@ animals on others. What is discrete can be had exactly, since the density of a r
 
 .. math:: p(c, x) = \prod_j p(c_j \mid c_{\pi(j)}) \; p(x \mid c),
 
-with one other category, or none, as the parent :math:`\pi(j)` of each: the tree of
-Chow and Liu (IEEE Transactions on Information Theory 14, 1968), here directed. In the j-th score,
-the interval :math:`[a, a + f)` that a category has by its frequency is stretched to that which it
-has given its parent, :math:`[b, b + g)`,
+with few other categories, or none, as the parents :math:`\pi(j)` of each: a Bayesian network, of
+which the tree of Chow and Liu (IEEE Transactions on Information Theory 14, 1968) is the simplest.
+A column of numbers may be among the categories, such as the day that says which month it is; then
+each of its values is a category, and so are the gaps between them. In the j-th score, the interval
+:math:`[a, a + f)` that a category has by its frequency is stretched to that which it has given its
+parents, :math:`[b, b + g)`,
 
 .. math:: z_j = \Phi^{-1}\Big(b + g \, \frac{\Phi(v_j) - a}{f}\Big), \qquad
     \log \frac{dz_j}{dv_j} = \log \frac{g}{f} + \log \frac{\varphi(v_j)}{\varphi(z_j)},
@@ -26,6 +28,7 @@ regression and of a network:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +37,12 @@ from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det
 from realnvp.bijections.columns import MOST, TINY, Exact
+from realnvp.bijections.gaussian_mixture import normal_quantile
 
 __all__ = ["CategoriesFirst"]
+
+FAR = 5.0
+"""Score from which on the outermost intervals are stretched by logarithms of probabilities."""
 
 FLOOR = 1e-4
 """Share of a table's probabilities in those given a condition, so that none vanishes."""
@@ -46,8 +53,8 @@ class CategoriesFirst(Exact):
 
     Args:
         links: a mapping for each category column, parents before their children: "column", its
-            index; "size", its number of categories; "parent", the index of an earlier link, or
-            None.
+            index; "size", its number of categories; "parents", the indices of earlier links, none
+            by default.
         dim: number D of all columns.
         features: number M of numbers that say what the categories are.
         inner: bijection of the columns that are no categories, in order, conditioned on the
@@ -59,9 +66,10 @@ class CategoriesFirst(Exact):
     The tensors, set by :meth:`fill`, are such that
     :func:`realnvp.training.categories.fit_categories` computes from data:
 
-    * ``edges`` ``(C, S + 1)``, edges of the intervals of each column by frequency,
-    * ``tables`` ``(R, S + 1)``, likewise given each category of the parent; a single row where
-      there is none. Columns of fewer categories repeat their last edge.
+    * ``edges`` ``(C, S + 1)``, edges of the intervals of each column by frequency. Columns of fewer
+      categories repeat their last edge.
+    * ``tables``, likewise given the categories of the parents: row by row, of which the category of
+      the last parent changes fastest, and column by column.
     * ``embedding`` ``(sum of sizes, M)``, whose rows of a row's categories add up to its features,
     * ``slopes`` ``(K, sum of sizes)``, those of the logistic regressions, with a condition only.
 
@@ -73,9 +81,9 @@ class CategoriesFirst(Exact):
 
     >>> from realnvp.bijections import Chain
     >>> layer = CategoriesFirst(
-    ...     [{"column": 0, "size": 2}, {"column": 1, "size": 2, "parent": 0}], 3, 1, Chain()
+    ...     [{"column": 0, "size": 2}, {"column": 1, "size": 2, "parents": [0]}], 3, 1, Chain()
     ... )
-    >>> layer.fill({"tables": torch.tensor([[0, 0.5, 1], [0, 0.9, 1], [0, 0.1, 1]])})
+    >>> layer.fill({"tables": torch.tensor([0, 0.5, 1, 0, 0.9, 1, 0, 0.1, 1])})
     >>> z, log_det = layer(torch.tensor([[-1.0, -1.0, 3.0]]))
     >>> round(log_det.item() - 0.5 * (z[0, 1] ** 2 - 1).item(), 4)  # log 0.9 / 0.5
     0.5878
@@ -112,17 +120,18 @@ class CategoriesFirst(Exact):
         self.others = [i for i in range(dim) if i not in self.columns]
         self.inner = inner
         sizes = [link["size"] for link in self.links]
-        parents = [link["parent"] for link in self.links]
-        rows = [1 if p is None else sizes[p] for p in parents]
-        if max(sum(rows), sum(sizes)) * (max(sizes) + 1) > MOST:
+        self._sizes, self._parents = sizes, [link["parents"] for link in self.links]
+        rows = [math.prod(sizes[p] for p in own) for own in self._parents]
+        cells = [count * (size + 1) for count, size in zip(rows, sizes, strict=True)]
+        if max(sum(cells), len(sizes) * (max(sizes) + 1), sum(sizes) * features) > MOST:
             raise ValueError(f"links have tables of more than {MOST:,} cells")
-        self._parents, self._first = parents, [sum(rows[:i]) for i in range(len(rows))]
+        self._starts = [sum(cells[:i]) for i in range(len(cells) + 1)]
         self._offset = [sum(sizes[:i]) for i in range(len(sizes))]
-        self._sizes = sizes
         width = torch.arange(max(sizes) + 1, dtype=torch.float64)
         edges = torch.stack([(width / size).clamp(max=1.0) for size in sizes])
         self.register_buffer("edges", edges)
-        tables = [row.expand(count, -1) for row, count in zip(edges, rows, strict=True)]
+        own = [row[: size + 1] for row, size in zip(edges, sizes, strict=True)]
+        tables = [row.repeat(count) for row, count in zip(own, rows, strict=True)]
         self.register_buffer("tables", torch.cat(tables))
         self.register_buffer("embedding", torch.zeros(sum(sizes), features))
         if condition_dim:
@@ -132,15 +141,12 @@ class CategoriesFirst(Exact):
         return f"{len(self.columns)} of {len(self.columns) + len(self.others)} columns"
 
     def check_values(self) -> None:
-        inside = torch.arange(self.edges.shape[1] - 1)
-        rows = torch.tensor([1 if p is None else self._sizes[p] for p in self._parents])
-        sizes = torch.tensor(self._sizes)
-        for name, own in (("edges", sizes), ("tables", sizes.repeat_interleave(rows))):
-            grid = getattr(self, name).cpu()
-            known = inside < own[:, None]
-            if not ((grid.diff(dim=1) > 0) | ~known).all() or (grid[:, 0] != 0).any():
+        edges = [row[None, : n + 1] for row, n in zip(self.edges, self._sizes, strict=True)]
+        tables = [self._table(i) for i in range(len(self._sizes))]
+        for name, grids in (("edges", edges), ("tables", tables)):
+            if not all((grid.diff(dim=1) > 0).all() and (grid[:, 0] == 0).all() for grid in grids):
                 raise ValueError(f"the {name} of categories must ascend from 0")
-            if (grid.gather(1, own[:, None]) != 1).any() or (grid > 1).any():
+            if not all((grid[:, -1] == 1).all() for grid in grids):
                 raise ValueError(f"the {name} of categories must ascend to 1")
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -171,14 +177,18 @@ class CategoriesFirst(Exact):
 
     def _tilted(self, i: int, codes: Tensor, tilt: Tensor) -> Tensor:
         """Return the probabilities of the i-th column given its parent's, ``(B, size)``."""
-        own = self.tables[self._rows(codes)[:, i], : self._sizes[i] + 1].diff(dim=1)
+        own = self._table(i)[self._row(i, codes)].diff(dim=1)
         return (1 - FLOOR) * torch.softmax(own.log() + tilt, dim=1) + FLOOR * own
 
     def _cells(self, codes: Tensor, tilts: list[Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return where the intervals given the parents begin and end, and their log-widths."""
         if tilts is None:
-            rows = self._rows(codes)
-            start, stop = self.tables[rows, codes], self.tables[rows, codes + 1]
+            places = [
+                self._starts[i] + (size + 1) * self._row(i, codes) + codes[:, i]
+                for i, size in enumerate(self._sizes)
+            ]
+            place = torch.stack(places, dim=1)
+            start, stop = self.tables[place], self.tables[place + 1]
             return start, stop, (stop - start).log()
         cells = []
         for i, tilt in enumerate(tilts):
@@ -188,13 +198,16 @@ class CategoriesFirst(Exact):
         start, stop, log_width = (torch.cat(parts, dim=1) for parts in zip(*cells, strict=True))
         return start, stop, log_width
 
-    def _rows(self, codes: Tensor) -> Tensor:
-        """Return the rows of the tables, ``(B, C)``, given the codes of all categories."""
-        rows = [
-            torch.full_like(codes[:, 0], first) if parent is None else first + codes[:, parent]
-            for first, parent in zip(self._first, self._parents, strict=True)
-        ]
-        return torch.stack(rows, dim=1)
+    def _table(self, i: int) -> Tensor:
+        """Return the table of the i-th column, ``(R, size + 1)``."""
+        return self.tables[self._starts[i] : self._starts[i + 1]].view(-1, self._sizes[i] + 1)
+
+    def _row(self, i: int, codes: Tensor) -> Tensor:
+        """Return the row of the i-th column's table that the parents' categories say, ``(B,)``."""
+        row = torch.zeros_like(codes[:, 0])
+        for parent in self._parents[i]:
+            row = row * self._sizes[parent] + codes[:, parent]
+        return row
 
     def _stretched(
         self, codes: Tensor, scores: Tensor, tilts: list[Tensor] | None, back: bool
@@ -207,6 +220,11 @@ class CategoriesFirst(Exact):
         place = ((torch.special.ndtr(scores) - low) / (high - low)).clamp(0, 1)
         share = start + place * (stop - start)
         found = torch.special.ndtri(share.clamp(TINY, 1 - TINY))
+        # Far out, where numbers beyond all others are, probabilities are no different from 0 or 1.
+        outer = ((low == 0) & (scores < -FAR)) | ((high == 1) & (scores > FAR))
+        if not torch.compiler.is_compiling() and outer.any():
+            log_share = torch.special.log_ndtr(-scores[outer].abs()) + (new - width)[outer]
+            found[outer] = normal_quantile(log_share) * -scores[outer].sign()
         slope = new - width + 0.5 * (found.square() - scores.square())
         return found, slope.sum(1)
 
@@ -218,9 +236,9 @@ class CategoriesFirst(Exact):
 
     def _codes_of_latents(self, scores: Tensor, tilts: list[Tensor] | None) -> Tensor:
         share, codes = torch.special.ndtr(scores), torch.zeros_like(scores, dtype=torch.int64)
-        for i, size in enumerate(self._sizes):  # each needs its parent
+        for i, size in enumerate(self._sizes):  # each needs its parents
             if tilts is None:
-                grid = self.tables[self._rows(codes)[:, i]]
+                grid = self._table(i)[self._row(i, codes)]
             else:
                 grid = _edges_of(self._tilted(i, codes, tilts[i]).detach())
             found = torch.searchsorted(grid, share[:, i : i + 1].contiguous(), right=True)[:, 0] - 1
@@ -272,11 +290,12 @@ def _checked(link: Mapping[str, Any], index: int, dim: int) -> dict[str, Any]:
     """Return the validated settings of a link, which may come from an untrusted file."""
     if not isinstance(link, Mapping):
         raise ValueError(f"link {index} must be a mapping, got a {type(link).__name__}")
-    found = {name: link.get(name) for name in ("column", "size", "parent")}
-    for name, low, high in (("column", 0, dim - 1), ("size", 1, MOST), ("parent", 0, index - 1)):
-        value = found[name]
-        if value is None and name == "parent":
-            continue
+    parents = link.get("parents") or []
+    if not isinstance(parents, list | tuple) or len(set(map(repr, parents))) < len(parents):
+        raise ValueError(f"parents of link {index} must be different links, got {parents!r}")
+    values = [("column", link.get("column"), dim - 1), ("size", link.get("size"), MOST)]
+    for name, value, high in values + [("parent", value, index - 1) for value in parents]:
+        low = int(name == "size")
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"{name} of link {index} must be {low} to {high}, got {value!r}")
-    return found
+    return {"column": link["column"], "size": link["size"], "parents": list(parents)}

@@ -258,6 +258,8 @@ class ColumnDetector:
             return self.categorical(there)
         centered = np.abs(x - np.floor(x.mean())).max() <= 2**18 if self.numbers else True
         decimals, step = self.grid(x, distinct)
+        if declared is None and not step and not self.numbers and self.is_list(distinct, counts):
+            return self.categorical(there)
         kind = "continuous"
         if declared is not None:
             kind = declared
@@ -307,6 +309,14 @@ class ColumnDetector:
         """
         few = len(distinct) <= min(FEW_VALUES, counts.sum() / 8)
         return few and bool(counts.min() >= max(2, RARE * counts.sum()))
+
+    def is_list(self, distinct: NDArray, counts: NDArray) -> bool:
+        """Return whether numbers without a step are those of a list, such as months in years.
+
+        All of them come again, which numbers with all their digits do not: there is no density.
+        """
+        few = len(distinct) <= min(MOST_CATEGORIES, counts.sum() / 8)
+        return few and bool(counts.min() >= 2)
 
     def grid(self, x: NDArray, distinct: NDArray) -> tuple[int | None, float]:
         """Return the number of decimals, and the largest step of which all numbers are multiples.

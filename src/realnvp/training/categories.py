@@ -6,9 +6,13 @@ towards the column's own frequencies,
 
 .. math:: p(c \mid c') = \frac{n_{c' c} + \alpha f_c}{n_{c'} + \alpha},
 
-for the best :math:`\alpha` (a Dirichlet prior). The tree of
-:class:`~realnvp.bijections.CategoriesFirst` takes the largest gains, one column after the other
-(Prim 1957), and a column that no other predicts better than its own frequencies has no parent.
+for the best :math:`\alpha` (a Dirichlet prior). First comes a tree that takes the largest gains,
+one column after the other (Prim 1957); a column that no other predicts better than its own
+frequencies has no parent. Then columns get more parents among those before them, as long as that
+raises the likelihood, with the table smoothed towards the one of fewer parents.
+
+Numbers of few values are among the categories if one of them is nearly a function of another
+column, or another of it, as a month is of the day of the year: no smooth map would keep to that.
 
 What the other columns are given of the categories is :func:`embedding`.
 """
@@ -24,6 +28,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -39,7 +44,19 @@ STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Rows of its own frequencies that are added to a category's, given another, as tried."""
 
 MOST_CELLS = 250_000
-"""Largest table of a pair of columns."""
+"""Largest table of a column given others."""
+
+MOST_PARENTS = 3
+"""Parents of a column, at most."""
+
+MOST_VALUES = 1_000
+"""Values of a column of numbers, at most, that may be categories."""
+
+MOST_COLUMNS = 64
+"""Columns among which functions of others are looked for, at most."""
+
+NEARLY = 0.25
+"""Share of a column's entropy, given another, up to which it is nearly a function of that."""
 
 SWEEPS = 20
 """Passes over the columns in which the effects of their categories are found."""
@@ -90,39 +107,107 @@ def fit_categories(
 
 def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None) -> Fitted:
     coordinates = dataset.coordinates
-    where = [i for i, c in enumerate(coordinates) if c.kind == "category"]
+    if not coordinates:
+        return None, {}
+    w = weight.cpu().numpy() * len(weight)
+    intervals = _intervals(dataset, scores, w)
+    where = [i for i, c in enumerate(coordinates) if c.kind == "category" or i in intervals]
     least = 1 if given is None else min(1, 2 - len(where))
     if not where or len(coordinates) - len(where) < least:
         return None, {}
-    codes = dataset.train_in_memory.x[:, where].long().cpu().numpy()
-    sizes = [coordinates[i].size for i in where]
-    w = weight.cpu().numpy() * len(codes)
-    order, parents, tables = _tree(codes, sizes, w)
+    codes = np.column_stack([_codes(scores[:, i].numpy(), intervals[i]) for i in where])
+    sizes = [len(intervals[i]) - 1 for i in where]
+    order, single, tables = _tree(codes, sizes, w)
     slopes: list[Tensor] = []
     if given is not None:
-        order, parents, tables, slopes = _tree_given(codes, sizes, w, parents, given)
-    place: dict[int | None, int | None] = {None: None, **{j: i for i, j in enumerate(order)}}
-    links = [{"column": where[j], "size": sizes[j], "parent": place[parents[j]]} for j in order]
+        order, single, tables, slopes = _tree_given(codes, sizes, w, single, given)
+    parents: list[list[int]] = [[] if p is None else [p] for p in single]
+    if given is None:
+        order.sort(key=lambda j: j not in single)  # leaves last: all others may be their parents
+        for k, j in enumerate(order):
+            parents[j], tables[j] = _with_parents(j, order[:k], parents[j], codes, sizes, w)
+    place = {j: i for i, j in enumerate(order)}
+    links = [
+        {"column": where[j], "size": sizes[j], "parents": [place[p] for p in parents[j]]}
+        for j in order
+    ]
     others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
     parts = embedding(codes[:, order], [sizes[j] for j in order], others, w)
+    for k, j in enumerate(order):
+        if coordinates[where[j]].kind != "category":  # how large it is, too
+            parts[k] = np.column_stack([parts[k], SIZE * _middles(intervals[where[j]])])
     total, done = sum(part.shape[1] for part in parts), 0
     rows = []
     for part in parts:  # each column has its own features
         rows.append(np.pad(part, ((0, 0), (done, total - done - part.shape[1]))))
         done += part.shape[1]
     width = max(sizes) + 1
-    columns, maps = fit_columns(dataset)
-    assert columns is not None  # a table with categories has maps
-    cells = [i for i, column in enumerate(columns) if column["kind"] == "cells"]
-    own = torch.stack([maps["edges"][cells.index(where[j])][:width] for j in order])
+    own = [intervals[where[j]] for j in order]
+    padded = np.stack([np.pad(row, (0, width - len(row)), constant_values=1.0) for row in own])
     tensors = {
-        "edges": own,
-        "tables": torch.as_tensor(np.concatenate([_edges(tables[j], width) for j in order])),
+        "edges": torch.as_tensor(padded),
+        "tables": torch.as_tensor(np.concatenate([_edges(tables[j]).ravel() for j in order])),
         "embedding": torch.as_tensor(np.concatenate(rows)),
     }
     if slopes:
         tensors["slopes"] = torch.cat([slopes[j] for j in order], dim=1)
     return {"links": links, "features": total}, tensors
+
+
+# ---------------------------------------------------------------------- what goes first
+
+
+def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArray]:
+    """Return the edges of the intervals of every column that goes first, from 0 to 1.
+
+    They are those of categories, and those of numbers of few values that are nearly functions of
+    another column, or of which another one is; between two values that are not there, the edges of
+    their cells are left out. That takes many rows.
+    """
+    coordinates = dataset.coordinates
+    columns, maps = fit_columns(dataset)
+    assert columns is not None  # a table has maps
+    cells = [i for i, column in enumerate(columns) if column["kind"] == "cells"]
+    found: dict[int, NDArray] = {}
+    numbers = []
+    many = len(w) >= MANY_ROWS and len(coordinates) <= MOST_COLUMNS
+    for k, i in enumerate(cells):
+        edges = maps["edges"][k, : columns[i]["size"] + 1].numpy()
+        if coordinates[i].kind == "category":
+            found[i] = edges
+        elif many and coordinates[i].status is None:
+            edges = np.unique(np.concatenate(([0.0], edges, [1.0])))
+            there = np.bincount(_codes(scores[:, i].numpy(), edges), minlength=len(edges) - 1) > 0
+            if there.sum() <= MOST_VALUES:
+                inner = there[:-1] | there[1:]
+                found[i] = edges[np.concatenate(([True], inner, [True]))]
+                numbers.append(i)
+    if not numbers:
+        return found
+    codes = {i: _codes(scores[:, i].numpy(), edges) for i, edges in found.items()}
+    near: set[int] = set()
+    for j in found:
+        own = np.bincount(codes[j], w, minlength=len(found[j]) - 1)
+        entropy = -float(own @ np.log(_shares(_without_one(own))))
+        for i in found:
+            sizes = len(found[i]) - 1, len(found[j]) - 1
+            if i != j and (i in numbers or j in numbers) and math.prod(sizes) <= MOST_CELLS:
+                left = -_pair(codes[i], codes[j], sizes, own, w)[0]
+                near |= {i, j} if left <= NEARLY * entropy else set()
+    return {i: edges for i, edges in found.items() if i in near or i not in numbers}
+
+
+def _codes(scores: NDArray, edges: NDArray) -> NDArray:
+    """Return the interval of each score, as :class:`CategoriesFirst` does."""
+    found = np.searchsorted(edges, ndtr(scores), side="right") - 1
+    return found.clip(0, len(edges) - 2)
+
+
+def _middles(edges: NDArray) -> NDArray:
+    return ndtri((edges[1:] + edges[:-1]) / 2)
+
+
+# ---------------------------------------------------------------------- their tables
 
 
 def _tree(
@@ -195,21 +280,78 @@ def _tree_given(
     return order, found, [table for _, table, _ in fitted], [slopes for _, _, slopes in fitted]
 
 
+def _with_parents(
+    j: int, before: Sequence[int], parents: Sequence[int], codes: NDArray, sizes: Sequence[int],
+    w: NDArray,
+) -> tuple[list[int], NDArray]:  # fmt: skip
+    """Return parents of a column among those before it, and its shares given their categories.
+
+    From the first ones on, one more at a time is added, that which raises the leave-one-out
+    likelihood the most, until none does by more than twice the logarithm of the number of rows.
+    """
+    found, child = list(parents), codes[:, j]
+    own = np.bincount(child, w, minlength=sizes[j])
+    table, rest = _shares(own)[None], np.broadcast_to(_shares(_without_one(own)), (1, sizes[j]))
+    row, score = np.zeros(len(child), dtype=np.int64), -np.inf
+    for parent in found:
+        row = row * sizes[parent] + codes[:, parent]
+        score, table, rest = _given(row, child, table, rest, sizes[parent], w)
+    while found and len(found) < MOST_PARENTS:
+        best: tuple[float, int, NDArray, NDArray] | None = None
+        for parent in before:
+            if parent in found or table.size * sizes[parent] > MOST_CELLS:
+                continue
+            more = row * sizes[parent] + codes[:, parent]
+            result = _given(more, child, table, rest, sizes[parent], w)
+            if best is None or result[0] > best[0]:
+                best = result[0], parent, result[1], result[2]
+        if best is None or best[0] - score <= 2 * math.log(w.sum()):
+            break
+        score, parent, table, rest = best
+        row = row * sizes[parent] + codes[:, parent]
+        found.append(parent)
+    return found, table
+
+
+def _given(
+    row: NDArray, child: NDArray, table: NDArray, rest: NDArray, size: int, w: NDArray
+) -> tuple[float, NDArray, NDArray]:
+    """Add a parent to a column.
+
+    Args:
+        row: ``(N,)`` the categories of all parents as one number, the last one changing fastest.
+        child: ``(N,)`` categories of the column.
+        table: ``(R, S)`` shares given the other parents.
+        rest: ``(R, S)`` likewise, of the other rows of the same categories: without one.
+        size: number of categories of the parent.
+        w: ``(N,)`` weights.
+
+    Returns:
+        the leave-one-out log-likelihood of the column, and both tables given all parents.
+    """
+    rows, columns = table.shape[0] * size, table.shape[1]
+    counts = np.bincount(row * columns + child, w, minlength=rows * columns).reshape(rows, columns)
+    total, there = counts.sum(1, keepdims=True), counts > 0
+    less, fewer = _without_one(counts), _without_one(total)
+    near = np.repeat(rest, size, axis=0)
+    seen, among, its, prior = (
+        counts[there],
+        np.broadcast_to(fewer, counts.shape)[there],
+        less[there],
+        near[there],
+    )
+    scores = [float(seen @ np.log((its + alpha * prior) / (among + alpha))) for alpha in STRENGTHS]
+    alpha = STRENGTHS[int(np.argmax(scores))]
+    found = (counts + alpha * np.repeat(table, size, axis=0)) / (total + alpha)
+    return max(scores), found, (less + alpha * near) / (fewer + alpha)
+
+
 def _pair(
     parent: NDArray, child: NDArray, sizes: tuple[int, int], own: NDArray, w: NDArray
 ) -> tuple[float, NDArray]:
     """Return the leave-one-out log-likelihood of a column given another, and its best table."""
-    counts = np.bincount(parent * sizes[1] + child, w, minlength=sizes[0] * sizes[1])
-    counts = counts.reshape(sizes)
-    total = counts.sum(1, keepdims=True)
-    rest, share = _shares(_without_one(own)), _shares(own)
-    best, strength = -np.inf, STRENGTHS[0]
-    for alpha in STRENGTHS:
-        p = (_without_one(counts) + alpha * rest) / (_without_one(total) + alpha)
-        score = float((counts * np.log(p)).sum())
-        if score > best:
-            best, strength = score, alpha
-    return best, (counts + strength * share) / (total + strength)
+    share, rest = _shares(own)[None], _shares(_without_one(own))[None]
+    return _given(parent, child, share, rest, sizes[0], w)[:2]
 
 
 def tilted(
@@ -292,12 +434,12 @@ def _shares(counts: NDArray) -> NDArray:
     return (counts + 0.5) / (counts + 0.5).sum()
 
 
-def _edges(shares: NDArray, width: int) -> NDArray:
-    """Return the edges of intervals of these shares, ``(R, S) -> (R, width)``."""
+def _edges(shares: NDArray) -> NDArray:
+    """Return the edges of intervals of these shares, ``(R, S) -> (R, S + 1)``."""
     shares = np.maximum(shares, 1e-9)
-    edges = np.ones((len(shares), width))
+    edges = np.ones((len(shares), shares.shape[1] + 1))
     edges[:, 0] = 0
-    edges[:, 1 : shares.shape[1]] = (shares.cumsum(1) / shares.sum(1, keepdims=True))[:, :-1]
+    edges[:, 1:-1] = (shares.cumsum(1) / shares.sum(1, keepdims=True))[:, :-1]
     return edges
 
 
