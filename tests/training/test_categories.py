@@ -91,7 +91,7 @@ def test_numbers_that_say_others_are_had_exactly(calendar, tmp_path):
     assert drawn.day.nunique() > 300
     inside = drawn.day.between(1, 360)
     assert inside.mean() > 0.99
-    links = [m for m in density.flow_.modules() if hasattr(m, "links")][0].links
+    links = next(m for m in density.flow_.modules() if hasattr(m, "links")).links
     assert len(links) == 3, "of day, month and date"
     right = drawn.month == (drawn.day - 1) // 30 + 1
     assert right[inside].mean() > 0.97  # of smooth maps, some four fifths are
