@@ -62,6 +62,11 @@ MOST_AVERAGED = 20_000
 was measured on up to 10,000 rows."""
 
 
+MANY_ROWS = 10_000
+"""Rows from which on several columns have wider networks that are trained for longer; what that is
+worth is in benchmarks/results/synthetic.md."""
+
+
 FEW_VALUES = 50
 """Largest number of values of a column that a softmax classifier models: categories, or steps from
 the smallest number to the largest."""
@@ -119,7 +124,7 @@ class RealNVPDensity(
             which was measured to be better with wider networks, or 1 if the column has few values.
         components: number of Gaussians of a mixture coupling.
         hidden: number of units of the conditioners' layers; 32 by default, and 64 for one column
-            given numbers.
+            given numbers, or for more than 10,000 rows.
         blocks: number of residual blocks of each conditioner.
         mixture_init: number of Gaussians of the mixture that the flow starts as; by default chosen
             by cross-validation, or 1, a linear regression, for one column given numbers. (A
@@ -129,7 +134,8 @@ class RealNVPDensity(
             encoded in intervals between its quantiles. By default 8 for one column given numbers
             with at most 20,000 rows, where it was measured to be better in eight times the time,
             else 1.
-        max_steps: largest number of optimizer steps; training may stop early.
+        max_steps: largest number of optimizer steps; training may stop early. By default 2,000, or
+            6,000 for several columns of more than 10,000 rows.
         batch_size: number of rows per step.
         lr: learning rate of AdamW. By default this and the next two are chosen by the number of
             rows: the fewer, the more regularization.
@@ -167,7 +173,7 @@ class RealNVPDensity(
         blocks: int = 1,
         mixture_init: int | None = None,
         members: int | None = None,
-        max_steps: int = 2000,
+        max_steps: int | None = None,
         batch_size: int = 256,
         lr: float | None = None,
         weight_decay: float | None = None,
@@ -240,7 +246,7 @@ class RealNVPDensity(
         rows = torch.as_tensor(self._schema.encode(table[kept])[0])
         few = bool(self._condition.dim) and _is_of_few_values(rows, self._schema)
         members = self._count(few, len(rows))
-        recipe = self._recipe(_seed(self.random_state), members, few)
+        recipe = self._recipe(_seed(self.random_state), members, few, len(rows))
         self.flow_, self.n_iter_ = fit_rows(
             rows,
             self._condition.codes(given, int(kept.sum())),
@@ -275,11 +281,14 @@ class RealNVPDensity(
             return 0
         return min(BINS, max(0, MOST_FEATURES // count - 1))
 
-    def _recipe(self, seed: int, members: int, few: bool) -> VectorRecipe:
+    def _recipe(self, seed: int, members: int, few: bool, rows: int) -> VectorRecipe:
         """Return the recipe ``table`` with the estimator's settings."""
-        couplings, hidden, mixture_init, patience = (
-            (2, 64, 1, 15 if members == 1 else 8) if self._is_regression() else (4, 32, "auto", 5)
-        )
+        mixture_init: int | str = "auto"
+        couplings, hidden, patience, steps = 4, 32, 5, 2000
+        if self._is_regression():
+            couplings, hidden, mixture_init, patience = 2, 64, 1, 15 if members == 1 else 8
+        elif rows > MANY_ROWS:
+            hidden, steps = 64, 6000
         coupling = self.coupling or ("piecewise_linear" if few else "gaussian_mixture")
         classifier = few and coupling == "piecewise_linear"
         if classifier:
@@ -297,7 +306,7 @@ class RealNVPDensity(
             },
             data={"source": "table"},
             training={
-                "steps": self.max_steps,
+                "steps": steps if self.max_steps is None else self.max_steps,
                 "batch_size": self.batch_size,
                 "lr": "auto" if self.lr is None else self.lr,
                 "weight_decay": "auto" if self.weight_decay is None else self.weight_decay,
