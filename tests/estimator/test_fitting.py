@@ -156,7 +156,18 @@ def test_held_out_rows_choose_whether_a_condition_is_encoded_in_intervals(monkey
     density = RealNVPDensity(members=4, random_state=0).fit(x[:, 0], condition=x[:, 1:])
     assert encoded(density.flow_) == wanted
     # Of 75 rows each, three members have held out more than 200.
-    assert trained == [0, 32] * 3 + [32 if wanted else 0]
+    assert trained == [0] * 3 + [32] * 3 + [32 if wanted else 0]
+
+
+def test_processes_train_the_same_members():
+    x = rows(60).numpy()
+    scores = [
+        RealNVPDensity(n_jobs=n_jobs, members=2, max_steps=3, hidden=4, random_state=0)
+        .fit(x[:, 0], condition=x[:, 1:])
+        .score_samples(x[:, 0], condition=x[:, 1:])
+        for n_jobs in (None, 2)
+    ]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-6)
 
 
 def test_many_numbers_of_a_condition_have_fewer_intervals():

@@ -153,6 +153,8 @@ class RealNVPDensity(
             ones: "continuous", "decimal", "integer", "categorical", "datetime" or "drop".
         keep_range: whether samples stay within the range of every numeric column of a DataFrame.
             Columns without negative numbers always stay nonnegative.
+        n_jobs: number of processes that train ``members`` at the same time; None is 1, and -1 as
+            many as there are cores.
         random_state: seed, generator or None.
         verbose: whether to print a few lines about the training, in the units of :meth:`score`.
 
@@ -183,6 +185,7 @@ class RealNVPDensity(
         integers: str | Sequence[int] | Sequence[str] = "auto",
         columns: str | Mapping[Any, str] | None = None,
         keep_range: bool = False,
+        n_jobs: int | None = None,
         random_state: RandomState = None,
         verbose: bool = False,
     ) -> None:
@@ -203,6 +206,7 @@ class RealNVPDensity(
         self.integers = integers
         self.columns = columns
         self.keep_range = keep_range
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
@@ -256,6 +260,7 @@ class RealNVPDensity(
             classes=self._condition.classes,
             validation_fraction=self.validation_fraction,
             members=members,
+            n_jobs=self.n_jobs,
             verbose=bool(self.verbose),
         )
         self._describe(recipe)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import wilcoxon
+from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
 from realnvp.builders import average_flow
@@ -60,6 +61,7 @@ def fit_rows(
     classes: int | None = None,
     validation_fraction: float = 0.15,
     members: int = 1,
+    n_jobs: int | None = None,
     verbose: bool = False,
 ) -> tuple[Flow, int]:
     """Train on most rows to learn for how long; if there are few, then on all.
@@ -76,6 +78,7 @@ def fit_rows(
         classes: number of classes, if the condition is one of them.
         validation_fraction: fraction of the rows that is held out; with 0, all steps are taken.
         members: number of flows of one column whose densities are averaged.
+        n_jobs: number of processes that train members at the same time; None is 1, -1 all cores.
         verbose: whether a few lines are printed.
 
     Returns:
@@ -97,7 +100,9 @@ def fit_rows(
 
     report = _Report(verbose)
     if members > 1:
-        flow, steps = _fit_members(split, dataset, recipe, members, validation_fraction, report)
+        flow, steps = _fit_members(
+            split, dataset, recipe, members, validation_fraction, report, n_jobs
+        )
     else:
         flow, steps = _fit(split, dataset, recipe, validation_fraction, report)
     report.end(steps)
@@ -143,6 +148,7 @@ def _fit_members(
     members: int,
     validation_fraction: float,
     report: _Report,
+    n_jobs: int | None,
 ) -> tuple[Flow, int]:
     """Train each member until the rows of its own fold no longer improve; all rows are learned.
 
@@ -154,34 +160,35 @@ def _fit_members(
     if validation_fraction and len(split) < max(FEW_ROWS, 2 * members):
         return _start(recipe, everything)
     mixture = mixture_of(recipe, everything)
+    workers = Parallel(n_jobs)
     if validation_fraction == 0:
         taken, own = recipe.training.steps, range(recipe.seed, recipe.seed + members)
         recipes = [dataclasses.replace(_options(recipe)[0], seed=seed) for seed in own]
-        alike = [_train(each, everything, report, taken, mixture)[0] for each in recipes]
-        return average_flow(alike), taken or 0
+        calls = [delayed(_train)(each, everything, report, taken, mixture) for each in recipes]
+        return average_flow([flow for flow, _ in workers(calls)]), taken or 0
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed))
+    folds = [order[i::members][:MOST_HELD_OUT].sort().values for i in range(members)]
 
     def member(i: int, option: VectorRecipe) -> _Member:
-        check = order[i::members][:MOST_HELD_OUT].sort().values
-        learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, check, False).nonzero()[:, 0]
+        learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, folds[i], False)
+        parts = split.select(learn.nonzero()[:, 0]), split.select(folds[i])
         # All start alike, so maps of the column and the condition are of all rows.
-        trial = dataclasses.replace(dataset(split.select(learn), split.select(check)), sample=split)
+        trial = dataclasses.replace(dataset(*parts), sample=split)
         option = dataclasses.replace(option, seed=option.seed + i)
         flow, steps = _train(option, trial, report, mixture=mixture)
         start, _ = _start(option, trial, mixture)
         return _Member(flow, steps, *_gain(flow, start, trial.validation, option.seed))
 
-    options, held_out = _options(recipe), 0
-    trained: list[list[_Member]] = [[] for _ in options]
-    for i in range(members):
-        for option, found in zip(options, trained, strict=True):
-            found.append(member(i, option))
-        held_out += len(trained[0][-1].gain)
-        if len(options) > 1 and (held_out >= ENOUGH_HELD_OUT or i == members - 1):
-            scores = [sum(float(m.weight.double() @ m.gain) for m in found) for found in trained]
-            best = scores.index(max(scores))
-            options, trained = options[best : best + 1], trained[best : best + 1]
-    chosen = trained[0]
+    options, first = _options(recipe), members
+    if len(options) > 1:  # until so many rows have been held out
+        held_out = torch.tensor([len(fold) for fold in folds]).cumsum(0)
+        first = min(members, 1 + int((held_out < ENOUGH_HELD_OUT).sum()))
+    found = workers(delayed(member)(i, option) for option in options for i in range(first))
+    trained = [found[k * first : (k + 1) * first] for k in range(len(options))]
+    scores = [sum(float(m.weight.double() @ m.gain) for m in each) for each in trained]
+    best = scores.index(max(scores))
+    rest = workers(delayed(member)(i, options[best]) for i in range(first, members))
+    chosen = [*trained[best], *rest]
     gain, weight = torch.cat([m.gain for m in chosen]), torch.cat([m.weight for m in chosen])
     if not _is_positive(gain, weight):
         return _start(recipe, everything)
