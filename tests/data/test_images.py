@@ -96,6 +96,16 @@ def test_subfolders_are_labels(tmp_path):
     assert other.condition.tolist() == [0, 0, 1, 1, 1]
 
 
+def test_first_folders_are_labels_however_deep_the_images_are(tmp_path):
+    for i, name in enumerate(("cats/0.png", "dogs/1.tif", "dogs/small/2.jpg", "cats/3.png")):
+        save(GREY[i], tmp_path / name)
+    assert load(tmp_path, condition="label").categories == ("cats", "dogs")
+    assert examples(tmp_path, settings={"condition": "label"}).labels.tolist() == [0, 0, 1, 1]
+    assert load(tmp_path).categories is None
+    save(GREY[4], tmp_path / "4.png")
+    refused(tmp_path, "no labels to condition on.*folder of their own", condition="label")
+
+
 def test_labels_of_a_column(tmp_path):
     for i in range(6):
         save(GREY[i], tmp_path / f"{i}.png")

@@ -15,11 +15,11 @@ from realnvp.utils.image_files import UnusableImage, attempt, image_files, read_
 
 
 def test_files_come_in_the_order_of_their_paths_without_hidden_ones(tmp_path):
-    for name in ("b.PNG", "a/z.jpg", "a/c/y.webp", "a.png", ".hidden.png", ".d/x.png", "n.txt"):
+    for name in ("b.PNG", "a/z.jpg", "a/c/y.tiff", "a.png", ".hidden.png", ".d/x.png", "n.txt"):
         write(tmp_path / name, "x")
     (tmp_path / "folder.png").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
-    assert found == ["a/c/y.webp", "a/z.jpg", "a.png", "b.PNG"]
+    assert found == ["a/c/y.tiff", "a/z.jpg", "a.png", "b.PNG"]
     assert [*image_files(tmp_path)] == sorted(image_files(tmp_path))
 
 

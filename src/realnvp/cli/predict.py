@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     if kinds.get(args.column) == "categorical":
         p = category_proba(flow, schema, frame, args.column, condition)
         predicted = p.columns.to_numpy()[p.to_numpy().argmax(1)]
-        table = p.rename(columns=lambda value: f"p({value})")
+        table = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
         table.insert(0, args.column, predicted)
         if truth is not None:
             result |= _compared(p, truth)

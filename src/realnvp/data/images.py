@@ -288,7 +288,8 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     """Read a folder of image files, recursively, in the order of their sorted paths.
 
     When all the images lie in subfolders, one level deep, and there are at least two of these,
-    their names are the labels. When the data are conditioned on a column, labels are that column's
+    their names are the labels; when conditioned on "label", the first level counts, however deep
+    the images are. When the data are conditioned on a column, labels are that column's
     values in the CSV file that the folder holds.
 
     Args:
@@ -322,6 +323,9 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
         labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
     elif {len(parts) for parts in split.values()} == {1} and (len(tops) > 1 or categories):
         labels, names = parse_labels(np.array(inside), f"{folder}", categories)
+    elif config.condition == "label" and all(split.values()) and (len(tops) > 1 or categories):
+        first = np.array([split[name][0] for name in inside])
+        labels, names = parse_labels(first, f"{folder}", categories)
 
     read = partial(
         read_image,

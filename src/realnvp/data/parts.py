@@ -133,7 +133,10 @@ def condition_on_labels(split: Split, condition: str | None, where: str) -> Spli
     if condition is None or split.condition is not None:  # a table has set its own condition
         return split
     if split.labels is None:
-        raise ValueError(f"{where} has no labels to condition on: set data.condition to null")
+        raise ValueError(
+            f"{where} has no labels to condition on: leave data.condition out, or, of images, put "
+            "those of each kind into a folder of their own"
+        )
     return replace(split, condition=split.labels)
 
 

@@ -48,7 +48,10 @@ __all__ = [
 Reader = Callable[[Path], np.ndarray]
 """Function that reads one image file, as :func:`read_image` does."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".avif", ".gif", ".tif", ".tiff", ".ppm",
+    ".pgm",
+)  # fmt: skip
 
 
 class UnusableImage(ValueError):
