@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,3 +46,8 @@ def test_one_value_that_is_not_finite_is_found_among_large_ones(bad, dtype):
     x[1, 2] = bad
     with pytest.raises(ValueError, match="NaN or infinite"):
         check_data(x.requires_grad_(), (4,), None)
+
+
+def test_arrays_are_refused_with_a_remedy():
+    with pytest.raises(ValueError, match=r"takes tensors, got ndarray: pass torch.as_tensor\(x\)"):
+        check_kind(np.zeros((3, 2)), (2,), None)  # type: ignore[arg-type]

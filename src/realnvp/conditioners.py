@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from realnvp.bijections.normalization import is_recomputing
 from realnvp.utils.distributed import mean_and_variance, world_size
+from realnvp.utils.tracing import is_transformed
 
 __all__ = ["MLP", "BatchNorm2d", "Conditioner", "ImageFeatures", "ResNet", "WeightNormConv2d"]
 
@@ -279,7 +280,9 @@ class ResNet(Conditioner):
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
         x = F.pixel_unshuffle(x, self.patch)
-        h = self.first(x.contiguous(memory_format=self.memory_format))
+        if not is_transformed():  # vmap knows no other memory format
+            x = x.contiguous(memory_format=self.memory_format)
+        h = self.first(x)
         biases: list[Tensor | None] = [None] * (len(self.blocks) + 1)
         if self.embed is not None:
             biases = list(self.embed(condition).chunk(len(biases), dim=1))

@@ -45,6 +45,7 @@ from realnvp.utils.html import table
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
+from realnvp.utils.tracing import is_traced
 
 __all__ = ["Flow"]
 
@@ -305,7 +306,7 @@ class Flow(nn.Module):
                 x, self.as_condition(condition, x.shape[0]), noise
             )
         log_prob = self.log_prior(z) + log_det
-        if not torch.compiler.is_compiling():
+        if not is_traced():
             check_overflow(x, log_prob, self.dtype)
         return log_prob
 
@@ -743,16 +744,16 @@ class Flow(nn.Module):
         """Raise a ValueError unless data are what the flow models.
 
         A graph that is being compiled or exported has no values yet, and no way to refuse them
-        later.
+        later; nor has a function that ``torch.func`` transforms.
         """
-        if self.columns is None and not torch.compiler.is_compiling():
+        if self.columns is None and not is_traced():
             check_data(x, self.shape, self.levels)
         else:  # a table's layer checks the values: gaps are some, too
             check_kind(x, self.shape, self.levels)
 
     def _warn_of_uninitialized(self) -> None:
         """Warn, once, if normalization layers have seen no data."""
-        if self._norms_checked or torch.compiler.is_compiling():
+        if self._norms_checked or is_traced():
             return
         self._norms_checked = True
         norms = {
@@ -789,7 +790,7 @@ class Flow(nn.Module):
             batch: number B of examples.
             check: look at the values, too, which waits for their device.
         """
-        check = check and not torch.compiler.is_compiling()
+        check = check and not is_traced()
         if self.classes is not None or not self.condition_dim or condition is None:
             dtype = self.dtype
             return as_condition(condition, batch, self.condition_dim, self.classes, dtype, check)

@@ -19,6 +19,8 @@ def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     Traceback (most recent call last):
     ValueError: this flow models shape (B, 3), got (3,)
     """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"a flow takes tensors, got {type(x).__name__}: pass torch.as_tensor(x)")
     if tuple(x.shape[1:]) != shape or x.ndim < 2:
         sizes = ", ".join(map(str, shape))
         raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")

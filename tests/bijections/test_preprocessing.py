@@ -1,13 +1,11 @@
-"""The logit is finite and refuses what it cannot be."""
+"""The logit is finite and refuses what it cannot be; standardization."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from realnvp.bijections import (
-    Logit,
-)
+from realnvp.bijections import Affine, Logit
 
 
 def test_logit_is_finite_at_both_ends():
@@ -24,3 +22,8 @@ def test_logit_is_finite_at_both_ends():
 def test_logit_refuses_a_bad_alpha(alpha: float):
     with pytest.raises(ValueError, match="alpha"):
         Logit(alpha)
+
+
+def test_shift_and_scale_may_be_lists():
+    layer = Affine([1, 2], [2.0, 4.0])  # type: ignore[arg-type]
+    assert torch.equal(layer(torch.tensor([[3.0, 6.0]]))[0], torch.ones(1, 2))

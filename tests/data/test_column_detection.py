@@ -63,6 +63,12 @@ def test_identifiers_are_left_out(capsys):
     assert TableSchema.from_dict(schema.as_dict()) == schema
 
 
+def test_many_texts_among_numbers_are_no_slips():
+    tickets = [str(i % 60) if i % 3 else f"A/{i % 20}" for i in range(200)]
+    assert found(tickets).kind == "categorical"
+    assert found([str(i) if i % 3 else f"{i}x" for i in range(200)]).kind == "drop"
+
+
 def test_empty_columns_stay_empty():
     frame = pd.DataFrame({"a": np.arange(5.0), "b": [None] * 5, "c": [np.nan] * 5})
     schema = TableSchema.of(frame)

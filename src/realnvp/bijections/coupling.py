@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, check_exponent, sum_per_example
+from realnvp.utils.tracing import is_transformed
 
 __all__ = ["AffineCoupling", "BlockMask", "ChannelMask", "CheckerboardMask", "Coupling", "Mask"]
 
@@ -138,18 +139,34 @@ class CheckerboardMask:
     def take(self, parameters: Tensor) -> Tensor:
         if parameters.shape[-1] % 2:
             return parameters * (1 - self._passive(parameters))
-        return _Take.apply(parameters, int(not self.flip))
+        apply = _take if is_transformed() else _Take.apply
+        return apply(parameters, int(not self.flip))
 
     def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         if passive.shape[-1] % 2:  # what the coupling made of the zeros must not count
             squares = 1 - self._passive(passive)
             active, log_det = active * squares, log_det * squares
         else:
-            active = _Put.apply(active, int(not self.flip))
+            apply = _put if is_transformed() else _Put.apply
+            active = apply(active, int(not self.flip))
         return passive + active, sum_per_example(log_det)
 
     def sizes(self, channels: int) -> tuple[int, int]:
         return channels, channels
+
+
+def _take(x: Tensor, first: int) -> Tensor:
+    out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+    out[..., 0::2, :] = x[..., 0::2, first::2]
+    out[..., 1::2, :] = x[..., 1::2, 1 - first :: 2]
+    return out
+
+
+def _put(x: Tensor, first: int) -> Tensor:
+    out = x.new_zeros(*x.shape[:-1], 2 * x.shape[-1])
+    out[..., 0::2, first::2] = x[..., 0::2, :]
+    out[..., 1::2, 1 - first :: 2] = x[..., 1::2, :]
+    return out
 
 
 class _Take(torch.autograd.Function):
@@ -158,10 +175,7 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
         ctx.first = first
-        out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
-        out[..., 0::2, :] = x[..., 0::2, first::2]
-        out[..., 1::2, :] = x[..., 1::2, 1 - first :: 2]
-        return out
+        return _take(x, first)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -174,10 +188,7 @@ class _Put(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
         ctx.first = first
-        out = x.new_zeros(*x.shape[:-1], 2 * x.shape[-1])
-        out[..., 0::2, first::2] = x[..., 0::2, :]
-        out[..., 1::2, 1 - first :: 2] = x[..., 1::2, :]
-        return out
+        return _put(x, first)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -82,7 +82,8 @@ class Affine(Bijection):
 
     def __init__(self, shift: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
-        scale = torch.ones_like(shift) if scale is None else scale
+        shift = _floating(shift)
+        scale = torch.ones_like(shift) if scale is None else _floating(scale)
         self.register_buffer("shift", shift.clone())
         self.register_buffer("scale", scale.clone())
         if not shift.is_meta:  # on the meta device, where sizes are compared, there are no values
@@ -102,3 +103,9 @@ class Affine(Bijection):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return z * self.scale + self.shift, self._log_scale(z).expand(z.shape[0])
+
+
+def _floating(values: Tensor) -> Tensor:
+    """Return numbers, perhaps of a list, as a floating-point tensor."""
+    values = torch.as_tensor(values)
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())

@@ -41,6 +41,9 @@ REPEATED = 0.02
 ENOUGH_ROWS = 20
 """Rows of integers, of which all are multiples of a larger step, that are no chance."""
 
+SLIPS = 0.05
+"""Share of the rows up to which different texts among numbers are slips, which are refused."""
+
 _OPTION = re.compile(r"[\w.-]+")
 
 
@@ -122,7 +125,9 @@ class ColumnDetector:
             notation := Notation.of(words)
         ) is not None:
             return self.written(words, notation, declared)
-        if numeric or 0.5 <= parsed.mean() < 1:
+        # Many different ones are no slips: tickets may be numbers and texts.
+        slips = words[~parsed].nunique() <= max(5, SLIPS * len(words))
+        if numeric or (slips and 0.5 <= parsed.mean() < 1):
             bad = int(np.argmin(parsed))
             raise ValueError(
                 f"{self.where} mixes numbers and text: row {self.row(there, bad)} (counting from "
