@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -60,3 +63,35 @@ def test_a_local_team_joins_no_process_group(monkeypatch):
 def test_a_local_team_is_one_process():
     with pytest.raises(ValueError, match="one process, got 2"):
         launch("cpu", devices=2, local=True)
+
+
+def test_one_process_imports_no_compiler(tmp_path):
+    """Nor Fabric, which imports it: 75 MB, and more than a second at every start."""
+    rows = "\n".join(f"{i % 7},{'xyz'[i % 3]},{'uv'[i % 2]}" for i in range(300))
+    (tmp_path / "t.csv").write_text(f"number,letter,other\n{rows}\n")
+    code = f"""
+import sys
+import torch
+from realnvp import image_flow, vector_flow
+from realnvp.cli.main import main
+from realnvp.utils.registry import COUPLINGS
+
+with torch.device("meta"):
+    for coupling in COUPLINGS:
+        image_flow((1, 8, 8), coupling=coupling, hidden=4, blocks=1)
+        vector_flow(3, coupling=coupling, condition_dim=1, condition_bins=3, mixture_init=2)
+small = ["--steps", "1", "--no-report", "--quiet", "--training.calibration", "0"]
+data = ["--data", {str(tmp_path / "t.csv")!r}, "--data.condition", "number"]
+assert main(["train", "table", *data, *small, "--out", {str(tmp_path / "run")!r}]) == 0
+slow = ("torch._dynamo", "sympy", "lightning_fabric", "torch.distributed.tensor")
+loaded = [name for name in sys.modules if name.startswith(slow)]
+assert not loaded, loaded[0]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_one_process_has_the_device_that_is_asked_for(accelerator):
+    device = launch(accelerator).device
+    assert device == torch.device("cpu") or (accelerator == "auto" and device.index == 0)

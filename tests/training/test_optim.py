@@ -18,6 +18,8 @@ from realnvp.training.optim import (
     EMA,
     MOMENTUM,
     RATIO,
+    Adam,
+    AdamW,
     Muon,
     learning_rate,
     make_optimizer,
@@ -62,6 +64,31 @@ def test_the_step_is_momentum_orthogonalized_and_adam_does_the_rest():
         adam.step()
     torch.testing.assert_close([p.detach() for p in matrices], start)
     torch.testing.assert_close(bias, bias2)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW)])
+def test_uncompiled_optimizers_are_those_of_pytorch(ours, theirs):
+    torch.manual_seed(0)
+    start, gradients = torch.randn(5, 3), torch.randn(3, 5, 3)
+    found = []
+    for kind in (ours, theirs):
+        weight = torch.nn.Parameter(start.clone())
+        groups = [{"params": [weight], "weight_decay": 0.1}]
+        optimizer, calls = kind(groups, lr=0.1, betas=(0.8, 0.9), fused=True), []
+        optimizer.register_step_post_hook(lambda *_, calls=calls: calls.append(1))
+        for gradient in gradients:
+            optimizer.zero_grad()
+            assert weight.grad is None
+            assert (
+                optimizer.step(lambda g=gradient, w=weight: (w * g).sum().backward() or g)
+                is not None
+            )
+        assert len(calls) == 3
+        assert weight.requires_grad
+        found.append((weight.detach(), optimizer.state_dict()))
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][0], start)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=0)
 
 
 def test_it_is_an_optimizer_like_others():

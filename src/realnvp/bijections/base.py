@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, overload
 
 import torch
@@ -29,6 +29,7 @@ __all__ = [
     "Terms",
     "check_exponent",
     "check_log_det",
+    "constant",
     "spread_log_det",
     "sum_per_example",
     "zero_log_det",
@@ -49,6 +50,20 @@ def sum_per_example(values: Tensor) -> Tensor:
     """
     flat = values.flatten(1) if values.ndim > 2 else values
     return flat.squeeze(1) if flat.shape[1] == 1 else flat.sum(1)
+
+
+def constant(values: Callable[[], Tensor], *sizes: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Return the values that a constructor fills a tensor with, broadcast to its sizes.
+
+    On the meta device, where sizes are compared, there are none: to compute them would import parts
+    of PyTorch's compiler, which take 75 MB and more than a second.
+
+    >>> constant(lambda: torch.arange(3), 2, 3)
+    tensor([[0., 1., 2.],
+            [0., 1., 2.]])
+    """
+    empty = torch.empty(sizes, dtype=dtype)
+    return empty if empty.is_meta else empty.copy_(values())
 
 
 def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:

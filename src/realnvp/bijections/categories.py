@@ -35,8 +35,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, Terms, check_log_det
-from realnvp.bijections.columns import MOST, TINY, Exact
+from realnvp.bijections.base import Bijection, Terms, check_log_det, constant
+from realnvp.bijections.columns import MOST, TINY, Exact, even_edges
 from realnvp.bijections.gaussian_mixture import normal_quantile
 
 __all__ = ["CategoriesFirst"]
@@ -127,12 +127,17 @@ class CategoriesFirst(Exact):
             raise ValueError(f"links have tables of more than {MOST:,} cells")
         self._starts = [sum(cells[:i]) for i in range(len(cells) + 1)]
         self._offset = [sum(sizes[:i]) for i in range(len(sizes))]
-        width = torch.arange(max(sizes) + 1, dtype=torch.float64)
-        edges = torch.stack([(width / size).clamp(max=1.0) for size in sizes])
-        self.register_buffer("edges", edges)
-        own = [row[: size + 1] for row, size in zip(edges, sizes, strict=True)]
-        tables = [row.repeat(count) for row, count in zip(own, rows, strict=True)]
-        self.register_buffer("tables", torch.cat(tables))
+        width, exact = max(sizes) + 1, torch.float64
+
+        def edges() -> Tensor:
+            return even_edges(torch.tensor(sizes), width)
+
+        def tables() -> Tensor:
+            own = [row[: size + 1] for row, size in zip(edges(), sizes, strict=True)]
+            return torch.cat([row.repeat(count) for row, count in zip(own, rows, strict=True)])
+
+        self.register_buffer("edges", constant(edges, len(sizes), width, dtype=exact))
+        self.register_buffer("tables", constant(tables, sum(cells), dtype=exact))
         self.register_buffer("embedding", torch.zeros(sum(sizes), features))
         if condition_dim:
             self.register_buffer("slopes", torch.zeros(condition_dim, sum(sizes)))

@@ -31,10 +31,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from realnvp.bijections.base import Bijection
+from realnvp.bijections.base import Bijection, constant
 from realnvp.bijections.dequantization import Dequantization, Noise
 
-__all__ = ["TableColumns"]
+__all__ = ["TableColumns", "even_edges"]
 
 SHAPES = ("linear", "asinh", "log", "logit")
 """What a smooth column is mapped by before its spline."""
@@ -76,6 +76,11 @@ class Exact(Bijection):
             if buffer is not None and moved is not None and not buffer.is_meta:
                 self._buffers[name] = buffer.to(moved.device)
         return self
+
+
+def even_edges(sizes: Tensor, width: int) -> Tensor:
+    """Return rows of the edges of equal cells from 0 to 1, of so many cells each; then ones."""
+    return (torch.arange(width, dtype=torch.float64) / sizes[:, None]).clamp(max=1.0)
 
 
 class TableColumns(Exact, Dequantization):
@@ -145,21 +150,22 @@ class TableColumns(Exact, Dequantization):
 
         if n := len(self._smooth):
             most = max(self.columns[i]["knots"] for i in self._smooth)
-            line = torch.arange(most, dtype=torch.float64).expand(n, -1)
+            line = constant(lambda: torch.arange(most), n, most, dtype=torch.float64)
             self.register_buffer("center", exact(n))
             self.register_buffer("scale", exact(n, value=1.0))
             self.register_buffer("origin", exact(n))
             self.register_buffer("step", exact(n, value=1.0))
-            self.register_buffer("knots", line.clone())
+            self.register_buffer("knots", line)
             self.register_buffer("values", line.clone())
             self.register_buffer("slopes", exact(n, most, value=1.0))
         if n := len(self._cells):
-            sizes = torch.tensor([float(self.columns[i]["size"]) for i in self._cells])
-            most = max(self.columns[i]["size"] for i in self._cells)
-            edges = torch.arange(most + 1, dtype=torch.float64) / sizes[:, None].double()
+            width = 1 + max(self.columns[i]["size"] for i in self._cells)
+            edges = constant(
+                lambda: even_edges(self._sizes("cpu"), width), n, width, dtype=torch.float64
+            )
             self.register_buffer("cell_origin", exact(n))
             self.register_buffer("cell_step", exact(n, value=1.0))
-            self.register_buffer("edges", edges.clamp(max=1.0))
+            self.register_buffer("edges", edges)
             self.register_buffer("tails", exact(n, 2, value=1.0))
 
     def extra_repr(self) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from realnvp.bijections.base import Bijection, Terms
+from realnvp.bijections.base import Bijection, Terms, constant
 
 __all__ = ["EncodedCondition"]
 
@@ -55,7 +55,8 @@ class EncodedCondition(Bijection):
     def __init__(self, dim: int, bins: int, inner: Bijection) -> None:
         super().__init__()
         self.inner = inner
-        self.register_buffer("knots", torch.linspace(-2, 2, bins + 1).repeat(dim, 1))
+        knots = constant(lambda: torch.linspace(-2, 2, bins + 1), dim, bins + 1)
+        self.register_buffer("knots", knots)
         self.register_buffer("mean", torch.zeros(dim * bins))
         self.register_buffer("std", torch.ones(dim * bins))
 

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from realnvp.bijections.base import constant
 from realnvp.bijections.coupling import Coupling, Mask
 from realnvp.bijections.root_finding import find_root, implicit_inverse
 from realnvp.utils.tracing import is_transformed
@@ -231,19 +232,21 @@ class GaussianMixtureCoupling(Coupling):
     ) -> None:
         super().__init__(mask, conditioner, channels)
         self.components = components
+        start = constant(lambda: self._start(components), 3, components)
+        self.register_buffer("start", start, persistent=False)
+
+    @staticmethod
+    def _start(components: int) -> Tensor:
+        """Return log-weights, means and log-scales that the mixture starts as: ``(3, K)``."""
         # Few are wide and side by side, with the normal's variance; more share out its range.
         few = components < 6
         spread = 0.5 if few else 2.8 * (components - 1) / components
-        # On the meta device, arithmetic would import torch._dynamo, which takes seconds.
-        means = torch.zeros(1, device="cpu")
-        if components > 1:
-            means = torch.linspace(-spread, spread, components, device="cpu")
+        means = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
         # Their mean square in closed form.
         variance = spread**2 * (components + 1) / (3 * (components - 1)) if components > 1 else 0.0
         scale = math.sqrt(1 - variance) if few else 0.87 * 5.6 / components
         weights = 0 * means if few else -0.5 * means.square() / (1 - scale**2)
-        start = torch.stack((weights, means, torch.full_like(means, math.log(scale))))
-        self.register_buffer("start", start.to(torch.empty(0).device), persistent=False)
+        return torch.stack((weights, means, torch.full_like(means, math.log(scale))))
 
     @staticmethod
     def num_params(components: int = 8) -> int:

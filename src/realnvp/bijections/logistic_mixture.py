@@ -8,12 +8,13 @@ The cumulative distribution of a mixture can bend it into shape (Flow++, arXiv 1
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from realnvp.bijections.base import check_exponent
+from realnvp.bijections.base import check_exponent, constant
 from realnvp.bijections.coupling import Coupling, Mask
 from realnvp.bijections.root_finding import find_root, implicit_inverse
 
@@ -56,9 +57,10 @@ class LogisticMixtureCoupling(Coupling):
         super().__init__(mask, conditioner, channels)
         self.components = components
         self.scale = nn.Parameter(torch.ones(channels))
-        spread = torch.linspace(0.25, 1.75, components).repeat(channels, 1)
-        self.mean_factor = nn.Parameter(spread.clone())
-        self.scale_factor = nn.Parameter(spread.flip(1).clone())
+        sizes = channels, components
+        spread = partial(torch.linspace, 0.25, 1.75, components)
+        self.mean_factor = nn.Parameter(constant(spread, *sizes))
+        self.scale_factor = nn.Parameter(constant(lambda: spread().flip(0), *sizes))
 
     @staticmethod
     def num_params(components: int = 4) -> int:

@@ -22,6 +22,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from realnvp.bijections.base import constant
 from realnvp.bijections.columns import Exact
 from realnvp.bijections.coupling import Coupling, Mask
 from realnvp.bijections.gaussian_mixture import normal_quantile
@@ -66,7 +67,9 @@ class PiecewiseLinearCoupling(Exact, Coupling):
     ) -> None:
         super().__init__(mask, conditioner, channels)
         self.components = components
-        self.register_buffer("edges", torch.linspace(0, 1, components + 1, dtype=torch.float64))
+        count, exact = components + 1, torch.float64
+        edges = constant(lambda: torch.linspace(0, 1, count, dtype=exact), count, dtype=exact)
+        self.register_buffer("edges", edges)
 
     @staticmethod
     def num_params(components: int = 8) -> int:

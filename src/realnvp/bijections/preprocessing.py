@@ -83,7 +83,7 @@ class Affine(Bijection):
     def __init__(self, shift: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
         shift = _floating(shift)
-        scale = torch.ones_like(shift) if scale is None else _floating(scale)
+        scale = shift.new_ones(shift.shape) if scale is None else _floating(scale)
         self.register_buffer("shift", shift.clone())
         self.register_buffer("scale", scale.clone())
         if not shift.is_meta:  # on the meta device, where sizes are compared, there are no values

@@ -84,8 +84,8 @@ class Rosenblatt(Bijection):
         super().__init__()
         *classes, k, dim = means.shape
         if factors is None:
-            factors = torch.eye(dim, dtype=means.dtype, device=means.device)
-            factors = factors.repeat(*classes, k, 1, 1)
+            factors = means.new_zeros(*classes, k, dim, dim)
+            factors.diagonal(dim1=-2, dim2=-1).fill_(1)
         weights = means.new_full((*classes, k), 1 / k) if weights is None else weights
         if len(classes) > 1 or factors.shape != (*classes, k, dim, dim):
             raise ValueError(

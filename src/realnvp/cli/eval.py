@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         return 0
     with processes:
         with processes.sync_errors():
-            flow = read_model(args, processes.fabric.device)
+            flow = read_model(args, processes.device)
         result, back, name = _evaluate(args, flow, processes)
         if processes.main:
             _report(args, result, back, name)

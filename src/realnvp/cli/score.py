@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
         return 0
     with processes:
         with processes.sync_errors():
-            flow = read_model(args, processes.fabric.device)
+            flow = read_model(args, processes.device)
         _score(args, flow, path, explained, processes)
     return 0
 

@@ -32,7 +32,6 @@ from operator import index
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import i0e, roots_legendre
 
 __all__ = ["TOY", "ToySet"]
 
@@ -163,6 +162,8 @@ def _quadrature(panels: int) -> tuple[Array, Array]:
     Panels of 64 Gauss-Legendre nodes: the weights of one rule of several hundred nodes come out
     wrong by 1e-10, and so would the density.
     """
+    from scipy.special import roots_legendre
+
     nodes, weights = roots_legendre(64)
     starts = np.arange(panels)[:, None]
     return ((starts + (nodes + 1) / 2) / panels).ravel(), np.tile(weights / (2 * panels), panels)
@@ -221,6 +222,8 @@ def _draw_circles(rng: np.random.Generator, n: int) -> Array:
 
 def _circles_log_density(x: Array) -> Array:
     """``log sum_R 1/2 exp(-(r - R)^2 / 2 s^2) I0e(r R / s^2) / (2 pi s^2)`` with ``r = |x|``."""
+    from scipy.special import i0e
+
     r = np.hypot(x[:, :1], x[:, 1:])
     variance = _RING_STD**2
     # I0e(v) = exp(-v) I0(v) never overflows.

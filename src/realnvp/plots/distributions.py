@@ -10,7 +10,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainc, ndtri
 
 from realnvp.plots.canvas import CYCLE, DATA, MODEL, Picture, limits, panel, plain
 from realnvp.plots.plane import scatter
@@ -73,6 +72,8 @@ def quantiles(z: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figur
         title: title of the panel.
         ax: axes to draw into; new ones if left out.
     """
+    from scipy.special import ndtri
+
     figure, axes = panel(ax, (3.4, 2.8))
     values = np.sort(_some(z))
     n = len(values)
@@ -102,6 +103,8 @@ def coverage(
         names: their names.
         ax: axes to draw into; new ones if left out.
     """
+    from scipy.special import ndtri
+
     figure, axes = panel(ax, (4.0, 3.6))
     nominal = np.linspace(0, 1, 101)
     inside = ndtri(0.5 + nominal / 2)
@@ -128,6 +131,8 @@ def norms(z: ArrayLike, *, ax: Axes | None = None) -> Figure:
         z: latents ``(N, ...)`` of N examples.
         ax: axes to draw into; new ones if left out.
     """
+    from scipy.special import gammainc
+
     figure, axes = panel(ax, (4.0, 3.6))
     values = np.asarray(z, dtype=np.float64)
     flat = values.reshape(len(values), -1)

@@ -34,6 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from realnvp.data import Dataset
 from realnvp.training.marginals import fit_columns
+from realnvp.training.optim import LBFGS
 
 __all__ = ["fit_categories"]
 
@@ -395,7 +396,7 @@ def tilted(
 
     def fit(part: Tensor, ridge: float, start: list[Tensor]) -> list[Tensor]:
         found = [tensor.clone().requires_grad_() for tensor in start]
-        search = torch.optim.LBFGS(found, max_iter=50, line_search_fn="strong_wolfe")
+        search = LBFGS(found, max_iter=50, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
             search.zero_grad()

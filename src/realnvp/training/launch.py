@@ -3,7 +3,8 @@
 A run of several processes is launched by Lightning Fabric, which starts the same command once more
 for every further device, or by ``torchrun``, ``srun`` and the like, which Fabric recognizes. From
 then on all of them do the same, each with its share of every batch. Whatever only one of them knows
-(the clock, a signal, an error) is exchanged here.
+(the clock, a signal, an error) is exchanged here. One process does without Fabric, which imports
+PyTorch's compiler: 75 MB, and more than a second at every start.
 
 A training inside another program, such as an estimator's ``fit``, is *local*: it follows
 no environment variables and joins no process group, even if there is one.
@@ -21,18 +22,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
 from realnvp.conditioners import Conditioner
+from realnvp.flow import Flow
 from realnvp.utils.distributed import all_reduce, alone
 from realnvp.utils.errors import RemoteRankError, describe, is_expected
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
 __all__ = ["Processes", "launch"]
 
@@ -42,34 +45,78 @@ Result = TypeVar("Result")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, such as for a first download of the data."""
 
+STARTED = {"LOCAL_RANK", "SLURM_NTASKS", "JSM_NAMESPACE_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
+"""Environment variables of a process that something else may have started with others."""
+
 
 class Processes:
     """The processes of one run. Used as a context manager, it ends them together.
 
     Args:
-        fabric: launched Fabric.
+        device: device that this process computes on.
+        fabric: launched Fabric; None for one process that nothing else has started.
         sharded: shard the parameters over the processes.
         local: compute alone, whatever process group there is. This holds inside the context.
 
     Attributes:
+        device: device that this process computes on.
         rank: global rank of this process.
         world_size: number of processes.
         main: True for rank 0, which writes files and messages.
         group: the process group, on the CPU, of messages between the processes; None for one.
     """
 
-    def __init__(self, fabric: Fabric, sharded: bool = False, local: bool = False) -> None:
-        self.fabric, self.sharded, self.local = fabric, sharded, local
+    def __init__(
+        self,
+        device: torch.device,
+        fabric: Fabric | None = None,
+        sharded: bool = False,
+        local: bool = False,
+    ) -> None:
+        self.device, self.sharded, self.local = device, sharded, local
+        self._fabric = fabric
         self._context = contextlib.ExitStack()
-        self.rank, self.world_size = fabric.global_rank, fabric.world_size
+        self.rank, self.world_size, self._local_rank = 0, 1, 0
+        self._children: list[subprocess.Popen] = []
+        if fabric is not None:
+            self.rank, self.world_size = fabric.global_rank, fabric.world_size
+            self._local_rank = fabric.local_rank
+            self._children = getattr(fabric.strategy.launcher, "procs", [])
         self.main = self.rank == 0
         # Clocks, signals and errors are exchanged on the CPU, whatever reduces the gradients.
         self.group = (
             dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
         )
-        self._children: list[subprocess.Popen] = getattr(fabric.strategy.launcher, "procs", [])
         outside = os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("SLURM_JOB_ID")
-        self._is_child = fabric.local_rank > 0 and not outside
+        self._is_child = self._local_rank > 0 and not outside
+
+    def setup(self, flow: Flow, make: Callable[[Flow], torch.optim.Optimizer]) -> tuple[Any, Any]:
+        """Place a model on the device, and return what trains it.
+
+        Args:
+            flow: the model, which is moved, or sharded, in place.
+            make: function that makes the optimizer.
+
+        Returns:
+            the model, or a wrapper of it that averages gradients over the processes, and the
+            optimizer.
+        """
+        if self._fabric is None:
+            return flow.to(self.device), make(flow)
+        if self.sharded:  # which replaces the parameters
+            wrapped = self._fabric.setup_module(flow)
+            optimizer = self._fabric.setup_optimizers(make(flow))
+        else:
+            wrapped, optimizer = self._fabric.setup(flow, make(flow))
+        wrapped.mark_forward_method("loss_terms")
+        return wrapped, optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss, and average them over the processes."""
+        if self._fabric is None:
+            loss.backward()
+        else:
+            self._fabric.backward(loss)
 
     @contextlib.contextmanager
     def sync_errors(self) -> Iterator[None]:
@@ -118,7 +165,7 @@ class Processes:
         results = []
         for turn in (True, False):
             with self.sync_errors():
-                if (self.fabric.local_rank == 0) is turn:
+                if (self._local_rank == 0) is turn:
                     results.append(load())
             if self.world_size == 1:
                 break
@@ -229,6 +276,11 @@ def launch(
         devices = int(started)
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     world_size = devices * nodes
+    if world_size == 1 and (local or not STARTED & os.environ.keys()):
+        return Processes(_device(accelerator), local=local)
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import ModelParallelStrategy
+
     chosen: Any = "auto"
     if world_size > 1 and strategy == "fsdp":
         chosen = ModelParallelStrategy(
@@ -237,25 +289,34 @@ def launch(
     elif world_size > 1:
         chosen = _ddp()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it greets on stderr
-    # Given an environment, Fabric looks for no other.
-    plugins: Any = LightningEnvironment() if local else None
     try:
-        fabric = Fabric(
-            accelerator=accelerator,
-            strategy=chosen,
-            devices=devices,
-            num_nodes=nodes,
-            plugins=plugins,
-        )
+        fabric = Fabric(accelerator=accelerator, strategy=chosen, devices=devices, num_nodes=nodes)
         fabric.launch()
     except (RuntimeError, ValueError, AssertionError) as error:  # Fabric's own derive from these
         raise ValueError(
             f"cannot use {devices} devices of kind {accelerator!r}: {describe(error)}"
         ) from error
-    return Processes(fabric, sharded=world_size > 1 and strategy == "fsdp", local=local)
+    return Processes(fabric.device, fabric, sharded=world_size > 1 and strategy == "fsdp")
+
+
+def _device(accelerator: str) -> torch.device:
+    """Return the one device of a kind that there is.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps", 0)
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if accelerator in ("auto", "cpu"):
+        return torch.device("cpu")
+    raise ValueError(f"cannot use a device of kind {accelerator!r}: there is none")
 
 
 def _ddp() -> DDPStrategy:
+    from lightning_fabric.strategies import DDPStrategy
+
     # Buffers hold statistics of the whole batch, which are equal everywhere without being sent.
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from realnvp.bijections import TableColumns
@@ -139,6 +138,8 @@ def _ordered_cells(
     coordinate: Coordinate, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return one cell for each step between the smallest and the largest number."""
+    from scipy.special import ndtri
+
     step, low, high = coordinate.step, x.min(), x.max()
     size = round((high - low) / step) + 1
     bounded = [False, False]
@@ -285,6 +286,8 @@ def _line(w: NDArray, weight: NDArray) -> tuple[NDArray, NDArray, NDArray]:
 
 def _quantiles(w: NDArray, weight: NDArray, count: int) -> tuple[NDArray, NDArray, NDArray]:
     """Return knots at quantiles, equally far apart in normal scores."""
+    from scipy.special import ndtr, ndtri
+
     order = np.argsort(w)
     ascending, share = w[order], weight[order] / weight.sum()
     middle = np.cumsum(share) - 0.5 * share

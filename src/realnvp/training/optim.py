@@ -6,6 +6,7 @@ orthogonalizes its matrices one by one, in bfloat16.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,17 @@ from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
 from realnvp.utils.settings import resolved
 
-__all__ = ["EMA", "Muon", "learning_rate", "make_optimizer", "orthogonalize"]
+__all__ = [
+    "EMA",
+    "LBFGS",
+    "Adam",
+    "AdamW",
+    "Muon",
+    "Uncompiled",
+    "learning_rate",
+    "make_optimizer",
+    "orthogonalize",
+]
 
 RATIO = 4.0
 """Step of a matrix relative to the learning rate. Adam moves each weight by about the rate; an
@@ -60,7 +71,34 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Uncompiled(torch.optim.Optimizer):
+    """An optimizer whose methods do not import PyTorch's compiler, which nothing here compiles.
+
+    These of PyTorch's methods are decorated: the decorator imports ``torch._dynamo``, which takes
+    1.2 s and 75 MB, to keep the compiler away from them.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class Adam(Uncompiled, torch.optim.Adam):
+    """PyTorch's Adam, uncompiled."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class AdamW(Uncompiled, torch.optim.AdamW):
+    """PyTorch's AdamW, uncompiled."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class LBFGS(Uncompiled, torch.optim.LBFGS):
+    """PyTorch's L-BFGS, uncompiled."""
+
+
+class Muon(Uncompiled):
     r"""Muon for the matrices inside networks, and Adam for everything else.
 
     .. math::
@@ -103,9 +141,7 @@ class Muon(torch.optim.Optimizer):
             {"params": list(matrices), "orthogonal": True},
         ]
         groups = [group for group in groups if group["params"]]
-        self._adam = torch.optim.Adam(
-            [p for g in groups for p in g["params"]], lr, betas, fused=True
-        )
+        self._adam = Adam([p for g in groups for p in g["params"]], lr, betas, fused=True)
         super().__init__(groups, self._adam.defaults)
         self.orthogonal_dtype = dtype
 
@@ -216,7 +252,7 @@ def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
         {"params": weights, "weight_decay": resolved(config.weight_decay)},
         {"params": others, "weight_decay": 0.0},
     ]
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    kind = AdamW if config.optimizer == "adamw" else Adam
     return kind(groups, lr=resolved(config.lr), betas=config.betas, fused=True)
 
 

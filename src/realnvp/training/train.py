@@ -434,7 +434,7 @@ def _run(
                 stack.callback(tracker.close)
                 callbacks = [tracker, *callbacks]
             trainer.callbacks = [history, *callbacks] if processes.main else []
-            trainer.log("run", provenance(processes.fabric.device))
+            trainer.log("run", provenance(processes.device))
         if apart is not None:
             with processes.sync_errors():
                 check_shared(apart)

@@ -1,4 +1,4 @@
-"""The training loop, on Lightning Fabric, to be read from top to bottom.
+"""The training loop, to be read from top to bottom.
 
 No random numbers have a hidden state: the order of the data is a function of the seed and the
 epoch, the noise of a step a function of the seed, the step and the example. Therefore a resumed run
@@ -111,7 +111,7 @@ class Trainer:
         self.flow, self.dataset, self.config = flow, dataset, config
         self.seed, self.processes, self.callbacks = seed, processes, list(callbacks)
         self.shards = shards
-        device = processes.fabric.device
+        device = processes.device
         dtype = compute_dtype(config, flow, device)
         flow.set_compute_dtype(dtype)
         flow.memory = config.memory
@@ -133,7 +133,10 @@ class Trainer:
                 f"{processes.world_size} processes: raise --training.batch_size, or use fewer"
             )
         self.smoothing = smoothing_of(flow, dataset, resolved(config.smoothing), device)
-        self._set_up(device)
+        if processes.sharded:
+            initialize(flow.to(device), *self.batch(0)[:3])
+        # The optimizer may be Fabric's wrapper of one.
+        self.wrapped, self.optimizer = processes.setup(flow, lambda it: make_optimizer(it, config))
         self.statistics = Statistics(flow.buffers())
         self.ema = EMA(flow, resolved(config.ema))
         most = Plan(
@@ -177,18 +180,6 @@ class Trainer:
         """
         flow = build(recipe, dataset)
         return cls(flow, dataset, recipe.training, seed=recipe.seed, processes=processes)
-
-    def _set_up(self, device: torch.device) -> None:
-        fabric, config = self.processes.fabric, self.config
-        self.optimizer: Any  # Fabric's wrapper of one
-        if self.processes.sharded:
-            initialize(self.flow.to(device), *self.batch(0)[:3])
-            self.wrapped = fabric.setup_module(self.flow)
-            self.optimizer = fabric.setup_optimizers(make_optimizer(self.flow, config))
-        else:
-            optimizer = make_optimizer(self.flow, config)
-            self.wrapped, self.optimizer = fabric.setup(self.flow, optimizer)
-        self.wrapped.mark_forward_method("loss_terms")
 
     # ------------------------------------------------------------------ the loop
 
@@ -284,7 +275,7 @@ class Trainer:
         weight = len(x) * self.processes.world_size / self.batches.size
         terms = {n: t if n == "regularizer" else t * weight for n, t in terms.items()}
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
-        self.processes.fabric.backward(loss)
+        self.processes.backward(loss)
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
         # The only values that are read from the device: every read waits for it.
         values = torch.stack((loss.detach(), norm.to(loss))).tolist()
@@ -467,7 +458,7 @@ class Trainer:
 
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
-        return to_device(self.some_of(self.dataset.validation, count), self.processes.fabric.device)
+        return to_device(self.some_of(self.dataset.validation, count), self.processes.device)
 
     def some_of(self, split: Split, count: int) -> Split:
         """Return random examples: the first ones of a sorted file would be of one kind."""
@@ -594,7 +585,7 @@ class Trainer:
             )
         flow = self.flow
         if self._unsharded is not None:
-            flow = self._unsharded.to(self.processes.fabric.device)
+            flow = self._unsharded.to(self.processes.device)
         flow.load_state_dict(self.best_weights)
         flow.set_compute_dtype(None)
         return flow.eval()
@@ -670,7 +661,7 @@ class Trainer:
     def _best(self) -> Iterator[Flow]:
         """Yield :meth:`best_flow`, and take its weights out of the training's flow again."""
         current = {name: tensor.clone() for name, tensor in self._own_state().items()}
-        dtype = compute_dtype(self.config, self.flow, self.processes.fabric.device)
+        dtype = compute_dtype(self.config, self.flow, self.processes.device)
         with uncompiled(self.config):
             yield self.best_flow()
         if current:
