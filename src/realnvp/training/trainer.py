@@ -137,6 +137,7 @@ class Trainer:
             initialize(flow.to(device), *self.batch(0)[:3])
         # The optimizer may be Fabric's wrapper of one.
         self.wrapped, self.optimizer = processes.setup(flow, lambda it: make_optimizer(it, config))
+        self._parameters = list(flow.parameters())
         self.statistics = Statistics(flow.buffers())
         self.ema = EMA(flow, resolved(config.ema))
         most = Plan(
@@ -266,7 +267,8 @@ class Trainer:
         x, condition, noise, smoothing = self.batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.wrapped.train()
+        if not self.flow.training:
+            self.wrapped.train()
         self.optimizer.zero_grad()
         self.statistics.keep()
         terms = self.wrapped.loss_terms(x, condition, noise, smoothing)
@@ -276,7 +278,8 @@ class Trainer:
         terms = {n: t if n == "regularizer" else t * weight for n, t in terms.items()}
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
         self.processes.backward(loss)
-        norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip))
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
         # The only values that are read from the device: every read waits for it.
         values = torch.stack((loss.detach(), norm.to(loss))).tolist()
         bad, *largest = self.all_reduce_max(not all(map(math.isfinite, values)), *values)
@@ -289,6 +292,8 @@ class Trainer:
             self.statistics.restore()
             self._skip()
             return {}
+        if largest[1] > 0.99 * self.config.clip:  # otherwise they would be multiplied by one
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip, norm)
         self.optimizer.step()
         self.ema.update()
         self.step += 1
