@@ -109,9 +109,11 @@ class Conditioner(nn.Module, ABC):
             dtype=self.compute_dtype or torch.bfloat16,
             enabled=self.compute_dtype is not None,
         ):
-            h = self.network(x, condition)
+            h = self.network(x, condition).to(x.dtype)
+        if wide:
+            return self.output(h)
         with torch.autocast(x.device.type, enabled=False):
-            return self.output(h.to(x.dtype))
+            return self.output(h)
 
     @abstractmethod
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
