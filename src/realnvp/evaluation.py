@@ -200,6 +200,7 @@ def evaluate(
     true_log_density: Callable[[Any], Any] | None = None,
     shared: bool = False,
     progress: Progress | None = None,
+    log_p: Tensor | None = None,
 ) -> Likelihood:
     """Return the likelihood of the examples of a split, with reproducible noise.
 
@@ -212,16 +213,18 @@ def evaluate(
         true_log_density: true log-density, from an array ``(N, D)`` to ``(N,)`` in nats.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.
+        log_p: what :func:`log_likelihoods` would return, if it is known.
     """
-    log_p = log_likelihoods(
-        flow,
-        split,
-        samples=samples,
-        batch_size=batch_size,
-        seed=seed,
-        shared=shared,
-        progress=progress,
-    )
+    if log_p is None:
+        log_p = log_likelihoods(
+            flow,
+            split,
+            samples=samples,
+            batch_size=batch_size,
+            seed=seed,
+            shared=shared,
+            progress=progress,
+        )
     n = len(log_p)
     weight = torch.ones(n) if split.weight is None else split.weight.cpu()
     share = weight.double() / weight.double().sum()

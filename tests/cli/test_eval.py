@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
+from torch import Tensor
 
 import realnvp
+from helpers.bijections import randomize
 from helpers.command import json_of, run
+from realnvp import Flow, image_flow
+from realnvp.config import DataConfig
+from realnvp.data import load_part
+from realnvp.evaluation import evaluate
 
 
 @pytest.mark.parametrize("name", ["digits", "moons"])
@@ -36,3 +45,41 @@ def test_the_table_says_which_way_is_better(runs, capsys):
     assert "lower is better" in capsys.readouterr().out
     run(f"eval {runs / 'moons'}")
     assert "higher is better" in capsys.readouterr().out
+
+
+def count_densities(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that receives the number of rows of each call of ``log_prob``."""
+    seen, own = [], Flow.log_prob
+
+    def counted(self: Flow, x: Tensor, *rest: Any) -> Tensor:
+        seen.append(len(x))
+        return own(self, x, *rest)
+
+    monkeypatch.setattr(Flow, "log_prob", counted)
+    return seen
+
+
+def test_labels_that_are_not_given_are_summed_over_once(tmp_path, capsys, monkeypatch):
+    flow = randomize(image_flow((1, 8, 8), levels=17, hidden=4, blocks=1, classes=10)).eval()
+    flow.save_pretrained(tmp_path)
+    _, part = load_part(DataConfig("digits"), "test")
+    expected = evaluate(flow, part)
+    seen = count_densities(monkeypatch)
+    run(f"eval {tmp_path} --data digits --json")
+    found = json_of(capsys)
+    assert sum(seen) == 10 * 257
+    assert found["bits_per_dim"] == pytest.approx(expected.bits_per_dim, abs=1e-6)
+    assert found["bits_per_dim"] == pytest.approx(found["bits_per_dim_without_labels"])
+    assert found["standard_error"] == pytest.approx(expected.standard_error, abs=1e-6)
+    assert 0 <= found["accuracy"] <= 1
+
+
+def test_labels_that_are_given_are_one_of_the_classes(conditional_table, capsys, monkeypatch):
+    metrics = (conditional_table / "runs/table/metrics.jsonl").read_text().splitlines()
+    [final] = [record for record in map(json.loads, metrics) if record["kind"] == "final"]
+    seen = count_densities(monkeypatch)
+    run("eval runs/table --json")
+    found = json_of(capsys)
+    assert sum(seen) == 2 * found["examples"]
+    assert found["nats"] == pytest.approx(final["nats"], abs=1e-6)
+    assert found["nats"] != found["nats_without_labels"]

@@ -74,7 +74,22 @@ def _evaluate(
     split, name = read() if processes is None else processes.rank_zero_first(read)
     shared = processes is not None
     visible = not args.json and (processes is None or processes.main)
-    with Bar("evaluating", visible=visible) as bar:
+    joint, log_p = None, None
+    if flow.classes is not None and split.labels is not None:
+        with Bar("evaluating every class", visible=visible) as bar:
+            joint = class_log_likelihoods(
+                flow,
+                split,
+                batch_size=args.batch_size,
+                seed=args.seed,
+                shared=shared,
+                progress=lambda done, all_: bar.update(done / all_),
+            )
+        marginal = joint.logsumexp(1) - math.log(flow.classes)
+        if args.samples == 1:  # as many draws of the noise as there
+            given = split.condition
+            log_p = marginal if given is None else joint.gather(1, given.cpu()[:, None])[:, 0]
+    with Bar("evaluating", visible=visible and log_p is None) as bar:
         likelihood = evaluate(
             flow,
             split,
@@ -84,27 +99,18 @@ def _evaluate(
             true_log_density=true_log_density(flow, args),
             shared=shared,
             progress=lambda done, all_: bar.update(done / all_),
+            log_p=log_p,
         )
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
     back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=shared)
     result = likelihood.as_dict()
     if flow.made_with:
         result["made_with"] = flow.made_with
-    if flow.classes is not None and split.labels is not None:
-        with Bar("evaluating without labels", visible=visible) as bar:
-            joint = class_log_likelihoods(
-                flow,
-                split,
-                batch_size=args.batch_size,
-                seed=args.seed,
-                shared=shared,
-                progress=lambda done, all_: bar.update(done / all_),
-            )
+    if joint is not None and split.labels is not None:
         result["accuracy"] = (joint.argmax(1) == split.labels.cpu()).double().mean().item()
-        if args.samples == 1:  # as many draws of the noise as here
-            marginal = (joint.logsumexp(1) - math.log(flow.classes)).mean().item()
+        if log_p is not None:
             name_of = "nats" if flow.levels is None else "bits_per_dim"
-            result[f"{name_of}_without_labels"] = -marginal * flow.unit[0]
+            result[f"{name_of}_without_labels"] = -marginal.mean().item() * flow.unit[0]
     return result, back, name
 
 
