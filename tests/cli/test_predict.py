@@ -44,7 +44,7 @@ def test_the_column_need_not_be_there(mixed_run: Path, here: Path, capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--column weight", "'weight' is not a column"),
+        ("--column weight", "no column 'weight'"),
         ("--column size --quantiles 0,1", "between 0 and 1"),
         ("--column size --quantiles many", "is a list such as"),
     ],

@@ -154,3 +154,27 @@ def test_numbers_are_written_as_in_the_table(here):
     run("eval m --data t.csv")
     run("score m --data t.csv --out scores.csv")
     assert np.isfinite(pd.read_csv("scores.csv").select_dtypes("number")).all(axis=None)
+
+
+def test_rules_know_dates_and_names_that_are_no_words(here, capsys):
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 300, 90), "D")
+    frame = pd.DataFrame({"order.date": day.strftime("%m/%d/%Y"), "price": rng.integers(1, 3, 90)})
+    frame["price"] = frame["price"].map("${:,d}000".format).str.replace("000", ",000")
+    RealNVPDensity(max_steps=5, random_state=0).fit(frame).save("m")
+    run(
+        "sample m -n 40 --out s.csv --given",
+        "price=$1,000",
+        "--reject",
+        "`order.date` < '2024-06-01'",
+    )
+    drawn = pd.read_csv("s.csv")
+    assert set(drawn["price"]) == {"$1,000"}
+    assert pd.to_datetime(drawn["order.date"], format="%m/%d/%Y").min() >= pd.Timestamp(
+        "2024-06-01"
+    )
+    said = refused(capsys, "sample m -n 4 --out x.csv --reject", "order.date < 3")
+    assert (
+        "columns are order.date, price, and a name with spaces or dots is written in backticks"
+        in said
+    )

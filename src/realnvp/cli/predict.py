@@ -50,16 +50,26 @@ def main(argv: list[str]) -> int:
     levels = _levels(args.quantiles)
 
     from realnvp.estimator.inference import category_proba, quantiles
+    from realnvp.utils.errors import did_you_mean, some_of
     from realnvp.utils.progress import Bar
 
     flow = read_model(args)
     path = output_path(args, ".csv", ".parquet")
     schema, frame, condition = table_rows(flow, args)
     kinds = {column.name: column.kind for column in schema.columns}
+    if args.column not in schema.names:
+        hint = did_you_mean(args.column, schema.names)
+        raise ValueError(
+            f"the model has no column {args.column!r}: {hint}there are {some_of(schema.names)}"
+        )
     truth = frame[args.column] if args.column in frame.columns else None
     result: dict[str, Any] = {"out": str(path), "rows": len(frame), "column": args.column}
     if kinds.get(args.column) == "categorical":
-        p = category_proba(flow, schema, frame, args.column, condition)
+        with Bar("predicting", visible=not args.json) as bar:
+            p = category_proba(
+                flow, schema, frame, args.column, condition,
+                progress=lambda done, all_: bar.update(done / all_),
+            )  # fmt: skip
         predicted = p.columns.to_numpy()[p.to_numpy().argmax(1)]
         table = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
         table.insert(0, args.column, predicted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,9 @@ def _write_table(
 
 def _given(text: str | None) -> dict[str, str]:
     """Return the values of ``--given`` by name."""
-    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    # A comma that no name and equals sign follow is part of a value, as in price=$1,200.
+    parts = re.split(r",(?=[^,=]*=)", text or "")
+    pairs = [part.partition("=") for part in parts if part.strip()]
     for name, equals, value in pairs:
         if not equals or not name.strip() or not value.strip():
             raise ValueError(f'--given is written as "name=value,name=value", got {text!r}')

@@ -156,14 +156,15 @@ def check_readable(files: Sequence[Path], found: ImageStack, skip_unreadable: bo
         skip_unreadable: whether files may be left out.
     """
     if found.bad:
-        named = some_of([f"{files[i]}: {reason}" for i, (reason, _) in found.bad.items()], _NAMED)
-        listed = f"{len(found.bad)} of {len(files)} images cannot be used: {named}"
+        reasons = [f"{files[i]}: {reason}" for i, (reason, _) in found.bad.items()]
+        listed = f"{len(found.bad)} of {len(files)} images cannot be used: "
         if not (skip_unreadable and found.kept):
+            listed += some_of(reasons, _NAMED)
             remedies = sorted({remedy for _, remedy in found.bad.values() if remedy})
             remedies.append("--data-skip-unreadable true leaves such files out")
             raise ValueError(f"{listed}; {'; '.join(remedies)}")
         if rank() == 0:
-            warn(f"{listed}: left out")
+            warn(f"{listed}{some_of(reasons, 3)}: left out")  # every command says so
     if found.odd:
         height, width = found.images.shape[2:]
         odd = [f"{files[i]} is {wide}x{high}" for i, (wide, high) in found.odd.items()]

@@ -61,6 +61,7 @@ def category_log_probs(
     *,
     draws: int = 16,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Return the log-probability of every category of a column given the others.
 
@@ -72,6 +73,7 @@ def category_log_probs(
         condition: condition of each row, if the flow is conditional.
         draws: number of noise draws.
         seed: seed of the noise.
+        progress: called with the number of passes done, and of all.
 
     Returns:
         ``(N, K)`` for the K categories, with the gap last if the column has gaps.
@@ -94,8 +96,9 @@ def category_log_probs(
     def same_noise(count: int) -> Callable[[int], Tensor]:
         return lambda draw: noise[draw].expand(count, -1)
 
-    parts = []
-    for start in range(0, len(x), AT_ONCE):
+    parts: list[Tensor] = []
+    starts = range(0, len(x), AT_ONCE)
+    for start in starts:
         rows = x[start : start + AT_ONCE].to(flow.device)
         given = None if condition is None else condition[start : start + AT_ONCE].to(flow.device)
         scores = []
@@ -108,6 +111,8 @@ def category_log_probs(
                         flow, rows, given, samples=draws, generator=same_noise(len(rows))
                     )
                 )
+            if progress is not None:
+                progress(len(parts) * size + category + 1, len(starts) * size)
         parts.append(torch.stack(scores, dim=1).log_softmax(1).cpu())
     return torch.cat(parts)
 
@@ -118,6 +123,7 @@ def category_proba(
     frame: pd.DataFrame,
     column: str,
     condition: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Return the probabilities of a categorical column's values, given the other columns.
 
@@ -127,6 +133,7 @@ def category_proba(
         frame: table; it need not have the column itself.
         column: name of the column.
         condition: condition of each row, if the flow is conditional.
+        progress: called with the number of passes done, and of all.
 
     Returns:
         a row for each of the table, with a column for each category, and one called None for a gap
@@ -136,7 +143,7 @@ def category_proba(
         ValueError: if there is no such categorical column.
     """
     x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
-    p = category_log_probs(flow, schema, x, column, condition).exp()
+    p = category_log_probs(flow, schema, x, column, condition, progress=progress).exp()
     found = next(c for c in schema.columns if c.name == column)
     names = [*found.categories, *([None] if found.missing else [])]
     return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
@@ -463,7 +470,7 @@ def sample_table(
         for name, value in (given or {}).items():
             frame = frame[_equals(frame[name], value)]
         for rule in reject:
-            frame = frame[~_query(schema.numeric(frame), rule)]
+            frame = frame[~_query(schema.parsed(frame), rule)]
         found.append(frame)
         have += len(frame)
         if have < n and drawn >= MOST_DRAWS * max(1, have) and drawn >= 20_000:
@@ -493,7 +500,10 @@ def _query(frame: pd.DataFrame, rule: str) -> NDArray:
         found = frame.eval(rule, engine="python")
         result: NDArray = np.asarray(found, dtype=bool)
     except Exception as error:  # whatever a rule makes pandas raise
-        raise ValueError(f"the rule {rule!r} cannot be applied: {error}") from error
+        raise ValueError(
+            f"the rule {rule!r} cannot be applied: {' '.join(str(error).split())}; the columns are "
+            f"{some_of(list(frame.columns))}, and a name with spaces or dots is in backticks"
+        ) from error
     if result.shape != (len(frame),):
         raise ValueError(
             f"the rule {rule!r} is not true or false for each row: write one such as 'age > 120'"
