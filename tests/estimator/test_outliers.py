@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
@@ -94,3 +95,9 @@ def test_many_columns_are_modeled_by_their_principal_components():
     assert detector._members[0].density.flow_.dim == 4
     assert np.isnan(detector.explain(x[:1])).all()
     assert detector.p_values(x[:1] + 100)[0] < 0.02
+
+
+def test_a_table_of_text_is_refused_with_a_remedy():
+    frame = pd.DataFrame({"kind": ["a", "b"] * 9, "x": range(18)})
+    with pytest.raises(ValueError, match="hold none: kind; encode or drop them"):
+        quick().fit(frame)

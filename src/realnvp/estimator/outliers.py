@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
@@ -30,6 +31,7 @@ from realnvp.outliers.explain import surprises
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
+from realnvp.utils.errors import some_of
 
 __all__ = ["RealNVPOutlierDetector"]
 
@@ -110,8 +112,10 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             y: ignored.
 
         Raises:
-            ValueError: if contamination is not a fraction up to a half.
+            ValueError: if contamination is not a fraction up to a half, or a column of a DataFrame
+                holds no numbers.
         """
+        _check_numbers(X)
         table: NDArray = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         share = self.contamination
         if share != "auto" and not (isinstance(share, int | float) and 0 < share <= 0.5):
@@ -233,6 +237,19 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                     total[possible, i] += part[:, j]
                     count[possible, i] += 1
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _check_numbers(X: Any) -> None:
+    """Raise ValueError for a table that has not only numbers, which has other ways to be scored."""
+    if not isinstance(X, pd.DataFrame):
+        return
+    text = X.select_dtypes(exclude=["number", "bool"])
+    other = [str(name) for name in text if pd.to_numeric(text[name], errors="coerce").isna().all()]
+    if other:
+        raise ValueError(
+            f"the detector takes numbers, and these columns hold none: {some_of(other)}; encode or "
+            "drop them, or score the rows of such a table by RealNVPDensity or realnvp score"
+        )
 
 
 @dataclass
