@@ -446,6 +446,7 @@ def test_many_rows_have_wider_networks_that_are_trained_for_longer():
     assert density.flow_.config["arguments"]["hidden"] == 64
     recipe = RealNVPDensity().fit(X[:19])._recipe(0, 1, False, len(X))
     assert (recipe.model.hidden, recipe.training.steps) == (64, 6_000)
+    assert recipe.training.decay == "cosine"
     assert RealNVPDensity(**FAST).fit(X).flow_.config["arguments"]["hidden"] == 8
 
 
