@@ -35,6 +35,8 @@ def test_words_for_gaps_among_numbers_and_dates(tmp_path, gap):
         [i == 1] * 3 for i in (0, 1, 2)
     ]
     assert frame["mark"].tolist() == ["-", "x", "-"], "among categories, it is one of them"
+    whole = read_text(csv_file(tmp_path, f"a,b\n1,2\n{gap},2\n0,3\n"))["a"]
+    assert (str(whole.dtype), whole.isna().tolist()) == ("Int64", [False, True, False])
 
 
 def test_row_numbers_without_a_name_are_left_out(tmp_path):

@@ -110,6 +110,17 @@ def test_samples_keep_bounds_and_range():
         assert back.max() <= high
 
 
+@pytest.mark.parametrize("decades", [20, 120])
+def test_numbers_may_span_many_decades(decades):
+    x = 10.0 ** np.random.default_rng(0).uniform(-decades, 0, 400)
+    settings, layer = fitted(x, Coordinate("p", "number", lower=0.0))
+    assert settings["shape"] == "log"
+    assert layer.possible(torch.as_tensor(x)[:, None]).all()
+    v, _ = layer(torch.as_tensor(x)[:, None])
+    np.testing.assert_allclose(layer.inverse(v)[0][:, 0], x, rtol=1e-6)
+    assert np.isfinite(scores(layer, x)).all()
+
+
 def test_nothing_depends_on_the_unit():
     x = np.random.default_rng(0).standard_t(2, 500)
     one, other = (fitted(f * x, Coordinate("a", "number"))[1] for f in (1.0, 1e150))

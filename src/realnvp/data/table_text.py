@@ -192,7 +192,7 @@ def _with_gaps(values: pd.Series) -> pd.Series:
         return values
     cleared = values.mask(gap)
     if pd.to_numeric(rest, errors="coerce").notna().all():
-        return pd.to_numeric(cleared)
+        return _as_written(pd.to_numeric(cleared).astype(float), cleared.str.strip())
     if rest.str.fullmatch(_DATED).all() or Notation.of(rest) is not None:
         return cleared
     return values

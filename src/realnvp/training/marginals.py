@@ -30,6 +30,9 @@ Fitted = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
 KNOTS = (2, 6, 12, 24)
 """Numbers of knots that are tried; two are a straight line."""
 
+SMALLEST = 1e-9
+"""Smallest standardized number whose logarithm is taken."""
+
 PER_KNOT = 8
 """Rows, at least, between two knots."""
 
@@ -229,7 +232,7 @@ def _map(
     if shape == "asinh":
         w = np.arcsinh(t)
     elif shape == "log":
-        w = np.log(np.maximum(t, 1e-9))
+        w = np.log(np.maximum(t, SMALLEST))
     elif shape == "logit":
         t = t.clip(1e-9, 1 - 1e-9)
         w = np.log(t) - np.log1p(-t)
@@ -271,6 +274,8 @@ def _location(
         room = 0.5 * gaps.min() if len(gaps) else 1.0
         low = low - room if x.min() <= low else low
         high = high + room if high is not None and x.max() >= high else high
+        # Logarithms of smaller ones are cut off: numbers may span more decades than that.
+        std = min(std, (x.min() - low) / SMALLEST) or std
     elif high is not None:
         high = high + coordinate.step
     return low, std if high is None else high - low
