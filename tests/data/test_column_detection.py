@@ -69,6 +69,22 @@ def test_many_texts_among_numbers_are_no_slips():
     assert found([str(i) if i % 3 else f"{i}x" for i in range(200)]).kind == "drop"
 
 
+@pytest.mark.parametrize("code", [-999.0, 9999.0])
+def test_codes_for_gaps_do_not_widen_the_range(code):
+    x = np.round(np.random.default_rng(0).normal(5, 1, 300), 1)
+    x[:30] = code
+    column = found(x)
+    assert (column.repeated, column.lower) == ((code,), 0.0)
+    assert -10 < column.reach[0] < column.reach[1] < 20
+    schema = TableSchema.of(pd.DataFrame({"a": x}))
+    coordinates, possible = schema.encode(pd.DataFrame({"a": x}))
+    assert possible.all()
+    assert np.isnan(coordinates[:30, 1]).all()
+    np.testing.assert_array_equal(schema.decode(coordinates)["a"], x)
+    x[0] = 40 * code  # one far value is no code
+    assert x[0] not in found(x).repeated
+
+
 def test_empty_columns_stay_empty():
     frame = pd.DataFrame({"a": np.arange(5.0), "b": [None] * 5, "c": [np.nan] * 5})
     schema = TableSchema.of(frame)

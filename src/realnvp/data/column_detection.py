@@ -265,6 +265,12 @@ class ColumnDetector:
         decimals, step = self.grid(x, distinct)
         if declared is None and not step and not self.numbers and self.is_list(distinct, counts):
             return self.categorical(there)
+        far = (
+            np.zeros(len(distinct), dtype=bool)
+            if self.numbers
+            else _codes_of_gaps(distinct, counts)
+        )
+        rest = distinct[~far]
         kind = "continuous"
         if declared is not None:
             kind = declared
@@ -273,7 +279,7 @@ class ColumnDetector:
             coarse = step > 1 and len(x) >= ENOUGH_ROWS and not self.numbers
             kind = "decimal" if coarse else "integer"
         elif step and not self.numbers:
-            spread = (distinct[-1] - distinct[0]) / step
+            spread = (rest[-1] - rest[0]) / step
             if len(distinct) < 0.99 * len(x) or spread <= 20 * len(x):
                 kind = "decimal"
         if kind == "decimal" and not step:
@@ -281,21 +287,20 @@ class ColumnDetector:
         step = {"integer": 1.0, "decimal": step}.get(kind, 0.0)
         lower = upper = None
         if self.keep_range and not self.numbers:
-            lower, upper = float(distinct[0]), float(distinct[-1])
-        elif not self.numbers and distinct[0] >= 0:
+            lower, upper = float(rest[0]), float(rest[-1])
+        elif not self.numbers and rest[0] >= 0:
             lower = 0.0
-        repeated: tuple[float, ...] = ()
-        cells = (distinct[-1] - distinct[0]) / step if step else math.inf
+        cells = (rest[-1] - rest[0]) / step if step else math.inf
+        often = far
         if not self.numbers and cells > MOST_CELLS:
-            often = counts > max(5, REPEATED * len(x))
-            repeated = tuple(float(v) for v in distinct[often][:50])
-            rest = distinct[~often]
-            if len(rest) < 2:
+            often = far | (counts > max(5, REPEATED * len(x)))
+            if (~often).sum() < 2:
                 return self.categorical(there)
+        repeated = tuple(float(v) for v in distinct[often][:50])
         return Column(
             self.name, kind, self.dtype, missing=missing, repeated=repeated, step=step,
-            decimals=None if self.numbers else decimals, origin=float(distinct[0]) if step else 0.0,
-            lower=lower, upper=upper, reach=() if self.numbers else _reach(distinct),
+            decimals=None if self.numbers else decimals, origin=float(rest[0]) if step else 0.0,
+            lower=lower, upper=upper, reach=() if self.numbers else _reach(rest),
         )  # fmt: skip
 
     def written_days(self, there: pd.Series, declared: str | None) -> Column | None:
@@ -342,6 +347,24 @@ class ColumnDetector:
                 step = int(np.gcd.reduce(np.diff(counts)))
                 return decimals, step / 10.0**decimals
         return None, 0.0
+
+
+def _codes_of_gaps(distinct: NDArray, counts: NDArray) -> NDArray:
+    """Return which values stand for something else, such as -999: repeated, and far from the rest.
+
+    Args:
+        distinct: ascending values.
+        counts: how often each occurs.
+    """
+    far = np.zeros(len(distinct), dtype=bool)
+    if len(distinct) < FEW_VALUES:
+        return far
+    often = counts > max(5, REPEATED * counts.sum())
+    for end, first, last in ((0, 1, len(distinct) - 1), (-1, 0, len(distinct) - 2)):
+        width = distinct[last] - distinct[first]
+        beside = distinct[first] if end == 0 else distinct[last]
+        far[end] = often[end] and abs(distinct[end] - beside) > width
+    return far
 
 
 def _reach(distinct: NDArray) -> tuple[float, ...]:
