@@ -227,9 +227,10 @@ class CategoriesFirst(Exact):
         found = torch.special.ndtri(share.clamp(TINY, 1 - TINY))
         # Far out, where numbers beyond all others are, probabilities are no different from 0 or 1.
         outer = ((low == 0) & (scores < -FAR)) | ((high == 1) & (scores > FAR))
-        if not torch.compiler.is_compiling() and outer.any():
-            log_share = torch.special.log_ndtr(-scores[outer].abs()) + (new - width)[outer]
-            found[outer] = normal_quantile(log_share) * -scores[outer].sign()
+        with torch.no_grad():
+            log_share = torch.special.log_ndtr(-scores.abs()) + new - width
+            far = normal_quantile(log_share) * -scores.sign()
+        found = torch.where(outer, far, found)
         slope = new - width + 0.5 * (found.square() - scores.square())
         return found, slope.sum(1)
 

@@ -49,9 +49,10 @@ class Notation:
         digits: of codes, their number of digits, filled up with zeros in front; 0 of numbers.
         brackets: whether negative numbers are in parentheses.
 
-    >>> Notation.of(["1.234,50 €", "-0,99 €"])
-    Notation(before='', thousands='.', decimal=',', after=' €', clock=0, padded=True)
-    >>> _.numbers(["1.234,50 €", "-0,99 €"]).tolist(), _.write(-1e6, 2), str(_)
+    >>> euros = Notation.of(["1.234,50 €", "-0,99 €"])
+    >>> euros.thousands, euros.decimal, euros.after
+    ('.', ',', ' €')
+    >>> euros.numbers(["1.234,50 €", "-0,99 €"]).tolist(), euros.write(-1e6, 2), str(euros)
     ([1234.5, -0.99], '-1.000.000,00 €', '#.###,# €')
     >>> Notation.from_text("hh:mm").numbers(["08:30"]), Notation.from_text("h:mm").write(510, 0)
     (array([510.]), '8:30')
