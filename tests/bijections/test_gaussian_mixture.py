@@ -11,7 +11,12 @@ from torch import Tensor
 from helpers.bijections import randomize
 from realnvp import vector_flow
 from realnvp.bijections import ChannelMask, GaussianMixtureCoupling, gaussian_mixture
-from realnvp.bijections.gaussian_mixture import gaussianize, invert_mixture
+from realnvp.bijections.gaussian_mixture import (
+    gaussianize,
+    invert_mixture,
+    normal_quantile,
+    smooth_quantile,
+)
 from realnvp.conditioners import MLP
 
 # ---------------------------------------------------------------------- the inverse
@@ -155,3 +160,12 @@ def test_mixtures_start_near_the_identity_with_all_components(components: int):
     if components > 1:
         weights = layer.start[0].softmax(0)
         assert weights.min() > 1e-4, "no component is dead from the start"
+
+
+def test_the_quantile_has_derivatives_of_first_and_second_order():
+    log_p = torch.tensor([-300.0, -80.5, -12.0, -0.7, -1e-3], dtype=torch.float64)
+    assert torch.equal(smooth_quantile(log_p), normal_quantile(log_p))
+    log_p.requires_grad_()
+    assert torch.allclose(smooth_quantile(log_p), normal_quantile(log_p), rtol=1e-12)
+    assert torch.autograd.gradcheck(smooth_quantile, log_p)
+    assert torch.autograd.gradgradcheck(smooth_quantile, log_p)

@@ -33,7 +33,13 @@ from realnvp.bijections.coupling import Coupling, Mask
 from realnvp.bijections.root_finding import find_root, implicit_inverse
 from realnvp.utils.tracing import is_transformed
 
-__all__ = ["GaussianMixtureCoupling", "gaussianize", "invert_mixture", "normal_quantile"]
+__all__ = [
+    "GaussianMixtureCoupling",
+    "gaussianize",
+    "invert_mixture",
+    "normal_quantile",
+    "smooth_quantile",
+]
 
 FLOOR = 1e-4
 """Weight of a standard normal that is part of every coupling's mixture: the map stays invertible in
@@ -72,6 +78,21 @@ def normal_quantile(log_p: Tensor) -> Tensor:
     return z - (log_cdf - log_p) * torch.where(z > -30.0, grad, series)
 
 
+def smooth_quantile(log_p: Tensor) -> Tensor:
+    """Return :func:`normal_quantile` with its derivatives, up to the third.
+
+    Newton's steps from the solution do not move it: one has the derivative of the implicit
+    function, a second one those of second and third order.
+    """
+    z = normal_quantile(log_p.detach())
+    if not (is_transformed() or (torch.is_grad_enabled() and log_p.requires_grad)):
+        return z
+    for _ in range(2):
+        log_cdf = torch.special.log_ndtr(z)
+        z = z - (log_cdf - log_p) * torch.exp(log_cdf + 0.5 * z.square() + HALF_LOG_2PI)
+    return z
+
+
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 """``z``, the log-density of x, and the derivatives of the log-density and of ``z`` with respect to
 the logarithms of the weights, ``(K, ...)``."""
@@ -79,13 +100,8 @@ the logarithms of the weights, ``(K, ...)``."""
 
 def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Parts:
     """Gaussianize by logarithms, for which no probability is too small."""
-    u = (x - mean) / log_scale.exp()
-    log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
+    log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
     log_density = log_terms.logsumexp(0)
-    # Which side of the median? The sum of pi erf(u / sqrt 2) is 2 cdf - 1.
-    above = (log_weight.exp() * torch.erf(u * math.sqrt(0.5))).sum(0) > 0
-    side = 1.0 - 2.0 * above.to(x.dtype)
-    log_tails = log_weight + torch.special.log_ndtr(side * u)
     z = side * normal_quantile(log_tails.logsumexp(0))
     log_normal = -0.5 * z.square() - HALF_LOG_2PI
     return (
@@ -94,6 +110,21 @@ def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tenso
         torch.exp(log_terms - log_density),
         side * torch.exp(log_tails - log_normal),
     )
+
+
+def _terms(
+    x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logarithms of the components' densities and smaller tails, times their weights.
+
+    Between them is the side of that tail: 1 below the median, -1 above.
+    """
+    u = (x - mean) / log_scale.exp()
+    log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
+    # Which side of the median? The sum of pi erf(u / sqrt 2) is 2 cdf - 1.
+    above = (log_weight.exp() * torch.erf(u * math.sqrt(0.5))).sum(0) > 0
+    side = 1.0 - 2.0 * above.to(x.dtype)
+    return log_terms, side, log_weight + torch.special.log_ndtr(side * u)
 
 
 def _by_probabilities(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Parts:
@@ -178,22 +209,9 @@ class _GaussianizeMixture(torch.autograd.Function):
 def _by_autograd(
     x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return ``z`` and the log-density of x by operations that every transform knows.
-
-    Two steps of Newton's method from the solution do not move it, but their derivatives, up to the
-    third, are those of the implicit function.
-    """
-    u = (x - mean) * torch.exp(-log_scale)
-    log_density = (log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI).logsumexp(0)
-    held = [t.detach() for t in (x, log_weight, mean, log_scale)]
-    z = _by_logarithms(*held)[0]
-    side = 1.0 - 2.0 * (z > 0).to(x.dtype)
-    log_p = (log_weight + torch.special.log_ndtr(side * u)).logsumexp(0)
-    z = side * z  # in the smaller tail
-    for _ in range(2):
-        log_cdf = torch.special.log_ndtr(z)
-        z = z - (log_cdf - log_p) * torch.exp(log_cdf + 0.5 * z.square() + HALF_LOG_2PI)
-    return side * z, log_density
+    """Return ``z`` and the log-density of x by operations that every transform knows."""
+    log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
+    return side * smooth_quantile(log_tails.logsumexp(0)), log_terms.logsumexp(0)
 
 
 class GaussianMixtureCoupling(Coupling):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from realnvp.bijections.base import constant
 from realnvp.bijections.columns import Exact
 from realnvp.bijections.coupling import Coupling, Mask
-from realnvp.bijections.gaussian_mixture import normal_quantile
+from realnvp.bijections.gaussian_mixture import smooth_quantile
 
 __all__ = ["PiecewiseLinearCoupling"]
 
@@ -117,7 +117,7 @@ def _stretched(x: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor
     above = _log_share(-x, last - k, ends, before.flip(1), after.flip(1))
     # Of a probability close to 1, floating point has few digits: take the smaller side.
     lower = below < above
-    z = _quantile(torch.where(lower, below, above))
+    z = smooth_quantile(torch.where(lower, below, above))
     z = torch.where(lower, z, -z)
     slope = (after.gather(1, k) - before.gather(1, k))[:, 0]
     return z, slope + 0.5 * (z.square() - x.square())
@@ -145,15 +145,3 @@ def _log_share(x: Tensor, k: Tensor, starts: Tensor, before: Tensor, after: Tens
     place = ((torch.where(first, 0.5, log_p.exp()) - start) / width.exp()).clamp(0, 1)
     inner = (torch.where(first, 0.5, to) + log_mass.exp() * place).log()
     return torch.where(first, log_p + log_mass - width, inner)  # however far out in the tail
-
-
-def _quantile(log_p: Tensor) -> Tensor:
-    """Return the normal quantile of a probability's logarithm, with its derivatives."""
-    with torch.no_grad():
-        z = normal_quantile(log_p)
-    # Newton's steps, which move nothing, have them: one those of first order, two of second.
-    for _ in range(2 if torch.is_grad_enabled() and log_p.requires_grad else 0):
-        log_cdf = torch.special.log_ndtr(z)
-        log_density = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
-        z = z - (log_cdf - log_p) * torch.exp(log_cdf - log_density)
-    return z

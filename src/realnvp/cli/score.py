@@ -303,6 +303,7 @@ def _explain_rows(
 
     from realnvp.outliers.explain import surprises
     from realnvp.pretrained import table_of
+    from realnvp.reports.samples import sums_of_columns
     from realnvp.utils.files import write_atomically
     from realnvp.utils.progress import Bar
 
@@ -324,9 +325,7 @@ def _explain_rows(
         return schema.decode(x.astype(np.float64), bounded=False)
 
     values, nearest = shown(part.x), None if near is None else shown(near)
-    reasons = (
-        pd.DataFrame(found, columns=flow.column_names) if schema is None else schema.sums(found)
-    )
+    reasons = sums_of_columns(flow, found)
     table: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
     for key in ("outlier_score", "p_value"):
         if key in spool.names:

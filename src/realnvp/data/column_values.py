@@ -149,9 +149,9 @@ def decode_column(column: Column, x: NDArray, bounded: bool = True) -> pd.Series
         return as_series(values, column)
     number = x[:, -1 - column.timed].copy()
     absent = np.isnan(number)
+    if column.step and column.kind != "integer":
+        number = column.origin + column.step * np.rint((number - column.origin) / column.step)
     if column.kind == "datetime":
-        if column.step:
-            number = column.origin + column.step * np.rint((number - column.origin) / column.step)
         whole = np.nan_to_num(number).clip(-100_000, 100_000).astype(np.int64)
         if column.months:
             whole = whole.clip(-3_000, 3_000).astype("datetime64[M]").astype("datetime64[D]")
@@ -160,8 +160,6 @@ def decode_column(column: Column, x: NDArray, bounded: bool = True) -> pd.Series
             ticks = ticks + np.rint(np.nan_to_num(x[:, -1])).astype(np.int64) * column.resolution
         stamps = pd.Series(ticks.astype("datetime64[ns]")).mask(absent)
         return _stamps(stamps, column)
-    if column.step and column.kind != "integer":
-        number = column.origin + column.step * np.rint((number - column.origin) / column.step)
     if column.decimals is not None:
         number = np.round(number, column.decimals)
     if bounded and (column.lower is not None or column.upper is not None):

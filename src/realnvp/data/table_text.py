@@ -162,7 +162,7 @@ def _is_whole(values: pd.Series, padded: bool) -> bool:
 
 
 def _as_written(values: pd.Series, words: pd.Series) -> pd.Series:
-    """Return a column of whole numbers as codes, which are text, or as integers with gaps."""
+    """Return a column of integers as codes, which are text, or as integers with gaps."""
     there = words.dropna()
     if there.str.match(r"0\d").any():
         return words if there.str.fullmatch(r"\d+").all() else values

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from realnvp.data.columns import TableSchema
     from realnvp.flow import Flow
 
-__all__ = ["condition_values", "picture_of_rows", "table_of_rows", "write_samples"]
+__all__ = [
+    "condition_values",
+    "picture_of_rows",
+    "sums_of_columns",
+    "table_of_rows",
+    "write_samples",
+]
 
 
 def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: Path) -> None:
@@ -92,6 +98,16 @@ def picture_of_rows(
         return plots.scatter(samples, data, names)
     frames = [table_of_rows(x, names, schema) for x in (samples, data) if x is not None]
     return plots.table_rows(*frames)
+
+
+def sums_of_columns(flow: Flow, values: NDArray) -> pd.DataFrame:
+    """Return numbers of a flow's coordinates ``(N, D)``, added up for each column of its table."""
+    import pandas as pd
+
+    schema = table_of(flow)
+    if schema is None:
+        return pd.DataFrame(values, columns=flow.column_names)
+    return schema.sums(values)
 
 
 def table_of_rows(x: Tensor, columns: Sequence[str], schema: TableSchema | None) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from realnvp.evaluation import p_values
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
 from realnvp.outliers.explain import surprises
-from realnvp.pretrained import table_of
+from realnvp.reports.samples import sums_of_columns
 from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, scale_of
 from realnvp.studio.uploads import read_uploads
@@ -192,8 +191,7 @@ def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> lis
     strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
     part = split.select(strangest)
     found = surprises(flow, part.x.to(flow.dtype), part.condition).numpy()
-    schema = table_of(flow)
-    table = pd.DataFrame(found, columns=flow.column_names) if schema is None else schema.sums(found)
+    table = sums_of_columns(flow, found)
     data = [
         [names[i], *(f"{v:.2f}" for v in row)]
         for i, row in zip(strangest.tolist(), table.to_numpy().tolist(), strict=True)

@@ -28,7 +28,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -200,12 +199,15 @@ def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArra
 
 def _codes(scores: NDArray, edges: NDArray) -> NDArray:
     """Return the interval of each score, as :class:`CategoriesFirst` does."""
-    found = np.searchsorted(edges, ndtr(scores), side="right") - 1
+    shares = torch.special.ndtr(torch.as_tensor(scores)).numpy()
+    found = np.searchsorted(edges, shares, side="right") - 1
     return found.clip(0, len(edges) - 2)
 
 
 def _middles(edges: NDArray) -> NDArray:
-    return ndtri((edges[1:] + edges[:-1]) / 2)
+    """Return the scores in the middle of intervals, by their shares."""
+    found: NDArray = torch.special.ndtri(torch.as_tensor((edges[1:] + edges[:-1]) / 2)).numpy()
+    return found
 
 
 # ---------------------------------------------------------------------- their tables
