@@ -9,6 +9,7 @@ import pytest
 
 from helpers.data_files import csv_file, examples, refused, write
 from realnvp.data import table_text
+from realnvp.data.columns import TableSchema
 from realnvp.data.table_text import read_text
 
 
@@ -37,6 +38,23 @@ def test_words_for_gaps_among_numbers_and_dates(tmp_path, gap):
     assert frame["mark"].tolist() == ["-", "x", "-"], "among categories, it is one of them"
     whole = read_text(csv_file(tmp_path, f"a,b\n1,2\n{gap},2\n0,3\n"))["a"]
     assert (str(whole.dtype), whole.isna().tolist()) == ("Int64", [False, True, False])
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        ("Jan 2, 2010", "Feb 13, 2011"),
+        ("2-Jan-2010", "13-Feb-2011"),
+        ("2010-01", "2011-02"),
+        ("Mon, 3 May 2021 10:00", "Tue, 4 May 2021 11:30"),
+    ],
+)
+def test_gaps_among_dates_of_every_format(tmp_path, days):
+    rows = [f'"{day}",{i}' for i, day in enumerate((*days, "-", *days))]
+    frame = read_text(csv_file(tmp_path, "\n".join(["day,n", *rows, ""])))
+    assert frame["day"].isna().tolist() == [False, False, True, False, False]
+    column = TableSchema.of(frame, {"day": "datetime"}).columns[0]
+    assert (column.kind, column.missing) == ("datetime", True)
 
 
 def test_row_numbers_without_a_name_are_left_out(tmp_path):

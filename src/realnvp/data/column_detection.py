@@ -380,33 +380,3 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, str | int | float | bool):
         raise ValueError(f"categories are texts, numbers or booleans, got {type(value).__name__}")
     return value
-
-
-def _formats(text: str) -> list[str]:
-    """Return the formats that a date may be written in, the usual one first."""
-    found = []
-    for date in (
-        "%Y-%m-%d",
-        "%d/%m/%Y",
-        "%m/%d/%Y",
-        "%Y/%m/%d",
-        "%d.%m.%Y",
-        "%d-%m-%Y",
-        "%m-%d-%Y",
-        "%Y%m%d",
-    ):
-        for time in (
-            "",
-            " %H:%M",
-            " %H:%M:%S",
-            "T%H:%M:%S",
-            "T%H:%M",
-            " %H:%M:%S.%f",
-            "T%H:%M:%S.%f",
-            "T%H:%M:%SZ",
-            " %H:%M:%S%z",
-            "T%H:%M:%S%z",
-        ):
-            if pd.notna(pd.to_datetime(text, format=date + time, errors="coerce")):
-                found.append(date + time)
-    return found

@@ -40,8 +40,6 @@ _GAPS = {
 }  # fmt: skip
 """What stands for a gap among numbers and dates, in lower case."""
 
-_DATED = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
-
 _PADDED = re.compile(rb"(?:^|[\n\r,;\t|\"])[ \"]*0\d")
 
 
@@ -183,6 +181,8 @@ def _with_gaps(values: pd.Series) -> pd.Series:
     """
     import pandas as pd
 
+    from realnvp.data.date_formats import looks_like_a_date
+
     words = values.dropna()
     if not len(words) or not all(isinstance(word, str) for word in words):
         return values
@@ -193,7 +193,7 @@ def _with_gaps(values: pd.Series) -> pd.Series:
     cleared = values.mask(gap)
     if pd.to_numeric(rest, errors="coerce").notna().all():
         return _as_written(pd.to_numeric(cleared).astype(float), cleared.str.strip())
-    if rest.str.fullmatch(_DATED).all() or Notation.of(rest) is not None:
+    if rest.map(looks_like_a_date).all() or Notation.of(rest) is not None:
         return cleared
     return values
 
