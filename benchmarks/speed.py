@@ -3,8 +3,9 @@
 Naive is the same model as it is usually written: float32, channels first, nothing else changed. All
 ratios are of one run. Peers have the architecture of the row, and networks of the same layers:
 zuko's and normflows' affine couplings of 2D points, whose networks are three layers with ReLU, and
-normflows' multi-scale Glow of images, whose networks are a 3x3, a 1x1 and a 3x3 convolution. Our
-own networks do more: MLP has SiLU and a residual, ResNet one 3x3 convolution more.
+normflows' multi-scale Glow of images, whose networks are a 3x3, a 1x1 and a 3x3 convolution, with
+as many maps at both scales. Our own networks do more: MLP has SiLU and a residual, ResNet one 3x3
+convolution more.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ def of_peers() -> str:
             "normflows": normflows_points(count),
         }
         rows.append((f"2D points, 8 affine couplings, 64 units, {count:,} points", times))
-    options = {"architecture": "glow", "steps": 8, "scales": 2, "hidden": 64, "blocks": 1,
+    # A number of maps would double at the second scale, and normflows' are as many at both.
+    options = {"architecture": "glow", "steps": 8, "scales": 2, "hidden": [64, 64], "blocks": 1,
                "norm": "act", "conditioner_norm": "none"}  # fmt: skip
     glow = {}
     for who, network in (("realnvp", "three_convolutions"), ("realnvp, ResNet", "resnet")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from helpers.bijections import randomize
 from realnvp.builders import image_flow
@@ -77,6 +78,44 @@ def test_the_last_layer_computes_in_the_type_of_the_input(network):
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.1)
+
+
+def plain_resnet(net: ResNet, x, condition):
+    """Compute what a ResNet does, every step with memory of its own."""
+    h = net.first(F.pixel_unshuffle(x, net.patch))
+    biases = [None] * len(net.blocks)
+    if net.embed is not None:
+        *biases, own = net.embed(condition).chunk(len(net.blocks) + 1, dim=1)
+        h = h + own[:, :, None, None]
+    for block, bias in zip(net.blocks, biases, strict=True):
+        change = block.conv1(torch.relu(block.norm1(h)))
+        if bias is not None:
+            change = change + bias[:, :, None, None]
+        change = block.conv2(torch.relu(block.norm2(change)))
+        if block.gated:
+            change, gate = change.chunk(2, dim=1)
+            change = change * torch.sigmoid(gate)
+        h = h + change
+    return F.pixel_shuffle(net.last(torch.relu(net.norm(h))), net.patch)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("block", ["residual", "gated"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("training", [True, False])
+def test_values_and_gradients_are_those_of_a_network_that_overwrites_nothing(
+    patch, block, norm, training
+):
+    options = {"hidden": 8, "blocks": 2, "norm": norm, "block": block, "patch": patch}
+    net = randomize(ResNet(3, 4, condition_dim=5, **options).double()).train(training)
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+    before, condition = x.detach().clone(), torch.randn(2, 5, dtype=torch.float64)
+    wanted = [x, *net.parameters()]
+    found, plain = net(x, condition), plain_resnet(net, x, condition)
+    torch.testing.assert_close(found, plain)
+    grads = [torch.autograd.grad(y.sin().sum(), wanted) for y in (found, plain)]
+    torch.testing.assert_close(*grads)
+    assert torch.equal(x, before)
 
 
 def test_matrices_are_all_weights_but_the_last(network):

@@ -189,6 +189,11 @@ def _norm_layer(kind: str, channels: int) -> nn.Module:
     raise ValueError(f'conditioner_norm is "batch", "instance" or "none", got {kind!r}')
 
 
+def _normalized_relu(norm: nn.Module, x: Tensor) -> Tensor:
+    """Return ``relu(norm(x))``, in the memory of what the norm returns: nobody else needs it."""
+    return F.relu(norm(x), inplace=not isinstance(norm, nn.Identity))
+
+
 class _Block(nn.Module):
     r"""A pre-activation residual block (arXiv 1603.05027): norm, ReLU, convolution, twice.
 
@@ -209,14 +214,14 @@ class _Block(nn.Module):
         self.conv2 = WeightNormConv2d(hidden, hidden * (1 + gated), 1 if gated else 3)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        h = self.conv1(F.relu(self.norm1(x)))
+        h = self.conv1(_normalized_relu(self.norm1, x))
         if bias is not None:
             h = h + bias[:, :, None, None]
-        h = self.conv2(F.relu(self.norm2(h)))
+        h = self.conv2(_normalized_relu(self.norm2, h))
         if self.gated:
             change, gate = h.chunk(2, dim=1)
             h = change * gate.sigmoid()
-        return x + h
+        return h.add_(x)
 
 
 class ResNet(Conditioner):
@@ -281,7 +286,8 @@ class ResNet(Conditioner):
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
-        x = F.pixel_unshuffle(x, self.patch)
+        if self.patch > 1:  # patches of a single pixel would be copied
+            x = F.pixel_unshuffle(x, self.patch)
         if not is_transformed():  # vmap knows no other memory format
             x = x.contiguous(memory_format=self.memory_format)
         h = self.first(x)
@@ -294,7 +300,8 @@ class ResNet(Conditioner):
         return h
 
     def output(self, h: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.last(F.relu(self.norm(h))), self.patch)
+        parameters = self.last(_normalized_relu(self.norm, h))
+        return F.pixel_shuffle(parameters, self.patch) if self.patch > 1 else parameters
 
 
 class ImageFeatures(ResNet):
