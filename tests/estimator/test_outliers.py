@@ -97,7 +97,78 @@ def test_many_columns_are_modeled_by_their_principal_components():
     assert detector.p_values(x[:1] + 100)[0] < 0.02
 
 
-def test_a_table_of_text_is_refused_with_a_remedy():
-    frame = pd.DataFrame({"kind": ["a", "b"] * 9, "x": range(18)})
-    with pytest.raises(ValueError, match="hold none: kind; encode or drop them"):
-        quick().fit(frame)
+def mixed(n: int, seed: int) -> pd.DataFrame:
+    """Return rows of a town, which says the temperature, a day, and a number with gaps."""
+    generator = np.random.default_rng(seed)
+    town = generator.choice(3, size=n, p=[0.5, 0.3, 0.2])
+    warm = np.array([0.0, 10.0, 20.0])[town] + generator.normal(size=n)
+    count = generator.poisson(3, size=n).astype(float)
+    count[generator.random(n) < 0.1] = np.nan
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(generator.integers(100, size=n), unit="D")
+    names = np.array(["Oslo", "Rome", "Doha"])[town]
+    return pd.DataFrame({"town": names, "warm": warm, "count": count, "day": days})
+
+
+@pytest.mark.parametrize("n", [100, 600])
+def test_tables_of_any_kind(n):
+    detector = quick().fit(mixed(n, 0))
+    ordinary = mixed(300, 1)
+    p = detector.p_values(ordinary)
+    assert 0.005 < (p <= 0.05).mean() < 0.1
+    swapped = ordinary.assign(
+        town=ordinary.town.map({"Oslo": "Doha", "Rome": "Oslo", "Doha": "Rome"})
+    )
+    both = pd.concat([ordinary, swapped])
+    assert roc_auc_score(np.arange(600) < 300, detector.score_samples(both)) > 0.98
+    assert np.array_equal(
+        detector.predict(ordinary) == -1, detector.decision_function(ordinary) < 0
+    )
+    # Names of categories, and their order, make no difference.
+    renamed = [
+        table.assign(town=table.town.map({"Oslo": "c", "Rome": "a", "Doha": "b"}))
+        for table in (mixed(n, 0), both)
+    ]
+    found = quick().fit(renamed[0]).score_samples(renamed[1])
+    assert roc_auc_score(np.arange(600) < 300, found) > 0.98
+    reasons = detector.explain(swapped[:50]).mean(axis=0)
+    assert reasons[:2].min() > reasons[2:].max() + 3
+
+
+def test_what_was_never_seen_is_strange_and_named():
+    detector = quick().fit(mixed(400, 0))
+    rows = mixed(3, 1)
+    rows.loc[1, "town"] = "Atlantis"
+    rows.loc[2, "day"] = pd.NaT
+    p, reasons = detector.p_values(rows), detector.explain(rows)
+    assert p[0] > 0.05 > 0.03 > p[1:].max()
+    assert np.isfinite(reasons[0]).all()
+    assert np.isinf(reasons[1]).tolist() == [True, False, False, False]
+    assert np.isinf(reasons[2]).tolist() == [False, False, False, True]
+
+
+def test_kinds_of_columns_can_be_declared_and_are_those_of_all_rows():
+    table = mixed(60, 0).assign(year=np.repeat([2001, 2002], [57, 3]))
+    detector = quick()
+    detector.density.set_params(columns={"year": "categorical", "count": "drop"})
+    detector.fit(table)
+    for member in detector._members:
+        kinds = {column.name: column.kind for column in member.density._schema.columns}
+        assert kinds["year"] in ("categorical", "constant")
+        assert kinds["count"] == "drop"
+    assert np.isnan(detector.explain(table[:2])[:, 2]).all()
+    assert detector.p_values(table.assign(year=1999))[0] < 0.05
+
+
+def test_contaminated_tables_of_any_kind():
+    table = mixed(400, 0)
+    table.loc[:19, "warm"] += 40
+    labels = quick(contamination=0.05).fit_predict(table)
+    assert (labels == -1).sum() == 20
+    assert (labels[:20] == -1).mean() > 0.8
+
+
+def test_a_table_of_numbers_is_as_an_array_of_them():
+    x = rows(200, 0)
+    one = quick().fit(x).score_samples(x[:50])
+    other = quick().fit(pd.DataFrame(x)).score_samples(pd.DataFrame(x[:50]))
+    assert np.allclose(one, other, rtol=1e-9)

@@ -41,6 +41,28 @@ def test_gaps_and_constant_columns_are_the_mean():
     assert near.nearest(np.array([[4.9, 5.0, 0.0]])).tolist() == [2]
 
 
+def test_a_category_counts_by_how_rare_it_is_and_not_by_its_index():
+    generator = np.random.default_rng(0)
+    rows = np.column_stack(
+        [generator.normal(size=1000), np.arange(1000) % 100 // 90, np.ones(1000)]
+    )
+    near, other = (
+        RowNeighbors(np.column_stack([rows[:, 0], codes, rows[:, 2]]), [False, True, False])
+        for codes in (rows[:, 1], 9 - 4 * rows[:, 1])
+    )
+    new = np.array([[0.0, 0, 1], [9.0, 1, 1], [0.0, 3, 1], [0.0, np.nan, 1]])
+    codes = np.array([9, 5, 7, np.nan])
+    for way in ("distances", "squashed"):
+        found = getattr(near, way)(new, (1, 5))
+        assert np.allclose(
+            found, getattr(other, way)(np.column_stack([new[:, 0], codes, new[:, 2]]), (1, 5))
+        )
+    found = near.distances(new, (1,))[:, 0]
+    unit = np.sqrt(2 * 0.9 * 0.1)  # of a category that one row of ten has
+    assert found[0] < 0.1
+    assert np.allclose(found[2:], 2**0.5 / unit, rtol=0.01)
+
+
 def test_latents_without_noise_are_finite():
     flow = realnvp.vector_flow(2, coupling="affine", integers=(1,)).eval()
     z = latents_of(flow, torch.tensor([[0.5, 3.0]]))

@@ -32,21 +32,24 @@ __all__ = [
 
 
 def encode_column(
-    column: Column, values: pd.Series, where: str, unknown: bool
+    column: Column, values: pd.Series, where: str, unknown: bool, strict: bool = True
 ) -> tuple[NDArray, NDArray]:
     values = numbers_of(column, values, where)
     n = len(values)
     gap = values.isna().to_numpy()
     good = np.ones(n, dtype=bool)
     if gap.any() and not column.missing and not unknown:
-        raise ValueError(
-            f"{where} has a missing value, first in row {int(np.argmax(gap)) + 1} (counting from "
-            "1), of which there were none in training"
-        )
+        if strict:
+            raise ValueError(
+                f"{where} has a missing value, first in row {int(np.argmax(gap)) + 1} (counting "
+                "from 1), of which there were none in training"
+            )
+        good = ~gap
+    no_value = 1.0 if column.missing and not unknown else np.nan  # the status of a gap
     if column.kind == "categorical":
-        codes = _codes(column, values, where)
-        x = np.where(gap, np.nan if unknown else len(column.categories), codes)
-        return x[:, None], good
+        codes = _codes(column, values, where, strict)
+        x = np.where(gap, no_value * len(column.categories), np.where(codes < 0, np.nan, codes))
+        return x[:, None], good & (codes >= 0)
     if column.kind == "datetime":
         numbers = _ticks(column, values, where)
         months, first = months_of(numbers)
@@ -66,7 +69,7 @@ def encode_column(
         out = number[:, None].copy()
     if not column.has_status:
         return out, good
-    status = np.where(gap, np.nan if unknown else 1.0, 0.0)
+    status = np.where(gap, no_value, 0.0)
     if column.kind != "datetime":
         for i, value in enumerate(column.repeated):
             there = out[:, 0] == value
@@ -94,7 +97,8 @@ def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
     return numbers
 
 
-def _codes(column: Column, values: pd.Series, where: str) -> NDArray:
+def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArray:
+    """Return indices of categories, 0 for gaps, and -1 for unknown ones unless strict."""
     place = {value: i for i, value in enumerate(column.categories)}
     plain = values.to_numpy(dtype=object)
     codes = np.array([place.get(v, -1) if pd.notna(v) else 0 for v in plain], dtype=np.float64)
@@ -106,7 +110,7 @@ def _codes(column: Column, values: pd.Series, where: str) -> NDArray:
             texts = [str(v) for v in plain]
             codes = np.array([place.get(v, -1) if v != "nan" else 0 for v in texts], dtype=float)
     bad = (codes < 0) & values.notna().to_numpy()
-    if bad.any():
+    if strict and bad.any():
         row = int(np.argmax(bad))
         known = list(map(str, column.categories))
         remedy = (

@@ -187,7 +187,12 @@ class TableSchema:
     # ------------------------------------------------------------------ tables to numbers
 
     def encode(
-        self, frame: pd.DataFrame, *, where: str = "the table", unknown: bool = False
+        self,
+        frame: pd.DataFrame,
+        *,
+        where: str = "the table",
+        unknown: bool = False,
+        strict: bool = True,
     ) -> tuple[NDArray, NDArray]:
         """Return coordinates of a table's rows, and which rows are possible.
 
@@ -195,6 +200,8 @@ class TableSchema:
             frame: table with the schema's columns, in any order; others are ignored.
             where: what the table is called in messages.
             unknown: take every gap as something to be filled in: all of its coordinates are NaN.
+            strict: raise for an unknown category, and for a gap where there was none. Otherwise
+                such rows are not possible, and these coordinates are NaN.
 
         Returns:
             ``(N, D')`` float64, with NaN for numbers that are not there; and ``(N,)``, False for
@@ -221,7 +228,7 @@ class TableSchema:
                 continue
             values = frame.iloc[:, held[column.name]]
             name = f"column {column.name!r} of {where}"
-            x[:, places[column.name]], good = encode_column(column, values, name, unknown)
+            x[:, places[column.name]], good = encode_column(column, values, name, unknown, strict)
             possible &= good
         for column in self.columns:
             if column.kind in ("constant", "copy", "linear"):

@@ -16,12 +16,39 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+)
 
 from realnvp.data.columns import KINDS, TableSchema
 from realnvp.utils.errors import some_of
 
-__all__ = ["Condition", "row_weights", "schema_of"]
+__all__ = ["Condition", "checked_frame", "row_weights", "schema_of"]
+
+
+def checked_frame(estimator: Any, X: pd.DataFrame, reset: bool) -> pd.DataFrame:
+    """Check a table of columns of any kind as scikit-learn's ``validate_data`` does with numbers.
+
+    Args:
+        estimator: the estimator, whose ``n_features_in_`` and ``feature_names_in_`` it is.
+        X: the table.
+        reset: whether it is that of a fit.
+
+    Raises:
+        ValueError: if it has too few rows or columns, or others than in the fit.
+    """
+    _check_feature_names(estimator, X, reset=reset)
+    _check_n_features(estimator, X, reset=reset)
+    least = {"samples": (len(X), 2 if reset else 1), "features": (X.shape[1], 1)}
+    for what, (found, needed) in least.items():
+        if found < needed:
+            raise ValueError(
+                f"Found array with {found} {what[:-1]}(s) (shape={X.shape}) while a "
+                f"minimum of {needed} is required by {type(estimator).__name__}."
+            )
+    return X
 
 
 def row_weights(sample_weight: ArrayLike | None, X: Any) -> NDArray | None:

@@ -29,16 +29,11 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
-from realnvp.estimator.columns import Condition, row_weights, schema_of
+from realnvp.estimator.columns import Condition, checked_frame, row_weights, schema_of
 from realnvp.estimator.fitting import fit_rows
 from realnvp.estimator.inference import category_proba, draw, impute, quantiles
 from realnvp.evaluation import log_likelihood
@@ -551,12 +546,16 @@ class RealNVPDensity(
         return self.flow_.dim
 
     def _check(
-        self, X: ArrayLike, condition: ArrayLike | None
+        self, X: ArrayLike, condition: ArrayLike | None, strict: bool = True
     ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None]:
-        """Return the rows' coordinates, which rows are possible, and the condition's codes."""
+        """Return the rows' coordinates, which rows are possible, and the condition's codes.
+
+        Rows with an unknown category, or a gap where there was none, raise a ValueError, unless
+        strict is False: then they are not possible.
+        """
         check_is_fitted(self, "flow_")
         table = self._frame(_as_columns(X, condition))
-        rows, follow = self._schema.encode(table)
+        rows, follow = self._schema.encode(table, strict=strict)
         x = torch.as_tensor(rows)
         assert self.flow_.columns is not None  # every flow of a table has this layer
         possible = follow & self.flow_.columns.possible(x).all(1).numpy()
@@ -570,18 +569,7 @@ class RealNVPDensity(
         if reset:
             self._is_frame = isinstance(X, pd.DataFrame)
         if isinstance(X, pd.DataFrame) and self._is_frame:
-            if not reset:
-                X = self._with_dropped(X)
-            _check_feature_names(self, X, reset=reset)
-            _check_n_features(self, X, reset=reset)
-            least = {"samples": (len(X), 2 if reset else 1), "features": (X.shape[1], 1)}
-            for what, (found, needed) in least.items():
-                if found < needed:
-                    raise ValueError(
-                        f"Found array with {found} {what[:-1]}(s) (shape={X.shape}) while a "
-                        f"minimum of {needed} is required by {type(self).__name__}."
-                    )
-            return X
+            return checked_frame(self, X if reset else self._with_dropped(X), reset)
         table = validate_data(
             self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1
         )

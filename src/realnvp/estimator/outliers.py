@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,13 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from realnvp.data.columns import KINDS, TableSchema
+from realnvp.estimator.columns import checked_frame, schema_of
 from realnvp.estimator.density import RandomState, RealNVPDensity
 from realnvp.outliers.explain import surprises
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
-from realnvp.utils.errors import some_of
 
 __all__ = ["RealNVPOutlierDetector"]
 
@@ -55,6 +55,9 @@ IMPOSSIBLE = 1e30
 PART = 4_096
 """Rows that are scored at once."""
 
+Table = NDArray | pd.DataFrame
+"""Rows of numbers, or of columns of any kind."""
+
 
 class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     r"""Outliers of a table by a normalizing flow, with conformal p-values.
@@ -74,6 +77,11 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     Of 300 rows and more, a fifth is held out, at most 2,000. Of fewer, five flows hold out a fifth
     each (cross-conformal prediction, Vovk 2015), and their scores are averaged.
 
+    A DataFrame with text, dates or gaps is fitted as by :class:`RealNVPDensity`, whose setting
+    ``columns`` declares kinds of columns. In a distance, a category counts by how rare it is, and a
+    gap is one more category. A category that was never seen, or a gap where there was none, makes a
+    row an outlier, unless rows that were held out have as many of their own.
+
     Args:
         density: :class:`RealNVPDensity` whose copies are fitted; the default one if left out.
         contamination: "auto" for training rows that are ordinary; rows with a p-value of 0.05 or
@@ -81,7 +89,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             the rows farthest from their neighbors are left out of the fit, and so many training
             rows are then outliers. Squashed columns and the fifth nearest latents do not count
             then.
-        max_features: most columns that a flow models; of tables with more it models so many
+        max_features: most columns of numbers that a flow models; of more it models so many
             principal components, while distances are of all columns.
         random_state: seed, generator or None.
 
@@ -108,15 +116,14 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         """Fit the flow, and calibrate it with rows that are held out.
 
         Args:
-            X: ``(N, D)`` numbers.
+            X: ``(N, D)`` numbers, or a DataFrame of columns of any kind.
             y: ignored.
 
         Raises:
             ValueError: if contamination is not a fraction up to a half, or a column of a DataFrame
-                holds no numbers.
+                cannot be modelled.
         """
-        _check_numbers(X)
-        table: NDArray = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        table = self._table(X, reset=True)
         share = self.contamination
         if share != "auto" and not (isinstance(share, int | float) and 0 < share <= 0.5):
             raise ValueError(f'contamination is "auto" or in (0, 0.5], got {share!r}')
@@ -125,6 +132,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             if isinstance(self.random_state, np.random.Generator)
             else np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         )
+        kinds = self._kinds(table) if isinstance(table, pd.DataFrame) else None
         order = random.permutation(len(table))
         folds = min(FOLDS, len(table))
         held_out = [order[k::folds] for k in range(folds)]
@@ -132,13 +140,20 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             held_out = [order[: min(len(table) // FOLDS, MOST_HELD_OUT)]]
         self._members: list[_Member] = []
         for held in held_out:
-            learned = table[np.setdiff1d(order, held)]
-            near = table  # no row is its own neighbor, so those that are held out may be in it
-            if share != "auto":
-                near = learned = _trimmed(learned, float(share))
-            member = self._member(learned, RowNeighbors(near), int(random.integers(2**31 - 1)))
-            member.clean = share == "auto"
-            member.score = CrossFitted(TailScore, member.statistics(table[held]))
+            learned = _rows(table, np.setdiff1d(order, held))
+            member = _Member(clean=share == "auto")
+            if isinstance(learned, pd.DataFrame):
+                member.schema = TableSchema.of(learned, kinds)
+            if share == "auto":  # no row is its own neighbor, so those that are held out may be one
+                member.measure_to(member.coordinates(table))
+            else:
+                coordinates = member.coordinates(learned)
+                member.measure_to(coordinates)
+                kept = _usual(member.near, coordinates, float(share))
+                learned = _rows(learned, kept)
+                member.measure_to(coordinates[kept])
+            self._fit_flow(member, learned, kinds, int(random.integers(2**31 - 1)))
+            member.score = CrossFitted(TailScore, member.statistics(_rows(table, held)))
             self._members.append(member)
         self.calibration_scores_ = np.concatenate([m.score.held_out for m in self._members])
         if share == "auto":
@@ -150,17 +165,41 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             self.offset_ = float(np.percentile(self.score_samples(X), 100 * float(share)))
         return self
 
-    def _member(self, learned: NDArray, near: RowNeighbors, seed: int) -> _Member:
-        """Fit a flow to some rows."""
-        mean, std = learned.mean(axis=0), learned.std(axis=0)
-        std = np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
-        components = None
-        if learned.shape[1] > self.max_features and len(learned) > self.max_features:
-            components = PCA(self.max_features, random_state=seed).fit((learned - mean) / std)
-        member = _Member(mean, std, components, near)
+    def _table(self, X: Any, reset: bool = False) -> Table:
+        """Return a checked table: a DataFrame if it was fitted to one that has not only numbers."""
+        if reset:
+            self._is_frame = isinstance(X, pd.DataFrame) and self._is_mixed(X)
+        if self._is_frame and isinstance(X, pd.DataFrame):
+            return checked_frame(self, X, reset)
+        least = 2 if reset else 1
+        table = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=least)
+        names = getattr(self, "feature_names_in_", None)
+        return pd.DataFrame(table, columns=names) if self._is_frame else table
+
+    def _is_mixed(self, X: pd.DataFrame) -> bool:
+        """Return whether a table has not only numbers without gaps, or kinds are declared."""
+        own = self.density or RealNVPDensity()
+        declared = own.columns is not None or not isinstance(own.integers, str)
+        numbers = all(map(pd.api.types.is_numeric_dtype, X.dtypes))
+        return declared or not numbers or bool(X.isna().any(axis=None))
+
+    def _kinds(self, table: pd.DataFrame) -> dict[str, str]:
+        """Return what the columns of a table hold, which fewer rows might not tell."""
+        own = self.density or RealNVPDensity()
+        schema = schema_of(table, own.integers, own.columns, numbers=False)
+        return {column.name: column.kind for column in schema.columns if column.kind in KINDS}
+
+    def _fit_flow(
+        self, member: _Member, learned: Table, kinds: dict[str, str] | None, seed: int
+    ) -> None:
+        """Fit the flow of a member to some rows, if there can be one."""
+        if isinstance(learned, np.ndarray):
+            member.find_components(learned, self.max_features, seed)
         rows = member.modeled(learned)
         density = RealNVPDensity() if self.density is None else clone(self.density)
         density.set_params(random_state=seed)
+        if kinds is not None:
+            density.set_params(columns=kinds, integers="auto")
         if len(learned) >= FOR_A_FLOW and rows.shape[1] > 1:
             try:
                 with warnings.catch_warnings():  # of columns that are left out, or are integers
@@ -169,18 +208,18 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 member.latents = Neighbors(member.likelihood_and_latents(rows)[1])
             except ValueError:  # fewer than two columns vary freely
                 member.density = None
-        return member
 
     # ------------------------------------------------------------------ scores
 
     def _sum(self, X: ArrayLike, of: Callable[[_Member, NDArray], NDArray]) -> NDArray:
         """Return the sum over the flows of a function of a table's rows."""
         check_is_fitted(self, "calibration_scores_")
-        table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
+        table = self._table(X)
         result = np.zeros(len(table))
         for i in range(0, len(table), PART):
+            part = _rows(table, slice(i, i + PART))
             for member in self._members:
-                result[i : i + PART] += of(member, member.statistics(table[i : i + PART]))
+                result[i : i + PART] += of(member, member.statistics(part))
         return result
 
     def score_samples(self, X: ArrayLike) -> NDArray:
@@ -215,76 +254,94 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x),
 
         which is about 0 for an ordinary value and does not depend on the unit. It takes 64
-        densities per column and row. NaN where the column is not modeled by itself: it is
-        constant, follows from others, or there are more than ``max_features``; and in rows that
-        cannot be, since such a column is another one.
+        densities per column and row. Infinite for a category that was never seen, or a gap where
+        there was none. NaN where the column is not modeled by itself: it is constant, follows from
+        others, or there are more than ``max_features``; and elsewhere in rows that cannot be, since
+        a column is what it never was.
 
         Args:
             X: ``(N, D)``.
         """
         check_is_fitted(self, "calibration_scores_")
-        table: NDArray = validate_data(self, X, dtype=np.float64, reset=False)
+        table = self._table(X)
         total, count = np.zeros(table.shape), np.zeros(table.shape)
         for member in self._members:
             if member.density is None or member.components is not None:
                 continue
-            x, possible, _ = member.density._check(table, None)
-            names = [column.name for column in member.density._schema.columns]
-            part = surprises(member.density.flow_, x[torch.as_tensor(possible)]).numpy()
-            for j, coordinate in enumerate(member.density._schema.coordinates):
-                if coordinate.name in names:
-                    i = names.index(coordinate.name)
-                    total[possible, i] += part[:, j]
-                    count[possible, i] += 1
+            schema = member.density._schema
+            x, possible, _ = member.density._check(table, None, strict=False)
+            reasons = np.zeros(x.shape)
+            reasons[:, schema.gapless] = np.where(x[:, schema.gapless].isnan(), np.inf, 0)
+            reasons[possible] = surprises(member.density.flow_, x[torch.as_tensor(possible)])
+            sums = schema.sums(reasons)
+            for i, column in enumerate(schema.columns):
+                if column.size:
+                    own = sums[column.name].to_numpy()
+                    there = possible | np.isinf(own)
+                    total[there, i] += own[there]
+                    count[there, i] += 1
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _check_numbers(X: Any) -> None:
-    """Raise ValueError for a table that has not only numbers, which has other ways to be scored."""
-    if not isinstance(X, pd.DataFrame):
-        return
-    text = X.select_dtypes(exclude=["number", "bool"])
-    other = [str(name) for name in text if pd.to_numeric(text[name], errors="coerce").isna().all()]
-    if other:
-        raise ValueError(
-            f"the detector takes numbers, and these columns hold none: {some_of(other)}; encode or "
-            "drop them, or score the rows of such a table by RealNVPDensity or realnvp score"
-        )
+def _rows(table: Table, index: Any) -> Table:
+    return table.iloc[index] if isinstance(table, pd.DataFrame) else table[index]
 
 
-@dataclass
 class _Member:
     """A flow, the rows that it was fitted to, and the scores of those that it was not.
 
     Args:
-        mean: mean of each column.
-        std: standard deviation of each column.
+        clean: there are no outliers among the rows that distances are measured to.
+
+    Attributes:
+        schema: columns of the table, if it has not only numbers.
+        near: the rows that distances are measured to.
         components: principal components that the flow models, where there are many columns.
-        near: rows to which distances are measured.
-        clean: there are no outliers among these.
+        density: the flow, if there is one.
+        latents: latents that distances are measured to.
+        score: the score, with those of the rows that were held out.
     """
 
-    mean: NDArray
-    std: NDArray
-    components: PCA | None
     near: RowNeighbors
-    clean: bool = True
-    density: RealNVPDensity | None = None
-    latents: Neighbors | None = None
-    score: CrossFitted = None  # type: ignore[assignment]
+    score: CrossFitted
 
-    def modeled(self, table: NDArray) -> NDArray:
+    def __init__(self, clean: bool) -> None:
+        self.clean = clean
+        self.schema: TableSchema | None = None
+        self.components: PCA | None = None
+        self.density: RealNVPDensity | None = None
+        self.latents: Neighbors | None = None
+
+    def coordinates(self, table: Table) -> NDArray:
+        """Return a table as numbers, with NaN for gaps and what was never seen."""
+        if isinstance(table, np.ndarray) or self.schema is None:
+            return np.asarray(table)
+        return self.schema.encode(table, strict=False)[0]
+
+    def measure_to(self, rows: NDArray) -> None:
+        """Set the coordinates of rows that distances are measured to."""
+        known = () if self.schema is None else self.schema.coordinates
+        self.near = RowNeighbors(rows, [each.kind == "category" for each in known])
+
+    def find_components(self, rows: NDArray, most: int, seed: int) -> None:
+        """Choose what the flow models of rows with many columns."""
+        if min(rows.shape) > most:
+            mean, std = rows.mean(axis=0), rows.std(axis=0)
+            self._mean, self._std = mean, np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
+            self.components = PCA(most, random_state=seed).fit((rows - self._mean) / self._std)
+
+    def modeled(self, table: Table) -> Table:
         """Return what the flow models: the columns, or their principal components."""
         if self.components is None:
             return table
-        result: NDArray = self.components.transform((table - self.mean) / self.std)
+        result: NDArray = self.components.transform((table - self._mean) / self._std)
         return result
 
-    def likelihood_and_latents(self, rows: NDArray) -> tuple[NDArray, NDArray]:
+    def likelihood_and_latents(self, rows: Table) -> tuple[NDArray, NDArray]:
         """Return minus the log-densities, and clamped latents."""
         density = self.density
         assert density is not None
-        x, possible, _ = density._check(rows, None)
+        x, possible, _ = density._check(rows, None, strict=False)
         surprise = np.full(len(rows), IMPOSSIBLE)
         z = np.full(tuple(x.shape), FARTHEST)
         if possible.any():
@@ -298,11 +355,12 @@ class _Member:
             z[possible] = clamped(latents).double().numpy()
         return surprise, z
 
-    def statistics(self, table: NDArray) -> NDArray:
+    def statistics(self, table: Table) -> NDArray:
         """Return the statistics of rows, ``(N, S)``, all of them larger for more unusual rows."""
-        distances = self.near.distances(table, NEIGHBORS)
+        coordinates = self.coordinates(table)
+        distances = self.near.distances(coordinates, NEIGHBORS)
         if self.clean:
-            distances = np.hstack([distances, self.near.squashed(table, (1,))])
+            distances = np.hstack([distances, self.near.squashed(coordinates, (1,))])
         if self.density is None or self.latents is None:
             return distances
         surprise, z = self.likelihood_and_latents(self.modeled(table))
@@ -310,13 +368,11 @@ class _Member:
         return np.column_stack([surprise, distances, latents])
 
 
-def _trimmed(rows: NDArray, share: float) -> NDArray:
-    """Return rows without the share that is farthest from its neighbors."""
-    std = rows.std(axis=0)
-    standardized = (rows - rows.mean(axis=0)) / np.where(std > 0, std, 1.0)
+def _usual(near: RowNeighbors, rows: NDArray, share: float) -> NDArray:
+    """Return the indices of rows, without the share that is farthest from its neighbors."""
     # Outliers come in groups: a distance over many rows is not fooled by the few of a group.
     many = min(max(NEIGHBORS[-1], int(2 * share * len(rows))), len(rows) - 1, 500)
-    far = Neighbors(standardized).distances(standardized, (many,))[:, 0]
-    kept = np.sort(np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))])
-    result: NDArray = rows[kept]
+    far = near.distances(rows, (many,))[:, 0]
+    kept = np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))]
+    result: NDArray = np.sort(kept)
     return result

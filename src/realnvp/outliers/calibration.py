@@ -222,7 +222,9 @@ class Distances:
 
     def __init__(self, flow: Flow, rows: Tensor, condition: Tensor | None = None) -> None:
         self.rows = rows
-        self._data = RowNeighbors(rows.double().numpy())
+        columns = [] if flow.columns is None else flow.columns.columns
+        categorical = [column["kind"] == "cells" and not column["ordered"] for column in columns]
+        self._data = RowNeighbors(rows.double().numpy(), categorical)
         given = None if condition is None else condition.to(flow.device)
         z = latents_of(flow, rows.to(flow.device, flow.dtype), given).cpu().double().numpy()
         self._latents = Neighbors(z)

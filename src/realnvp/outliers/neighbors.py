@@ -4,9 +4,16 @@ A flow's latents are independent and of one scale, so that a distance between th
 every direction; distances of standardized rows see what a density of few rows smooths over. Columns
 are also squashed, to :math:`\operatorname{arsinh} x`, which goes on as the logarithm: so that a
 column with heavy tails does not drown the others, and gaps between groups of rows count.
+
+A column of categories is a vector with a one in the place of the category, scaled so that its total
+variance is 1, that of a standardized number: two rows that differ in a category are the farther
+apart the rarer it is to differ.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -81,22 +88,32 @@ class RowNeighbors:
     Args:
         rows: ``(R, D)`` reference rows, by which columns are standardized; gaps are NaN, and count
             as the mean.
+        categorical: which columns hold the indices of categories, of which any that no reference
+            row has, and NaN, are one more. None by default.
 
     >>> near = RowNeighbors(np.array([[0.0], [2.0], [4.0]]))
     >>> rows = np.array([[4.0], [400.0]])
     >>> near.distances(rows, (1,)).round(1).tolist(), near.squashed(rows, (1,)).round(1).tolist()
     ([[1.2], [242.5]], [[1.2], [6.1]])
+    >>> towns = RowNeighbors(np.array([[0.0], [0.0], [1.0], [1.0]]), categorical=[True])
+    >>> towns.distances(np.array([[1.0], [7.0]]), (1, 2)).round(6).tolist()
+    [[0.0, 2.0], [2.0, 2.0]]
     """
 
-    def __init__(self, rows: NDArray) -> None:
-        seen = np.where(np.isnan(rows).all(axis=0), 0.0, rows)  # a column may be all gaps
+    def __init__(self, rows: NDArray, categorical: Sequence[bool] = ()) -> None:
+        self._categories = []
+        for i in np.flatnonzero(categorical):
+            known = np.unique(rows[~np.isnan(rows[:, i]), i])
+            unit = np.sqrt(_one_hot(rows[:, i], known, 1.0).var(axis=0).sum()) or 1.0
+            self._categories.append((i, known, 1 / unit))
+        numbers = self._numbers(rows)
+        seen = np.where(np.isnan(numbers).all(axis=0), 0.0, numbers)  # a column may be all gaps
         self._mean, std = np.nanmean(seen, axis=0), np.nanstd(seen, axis=0)
         self._std = np.where(std > 1e-12 * (1 + np.abs(self._mean)), std, 1.0)
         standardized = self._standardized(rows)
-        spread = np.arcsinh(standardized).std(axis=0)
+        spread = np.arcsinh(standardized[:, : len(self._std)]).std(axis=0)
         self._spread = np.where(spread > 0, spread, 1.0)
         self._plain = Neighbors(standardized)
-        self._squashed = Neighbors(self._squash(standardized))
 
     def distances(self, rows: NDArray, which: tuple[int, ...]) -> NDArray:
         """Return the distances ``(N, len(which))`` of standardized rows to their neighbors."""
@@ -106,17 +123,36 @@ class RowNeighbors:
         """Return the distances ``(N, len(which))`` of squashed rows to their neighbors."""
         return self._squashed.distances(self._squash(self._standardized(rows)), which)
 
+    @cached_property
+    def _squashed(self) -> Neighbors:
+        return Neighbors(self._squash(self._plain.rows))
+
     def nearest(self, rows: NDArray) -> NDArray:
         """Return the indices ``(N,)`` of the nearest reference rows, plain."""
         return self._plain.nearest(self._standardized(rows))
 
     def _standardized(self, rows: NDArray) -> NDArray:
-        result: NDArray = np.nan_to_num((rows - self._mean) / self._std, nan=0.0)
-        return result
+        numbers: NDArray = np.nan_to_num((self._numbers(rows) - self._mean) / self._std, nan=0.0)
+        parts = [_one_hot(rows[:, i], known, size) for i, known, size in self._categories]
+        return np.hstack([numbers, *parts]) if parts else numbers
+
+    def _numbers(self, rows: NDArray) -> NDArray:
+        categories = [i for i, *_ in self._categories]
+        return np.delete(rows, categories, axis=1) if categories else rows
 
     def _squash(self, standardized: NDArray) -> NDArray:
-        result: NDArray = np.arcsinh(standardized) / self._spread
+        result, n = standardized.copy(), len(self._std)
+        result[:, :n] = np.arcsinh(standardized[:, :n]) / self._spread
         return result
+
+
+def _one_hot(codes: NDArray, known: NDArray, size: float) -> NDArray:
+    """Return a column for each known category, and one for all others, of this size or 0."""
+    place = np.searchsorted(known, codes)
+    found = known[np.minimum(place, len(known) - 1)] == codes if len(known) else codes != codes
+    result = np.zeros((len(codes), len(known) + 1))
+    result[np.arange(len(codes)), np.where(found, place, len(known))] = size
+    return result
 
 
 @torch.no_grad()
