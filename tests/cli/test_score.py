@@ -99,6 +99,9 @@ def test_outliers_are_marked_explained_and_a_shift_is_told(here, capsys):
     assert abs(reasons.loc[1, "a: nearest"]) < 9
     run("score runs/table --data new.csv --alpha 0.2 --fdr --out fdr.csv")
     assert pd.read_csv("fdr.csv")["outlier"].sum() <= 60
+    capsys.readouterr()
+    run("score runs/table --data new.csv --alpha 0.001 --out few.csv")
+    assert "no p-value can be below 0.024" in capsys.readouterr().err  # 40 are held out
     pd.DataFrame(new + 2, columns=["a", "b"]).to_csv("shifted.csv", index=False)
     capsys.readouterr()
     run("score runs/table --data shifted.csv --out shifted-scores.csv")

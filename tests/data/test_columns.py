@@ -114,6 +114,19 @@ def test_values_that_training_did_not_have(column, value, says):
         schema.encode(other)
 
 
+def test_values_that_training_did_not_have_may_be_impossible_instead():
+    frame = people()
+    schema = TableSchema.of(frame)
+    other = frame[:5].copy()
+    other.loc[1, "town"], other.loc[2, "town"], other.loc[3, "cylinders"] = "Ulm", None, 7
+    x, possible = schema.encode(other, strict=False)
+    assert possible.tolist() == [True, False, False, False, True]
+    places = schema.places()
+    assert np.isnan(x[[1, 2, 3], [places[c].start for c in ("town", "town", "cylinders")]]).all()
+    known, _ = schema.encode(frame[:5])
+    assert np.array_equal(x[[0, 4]], known[[0, 4]], equal_nan=True)
+
+
 def test_rows_that_do_not_follow_are_impossible():
     frame = people()
     schema = TableSchema.of(frame)

@@ -238,6 +238,14 @@ def _written(
             p = spool.column("p_value")
             marked = benjamini_hochberg(p, args.alpha) if args.fdr else p <= args.alpha
             result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": int(marked.sum())}
+            held_out = len(scorer.calibration)
+            smallest = 1 / (1 + held_out)
+            if not marked.any() and p.min(initial=1.0) <= smallest:
+                warn(
+                    f"no example is marked: by {held_out:,} held-out examples no p-value can be "
+                    f"below {smallest:.2g}, which the most unusual ones have; choose a larger "
+                    f"--alpha{', leave out --fdr' if args.fdr else ''} or calibrate with more"
+                )
         result["calibration"] = len(scorer.calibration)
         # It is the number of held-out examples that limits what can be found.
         shift = shift_p_value(spool.column("outlier_score", MOST_TESTED), scorer.held_out)
