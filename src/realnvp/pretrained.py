@@ -94,10 +94,12 @@ def load(model: str | Path) -> Flow:
 
 def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
     """Return the columns of the table that a model was trained with, or None."""
+    saved = (flow.trained_on or {}).get(name)
+    if saved is None:
+        return None
     from realnvp.data.columns import TableSchema  # with pandas, which few models need
 
-    saved = (flow.trained_on or {}).get(name)
-    return None if saved is None else TableSchema.from_dict(saved)
+    return TableSchema.from_dict(saved)
 
 
 def known_columns(flow: Flow) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,16 @@ def test_bad_rules(here, capsys):
         ("--reject m>3", "cannot be applied"),
     ):
         assert says in refused(capsys, f"sample runs/table --out s.csv {options}")
+
+
+def test_images_need_neither_tables_nor_figures(here):
+    code = (
+        "import sys; from realnvp.cli.main import main; main(sys.argv[1:]);"
+        "assert not {'pandas', 'matplotlib', 'scipy'} & {*sys.modules}"
+    )
+    command = [sys.executable, "-c", code, *"sample digits -n 2 --out two.png".split()]
+    subprocess.run(command, check=True, timeout=120)
+    assert Path("two.png").is_file()
 
 
 def test_the_model_is_looked_for_before_the_output(here, capsys):

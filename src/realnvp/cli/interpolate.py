@@ -22,13 +22,13 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     path = output_path(args, ".png")
 
-    from realnvp import plots
     from realnvp.latents import interpolate
     from realnvp.utils.files import replacing
+    from realnvp.utils.tiles import image_grid
 
     flow, x, condition, generator = read_picture(args, 4)
     images = interpolate(flow, x, args.steps, condition, generator)
     with replacing(path) as temporary:
-        plots.image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)
+        image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)
     print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")
     return 0

@@ -22,13 +22,13 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     path = output_path(args, ".png")
 
-    from realnvp import plots
     from realnvp.latents import levels
     from realnvp.utils.files import replacing
+    from realnvp.utils.tiles import image_grid
 
     flow, x, condition, generator = read_picture(args, args.n)
     rows = levels(flow, x, condition, generator)
     with replacing(path) as temporary:
-        plots.image_grid(rows.flatten(0, 1), temporary, levels=flow.levels or 256, columns=len(x))
+        image_grid(rows.flatten(0, 1), temporary, levels=flow.levels or 256, columns=len(x))
     print(f"{path}  {len(rows)} rows: the data, then fewer scales kept, down to the coarsest alone")
     return 0

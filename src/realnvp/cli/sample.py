@@ -41,6 +41,8 @@ EPILOG = """examples:
   realnvp sample runs/digits --temperature 0.7         likelier, less varied
 """
 
+FORMATS = ".png", ".npz", ".npy", ".csv"
+
 
 def main(argv: list[str]) -> int:
     """Draw samples, and write them in the format of the file's ending."""
@@ -82,6 +84,8 @@ def main(argv: list[str]) -> int:
     )
     add_json(parser)
     args = parser.parse_args(argv)
+    if args.out:
+        output_path(args, *FORMATS)  # refused at once, before PyTorch is imported
     import torch
 
     from realnvp.conditions import condition_of_text
@@ -91,7 +95,7 @@ def main(argv: list[str]) -> int:
     flow = read_model(args)
     schema = table_of(flow)
     args.out = args.out or ("samples.png" if schema is None else "samples.csv")
-    path = output_path(args, ".png", ".npz", ".npy", ".csv")
+    path = output_path(args, *FORMATS)
     if path.suffix == ".csv" and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
     generator = torch.Generator(flow.device).manual_seed(args.seed)

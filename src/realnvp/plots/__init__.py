@@ -24,7 +24,7 @@ from realnvp.plots.distributions import (
     table_marginals,
     table_rows,
 )
-from realnvp.plots.grids import explained, image_grid, images, term_maps, tiles
+from realnvp.plots.grids import explained, images, term_maps
 from realnvp.plots.plane import (
     Plane,
     bent_grid,
@@ -36,6 +36,7 @@ from realnvp.plots.plane import (
     points,
     scatter,
 )
+from realnvp.utils.tiles import image_grid, tiles
 
 __all__ = [
     "DATA",

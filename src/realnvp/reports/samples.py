@@ -13,6 +13,7 @@ from torch import Tensor
 
 from realnvp.pretrained import condition_names, table_of
 from realnvp.utils.files import replacing, write_atomically
+from realnvp.utils.tiles import image_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,14 +67,14 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
 
 
 def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:
-    from realnvp import plots  # half a second, which files of numbers need not take
-
     with replacing(path) as temporary:
         if flow.levels is not None:
-            plots.image_grid(samples, temporary, levels=flow.levels)
-        else:
-            figure = picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
-            plots.save_figure(figure, temporary)
+            image_grid(samples, temporary, levels=flow.levels)
+            return
+        from realnvp import plots  # half a second, which images and files of numbers need not take
+
+        figure = picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
+        plots.save_figure(figure, temporary)
 
 
 def picture_of_rows(
