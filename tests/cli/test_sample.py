@@ -139,7 +139,7 @@ def test_images_need_neither_tables_nor_figures(here):
         "import sys; from realnvp.cli.main import main; main(sys.argv[1:]);"
         "assert not {'pandas', 'matplotlib', 'scipy'} & {*sys.modules}"
     )
-    command = [sys.executable, "-c", code, *"sample digits -n 2 --out two.png".split()]
+    command = [sys.executable, "-c", code, "sample", "digits", "-n", "2", "--out", "two.png"]
     subprocess.run(command, check=True, timeout=120)
     assert Path("two.png").is_file()
 
