@@ -13,7 +13,7 @@ Grades have no density: that of few values grows without bound as a model puts p
 NGBoost 0.6 needs scikit-learn below 1.7 and pandas below 3, so it runs in an environment of its
 own, by ``benchmarks/ngboost_scores.py``, with its defaults (normal distributions, 500 trees).
 
-    python benchmarks/conditional.py FOLDER --splits 20 --ngboost scores.json
+    python benchmarks/conditional.py FOLDER --splits 20 --ngboost scores.json --cache splits.jsonl
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common import table, write
+from common import Cache, table, write
 from realnvp.estimator.density import RealNVPDensity
 
 
@@ -58,11 +58,12 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20, help="number of splits")
     parser.add_argument("--only", nargs="*", help="names of the tables; all by default")
     parser.add_argument("--ngboost", type=Path, help="scores that ngboost_scores.py has written")
+    parser.add_argument("--cache", default="conditional.jsonl", help="file of finished splits")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     peer = {} if args.ngboost is None else json.loads(args.ngboost.read_text())
-    rows = []
+    rows, cache = [], Cache(args.cache)
     for file in sorted(args.folder.glob("*.npz")):
         if args.only and file.stem not in args.only:
             continue
@@ -70,12 +71,16 @@ def main() -> None:
             x, y, splits = arrays["X"].astype(float), arrays["y"].astype(float), arrays["test"]
         discrete = (y == np.round(y)).all()
         found = []
-        for padded in splits[: args.splits]:
-            test = padded[padded >= 0]
-            train = np.setdiff1d(np.arange(len(x)), test)
-            integers = "auto" if discrete else "none"
-            found.append(score(x[train], y[train], x[test], y[test], integers))
-            print(file.stem, *found[-1], file=sys.stderr, flush=True)
+        for i, padded in enumerate(splits[: args.splits]):
+            key = (file.stem, i)
+            if key not in cache:
+                test = padded[padded >= 0]
+                train = np.setdiff1d(np.arange(len(x)), test)
+                integers = "auto" if discrete else "none"
+                nats, seconds = score(x[train], y[train], x[test], y[test], integers)
+                cache.add(key, {"nats": nats, "seconds": seconds})
+                print(*key, nats, seconds, file=sys.stderr, flush=True)
+            found.append((cache[key]["nats"], cache[key]["seconds"]))
         kind = "probability" if discrete else "density"
         row = [f"{file.stem} ({len(x):,} x {x.shape[1]})", kind]
         row.append(cell([nats for nats, _ in found], np.mean([s for _, s in found])))

@@ -28,14 +28,16 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20, help="number of splits")
     parser.add_argument("--only", nargs="*", help="names of the tables; all by default")
     args = parser.parse_args()
+    # Finished splits stay, so that it can be run in pieces.
     found = json.loads(args.out.read_text()) if args.out.exists() else {}
     for file in sorted(args.folder.glob("*.npz")):
         if args.only and file.stem not in args.only:
             continue
         with np.load(file) as arrays:
             x, y, splits = arrays["X"].astype(float), arrays["y"].astype(float), arrays["test"]
-        scores: dict[str, list[float]] = {"density": [], "probability": [], "seconds": []}
-        for padded in splits[: args.splits]:
+        empty: dict[str, list[float]] = {"density": [], "probability": [], "seconds": []}
+        scores = found.setdefault(file.stem, empty)
+        for padded in splits[len(scores["density"]) : args.splits]:
             test = padded[padded >= 0]
             train = np.setdiff1d(np.arange(len(x)), test)
             start = time.process_time()
@@ -46,8 +48,7 @@ def main() -> None:
             if (y == np.round(y)).all():
                 p = normal.cdf(y[test] + 0.5) - normal.cdf(y[test] - 0.5)
                 scores["probability"].append(float(np.log(np.maximum(p, 1e-300)).mean()))
-        found[file.stem] = scores
-        args.out.write_text(json.dumps(found, indent=1))
+            args.out.write_text(json.dumps(found, indent=1))
         print(file.stem, {name: np.mean(v) for name, v in scores.items() if v}, flush=True)
 
 

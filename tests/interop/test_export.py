@@ -6,6 +6,8 @@ import copy
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -67,6 +69,30 @@ def test_an_average_of_classifiers_as_a_program_of_pytorch(tmp_path):
     inputs = _inputs(flow, "log_prob", 5)
     found = torch.export.load(graph.path).module()(**inputs)
     torch.testing.assert_close(found, flow.log_prob(**inputs), atol=1e-4, rtol=1e-4)
+
+
+def test_tables_of_every_kind_of_column_as_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({
+        "category": rng.choice(["a", "b", "c"], 80),
+        "count": rng.poisson(40, 80),
+        "price": rng.lognormal(size=80).round(2),
+        "far": np.sinh(4 * rng.normal(size=80)),
+        "share": rng.random(80),
+        "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 80), unit="D"),
+        "gap": np.where(rng.random(80) < 0.3, np.nan, rng.normal(size=80)),
+    })  # fmt: skip
+    density = realnvp.RealNVPDensity(
+        coupling="affine", couplings=1, hidden=4, blocks=0, mixture_init=1, max_steps=2,
+        validation_fraction=0, random_state=0,
+    ).fit(rows)  # fmt: skip
+    graphs = export(density.flow_, tmp_path, "onnx")
+    assert all(graph.difference < 1e-6 for graph in graphs), "float64, but for its functions"
+    inputs = _inputs(density.flow_, "log_prob", 50)
+    found = RUN["onnx"](graphs[1].path, inputs)
+    torch.testing.assert_close(found, density.flow_.log_prob(**inputs), atol=1e-5, rtol=1e-5)
 
 
 def test_what_a_graph_is_made_of_is_not_this_package(tmp_path):

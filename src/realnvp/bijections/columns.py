@@ -483,7 +483,7 @@ class TableColumns(Exact, Dequantization):
         """Return knots, values and slopes at both ends of the bins ``(B, S)``."""
         found = []
         for tensor in (self.knots, self.values, self.slopes):
-            rows = tensor.expand(len(k), *tensor.shape)
+            rows = tensor.expand(k.shape[0], *tensor.shape)
             found += [rows.gather(2, (k + i)[..., None])[..., 0] for i in (0, 1)]
         return found
 

@@ -226,13 +226,14 @@ def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part
 def _replace_sigmoids(model: Any) -> None:
     """Compute sigmoids by softplus, so that small values are exact, as a mixture's tails need.
 
-    ONNX Runtime's own operator is wrong by a seventh at -15. PyTorch translates the body of a loop
-    by its own table, so this is done in the finished graph.
+    ONNX Runtime's own operator is wrong by a seventh at -15 in float32; that of float64 is exact,
+    and has no softplus. PyTorch translates the body of a loop by its own table, so this is done in
+    the finished graph.
     """
     import onnx_ir as ir
 
     for i, node in enumerate([*ir.traversal.RecursiveGraphIterator(model.graph)]):
-        if node.op_type == "Sigmoid":
+        if node.op_type == "Sigmoid" and node.outputs[0].dtype != ir.DataType.DOUBLE:
             value, nodes = node.inputs[0], []
             for j, name in enumerate(("Neg", "Softplus", "Neg", "Exp")):
                 value, before = ir.Value(name=f"sigmoid_{i}_{j}"), value
@@ -246,7 +247,9 @@ def _replace_sigmoids(model: Any) -> None:
 def _run_onnx(path: Path, inputs: dict[str, Tensor]) -> Tensor:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # not how it simplifies the graph
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     [found] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
     return torch.from_numpy(found)
 
@@ -321,13 +324,15 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence internal warnings of PyTorch during export."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence internal warnings of PyTorch and ONNX during export."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

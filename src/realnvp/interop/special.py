@@ -18,7 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["DECOMPOSITIONS", "erfc", "log_ndtr", "log_sigmoid", "ndtri", "solve_triangular"]
+__all__ = [
+    "DECOMPOSITIONS",
+    "asinh",
+    "erf",
+    "erfc",
+    "hypot",
+    "log_ndtr",
+    "log_sigmoid",
+    "ndtr",
+    "ndtri",
+    "searchsorted",
+    "sinh",
+    "solve_triangular",
+]
 
 _ERFC = (
     0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
@@ -63,6 +76,40 @@ def erfc(x: Tensor) -> Tensor:
     return torch.where(x < 0, 2 - tail, tail)
 
 
+def erf(x: Tensor) -> Tensor:
+    """Return the error function, of float64 as that of float32, which ONNX Runtime has."""
+    return torch.erf(x.float()).to(x.dtype) if x.dtype == torch.float64 else NotImplemented
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Return the inverse hyperbolic sine, which ONNX Runtime lacks in float64.
+
+    >>> asinh(torch.tensor([-1e9, 0.0, 1.0]))
+    tensor([-21.4164,   0.0000,   0.8814])
+    """
+    size = x.abs()
+    return torch.sign(x) * torch.log1p(size + size * (size / (1 + torch.sqrt(1 + size * size))))
+
+
+def sinh(x: Tensor) -> Tensor:
+    """Return the hyperbolic sine, likewise.
+
+    >>> sinh(torch.tensor([-1.0, 0.0, 2.0]))
+    tensor([-1.1752,  0.0000,  3.6269])
+    """
+    return 0.5 * (x.exp() - (-x).exp())
+
+
+def hypot(x: Tensor, y: Tensor) -> Tensor:
+    r"""Return :math:`\sqrt{x^2 + y^2}`, whose squares do not overflow.
+
+    >>> hypot(torch.tensor([3.0, 1e30]), torch.tensor([4.0, 1.0]))
+    tensor([5.0000e+00, 1.0000e+30])
+    """
+    size = torch.maximum(x.abs(), y.abs()).clamp(min=torch.finfo(x.dtype).tiny)
+    return size * ((x / size).square() + (y / size).square()).sqrt()
+
+
 def log_ndtr(x: Tensor) -> Tensor:
     """Return the logarithm of the standard normal distribution function.
 
@@ -71,6 +118,15 @@ def log_ndtr(x: Tensor) -> Tensor:
     """
     log_tail = _log_erfc(x.abs() * math.sqrt(0.5)) - math.log(2)
     return torch.where(x < 0, log_tail, torch.log1p(-log_tail.exp()))
+
+
+def ndtr(x: Tensor) -> Tensor:
+    """Return the standard normal distribution function.
+
+    >>> ndtr(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([0.1587, 0.5000, 0.8413])
+    """
+    return 0.5 * erfc(-math.sqrt(0.5) * x)
 
 
 def ndtri(p: Tensor) -> Tensor:
@@ -136,13 +192,42 @@ def solve_triangular(
     return x
 
 
+def searchsorted(
+    boundaries: Tensor,
+    values: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Return how many of the ascending boundaries ``(..., K)`` are below values ``(..., N)``.
+
+    All are compared, which takes K times the memory of the values.
+
+    >>> searchsorted(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([-1.0, 1.0, 5.0]), right=True)
+    tensor([0, 2, 3])
+    """
+    if sorter is not None:
+        raise NotImplementedError("boundaries that are not sorted")
+    grid, values = boundaries.unsqueeze(-2), values.unsqueeze(-1)
+    below = grid <= values if right or side == "right" else grid < values
+    return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
+
+
 _aten = torch.ops.aten
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    _aten.asinh.default: asinh,
+    _aten.erf.default: erf,
     _aten.erfc.default: erfc,
     _aten.special_erfc.default: erfc,
+    _aten.hypot.default: hypot,
     _aten.log_sigmoid_forward.default: log_sigmoid,
     _aten.special_log_ndtr.default: log_ndtr,
+    _aten.searchsorted.Tensor: searchsorted,
+    _aten.sinh.default: sinh,
+    _aten.special_ndtr.default: ndtr,
     _aten.special_ndtri.default: ndtri,
     _aten.linalg_solve_triangular.default: solve_triangular,
 }
