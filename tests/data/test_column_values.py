@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from realnvp.data.column_values import decode_column, encode_column, same_values
 from realnvp.data.columns import TableSchema
@@ -28,3 +29,22 @@ def test_texts_of_gaps_and_nothing():
     schema = TableSchema.of(frame)
     assert schema.columns[0].categories == ("", "x")
     pd.testing.assert_frame_equal(schema.decode(schema.encode(frame)[0]), frame)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "ns"])
+@pytest.mark.parametrize("own", ["spread", "few", "constant"])
+def test_durations_come_back_as_such(unit, own):
+    rng = np.random.default_rng(0)
+    size = {"spread": 10_000, "few": 3, "constant": 1}[own]
+    waits = pd.Series(pd.to_timedelta(60 * rng.integers(size, size=80) + 60, unit="s"))
+    frame = pd.DataFrame({"wait": waits.astype(f"timedelta64[{unit}]")})
+    if own != "constant":
+        frame.loc[5, "wait"] = pd.NaT
+    schema = TableSchema.of(frame)
+    assert schema.columns[0].missing == (own != "constant")
+    schema = TableSchema.from_dict(schema.as_dict())
+    x, possible = schema.encode(frame)
+    assert possible.all()
+    pd.testing.assert_frame_equal(schema.decode(x), frame)
+    written = frame.astype(str).where(frame.notna(), None)  # as in a CSV file
+    np.testing.assert_array_equal(schema.encode(written)[0], x)

@@ -28,6 +28,10 @@ from realnvp.data.notations import Notation
         (["(1,200.50)", "3.00"], "(#,###.#)", [-1200.5, 3]),
         (["08:30", "23:59"], "hh:mm", [510, 1439]),
         (["8:30:05", "23:59:00"], "h:mm:ss", [30605, 86340]),
+        (["1h05m", "12h30m"], "#h##m", [65, 750]),
+        (["1 hr 5 min", "0 hr 45 min"], "# hr # min", [65, 45]),
+        (["2d 3h", "1d 12h"], "#d #h", [51, 36]),
+        (["0 days 00:01:41", "-1 days +23:00:00.5"], "# days hh:mm:ss", [101, -3599.5]),
     ],
 )
 def test_numbers_are_read_as_people_write_them(words, spec, numbers):
@@ -43,13 +47,16 @@ def test_numbers_are_read_as_people_write_them(words, spec, numbers):
     [
         [], ["p1", "p2"], ["1,5", "1.5"], ["5 kg", "5 m"], ["$1", "€1"], ["1.2.3"], ["12-5"],
         ["08:30", "08:30:00"], ["08:75"], ["01.02.2024"], ["x"], ["INV 001"], ["1,23,4"],
+        ["1h05m", "1h5m"], ["1m5h", "2m3h"], ["1h5m", "1h5s"], ["1x5m"], ["2h", "1h5m"],
     ],
 )  # fmt: skip
 def test_texts_that_are_no_numbers(words):
     assert Notation.of(words) is None
 
 
-@pytest.mark.parametrize("text", ["", "#", "#.###", "hh", "a" * 99 + "#.#", "# # .#"])
+@pytest.mark.parametrize(
+    "text", ["", "#", "#.###", "hh", "#m#h", "#h###m", "#x#m", "a" * 99 + "#.#", "# # .#"]
+)
 def test_damaged_notations(text):
     with pytest.raises(ValueError, match="does not say how numbers are written"):
         Notation.from_text(text)
@@ -59,6 +66,15 @@ def test_what_is_written_otherwise_is_nan():
     notation = Notation.from_text("$#,###.#")
     found = notation.numbers(["$5", "5", 5, None, "€5", "x", "5 %"])
     np.testing.assert_array_equal(found, [5, 5, 5, np.nan, np.nan, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 61.0, 90_061.25, -1.0, -86_400.0, 1.5e-9 * 2, 1e8])
+def test_durations_are_written_as_pandas_does(seconds):
+    duration = pd.Timedelta(round(seconds * 1e9), unit="ns")
+    notation = Notation(clock=4)
+    text = notation.write(seconds, None)
+    assert text == f"{duration}"
+    assert notation.numbers([text, "1h05m"])[0] == seconds
 
 
 def test_no_negative_zero():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from realnvp.data.column_kinds import DAY, RESOLUTIONS, Column
-from realnvp.data.column_values import months_of, wall_clock
+from realnvp.data.column_values import months_of, seconds_of, wall_clock
 from realnvp.data.date_formats import date_format, looks_like_a_date, parse_dates
 from realnvp.data.notations import Notation
 
@@ -60,6 +60,8 @@ class ColumnDetector:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", str(self.values.dtype))
+        if types.is_timedelta64_dtype(self.values.dtype):
+            object.__setattr__(self, "values", seconds_of(self.values))
 
     @property
     def option(self) -> str:
@@ -91,7 +93,7 @@ class ColumnDetector:
         text = isinstance(kind, pd.CategoricalDtype) or not (
             types.is_numeric_dtype(kind) or types.is_bool_dtype(kind)
         )
-        if types.is_complex_dtype(kind) or types.is_timedelta64_dtype(kind):
+        if types.is_complex_dtype(kind):
             raise ValueError(f"{self.where} holds {self.dtype} values: turn it into numbers")
         if text and not isinstance(kind, pd.CategoricalDtype):
             return self.text(there, declared)

@@ -174,6 +174,8 @@ class Column:
                 words.append(f"{low or '-inf'} to {high or 'inf'}")
             if self.repeated:
                 words.append(f"often {some_of([_short(v) for v in self.repeated])}")
+        if self.dtype.startswith("timedelta64"):
+            words.append("seconds")
         if self.note:
             words.append(f"left out: {self.note}")
         if self.notation:

@@ -27,6 +27,7 @@ __all__ = [
     "months_of",
     "numbers_of",
     "same_values",
+    "seconds_of",
     "wall_clock",
 ]
 
@@ -79,11 +80,13 @@ def encode_column(
 
 
 def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
-    """Return the numbers of a column that are written as text; all else as it is.
+    """Return the numbers of a column that are written as text, or durations; all else as it is.
 
     Raises:
         ValueError: naming the first that is written otherwise than in training.
     """
+    if column.dtype.startswith("timedelta64"):
+        return seconds_of(values)
     if not column.notation or types.is_numeric_dtype(values.dtype):
         return values
     numbers = pd.Series(Notation.from_text(column.notation).numbers(values), index=values.index)
@@ -95,6 +98,17 @@ def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
             f"written as in training: {column.notation}"
         )
     return numbers
+
+
+def seconds_of(values: pd.Series) -> pd.Series:
+    """Return durations, which may be text as pandas writes them, as seconds, NaN for gaps.
+
+    >>> seconds_of(pd.Series(["0 days 00:01:30", None])).tolist()
+    [90.0, nan]
+    """
+    if types.is_numeric_dtype(values.dtype):
+        return values
+    return pd.to_timedelta(values).dt.total_seconds()
 
 
 def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArray:
@@ -184,6 +198,9 @@ def as_series(values: Any, column: Column) -> pd.Series:
     if dtype == "category":
         levels = list(column.levels or column.categories)
         return pd.Series(pd.Categorical(values, categories=levels, ordered=column.ordered))
+    if dtype.startswith("timedelta64"):
+        seconds = pd.Series(values, dtype=np.float64)
+        return pd.to_timedelta((seconds * 1e9).round(), unit="ns").astype(dtype)
     if dtype.startswith("datetime64"):  # a constant
         return pd.to_datetime(pd.Series(values)).astype(dtype)
     if isinstance(values, np.ndarray) and re.fullmatch(r"[uU]?[iI]nt\d+", dtype):

@@ -1,9 +1,9 @@
-"""Notations of numbers: decimal commas, thousands, currencies, percent, codes, times of day.
+"""Notations of numbers: decimal commas, thousands, currencies, percent, codes, times, durations.
 
 A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
 thousands, ``#.# %`` a percentage, ``00000.#`` a code of five digits, ``(#.#)`` says that negative
-numbers are in parentheses, ``hh:mm`` is a time of day, which is a number of minutes. What it reads,
-it writes back alike.
+numbers are in parentheses, ``hh:mm`` is a time of day, which is a number of minutes, and ``#h##m``
+a duration, in its smallest unit. What it reads, it writes back alike.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,14 @@ _WORD = re.compile(
     r"(?P<digits>\d(?:[\d.,' \xa0\u202f]*\d)?)(?P<after>[^\d.,]{0,6})"
 )
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?")
+_DAYS = re.compile(r"(-?\d+) days \+?(\d\d):([0-5]\d):([0-5]\d(?:\.\d{1,9})?)")
+_PARTS = re.compile(r"(?:\d+ ?[a-z]+ ?){2,4}")
+_PART = re.compile(r"(\d+|#{1,2})( ?([a-z]+) ?)")
+_SECONDS = {
+    "d": 86_400, "day": 86_400, "days": 86_400, "h": 3600, "hr": 3600, "hrs": 3600, "hour": 3600,
+    "hours": 3600, "m": 60, "min": 60, "mins": 60, "minutes": 60, "s": 1, "sec": 1, "secs": 1,
+    "seconds": 1,
+}  # fmt: skip
 _SPEC = re.compile(
     r"(?P<brackets>\(?)(?P<before>[^#0()]{0,8})(?:#|(?P<zeros>0+))"
     r"(?:(?P<thousands>[.,' \xa0\u202f])###)?(?P<decimal>[.,])#(?P<after>[^#()]{0,8})\)?"
@@ -44,10 +53,12 @@ class Notation:
         thousands: mark between thousands, if there is one.
         decimal: mark before decimals.
         after: what stands after each, such as a percent sign, with its space.
-        clock: of times of day, number of their parts, 2 or 3; 0 of numbers.
+        clock: of times of day, number of their parts, 2 or 3; 4 of durations as pandas writes them,
+            with days in front; 0 of numbers.
         padded: whether hours have two digits.
         digits: of codes, their number of digits, filled up with zeros in front; 0 of numbers.
         brackets: whether negative numbers are in parentheses.
+        parts: of durations in units, such as "#h##m", how all of them are written.
 
     >>> euros = Notation.of(["1.234,50 €", "-0,99 €"])
     >>> euros.thousands, euros.decimal, euros.after
@@ -56,6 +67,9 @@ class Notation:
     ([1234.5, -0.99], '-1.000.000,00 €', '#.###,# €')
     >>> Notation.from_text("hh:mm").numbers(["08:30"]), Notation.from_text("h:mm").write(510, 0)
     (array([510.]), '8:30')
+    >>> runtime = Notation.of(["1h05m", "2h30m"])
+    >>> str(runtime), runtime.numbers(["2h30m"]), runtime.write(65, 0)
+    ('#h##m', array([150.]), '1h05m')
     """
 
     before: str = ""
@@ -66,6 +80,7 @@ class Notation:
     padded: bool = True
     digits: int = 0
     brackets: bool = False
+    parts: str = ""
 
     @staticmethod
     def of(words: Iterable[str]) -> Notation | None:
@@ -76,6 +91,10 @@ class Notation:
             parts = {2 + (found[3] is not None) for found in clocks if found}
             padded = all(len(found[1]) == 2 for found in clocks if found)
             return Notation(clock=parts.pop(), padded=padded) if len(parts) == 1 else None
+        if words and all(map(_DAYS.fullmatch, words)):
+            return Notation(clock=4)
+        if words and all(map(_PARTS.fullmatch, words)):
+            return Notation._of_durations(words)
         brackets = any(word.startswith("(") for word in words)
         found = [_WORD.fullmatch(_without_brackets(word)) for word in words]
         if not words or not all(found):
@@ -108,6 +127,24 @@ class Notation:
             plain = plain or notation
         return plain
 
+    @staticmethod
+    def _of_durations(words: list[str]) -> Notation | None:
+        """Return how durations in units are written, None if they differ, or are none."""
+        found = [_PART.findall(word) for word in words]
+        padded = any(len(digits) == 2 and digits[0] == "0" for each in found for digits, *_ in each)
+        first = found[0]
+        parts = "".join(
+            ("##" if padded and i else "#") + label for i, (_, label, _) in enumerate(first)
+        )
+        if not _is_duration(parts):
+            return None
+        notation = Notation(parts=parts)
+        pairs = zip(notation.numbers(words), words, strict=True)
+        alike = all(
+            not np.isnan(number) and notation.write(number, 0) == word for number, word in pairs
+        )
+        return notation if alike else None
+
     def numbers(self, words: Iterable[object]) -> NDArray:
         """Return the numbers of texts, ``(N,)``; NaN of what is written otherwise, or is a gap."""
         return np.array([self._number(word) for word in words], dtype=np.float64)
@@ -118,6 +155,19 @@ class Notation:
                 return float(word)  # type: ignore[arg-type]
             except (TypeError, ValueError):
                 return np.nan
+        if self.parts:
+            units, own = self._units(), _PART.findall(word.strip())
+            if [label for _, label, _ in own] != [label for _, label, _ in units]:
+                return np.nan
+            total = sum(int(digits) * _SECONDS[unit] for digits, _, unit in own)
+            return float(total // _SECONDS[units[-1][2]])
+        if self.clock == 4:
+            long = _DAYS.fullmatch(word.strip())
+            if not long:
+                return np.nan
+            return (
+                86_400.0 * int(long[1]) + 3600 * int(long[2]) + 60 * int(long[3]) + float(long[4])
+            )
         if self.clock:
             found = _CLOCK.fullmatch(word.strip())
             if not found or 2 + (found[3] is not None) != self.clock:
@@ -141,6 +191,19 @@ class Notation:
 
     def write(self, number: float, decimals: int | None) -> str:
         """Return a number as text, with ``decimals`` decimals; None is as many as it needs."""
+        if self.parts:
+            units = self._units()
+            left, text = max(0, round(number)) * _SECONDS[units[-1][2]], ""
+            for form, label, unit in units:
+                count, left = divmod(left, _SECONDS[unit])
+                text += f"{count:0{len(form)}d}{label}"
+            return text
+        if self.clock == 4:
+            days, nanoseconds = divmod(round(number * 1e9), 86_400 * 10**9)
+            seconds, nanoseconds = divmod(nanoseconds, 10**9)
+            time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+            fraction = f".{nanoseconds:09d}".removesuffix("000") if nanoseconds else ""
+            return f"{days} days {'+' if days < 0 else ''}{time}{fraction}"
         if self.clock:
             total = round(number)
             minutes, seconds = divmod(total, 60) if self.clock == 3 else (total, 0)
@@ -164,7 +227,15 @@ class Notation:
             return 10.0**self.digits - 1
         return {2: 1439.0, 3: 86_399.0}.get(self.clock)
 
+    def _units(self) -> list[tuple[str, str, str]]:
+        """Return the form of the number, the text behind it and the unit of each part."""
+        return _PART.findall(self.parts)
+
     def __str__(self) -> str:
+        if self.parts:
+            return self.parts
+        if self.clock == 4:
+            return "# days hh:mm:ss"
         if self.clock:
             return ("hh" if self.padded else "h") + ":mm:ss"[: 3 * (self.clock - 1)]
         group = f"{self.thousands}###" if self.thousands else ""
@@ -179,10 +250,12 @@ class Notation:
         Raises:
             ValueError: if the text is no notation.
         """
-        for clock in (2, 3):
+        for clock in (2, 3, 4):
             for padded in (True, False):
                 if str(found := Notation(clock=clock, padded=padded)) == text:
                     return found
+        if _is_duration(text):
+            return Notation(parts=text)
         match = _SPEC.fullmatch(text)
         if match is None:
             raise ValueError(f"{text[:50]!r} does not say how numbers are written")
@@ -190,6 +263,14 @@ class Notation:
             match["before"], match["thousands"] or "", match["decimal"], match["after"],
             digits=len(match["zeros"] or ""), brackets=bool(match["brackets"]),
         )  # fmt: skip
+
+
+def _is_duration(text: str) -> bool:
+    """Return whether a text says how durations are written: in units, the largest first."""
+    found = _PART.findall(text)
+    sizes = [_SECONDS.get(unit, 0) for _, _, unit in found]
+    descending = all(a > b > 0 for a, b in pairwise(sizes))
+    return len(found) > 1 and descending and "".join(f + label for f, label, _ in found) == text
 
 
 def _without_brackets(word: str) -> str:
