@@ -77,6 +77,29 @@ def test_durations_are_written_as_pandas_does(seconds):
     assert notation.numbers([text, "1h05m"])[0] == seconds
 
 
+@pytest.mark.parametrize(
+    ("words", "spec"),
+    [
+        (["<0.3", "0.3", "12.5", ">50"], "[<>]#.#"),
+        (["<1.000,5 €", "2.000 €"], "[<>]#.###,# €"),
+    ],
+)
+def test_limits_are_other_numbers_than_their_own(words, spec):
+    notation = Notation.of(words)
+    assert notation is not None
+    assert str(notation) == spec
+    assert Notation.from_text(spec) == notation
+    numbers = notation.numbers(words)
+    assert numbers[0] < notation.numbers([words[0][1:]])[0]
+    found = [notation.limit(v) for v in numbers]
+    assert found == [word if word[0] in "<>" else None for word in words]
+
+
+@pytest.mark.parametrize("words", [["<0.30", "1.5"], ["<x", "5"], [f"<{i}" for i in range(21)]])
+def test_limits_that_are_none(words):
+    assert Notation.of(words) is None
+
+
 def test_no_negative_zero():
     assert Notation(decimal=",").write(-0.001, 2) == "0,00"
     assert Notation(decimal=",").write(-0.25, None) == "-0,25"
@@ -94,6 +117,7 @@ def table() -> pd.DataFrame:
         "share": [None if i % 9 == 0 else f"{i % 37}.5%" for i in range(80)],
         "rate": [f"{5 * (i % 2)}%" for i in range(80)],
         "code": [f"{v:05d}" for v in rng.permutation(90_000)[:80]],
+        "trace": [f"{v:.1f}" if v > 0.3 else "<0.3" for v in rng.lognormal(size=80)],
         "gain": [account.write(v, 1) for v in 5e3 * rng.normal(size=80)],
     })  # fmt: skip
 
@@ -108,6 +132,7 @@ def test_a_table_comes_back_as_it_was_written(table: pd.DataFrame):
         "decimal",
         "categorical",
         "integer",
+        "decimal",
         "continuous",
     ]
     assert [column.notation for column in schema.columns] == [
@@ -117,6 +142,7 @@ def test_a_table_comes_back_as_it_was_written(table: pd.DataFrame):
         "#.#%",
         "",
         "00000.#",
+        "[<>]#.#",
         "(#,###.#)",
     ]
     assert schema.columns[2].upper == 1439
@@ -125,6 +151,7 @@ def test_a_table_comes_back_as_it_was_written(table: pd.DataFrame):
     assert possible.all()
     pd.testing.assert_frame_equal(schema.decode(x), table)
     assert "written #.###,# €" in schema.columns[0].describe()
+    assert "often <0.3" in schema.columns[-2].describe()
 
 
 def test_linear_functions_of_written_numbers():

@@ -150,11 +150,13 @@ class ColumnDetector:
 
     def written(self, words: pd.Series, notation: Notation, declared: str | None) -> Column:
         """Return the column of numbers that are written in a notation, as text."""
-        column = self.number(pd.Series(notation.numbers(words), words.index), declared)
+        numbers = notation.numbers(words)
+        limits = [v for v in np.unique(numbers) if notation.limit(v)] if notation.limits else []
+        column = self.number(pd.Series(numbers, words.index), declared, tuple(limits))
         if not column.is_number:
             return self.categorical(words)
         upper, last = column.upper, notation.largest
-        if upper is None and last is not None and notation.numbers(words).max() <= last:
+        if upper is None and last is not None and numbers.max() <= last:
             upper = last  # no time of a day is later, no code larger
         return replace(column, notation=str(notation), upper=upper)
 
@@ -240,7 +242,10 @@ class ColumnDetector:
 
     # ------------------------------------------------------------------ numbers
 
-    def number(self, there: pd.Series, declared: str | None) -> Column:
+    def number(
+        self, there: pd.Series, declared: str | None, limits: tuple[float, ...] = ()
+    ) -> Column:
+        """Return the column of numbers, of which some may be limits, such as "<0.3", repeated."""
         if (dates := self.written_days(there, declared)) is not None:
             return dates
         if declared == "datetime":
@@ -253,9 +258,10 @@ class ColumnDetector:
                 "from 1): remove or fill in such rows"
             )
         missing = bool(self.values.isna().any())
+        x = x[~np.isin(x, limits)]
         distinct, counts = np.unique(x, return_counts=True)
-        if len(distinct) == 1:
-            if missing:
+        if len(distinct) <= 1:
+            if missing or limits:
                 return self.categorical(there)
             return Column(self.name, "constant", self.dtype, value=_plain(there.iloc[0]))
         whole = bool((x == np.floor(x)).all()) and bool((np.abs(x) <= 2.0**53).all())
@@ -298,7 +304,7 @@ class ColumnDetector:
             often = far | (counts > max(5, REPEATED * len(x)))
             if (~often).sum() < 2:
                 return self.categorical(there)
-        repeated = tuple(float(v) for v in distinct[often][:50])
+        repeated = tuple(map(float, (*limits, *distinct[often][:50])))
         return Column(
             self.name, kind, self.dtype, missing=missing, repeated=repeated, step=step,
             decimals=None if self.numbers else decimals, origin=float(rest[0]) if step else 0.0,

@@ -173,7 +173,9 @@ class Column:
             if self.kind != "datetime" and (low or high):
                 words.append(f"{low or '-inf'} to {high or 'inf'}")
             if self.repeated:
-                words.append(f"often {some_of([_short(v) for v in self.repeated])}")
+                notation = Notation.from_text(self.notation) if self.notation else Notation()
+                often = [notation.limit(v) or _short(v) for v in self.repeated]
+                words.append(f"often {some_of(often)}")
         if self.dtype.startswith("timedelta64"):
             words.append("seconds")
         if self.note:

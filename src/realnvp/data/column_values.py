@@ -194,7 +194,11 @@ def as_series(values: Any, column: Column) -> pd.Series:
     dtype: Any = column.dtype
     if column.notation:
         notation = Notation.from_text(column.notation)
-        values = [None if np.isnan(v) else notation.write(v, column.decimals) for v in values]
+        limits = {v: notation.limit(v) for v in column.repeated}
+        values = [
+            None if np.isnan(v) else limits.get(v) or notation.write(v, column.decimals)
+            for v in values
+        ]
     if dtype == "category":
         levels = list(column.levels or column.categories)
         return pd.Series(pd.Categorical(values, categories=levels, ordered=column.ordered))

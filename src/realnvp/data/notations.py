@@ -3,7 +3,8 @@
 A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
 thousands, ``#.# %`` a percentage, ``00000.#`` a code of five digits, ``(#.#)`` says that negative
 numbers are in parentheses, ``hh:mm`` is a time of day, which is a number of minutes, and ``#h##m``
-a duration, in its smallest unit. What it reads, it writes back alike.
+a duration, in its smallest unit. With ``[<>]`` in front, some are only known to be below or above a
+limit, as ``<0.3``. What it reads, it writes back alike.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,9 @@ CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "US$", "Fr.", "kr")
 
 MARKS = ((",", "."), (".", ","), ("'", "."), (" ", ","), ("\xa0", ","), ("\u202f", ","))
 """Pairs of marks of thousands and of decimals. Those that come first win where both would do."""
+
+MOST_LIMITS = 20
+"""Different limits of a column, at most."""
 
 _WORD = re.compile(
     r"(?P<sign>[-+\u2212]?)(?P<before>[^\d\s+\-\u2212.,']{0,3}\.? ?)(?P<inner>[-\u2212]?)"
@@ -59,6 +63,8 @@ class Notation:
         digits: of codes, their number of digits, filled up with zeros in front; 0 of numbers.
         brackets: whether negative numbers are in parentheses.
         parts: of durations in units, such as "#h##m", how all of them are written.
+        limits: whether some are limits, such as ``<0.3``. The number of one is the float64 next to
+            it, on the side that it says, so that it is not the number itself.
 
     >>> euros = Notation.of(["1.234,50 €", "-0,99 €"])
     >>> euros.thousands, euros.decimal, euros.after
@@ -81,11 +87,15 @@ class Notation:
     digits: int = 0
     brackets: bool = False
     parts: str = ""
+    limits: bool = False
 
     @staticmethod
     def of(words: Iterable[str]) -> Notation | None:
         """Return how numbers are written, None if some text is no number, or they differ."""
         words = [word.strip() for word in words]
+        marked = {word for word in words if word.startswith(("<", ">"))}
+        if marked:
+            return Notation._of_limits(words, marked)
         clocks = [_CLOCK.fullmatch(word) for word in words]
         if words and all(clocks):
             parts = {2 + (found[3] is not None) for found in clocks if found}
@@ -128,6 +138,15 @@ class Notation:
         return plain
 
     @staticmethod
+    def _of_limits(words: list[str], marked: set[str]) -> Notation | None:
+        """Return how numbers are written of which some are limits, None if they are no such."""
+        plain = Notation.of(word[1:] if word in marked else word for word in words)
+        if plain is None or plain.clock or plain.parts or len(marked) > MOST_LIMITS:
+            return None
+        found = replace(plain, limits=True)
+        return found if all(found.limit(found._number(w)) == w for w in marked) else None
+
+    @staticmethod
     def _of_durations(words: list[str]) -> Notation | None:
         """Return how durations in units are written, None if they differ, or are none."""
         found = [_PART.findall(word) for word in words]
@@ -155,6 +174,9 @@ class Notation:
                 return float(word)  # type: ignore[arg-type]
             except (TypeError, ValueError):
                 return np.nan
+        if self.limits and word[:1] in ("<", ">"):
+            side = -np.inf if word[0] == "<" else np.inf
+            return float(np.nextafter(self._number(word[1:]), side))
         if self.parts:
             units, own = self._units(), _PART.findall(word.strip())
             if [label for _, label, _ in own] != [label for _, label, _ in units]:
@@ -220,6 +242,16 @@ class Notation:
             return f"({text})" if self.brackets else f"-{text}"
         return text
 
+    def limit(self, number: float) -> str | None:
+        """Return the text of a limit, None if the number is not that of one."""
+        if not self.limits or not np.isfinite(number):
+            return None
+        near = float(f"{number:.12g}")
+        for mark, side in (("<", -np.inf), (">", np.inf)):
+            if number == np.nextafter(near, side):
+                return mark + self.write(near, None)
+        return None
+
     @property
     def largest(self) -> float | None:
         """The last time of a day, or the largest code; None of numbers."""
@@ -241,7 +273,8 @@ class Notation:
         group = f"{self.thousands}###" if self.thousands else ""
         whole = "0" * self.digits or "#"
         text = f"{self.before}{whole}{group}{self.decimal}#{self.after}"
-        return f"({text})" if self.brackets else text
+        text = f"({text})" if self.brackets else text
+        return f"[<>]{text}" if self.limits else text
 
     @staticmethod
     def from_text(text: str) -> Notation:
@@ -254,6 +287,8 @@ class Notation:
             for padded in (True, False):
                 if str(found := Notation(clock=clock, padded=padded)) == text:
                     return found
+        if text.startswith("[<>]"):
+            return replace(Notation.from_text(text[4:]), limits=True)
         if _is_duration(text):
             return Notation(parts=text)
         match = _SPEC.fullmatch(text)
