@@ -6,7 +6,7 @@ zuko's and normflows' affine couplings of 2D points, whose networks are three la
 normflows' multi-scale Glow of images, whose networks are a 3x3, a 1x1 and a 3x3 convolution, with
 as many maps at both scales. Our own networks do more: MLP has SiLU and a residual, ResNet one 3x3
 convolution more. A step is the loss, its gradients and Adam's; within our own models, their
-clipping, too.
+clipping, too. [What folded norms and kept weights would save](folding.md) is on a page of its own.
 """
 
 from __future__ import annotations
