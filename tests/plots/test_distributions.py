@@ -101,6 +101,14 @@ def test_tables_of_text_dates_and_gaps_are_drawn_over_each_other():
     assert day.get_xlim()[0] == pytest.approx(18_262, abs=5), "days since 1970"
 
 
+def test_durations_are_drawn_as_seconds():
+    waits = pd.to_timedelta(np.arange(40.0), unit="min").to_series(index=range(40))
+    waits[3] = pd.NaT
+    (axes,) = plots.table_rows(pd.DataFrame({"size": np.arange(40.0), "wait": waits})).axes
+    assert axes.get_ylabel() == "wait"
+    assert axes.get_ylim()[1] == pytest.approx(39 * 60, rel=0.2)
+
+
 def test_a_category_given_the_others():
     p = pd.Series([0.7, 0.1, 0.2], index=pd.Index(["a", "b", None], dtype=object))
     (axes,) = plots.probabilities(p, "b", "kind").axes

@@ -390,7 +390,7 @@ def table_rows(synthetic: pd.DataFrame, real: pd.DataFrame | None = None) -> Fig
 
 
 def _is_category(values: pd.Series) -> bool:
-    """Return whether a column holds neither numbers nor dates.
+    """Return whether a column holds neither numbers, dates nor durations.
 
     >>> import pandas as pd
     >>> _is_category(pd.Series(["a", "b"])), _is_category(pd.Series([1.5, 2]))
@@ -399,7 +399,7 @@ def _is_category(values: pd.Series) -> bool:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     number = is_numeric_dtype(values) and not is_bool_dtype(values)
-    return not number and not _is_date(values)
+    return not number and not _is_date(values) and values.dtype.kind != "m"
 
 
 def _is_date(values: pd.Series) -> bool:
@@ -409,11 +409,13 @@ def _is_date(values: pd.Series) -> bool:
 
 
 def _numbers(values: pd.Series) -> NDArray:
-    """Return numbers as they are, and dates as matplotlib counts them, with NaN for gaps."""
+    """Return numbers, dates as matplotlib counts them, and seconds, with NaN for gaps."""
     if _is_date(values):
         local = values.dt.tz_localize(None) if values.dt.tz is not None else values
         days = local.to_numpy().astype("datetime64[us]").astype(np.float64) / 86_400e6
         return np.where(values.isna(), np.nan, days)
+    if values.dtype.kind == "m":
+        values = values.dt.total_seconds()
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
 

@@ -218,10 +218,10 @@ def _facts(real: pd.Series, synthetic: pd.Series) -> list[str]:
 
 
 def _summary(values: pd.Series) -> str:
-    """Return mean and standard deviation, the median of dates, or the commonest category."""
+    """Return mean and deviation, the median of dates and durations, or the commonest category."""
     if not len(values):
         return ""
-    if pd.api.types.is_datetime64_any_dtype(values):
+    if values.dtype.kind in "mM":
         return f"median {values.quantile(0.5, interpolation='lower')}"
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return f"{values.mean():.4g} ± {values.std():.3g}"
