@@ -159,6 +159,16 @@ def test_kinds_of_columns_can_be_declared_and_are_those_of_all_rows():
     assert detector.p_values(table.assign(year=1999))[0] < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:constant columns")
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_columns_that_hardly_vary(contamination):
+    table = pd.DataFrame({"a": ["x"] * 19 + ["y"], "b": [None] * 19 + [1.5], "c": ["z"] * 20})
+    detector = quick(contamination=contamination).fit(table)
+    found = detector.score_samples(table)
+    assert np.isfinite(found).all()
+    assert found.argmin() == 19
+
+
 def test_contaminated_tables_of_any_kind():
     table = mixed(400, 0)
     table.loc[:19, "warm"] += 40

@@ -132,7 +132,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             if isinstance(self.random_state, np.random.Generator)
             else np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         )
-        kinds = self._kinds(table) if isinstance(table, pd.DataFrame) else None
+        schema = self._schema_of(table) if isinstance(table, pd.DataFrame) else None
         order = random.permutation(len(table))
         folds = min(FOLDS, len(table))
         held_out = [order[k::folds] for k in range(folds)]
@@ -141,9 +141,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         self._members: list[_Member] = []
         for held in held_out:
             learned = _rows(table, np.setdiff1d(order, held))
-            member = _Member(clean=share == "auto")
-            if isinstance(learned, pd.DataFrame):
-                member.schema = TableSchema.of(learned, kinds)
+            member = _Member(schema, clean=share == "auto")
             if share == "auto":  # no row is its own neighbor, so those that are held out may be one
                 member.measure_to(member.coordinates(table))
             else:
@@ -152,7 +150,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 kept = _usual(member.near, coordinates, float(share))
                 learned = _rows(learned, kept)
                 member.measure_to(coordinates[kept])
-            self._fit_flow(member, learned, kinds, int(random.integers(2**31 - 1)))
+            self._fit_flow(member, learned, int(random.integers(2**31 - 1)))
             member.score = CrossFitted(TailScore, member.statistics(_rows(table, held)))
             self._members.append(member)
         self.calibration_scores_ = np.concatenate([m.score.held_out for m in self._members])
@@ -183,22 +181,19 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         numbers = all(map(pd.api.types.is_numeric_dtype, X.dtypes))
         return declared or not numbers or bool(X.isna().any(axis=None))
 
-    def _kinds(self, table: pd.DataFrame) -> dict[str, str]:
-        """Return what the columns of a table hold, which fewer rows might not tell."""
+    def _schema_of(self, table: pd.DataFrame) -> TableSchema:
         own = self.density or RealNVPDensity()
-        schema = schema_of(table, own.integers, own.columns, numbers=False)
-        return {column.name: column.kind for column in schema.columns if column.kind in KINDS}
+        return schema_of(table, own.integers, own.columns, numbers=False)
 
-    def _fit_flow(
-        self, member: _Member, learned: Table, kinds: dict[str, str] | None, seed: int
-    ) -> None:
+    def _fit_flow(self, member: _Member, learned: Table, seed: int) -> None:
         """Fit the flow of a member to some rows, if there can be one."""
         if isinstance(learned, np.ndarray):
             member.find_components(learned, self.max_features, seed)
         rows = member.modeled(learned)
         density = RealNVPDensity() if self.density is None else clone(self.density)
         density.set_params(random_state=seed)
-        if kinds is not None:
+        if member.schema is not None:  # fewer rows might not tell what a column holds
+            kinds = {c.name: c.kind for c in member.schema.columns if c.kind in KINDS}
             density.set_params(columns=kinds, integers="auto")
         if len(learned) >= FOR_A_FLOW and rows.shape[1] > 1:
             try:
@@ -291,10 +286,10 @@ class _Member:
     """A flow, the rows that it was fitted to, and the scores of those that it was not.
 
     Args:
+        schema: columns of the table, if it has not only numbers.
         clean: there are no outliers among the rows that distances are measured to.
 
     Attributes:
-        schema: columns of the table, if it has not only numbers.
         near: the rows that distances are measured to.
         components: principal components that the flow models, where there are many columns.
         density: the flow, if there is one.
@@ -305,9 +300,8 @@ class _Member:
     near: RowNeighbors
     score: CrossFitted
 
-    def __init__(self, clean: bool) -> None:
-        self.clean = clean
-        self.schema: TableSchema | None = None
+    def __init__(self, schema: TableSchema | None, clean: bool) -> None:
+        self.schema, self.clean = schema, clean
         self.components: PCA | None = None
         self.density: RealNVPDensity | None = None
         self.latents: Neighbors | None = None
