@@ -10,13 +10,14 @@ import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from unittest import mock
 
 import pytest
 import torch
 
 import realnvp
 from helpers.flows import small_image_flow
-from realnvp import image_flow, vector_flow
+from realnvp import image_flow, pretrained, vector_flow
 from realnvp.cli.main import main
 from realnvp.config import ImageModel, VectorModel
 from realnvp.data.toy import TOY
@@ -47,6 +48,17 @@ def test_every_model_loads_and_its_card_is_whole(name):
     if flow.levels is not None:
         assert torch.equal(flow.decode(flow.encode(x, condition), condition), x)
     assert len(OutlierScorer(flow).held_out) >= 250  # calibrated, for p-values down to 0.004
+
+
+def test_only_the_file_of_the_model_is_read(monkeypatch):
+    monkeypatch.setattr(pretrained, "unpack", mock.Mock(wraps=unpack))
+    pretrained._contents.cache_clear()
+    for name in ("digits", "moons", "spirals"):
+        realnvp.load(name)
+    assert pretrained.unpack.call_count == 2, "moons and spirals are in one file"
+    for name in ("toy", "../weights/digits"):
+        with pytest.raises(FileNotFoundError, match="or one of blobs, "):
+            realnvp.load(name)
 
 
 def test_former_names_are_still_known():

@@ -52,6 +52,9 @@ LAYERS = ("scales", "steps", "couplings", "blocks")
 FORMER = {"mnist-conditional": "mnist"}
 """Former names of models that come with the package."""
 
+SHARED = "toy.safetensors"
+"""File of the small models; each of the others has a file of its name, and only that is read."""
+
 CALIBRATION = "#calibration/"
 """Separator of a shipped model's name and the names of its calibration's tensors."""
 
@@ -81,12 +84,12 @@ def load(model: str | Path) -> Flow:
         return flow
     folder = Path(model)
     if not folder.exists():
-        names, name = shipped_names(), FORMER.get(str(model), str(model))
-        if name in names:
+        name = FORMER.get(str(model), str(model))
+        if name in _contents(_file_of(name)):
             return load_shipped(name)
         raise FileNotFoundError(
             f"there is no model {str(model)!r}: give a run folder, a saved model folder, "
-            f"hf://owner/name, or one of {', '.join(names)}"
+            f"hf://owner/name, or one of {', '.join(shipped_names())}"
         )
     run_model = folder / "model"
     return load_folder(run_model if run_model.is_dir() else folder)
@@ -296,14 +299,22 @@ def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]
     return found
 
 
+def _files() -> list[str]:
+    """Return the names of the files of models that come with the package."""
+    names = [file.name for file in (files("realnvp") / "weights").iterdir()]
+    return [name for name in names if name.endswith(".safetensors")]
+
+
+def _file_of(model: str) -> str:
+    """Return the name of the file that a shipped model is in, if there is such a model."""
+    own = f"{model}.safetensors"
+    return own if own in _files() else SHARED
+
+
 @cache
-def _contents() -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
-    """Return settings with card, and tensors, of every shipped model."""
-    found = {}
-    for file in (files("realnvp") / "weights").iterdir():
-        if file.name.endswith(".safetensors"):
-            found.update(unpack(file.read_bytes()))
-    return dict(sorted(found.items()))
+def _contents(file: str) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
+    """Return settings with card, and tensors, of the models in a shipped file."""
+    return unpack((files("realnvp") / "weights" / file).read_bytes())
 
 
 def shipped_names() -> list[str]:
@@ -312,17 +323,17 @@ def shipped_names() -> list[str]:
     >>> "moons" in shipped_names()
     True
     """
-    return list(_contents())
+    return sorted(name for file in _files() for name in _contents(file))
 
 
 def cards() -> dict[str, dict[str, Any]]:
     """Return the card of every shipped model: data, quality, training and curve, by name."""
-    return {name: entry["card"] for name, (entry, _) in _contents().items()}
+    return {name: _contents(_file_of(name))[name][0]["card"] for name in shipped_names()}
 
 
 def load_shipped(name: str) -> Flow:
     """Return a model that comes with the package, in evaluation mode."""
-    entry, tensors = _contents()[name]
+    entry, tensors = _contents(_file_of(name))[name]
     flow = rebuild(entry["settings"], tensors, f"the shipped model {name}")
     flow.origin, flow.source = "shipped", name
     flow.calibration = entry["calibration"]
