@@ -350,7 +350,8 @@ def column_density(
     noise = None
     if flow.noisy:
         noise = torch.full_like(rows, 0.5)
-        rows[:, list(flow.integers)] = rows[:, list(flow.integers)].floor()
+        assert flow.columns is not None  # it is what has noise, if there are no levels
+        rows = flow.columns.snap(rows).to(flow.dtype)
     if condition is not None:
         condition = condition.expand(len(at), *condition.shape[1:]).to(flow.device)
     log_p = flow.log_prob(rows, condition, noise).double()

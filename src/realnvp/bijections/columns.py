@@ -8,7 +8,8 @@ discrete, and an exact term of the log-likelihood. With :math:`u` uniform on :ma
   tails), log (a lower bound) or logit (two bounds) of the standardized number, and :math:`S` a
   monotone rational-quadratic spline with linear tails (arXiv 1906.04032, section 3.1).
   :math:`\log|\det J| = \log v'(x)`. Of numbers with a step, :math:`x + \mathrm{step} \cdot u`
-  takes the place of :math:`x`.
+  takes the place of :math:`x`. Some numbers may be atoms (:mod:`realnvp.bijections.atoms`): their
+  term is the logarithm of a probability, divided by the step if there is one.
 * A column of **cells**, such as categories: the k-th has the interval :math:`[c_k, c_k + f_k)` of
   its frequency :math:`f_k`, and :math:`v = \Phi^{-1}(c_k + f_k u)`, so that marginals fit exactly
   before anything is trained. :math:`\log|\det J| = \log f_k - \log \varphi(v)`; of numbers, minus
@@ -31,6 +32,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from realnvp.bijections.atoms import between_atoms, log_normal, with_atoms
 from realnvp.bijections.base import Bijection, constant
 from realnvp.bijections.dequantization import Dequantization, Noise
 
@@ -46,7 +48,7 @@ ON_GRID = 1e-3
 """Distance from its grid, in steps, up to which a number counts as on it."""
 
 MOST = 10_000_000
-"""Largest number of cells, or knots, of a column."""
+"""Largest number of cells, knots or atoms of a column."""
 
 
 class Exact(Bijection):
@@ -95,7 +97,7 @@ class TableColumns(Exact, Dequantization):
         columns: a mapping for each column. "kind" is "plain" (the identity), "smooth" or "cells".
             "step": whether a plain column holds integers, or a smooth one multiples of a step.
             "shape" of a smooth column is "linear", "asinh", "log" or "logit", and "knots" the
-            number of its knots, 2 or more. "size" is the number of cells, and "ordered" whether
+            number of its knots, 2 or more, and "atoms" that of its atoms, 0 by default. "size" is the number of cells, and "ordered" whether
             they are numbers, so that new values may lie beyond the first and the last. "status" is
             the index of a column of cells that is 0 where this one has a value, and not 0 where it
             has a gap (NaN).
@@ -116,7 +118,7 @@ class TableColumns(Exact, Dequantization):
     # In float32, seconds since 1970 would be two minutes apart.
     exact = (
         "center", "scale", "origin", "step", "knots", "values", "slopes",
-        "cell_origin", "cell_step", "edges", "tails",
+        "atoms", "atom_edges", "cell_origin", "cell_step", "edges", "tails",
     )  # fmt: skip
 
     noisy_columns: Tensor
@@ -127,6 +129,8 @@ class TableColumns(Exact, Dequantization):
     knots: Tensor
     values: Tensor
     slopes: Tensor
+    atoms: Tensor
+    atom_edges: Tensor
     cell_origin: Tensor
     cell_step: Tensor
     edges: Tensor
@@ -141,7 +145,10 @@ class TableColumns(Exact, Dequantization):
         self._cells = [i for i, kind in enumerate(kinds) if kind == "cells"]
         self._gaps = [i for i, column in enumerate(self.columns) if column["status"] is not None]
         self._status = [self.columns[i]["status"] for i in self._gaps]
-        noisy = [c["kind"] == "cells" or c["step"] or c["status"] is not None for c in self.columns]
+        noisy = [
+            c["kind"] == "cells" or c["step"] or c["atoms"] > 0 or c["status"] is not None
+            for c in self.columns
+        ]
         self.register_buffer("noisy_columns", torch.tensor(noisy), persistent=False)
         self.noisy = any(noisy)
 
@@ -158,6 +165,9 @@ class TableColumns(Exact, Dequantization):
             self.register_buffer("knots", line)
             self.register_buffer("values", line.clone())
             self.register_buffer("slopes", exact(n, most, value=1.0))
+            if most := max(self.columns[i]["atoms"] for i in self._smooth):
+                self.register_buffer("atoms", exact(n, most))
+                self.register_buffer("atom_edges", exact(n, most + 1))
         if n := len(self._cells):
             width = 1 + max(self.columns[i]["size"] for i in self._cells)
             edges = constant(
@@ -181,6 +191,15 @@ class TableColumns(Exact, Dequantization):
             for name in ("knots", "values"):
                 if not (getattr(self, name).diff(dim=1) > 0).all():
                     raise ValueError(f"{name} must ascend")
+        if self._has_atoms:
+            pairs = torch.arange(self.atoms.shape[1]) + 1 < self._counts("cpu")[:, None]
+            if not ((self.atoms.diff(dim=1).cpu() > 0) | ~pairs[:, :-1]).all():
+                raise ValueError("atoms must ascend")
+            widths = self.atom_edges.diff(dim=1)
+            if (self.atom_edges[:, 0] != 0).any() or (widths < 0).any():
+                raise ValueError("the edges of atoms must ascend from 0")
+            if (self.atom_edges[:, -1] >= 1).any():
+                raise ValueError("the edges of atoms must ascend to less than 1")
         if self._cells:
             inside = torch.arange(self.edges.shape[1] - 1) < self._sizes("cpu")[:, None]
             widths = self.edges.diff(dim=1).cpu()
@@ -190,6 +209,14 @@ class TableColumns(Exact, Dequantization):
                 raise ValueError("edges must ascend to 1 or less")
             if not ((self.cell_step > 0).all() and (self.tails > 0).all()):
                 raise ValueError("cell_step and tails must be positive")
+
+    @property
+    def _has_atoms(self) -> bool:
+        return "atoms" in self._buffers
+
+    def _counts(self, device: torch.device | str) -> Tensor:
+        """Return the number of atoms of each smooth column."""
+        return torch.tensor([self.columns[i]["atoms"] for i in self._smooth], device=device)
 
     def _sizes(self, device: torch.device | str) -> Tensor:
         return torch.tensor([self.columns[i]["size"] for i in self._cells], device=device)
@@ -308,7 +335,7 @@ class TableColumns(Exact, Dequantization):
             gap = torch.isnan(x[:, self._gaps])
             score = _quantile(u[:, self._gaps])
             v[:, self._gaps] = torch.where(gap, score, v[:, self._gaps])
-            slopes[:, self._gaps] = torch.where(gap, -_log_normal(score), slopes[:, self._gaps])
+            slopes[:, self._gaps] = torch.where(gap, -log_normal(score), slopes[:, self._gaps])
         return v.to(self._one.dtype), slopes
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -324,7 +351,7 @@ class TableColumns(Exact, Dequantization):
         if self._gaps:
             gap = x[:, self._status] != 0
             x[:, self._gaps] = torch.where(gap, math.nan, x[:, self._gaps])
-            own = -_log_normal(z[:, self._gaps])
+            own = -log_normal(z[:, self._gaps])
             slopes[:, self._gaps] = torch.where(gap, own, slopes[:, self._gaps])
         return x, -slopes.sum(1).to(self._one.dtype)
 
@@ -338,12 +365,31 @@ class TableColumns(Exact, Dequantization):
             step[:, self._cells] = self.cell_step
         same |= (back - x).abs() <= ON_GRID * step
         same |= torch.isnan(back) & torch.isnan(x)
-        discrete = self.noisy_columns
-        if self._gaps:  # a smooth column with gaps is discrete where it has one
-            discrete = discrete.expand(x.shape).clone()
-            stepped = torch.tensor([self._is_discrete(i) for i in self._gaps], device=x.device)
-            discrete[:, self._gaps] = stepped | torch.isnan(x[:, self._gaps])
-        return (~same | ~torch.isfinite(v)) & discrete
+        return (~same | ~torch.isfinite(v)) & self.has_probability(x)
+
+    def has_probability(self, x: Tensor) -> Tensor:
+        """Return which values have a probability, rather than a density: ``(B, D)``, boolean.
+
+        They are those of cells and of numbers with a step, gaps, and atoms.
+        """
+        discrete = [column["kind"] == "cells" or column["step"] for column in self.columns]
+        found = torch.tensor(discrete, device=x.device).expand(x.shape).clone()
+        found[:, self._gaps] |= torch.isnan(x[:, self._gaps])
+        if self._has_atoms:
+            found[:, self._smooth] |= self._find(x[:, self._smooth].double())[1]
+        return found
+
+    def atom_widths(self, x: Tensor) -> Tensor:
+        """Return by what the density of atoms is to be multiplied for their probability.
+
+        ``(B, D) -> (B, D)``: the step of those that have one, and 1 of others; NaN where there is
+        no atom.
+        """
+        found = torch.full(x.shape, math.nan, dtype=torch.float64, device=x.device)
+        if self._has_atoms:
+            at = self._find(x[:, self._smooth].double())[1]
+            found[:, self._smooth] = torch.where(at, self._log_step().exp(), math.nan)
+        return found
 
     # ------------------------------------------------------------------ details
 
@@ -367,9 +413,6 @@ class TableColumns(Exact, Dequantization):
         if self._cells:
             some[self._cells] = self.cell_origin
         return some
-
-    def _is_discrete(self, i: int) -> bool:
-        return bool(self.columns[i]["step"] or self.columns[i]["kind"] == "cells")
 
     def _is_stepped(self) -> Tensor:
         flags = [self.columns[i]["step"] for i in self._smooth]
@@ -396,8 +439,26 @@ class TableColumns(Exact, Dequantization):
         return (x - self.center) / self.scale, (x - self.origin) / self.step
 
     def _smooth_forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        stepped = self._is_stepped()
+        low = torch.where(stepped, x + self.step * u, x)
+        if not self._has_atoms:
+            return self._curve(low)
+        k, at = self._find(x)
+        # Of an atom, both ends of its step.
+        ends = self._atom(k), self._atom(k) + torch.where(stepped, self.step, 0.0)
+        low, high = (torch.where(at, end, low) for end in ends)
+        (low, high), (smooth, _) = (
+            part.chunk(2) for part in self._curve(torch.cat((low, high)))
+        )
+        parts = self._atom_parts(k, at)
+        v, slope = with_atoms(low, high, *parts, u)
+        slope = torch.where(at, slope - self._log_step(), slope + smooth)
+        mixed = self._counts(x.device) > 0
+        return torch.where(mixed, v, low), torch.where(mixed, slope, smooth)
+
+    def _curve(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return smooth scores of numbers, and the logarithm of their derivative."""
         t = (x - self.center) / self.scale
-        t = torch.where(self._is_stepped(), t + u * (self.step / self.scale), t)
         w, slope = t, torch.zeros_like(t)
         asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
         if self._has("asinh"):
@@ -414,6 +475,60 @@ class TableColumns(Exact, Dequantization):
         return v, slope + spline - self.scale.log()
 
     def _smooth_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._has_atoms:
+            y, slope = self._curve_inverse(v)
+            return self._floored(y), slope
+        count, most = self._counts(v.device), self.atoms.shape[1]
+        width = torch.where(self._is_stepped(), self.step, 0.0)
+        ends = torch.cat((self.atoms.T, self.atoms.T + width))
+        low, high = self._curve(ends)[0].chunk(2)
+        k = torch.arange(most, device=v.device)[:, None].expand_as(low)
+        real = k < count
+        parts = self._atom_parts(k, real)
+        none, one = torch.zeros_like(low), torch.ones_like(low)
+        starts = with_atoms(low, high, *parts, none)[0].masked_fill(~real, math.inf)
+        stops, masses = with_atoms(low, high, *parts, one)
+        found = torch.searchsorted(starts.T.contiguous(), v.T.contiguous(), right=True).T
+        j = (found - 1).clamp(min=0)
+        at = (found > 0) & (v < stops.gather(0, j))
+        below, _, above = self._atom_parts(found, torch.zeros_like(at))
+        mixed = count > 0
+        s = torch.where(mixed, between_atoms(v, below, above), v)
+        y, smooth = self._curve_inverse(s)
+        rest = torch.log1p(-self.atom_edges[:, -1])
+        between = torch.where(mixed, rest + log_normal(s) - log_normal(v), 0.0) + smooth
+        own = (masses + log_normal(stops)).gather(0, j) - log_normal(v) - self._log_step()
+        x = torch.where(at, self._atom(j), self._floored(y))
+        return x, torch.where(at, own, between)
+
+    def _atom_parts(self, k: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities of the atoms below the k-th, of it if ``at``, and above."""
+        edges = self.atom_edges.T
+        below, last = edges.gather(0, k), edges[-1:]
+        beyond = torch.where(at, edges.gather(0, (k + 1).clamp(max=len(edges) - 1)), below)
+        return below, beyond - below, last - beyond
+
+    def _find(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how many atoms are below numbers ``(B, S)``, and whether they are the next."""
+        stepped, count = self._is_stepped(), self._counts(x.device)
+        reach = torch.where(stepped, ON_GRID * self.step, 0.0)
+        k = torch.searchsorted(self._ascending_atoms(), (x - reach).T.contiguous()).T
+        return k, (k < count) & ((x - self._atom(k)).abs() <= reach)
+
+    def _atom(self, k: Tensor) -> Tensor:
+        return self.atoms.T.gather(0, k.clamp(max=self.atoms.shape[1] - 1))
+
+    def _log_step(self) -> Tensor:
+        return torch.where(self._is_stepped(), self.step, 1.0).log()
+
+    def _ascending_atoms(self) -> Tensor:
+        """Return the atoms of each smooth column, ``(S, M)``; after the last, infinity."""
+        index = torch.arange(self.atoms.shape[1], device=self.atoms.device)
+        real = index < self._counts(self.atoms.device)[:, None]
+        return self.atoms.masked_fill(~real, math.inf)
+
+    def _curve_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Invert :meth:`_curve`; the logarithm is that of its derivative, not the inverse's."""
         w = self._spline_inverse(v)
         t, slope = w, torch.zeros_like(w)
         asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
@@ -429,17 +544,16 @@ class TableColumns(Exact, Dequantization):
             both = torch.nn.functional.logsigmoid(w) + torch.nn.functional.logsigmoid(-w)
             slope = torch.where(logit, -both, slope)
         _, spline = self._spline(w)
-        x = self.center + self.scale * t
-        index = ((x - self.origin) / self.step).floor()
-        stepped = self.origin + self.step * index
+        return self.center + self.scale * t, slope + spline - self.scale.log()
+
+    def _floored(self, x: Tensor) -> Tensor:
+        """Return numbers rounded down to their steps, where there are some."""
+        stepped = self.origin + self.step * ((x - self.origin) / self.step).floor()
         if self._has("log", "logit"):  # of the cell that holds the bound, only the inside exists
-            bounded = log | logit
             low = ((self.center - self.origin) / self.step).ceil()
-            stepped = torch.where(
-                bounded, torch.maximum(stepped, self.origin + self.step * low), stepped
-            )
-        x = torch.where(self._is_stepped(), stepped, x)
-        return x, slope + spline - self.scale.log()
+            inside = torch.maximum(stepped, self.origin + self.step * low)
+            stepped = torch.where(self._shaped("log", "logit"), inside, stepped)
+        return torch.where(self._is_stepped(), stepped, x)
 
     def _bin(self, values: Tensor, grid: Tensor) -> Tensor:
         found = torch.searchsorted(grid, values.T.contiguous(), right=True).T - 1
@@ -493,7 +607,7 @@ class TableColumns(Exact, Dequantization):
         inside = torch.minimum(k.clamp(min=0), size - 1.0).long()
         start, stop = self._edge(inside), self._edge(inside + 1)
         v = _quantile(start + (stop - start) * u)
-        slope = (stop - start).log() - _log_normal(v)
+        slope = (stop - start).log() - log_normal(v)
         for side, beyond in ((0, k < 0), (1, k >= size)):
             tail, end, edge = self._tail(side)
             v = torch.where(beyond, end + tail * (k + u - edge), v)
@@ -505,7 +619,7 @@ class TableColumns(Exact, Dequantization):
         share = torch.special.ndtr(v)
         k = torch.searchsorted(self.edges, share.T.contiguous(), right=True).T - 1
         k = torch.minimum(k.clamp(min=0), size - 1)
-        slope = (self._edge(k + 1) - self._edge(k)).log() - _log_normal(v)
+        slope = (self._edge(k + 1) - self._edge(k)).log() - log_normal(v)
         position = k.double()
         for side in (0, 1):
             tail, end, edge = self._tail(side)
@@ -533,10 +647,6 @@ def _quantile(share: Tensor) -> Tensor:
     return torch.special.ndtri(share.clamp(TINY, 1 - TINY))
 
 
-def _log_normal(v: Tensor) -> Tensor:
-    return -0.5 * (v.square() + math.log(2 * math.pi))
-
-
 def _where(
     columns: Sequence[Mapping[str, Any]], test: Callable[[Mapping[str, Any]], bool]
 ) -> list[int]:
@@ -551,14 +661,14 @@ def _checked(
         raise ValueError(f"column {index} must be a mapping, got a {type(column).__name__}")
     found = {
         "kind": "plain", "step": False, "shape": "linear", "knots": 2, "size": 1, "ordered": False,
-        "status": None,
+        "status": None, "atoms": 0,
     } | dict(column)  # fmt: skip
     where = f"of column {index} of a table"
     if found["kind"] not in ("plain", "smooth", "cells"):
         raise ValueError(f"the kind {where} is plain, smooth or cells, got {found['kind']!r}")
     if found["shape"] not in SHAPES:
         raise ValueError(f"the shape {where} is one of {', '.join(SHAPES)}, got {found['shape']!r}")
-    for name, least in (("knots", 2), ("size", 1)):
+    for name, least in (("knots", 2), ("size", 1), ("atoms", 0)):
         value = found[name]
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
             raise ValueError(f"{name} {where} must be {least} to {MOST}, got {value!r}")

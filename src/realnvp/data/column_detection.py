@@ -271,7 +271,8 @@ class ColumnDetector:
             return self.categorical(there)
         centered = np.abs(x - np.floor(x.mean())).max() <= 2**18 if self.numbers else True
         decimals, step = self.grid(x, distinct)
-        if declared is None and not step and not self.numbers and self.is_list(distinct, counts):
+        fine = not step or distinct[-1] - distinct[0] > MOST_CELLS * step
+        if declared is None and fine and not self.numbers and self.is_list(distinct, counts):
             return self.categorical(there)
         far = (
             np.zeros(len(distinct), dtype=bool)

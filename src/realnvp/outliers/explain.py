@@ -85,6 +85,9 @@ def _surprise(flow: Flow, x: Tensor, j: int, values: Tensor, condition: Tensor |
     width = torch.ones(len(values), dtype=torch.float64)
     if len(values) > 1 and (j not in flow.integers or len(values) >= GRID):
         width = torch.gradient(values.double().cpu(), edge_order=1)[0]
+        if flow.columns is not None:
+            atom = flow.columns.atom_widths(rows[0, :-1])[:, j].cpu()
+            width = torch.where(atom.isnan(), width, atom)
     share = (along + width.clamp(min=1e-300).log()).nan_to_num(-torch.inf).softmax(1)
     expected = (share * along.nan_to_num(0.0, 0.0, -1e30)).sum(1)
     return expected - own

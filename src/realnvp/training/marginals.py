@@ -2,7 +2,8 @@ r"""The maps of a table's columns, fitted to its training rows: marginal normal 
 
 What a column is, :class:`~realnvp.data.columns.Coordinate` says; how it becomes normal is chosen
 here, by the likelihood of held-out rows: of numbers, the shape of their tails and how many knots
-their spline has; of steps with many ties and of categories, nothing but their counts, with the mass
+their spline has, after those that come again far more often than their neighbors have been set
+aside as atoms (:mod:`realnvp.bijections.atoms`); of steps with many ties and of categories, nothing but their counts, with the mass
 of what was not seen estimated from what was seen once (Good 1953).
 """
 
@@ -36,11 +37,23 @@ SMALLEST = 1e-9
 PER_KNOT = 8
 """Rows, at least, between two knots."""
 
+FEW_ROWS = 20
+"""With fewer, there are neither folds nor atoms."""
+
 MOST_ROWS = 4_000
 """Rows that shapes and knots are chosen by; the maps are fitted to all."""
 
 MOST_CELLS = 20_000
 """Steps between the smallest and the largest number, up to which each can have its own cell."""
+
+OFTEN = 5
+"""Rows with the same number, from which on it may be an atom."""
+
+BEYOND_CHANCE = 4.0
+"""Standard deviations by which an atom is more frequent than its neighbors say."""
+
+MOST_ATOMS = 1_000
+"""Atoms of a column, at most: the most frequent ones."""
 
 TIES = 0.5
 """Distinct values per row, up to which numbers with a step are counted one by one."""
@@ -77,6 +90,7 @@ def _fit(dataset: Dataset) -> Fitted:
 def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]]) -> Fitted:
     """Return settings and tensors of columns, from those of each; rows are padded."""
     most = max((len(t["knots"]) for _, t in columns if "knots" in t), default=0)
+    atoms = max((settings.get("atoms", 0) for settings, _ in columns), default=0)
     cells = max((len(t["edges"]) for _, t in columns if "edges" in t), default=0)
     stacked: dict[str, list[Any]] = {}
     for _, tensors in columns:
@@ -86,10 +100,13 @@ def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]])
                 more = 1.0 + np.arange(most - len(row))
                 slope = tensors["slopes"][-1] if name == "values" else 1.0
                 row = np.concatenate((row, row[-1] + slope * more))
-            elif name in ("slopes", "edges"):
-                size = most if name == "slopes" else cells
+            elif name in ("slopes", "edges", "atom_edges"):
+                size = {"slopes": most, "edges": cells, "atom_edges": atoms + 1}[name]
                 row = np.concatenate((row, np.full(size - len(row), row[-1])))
-            stacked.setdefault(name, []).append(row)
+            elif name == "atoms":
+                row = np.concatenate((row, np.zeros(atoms - len(row))))
+            if atoms or not name.startswith("atom"):
+                stacked.setdefault(name, []).append(row)
     padded = {name: torch.as_tensor(np.stack(rows)) for name, rows in stacked.items()}
     return [settings for settings, _ in columns], padded
 
@@ -180,7 +197,45 @@ def _ordered_cells(
 def _smooth(
     coordinate: Coordinate, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Return the smooth map that held-out rows like best, the simplest of equals."""
+    """Return the smooth map that held-out rows like best, the simplest of equals; and atoms."""
+    from scipy.special import ndtr
+
+    if not coordinate.flexible or len(x) < FEW_ROWS:
+        return _without_atoms(coordinate, x, weight)
+    stepped = coordinate.kind == "step"
+    index = np.rint((x - coordinate.origin) / coordinate.step) if stepped else x
+    values, which, rows = np.unique(index, return_inverse=True, return_counts=True)
+    counts = np.bincount(which, weight)
+    often = rows >= OFTEN
+    if often.sum() > MOST_ATOMS:
+        often &= counts > np.sort(counts)[-MOST_ATOMS - 1]
+    width = 0.0
+    if stepped:
+        values, width = coordinate.origin + coordinate.step * values, coordinate.step
+    while often.any():
+        rest = ~often[which]
+        if not rest.any():  # once each
+            rest = np.zeros(len(x), dtype=bool)
+            rest[np.unique(which, return_index=True)[1]] = True
+        found = _without_atoms(coordinate, x[rest], weight[rest])
+        ends = np.concatenate((values[often], values[often] + width))
+        low, high = np.split(ndtr(_evaluate(found, ends)[0]), 2)
+        expected = weight[rest].sum() * (high - low)
+        beyond = counts[often] > expected + BEYOND_CHANCE * np.sqrt(expected + 1)
+        if beyond.all():
+            break
+        often[np.flatnonzero(often)[~beyond]] = False
+    if not often.any():
+        return _without_atoms(coordinate, x, weight)
+    settings, tensors = found
+    share = np.cumsum(counts[often]) / (weight.sum() + 0.5)
+    more = {"atoms": values[often], "atom_edges": np.concatenate(([0.0], share))}
+    return {**settings, "atoms": int(often.sum())}, tensors | more
+
+
+def _without_atoms(
+    coordinate: Coordinate, x: NDArray, weight: NDArray
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
     rng = np.random.default_rng(0)
     if coordinate.kind == "step":
         y = x + coordinate.step * rng.random(len(x))
@@ -189,7 +244,7 @@ def _smooth(
     shapes = _shapes(coordinate, x)
     knots = [k for k in KNOTS if k == 2 or k * PER_KNOT <= len(x)] if coordinate.flexible else [2]
     best = (shapes[0], 2)
-    if len(shapes) * len(knots) > 1 and len(x) >= 20:
+    if len(shapes) * len(knots) > 1 and len(x) >= FEW_ROWS:
         some = rng.permutation(len(x))[:MOST_ROWS]
         folds = [(some[1::2], some[::2]), (some[::2], some[1::2])]
         top: NDArray | None = None
@@ -245,6 +300,7 @@ def _map(
         "center": center, "scale": scale, "origin": coordinate.origin,
         "step": coordinate.step if coordinate.kind == "step" else 1.0,
         "knots": knots, "values": values, "slopes": slopes,
+        "atoms": np.zeros(0), "atom_edges": np.zeros(1),
     }  # fmt: skip
     return settings, {name: np.asarray(value) for name, value in tensors.items()}
 
@@ -316,6 +372,14 @@ def _quantiles(w: NDArray, weight: NDArray, count: int) -> tuple[NDArray, NDArra
 
 def _scores(column: tuple[dict[str, Any], dict[str, NDArray]], y: NDArray) -> NDArray:
     """Return the log-densities of numbers, with their noise, under the map of a column."""
+    v, log_det = _evaluate(column, y)
+    return log_det - 0.5 * np.square(v)
+
+
+def _evaluate(
+    column: tuple[dict[str, Any], dict[str, NDArray]], y: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Return the scores of numbers, with their noise, and the logarithms of their derivatives."""
     settings, tensors = column
     specs, stacked = layer_settings([({**settings, "step": False, "status": None}, tensors)])
     assert specs is not None  # there is one
@@ -323,7 +387,7 @@ def _scores(column: tuple[dict[str, Any], dict[str, NDArray]], y: NDArray) -> ND
     layer.fill(stacked)
     layer.train()
     v, log_det = layer(torch.as_tensor(y)[:, None])
-    return (log_det - 0.5 * v[:, 0].square()).numpy()
+    return v[:, 0].numpy(), log_det.numpy()
 
 
 def _is_better(scores: NDArray, than: NDArray, weight: NDArray) -> bool:
