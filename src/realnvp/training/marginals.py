@@ -28,7 +28,7 @@ __all__ = ["fit_columns"]
 Fitted = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
 """Settings and tensors of :class:`~realnvp.bijections.TableColumns`."""
 
-KNOTS = (2, 6, 12, 24)
+KNOTS = (2, 6, 12, 24, 48, 96)
 """Numbers of knots that are tried; two are a straight line."""
 
 SMALLEST = 1e-9
