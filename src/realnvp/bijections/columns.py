@@ -47,6 +47,9 @@ TINY = 2.0**-40
 ON_GRID = 1e-3
 """Distance from its grid, in steps, up to which a number counts as on it."""
 
+FARTHEST = 30.0
+"""Logarithm of the largest number, in ranges of a column's cells, that is drawn beyond them."""
+
 MOST = 10_000_000
 """Largest number of cells, knots or atoms of a column."""
 
@@ -478,16 +481,8 @@ class TableColumns(Exact, Dequantization):
         if not self._has_atoms:
             y, slope = self._curve_inverse(v)
             return self._floored(y), slope
-        count, most = self._counts(v.device), self.atoms.shape[1]
-        width = torch.where(self._is_stepped(), self.step, 0.0)
-        ends = torch.cat((self.atoms.T, self.atoms.T + width))
-        low, high = self._curve(ends)[0].chunk(2)
-        k = torch.arange(most, device=v.device)[:, None].expand_as(low)
-        real = k < count
-        parts = self._atom_parts(k, real)
-        none, one = torch.zeros_like(low), torch.ones_like(low)
-        starts = with_atoms(low, high, *parts, none)[0].masked_fill(~real, math.inf)
-        stops, masses = with_atoms(low, high, *parts, one)
+        count = self._counts(v.device)
+        starts, stops, masses = self.atom_intervals()
         found = torch.searchsorted(starts.T.contiguous(), v.T.contiguous(), right=True).T
         j = (found - 1).clamp(min=0)
         at = (found > 0) & (v < stops.gather(0, j))
@@ -497,9 +492,25 @@ class TableColumns(Exact, Dequantization):
         y, smooth = self._curve_inverse(s)
         rest = torch.log1p(-self.atom_edges[:, -1])
         between = torch.where(mixed, rest + log_normal(s) - log_normal(v), 0.0) + smooth
-        own = (masses + log_normal(stops)).gather(0, j) - log_normal(v) - self._log_step()
+        own = masses.gather(0, j) - log_normal(v) - self._log_step()
         x = torch.where(at, self._atom(j), self._floored(y))
         return x, torch.where(at, own, between)
+
+    def atom_intervals(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the scores where each atom begins and ends, and the logarithm of its probability.
+
+        Each is ``(M, S)``, of the M atoms, at most, of the S smooth columns; where a column has
+        fewer, scores are infinite.
+        """
+        width = torch.where(self._is_stepped(), self.step, 0.0)
+        low, high = self._curve(torch.cat((self.atoms.T, self.atoms.T + width)))[0].chunk(2)
+        k = torch.arange(len(low), device=low.device)[:, None].expand_as(low)
+        real = k < self._counts(low.device)
+        parts = self._atom_parts(k, real)
+        starts, _ = with_atoms(low, high, *parts, torch.zeros_like(low))
+        stops, slope = with_atoms(low, high, *parts, torch.ones_like(low))
+        log_mass = slope + log_normal(stops)
+        return *(part.masked_fill(~real, math.inf) for part in (starts, stops)), log_mass
 
     def _atom_parts(self, k: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities of the atoms below the k-th, of it if ``at``, and above."""
@@ -610,8 +621,9 @@ class TableColumns(Exact, Dequantization):
         slope = (stop - start).log() - log_normal(v)
         for side, beyond in ((0, k < 0), (1, k >= size)):
             tail, end, edge = self._tail(side)
-            v = torch.where(beyond, end + tail * (k + u - edge), v)
-            slope = torch.where(beyond, tail.log(), slope)
+            far = torch.log1p((k + u - edge).abs() / size)
+            v = torch.where(beyond, end + (2 * side - 1) * tail * size * far, v)
+            slope = torch.where(beyond, tail.log() - far, slope)
         return v, slope - self.cell_step.log()
 
     def _cells_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -625,11 +637,13 @@ class TableColumns(Exact, Dequantization):
             tail, end, edge = self._tail(side)
             beyond = (v < end) if side == 0 else (v >= end)
             bounded = torch.isinf(end) | ~self._is_ordered()
-            place = ((v - torch.where(bounded, 0.0, end)) / tail).floor() + edge
+            far = (v - torch.where(bounded, 0.0, end)).abs() / (tail * size)
+            far = far.clamp(max=FARTHEST)
+            place = ((2 * side - 1) * size * torch.expm1(far)).floor() + edge
             place = place.clamp(max=-1) if side == 0 else torch.maximum(place, size)
             beyond = beyond & ~bounded
             position = torch.where(beyond, place, position)
-            slope = torch.where(beyond, tail.log(), slope)
+            slope = torch.where(beyond, tail.log() - far, slope)
         return self.cell_origin + self.cell_step * position, slope - self.cell_step.log()
 
     def _tail(self, side: int) -> tuple[Tensor, Tensor, Tensor]:

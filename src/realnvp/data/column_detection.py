@@ -35,8 +35,14 @@ MOST_CELLS = 20_000
 RARE = 0.0075
 """Share of the rows below which a value is rare."""
 
-REPEATED = 0.02
+REPEATED = 0.05
 """Share of the rows from which on a value of a continuous column is one that it repeats."""
+
+LISTED = 0.95
+"""Share of the rows whose value comes again, from which on no value is singled out."""
+
+FINE = 0.05
+"""Share of the rows, at least, that are multiples of a step and of no larger round one."""
 
 ENOUGH_ROWS = 20
 """Rows of integers, of which all are multiples of a larger step, that are no chance."""
@@ -271,9 +277,6 @@ class ColumnDetector:
             return self.categorical(there)
         centered = np.abs(x - np.floor(x.mean())).max() <= 2**18 if self.numbers else True
         decimals, step = self.grid(x, distinct)
-        fine = not step or distinct[-1] - distinct[0] > MOST_CELLS * step
-        if declared is None and fine and not self.numbers and self.is_list(distinct, counts):
-            return self.categorical(there)
         far = (
             np.zeros(len(distinct), dtype=bool)
             if self.numbers
@@ -301,7 +304,8 @@ class ColumnDetector:
             lower = 0.0
         cells = (rest[-1] - rest[0]) / step if step else math.inf
         often = far
-        if not self.numbers and cells > MOST_CELLS:
+        listed = counts[counts > 5].sum() >= LISTED * len(x)
+        if not self.numbers and cells > MOST_CELLS and not listed:
             often = far | (counts > max(5, REPEATED * len(x)))
             if (~often).sum() < 2:
                 return self.categorical(there)
@@ -329,14 +333,6 @@ class ColumnDetector:
         few = len(distinct) <= min(FEW_VALUES, counts.sum() / 8)
         return few and bool(counts.min() >= max(2, RARE * counts.sum()))
 
-    def is_list(self, distinct: NDArray, counts: NDArray) -> bool:
-        """Return whether numbers without a step are those of a list, such as months in years.
-
-        All of them come again, which numbers with all their digits do not: there is no density.
-        """
-        few = len(distinct) <= min(MOST_CATEGORIES, counts.sum() / 8)
-        return few and bool(counts.min() >= 2)
-
     def grid(self, x: NDArray, distinct: NDArray) -> tuple[int | None, float]:
         """Return the number of decimals, and the largest step of which all numbers are multiples.
 
@@ -354,6 +350,11 @@ class ColumnDetector:
             ):
                 counts = np.rint(distinct * 10.0**decimals).astype(np.int64)
                 step = int(np.gcd.reduce(np.diff(counts)))
+                # Where nearly all are multiples of larger round ones, others are no evidence.
+                units = np.rint(x * 10.0**decimals) // max(step, 1)
+                fine = (units % 2 != 0) & (units % 5 != 0)
+                if fine.mean() < FINE:
+                    step = 1
                 return decimals, step / 10.0**decimals
         return None, 0.0
 

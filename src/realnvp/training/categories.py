@@ -20,7 +20,7 @@ What the other columns are given of the categories is :func:`embedding`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from realnvp.bijections import TableColumns
 from realnvp.data import Dataset
 from realnvp.training.marginals import fit_columns
 from realnvp.training.optim import LBFGS
@@ -57,6 +58,15 @@ MOST_COLUMNS = 64
 
 NEARLY = 0.25
 """Share of a column's entropy, given another, up to which it is nearly a function of that."""
+
+LISTED = 0.95
+"""Share of the rows of a column that are at its atoms, from which on it may be among the tables."""
+
+FEW_VALUES = 200
+"""Values of columns of numbers, at most, whose table is compared with a smooth dependence."""
+
+ROUGH = 0.05
+"""Nats by which a pair's table must be better than a Gaussian copula, from which on it is kept."""
 
 SWEEPS = 20
 """Passes over the columns in which the effects of their categories are found."""
@@ -165,22 +175,18 @@ def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArra
     their cells are left out. That takes many rows.
     """
     coordinates = dataset.coordinates
-    columns, maps = fit_columns(dataset)
+    columns, tensors = fit_columns(dataset)
     assert columns is not None  # a table has maps
-    cells = [i for i, column in enumerate(columns) if column["kind"] == "cells"]
-    found: dict[int, NDArray] = {}
+    edges = {i: row.numpy() for i, row in _cell_edges(columns, tensors).items()}
+    found = {i: row for i, row in edges.items() if coordinates[i].kind == "category"}
     numbers = []
-    many = len(w) >= MANY_ROWS and len(coordinates) <= MOST_COLUMNS
-    for k, i in enumerate(cells):
-        edges = maps["edges"][k, : columns[i]["size"] + 1].numpy()
-        if coordinates[i].kind == "category":
-            found[i] = edges
-        elif many and coordinates[i].status is None:
-            edges = np.unique(np.concatenate(([0.0], edges, [1.0])))
-            there = np.bincount(_codes(scores[:, i].numpy(), edges), minlength=len(edges) - 1) > 0
-            if there.sum() <= MOST_VALUES:
+    if len(w) >= MANY_ROWS and len(coordinates) <= MOST_COLUMNS:
+        for i in edges.keys() - found.keys():
+            own = np.unique(np.concatenate(([0.0], edges[i], [1.0])))
+            there = np.bincount(_codes(scores[:, i].numpy(), own), minlength=len(own) - 1) > 0
+            if there.sum() <= MOST_VALUES and coordinates[i].status is None:
                 inner = there[:-1] | there[1:]
-                found[i] = edges[np.concatenate(([True], inner, [True]))]
+                found[i] = own[np.concatenate(([True], inner, [True]))]
                 numbers.append(i)
     if not numbers:
         return found
@@ -194,7 +200,26 @@ def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArra
             if i != j and (i in numbers or j in numbers) and math.prod(sizes) <= MOST_CELLS:
                 left = -_pair(codes[i], codes[j], sizes, own, w)[0]
                 near |= {i, j} if left <= NEARLY * entropy else set()
+                if i in numbers and j in numbers and max(sizes) <= FEW_VALUES:
+                    r = float(np.corrcoef(scores[:, i].numpy(), scores[:, j].numpy())[0, 1])
+                    smooth = -0.5 * math.log(max(1 - r * r, 1e-12)) * w.sum()
+                    near |= {i, j} if entropy - left > smooth + ROUGH * w.sum() else set()
     return {i: edges for i, edges in found.items() if i in near or i not in numbers}
+
+
+def _cell_edges(columns: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """Return the edges of the intervals of columns of cells, and of those of hardly more than atoms."""
+    layer = TableColumns(columns).double()
+    layer.fill(tensors)
+    kinds = [[i for i, c in enumerate(columns) if c["kind"] == k] for k in ("cells", "smooth")]
+    found = {i: layer.edges[k, : columns[i]["size"] + 1] for k, i in enumerate(kinds[0])}
+    if any(layer.columns[i]["atoms"] for i in kinds[1]):
+        starts, stops, _ = layer.atom_intervals()
+        for k, i in enumerate(kinds[1]):
+            if layer.atom_edges[k, -1] >= LISTED:
+                ends = torch.cat((starts[:, k], stops[:, k]))
+                found[i] = torch.special.ndtr(ends[ends.isfinite()]).sort().values
+    return found
 
 
 def _codes(scores: NDArray, edges: NDArray) -> NDArray:

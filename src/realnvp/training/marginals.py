@@ -185,10 +185,11 @@ def _ordered_cells(
     near = near / near.sum() + 0.05 / size
     share = counts + (once + 0.5) * near / near.sum()
     outside = tuple(0.0 if known else 0.5 / (n + 1) for known in bounded)
-    spread = max(1.0, np.diff(np.quantile(index, [0.05, 0.95]))[0])
-    tail = 0.5 * (ndtri(0.95) - ndtri(0.05)) / spread
+    # From the median to the ends, as from there on: a tail is as long as it has been so far.
+    middle, reach = float(np.median(index)), -ndtri(0.5 / (n + 1))
+    tails = [reach / max(1.0, far) for far in (middle, size - middle)]
     settings = {"size": size, "ordered": True, "status": coordinate.status}
-    return _cells(settings, share, low, step, (outside[0], outside[1]), (tail, tail))
+    return _cells(settings, share, low, step, (outside[0], outside[1]), (tails[0], tails[1]))
 
 
 # ---------------------------------------------------------------------- smooth maps
@@ -328,8 +329,7 @@ def _location(
         # A number at its bound would have an infinite score: the bound is a little further out.
         gaps = np.diff(np.unique(x))
         room = 0.5 * gaps.min() if len(gaps) else 1.0
-        low = low - room if x.min() <= low else low
-        high = high + room if high is not None and x.max() >= high else high
+        low, high = low - room, None if high is None else high + room
         # Logarithms of smaller ones are cut off: numbers may span more decades than that.
         std = min(std, (x.min() - low) / SMALLEST) or std
     elif high is not None:
