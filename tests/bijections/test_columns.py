@@ -40,6 +40,19 @@ def mixed() -> TableColumns:
     return layer.eval()
 
 
+def with_atoms(step: bool) -> TableColumns:
+    """Return a smooth column with two atoms, and one without."""
+    own = {**SMOOTH, "step": step}
+    layer = TableColumns([{**own, "atoms": 2}, own]).double()
+    layer.fill({
+        "atoms": torch.tensor([[-0.5, 1.25], [0.0, 0.0]], dtype=torch.float64),
+        "atom_edges": torch.tensor([[0, 0.3, 0.4], [0, 0, 0]], dtype=torch.float64),
+        "origin": torch.tensor([-0.5, -0.5]), "step": torch.tensor([0.25, 0.25]),
+        "center": torch.tensor([0.5, 0.5]), "scale": torch.tensor([1.5, 1.5]),
+    })  # fmt: skip
+    return layer.eval()
+
+
 def normal(v: Tensor) -> Tensor:
     return -0.5 * (v.square() + math.log(2 * math.pi)).sum(1)
 
@@ -85,6 +98,71 @@ def test_a_mixed_density_sums_to_one():
             present = torch.trapezoid((normal(v) + log_det).exp(), numbers).item()
             total += 0.5 * (gap + present)  # a decimal's is the mean density over its step
     assert total == pytest.approx(1, abs=1e-2)  # beyond the cells, one draw of the noise
+
+
+def test_atoms_with_a_step_and_others_sum_to_one():
+    layer = with_atoms(step=True)
+    x = torch.arange(-0.5 - 0.25 * 60, 20, 0.25, dtype=torch.float64)[:, None].expand(-1, 2)
+    u = torch.linspace(0.005, 0.995, 100, dtype=torch.float64)
+    total, atom = 0.0, []
+    for noise in u:
+        v, slopes = layer.scores(x, noise.expand(x.shape))
+        p = 0.25 * (slopes - 0.5 * (v.square() + math.log(2 * math.pi))).exp()
+        total += p.sum(0) / len(u)
+        atom.append(p[x[:, 0] == 1.25, 0].item())
+        back, log_det = layer.inverse(v)
+        torch.testing.assert_close(back, x)
+        torch.testing.assert_close(log_det, -slopes.sum(1))
+        assert not layer.differs(x, v).any()
+    torch.testing.assert_close(total, torch.ones(2, dtype=torch.float64), atol=1e-4, rtol=0)
+    assert atom[0] == pytest.approx(atom[-1])
+    assert 0.1 < atom[0] < 0.2  # its own 0.1, and what others have there
+
+
+def test_atoms_without_a_step_have_a_probability_and_others_a_density():
+    layer = with_atoms(step=False)
+    x = torch.linspace(-40.05, 40, 400_000, dtype=torch.float64)[:, None].expand(-1, 2)
+    v, slopes = layer.scores(x, torch.full_like(x, 0.3))
+    p = (slopes - 0.5 * (v.square() + math.log(2 * math.pi))).exp()
+    assert torch.trapezoid(p[:, 0], x[:, 0]).item() == pytest.approx(0.6, abs=1e-4)
+    assert torch.trapezoid(p[:, 1], x[:, 1]).item() == pytest.approx(1, abs=1e-4)
+    at = torch.tensor([[-0.5, -0.5], [1.25, 1.25]], dtype=torch.float64)
+    assert layer.has_probability(at).tolist() == [[True, False], [True, False]]
+    assert layer.atom_widths(at)[:, 0].tolist() == [1, 1]
+    for _ in range(20):
+        v, slopes = layer.scores(at, torch.rand(2, 2, dtype=torch.float64))
+        p = (slopes - 0.5 * (v.square() + math.log(2 * math.pi))).exp()
+        torch.testing.assert_close(p[:, 0], torch.tensor([0.3, 0.1], dtype=torch.float64))
+        back, log_det = layer.inverse(v)
+        torch.testing.assert_close(back, at)
+        torch.testing.assert_close(log_det, -slopes.sum(1))
+    drawn, _ = layer.inverse(torch.randn(20_000, 2, dtype=torch.float64))
+    shares = (drawn[:, :1] == at[:, 0]).double().mean(0)
+    torch.testing.assert_close(shares, torch.tensor([0.3, 0.1]).double(), atol=0.02, rtol=0)
+    assert layer.noisy
+    assert (drawn[:, 0] - drawn[:, 0].round(decimals=2)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "says"),
+    [
+        ("atoms", [[1.25, -0.5], [0, 0]], "atoms must ascend"),
+        ("atom_edges", [[0, 0.3, 0.2], [0, 0, 0]], "edges of atoms must ascend from 0"),
+        ("atom_edges", [[0, 0.3, 1], [0, 0, 0]], "less than 1"),
+    ],
+)
+def test_atoms_that_cannot_be(name: str, rows: list, says: str):
+    with pytest.raises(ValueError, match=says):
+        with_atoms(step=False).fill({name: torch.tensor(rows, dtype=torch.float64)})
+
+
+def test_far_beyond_the_cells_scores_grow_like_logarithms():
+    layer = mixed()
+    x = torch.tensor([[0, 1, math.nan, 36.5 + 0.5 * k] for k in (10**3, 10**6, 10**9)]).double()
+    v, _ = layer.scores(x, torch.full_like(x, 0.5))
+    far = v[:, 3].diff()
+    assert far[0].item() == pytest.approx(far[1].item(), rel=0.01)
+    torch.testing.assert_close(layer.inverse(v)[0], x, equal_nan=True)
 
 
 def test_of_cells_the_probability_is_their_share_whatever_the_noise():

@@ -25,8 +25,9 @@ def found(values, declared=None, numbers=False):
         (np.linspace(0, 1, 500) ** 2, "continuous", 0.0),
         (np.repeat([4, 6, 8], 100), "categorical", 0.0),
         (np.arange(500) % 40 * 0.1, "decimal", 0.1),  # 0.30000000000000004
-        (np.arange(500) % 60 / 7, "categorical", 0.0),  # a list, without a step
-        (np.append(np.arange(500) % 60 / 7, 0.1**0.5), "continuous", 0.0),
+        (np.arange(500) % 60 / 7, "continuous", 0.0),  # a list, without a step
+        (np.append(1_000 * (np.arange(500) % 60), [2, 4, 18]), "integer", 1.0),  # odd ones may come
+        (np.append(np.arange(500) % 40 / 2, 3.26), "decimal", 0.01),
     ],
 )
 def test_numbers_have_the_largest_step_that_fits(values, kind, step):

@@ -106,6 +106,24 @@ def test_numbers_that_say_others_are_had_exactly(calendar, tmp_path):
     np.testing.assert_array_equal(back.day, beyond.day)
 
 
+def test_pairs_that_no_smooth_map_would_keep_are_among_the_tables():
+    """Ages and incomes in brackets, of which some go together; a third number does not care."""
+    rng = np.random.default_rng(0)
+    age, other = rng.integers(0, 12, 4_000), rng.integers(0, 40, 4_000)
+    income = np.where(rng.random(4_000) < 0.6, (7 * age) % 13, rng.integers(0, 13, 4_000))
+    frame = pd.DataFrame({
+        "age": age / 7, "income": income + 100, "other": other**2, "x": rng.normal(size=4_000)
+    })  # fmt: skip
+    density = RealNVPDensity(random_state=0, max_steps=20).fit(frame)
+    links = next(m for m in density.flow_.modules() if hasattr(m, "links")).links
+    assert len(links) == 2
+    drawn = density.sample(4_000, random_state=1)
+    right = drawn.income == (7 * (drawn.age * 7).round()) % 13 + 100
+    assert 0.55 < right.mean() < 0.7
+    assert set(drawn.age) <= set(frame.age)
+    assert np.isfinite(density.score_samples(frame.head(9).assign(age=0.5))).all()
+
+
 def test_edges_of_unseen_categories_ascend():
     edges = _edges(np.array([[1.0, 0.0, 0.0]]))
     assert edges.shape == (1, 4)

@@ -91,6 +91,47 @@ def test_steps_without_ties_are_smooth_and_come_back():
     assert torch.equal(layer.inverse(v)[0][:, 0], torch.as_tensor(x))
 
 
+@pytest.mark.parametrize("step", [0.0, 1e-4])
+def test_numbers_that_people_round_are_atoms(step):
+    rng = np.random.default_rng(0)
+    smooth = 50 + 10 * rng.normal(size=2_000)
+    x = np.where(rng.random(2_000) < 0.4, smooth.round(-1) / 3, smooth)
+    if step:
+        x = x.round(4)
+    coordinate = Coordinate("a", "step" if step else "number", step or 1.0, x.min())
+    settings, layer = fitted(x, coordinate)
+    values, counts = np.unique(x, return_counts=True)
+    assert (settings["kind"], settings["atoms"]) == ("smooth", (counts >= 5).sum())
+    common = values[np.argmax(counts)]
+    p = np.exp(scores(layer, np.array([common]))) * (step or 1)
+    assert p[0] == pytest.approx(counts.max() / 2_000, rel=0.02)
+    drawn, _ = layer.inverse(torch.randn(2_000, 1, dtype=torch.float64))
+    assert ((drawn - common).abs() < 1e-9).double().mean().item() == pytest.approx(p[0], abs=0.03)
+    assert np.isfinite(scores(layer, np.array([common + 0.01, 3.0, 400.0]))).all()
+
+
+def test_what_coincides_by_chance_is_no_atom():
+    x = np.random.default_rng(0).normal(size=30_000).round(4) * 10_000
+    settings, _ = fitted(x, Coordinate("a", "step", 1.0, x.min()))
+    assert (settings["kind"], settings.get("atoms", 0)) == ("smooth", 0)
+    assert np.unique(x, return_counts=True)[1].max() >= 5
+
+
+def test_a_list_of_numbers_is_all_atoms_and_new_ones_are_unlikely():
+    x = np.random.default_rng(0).choice(np.sqrt([2, 3, 5, 7]), 400)
+    settings, layer = fitted(x, Coordinate("a", "number"))
+    assert settings["atoms"] == 4
+    p = np.exp(scores(layer, np.append(np.unique(x), 1.5)))
+    assert p[:4].sum() == pytest.approx(1, abs=0.01)
+    assert 0 < p[4] < 0.02
+
+
+def test_a_bound_that_no_row_is_at_has_a_density():
+    x = np.random.default_rng(0).exponential(size=400) + 0.01
+    _, layer = fitted(x, Coordinate("a", "number", lower=0.0))
+    assert np.isfinite(scores(layer, np.array([0.0]))).all()
+
+
 def test_categories_have_their_frequency():
     x = np.array([0.0] * 70 + [1.0] * 30)
     _, layer = fitted(x, Coordinate("a", "category", size=3))

@@ -46,8 +46,8 @@ def with_atoms(
     Returns:
         scores, and :math:`\log dv/ds` of values between atoms; of atoms :math:`\log dv/du`.
 
-    >>> s, zero, u = torch.zeros(1).double(), torch.zeros(1).double(), torch.full((1,), 0.5).double()
-    >>> with_atoms(s, s, zero, zero, zero, u)  # no atoms
+    >>> zero = torch.zeros(1).double()
+    >>> with_atoms(zero, zero, zero, zero, zero, zero + 0.5)  # no atoms
     (tensor([0.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
     rest = torch.log1p(-(below + own + above))

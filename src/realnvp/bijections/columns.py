@@ -100,10 +100,11 @@ class TableColumns(Exact, Dequantization):
         columns: a mapping for each column. "kind" is "plain" (the identity), "smooth" or "cells".
             "step": whether a plain column holds integers, or a smooth one multiples of a step.
             "shape" of a smooth column is "linear", "asinh", "log" or "logit", and "knots" the
-            number of its knots, 2 or more, and "atoms" that of its atoms, 0 by default. "size" is the number of cells, and "ordered" whether
-            they are numbers, so that new values may lie beyond the first and the last. "status" is
-            the index of a column of cells that is 0 where this one has a value, and not 0 where it
-            has a gap (NaN).
+            number of its knots, 2 or more, and "atoms" that of its atoms, 0 by default. "size" is
+            the number of cells, and "ordered" whether they are numbers, so that new values may lie
+            beyond the first and the last, where scores grow like logarithms. "status" is the index
+            of a column of cells that is 0 where this one has a value, and not 0 where it has a gap
+            (NaN).
 
     Raises:
         ValueError: for invalid settings.
@@ -169,7 +170,8 @@ class TableColumns(Exact, Dequantization):
             self.register_buffer("values", line.clone())
             self.register_buffer("slopes", exact(n, most, value=1.0))
             if most := max(self.columns[i]["atoms"] for i in self._smooth):
-                self.register_buffer("atoms", exact(n, most))
+                line = constant(lambda: torch.arange(most), n, most, dtype=torch.float64)
+                self.register_buffer("atoms", line)
                 self.register_buffer("atom_edges", exact(n, most + 1))
         if n := len(self._cells):
             width = 1 + max(self.columns[i]["size"] for i in self._cells)
@@ -450,9 +452,7 @@ class TableColumns(Exact, Dequantization):
         # Of an atom, both ends of its step.
         ends = self._atom(k), self._atom(k) + torch.where(stepped, self.step, 0.0)
         low, high = (torch.where(at, end, low) for end in ends)
-        (low, high), (smooth, _) = (
-            part.chunk(2) for part in self._curve(torch.cat((low, high)))
-        )
+        (low, high), (smooth, _) = (part.chunk(2) for part in self._curve(torch.cat((low, high))))
         parts = self._atom_parts(k, at)
         v, slope = with_atoms(low, high, *parts, u)
         slope = torch.where(at, slope - self._log_step(), slope + smooth)
@@ -510,7 +510,8 @@ class TableColumns(Exact, Dequantization):
         starts, _ = with_atoms(low, high, *parts, torch.zeros_like(low))
         stops, slope = with_atoms(low, high, *parts, torch.ones_like(low))
         log_mass = slope + log_normal(stops)
-        return *(part.masked_fill(~real, math.inf) for part in (starts, stops)), log_mass
+        starts, stops = (part.masked_fill(~real, math.inf) for part in (starts, stops))
+        return starts, stops, log_mass
 
     def _atom_parts(self, k: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities of the atoms below the k-th, of it if ``at``, and above."""

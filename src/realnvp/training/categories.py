@@ -200,15 +200,30 @@ def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArra
             if i != j and (i in numbers or j in numbers) and math.prod(sizes) <= MOST_CELLS:
                 left = -_pair(codes[i], codes[j], sizes, own, w)[0]
                 near |= {i, j} if left <= NEARLY * entropy else set()
-                if i in numbers and j in numbers and max(sizes) <= FEW_VALUES:
-                    r = float(np.corrcoef(scores[:, i].numpy(), scores[:, j].numpy())[0, 1])
-                    smooth = -0.5 * math.log(max(1 - r * r, 1e-12)) * w.sum()
+                if max(sizes) <= FEW_VALUES:
+                    smooth = _smooth_gain(i, j, codes, scores, numbers) * w.sum()
                     near |= {i, j} if entropy - left > smooth + ROUGH * w.sum() else set()
     return {i: edges for i, edges in found.items() if i in near or i not in numbers}
 
 
-def _cell_edges(columns: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
-    """Return the edges of the intervals of columns of cells, and of those of hardly more than atoms."""
+def _smooth_gain(
+    i: int, j: int, codes: Mapping[int, NDArray], scores: Tensor, numbers: Sequence[int]
+) -> float:
+    """Return the nats per row that a Gaussian dependence of two columns is worth."""
+    number, group = (i, codes[j]) if i in numbers else (j, codes[i])
+    x = scores[:, number].numpy()
+    if i in numbers and j in numbers:
+        explained = float(np.corrcoef(x, scores[:, j].numpy())[0, 1]) ** 2
+    else:  # of a number, by the mean in each category
+        counts = np.maximum(np.bincount(group), 1)
+        explained = float(np.var((np.bincount(group, x) / counts)[group]) / np.var(x))
+    return -0.5 * math.log(max(1 - explained, 1e-12))
+
+
+def _cell_edges(
+    columns: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
+) -> dict[int, Tensor]:
+    """Return the edges of the intervals of columns of cells, and of hardly more than atoms."""
     layer = TableColumns(columns).double()
     layer.fill(tensors)
     kinds = [[i for i, c in enumerate(columns) if c["kind"] == k] for k in ("cells", "smooth")]

@@ -2,9 +2,9 @@ r"""The maps of a table's columns, fitted to its training rows: marginal normal 
 
 What a column is, :class:`~realnvp.data.columns.Coordinate` says; how it becomes normal is chosen
 here, by the likelihood of held-out rows: of numbers, the shape of their tails and how many knots
-their spline has, after those that come again far more often than their neighbors have been set
-aside as atoms (:mod:`realnvp.bijections.atoms`); of steps with many ties and of categories, nothing but their counts, with the mass
-of what was not seen estimated from what was seen once (Good 1953).
+their spline has. Numbers that come again, and far more often than their neighbors, are atoms
+(:mod:`realnvp.bijections.atoms`). Of steps with many ties and of categories, nothing but their
+counts matters, with the mass of what was not seen estimated from what was seen once (Good 1953).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["fit_columns"]
 Fitted = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
 """Settings and tensors of :class:`~realnvp.bijections.TableColumns`."""
 
-KNOTS = (2, 6, 12, 24, 48, 96)
+KNOTS = (2, 6, 12, 24)
 """Numbers of knots that are tried; two are a straight line."""
 
 SMALLEST = 1e-9
@@ -51,6 +51,9 @@ OFTEN = 5
 
 BEYOND_CHANCE = 4.0
 """Standard deviations by which an atom is more frequent than its neighbors say."""
+
+ROUNDS = 4
+"""Times that the others are fitted, at most, to find out which are beyond chance."""
 
 MOST_ATOMS = 1_000
 """Atoms of a column, at most: the most frequent ones."""
@@ -186,10 +189,10 @@ def _ordered_cells(
     share = counts + (once + 0.5) * near / near.sum()
     outside = tuple(0.0 if known else 0.5 / (n + 1) for known in bounded)
     # From the median to the ends, as from there on: a tail is as long as it has been so far.
-    middle, reach = float(np.median(index)), -ndtri(0.5 / (n + 1))
-    tails = [reach / max(1.0, far) for far in (middle, size - middle)]
+    middle, end = float(np.median(index)), -ndtri(0.5 / (n + 1))
+    tails = (end / max(1.0, middle), end / max(1.0, size - middle))
     settings = {"size": size, "ordered": True, "status": coordinate.status}
-    return _cells(settings, share, low, step, (outside[0], outside[1]), (tails[0], tails[1]))
+    return _cells(settings, share, low, step, (outside[0], outside[1]), tails)
 
 
 # ---------------------------------------------------------------------- smooth maps
@@ -213,7 +216,7 @@ def _smooth(
     width = 0.0
     if stepped:
         values, width = coordinate.origin + coordinate.step * values, coordinate.step
-    while often.any():
+    for _ in range(ROUNDS):
         rest = ~often[which]
         if not rest.any():  # once each
             rest = np.zeros(len(x), dtype=bool)
@@ -227,7 +230,7 @@ def _smooth(
             break
         often[np.flatnonzero(often)[~beyond]] = False
     if not often.any():
-        return _without_atoms(coordinate, x, weight)
+        return found
     settings, tensors = found
     share = np.cumsum(counts[often]) / (weight.sum() + 0.5)
     more = {"atoms": values[often], "atom_edges": np.concatenate(([0.0], share))}
