@@ -119,7 +119,7 @@ def test_tables_of_any_kind(n):
         town=ordinary.town.map({"Oslo": "Doha", "Rome": "Oslo", "Doha": "Rome"})
     )
     both = pd.concat([ordinary, swapped])
-    assert roc_auc_score(np.arange(600) < 300, detector.score_samples(both)) > 0.98
+    assert roc_auc_score(np.arange(600) < 300, detector.score_samples(both)) > 0.97
     assert np.array_equal(
         detector.predict(ordinary) == -1, detector.decision_function(ordinary) < 0
     )
@@ -129,7 +129,7 @@ def test_tables_of_any_kind(n):
         for table in (mixed(n, 0), both)
     ]
     found = quick().fit(renamed[0]).score_samples(renamed[1])
-    assert roc_auc_score(np.arange(600) < 300, found) > 0.98
+    assert roc_auc_score(np.arange(600) < 300, found) > 0.97
     reasons = detector.explain(swapped[:50]).mean(axis=0)
     assert reasons[:2].min() > reasons[2:].max() + 3
 
