@@ -36,8 +36,9 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det, constant
-from realnvp.bijections.columns import MOST, TINY, Exact, even_edges
+from realnvp.bijections.columns import MOST, Exact, even_edges
 from realnvp.bijections.gaussian_mixture import normal_quantile
+from realnvp.bijections.smooth_map import TINY
 
 __all__ = ["CategoriesFirst"]
 

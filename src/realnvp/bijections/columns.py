@@ -4,9 +4,8 @@ Each column of a table has its own monotone map to the real line, with noise add
 discrete, and an exact term of the log-likelihood. With :math:`u` uniform on :math:`[0, 1)` and
 :math:`\varphi, \Phi` the normal density and CDF:
 
-* A **smooth** column of numbers: :math:`v = S(w(x))`, where :math:`w` is linear, asinh (heavy
-  tails), log (a lower bound) or logit (two bounds) of the standardized number, and :math:`S` a
-  monotone rational-quadratic spline with linear tails (arXiv 1906.04032, section 3.1).
+* A **smooth** column of numbers: :math:`v = S(w(x))`, a shape of the tails and a spline
+  (:mod:`realnvp.bijections.smooth_map`).
   :math:`\log|\det J| = \log v'(x)`. Of numbers with a step, :math:`x + \mathrm{step} \cdot u`
   takes the place of :math:`x`. Some numbers may be atoms (:mod:`realnvp.bijections.atoms`): their
   term is the logarithm of a probability, divided by the step if there is one.
@@ -35,14 +34,9 @@ from torch import Tensor
 from realnvp.bijections.atoms import between_atoms, log_normal, with_atoms
 from realnvp.bijections.base import Bijection, constant
 from realnvp.bijections.dequantization import Dequantization, Noise
+from realnvp.bijections.smooth_map import SHAPES, TINY, SmoothMap
 
 __all__ = ["TableColumns", "even_edges"]
-
-SHAPES = ("linear", "asinh", "log", "logit")
-"""What a smooth column is mapped by before its spline."""
-
-TINY = 2.0**-40
-"""Probabilities are kept so far from 0 and 1; normal scores are then within 7."""
 
 ON_GRID = 1e-3
 """Distance from its grid, in steps, up to which a number counts as on it."""
@@ -246,7 +240,7 @@ class TableColumns(Exact, Dequantization):
         if self._smooth:
             t, position = self._standardized(filled[:, self._smooth])
             on_grid = self._is_stepped() & ((position - position.round()).abs() > ON_GRID)
-            log, logit = self._shaped("log", "logit"), self._shaped("logit")
+            log, logit = self._smooth_map.has("log", "logit"), self._smooth_map.has("logit")
             low = t < torch.where(self._is_stepped(), -TINY, TINY)  # a step has noise above it
             good[:, self._smooth] &= ~on_grid & ~(log & low) & ~(logit & (t >= 1))
         if self._cells:
@@ -419,20 +413,17 @@ class TableColumns(Exact, Dequantization):
             some[self._cells] = self.cell_origin
         return some
 
+    @property
+    def _smooth_map(self) -> SmoothMap:
+        shapes = tuple(self.columns[i]["shape"] for i in self._smooth)
+        return SmoothMap(shapes, self.center, self.scale, self.knots, self.values, self.slopes)
+
     def _is_stepped(self) -> Tensor:
         flags = [self.columns[i]["step"] for i in self._smooth]
         return torch.tensor(flags, device=self._one.device)
 
     def _is_ordered(self) -> Tensor:
         flags = [self.columns[i]["ordered"] for i in self._cells]
-        return torch.tensor(flags, device=self._one.device)
-
-    def _has(self, *shapes: str) -> bool:
-        """Return whether a column has one of the shapes, without reading from the device."""
-        return any(self.columns[i]["shape"] in shapes for i in self._smooth)
-
-    def _shaped(self, *shapes: str) -> Tensor:
-        flags = [self.columns[i]["shape"] in shapes for i in self._smooth]
         return torch.tensor(flags, device=self._one.device)
 
     def _last(self) -> Tensor:
@@ -447,39 +438,23 @@ class TableColumns(Exact, Dequantization):
         stepped = self._is_stepped()
         low = torch.where(stepped, x + self.step * u, x)
         if not self._has_atoms:
-            return self._curve(low)
+            return self._smooth_map(low)
         k, at = self._find(x)
         # Of an atom, both ends of its step.
         ends = self._atom(k), self._atom(k) + torch.where(stepped, self.step, 0.0)
         low, high = (torch.where(at, end, low) for end in ends)
-        (low, high), (smooth, _) = (part.chunk(2) for part in self._curve(torch.cat((low, high))))
+        (low, high), (smooth, _) = (
+            part.chunk(2) for part in self._smooth_map(torch.cat((low, high)))
+        )
         parts = self._atom_parts(k, at)
         v, slope = with_atoms(low, high, *parts, u)
         slope = torch.where(at, slope - self._log_step(), slope + smooth)
         mixed = self._counts(x.device) > 0
         return torch.where(mixed, v, low), torch.where(mixed, slope, smooth)
 
-    def _curve(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return smooth scores of numbers, and the logarithm of their derivative."""
-        t = (x - self.center) / self.scale
-        w, slope = t, torch.zeros_like(t)
-        asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
-        if self._has("asinh"):
-            w = torch.where(asinh, torch.asinh(t), w)
-            slope = torch.where(asinh, -torch.log(torch.hypot(t, torch.ones_like(t))), slope)
-        if self._has("log", "logit"):
-            safe = torch.where(log | logit, t.clamp(min=TINY), 0.5)
-            rest = torch.where(
-                logit, torch.log1p(-torch.where(logit, t.clamp(max=1 - TINY), 0.5)), 0.0
-            )
-            w = torch.where(log | logit, safe.log() - rest, w)
-            slope = torch.where(log | logit, -safe.log() - rest, slope)
-        v, spline = self._spline(w)
-        return v, slope + spline - self.scale.log()
-
     def _smooth_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
         if not self._has_atoms:
-            y, slope = self._curve_inverse(v)
+            y, slope = self._smooth_map.inverse(v)
             return self._floored(y), slope
         count = self._counts(v.device)
         starts, stops, masses = self.atom_intervals()
@@ -489,7 +464,7 @@ class TableColumns(Exact, Dequantization):
         below, _, above = self._atom_parts(found, torch.zeros_like(at))
         mixed = count > 0
         s = torch.where(mixed, between_atoms(v, below, above), v)
-        y, smooth = self._curve_inverse(s)
+        y, smooth = self._smooth_map.inverse(s)
         rest = torch.log1p(-self.atom_edges[:, -1])
         between = torch.where(mixed, rest + log_normal(s) - log_normal(v), 0.0) + smooth
         own = masses.gather(0, j) - log_normal(v) - self._log_step()
@@ -503,7 +478,8 @@ class TableColumns(Exact, Dequantization):
         fewer, scores are infinite.
         """
         width = torch.where(self._is_stepped(), self.step, 0.0)
-        low, high = self._curve(torch.cat((self.atoms.T, self.atoms.T + width)))[0].chunk(2)
+        ends = torch.cat((self.atoms.T, self.atoms.T + width))
+        low, high = self._smooth_map(ends)[0].chunk(2)
         k = torch.arange(len(low), device=low.device)[:, None].expand_as(low)
         real = k < self._counts(low.device)
         parts = self._atom_parts(k, real)
@@ -539,79 +515,14 @@ class TableColumns(Exact, Dequantization):
         real = index < self._counts(self.atoms.device)[:, None]
         return self.atoms.masked_fill(~real, math.inf)
 
-    def _curve_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Invert :meth:`_curve`; the logarithm is that of its derivative, not the inverse's."""
-        w = self._spline_inverse(v)
-        t, slope = w, torch.zeros_like(w)
-        asinh, log, logit = (self._shaped(shape) for shape in SHAPES[1:])
-        if self._has("asinh"):
-            inner = torch.where(asinh, w, 0.0)
-            t = torch.where(asinh, inner.clamp(-700, 700).sinh(), t)
-            slope = torch.where(asinh, -torch.log(torch.hypot(t, torch.ones_like(t))), slope)
-        if self._has("log"):
-            t = torch.where(log, torch.where(log, w, 0.0).clamp(-700, 700).exp(), t)
-            slope = torch.where(log, -w, slope)
-        if self._has("logit"):
-            t = torch.where(logit, w.sigmoid(), t)
-            both = torch.nn.functional.logsigmoid(w) + torch.nn.functional.logsigmoid(-w)
-            slope = torch.where(logit, -both, slope)
-        _, spline = self._spline(w)
-        return self.center + self.scale * t, slope + spline - self.scale.log()
-
     def _floored(self, x: Tensor) -> Tensor:
         """Return numbers rounded down to their steps, where there are some."""
         stepped = self.origin + self.step * ((x - self.origin) / self.step).floor()
-        if self._has("log", "logit"):  # of the cell that holds the bound, only the inside exists
+        if self._smooth_map.is_bounded:  # of the cell that holds the bound, only the inside exists
             low = ((self.center - self.origin) / self.step).ceil()
             inside = torch.maximum(stepped, self.origin + self.step * low)
-            stepped = torch.where(self._shaped("log", "logit"), inside, stepped)
+            stepped = torch.where(self._smooth_map.has("log", "logit"), inside, stepped)
         return torch.where(self._is_stepped(), stepped, x)
-
-    def _bin(self, values: Tensor, grid: Tensor) -> Tensor:
-        found = torch.searchsorted(grid, values.T.contiguous(), right=True).T - 1
-        return found.clamp(0, grid.shape[1] - 2)
-
-    def _spline(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the spline of ``(B, S)`` numbers, and the logarithm of its derivative."""
-        k = self._bin(w, self.knots)
-        x0, x1, y0, y1, d0, d1 = self._at(k)
-        secant = (y1 - y0) / (x1 - x0)
-        xi = ((w - x0) / (x1 - x0)).clamp(0, 1)
-        both = xi * (1 - xi)
-        below = secant + (d0 + d1 - 2 * secant) * both
-        v = y0 + (y1 - y0) * (secant * xi.square() + d0 * both) / below
-        top = d1 * xi.square() + 2 * secant * both + d0 * (1 - xi).square()
-        slope = 2 * secant.log() + top.log() - 2 * below.log()
-        low, high = w < self.knots[:, 0], w > self.knots[:, -1]
-        v = torch.where(low, self.values[:, 0] + self.slopes[:, 0] * (w - self.knots[:, 0]), v)
-        v = torch.where(high, self.values[:, -1] + self.slopes[:, -1] * (w - self.knots[:, -1]), v)
-        slope = torch.where(low, self.slopes[:, 0].log(), slope)
-        return v, torch.where(high, self.slopes[:, -1].log(), slope)
-
-    def _spline_inverse(self, v: Tensor) -> Tensor:
-        k = self._bin(v, self.values)
-        x0, x1, y0, y1, d0, d1 = self._at(k)
-        secant = (y1 - y0) / (x1 - x0)
-        up = (v - y0).clamp(min=0)
-        curve = up * (d0 + d1 - 2 * secant)
-        a = (y1 - y0) * (secant - d0) + curve
-        b = (y1 - y0) * d0 - curve
-        c = -secant * up
-        xi = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())
-        w = x0 + xi * (x1 - x0)
-        low, high = v < self.values[:, 0], v > self.values[:, -1]
-        w = torch.where(low, self.knots[:, 0] + (v - self.values[:, 0]) / self.slopes[:, 0], w)
-        return torch.where(
-            high, self.knots[:, -1] + (v - self.values[:, -1]) / self.slopes[:, -1], w
-        )
-
-    def _at(self, k: Tensor) -> list[Tensor]:
-        """Return knots, values and slopes at both ends of the bins ``(B, S)``."""
-        found = []
-        for tensor in (self.knots, self.values, self.slopes):
-            rows = tensor.expand(k.shape[0], *tensor.shape)
-            found += [rows.gather(2, (k + i)[..., None])[..., 0] for i in (0, 1)]
-        return found
 
     def _cells_forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         k = ((x - self.cell_origin) / self.cell_step).round()
