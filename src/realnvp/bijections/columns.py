@@ -443,9 +443,9 @@ class TableColumns(Exact, Dequantization):
         # Of an atom, both ends of its step.
         ends = self._atom(k), self._atom(k) + torch.where(stepped, self.step, 0.0)
         low, high = (torch.where(at, end, low) for end in ends)
-        (low, high), (smooth, _) = (
-            part.chunk(2) for part in self._smooth_map(torch.cat((low, high)))
-        )
+        both, derivative = self._smooth_map(torch.cat((low, high)))
+        n = x.shape[0]
+        low, high, smooth = both[:n], both[n:], derivative[:n]
         parts = self._atom_parts(k, at)
         v, slope = with_atoms(low, high, *parts, u)
         slope = torch.where(at, slope - self._log_step(), slope + smooth)
