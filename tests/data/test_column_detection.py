@@ -70,6 +70,21 @@ def test_many_texts_among_numbers_are_no_slips():
     assert found([str(i) if i % 3 else f"{i}x" for i in range(200)]).kind == "drop"
 
 
+def test_few_texts_of_which_most_are_numbers_are_categories():
+    assert found(["4"] * 60 + ["f"] * 40).kind == "categorical"
+    drives = found(["4"] * 60 + ["f"] * 30 + ["r"] * 10)
+    assert (drives.kind, drives.categories) == ("categorical", ("4", "f", "r"))
+    with pytest.raises(ValueError, match=r"row 100 .* holds 'x'; leave it empty .*, or drop it"):
+        found(["4"] * 60 + ["5"] * 39 + ["x"])
+
+
+@pytest.mark.parametrize("ones", [1, 2, 50])
+def test_zeros_and_ones_are_categories_however_rare_the_ones(ones):
+    assert found(np.arange(1000) < ones).kind == "categorical"
+    assert found((np.arange(1000) < ones).astype(int)).kind == "categorical"
+    assert found(1 + (np.arange(1000) < 2)).kind == "integer"  # a count, such as of engines
+
+
 @pytest.mark.parametrize("code", [-999.0, 9999.0])
 def test_codes_for_gaps_do_not_widen_the_range(code):
     x = np.round(np.random.default_rng(0).normal(5, 1, 300), 1)

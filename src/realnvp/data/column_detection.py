@@ -135,11 +135,16 @@ class ColumnDetector:
             return self.written(words, notation, declared)
         # Many different ones are no slips: tickets may be numbers and texts.
         slips = words[~parsed].nunique() <= max(5, SLIPS * len(words))
-        if numeric or (slips and 0.5 <= parsed.mean() < 1):
+        mixed = 0.5 <= parsed.mean() < 1
+        # Neither are a few that all come again: a drive may be 4, f or r.
+        if mixed and not numeric and self.is_few(*np.unique(words, return_counts=True)):
+            return self.categorical(there)
+        if numeric or (slips and mixed):
             bad = int(np.argmin(parsed))
             raise ValueError(
                 f"{self.where} mixes numbers and text: row {self.row(there, bad)} (counting from "
-                f"1) holds {plain[bad]!r}; leave it empty if it is a gap, or {self.declare}"
+                f"1) holds {plain[bad]!r}; leave it empty if it is a gap, {self.declare}, or "
+                f"{self.remedy}"
             )
         distinct = words.nunique()
         dated = declared == "datetime" or words.map(looks_like_a_date).mean() > 0.5
@@ -326,12 +331,14 @@ class ColumnDetector:
         return self.datetime(parsed, "%Y%m%d") if parsed.notna().all() else None
 
     def is_few(self, distinct: NDArray, counts: NDArray) -> bool:
-        """Return whether integers are so few that they are categories, and none of them is rare.
+        """Return whether values are so few that they are categories, and none of them is rare.
 
-        Counts have rare ones, beyond which there may be others.
+        Counts have rare ones, beyond which there may be others; 0 and 1 say no or yes, and of a
+        count with as few ones, there would hardly be a 2.
         """
         few = len(distinct) <= min(FEW_VALUES, counts.sum() / 8)
-        return few and bool(counts.min() >= max(2, RARE * counts.sum()))
+        binary = np.array_equal(distinct, [0, 1])
+        return few and (binary or bool(counts.min() >= max(2, RARE * counts.sum())))
 
     def grid(self, x: NDArray, distinct: NDArray) -> tuple[int | None, float]:
         """Return the number of decimals, and the largest step of which all numbers are multiples.

@@ -82,8 +82,10 @@ def as_png(picture: Figure | Image.Image, dpi: int = 120) -> bytes:
     if isinstance(picture, Image.Image):
         picture.save(buffer, format="png", optimize=True)
     else:
-        with warnings.catch_warnings():  # a column's name may be in letters that the font lacks
+        with warnings.catch_warnings():
+            # A column's name may be in letters that the font lacks, and a machine may be busy.
             warnings.filterwarnings("ignore", "Glyph")
+            warnings.filterwarnings("ignore", "Creating legend")
             picture.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
