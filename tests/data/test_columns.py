@@ -140,10 +140,31 @@ def test_rows_that_do_not_follow_are_impossible():
             schema.rows(other)
 
 
+def test_unknown_gaps_are_what_columns_that_follow_from_them_say():
+    frame = people().assign(
+        more=lambda t: 3 * t.income - 2 * t.visits + t.narrow.astype(float),
+        size2=lambda t: t["size"],
+    )
+    schema = TableSchema.of(frame)
+    kinds = {column.name: column.kind for column in schema.columns}
+    assert (kinds["size2"], kinds["more"], kinds["twice"]) == ("copy", "linear", "linear")
+    known, _ = schema.encode(frame)
+    other = frame.copy()
+    other.loc[:4, ["town", "income", "size"]] = None
+    other.loc[2:4, "visits"] = None  # known, since both incomes and their sum are
+    other.loc[4, ["town2", "twice", "size2"]] = None
+    x, _ = schema.encode(other, unknown=True)
+    for name in ("town", "income", "size", "visits"):
+        place = schema.places()[name]
+        np.testing.assert_allclose(x[:4, place], known[:4, place], rtol=1e-9)
+        assert np.isnan(x[4, place]).all()
+    assert (x[:4, schema.places()["visits"]] % 1 == 0).all()
+
+
 def test_unknown_gaps_are_left_open():
     frame = people()
     schema = TableSchema.of(frame)
-    frame.loc[0, ["temperature", "loss", "town"]] = np.nan
+    frame.loc[0, ["temperature", "loss", "town", "town2"]] = np.nan
     x, _ = schema.encode(frame, unknown=True)
     for name in ("temperature", "loss", "town"):
         assert np.isnan(x[0, schema.places()[name]]).all()

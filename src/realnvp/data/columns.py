@@ -199,7 +199,8 @@ class TableSchema:
         Args:
             frame: table with the schema's columns, in any order; others are ignored.
             where: what the table is called in messages.
-            unknown: take every gap as something to be filled in: all of its coordinates are NaN.
+            unknown: take every gap as something to be filled in: all of its coordinates are NaN,
+                unless a column that follows from it says what it is.
             strict: raise for an unknown category, and for a gap where there was none. Otherwise
                 such rows are not possible, and these coordinates are NaN.
 
@@ -223,16 +224,21 @@ class TableSchema:
         x = np.full((len(frame), self.dim), np.nan)
         possible = np.ones(len(frame), dtype=bool)
         places = self.places()
-        for column in self.columns:
+        for i, column in enumerate(self.columns):
             if not column.size:
                 continue
             values = frame.iloc[:, held[column.name]]
+            for other in self.columns if unknown else ():
+                if other.kind == "copy" and other.source == i:
+                    values = values.where(values.notna(), frame.iloc[:, held[other.name]])
             name = f"column {column.name!r} of {where}"
             x[:, places[column.name]], good = encode_column(column, values, name, unknown, strict)
             possible &= good
         for column in self.columns:
             if column.kind in ("constant", "copy", "linear"):
                 values = frame.iloc[:, held[column.name]]
+                if unknown and column.kind == "linear":
+                    self._solve(column, values, x)
                 good = self._follows(column, values, frame, held, x)
                 possible &= (good | values.isna().to_numpy()) if unknown else good
         return x, possible
@@ -269,6 +275,21 @@ class TableSchema:
         got = numbers_of(column, values, column.name).to_numpy(dtype=np.float64, na_value=np.nan)
         near: NDArray = np.abs(got - expected) <= column.weights[-1]
         return near | np.isnan(expected)
+
+    def _solve(self, column: Column, values: pd.Series, x: NDArray) -> None:
+        """Set what must be, where all is known of a linear function but one of its columns."""
+        got = numbers_of(column, values, column.name).to_numpy(dtype=np.float64, na_value=np.nan)
+        places = self.places()
+        used = [(w, c) for w, c in zip(column.weights[1:-1], self.columns, strict=True) if w]
+        index = [places[other.name].stop - 1 for _, other in used]
+        alone = np.isfinite(got) & (np.isnan(x[:, index]).sum(1) == 1)
+        for (weight, other), i in zip(used, index, strict=True):
+            rows = alone & np.isnan(x[:, i])
+            x[rows, i] = 0.0
+            x[rows, i] = (got[rows] - self._linear(column, x[rows])) / weight
+            if other.step:
+                x[rows, i] = np.rint((x[rows, i] - other.origin) / other.step) * other.step
+                x[rows, i] += other.origin
 
     def _linear(self, column: Column, x: NDArray) -> NDArray:
         total = np.full(len(x), column.weights[0])
