@@ -169,6 +169,15 @@ def test_columns_that_hardly_vary(contamination):
     assert found.argmin() == 19
 
 
+@pytest.mark.parametrize("n", [100, 400])
+def test_what_a_third_of_the_rows_are_is_no_outlier(n):
+    table = pd.DataFrame({"answer": np.resize(["no", "no", "yes"], n)})
+    found = RealNVPOutlierDetector(random_state=0).fit(table)
+    assert (found.predict(table) == 1).all()
+    assert (found.p_values(table) > 0.2).all()
+    assert found.predict(pd.DataFrame({"answer": ["perhaps"]})) == -1
+
+
 def test_contaminated_tables_of_any_kind():
     table = mixed(400, 0)
     table.loc[:19, "warm"] += 40

@@ -16,6 +16,15 @@ def test_tails_add_up_and_grow_beyond_what_was_held_out():
     assert np.isfinite(far).all()
 
 
+def test_what_many_have_is_nothing_unusual_and_more_than_all_have_is():
+    values = np.repeat([[0.0, 7.0], [1.0, 7.0]], 30, axis=0)
+    score = TailScore(values)
+    ordinary, new = score(values), score(np.array([[1.1, 7.0], [1.0, 7.1]]))
+    assert ordinary.max() < 1 < 4 < new.min()
+    few = TailScore(values[::10])(values)  # a score does not depend on how many were held out
+    np.testing.assert_allclose(few, ordinary, atol=0.4)
+
+
 @pytest.mark.parametrize(
     ("fit", "dim", "n"), [(TailScore, 4, 300), (DensityScore, 6, 300), (TailScore, 4, 40)]
 )

@@ -114,8 +114,11 @@ class TailScore:
         for column, held_out, spread in zip(found.T, self._held_out.T, self._spread, strict=True):
             # Two rows that are each other's neighbors have one distance: between equal values the
             # share would jump, and rounding would decide on which side of the jump a row is.
-            last = np.append(np.diff(held_out) > TIE * spread, True)
-            below = np.interp(column, held_out[last], shares[last])
+            # Of equal ones, all have as much as the first: if half of the rows are at the largest
+            # value, it is nothing unusual.
+            first = np.insert(np.diff(held_out) > TIE * spread, 0, True)
+            below = np.interp(column, held_out[first], shares[first])
+            below[column - held_out[-1] > TIE * spread] = shares[-1]
             beyond = np.clip((column - held_out[-1]) / spread, 0, None)
             total += np.log1p(beyond) - np.log1p(-below)
         return total
