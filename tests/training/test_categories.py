@@ -11,6 +11,7 @@ from realnvp.estimator import RealNVPDensity
 from realnvp.training.categories import (
     _edges,
     _effects,
+    _Frequencies,
     _tree,
     _tree_given,
     _with_parents,
@@ -42,13 +43,26 @@ def density(penguins: pd.DataFrame) -> RealNVPDensity:
     return RealNVPDensity(random_state=0, max_steps=40).fit(penguins)
 
 
+def frequencies(codes, *sizes: int) -> list[_Frequencies]:
+    """Return how often each column has each category."""
+    w = np.ones(len(codes))
+    return [_Frequencies.of(codes[:, j], w, np.full(n, 0.5)) for j, n in enumerate(sizes)]
+
+
+def test_what_was_not_seen_of_numbers_has_the_share_of_their_own_map():
+    own = _Frequencies.of(np.array([0, 0, 0, 2]), np.ones(4), np.array([0.1, 1e-3, 0.1]))
+    np.testing.assert_allclose(own.shares, np.array([3.5, 1e-3, 1.5]) / 5.001)
+    np.testing.assert_allclose(own.rest, np.array([2.5, 1e-3, 0.5]) / 3.001)
+    assert own.alone == pytest.approx(3 * np.log(own.rest[0]) + np.log(own.rest[2]))
+
+
 def test_the_tree_joins_what_depends_on_each_other():
     rng = np.random.default_rng(0)
     a = rng.integers(0, 4, 2_000)
     b = np.where(rng.random(2_000) < 0.9, a, rng.integers(0, 4, 2_000))
     c = np.where(rng.random(2_000) < 0.9, b // 2, rng.integers(0, 2, 2_000))
     codes = np.column_stack([a, rng.integers(0, 3, 2_000), b, c])
-    order, parents, tables = _tree(codes, [4, 3, 4, 2], np.ones(2_000))
+    order, parents, tables = _tree(codes, frequencies(codes, 4, 3, 4, 2), np.ones(2_000))
     pairs = {frozenset((j, p)) for j, p in enumerate(parents) if p is not None}
     assert pairs == {frozenset((0, 2)), frozenset((2, 3))}  # and 1 is alone
     assert all(p is None or order.index(p) < order.index(j) for j, p in enumerate(parents))
@@ -63,11 +77,11 @@ def test_a_column_gets_the_parents_that_raise_the_likelihood():
     a, b, c = rng.integers(0, 2, (3, 1_000))
     child = np.where(rng.random(1_000) < 0.9, a ^ b, 1 - (a ^ b))
     codes, w = np.column_stack([a, b, c, child]), np.ones(1_000)
-    parents, table = _with_parents(3, [2, 1, 0], [0], codes, [2, 2, 2, 2], w)
+    parents, table = _with_parents(3, [2, 1, 0], [0], codes, frequencies(codes, 2, 2, 2, 2), w)
     assert parents == [0, 1]
     np.testing.assert_allclose(table.sum(1), 1)
     np.testing.assert_allclose(table[:, 1], [0.1, 0.9, 0.9, 0.1], atol=0.05)  # of 00, 01, 10, 11
-    alone, shares = _with_parents(2, [1, 0], [], codes, [2, 2, 2, 2], w)
+    alone, shares = _with_parents(2, [1, 0], [], codes, frequencies(codes, 2, 2, 2, 2), w)
     assert (alone, shares.shape) == ([], (1, 2))
 
 
@@ -276,7 +290,9 @@ def test_links_are_directed_by_what_the_condition_says():
     island = np.where(species == 0, rng.integers(0, 3, 600), species)
     bill = torch.as_tensor(species + 0.4 * rng.normal(size=600))[:, None]
     codes, w = np.column_stack([island, species]), np.ones(600)
-    order, parents, tables, slopes = _tree_given(codes, [3, 3], w, [None, 0], bill)
+    order, parents, tables, slopes = _tree_given(
+        codes, frequencies(codes, 3, 3), w, [None, 0], bill
+    )
     assert order == [1, 0]
     assert parents == [1, None]
     assert slopes[1].abs().max() > 10 * slopes[0].abs().max()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -62,7 +63,7 @@ NEARLY = 0.25
 LISTED = 0.95
 """Share of the rows of a column that are at its atoms, from which on it may be among the tables."""
 
-FEW_VALUES = 200
+FEW_VALUES = 500
 """Values of columns of numbers, at most, whose table is compared with a smooth dependence."""
 
 ROUGH = 0.05
@@ -120,22 +121,22 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None)
     if not coordinates:
         return None, {}
     w = weight.cpu().numpy() * len(weight)
-    intervals = _intervals(dataset, scores, w)
+    intervals, codes_of, own_of = _intervals(dataset, scores, w)
     where = [i for i, c in enumerate(coordinates) if c.kind == "category" or i in intervals]
     least = 1 if given is None else min(1, 2 - len(where))
     if not where or len(coordinates) - len(where) < least:
         return None, {}
-    codes = np.column_stack([_codes(scores[:, i].numpy(), intervals[i]) for i in where])
+    codes, own = np.column_stack([codes_of[i] for i in where]), [own_of[i] for i in where]
     sizes = [len(intervals[i]) - 1 for i in where]
-    order, single, tables = _tree(codes, sizes, w)
+    order, single, tables = _tree(codes, own, w)
     slopes: list[Tensor] = []
     if given is not None:
-        order, single, tables, slopes = _tree_given(codes, sizes, w, single, given)
+        order, single, tables, slopes = _tree_given(codes, own, w, single, given)
     parents: list[list[int]] = [[] if p is None else [p] for p in single]
     if given is None:
         order.sort(key=lambda j: j not in single)  # leaves last: all others may be their parents
         for k, j in enumerate(order):
-            parents[j], tables[j] = _with_parents(j, order[:k], parents[j], codes, sizes, w)
+            parents[j], tables[j] = _with_parents(j, order[:k], parents[j], codes, own, w)
     place = {j: i for i, j in enumerate(order)}
     links = [
         {"column": where[j], "size": sizes[j], "parents": [place[p] for p in parents[j]]}
@@ -152,8 +153,8 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None)
         rows.append(np.pad(part, ((0, 0), (done, total - done - part.shape[1]))))
         done += part.shape[1]
     width = max(sizes) + 1
-    own = [intervals[where[j]] for j in order]
-    padded = np.stack([np.pad(row, (0, width - len(row)), constant_values=1.0) for row in own])
+    edges = [intervals[where[j]] for j in order]
+    padded = np.stack([np.pad(row, (0, width - len(row)), constant_values=1.0) for row in edges])
     tensors = {
         "edges": torch.as_tensor(padded),
         "tables": torch.as_tensor(np.concatenate([_edges(tables[j]).ravel() for j in order])),
@@ -167,12 +168,52 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None)
 # ---------------------------------------------------------------------- what goes first
 
 
-def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArray]:
+@dataclass(frozen=True, eq=False)
+class _Frequencies:
+    """How often a column has each category."""
+
+    counts: NDArray
+    """Rows of each, ``(S,)``."""
+
+    shares: NDArray
+    """Their shares, of which none is 0."""
+
+    rest: NDArray
+    """For a row of each category, its share among the other rows."""
+
+    @staticmethod
+    def of(codes: NDArray, w: NDArray, unseen: NDArray | float) -> _Frequencies:
+        """Return those of a column.
+
+        Args:
+            codes: ``(N,)`` categories.
+            w: ``(N,)`` weights.
+            unseen: ``(S,)`` rows that are added to each; half a row where one has been seen.
+        """
+        counts = np.bincount(codes, w, minlength=np.size(unseen))
+        more = np.where(counts > 0, 0.5, unseen)
+        own, rest = counts + more, np.maximum(counts - 1, 0) + more
+        return _Frequencies(counts, own / own.sum(), rest / rest.sum())
+
+    @property
+    def alone(self) -> float:
+        """The leave-one-out log-likelihood of the column by itself."""
+        return float(self.counts @ np.log(self.rest))
+
+
+def _intervals(
+    dataset: Dataset, scores: Tensor, w: NDArray
+) -> tuple[dict[int, NDArray], dict[int, NDArray], dict[int, _Frequencies]]:
     """Return the edges of the intervals of every column that goes first, from 0 to 1.
 
-    They are those of categories, and those of numbers of few values that are nearly functions of
-    another column, or of which another one is; between two values that are not there, the edges of
-    their cells are left out. That takes many rows.
+    They are those of categories, and, where there are many rows, those of numbers of few values
+    that are nearly functions of another column, or of which another one is, or that are in a pair
+    whose table is better than a smooth dependence; between two values that are not there, the
+    edges of their cells are left out. What was not seen of numbers has the share that their own
+    map gives it.
+
+    Returns:
+        the edges of each column, the intervals of the rows, and how often each occurs.
     """
     coordinates = dataset.coordinates
     columns, tensors = fit_columns(dataset)
@@ -188,22 +229,24 @@ def _intervals(dataset: Dataset, scores: Tensor, w: NDArray) -> dict[int, NDArra
                 inner = there[:-1] | there[1:]
                 found[i] = own[np.concatenate(([True], inner, [True]))]
                 numbers.append(i)
-    if not numbers:
-        return found
-    codes = {i: _codes(scores[:, i].numpy(), edges) for i, edges in found.items()}
+    codes = {i: _codes(scores[:, i].numpy(), row) for i, row in found.items()}
+    frequencies = {}
+    for i, row in found.items():
+        unseen = w.sum() * np.diff(row) if i in numbers else np.full(len(row) - 1, 0.5)
+        frequencies[i] = _Frequencies.of(codes[i], w, unseen)
     near: set[int] = set()
-    for j in found:
-        own = np.bincount(codes[j], w, minlength=len(found[j]) - 1)
-        entropy = -float(own @ np.log(_shares(_without_one(own))))
+    for j in found if numbers else []:
+        entropy = -frequencies[j].alone
         for i in found:
             sizes = len(found[i]) - 1, len(found[j]) - 1
             if i != j and (i in numbers or j in numbers) and math.prod(sizes) <= MOST_CELLS:
-                left = -_pair(codes[i], codes[j], sizes, own, w)[0]
+                left = -_pair(codes[i], codes[j], sizes[0], frequencies[j], w)[0]
                 near |= {i, j} if left <= NEARLY * entropy else set()
                 if max(sizes) <= FEW_VALUES:
                     smooth = _smooth_gain(i, j, codes, scores, numbers) * w.sum()
                     near |= {i, j} if entropy - left > smooth + ROUGH * w.sum() else set()
-    return {i: edges for i, edges in found.items() if i in near or i not in numbers}
+    kept = {i: row for i, row in found.items() if i in near or i not in numbers}
+    return kept, codes, frequencies
 
 
 def _smooth_gain(
@@ -254,19 +297,17 @@ def _middles(edges: NDArray) -> NDArray:
 
 
 def _tree(
-    codes: NDArray, sizes: Sequence[int], w: NDArray
+    codes: NDArray, own: Sequence[_Frequencies], w: NDArray
 ) -> tuple[list[int], list[int | None], list[NDArray]]:
     """Return the order of the columns, the parent of each, and the shares given its categories."""
-    n = len(sizes)
-    own = [np.bincount(codes[:, j], w, minlength=sizes[j]) for j in range(n)]
-    tables = [_shares(counts)[None] for counts in own]
-    alone = [float(counts @ np.log(_shares(_without_one(counts)))) for counts in own]
+    n, sizes = len(own), [len(each.counts) for each in own]
+    tables = [each.shares[None] for each in own]
     found: dict[tuple[int, int], tuple[float, NDArray]] = {}
     for i in range(n):
         for j in range(n):
             if i != j and sizes[i] * sizes[j] <= MOST_CELLS:
-                gain, table = _pair(codes[:, i], codes[:, j], (sizes[i], sizes[j]), own[j], w)
-                found[i, j] = gain - alone[j], table
+                gain, table = _pair(codes[:, i], codes[:, j], sizes[i], own[j], w)
+                found[i, j] = gain - own[j].alone, table
     parents: list[int | None] = [None] * n
     order: list[int] = []
     while len(order) < n:
@@ -283,7 +324,11 @@ def _tree(
 
 
 def _tree_given(
-    codes: NDArray, sizes: Sequence[int], w: NDArray, parents: Sequence[int | None], given: Tensor
+    codes: NDArray,
+    own: Sequence[_Frequencies],
+    w: NDArray,
+    parents: Sequence[int | None],
+    given: Tensor,
 ) -> tuple[list[int], list[int | None], list[NDArray], list[Tensor]]:
     """Return a tree given a condition: the same links, from the roots that held-out rows like best.
 
@@ -292,15 +337,14 @@ def _tree_given(
     Returns:
         the order of the columns, the parent of each, and the shares and slopes of each.
     """
-    n = len(sizes)
-    own = [np.bincount(codes[:, j], w, minlength=sizes[j]) for j in range(n)]
+    n = len(own)
 
     @cache
     def link(j: int, parent: int | None) -> tuple[float, NDArray, Tensor]:
         if parent is None:
-            return tilted(codes[:, j], None, _shares(own[j])[None], given, w)
+            return tilted(codes[:, j], None, own[j].shares[None], given, w)
         both = codes[:, parent], codes[:, j]
-        table = _pair(*both, (sizes[parent], sizes[j]), own[j], w)[1]
+        table = _pair(*both, len(own[parent].counts), own[j], w)[1]
         return tilted(both[1], both[0], table, given, w)
 
     def directed(root: int) -> list[tuple[int, int | None]]:
@@ -324,17 +368,16 @@ def _tree_given(
 
 
 def _with_parents(
-    j: int, before: Sequence[int], parents: Sequence[int], codes: NDArray, sizes: Sequence[int],
-    w: NDArray,
+    j: int, before: Sequence[int], parents: Sequence[int], codes: NDArray,
+    own: Sequence[_Frequencies], w: NDArray,
 ) -> tuple[list[int], NDArray]:  # fmt: skip
     """Return parents of a column among those before it, and its shares given their categories.
 
     From the first ones on, one more at a time is added, that which raises the leave-one-out
     likelihood the most, until none does by more than twice the logarithm of the number of rows.
     """
-    found, child = list(parents), codes[:, j]
-    own = np.bincount(child, w, minlength=sizes[j])
-    table, rest = _shares(own)[None], np.broadcast_to(_shares(_without_one(own)), (1, sizes[j]))
+    found, child, sizes = list(parents), codes[:, j], [len(each.counts) for each in own]
+    table, rest = own[j].shares[None], own[j].rest[None]
     row, score = np.zeros(len(child), dtype=np.int64), -np.inf
     for parent in found:
         row = row * sizes[parent] + codes[:, parent]
@@ -390,11 +433,10 @@ def _given(
 
 
 def _pair(
-    parent: NDArray, child: NDArray, sizes: tuple[int, int], own: NDArray, w: NDArray
+    parent: NDArray, child: NDArray, size: int, own: _Frequencies, w: NDArray
 ) -> tuple[float, NDArray]:
     """Return the leave-one-out log-likelihood of a column given another, and its best table."""
-    share, rest = _shares(own)[None], _shares(_without_one(own))[None]
-    return _given(parent, child, share, rest, sizes[0], w)[:2]
+    return _given(parent, child, own.shares[None], own.rest[None], size, w)[:2]
 
 
 def tilted(
@@ -473,10 +515,6 @@ def _without_one(counts: NDArray) -> NDArray:
     return np.maximum(counts - 1, 0)
 
 
-def _shares(counts: NDArray) -> NDArray:
-    return (counts + 0.5) / (counts + 0.5).sum()
-
-
 def _edges(shares: NDArray) -> NDArray:
     """Return the edges of intervals of these shares, ``(R, S) -> (R, S + 1)``."""
     shares = np.maximum(shares, 1e-9)
@@ -518,7 +556,8 @@ def embedding(codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray)
     factor = np.linalg.cholesky(covariance)
     found = []
     for j, size in enumerate(sizes):
-        root = np.sqrt(_shares(np.bincount(codes[:, j], w, minlength=size)))
+        counts = np.bincount(codes[:, j], w, minlength=size) + 0.5
+        root = np.sqrt(counts / counts.sum())
         root /= np.linalg.norm(root)
         apart = root[:, None] * np.linalg.solve(factor, effects[j].T).T
         apart -= root[:, None] * (root @ apart)
