@@ -63,8 +63,9 @@ NEARLY = 0.25
 LISTED = 0.95
 """Share of the rows of a column that are at its atoms, from which on it may be among the tables."""
 
-FEW_VALUES = 500
-"""Values of columns of numbers, at most, whose table is compared with a smooth dependence."""
+FEW_VALUES = 120
+"""Values of columns of numbers, at most, whose table is compared with a smooth dependence: of more,
+a trained flow knows better, and the others are given few features of a table's columns."""
 
 ROUGH = 0.05
 """Nats by which a pair's table must be better than a Gaussian copula, from which on it is kept."""
@@ -230,6 +231,7 @@ def _intervals(
                 found[i] = own[np.concatenate(([True], inner, [True]))]
                 numbers.append(i)
     codes = {i: _codes(scores[:, i].numpy(), row) for i, row in found.items()}
+    seen = {i: len(np.unique(own)) for i, own in codes.items()}
     frequencies = {}
     for i, row in found.items():
         unseen = w.sum() * np.diff(row) if i in numbers else np.full(len(row) - 1, 0.5)
@@ -242,7 +244,7 @@ def _intervals(
             if i != j and (i in numbers or j in numbers) and math.prod(sizes) <= MOST_CELLS:
                 left = -_pair(codes[i], codes[j], sizes[0], frequencies[j], w)[0]
                 near |= {i, j} if left <= NEARLY * entropy else set()
-                if max(sizes) <= FEW_VALUES:
+                if all(seen[k] <= FEW_VALUES for k in (i, j)):
                     smooth = _smooth_gain(i, j, codes, scores, numbers) * w.sum()
                     near |= {i, j} if entropy - left > smooth + ROUGH * w.sum() else set()
     kept = {i: row for i, row in found.items() if i in near or i not in numbers}
