@@ -445,6 +445,7 @@ class Trainer:
         by_chance = math.isfinite(error) and result.loss - self.best < 2 * error
         ends = self.out_of_patience()
         silent = self.worse < WORSE or by_chance or self._warned_of == self.best_step
+        silent |= self.config.patience is not None  # which is how long one wants to wait
         if math.isinf(self.best) or (silent and not ends):
             return
         self._warned_of = self.best_step
