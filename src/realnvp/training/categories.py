@@ -55,7 +55,7 @@ MOST_VALUES = 1_000
 """Values of a column of numbers, at most, that may be categories."""
 
 MOST_COLUMNS = 64
-"""Columns among which functions of others are looked for, at most."""
+"""Columns among which functions of others, and second parents, are looked for, at most."""
 
 NEARLY = 0.25
 """Share of a column's entropy, given another, up to which it is nearly a function of that."""
@@ -136,7 +136,7 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None)
     parents: list[list[int]] = [[] if p is None else [p] for p in single]
     if given is None:
         order.sort(key=lambda j: j not in single)  # leaves last: all others may be their parents
-        for k, j in enumerate(order):
+        for k, j in enumerate(order if len(order) <= MOST_COLUMNS else []):
             parents[j], tables[j] = _with_parents(j, order[:k], parents[j], codes, own, w)
     place = {j: i for i, j in enumerate(order)}
     links = [
@@ -312,9 +312,13 @@ def _tree(
                 found[i, j] = gain - own[j].alone, table
     parents: list[int | None] = [None] * n
     order: list[int] = []
+    best: dict[int, tuple[float, int]] = {}
     while len(order) < n:
         left = [j for j in range(n) if j not in order]
-        links = [(found[i, j][0], i, j) for i in order for j in left if (i, j) in found]
+        for j in left if order else []:
+            if (last := (order[-1], j)) in found:  # the others have been seen before
+                best[j] = max(best.get(j, (-math.inf, 0)), (found[last][0], last[0]))
+        links = [(*best[j], j) for j in left if j in best]
         gain, i, j = max(links, default=(0.0, 0, 0))
         if gain <= 0:  # the next tree begins with what says most of the others
             gains = [sum(max(0.0, found[j, k][0]) for k in left if (j, k) in found) for j in left]
