@@ -73,6 +73,16 @@ def own_tables() -> dict[str, pd.DataFrame]:
     }  # fmt: skip
 
 
+def tables(most: int, more: bool = False) -> dict[str, pd.DataFrame]:
+    """Return the tables, with at most so many rows."""
+    found = more_tables() if more else own_tables()
+    return {
+        name: (frame if len(frame) <= most else frame.sample(most, random_state=0))
+        .reset_index(drop=True)
+        for name, frame in found.items()
+    }  # fmt: skip
+
+
 def auc(real: pd.DataFrame, drawn: pd.DataFrame) -> float:
     both = pd.concat([real, drawn[list(real)]], ignore_index=True)
     numbers = pd.DataFrame(index=both.index)
@@ -204,12 +214,9 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     rows = []
-    for name, real in (more_tables() if args.more else own_tables()).items():
+    for name, real in tables(args.rows, args.more).items():
         if args.only and name not in args.only:
             continue
-        if len(real) > args.rows:
-            real = real.sample(args.rows, random_state=0)
-        real = real.reset_index(drop=True)
         row = [f"{name} ({real.shape[0]:,} x {real.shape[1]})"]
         for label, model in MODELS.items():
             skipped = args.models and label not in args.models

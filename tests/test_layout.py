@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import rooms
 
 
@@ -37,3 +39,30 @@ def test_every_module_has_its_test_file():
         if not tests.joinpath(*folders, f"test_{last}.py").is_file():
             missing.append(name)
     assert missing == []
+
+
+def test_benchmarks_import_from_each_other_what_is_there():
+    files = sorted(rooms.SOURCE.parents[1].joinpath("benchmarks").glob("*.py"))
+    trees = {file.stem: ast.parse(file.read_text()) for file in files}
+    missing = [
+        f"{name} imports {alias.name} of {node.module}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in trees
+        for alias in node.names
+        if alias.name not in _names(trees[node.module])
+    ]
+    assert missing == []
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """Return the names that a module defines or imports."""
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        else:
+            found |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return found

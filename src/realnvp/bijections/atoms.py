@@ -15,19 +15,12 @@ logarithms, so that the tails are those of the smooth distribution.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from realnvp.bijections.gaussian_mixture import normal_quantile
+from realnvp.bijections.gaussian_mixture import log_normal, normal_quantile
 
-__all__ = ["between_atoms", "log_normal", "with_atoms"]
-
-
-def log_normal(v: Tensor) -> Tensor:
-    """Return the logarithm of the standard normal density."""
-    return -0.5 * (v.square() + math.log(2 * math.pi))
+__all__ = ["between_atoms", "with_atoms"]
 
 
 def with_atoms(

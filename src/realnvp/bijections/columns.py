@@ -31,9 +31,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from realnvp.bijections.atoms import between_atoms, log_normal, with_atoms
+from realnvp.bijections.atoms import between_atoms, with_atoms
 from realnvp.bijections.base import Bijection, constant
 from realnvp.bijections.dequantization import Dequantization, Noise
+from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.bijections.smooth_map import SHAPES, TINY, SmoothMap
 
 __all__ = ["TableColumns", "even_edges"]

@@ -37,6 +37,7 @@ __all__ = [
     "GaussianMixtureCoupling",
     "gaussianize",
     "invert_mixture",
+    "log_normal",
     "normal_quantile",
     "smooth_quantile",
 ]
@@ -51,6 +52,11 @@ LARGEST_LOG_SCALE = 4.0
 
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """Return the logarithm of the standard normal density."""
+    return -0.5 * z.square() - HALF_LOG_2PI
 
 
 def normal_quantile(log_p: Tensor) -> Tensor:
@@ -103,12 +109,11 @@ def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tenso
     log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
     log_density = log_terms.logsumexp(0)
     z = side * normal_quantile(log_tails.logsumexp(0))
-    log_normal = -0.5 * z.square() - HALF_LOG_2PI
     return (
         z,
         log_density,
         torch.exp(log_terms - log_density),
-        side * torch.exp(log_tails - log_normal),
+        side * torch.exp(log_tails - log_normal(z)),
     )
 
 
@@ -187,14 +192,14 @@ class _GaussianizeMixture(torch.autograd.Function):
         x, log_weight, mean, log_scale, z, log_density, share, ratio = ctx.saved_tensors
         rate = torch.exp(-log_scale)
         u = (x - mean) * rate
-        log_normal = -0.5 * z.square() - HALF_LOG_2PI
+        log_phi = log_normal(z)
         if torch.is_grad_enabled():  # to be differentiated again: nothing may be a constant
             side = 1.0 - 2.0 * (z > 0).to(x.dtype)
             log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
             share = torch.exp(log_terms - log_density)
             log_tails = log_weight + torch.special.log_ndtr(side * u)
-            ratio = side * torch.exp(log_tails - log_normal)
-        along = grad_z * torch.exp(log_density - log_normal)
+            ratio = side * torch.exp(log_tails - log_phi)
+        along = grad_z * torch.exp(log_density - log_phi)
         by_density = share * grad_log_density
         grad_u = by_density * u - share * along / rate
         grad_mean = grad_u * rate

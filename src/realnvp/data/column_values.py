@@ -26,6 +26,7 @@ __all__ = [
     "encode_column",
     "months_of",
     "numbers_of",
+    "on_grid",
     "same_values",
     "seconds_of",
     "wall_clock",
@@ -100,6 +101,14 @@ def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
     return numbers
 
 
+def on_grid(column: Column, numbers: NDArray) -> NDArray:
+    """Return numbers rounded to the steps of their column, if it has a step."""
+    if not column.step:
+        return numbers
+    nearest: NDArray = np.rint((numbers - column.origin) / column.step)
+    return column.origin + column.step * nearest
+
+
 def seconds_of(values: pd.Series) -> pd.Series:
     """Return durations, which may be text as pandas writes them, as seconds, NaN for gaps.
 
@@ -167,8 +176,8 @@ def decode_column(column: Column, x: NDArray, bounded: bool = True) -> pd.Series
         return as_series(values, column)
     number = x[:, -1 - column.timed].copy()
     absent = np.isnan(number)
-    if column.step and column.kind != "integer":
-        number = column.origin + column.step * np.rint((number - column.origin) / column.step)
+    if column.kind != "integer":
+        number = on_grid(column, number)
     if column.kind == "datetime":
         whole = np.nan_to_num(number).clip(-100_000, 100_000).astype(np.int64)
         if column.months:

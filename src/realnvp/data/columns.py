@@ -43,6 +43,7 @@ from realnvp.data.column_values import (
     decode_column,
     encode_column,
     numbers_of,
+    on_grid,
     same_values,
 )
 from realnvp.data.date_formats import parse_dates
@@ -286,10 +287,7 @@ class TableSchema:
         for (weight, other), i in zip(used, index, strict=True):
             rows = alone & np.isnan(x[:, i])
             x[rows, i] = 0.0
-            x[rows, i] = (got[rows] - self._linear(column, x[rows])) / weight
-            if other.step:
-                x[rows, i] = np.rint((x[rows, i] - other.origin) / other.step) * other.step
-                x[rows, i] += other.origin
+            x[rows, i] = on_grid(other, (got[rows] - self._linear(column, x[rows])) / weight)
 
     def _linear(self, column: Column, x: NDArray) -> NDArray:
         total = np.full(len(x), column.weights[0])

@@ -12,7 +12,8 @@ frequencies has no parent. Then columns get more parents among those before them
 raises the likelihood, with the table smoothed towards the one of fewer parents.
 
 Numbers of few values are among the categories if one of them is nearly a function of another
-column, or another of it, as a month is of the day of the year: no smooth map would keep to that.
+column, or another of it, as a month is of the day of the year, or if the table of two columns is
+better than a smooth dependence: no smooth map would keep to that.
 
 What the other columns are given of the categories is :func:`embedding`.
 """
@@ -183,17 +184,17 @@ class _Frequencies:
     """For a row of each category, its share among the other rows."""
 
     @staticmethod
-    def of(codes: NDArray, w: NDArray, unseen: NDArray | float) -> _Frequencies:
+    def of(codes: NDArray, w: NDArray, unseen: NDArray) -> _Frequencies:
         """Return those of a column.
 
         Args:
             codes: ``(N,)`` categories.
             w: ``(N,)`` weights.
-            unseen: ``(S,)`` rows that are added to each; half a row where one has been seen.
+            unseen: ``(S,)`` rows that are added to what was not seen; half a row to what was.
         """
-        counts = np.bincount(codes, w, minlength=np.size(unseen))
+        counts = np.bincount(codes, w, minlength=len(unseen))
         more = np.where(counts > 0, 0.5, unseen)
-        own, rest = counts + more, np.maximum(counts - 1, 0) + more
+        own, rest = counts + more, _without_one(counts) + more
         return _Frequencies(counts, own / own.sum(), rest / rest.sum())
 
     @property

@@ -201,7 +201,10 @@ def _ordered_cells(
 def _smooth(
     coordinate: Coordinate, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Return the smooth map that held-out rows like best, the simplest of equals; and atoms."""
+    """Return the smooth map of what is no atom, and the atoms, more frequent than by chance.
+
+    The others say how frequent each would be, and what is not beyond that is one of them again.
+    """
     from scipy.special import ndtr
 
     if not coordinate.flexible or len(x) < FEW_ROWS:
@@ -240,6 +243,7 @@ def _smooth(
 def _without_atoms(
     coordinate: Coordinate, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return the smooth map that held-out rows like best, the simplest of equals."""
     rng = np.random.default_rng(0)
     if coordinate.kind == "step":
         y = x + coordinate.step * rng.random(len(x))
