@@ -207,7 +207,8 @@ class Page:
 
         def arrived() -> Path | None:
             new = set(self.downloads.glob("*")) - before
-            if any(p.suffix in (".crdownload", ".tmp") for p in new):
+            # Chromium renames what it has begun, which would then pass for the next file, too.
+            if any(p.suffix in (".crdownload", ".tmp") or p.name.startswith(".") for p in new):
                 return None
             return next((p for p in new if p.stat().st_size), None)  # begun, and written
 
