@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from realnvp import vector_flow
-from realnvp.inputs import check_data, check_kind, check_overflow
+from realnvp.bijections import TableColumns
+from realnvp.inputs import check_data, check_kind, check_overflow, without_marked
 
 
 def test_kinds_and_ranges():
@@ -51,3 +52,15 @@ def test_one_value_that_is_not_finite_is_found_among_large_ones(bad, dtype):
 def test_arrays_are_refused_with_a_remedy():
     with pytest.raises(ValueError, match=r"takes tensors, got ndarray: pass torch.as_tensor\(x\)"):
         check_kind(np.zeros((3, 2)), (2,), None)  # type: ignore[arg-type]
+
+
+def test_rows_that_are_not_possible_are_set_aside():
+    columns = TableColumns([{"kind": "cells", "size": 2}, {"kind": "plain"}])
+    x = torch.tensor([[0.0, 5.0], [math.nan, 6.0], [1.0, 7.0]])
+    found, marked = without_marked(columns, x)
+    assert marked is not None
+    assert marked.tolist() == [False, True, False]
+    assert columns.possible(found).all()
+    assert torch.equal(found[[0, 2]], x[[0, 2]])
+    assert without_marked(columns, x[[0, 2]])[1] is None
+    assert without_marked(None, x)[1] is None

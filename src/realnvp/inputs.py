@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_data", "check_kind", "check_overflow"]
+from realnvp.bijections.columns import TableColumns
+
+__all__ = ["check_data", "check_kind", "check_overflow", "without_marked"]
 
 
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
@@ -72,3 +74,21 @@ def check_overflow(x: Tensor, result: Tensor, dtype: torch.dtype) -> None:
                 f"the data have values up to {x.abs().max().item():.1e}, with which the "
                 f"computation overflows: rescale them"
             )
+
+
+def without_marked(columns: TableColumns | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return rows with ordinary values in the place of those that are not possible.
+
+    Args:
+        columns: layer of a table's columns, if the data are one.
+        x: the data; rows that are not possible have a mark (:meth:`TableColumns.mark`).
+
+    Returns:
+        the data, and which rows were marked, ``(B,)``; None if none was.
+    """
+    if columns is None:
+        return x, None
+    marked = columns.marks(x).any(1)
+    if not marked.any():
+        return x, None
+    return torch.where(marked[:, None], columns.some_values().to(x), x), marked

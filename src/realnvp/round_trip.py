@@ -5,7 +5,7 @@ the cell that it ends in. In floating point, a round trip moves a value, so nois
 of a cell may decode to a neighboring integer. :func:`exact_latents` draws the noise from the inner
 90 % of each cell, decodes the latents, and checks whether rounding moves any value more than half
 of the way to the end of its cell. Examples where it does get the middle of all their cells as noise
-instead, and then other draws.
+instead, and then draws from close to it, whose rounding differs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ __all__ = ["MARGIN", "exact_latents", "undecodable"]
 MARGIN = 0.05
 """Distance of the noise from both ends of a cell, which has width 1."""
 
-REDRAWS = 8
-"""Largest number of new draws of the noise."""
+REDRAWS = 64
+"""Largest number of new draws of the noise. Where a network magnifies rounding the most, one draw
+in ten decodes exactly."""
+
+NARROW = 0.4
+"""Margin of the new draws: from the middle of a cell, rounding may move a value the farthest."""
 
 SAFETY = 2
 """Factor by which the error of decoding may grow before an integer changes: rounding depends on the
@@ -64,7 +68,7 @@ def exact_latents(
             break
         given = None if condition is None else condition[index]
         # A margin of 0.5 is the middle of the cell, whatever the noise is.
-        margin = 0.5 if attempt == 0 else MARGIN
+        margin = 0.5 if attempt == 0 else NARROW
         other = flow.example_noise((Stream.ROUND_TRIP, attempt), 0, len(index))
         found = _once(flow, x[index], given, other, margin)
         z, v, back = (

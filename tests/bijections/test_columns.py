@@ -205,6 +205,16 @@ def test_what_cannot_be():
     ]
 
 
+def test_what_cannot_be_is_marked_in_a_column_without_gaps():
+    x = torch.tensor([
+        [0.0, 0, 0.1, 37], [0, 1, math.nan, 37], [3, 0, 0.1, 37], [0, 1, 0.1, 37], [0, 0, 0.1, 36.7]
+    ]).double()  # fmt: skip
+    marked = mixed().mark(x)
+    assert mixed().marks(marked).nonzero().tolist() == [[2, 0], [3, 1], [4, 3]]
+    assert torch.equal(mixed().mark(marked).isnan(), marked.isnan())
+    assert torch.equal(marked[:2].nan_to_num(9), x[:2].nan_to_num(9))
+
+
 def test_float32_keeps_far_offsets():
     layer = TableColumns([{"kind": "smooth"}])
     layer.fill({"center": torch.tensor([1.7e9], dtype=torch.float64)})

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from torch import Tensor
 
@@ -13,6 +14,7 @@ import realnvp
 from helpers.bijections import randomize
 from helpers.command import json_of, run
 from realnvp import Flow, image_flow
+from realnvp.cli.main import main
 from realnvp.config import DataConfig
 from realnvp.data import load_part
 from realnvp.evaluation import evaluate
@@ -38,6 +40,28 @@ def test_other_data(runs, here, capsys):
     assert json_of(capsys)["examples"] == 20
     run(f"eval {runs / 'digits'} --split test --json")
     assert json_of(capsys)["examples"] == 257
+
+
+def test_rows_that_are_not_possible_are_left_out_and_counted(mixed_run, here, capsys):
+    table = pd.read_csv(mixed_run / "t.csv").head(50)
+    model = mixed_run / "run"
+    table.drop(index=[3, 8]).to_csv("possible.csv", index=False)
+    run(f"eval {model} --data possible.csv --json")
+    expected = json_of(capsys)
+    table.loc[3, "color"], table.loc[8, "size"] = "green", 0.123
+    table.to_csv("some.csv", index=False)
+    run(f"eval {model} --data some.csv --json")
+    found = json_of(capsys)
+    assert (found["examples"], found["impossible"]) == (48, 2)
+    assert found["nats"] == pytest.approx(expected["nats"], abs=1e-6)
+    run(f"eval {model} --data some.csv")
+    printed = capsys.readouterr()
+    assert "likelihood of 0" in printed.out
+    assert "'green'" in printed.err
+    assert "'size'" in printed.err
+    table.assign(color="green").to_csv("none.csv", index=False)
+    assert main(["eval", str(model), "--data", "none.csv"]) == 2
+    assert "all 50 rows" in capsys.readouterr().err
 
 
 def test_the_table_says_which_way_is_better(runs, capsys):

@@ -198,16 +198,38 @@ def test_no_more_than_a_block_of_parquet_is_in_memory(parquet_table, monkeypatch
     assert sizes == [100, 100, 100, 100]
 
 
-def test_a_parquet_row_that_does_not_fit_is_named(parquet_table, capsys):
+def test_a_row_that_is_not_possible_has_a_likelihood_of_0(parquet_table, capsys):
     table = pd.read_parquet("t.parquet")
     table.loc[250, "color"] = "green"
-    table.to_parquet("bad.parquet")
-    whole = refused(capsys, "score m --data bad.parquet --explain --out s.csv")
-    line = refused(capsys, "score m --data bad.parquet --batch-size 50 --out s.csv")
-    assert "green" in whole
-    assert "green" in line
-    assert "bad.parquet from row 201 on" in line
-    assert not Path("s.csv").exists()
+    table.loc[260, "b"] = 99
+    table["b"] = table["b"].astype(float)
+    table.loc[270, "b"] = 2.5
+    table.to_parquet("new.parquet")
+    run("score m --data t.parquet --batch-size 50 --out s.csv")
+    before = pd.read_csv("s.csv")
+    capsys.readouterr()
+    run("score m --data new.parquet --batch-size 50 --alpha 0.1 --explain --out new.out.csv")
+    printed = capsys.readouterr()
+    assert "3 of them -inf" in printed.out
+    assert "'green', first in row 251" in printed.err
+    found = pd.read_csv("new.out.csv")
+    bad = [250, 260, 270]
+    others = before.index.difference(bad)
+    assert np.isneginf(found["log_likelihood"][bad]).all()
+    assert found["outlier_score"].idxmax() in bad
+    assert (found["p_value"][bad] == found["p_value"].min()).all()
+    assert np.allclose(found.loc[others, "log_likelihood"], before.loc[others, "log_likelihood"])
+    reasons = pd.read_csv("new.out-explained.csv").set_index("row")
+    assert reasons.loc[bad, "most surprising"].tolist() == ["color", "b", "b"]
+    assert np.isinf(reasons.loc[250, "color: surprise"])
+    assert pd.isna(reasons.loc[250, "color"])
+    run("score m --data new.parquet --batch-size 50 --samples 2 --out parts.csv")
+    assert "new.parquet from row 201 on" in capsys.readouterr().err
+    assert np.isneginf(pd.read_csv("parts.csv")["log_likelihood"][bad]).all()
+
+
+def test_a_damaged_parquet_file_is_refused(parquet_table, capsys):
+    table = pd.read_parquet("t.parquet")
     Path("bad.parquet").write_bytes(Path("t.parquet").read_bytes()[:900])
     assert "cannot read bad.parquet" in refused(capsys, "score m --data bad.parquet --out s.csv")
     table.drop(columns="a").to_parquet("bad.parquet")

@@ -125,6 +125,23 @@ def test_values_that_training_did_not_have_may_be_impossible_instead():
     assert np.isnan(x[[1, 2, 3], [places[c].start for c in ("town", "town", "cylinders")]]).all()
     known, _ = schema.encode(frame[:5])
     assert np.array_equal(x[[0, 4]], known[[0, 4]], equal_nan=True)
+    marked, reason = schema.marked_rows(other)
+    assert reason is not None
+    assert "'town'" in reason
+    assert np.array_equal(marked, x, equal_nan=True)
+    assert schema.marked_rows(frame)[1] is None
+
+
+def test_rows_that_do_not_follow_are_marked_everywhere():
+    frame = people().assign(country="Italy")
+    schema = TableSchema.of(frame)
+    other = frame.copy()
+    other.loc[4, "country"] = "Peru"
+    x, reason = schema.marked_rows(other)
+    assert reason is not None
+    assert "row 5" in reason
+    assert np.isnan(x[4, schema.gapless]).all()
+    assert not np.isnan(np.delete(x, 4, 0)[:, schema.gapless]).any()
 
 
 def test_rows_that_do_not_follow_are_impossible():

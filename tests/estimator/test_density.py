@@ -472,3 +472,15 @@ def test_classes_that_are_numbers_are_known_to_the_command_line(tmp_path, capsys
     frame.assign(kind=5).to_csv(tmp_path / "other.csv", index=False)
     assert main(["eval", str(tmp_path / "model"), "--data", str(tmp_path / "other.csv")]) == 2
     assert "none of the known classes 3, 7" in capsys.readouterr().err
+
+
+def test_unknown_categories_have_no_probability():
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"town": ["Rome", "Oslo"] * 30, "x": generator.normal(size=60)})
+    density = RealNVPDensity(**FAST).fit(frame)
+    new = frame.head(4).assign(town=["Rome", "Ulm", "Oslo", None])
+    with pytest.warns(UserWarning, match="2 of 4 rows .* first row 1: 'town' is an unknown"):
+        found = density.score_samples(new)
+    assert np.isneginf(found).tolist() == [False, True, False, True]
+    expected = density.score_samples(frame.head(4))
+    assert np.array_equal(found[[0, 2]], expected[[0, 2]])

@@ -275,6 +275,19 @@ class TableColumns(Exact, Dequantization):
             why = "is not on the column's grid, or not within its bounds"
         raise ValueError(f"column {column}, row {row}: {value:.10g} {why}")
 
+    def mark(self, x: Tensor) -> Tensor:
+        """Return rows with NaN for values without a density, and, if it has one, their status."""
+        good = self.possible(x)
+        x = x.masked_fill(~good, math.nan)
+        x[:, self._status] = x[:, self._status].masked_fill(~good[:, self._gaps], math.nan)
+        return x
+
+    def marks(self, x: Tensor) -> Tensor:
+        """Return where a NaN is no gap, but the mark of a row that is not possible: ``(B, D)``."""
+        found = x.isnan()
+        found[:, self._gaps] = False
+        return found
+
     def snap(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded down to the steps and cells of its columns."""
         x = x.double()

@@ -70,8 +70,15 @@ def _evaluate(
     from realnvp.evaluation import class_log_likelihoods, evaluate, round_trip
     from realnvp.utils.progress import Bar
 
-    read = partial(examples, flow, args)
+    read = partial(examples, flow, args, strict=False)
     split, name = read() if processes is None else processes.rank_zero_first(read)
+    impossible = 0
+    if flow.columns is not None:
+        possible = ~flow.columns.marks(split.x).any(1)
+        impossible = int((~possible).sum())
+        if impossible == len(split):
+            raise ValueError(f"all {impossible:,} rows of {name} have a likelihood of 0")
+        split = split.select(possible.nonzero()[:, 0]) if impossible else split
     shared = processes is not None
     visible = not args.json and (processes is None or processes.main)
     joint, log_p = None, None
@@ -104,6 +111,8 @@ def _evaluate(
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
     back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=shared)
     result = likelihood.as_dict()
+    if impossible:
+        result["impossible"] = impossible
     if flow.made_with:
         result["made_with"] = flow.made_with
     if joint is not None and split.labels is not None:
@@ -119,6 +128,8 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> No
         print_json({**result, "data": name, "round_trip": asdict(back)})
         return
     rows = likelihood_rows(result)
+    if "impossible" in result:
+        rows.append(("left out, with a likelihood of 0", f"{result['impossible']:,}"))
     exact = f"{back.values - back.wrong_values:,} of {back.values:,} values exact"
     rows.append(("round trip", f"{exact}, float error {back.float_error:.1e}"))
     for key, unit in (("bits_per_dim", "bits/dim"), ("nats", "log-density in nats")):

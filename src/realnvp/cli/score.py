@@ -118,14 +118,14 @@ def main(argv: list[str]) -> int:
 
 
 def _explained_path(args: Any, path: Path) -> Path | None:
-    """Return the stem of the files of --explain, which must not exist either."""
+    """Return the file of --explain without its suffix; neither kind of it must exist."""
     if not args.explain:
         return None
     stem = path.with_name(f"{path.stem}-explained")
     for suffix in (".csv", ".png"):
-        if stem.with_suffix(suffix).exists() and not args.overwrite:
+        if Path(f"{stem}{suffix}").exists() and not args.overwrite:
             raise FileExistsError(
-                f"{stem.with_suffix(suffix)} exists: choose another --out, or add --overwrite"
+                f"{stem}{suffix} exists: choose another --out, or add --overwrite"
             )
     return stem
 
@@ -143,7 +143,7 @@ def _score(
     with nullcontext() if processes is None else processes.sync_errors():
         stream = None if args.explain else streamed(flow, args, -(-BLOCK // turn) * turn)
     if stream is None:
-        read = partial(examples, flow, args)
+        read = partial(examples, flow, args, strict=False)
         split, name = read() if processes is None else processes.rank_zero_first(read)
         count, parts = len(split), iter([split])
     else:
@@ -232,6 +232,9 @@ def _written(
     result: dict[str, Any] = {"out": str(path), "examples": len(spool), "data": name}
     means = [key for key in spool.names if key != "p_value"]
     result |= {key: spool.mean(key) for key in means}
+    impossible = int(np.isneginf(spool.column("log_likelihood")).sum())
+    if impossible:
+        result["impossible"] = impossible
     marked = None
     if scorer.calibration is not None:
         if args.alpha is not None:
@@ -279,6 +282,8 @@ def _report(args: Any, result: dict[str, Any], count: int) -> None:
         print_json(result)
         return
     print(f"{args.out}  {count:,} log-likelihoods, mean {result['log_likelihood']:.4f} nats")
+    if "impossible" in result:
+        print(f"{result['impossible']:,} of them -inf, which the mean leaves out")
     if "outliers" in result:
         what = f"false discoveries <= {args.alpha:g}" if args.fdr else f"p <= {args.alpha:g}"
         print(f"{result['outliers']:,} of {count:,} are outliers ({what})")
@@ -299,15 +304,15 @@ def _explain(args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierS
     chosen = np.concatenate([order[:few], order[len(order) - few :]])
     part = split.select(torch.as_tensor(chosen.copy()))
     if scorer.flow.levels is None:
-        return _explain_rows(args, stem.with_suffix(".csv"), part, chosen, spool, scorer)
-    return _explain_images(args, stem.with_suffix(".png"), part, few, scorer)
+        return _explain_rows(args, Path(f"{stem}.csv"), part, chosen, spool, scorer)
+    return _explain_images(args, Path(f"{stem}.png"), part, few, scorer)
 
 
 def _explain_rows(
     args: Any, path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer
 ) -> Path:
-    import numpy as np
     import pandas as pd
+    import torch
 
     from realnvp.outliers.explain import surprises
     from realnvp.pretrained import table_of
@@ -327,10 +332,13 @@ def _explain_rows(
     schema = table_of(flow)
 
     def shown(x: Any) -> pd.DataFrame:
-        x = x.cpu().numpy()
-        if schema is None:
-            return pd.DataFrame(x, columns=flow.column_names)
-        return schema.decode(x.astype(np.float64), bounded=False)
+        if schema is None or flow.columns is None:
+            return pd.DataFrame(x.cpu().numpy(), columns=flow.column_names)
+        marks = flow.columns.marks(x)  # what is not possible has no coordinates, and no value
+        x = torch.where(marks, flow.columns.some_values().to(x), x)
+        frame = schema.decode(x.cpu().double().numpy(), bounded=False)
+        blank = schema.sums(marks.cpu().double().numpy()) > 0
+        return frame.mask(blank.reindex(columns=frame.columns, fill_value=False))
 
     values, nearest = shown(part.x), None if near is None else shown(near)
     reasons = sums_of_columns(flow, found)

@@ -73,8 +73,11 @@ DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadab
 """Settings of the data that may differ from those in training."""
 
 
-def examples(flow: Flow, args: Any) -> tuple[Split, str]:
+def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
+
+    Rows of a table that are not possible raise, unless strict is False: then they are marked, with
+    a warning (`TableColumns.mark`).
 
     A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
@@ -96,7 +99,7 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
     if args.data == "":
         raise ValueError("--data is empty: name a data set, or give a path")
     if args.data is not None and args.split is None:
-        return _other_examples(flow, args, config), args.data
+        return _other_examples(flow, args, config, strict), args.data
     if not settings:
         raise ValueError(
             "--split is a part of the data that a model was trained with, which this one does not "
@@ -124,6 +127,8 @@ def examples(flow: Flow, args: Any) -> tuple[Split, str]:
 def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | None:
     """Return the number of rows of ``--data`` and its parts, of Parquet; None of other data.
 
+    Rows that are not possible are marked, with a warning (`TableColumns.mark`).
+
     Args:
         flow: a model of vectors.
         args: the arguments.
@@ -140,9 +145,9 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
     config = _with_options(config_for_source(config, args.data), args)
     count, parts = stream_examples(
-        config, rows, shape=flow.shape, classes=flow.classes, **known_columns(flow)
+        config, rows, shape=flow.shape, classes=flow.classes, strict=False, **known_columns(flow)
     )
-    return count, (_checked(flow, args, split) for split in parts)
+    return count, (_checked(flow, args, split, False) for split in parts)
 
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
@@ -172,7 +177,7 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
+def _other_examples(flow: Flow, args: Any, config: DataConfig, strict: bool) -> Split:
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
     from realnvp.data.sources import config_for_source
@@ -183,23 +188,29 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig) -> Split:
         shape=flow.shape,
         levels=flow.levels,
         classes=flow.classes,
+        strict=strict,
         **known_columns(flow),
     )
-    return _checked(flow, args, split)
+    return _checked(flow, args, split, strict)
 
 
-def _checked(flow: Flow, args: Any, split: Split) -> Split:
-    """Return rows after a check against the columns of the model."""
-    known = flow.trained_on or {}
-    if flow.columns is not None:
-        try:
-            flow.columns.check(split.x)
-        except ValueError as error:
-            names = dict(enumerate(map(repr, known.get("columns") or ())))
-            text = re.sub(
-                r"column (\d+)", lambda m: f"column {names.get(int(m[1]), m[1])}", str(error)
-            )
+def _checked(flow: Flow, args: Any, split: Split, strict: bool) -> Split:
+    """Return rows after a check against the columns of the model; see `examples`."""
+    from realnvp.utils.progress import warn
+
+    columns = flow.columns
+    if columns is None:
+        return split
+    unmarked = slice(None) if strict else ~columns.marks(split.x).any(1)
+    try:
+        columns.check(split.x[unmarked])
+    except ValueError as error:
+        names = dict(enumerate(map(repr, (flow.trained_on or {}).get("columns") or ())))
+        text = re.sub(r"column (\d+)", lambda m: f"column {names.get(int(m[1]), m[1])}", str(error))
+        if strict:
             raise ValueError(f"{args.data} does not fit the model: {text}") from error
+        warn(f"some rows have a likelihood of 0: {text}")
+        return replace(split, x=columns.mark(split.x))
     return split
 
 

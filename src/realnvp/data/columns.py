@@ -261,6 +261,25 @@ class TableSchema:
             )
         return x
 
+    def marked_rows(
+        self, frame: pd.DataFrame, *, where: str = "the table"
+    ) -> tuple[NDArray, str | None]:
+        """Return coordinates, with a mark in rows that are not possible, and why the first is not.
+
+        The mark is a NaN in a coordinate that every other row has; see :attr:`gapless`.
+
+        Raises:
+            ValueError: naming the column, if it is not there, or holds no numbers.
+        """
+        try:
+            return self.rows(frame, where=where), None
+        except ValueError as error:
+            reason = str(error)
+        x, possible = self.encode(frame, where=where, strict=False)
+        unmarked = ~possible & ~np.isnan(x[:, self.gapless]).any(axis=1)
+        x[np.ix_(unmarked, self.gapless)] = np.nan
+        return x, reason
+
     def _follows(
         self, column: Column, values: pd.Series, frame: pd.DataFrame, held: Mapping[str, int],
         x: NDArray,

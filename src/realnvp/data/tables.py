@@ -53,12 +53,15 @@ class KnownColumns:
         schema: columns of a table, which are then taken as the model takes them; others are
             ignored.
         condition_schema: likewise of several columns that are conditioned on.
+        strict: raise for a row that is not possible by the schema. Otherwise it is marked
+            (`TableSchema.marked_rows`), and a warning says why.
     """
 
     columns: Sequence[str] | None = None
     categories: Sequence[str] | None = None
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
+    strict: bool = True
 
     def with_schema(self, parts: Parts) -> KnownColumns:
         """Return a copy with the schema and the categories of a source."""
@@ -189,7 +192,13 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
             schema = TableSchema.of(
                 frame[left], mine, where=str(path), keep_range=config.keep_range
             )
-        x = torch.from_numpy(schema.rows(frame[left], where=str(path)))
+        if known.strict:
+            rows = schema.rows(frame[left], where=path)
+        else:
+            rows, reason = schema.marked_rows(frame[left], where=path)
+            if reason is not None:
+                warn(f"some rows have a likelihood of 0: {reason}")
+        x = torch.from_numpy(rows)
         names = tuple(coordinate.name for coordinate in schema.coordinates)
         if not names:
             raise ValueError(f"{path} has no column that varies, so there is nothing to model")

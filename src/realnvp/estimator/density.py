@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -343,9 +344,20 @@ class RealNVPDensity(
 
         Returns:
             ``(N,)``; minus infinity where a constant or dependent column deviates from what it was
-            in training, or an integer column has a fraction.
+            in training, or an integer column has a fraction; and, with a warning, where a category
+            is unknown or there is a gap where there was none.
         """
-        x, possible, codes = self._check(X, condition)
+        x, possible, codes = self._check(X, condition, strict=False)
+        assert self.flow_.columns is not None  # every flow of a table has this layer
+        unknown = self.flow_.columns.marks(x)
+        if unknown.any():
+            row, column = unknown.nonzero()[0].tolist()
+            warnings.warn(
+                f"{int(unknown.any(1).sum()):,} of {len(x):,} rows have a log-density of -inf, first "
+                f"row {row}: {self._schema.coordinates[column].name!r} is an unknown category, or "
+                "a gap, of which there were none in training",
+                stacklevel=2,
+            )
         log_p = np.full(len(x), -np.inf)
         if possible.any():
             with torch.no_grad():

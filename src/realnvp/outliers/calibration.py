@@ -7,6 +7,7 @@ scores, and p-values of new examples: the training data are not needed again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from torch import Tensor
 from realnvp.data.dataset import Split
 from realnvp.evaluation import Progress, batches, log_likelihood
 from realnvp.flow import Flow
+from realnvp.inputs import without_marked
 from realnvp.outliers.neighbors import NEIGHBORS, Neighbors, RowNeighbors, clamped, latents_of
 from realnvp.outliers.score import (
     CrossFitted,
@@ -262,7 +264,8 @@ def statistics_by_block(
 
     Args:
         flow: flow.
-        split: examples.
+        split: examples; rows of a table that are not possible, by their mark
+            (:meth:`realnvp.bijections.TableColumns.mark`), have a likelihood of 0.
         near: training rows to which distances are measured, if there are any.
         samples: number of noise draws of ``log_likelihood``; the score is always of the first.
         batch_size: number of examples computed at once.
@@ -289,12 +292,16 @@ def statistics_by_block(
                 def noise(draw: int, start: int = first + begin + start, x: Tensor = x) -> Any:
                     return flow.example_noise((seed, Stream.DRAWS, draw), start, len(x))
 
+                x, impossible = without_marked(flow.columns, x)
                 found, z = statistics(flow, x, condition, noise(0), symmetries=symmetries)
                 found |= {} if near is None else near(x, z)
                 found["bound"] = found["log_likelihood"]
                 if samples > 1 and flow.noisy:
                     bound = log_likelihood(flow, x, condition, samples=samples, generator=noise)
                     found["bound"] = bound.cpu().double()
+                if impossible is not None:
+                    for name in ("log_likelihood", "bound"):
+                        found[name] = found[name].masked_fill(impossible.cpu(), -math.inf)
                 for name, values in found.items():
                     column = columns.setdefault(name, torch.zeros(len(part), dtype=torch.float64))
                     if counts:

@@ -46,7 +46,9 @@ def surprises(
 
     Returns:
         ``(B, D)``, about 0 for values as they are to be expected; it does not depend on the unit of
-        a column. Negative for values that are even likelier than most.
+        a column. Negative for values that are even likelier than most. Of rows that are not
+        possible, infinite at their marks (:meth:`realnvp.bijections.TableColumns.mark`), and NaN
+        elsewhere.
 
     >>> from realnvp import vector_flow
     >>> found = surprises(vector_flow(2, coupling="affine"), torch.tensor([[0.0, 4.0]]))
@@ -61,6 +63,11 @@ def surprises(
         given = condition[torch.arange(512) % len(condition)]
     drawn = flow.sample(512, condition=given, generator=generator).to(x)
     found = torch.full(x.shape, torch.nan, dtype=torch.float64)
+    marks = x.new_zeros(x.shape, dtype=torch.bool)
+    if flow.columns is not None:
+        marks = flow.columns.marks(x)
+        found[marks.cpu()] = torch.inf
+        x = x.masked_fill(marks.any(1, keepdim=True), torch.nan)
     for j in range(x.shape[1]):
         there = (~x[:, j].isnan()).nonzero()[:, 0]  # of a gap, the status says it
         if len(there) and not drawn[:, j].isnan().all():

@@ -88,9 +88,20 @@ class Spool:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def mean(self, name: str) -> float:
-        """Return the mean of a column, of which no more than a block is in memory."""
-        sums = [self.block(i, i + BLOCK)[name].sum() for i in range(0, self._rows, BLOCK)]
-        return math.fsum(sums) / self._rows if self._rows else math.nan
+        """Return the mean of a column's finite values, a block of which is in memory at once.
+
+        >>> with Spool(["a"]) as spool:
+        ...     spool.append({"a": np.array([1.0, 2.0, -np.inf])})
+        ...     spool.mean("a")
+        1.5
+        """
+        sums, count = [], 0
+        for i in range(0, self._rows, BLOCK):
+            values = self.block(i, i + BLOCK)[name]
+            finite = values[np.isfinite(values)]
+            sums.append(finite.sum())
+            count += len(finite)
+        return math.fsum(sums) / count if count else math.nan
 
     def write(self, path: Path, extra: Extra) -> None:
         """Write a table as CSV, Parquet or NPZ, atomically.
