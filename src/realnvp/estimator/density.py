@@ -353,9 +353,9 @@ class RealNVPDensity(
         if unknown.any():
             row, column = unknown.nonzero()[0].tolist()
             warnings.warn(
-                f"{int(unknown.any(1).sum()):,} of {len(x):,} rows have a log-density of -inf, first "
-                f"row {row}: {self._schema.coordinates[column].name!r} is an unknown category, or "
-                "a gap, of which there were none in training",
+                f"{int(unknown.any(1).sum()):,} of {len(x):,} rows have a log-density of -inf, "
+                f"first row {row}: {self._schema.coordinates[column].name!r} is an unknown "
+                "category, or a gap, of which there were none in training",
                 stacklevel=2,
             )
         log_p = np.full(len(x), -np.inf)
