@@ -6,7 +6,7 @@ The density of such a model is a product, of which the first factor is that of a
 vector of a few numbers. Most of what cannot be read in samples is decided there
 (benchmarks/results/search.md), and an image takes a twenty-fifth of the time of a whole one.
 Everything else of the model stays as it is: dequantization, too, of which every training image has
-some draws, half of them moved by up to a pixel.
+some draws, half of them moved by up to a pixel unless ``--shift 0`` is given.
 
 Likelihood hardly notices that one sample in ten is of another class than was asked for. So a
 classifier of small images, trained on the same training images, reads samples during training, and
@@ -139,12 +139,15 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--lr", type=float, default=0.0015)
+    parser.add_argument("--shift", type=int, default=1)
     args = parser.parse_args()
     flow = realnvp.load(args.model)
     trained_on = (flow.trained_on or {})["data"]
     data = load_data(DataConfig(**{**trained_on, "source": args.data}))
     scales = int(flow.latent_scales().max())
-    parts = [small_images(flow, data.train, 1, 1000 * draw, scales) for draw in range(DRAWS)]
+    parts = [
+        small_images(flow, data.train, args.shift, 1000 * draw, scales) for draw in range(DRAWS)
+    ]
     train = Split(*(_joined(parts, name) for name in ("x", "condition", "labels")))
     validation = small_images(flow, data.validation, 0, 1000 * DRAWS, scales)
     part = coarsest(flow)
@@ -164,7 +167,7 @@ def main() -> None:
     card["training"] += f", then {result.steps:,} of {BATCH} of its smallest images"
     card["command"] += (
         f"; python tools/train_coarse.py {args.model} RUN --data FILE --minutes {args.minutes:g} "
-        f"--lr {args.lr:g}"
+        f"--lr {args.lr:g} --shift {args.shift}"
     )
     write_atomically(path, pretrained.pack({args.model: (flow, card)}))
     print(result.likelihood, reported, card["command"], card["training"], sep="\n")
