@@ -118,3 +118,22 @@ def test_weights_have_the_mean_1_in_any_unit():
     assert row_weights([4.0, 4.0, 4.0], X) is None
     with pytest.raises(ValueError, match="Negative values"):
         row_weights([1.0, -1.0, 1.0], X)
+
+
+@pytest.mark.parametrize(("values", "classes"), [(3, 3), (50, 50), (51, None), (70, None)])
+def test_integers_are_classes_if_they_are_few(values, classes):
+    condition = np.arange(10 * values) % values
+    found = Condition.of(condition, len(condition))
+    assert found.classes == classes
+    assert found.dim == (0 if classes else 1)
+    new = found.codes(condition[:2] + (0 if classes else 1000), 2)
+    assert new is not None
+    assert new.shape == ((2,) if classes else (2, 1))
+
+
+def test_integers_of_few_rows_each_are_numbers():
+    age = np.arange(60) % 20  # 3 rows of each
+    assert Condition.of(age, 60).dim == 1
+    assert Condition.of(np.arange(6) % 3, 6).classes == 3
+    assert Condition.of(np.tile(age, 2), 120).classes == 20
+    assert Condition.of(age.astype(str), 60).classes == 20

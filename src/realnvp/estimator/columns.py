@@ -27,6 +27,12 @@ from realnvp.utils.errors import some_of
 
 __all__ = ["Condition", "checked_frame", "row_weights", "schema_of"]
 
+FEW_CLASSES, MOST_CLASSES = 10, 50
+"""Different integers that always are classes, rather than numbers, and that never are if more."""
+
+ROWS_PER_CLASS = 4
+"""Rows per integer, at least, in between: of rarer ones, not all may be there."""
+
 
 def checked_frame(estimator: Any, X: pd.DataFrame, reset: bool) -> pd.DataFrame:
     """Check a table of columns of any kind as scikit-learn's ``validate_data`` does with numbers.
@@ -184,7 +190,10 @@ class Condition:
             return Condition(None, dim, ",".join(schema.names), schema)
         values = _as_rows(condition, n)
         if values.shape[1] == 1 and values.dtype.kind in "OUSbiu":
-            return Condition(np.unique(_comparable(values[:, 0])), name=name or "label")
+            classes = np.unique(_comparable(values[:, 0]))
+            most = min(MOST_CLASSES, max(FEW_CLASSES, n / ROWS_PER_CLASS))
+            if values.dtype.kind not in "iu" or len(classes) <= most:
+                return Condition(classes, name=name or "label")
         if not np.isfinite(values.astype(np.float64)).all():
             raise ValueError("condition contains NaN or infinity")
         return Condition(None, values.shape[1], name or "condition")

@@ -223,8 +223,9 @@ class RealNVPDensity(
                 given a condition, ``p(y | x)``, pass ``fit(y, condition=x)`` with ``y`` of shape
                 ``(N,)``, here and in the other methods.
             y: ignored.
-            condition: ``(N,)`` classes (names or integers), or ``(N,)`` or ``(N, K)`` real numbers,
-                that the density is conditioned on.
+            condition: ``(N,)`` classes, or ``(N,)`` or ``(N, K)`` numbers, that the density is
+                conditioned on. Names are classes, and so are integers, unless there are more than
+                50 different ones, or more than 10 and fewer than 4 rows per integer.
             sample_weight: ``(N,)`` weights of the rows; 0 leaves a row out.
 
         Raises:
