@@ -232,7 +232,7 @@ def _written(
     result: dict[str, Any] = {"out": str(path), "examples": len(spool), "data": name}
     means = [key for key in spool.names if key != "p_value"]
     result |= {key: spool.mean(key) for key in means}
-    impossible = int(np.isneginf(spool.column("log_likelihood")).sum())
+    impossible = len(spool) - spool.finite("log_likelihood")
     if impossible:
         result["impossible"] = impossible
     marked = None
