@@ -11,7 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +76,8 @@ DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadab
 def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
 
-    Rows of a table that are not possible raise, unless strict is False: then they are marked, with
-    a warning (`TableColumns.mark`).
+    Rows of a table that are not possible raise, unless strict is False: then they are marked
+    (`TableColumns.mark`), with a warning of the first.
 
     A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
@@ -99,7 +99,8 @@ def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
     if args.data == "":
         raise ValueError("--data is empty: name a data set, or give a path")
     if args.data is not None and args.split is None:
-        return _other_examples(flow, args, config, strict), args.data
+        tolerate = None if strict else _warning_once()
+        return _other_examples(flow, args, config, tolerate), args.data
     if not settings:
         raise ValueError(
             "--split is a part of the data that a model was trained with, which this one does not "
@@ -127,7 +128,7 @@ def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
 def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | None:
     """Return the number of rows of ``--data`` and its parts, of Parquet; None of other data.
 
-    Rows that are not possible are marked, with a warning (`TableColumns.mark`).
+    Rows that are not possible are marked (`TableColumns.mark`), with a warning of the first.
 
     Args:
         flow: a model of vectors.
@@ -144,10 +145,12 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
         return None
     config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
     config = _with_options(config_for_source(config, args.data), args)
+    tolerate = _warning_once()
     count, parts = stream_examples(
-        config, rows, shape=flow.shape, classes=flow.classes, strict=False, **known_columns(flow)
-    )
-    return count, (_checked(flow, args, split, False) for split in parts)
+        config, rows, shape=flow.shape, classes=flow.classes, tolerate=tolerate,
+        **known_columns(flow),
+    )  # fmt: skip
+    return count, (_checked(flow, args, split, tolerate) for split in parts)
 
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
@@ -177,7 +180,23 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def _other_examples(flow: Flow, args: Any, config: DataConfig, strict: bool) -> Split:
+def _warning_once() -> Callable[[str], None]:
+    """Return a function that warns of why rows are not possible, the first time."""
+    from realnvp.utils.progress import warn
+
+    said: list[str] = []
+
+    def tolerate(reason: str) -> None:
+        if not said:
+            said.append(reason)
+            warn(f"some rows have a likelihood of 0: {reason}")
+
+    return tolerate
+
+
+def _other_examples(
+    flow: Flow, args: Any, config: DataConfig, tolerate: Callable[[str], None] | None
+) -> Split:
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
     from realnvp.data.sources import config_for_source
@@ -188,28 +207,26 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig, strict: bool) -> 
         shape=flow.shape,
         levels=flow.levels,
         classes=flow.classes,
-        strict=strict,
+        tolerate=tolerate,
         **known_columns(flow),
     )
-    return _checked(flow, args, split, strict)
+    return _checked(flow, args, split, tolerate)
 
 
-def _checked(flow: Flow, args: Any, split: Split, strict: bool) -> Split:
-    """Return rows after a check against the columns of the model; see `examples`."""
-    from realnvp.utils.progress import warn
-
+def _checked(flow: Flow, args: Any, split: Split, tolerate: Callable[[str], None] | None) -> Split:
+    """Return rows after a check against the columns of the model; see `load_examples`."""
     columns = flow.columns
     if columns is None:
         return split
-    unmarked = slice(None) if strict else ~columns.marks(split.x).any(1)
+    unmarked = slice(None) if tolerate is None else ~columns.marks(split.x).any(1)
     try:
         columns.check(split.x[unmarked])
     except ValueError as error:
         names = dict(enumerate(map(repr, (flow.trained_on or {}).get("columns") or ())))
         text = re.sub(r"column (\d+)", lambda m: f"column {names.get(int(m[1]), m[1])}", str(error))
-        if strict:
+        if tolerate is None:
             raise ValueError(f"{args.data} does not fit the model: {text}") from error
-        warn(f"some rows have a likelihood of 0: {text}")
+        tolerate(text)
         return replace(split, x=columns.mark(split.x))
     return split
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -199,7 +199,7 @@ def load_examples(
     categories: Sequence[str] | None = None,
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
-    strict: bool = True,
+    tolerate: Callable[[str], None] | None = None,
 ) -> Split:
     """Load examples to evaluate a model on, and check that they fit it.
 
@@ -218,9 +218,9 @@ def load_examples(
         categories: names of the classes in the model's order (`Dataset.categories`).
         schema: columns of a table that the model knows (`Dataset.schema`).
         condition_schema: those that it is conditioned on, if they are several.
-        strict: raise for a row of a table that is not possible, since it has an unknown category,
-            for example. Otherwise such rows have a mark (`TableSchema.marked_rows`), by which
-            their likelihood is 0, and a warning names the first.
+        tolerate: called with the reason if rows of a table are not possible, such as those with an
+            unknown category. They are then marked (`TableSchema.marked_rows`), and have a
+            likelihood of 0. None raises.
 
     Raises:
         ValueError: when the data do not fit the model, and as `load_data` does.
@@ -233,7 +233,7 @@ def load_examples(
     Traceback (most recent call last):
     ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
-    known = tables.KnownColumns(columns, categories, schema, condition_schema, strict)
+    known = tables.KnownColumns(columns, categories, schema, condition_schema, tolerate)
     parts = _read(config, known)
     return _fitting(config, parts, shape, levels, classes)
 
@@ -248,7 +248,7 @@ def stream_examples(
     categories: Sequence[str] | None = None,
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
-    strict: bool = True,
+    tolerate: Callable[[str], None] | None = None,
 ) -> tuple[int, Iterator[Split]]:
     """Return the rows of a Parquet file, or of a folder of them, as `load_examples` does, in parts.
 
@@ -261,14 +261,14 @@ def stream_examples(
         categories: likewise.
         schema: likewise.
         condition_schema: likewise.
-        strict: likewise.
+        tolerate: likewise.
 
     Returns:
         the number of all rows, and the parts.
     """
     files = tables.parquet_files(Path(config.source).expanduser())
     count, frames = tables.parquet_blocks(files, rows)
-    known = tables.KnownColumns(columns, categories, schema, condition_schema, strict)
+    known = tables.KnownColumns(columns, categories, schema, condition_schema, tolerate)
 
     def parts() -> Iterator[Split]:
         for i, frame in enumerate(frames):

@@ -8,7 +8,7 @@ rest), which float32 can distinguish; everything else is refused with the column
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,15 +53,15 @@ class KnownColumns:
         schema: columns of a table, which are then taken as the model takes them; others are
             ignored.
         condition_schema: likewise of several columns that are conditioned on.
-        strict: raise for a row that is not possible by the schema. Otherwise it is marked
-            (`TableSchema.marked_rows`), and a warning says why.
+        tolerate: called with the reason if rows are not possible by the schema, which are then
+            marked (`TableSchema.marked_rows`). None raises.
     """
 
     columns: Sequence[str] | None = None
     categories: Sequence[str] | None = None
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
-    strict: bool = True
+    tolerate: Callable[[str], None] | None = None
 
     def with_schema(self, parts: Parts) -> KnownColumns:
         """Return a copy with the schema and the categories of a source."""
@@ -192,12 +192,12 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
             schema = TableSchema.of(
                 frame[left], mine, where=str(path), keep_range=config.keep_range
             )
-        if known.strict:
+        if known.tolerate is None:
             rows = schema.rows(frame[left], where=path)
         else:
             rows, reason = schema.marked_rows(frame[left], where=path)
             if reason is not None:
-                warn(f"some rows have a likelihood of 0: {reason}")
+                known.tolerate(reason)
         x = torch.from_numpy(rows)
         names = tuple(coordinate.name for coordinate in schema.coordinates)
         if not names:
