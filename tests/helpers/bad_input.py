@@ -322,7 +322,7 @@ BAD: dict[str, Bad] = {
     ),
     "unknown shipped model": Bad("models mnits", "there are"),
     "fractions for integers": Bad(
-        "eval runs/table --data new.csv", "column 'n'", integer_table
+        "check runs/table --data new.csv", "column 'n'", integer_table
     ),
     "its data changed": Bad("eval runs/table", "t.csv has changed", changed_table),
     "data of a split changed": Bad(
