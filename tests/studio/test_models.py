@@ -53,7 +53,7 @@ def test_scores_are_compared_with_held_out_data_where_they_are(library):
     assert log_p.mean().item() == pytest.approx(evaluate(flow, split).nats, abs=1e-5)
     log_p, what = library.reference("mnist")
     assert what == "held-out examples of mnist"
-    assert len(log_p) == 1000, "those of its calibration"
+    assert len(log_p) == 2000, "those of its calibration"
     _, what = library.examples("mnist")
     assert what.startswith("samples of the model itself")
 
