@@ -215,12 +215,14 @@ def _other_examples(
 
 def _checked(flow: Flow, args: Any, split: Split, tolerate: Callable[[str], None] | None) -> Split:
     """Return rows after a check against the columns of the model; see `load_examples`."""
+    from realnvp.inputs import without_marked
+
     columns = flow.columns
     if columns is None:
         return split
-    unmarked = slice(None) if tolerate is None else ~columns.marks(split.x).any(1)
+    x = split.x if tolerate is None else without_marked(columns, split.x)[0]
     try:
-        columns.check(split.x[unmarked])
+        columns.check(x)
     except ValueError as error:
         names = dict(enumerate(map(repr, (flow.trained_on or {}).get("columns") or ())))
         text = re.sub(r"column (\d+)", lambda m: f"column {names.get(int(m[1]), m[1])}", str(error))
