@@ -17,16 +17,15 @@ import torch
 from torch import Tensor, nn
 
 import realnvp
-from realnvp import Flow, pretrained
+from realnvp import Flow
 from realnvp.bijections import LogisticMixtureCoupling
 from realnvp.bijections.coupling import Coupling
 from realnvp.conditioners import Conditioner
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
 from realnvp.evaluation import evaluate
-from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar
-from ship import FOLDER
+from ship import ship_again
 
 BATCH = 64
 
@@ -76,6 +75,8 @@ class Gain(nn.Module):
 def fit(flow: Flow, split: Split, steps: int, lr: float, seed: int = 0) -> list[Gain]:
     """Fit the gains of a flow of images, and write them into it.
 
+    It is not the training loop, in whose training mode batch norm would follow these images.
+
     Args:
         flow: the flow, in evaluation mode.
         split: held-out images.
@@ -116,14 +117,9 @@ def main() -> None:
     validation, reported = load_part(config, "validation")[1], load_part(config, None)[1]
     print("before", evaluate(flow, reported))
     fit(flow, validation, args.steps, args.lr)
-    found = evaluate(flow, reported)
-    path = FOLDER / f"{args.model}.safetensors"
-    entry, _ = pretrained.unpack(path.read_bytes())[args.model]
-    card = entry["card"] | {"value": found.loss, "standard_error": found.standard_error}
     options = f"--steps {args.steps} --lr {args.lr:g}"
-    card["command"] += f"; python tools/fit_gains.py {args.model} --data FILE {options}"
-    write_atomically(path, pretrained.pack({args.model: (flow, card)}))
-    print("after", found)
+    command = f"python tools/fit_gains.py {args.model} --data FILE {options}"
+    ship_again(args.model, flow, evaluate(flow, reported), command)
 
 
 if __name__ == "__main__":

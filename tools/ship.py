@@ -18,7 +18,7 @@ import realnvp
 from realnvp import pretrained
 from realnvp.config import DataConfig
 from realnvp.data import load_data
-from realnvp.evaluation import evaluate
+from realnvp.evaluation import Likelihood, evaluate
 from realnvp.flow import Flow
 from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import duration
@@ -54,6 +54,25 @@ def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, 
     if found.kl is not None:
         card |= {"kl": found.kl, "kl_standard_error": found.kl_standard_error}
     return card
+
+
+def ship_again(name: str, flow: Flow, found: Likelihood, command: str, training: str = "") -> None:
+    """Write a model that went on from the shipped one of its name, in a file of its own.
+
+    Args:
+        name: the model.
+        flow: the flow as it is now.
+        found: its likelihood.
+        command: what was done, which the card's command ends with.
+        training: likewise, in words.
+    """
+    path = FOLDER / f"{name}.safetensors"
+    entry, _ = pretrained.unpack(path.read_bytes())[name]
+    card = entry["card"] | {"value": found.loss, "standard_error": found.standard_error}
+    card["command"] += f"; {command}"
+    card["training"] += training
+    write_atomically(path, pretrained.pack({name: (flow, card)}))
+    print(found, card["command"], card["training"], sep="\n")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 import realnvp
-from realnvp import Chain, Flow, pretrained
+from realnvp import Chain, Flow
 from realnvp.bijections import FactorOut
 from realnvp.bijections.base import Terms
 from realnvp.bijections.dequantization import Noise
@@ -36,9 +36,8 @@ from realnvp.config import DataConfig, TrainingConfig
 from realnvp.data import Dataset, Split, load_data
 from realnvp.data.batches import Batches
 from realnvp.evaluation import evaluate
-from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar
-from ship import FOLDER
+from ship import ship_again
 
 DRAWS = 4
 BATCH = 512
@@ -159,18 +158,15 @@ def main() -> None:
         minutes=args.minutes, num_validations=20, calibration=0,
     )  # fmt: skip
     result = realnvp.fit(part, small, training=config, out=args.out)
-    path = FOLDER / f"{args.model}.safetensors"
-    entry, _ = pretrained.unpack(path.read_bytes())[args.model]
-    card = entry["card"]
-    reported = evaluate(flow.eval(), data.reporting[1])
-    card |= {"value": reported.loss, "standard_error": reported.standard_error}
-    card["training"] += f", then {result.steps:,} of {BATCH} of its smallest images"
-    card["command"] += (
-        f"; python tools/train_coarse.py {args.model} RUN --data FILE --minutes {args.minutes:g} "
-        f"--lr {args.lr:g} --shift {args.shift}"
+    print(result.likelihood)
+    ship_again(
+        args.model,
+        flow,
+        evaluate(flow.eval(), data.reporting[1]),
+        f"python tools/train_coarse.py {args.model} RUN --data FILE --minutes {args.minutes:g} "
+        f"--lr {args.lr:g} --shift {args.shift}",
+        f", then {result.steps:,} of {BATCH} of its smallest images",
     )
-    write_atomically(path, pretrained.pack({args.model: (flow, card)}))
-    print(result.likelihood, reported, card["command"], card["training"], sep="\n")
 
 
 def _joined(parts: list[Split], name: str) -> Tensor:

@@ -230,9 +230,9 @@ def _written(
     source = args.data or name.rpartition(" (")[0]
     labels = None if split is None else row_names(source, split)
     result: dict[str, Any] = {"out": str(path), "examples": len(spool), "data": name}
-    means = [key for key in spool.names if key != "p_value"]
-    result |= {key: spool.mean(key) for key in means}
-    impossible = len(spool) - spool.finite("log_likelihood")
+    means = {key: spool.mean(key) for key in spool.names if key != "p_value"}
+    result |= {key: mean for key, (mean, _) in means.items()}
+    impossible = len(spool) - means["log_likelihood"][1]
     if impossible:
         result["impossible"] = impossible
     marked = None

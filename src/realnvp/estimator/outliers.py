@@ -265,9 +265,11 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 continue
             schema = member.density._schema
             x, possible, _ = member.density._check(table, None, strict=False)
+            flow = member.density.flow_
+            assert flow.columns is not None  # every flow of a table has this layer
+            known = torch.as_tensor(possible) | flow.columns.marks(x).any(1)
             reasons = np.zeros(x.shape)
-            reasons[:, schema.gapless] = np.where(x[:, schema.gapless].isnan(), np.inf, 0)
-            reasons[possible] = surprises(member.density.flow_, x[torch.as_tensor(possible)])
+            reasons[known.numpy()] = surprises(flow, x[known])
             sums = schema.sums(reasons)
             for i, column in enumerate(schema.columns):
                 if column.size:

@@ -87,26 +87,21 @@ class Spool:
         parts = [self.block(i, i + BLOCK * every)[name][::every].copy() for i in starts]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def mean(self, name: str) -> float:
-        """Return the mean of a column's finite values.
+    def mean(self, name: str) -> tuple[float, int]:
+        """Return the mean of a column's finite values, and their number; a block is in memory.
 
         >>> with Spool(["a"]) as spool:
         ...     spool.append({"a": np.array([1.0, 2.0, -np.inf])})
-        ...     spool.mean("a"), spool.finite("a")
+        ...     spool.mean("a")
         (1.5, 2)
         """
-        count = self.finite(name)
-        sums = [values[np.isfinite(values)].sum() for values in self._blocks(name)]
-        return math.fsum(sums) / count if count else math.nan
-
-    def finite(self, name: str) -> int:
-        """Return how many values of a column are finite."""
-        return sum(int(np.isfinite(values).sum()) for values in self._blocks(name))
-
-    def _blocks(self, name: str) -> Iterator[NDArray]:
-        """Yield a column in parts, of which one is in memory."""
+        sums, count = [], 0
         for start in range(0, self._rows, BLOCK):
-            yield self.block(start, start + BLOCK)[name]
+            values = self.block(start, start + BLOCK)[name]
+            finite = values[np.isfinite(values)]
+            sums.append(finite.sum())
+            count += len(finite)
+        return math.fsum(sums) / count if count else math.nan, count
 
     def write(self, path: Path, extra: Extra) -> None:
         """Write a table as CSV, Parquet or NPZ, atomically.
