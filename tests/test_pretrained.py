@@ -31,7 +31,7 @@ def test_what_is_there():
     assert set(shipped_names()) == set(TOY) | images
     for file in (files("realnvp") / "weights").iterdir():
         if file.name.endswith(".safetensors"):
-            assert len(file.read_bytes()) <= 6 * 2**20
+            assert len(file.read_bytes()) <= pretrained.LIMIT
 
 
 @pytest.mark.parametrize("name", shipped_names())
@@ -104,6 +104,29 @@ def test_a_packed_model_comes_back():
     assert back.dtype == torch.float32
     x = torch.randn(5, 2)
     torch.testing.assert_close(back.log_prob(x), flow.log_prob(x), atol=1e-2, rtol=1e-2)
+
+
+def test_kernels_of_large_models_have_ten_bits(monkeypatch):
+    flow = image_flow((1, 4, 4), scales=1, hidden=48, blocks=2, norm="none").eval()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    half = pack({"a": (flow, {})})
+    monkeypatch.setattr(pretrained, "LIMIT", 1000)
+    packed = pack({"a": (flow, {})})
+    assert len(packed) < 0.7 * len(half)
+    entry, tensors = unpack(packed)["a"]
+    for name, tensor in flow.state_dict().items():
+        if name.endswith("direction"):
+            largest = tensor.abs().amax((1, 2, 3), keepdim=True)
+            assert ((tensors[name] - tensor).abs() <= 0.501 * largest / 511).all()
+    back = rebuild(entry["settings"], tensors, "it")
+    again = unpack(pack({"a": (back, {})}))["a"][1]
+    assert all(torch.allclose(again[name], t, rtol=1e-6) for name, t in tensors.items())
+    x = torch.randint(256, (5, 1, 4, 4), dtype=torch.uint8)
+    noise = torch.rand(x.shape)
+    found, expected = back.bits_per_dim(x, noise=noise), flow.bits_per_dim(x, noise=noise)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
 
 
 def test_a_folder_comes_first(tmp_path, monkeypatch):

@@ -176,6 +176,7 @@ class ImageLayers:
         channels: int,
         pixels: int,
         hidden: int,
+        blocks: int,
         patch: int = 1,
         context: int = 0,
     ) -> list[Bijection]:
@@ -189,6 +190,7 @@ class ImageLayers:
             model,
             self.condition_dim,
             hidden=hidden * patch,
+            blocks=blocks,
             norm=norm or model.conditioner_norm,
             patch=patch,
             block=model.block,
@@ -227,18 +229,19 @@ class ImageLayers:
     def realnvp_scale(self, channels: int, height: int, width: int, scale: int) -> Chain:
         layers = self.linear(channels)
         hidden, remaining = self._hidden(scale), self.model.scales - scale
+        blocks = of_scale(self.model.blocks, scale)
         patch = self.model.patch if scale == 0 else 1
         pixels = height * width
         for i in range(3 if remaining > 1 else 4):
             # A single pixel has no checkerboard: only its channels can be split.
             kind = CheckerboardMask if pixels > 1 else ChannelMask
-            layers += self.coupling(kind(flip=i % 2 == 1), channels, pixels, hidden, patch)
+            layers += self.coupling(kind(flip=i % 2 == 1), channels, pixels, hidden, blocks, patch)
         if remaining > 1:
             layers.append(Squeeze())
             for i in range(3):
                 mask = ChannelMask(flip=i % 2 == 1)
                 layers += self.linear(4 * channels)
-                layers += self.coupling(mask, 4 * channels, pixels // 4, 2 * hidden)
+                layers += self.coupling(mask, 4 * channels, pixels // 4, 2 * hidden, blocks)
             inner = self.realnvp_scale(2 * channels, height // 2, width // 2, scale + 1)
             layers += [Inverse(Squeeze()), Squeeze("checkerboard")]
             layers += self.factor_out(4 * channels, 2 * hidden, inner)
@@ -257,10 +260,13 @@ class ImageLayers:
         pixels = height * width // 4
         features = ImageFeatures(channels, COARSE_FEATURES, 1, self.condition_dim)
         details = dataclasses.replace(self, condition_dim=0)
+        blocks = of_scale(self.model.blocks, scale)
         fine: list[Bijection] = []
         for i in range(steps):
             block = BlockMask(3 * channels - 1 - i % (3 * channels), 3 * channels)
-            fine += details.coupling(block, 3 * channels, pixels, hidden, context=COARSE_FEATURES)
+            fine += details.coupling(
+                block, 3 * channels, pixels, hidden, blocks, context=COARSE_FEATURES
+            )
         inner = self.coarse_to_fine_scale((channels, height // 2, width // 2), scale + 1)
         return Chain(
             Squeeze("coarse"),
@@ -297,9 +303,10 @@ class ImageLayers:
     def glow_scale(self, channels: int, height: int, width: int, scale: int) -> Chain:
         layers: list[Bijection] = [Squeeze()]
         channels, pixels, hidden = 4 * channels, height * width // 4, self._hidden(scale)
+        blocks = of_scale(self.model.blocks, scale)
         for i in range(of_scale(self.model.steps, scale)):
             layers.append(InvertibleLinear(channels))
-            layers += self.coupling(ChannelMask(flip=i % 2 == 1), channels, pixels, hidden)
+            layers += self.coupling(ChannelMask(flip=i % 2 == 1), channels, pixels, hidden, blocks)
         if scale < self.model.scales - 1:
             inner = self.glow_scale(channels - channels // 2, height // 2, width // 2, scale + 1)
             layers += self.factor_out(channels, hidden, inner)

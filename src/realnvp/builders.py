@@ -61,7 +61,7 @@ def image_flow(
     split_prior: bool = ImageModel.split_prior,
     conditioner: str = ImageModel.conditioner,
     hidden: int | list[int] = ImageModel.hidden,
-    blocks: int = ImageModel.blocks,
+    blocks: int | list[int] = ImageModel.blocks,
     block: Literal["residual", "gated"] = ImageModel.block,
     patch: int = ImageModel.patch,
     norm: Literal["batch", "act", "none"] = ImageModel.norm,

@@ -11,6 +11,7 @@ own is registered with :func:`realnvp.register_conditioner`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -282,6 +283,29 @@ class ResNet(Conditioner):
         self.last = nn.Conv2d(hidden, channels_out * patch**2, 1)
         self.embed = nn.Linear(condition_dim, hidden * (blocks + 1)) if condition_dim else None
         self._zero_last()
+
+    def deepened(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of such a network with fewer blocks, and of further ones.
+
+        The further blocks are this network's, of which each adds zero to its input: both networks
+        compute the same (arXiv 1511.05641, section 2.3).
+
+        Args:
+            state: tensors of the other network, as its ``state_dict()`` returns them.
+        """
+        found, own = dict(state), self.state_dict()
+        count = sum(f"blocks.{i}.conv1.direction" in state for i in range(len(self.blocks)))
+        hidden = len(self.first.direction)
+        for i in range(count, len(self.blocks)):
+            prefix = f"blocks.{i}."
+            found |= {name: own[name].clone() for name in own if name.startswith(prefix)}
+            for name in ("length", "bias"):
+                found[f"{prefix}conv2.{name}"][:hidden] = 0
+        for name in {"embed.weight", "embed.bias"} & found.keys():
+            first, last = found[name].split((count * hidden, hidden))
+            new = first.new_zeros((len(self.blocks) - count) * hidden, *first.shape[1:])
+            found[name] = torch.cat((first, new, last))
+        return found
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.joins and condition is not None:

@@ -46,7 +46,8 @@ def check_names(model: ImageModel | VectorModel) -> None:
 def check_layers(model: ImageModel | VectorModel) -> None:
     """Raise ValueError unless the settings that all models share are in range."""
     momentum = model.norm_momentum
-    require(model.blocks >= 0, f"blocks must be 0 or more, got {model.blocks}")
+    counts = model.blocks if isinstance(model.blocks, list) else [model.blocks]
+    require(all(n >= 0 for n in counts), f"blocks must be 0 or more, got {model.blocks}")
     require(0 < momentum <= 1, f"norm_momentum is in (0, 1], got {momentum}")
     require(model.scale_penalty >= 0, f"scale_penalty is 0 or more, got {model.scale_penalty}")
 
@@ -80,7 +81,7 @@ class ImageModel:
             one of your own.
         hidden: feature maps of the conditioners at the first scale, doubled per scale; or a list
             with those of each scale.
-        blocks: residual blocks of each conditioner.
+        blocks: residual blocks of each conditioner; or a list with those of each scale's.
         block: kind of those blocks: "residual" (the paper's, two 3x3 convolutions) or "gated", as
             in Flow++ (a 3x3 and a 1x1 convolution whose output is gated).
         patch: side of the patches of pixels that the first scale's checkerboard conditioners see as
@@ -109,7 +110,7 @@ class ImageModel:
     split_prior: bool = False
     conditioner: str = "resnet"
     hidden: int | list[int] = 32
-    blocks: int = 2
+    blocks: int | list[int] = 2
     block: Literal["residual", "gated"] = "residual"
     patch: int = 1
     norm: Literal["batch", "act", "none"] = "batch"
@@ -124,7 +125,7 @@ class ImageModel:
         check_types(self, scales=30, steps=1000, blocks=1000, components=1000, patch=1000)
         check_names(self)
         positive(self, "scales", "hidden", "steps", "components", "patch")
-        for name in ("steps", "hidden"):
+        for name in ("steps", "hidden", "blocks"):
             value = getattr(self, name)
             require(
                 not isinstance(value, list) or len(value) == self.scales,

@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from realnvp.bijections import CategoriesFirst, TableColumns
+from realnvp.conditioners import WeightNormConv2d
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.recipes import with_new_names
 from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
+from realnvp.utils.rounding import from_ten_bits, to_ten_bits
 from realnvp.utils.serialization import check_like, seal, unseal
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ SHARED = "toy.safetensors"
 
 CALIBRATION = "#calibration/"
 """Separator of a shipped model's name and the names of its calibration's tensors."""
+
+LIMIT = 6 * 2**20
+"""Largest size of a file that comes with the package, in bytes."""
 
 
 def load(model: str | Path) -> Flow:
@@ -178,7 +183,9 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         if config["builder"] in ("image_flow", "vector_flow"):
             arguments = with_new_names(arguments, config["builder"].partition("_")[0])
         for name in LAYERS:
-            if isinstance(arguments.get(name), int) and arguments[name] > len(sizes):
+            value = arguments.get(name)
+            counts = value if isinstance(value, list) else [value]
+            if sum(n for n in counts if isinstance(n, int)) > len(sizes):
                 raise ValueError(f"{name} is more than there are tensors")
         with torch.device("meta"):
             empty = build()
@@ -267,13 +274,22 @@ def _check_trained_on(flow: Flow) -> None:
 def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
     """Return the content of a file of models, in half precision.
 
+    The kernels of a model that would be larger than 6 MiB are in ten bits
+    (:mod:`realnvp.utils.rounding`).
+
     Args:
         models: models by name, each with its card.
     """
     tensors: dict[str, Tensor] = {}
     data: dict[str, Any] = {}
     for name, (flow, card) in models.items():
+        large = 2 * sum(p.numel() for p in flow.parameters()) > LIMIT
+        layers = flow.named_modules() if large else ()
+        kernels = {f"{key}.direction" for key, m in layers if isinstance(m, WeightNormConv2d)}
         for key, tensor in flow.state_dict().items():
+            if key in kernels:
+                tensors |= to_ten_bits(f"{name}/{key}", tensor)
+                continue
             narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
             tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
         for key, tensor in (flow.calibration or {}).items():
@@ -292,7 +308,10 @@ def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]
     for name, entry in data["models"].items():
         prefix = f"{name}/"
         own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
-        wide = {k: t.float() if t.dtype == torch.float16 else t for k, t in own.items()}
+        wide = {
+            key: tensor.float() if tensor.dtype == torch.float16 else tensor
+            for key, tensor in from_ten_bits(own).items()
+        }
         mark = f"{name}{CALIBRATION}"
         kept = {k[len(mark) :]: t for k, t in tensors.items() if k.startswith(mark)}
         found[name] = ({**entry, "calibration": kept or None}, wide)

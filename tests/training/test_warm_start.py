@@ -48,6 +48,34 @@ def test_a_model_of_images_at_half_their_size_becomes_the_coarse_part(labels):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("block", ["residual", "gated"])
+@pytest.mark.parametrize("labels", [None, 3])
+def test_further_blocks_start_without_an_effect(block, labels):
+    options = {"architecture": "realnvp", "norm": "none", "block": block, "scales": 2}
+    options["classes"] = labels
+    small = model(8, 0, **{**options, "blocks": 1})
+    large = model(8, 1, **{**options, "blocks": [3, 1]})
+    warm_start(large, small)
+    x = torch.randint(256, (5, 1, 8, 8)).to(torch.uint8)
+    noise = torch.rand(x.shape, dtype=torch.float64)
+    condition = None if labels is None else torch.tensor([0, 1, 2, 0, 1])
+    found = large.log_prob(x, condition, noise)
+    torch.testing.assert_close(found, small.log_prob(x, condition, noise))
+    # What has no effect has a gradient, or it would stay without one.
+    found.sum().backward()
+    for name, parameter in large.named_parameters():
+        if name.endswith("blocks.2.conv2.length"):
+            assert parameter.grad is not None
+            assert parameter.grad[:8].any()
+
+
+def test_fewer_blocks_are_refused():
+    with pytest.raises(ValueError, match="the model to start from has other layers than"):
+        warm_start(
+            model(4, 0, architecture="realnvp"), model(4, 0, architecture="realnvp", blocks=2)
+        )
+
+
 @pytest.mark.parametrize(
     "other",
     [

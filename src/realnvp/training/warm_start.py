@@ -9,6 +9,7 @@ from torch import Tensor
 
 from realnvp import pretrained
 from realnvp.bijections import FactorOut
+from realnvp.conditioners import ResNet
 from realnvp.flow import Flow
 from realnvp.utils.serialization import check_like
 
@@ -20,6 +21,9 @@ PREPROCESSING = 2
 
 def warm_start(flow: Flow, init: Flow | Path | str) -> None:
     r"""Give a new model the weights of another one, whose layers are the same.
+
+    Of residual networks it may have more blocks, which start without an effect: the new model then
+    starts as good as the other one, and learns what that one is too small for.
 
     A model with the architecture "coarse_to_fine" may also start from one of the images at half
     their size: that one becomes :math:`p(x_{\text{coarse}})`, and what models the pixels between
@@ -36,6 +40,11 @@ def warm_start(flow: Flow, init: Flow | Path | str) -> None:
     state, own = source.state_dict(), flow.state_dict()
     if _models_half_size(source, flow):
         state = own | _as_coarse_part(state, flow)
+    for name, module in flow.named_modules():
+        if isinstance(module, ResNet):
+            prefix = f"{name}."
+            part = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+            state |= {f"{prefix}{k}": tensor for k, tensor in module.deepened(part).items()}
     try:
         check_like(state, own, "the tensor")
     except ValueError as error:
