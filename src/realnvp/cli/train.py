@@ -41,9 +41,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--init",
         metavar="MODEL",
-        help="start from the weights of a model with the same layers: a run, a folder, or one\n"
-        "that comes with the package; a coarse_to_fine model may also start from one of the\n"
-        "images at half their size",
+        help="start from the weights of a model with the same layers, or with fewer residual\n"
+        "blocks: a run, a folder, or one that comes with the package; a coarse_to_fine model\n"
+        "may also start from one of the images at half their size",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the folder, with its settings"
