@@ -262,6 +262,23 @@ def test_few_rows_are_not_memorized():
         assert np.mean(gain) > -0.1 * 4, n
 
 
+@pytest.mark.parametrize("count", [100, 300])
+def test_a_frequent_row_has_its_probability(count):
+    X = np.concatenate((np.random.default_rng(0).normal(size=(300, 2)), np.full((count, 2), 2.0)))
+    found = RealNVPDensity(random_state=0, max_steps=20).fit(X).score_samples(X[-1:])
+    assert found == pytest.approx(np.log(count / (300 + count)), abs=0.05)
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_values_that_are_missing_together(seed):
+    rng = np.random.default_rng(seed)
+    gaps = rng.random(600) < 0.3
+    table = pd.DataFrame({k: np.where(gaps, np.nan, rng.normal(10, 2, 600)) for k in "abc"})
+    density = RealNVPDensity(random_state=0, max_steps=20).fit(table)
+    assert density.score(table[gaps]) == pytest.approx(np.log(gaps.mean()), abs=0.15)
+    assert density.score(table[~gaps]) == pytest.approx(-6.7, abs=0.2)
+
+
 def test_copies_of_rows_are_not_held_out_from_themselves():
     """60 rows, 20 times each, once had -12.6 nats on fresh rows, and -4.4 without the copies."""
     generator = np.random.default_rng(0)

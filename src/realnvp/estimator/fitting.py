@@ -24,6 +24,7 @@ from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
 from realnvp.training.initialization import build, mixture_of
 from realnvp.training.launch import launch
+from realnvp.training.marginals import OFTEN
 from realnvp.training.mixtures import Mixture, moments
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
@@ -93,10 +94,13 @@ def fit_rows(
     if any(coordinate.kind == "number" for coordinate in schema.coordinates):
         split = _without_copies(split)
 
-    def dataset(learn: Split, check: Split) -> Dataset:
+    noisy = any(coordinate.kind != "number" for coordinate in schema.coordinates)
+
+    def dataset(learn: Split, check: Split, sample: Split | None = None) -> Dataset:
         return Dataset(
-            "table", learn, check, None, tuple(x.shape[1:]), classes=classes, schema=schema
-        )
+            "table", _spread(learn, noisy), check, None, tuple(x.shape[1:]),
+            classes=classes, schema=schema, sample=sample and _spread(sample, noisy),
+        )  # fmt: skip
 
     report = _Report(verbose)
     if members > 1:
@@ -143,7 +147,7 @@ def _fit(
 
 def _fit_members(
     split: Split,
-    dataset: Callable[[Split, Split], Dataset],
+    dataset: Callable[..., Dataset],
     recipe: VectorRecipe,
     members: int,
     validation_fraction: float,
@@ -173,7 +177,7 @@ def _fit_members(
         learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, folds[i], False)
         parts = split.select(learn.nonzero()[:, 0]), split.select(folds[i])
         # All start alike, so maps of the column and the condition are of all rows.
-        trial = dataclasses.replace(dataset(*parts), sample=split)
+        trial = dataset(*parts, sample=split)
         option = dataclasses.replace(option, seed=option.seed + i)
         flow, steps = _train(option, trial, report, mixture=mixture)
         start, _ = _start(option, trial, mixture)
@@ -262,6 +266,26 @@ def _without_copies(split: Split) -> Split:
     kept, total = split.select(torch.as_tensor(first[order])), total[order]
     equal = bool((total == total[0]).all())
     return Split(kept.x, kept.condition, weight=None if equal else total / total.mean())
+
+
+def _spread(split: Split, noisy: bool) -> Split:
+    """Return the split with several rows for one of a weight of several, each with its part of it.
+
+    A flow starts as a mixture of rows with noise, where there are gaps, categories, integers or
+    frequent numbers, and one draw of the noise of a heavy row would look like a value of its own.
+
+    Args:
+        split: rows; no two are equal.
+        noisy: whether all rows have noise.
+    """
+    if split.weight is None:
+        return split
+    copies = (split.weight / split.weight.mean()).floor().clamp(min=1).long()
+    if not noisy:
+        copies[(copies < OFTEN) & ~split.x[:].isnan().any(1)] = 1
+    spread = split.select(torch.arange(len(split)).repeat_interleave(copies))
+    weight = (split.weight / copies).repeat_interleave(copies)
+    return Split(spread.x, spread.condition, weight=weight)
 
 
 def _is_better(flow: Flow, start: Flow, check: Split, seed: int) -> bool:
