@@ -48,3 +48,19 @@ def test_durations_come_back_as_such(unit, own):
     pd.testing.assert_frame_equal(schema.decode(x), frame)
     written = frame.astype(str).where(frame.notna(), None)  # as in a CSV file
     np.testing.assert_array_equal(schema.encode(written)[0], x)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "texts"),
+    [([True, False], ["True", "TRUE", "unknown"]), ([1, 2, 5], ["1", "1.0", "five"])],
+)
+def test_a_text_among_truth_values_or_numbers_changes_no_other_value(fitted, texts):
+    frame = pd.DataFrame({"a": pd.Series(fitted * 20).astype("category")})
+    column = TableSchema.of(frame).columns[0]
+    first, _ = encode_column(column, frame.a[:1], "a", False)
+    given = pd.Series(texts, dtype=object)
+    x, good = encode_column(column, given, "a", False, strict=False)
+    assert good.tolist() == [True, True, False]
+    assert (x[:2] == first).all()
+    with pytest.raises(ValueError, match=f"holds '{texts[2]}', first in row 3"):
+        encode_column(column, given, "a", False)

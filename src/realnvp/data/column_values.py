@@ -120,18 +120,29 @@ def seconds_of(values: pd.Series) -> pd.Series:
     return pd.to_timedelta(values).dt.total_seconds()
 
 
+def _written(value: Any) -> set[str]:
+    """Return how a category may be written: truth values as in CSV files that hold nothing else."""
+    text = str(value)
+    return {text, text.lower(), text.upper()} if isinstance(value, bool) else {text}
+
+
 def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArray:
     """Return indices of categories, 0 for gaps, and -1 for unknown ones unless strict."""
     place = {value: i for i, value in enumerate(column.categories)}
+    texts = {text: i for value, i in place.items() for text in _written(value)}
+
+    def code(value: Any) -> int:
+        if pd.isna(value):
+            return 0
+        known = place.get(value, -1)
+        if known < 0:  # True as text, where another cell is text; a number that was text
+            known = texts.get(str(value), -1)
+        if known < 0 and isinstance(value, str):  # 1.0 is 1
+            known = place.get(pd.to_numeric(value, errors="coerce"), -1)
+        return known
+
     plain = values.to_numpy(dtype=object)
-    codes = np.array([place.get(v, -1) if pd.notna(v) else 0 for v in plain], dtype=np.float64)
-    if (codes < 0).any():
-        if not all(isinstance(v, str) for v in column.categories):  # 1.0 is 1, and "1" may be
-            numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=object)
-            codes = np.array([place.get(v, -1) if pd.notna(v) else 0 for v in numbers], dtype=float)
-        elif not any(isinstance(v, str) for v in plain):  # numbers in a file, but text in training
-            texts = [str(v) for v in plain]
-            codes = np.array([place.get(v, -1) if v != "nan" else 0 for v in texts], dtype=float)
+    codes = np.array([code(value) for value in plain], dtype=np.float64)
     bad = (codes < 0) & values.notna().to_numpy()
     if strict and bad.any():
         row = int(np.argmax(bad))
