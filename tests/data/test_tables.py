@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,6 +126,17 @@ def test_classes_must_be_known(tmp_path, condition, settings, message):
 
 
 # --- files that are larger than they look ------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["auto", "disk"])
+def test_types_of_parquet_of_its_own(tmp_path, storage):
+    pa = pytest.importorskip("pyarrow")
+    days = pd.date_range("2024-01-01", periods=60).date
+    cents = [decimal.Decimal(100 + 7 * i % 90) / 100 for i in range(60)]
+    table = pa.table({"day": pa.array(days, pa.date32()), "price": pa.array(cents)})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    data = load(str(tmp_path / "a.parquet"), storage=storage)
+    assert [column.kind for column in data.schema.columns] == ["datetime", "decimal"]
 
 
 def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from realnvp.data.parts import MIN_ROWS_FOR_TEST, held_out_count
-from realnvp.data.tables import parquet_files, parquet_module, readable
+from realnvp.data.tables import parquet_files, parquet_module, readable, to_pandas
 from realnvp.utils.rng import Stream, seed_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def iter_row_groups(groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return a table as a data frame whose column names are strings."""
-    frame = table.to_pandas().reset_index(drop=True)
+    frame = to_pandas(table).reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
     return frame
 

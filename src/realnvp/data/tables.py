@@ -25,6 +25,7 @@ from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow
 
     from realnvp.config import DataConfig
     from realnvp.data.columns import TableSchema
@@ -344,6 +345,26 @@ def parquet_module() -> Any:
     return parquet
 
 
+def to_pandas(table: pyarrow.Table) -> pd.DataFrame:
+    """Return an Arrow table as a data frame, with types of Arrow's own as those of pandas.
+
+    As objects of Python, dates would be no dates, and decimal numbers no numbers.
+    """
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_date(kind):
+            kind = pa.timestamp("s" if pa.types.is_date32(kind) else "ms")
+        elif pa.types.is_decimal(kind):
+            kind = pa.float64()
+        elif pa.types.is_time(kind):
+            kind = pa.string()
+        if kind != field.type:
+            table = table.set_column(i, field.with_type(kind), table.column(i).cast(kind))
+    return table.to_pandas()
+
+
 def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
     """Return the number of rows of Parquet files, and their rows in order, in blocks.
 
@@ -372,11 +393,11 @@ def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
             for batch in file.iter_batches(batch_size=rows):
                 whole = pa.concat_tables([*held, pa.Table.from_batches([batch])])
                 while len(whole) >= rows:
-                    yield _with_text_names(whole.slice(0, rows).to_pandas(), path)
+                    yield _with_text_names(to_pandas(whole.slice(0, rows)), path)
                     whole = whole.slice(rows)
                 held = [whole]
     if held and len(held[0]):
-        yield _with_text_names(held[0].to_pandas(), files[-1])
+        yield _with_text_names(to_pandas(held[0]), files[-1])
 
 
 @contextlib.contextmanager
@@ -389,8 +410,6 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
     parquet = parquet_module()
     with readable(path):
         held, size = parquet.read_metadata(path), path.stat().st_size
@@ -400,4 +419,5 @@ def _read_parquet(path: Path) -> pd.DataFrame:
                 f"its {size:,} bytes announce {held.num_rows:,} rows of {held.num_columns} "
                 "columns: save fewer rows, or an .npy file"
             )
-        return pd.read_parquet(path)
+        with parquet.ParquetFile(path) as file:
+            return to_pandas(file.read(use_pandas_metadata=True))
