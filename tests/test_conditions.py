@@ -19,6 +19,19 @@ def test_labels_are_names_or_numbers():
         condition_of_text(flow, "ant", 2)
 
 
+def test_a_name_that_is_a_number_is_no_index():
+    flow = vector_flow(2, classes=3)
+    flow.trained_on = {"categories": ["1", "2", "3"]}
+    assert condition_of_text(flow, "1", 2).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="unknown label '0': there are 1, 2, 3"):
+        condition_of_text(flow, "0", 2)
+
+
+def test_a_condition_that_is_no_tensor():
+    with pytest.raises(ValueError, match="must be a tensor with a row for each example, got 3"):
+        vector_flow(2, classes=3).sample(4, condition=3)
+
+
 @pytest.mark.parametrize("text", [None, "1", "1,2,3", "1,nan", "1,inf", "1;2"])
 def test_numbers_are_as_many_as_the_model_takes(text):
     with pytest.raises(ValueError, match="must be numbers, 2 with commas"):

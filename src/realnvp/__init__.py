@@ -59,6 +59,12 @@ _HOMES = {
     "vector_flow": "realnvp.builders",
 }
 
+_MODULES = {
+    "bijections", "codec", "conditioners", "config", "data", "estimator", "evaluation", "interop",
+    "latents", "outliers", "pretrained", "recipes", "training",
+}  # fmt: skip
+"""Modules that are imported when they are first used, as in ``realnvp.codec.compress``."""
+
 __all__ = [
     "MLP",
     "Bijection",
@@ -96,6 +102,8 @@ def __getattr__(name: str) -> Any:
 
             raise ModuleNotFoundError(describe(error), name=error.name) from error
         return module if colon and not attribute else getattr(module, attribute or name)
+    if name in _MODULES:
+        return import_module(f"realnvp.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -44,6 +44,10 @@ def as_condition(
         if condition is not None:
             raise ValueError("this flow is not conditional: leave the condition out")
         return None
+    if condition is not None and not isinstance(condition, Tensor):
+        raise ValueError(
+            f"the condition must be a tensor with a row for each example, got {condition!r:.50}"
+        )
     if condition is None:
         what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
         raise ValueError(f"this flow is conditional: pass {what}")
@@ -77,8 +81,8 @@ def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:
 
     Args:
         flow: the model.
-        label: name or number of a class, None for all classes in turn; or numbers with commas
-            between them.
+        label: name of a class, or its number if no name is a number; None for all classes in turn;
+            or numbers with commas between them.
         n: number of samples.
 
     Raises:
@@ -110,7 +114,8 @@ def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:
     names = flow.class_names
     if label in names:
         return torch.full((n,), names.index(label))
-    if not label.isdecimal() or int(label) >= flow.classes:
+    numbered = not any(name.isdecimal() for name in names)  # else 4 would be the class "5"
+    if not (numbered and label.isdecimal() and int(label) < flow.classes):
         known = ", ".join(names) if names else f"0 .. {flow.classes - 1}"
         raise ValueError(f"unknown label {label!r}: there are {known}")
     return torch.full((n,), int(label))

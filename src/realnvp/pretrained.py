@@ -190,7 +190,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         with torch.device("meta"):
             empty = build()
         _check_trained_on(empty)
-        check_like(_completed(sizes, empty), empty.state_dict(), "the tensor")
+        check_like(_completed(sizes, empty), empty.state_dict())
     # What a builder may raise for untrusted arguments; a RuntimeError or an OverflowError
     # for sizes that no memory could have.
     except (
@@ -214,7 +214,7 @@ def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> F
     flow = build()
     tensors = _completed(tensors, flow)
     try:
-        check_like(tensors, flow.state_dict(), "the tensor")
+        check_like(tensors, flow.state_dict())
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} has values that are not finite")

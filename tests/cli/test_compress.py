@@ -34,7 +34,19 @@ def test_images_of_a_folder_come_back_by_name(runs, here, capsys):
     for name, image in images.items():
         Image.fromarray(image).save(f"photos/{name}")
     run(f"compress {runs / 'digits'} --data photos --out p.nvp --no-verify")
+    assert "originals" not in capsys.readouterr().err
     run(f"decompress p.nvp --model {runs / 'digits'} --out back")
     for name, image in images.items():
         with Image.open(f"back/{name}") as found:
             assert np.array_equal(np.array(found), image)
+
+
+def test_images_that_are_not_the_models_are_not_called_unchanged(runs, here, capsys):
+    rng = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for name, size in (("a.png", 8), ("b.png", 9), ("a.bmp", 12)):
+        Image.fromarray(rng.integers(0, 17, (size, size), dtype=np.uint8)).save(f"photos/{name}")
+    run(f"compress {runs / 'digits'} --data photos --data-size 8 --out p.nvp --no-verify")
+    assert "2 of 3 images were cropped, resized or converted" in capsys.readouterr().err
+    run(f"decompress p.nvp --model {runs / 'digits'} --out back")
+    assert sorted(path.name for path in Path("back").iterdir()) == ["a.bmp.png", "a.png", "b.png"]

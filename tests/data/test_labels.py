@@ -23,3 +23,10 @@ def test_labels_of_other_types():
     with pytest.raises(ValueError, match="integers or names"):
         parse_labels(np.array([1j, 2j]), "labels")
     assert parse_labels(np.array([[2.0], [0.0]]), "labels")[0].tolist() == [2, 0]
+
+
+def test_numbers_with_fractions_are_classes_only_if_they_are_few():
+    values = np.array([f"{i % 21 / 8}" for i in range(40)], dtype=object)
+    with pytest.raises(ValueError, match=r"21 different numbers, such as 0\.0: images"):
+        parse_labels(values, "'ink'")
+    assert len(parse_labels(values[:20], "'dose'")[1]) == 20

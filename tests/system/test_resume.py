@@ -181,7 +181,7 @@ def test_a_finished_run_is_left_as_it_is(whole, tmp_path, capsys):
     result = train(again, folder, resume=True)
     error = capsys.readouterr().err
     assert "already finished after 8 steps" in error
-    assert "training.lr: 1e-05, before 0.001 changes nothing" in error
+    assert "training.lr: 0.001 -> 1e-05 changes nothing" in error
     assert contents(folder) == before
     assert (result.steps, result.likelihood) == (8, first.likelihood)
     assert [r["kind"] for r in result.records][-1] == "final"
@@ -193,8 +193,8 @@ def test_other_training_settings_are_shown_on_resume(tmp_path, capsys):
     longer = replace(TINY, training=replace(TINY.training, steps=10, lr=1e-5))
     assert train(longer, folder, resume=True).steps == 10
     lines = capsys.readouterr().err.splitlines()
-    assert "training.steps: 10, before 8" in lines
-    assert "training.lr: 1e-05, before 0.001" in lines
+    assert "training.steps: 8 -> 10" in lines
+    assert "training.lr: 0.001 -> 1e-05" in lines
     assert len([line for line in lines if ", before " in line]) == 2
 
 

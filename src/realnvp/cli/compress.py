@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from realnvp.cli.options import (
     Parser,
@@ -15,15 +17,17 @@ from realnvp.cli.options import (
     output_path,
 )
 from realnvp.cli.shared import examples, print_json, read_model, row_names
+from realnvp.utils.progress import warn
 
 __all__ = []
 
 EPILOG = """examples:
   realnvp compress mnist --data mnist --out mnist.nvp
-  realnvp compress runs/photos --data photos/ --out photos.nvp    keeps the names of the files
+  realnvp compress runs/photos --data photos/ --out photos.nvp    keeps the names, but for .png
   realnvp compress digits --data digits --out digits.nvp --portable
 
-realnvp decompress FILE restores every pixel. See docs/compression.md.
+realnvp decompress FILE restores every pixel, as the model sees it: images that were cropped or
+resized to train it are so in the file, too, with a warning. See docs/compression.md.
 """
 
 
@@ -72,7 +76,15 @@ def main(argv: list[str]) -> int:
             f"{args.model} is a conditional model, and the data have no conditions: give a .npz "
             "array with x and y"
         )
-    names = row_names(args.data or name.rpartition(" (")[0], split).get("image", [])
+    source = args.data or name.rpartition(" (")[0]
+    names = row_names(source, split).get("image", [])
+    changed = _count_changed(Path(source).expanduser(), names, flow.shape)
+    if changed:
+        _, height, width = flow.shape
+        warn(
+            f"{changed:,} of {len(names):,} images were cropped, resized or converted to the "
+            f"{width}x{height} pixels of the model: the file restores these, so keep the originals"
+        )
     started, done = time.monotonic(), 0
     with Bar("compressing", visible=not args.json) as bar:
 
@@ -115,3 +127,17 @@ def main(argv: list[str]) -> int:
             f"{result['bits_per_dim']:.4f} bits/dim (the model: {result['model_bits_per_dim']:.4f})"
         )
     return 0
+
+
+def _count_changed(folder: Path, names: Sequence[str], shape: tuple[int, ...]) -> int:
+    """Return how many image files hold other pixels than a model of images of a shape sees."""
+    from PIL import Image
+
+    count = 0
+    for name in names:
+        with Image.open(folder / name) as image:  # the header only
+            turned = image.getexif().get(0x0112, 1) >= 5  # by a quarter
+            size = image.size if turned else image.size[::-1]
+            exact = ("1", "L") if shape[0] == 1 else ("1", "L", "P", "RGB")
+            count += size != shape[1:] or image.mode not in exact or "transparency" in image.info
+    return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,12 @@ def _write_folder(folder: Path, contents: Contents) -> None:
         labels = contents.condition.tolist()
         names = [f"{label}/{name}" for label, name in zip(labels, names, strict=True)]
     files = [PurePosixPath(name).with_suffix(".png") for name in names]
-    if len({str(file) for file in files}) != len(files):
+    times = Counter(files)  # photo.jpg beside photo.png is photo.jpg.png
+    files = [
+        file if times[file] == 1 else PurePosixPath(f"{name.removesuffix('.png')}.png")
+        for file, name in zip(files, names, strict=True)
+    ]
+    if len(set(files)) != len(files):
         raise ValueError("two images have the same name: write a .npz file")
     for file in files:
         if file.is_absolute() or ".." in file.parts or "\\" in str(file) or ":" in str(file):

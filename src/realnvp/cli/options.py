@@ -125,7 +125,8 @@ def _meaning(match: re.Match[str]) -> str:
     """Return an error message of jsonargparse in plain words."""
     kinds = match["plain"] or match["union"] or match["restricted"]
     names = [name.removesuffix("Type") for name in re.findall(r"(?:class ')?(\w+)'?>?", kinds)]
-    words = dict.fromkeys(MEANINGS.get(name, name) for name in names if name != "class")
+    syntax = "class", "typing", "Literal"
+    words = dict.fromkeys(MEANINGS.get(name, name) for name in names if name not in syntax)
     value = match["value"] or match["one"] or match["text"] or match["number"]
     return f" must be {' or '.join(words)}, got {value}"
 

@@ -111,7 +111,8 @@ def _levels(text: str) -> list[float]:
 def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
     """Return the accuracy of the likeliest category, and the mean log-probability of the true one.
 
-    A category that the model does not know counts as wrong, and as one without probability.
+    A category that the model does not know counts as wrong. It is not among the examples of the
+    mean.
     """
     import numpy as np
 
@@ -119,10 +120,10 @@ def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
     words = [None if gap else str(v) for v, gap in zip(truth, truth.isna(), strict=True)]
     place = np.array([names.index(word) if word in names else -1 for word in words])
     known = place >= 0
-    given = np.where(known, p.to_numpy()[np.arange(len(p)), place], 0.0)
+    given = p.to_numpy(dtype=np.float64)[known, place[known]]
     return {
         "accuracy": float((p.to_numpy().argmax(1) == place).mean()),
-        "log_probability": float(np.log(np.maximum(given, 1e-300)).mean()),
+        "log_probability": float(np.log(np.maximum(given, 1e-300)).mean()) if len(given) else None,
         "examples": int(known.sum()),
     }
 

@@ -12,6 +12,18 @@ from realnvp.utils.errors import some_of
 __all__ = ["parse_labels"]
 
 
+MOST_FRACTIONS = 20
+"""Different numbers with fractions that may be the names of classes."""
+
+
+def _are_fractions(names: list[str]) -> bool:
+    """Return whether names are numbers, of which one at least is no integer."""
+    try:
+        return not all(float(name).is_integer() for name in set(names))
+    except ValueError:
+        return False
+
+
 def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
     """Return numbers by the names of the classes, if all of these are numbers."""
     try:
@@ -48,6 +60,11 @@ def parse_labels(
         values = _named(values, categories)
     if values.dtype.kind in "UO":
         names = values.astype(str).tolist()
+        if categories is None and len(set(names)) > MOST_FRACTIONS and _are_fractions(names):
+            raise ValueError(
+                f"{where} holds {len(set(names)):,} different numbers, such as {names[0]}: images "
+                "are conditioned on classes, so give each range of the numbers a name"
+            )
         known = sorted(set(names)) if categories is None else categories
         codes = {str(name): code for code, name in enumerate(known)}
         unknown = sorted(set(names) - set(codes))

@@ -215,7 +215,7 @@ def train(
 
     def make(dataset: Dataset) -> Flow:
         flow = build(chosen, dataset)
-        if init is not None:
+        if init is not None and not resume:  # the same command continues a run
             warm_start(flow, init)
         if not in_memory:  # these could not be read again
             flow.trained_on = {
@@ -499,7 +499,7 @@ def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:
                 f"the run in {run.folder} began with {name} {old}, not {new}: a run keeps its "
                 f"data, model and seed; leave {name} out, or begin another run in another folder"
             )
-    return [f"{name}: {new}, before {old}" for name, (old, new) in changes.items()]
+    return [f"{name}: {old} -> {new}" for name, (old, new) in changes.items()]
 
 
 def _newest(run: RunDirectory) -> bytes | None:

@@ -46,7 +46,7 @@ def warm_start(flow: Flow, init: Flow | Path | str) -> None:
             part = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
             state |= {f"{prefix}{k}": tensor for k, tensor in module.deepened(part).items()}
     try:
-        check_like(state, own, "the tensor")
+        check_like(state, own)
     except ValueError as error:
         name = "the model to start from" if isinstance(init, Flow) else str(init)
         raise ValueError(f"{name} has other layers than the recipe's model: {error}") from error

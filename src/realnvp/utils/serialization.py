@@ -347,11 +347,12 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
     elif isinstance(expected, Mapping):
         if not isinstance(found, Mapping):
             raise ValueError(f"{where} is no mapping")
-        for key in [*expected, *found]:
+        names = {key: f"{where}.{key}" if where else str(key) for key in [*expected, *found]}
+        for key, name in names.items():
             if key not in found or key not in expected:
-                raise ValueError(f"{where}.{key} is {'missing' if key in expected else 'unknown'}")
+                raise ValueError(f"{name} is {'missing' if key in expected else 'unknown'}")
         for key, item in expected.items():
-            check_like(found[key], item, f"{where}.{key}" if where else str(key))
+            check_like(found[key], item, names[key])
     elif isinstance(expected, list | tuple):
         if not isinstance(found, list | tuple) or len(found) != len(expected):
             raise ValueError(f"{where} does not have {len(expected)} parts")
