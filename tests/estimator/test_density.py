@@ -265,7 +265,8 @@ def test_few_rows_are_not_memorized():
 @pytest.mark.parametrize("count", [100, 300])
 def test_a_frequent_row_has_its_probability(count):
     X = np.concatenate((np.random.default_rng(0).normal(size=(300, 2)), np.full((count, 2), 2.0)))
-    found = RealNVPDensity(random_state=0, max_steps=20).fit(X).score_samples(X[-1:])
+    table = pd.DataFrame(X, columns=["a", "b"])
+    found = RealNVPDensity(random_state=0, max_steps=20).fit(table).score_samples(table[-1:])
     assert found == pytest.approx(np.log(count / (300 + count)), abs=0.05)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from realnvp.builders import average_flow
 from realnvp.config import VectorRecipe
-from realnvp.data.columns import TableSchema
+from realnvp.data.columns import Coordinate, TableSchema
 from realnvp.data.dataset import Dataset, Split
 from realnvp.data.parts import hold_out
 from realnvp.evaluation import log_likelihoods
@@ -94,12 +95,12 @@ def fit_rows(
     if any(coordinate.kind == "number" for coordinate in schema.coordinates):
         split = _without_copies(split)
 
-    noisy = any(coordinate.kind != "number" for coordinate in schema.coordinates)
+    spread = partial(_spread, coordinates=schema.coordinates)
 
     def dataset(learn: Split, check: Split, sample: Split | None = None) -> Dataset:
         return Dataset(
-            "table", _spread(learn, noisy), check, None, tuple(x.shape[1:]),
-            classes=classes, schema=schema, sample=sample and _spread(sample, noisy),
+            "table", spread(learn), check, None, tuple(x.shape[1:]),
+            classes=classes, schema=schema, sample=sample and spread(sample),
         )  # fmt: skip
 
     report = _Report(verbose)
@@ -268,21 +269,23 @@ def _without_copies(split: Split) -> Split:
     return Split(kept.x, kept.condition, weight=None if equal else total / total.mean())
 
 
-def _spread(split: Split, noisy: bool) -> Split:
+def _spread(split: Split, coordinates: Sequence[Coordinate]) -> Split:
     """Return the split with several rows for one of a weight of several, each with its part of it.
 
     A flow starts as a mixture of rows with noise, where there are gaps, categories, integers or
-    frequent numbers, and one draw of the noise of a heavy row would look like a value of its own.
+    atoms, and one draw of the noise of a heavy row would look like a value of its own. Rows with
+    a number that has no noise stay one: copies of it would be a value of its own.
 
     Args:
         split: rows; no two are equal.
-        noisy: whether all rows have noise.
+        coordinates: what their columns are.
     """
     if split.weight is None:
         return split
     copies = (split.weight / split.weight.mean()).floor().clamp(min=1).long()
-    if not noisy:
-        copies[(copies < OFTEN) & ~split.x[:].isnan().any(1)] = 1
+    always = torch.tensor([each.kind != "number" for each in coordinates])
+    often = torch.tensor([each.flexible for each in coordinates]) & (copies >= OFTEN)[:, None]
+    copies[~(split.x[:].isnan() | always | often).all(1)] = 1
     spread = split.select(torch.arange(len(split)).repeat_interleave(copies))
     weight = (split.weight / copies).repeat_interleave(copies)
     return Split(spread.x, spread.condition, weight=weight)
