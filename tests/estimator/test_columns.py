@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from realnvp.data.columns import TableSchema
 from realnvp.estimator.columns import Condition, row_weights, schema_of
@@ -137,3 +138,13 @@ def test_integers_of_few_rows_each_are_numbers():
     assert Condition.of(np.arange(6) % 3, 6).classes == 3
     assert Condition.of(np.tile(age, 2), 120).classes == 20
     assert Condition.of(age.astype(str), 60).classes == 20
+
+
+def test_numbers_of_a_condition_are_matched_by_the_names_of_their_columns():
+    frame = pd.DataFrame({"z": [0.5, 1.5], "w": [3.5, 4.25]})
+    condition = Condition.from_dict(Condition.of(frame, 2).as_dict())
+    expected = condition.codes(frame, 2)
+    assert torch.equal(condition.codes(frame[["w", "z"]], 2), expected)
+    assert torch.equal(condition.codes(frame.to_numpy(), 2), expected)
+    with pytest.raises(ValueError, match="condition has no column 'w': pass z, w"):
+        condition.codes(frame.rename(columns={"w": "v"}), 2)

@@ -172,12 +172,14 @@ class Condition:
         dim: number of numbers, 0 if there are none.
         name: name of the condition in a file.
         schema: columns of a condition that is a table of any kinds; its numbers are their features.
+        columns: names of the columns of several numbers that came in a table.
     """
 
     categories: NDArray | None = None
     dim: int = 0
     name: str | None = None
     schema: TableSchema | None = None
+    columns: tuple[str, ...] | None = None
 
     @staticmethod
     def of(condition: ArrayLike | None, n: int, name: str | None = None) -> Condition:
@@ -196,7 +198,10 @@ class Condition:
                 return Condition(classes, name=name or "label")
         if not np.isfinite(values.astype(np.float64)).all():
             raise ValueError("condition contains NaN or infinity")
-        return Condition(None, values.shape[1], name or "condition")
+        columns = None
+        if isinstance(condition, pd.DataFrame) and values.shape[1] > 1:
+            columns = tuple(str(column) for column in condition.columns)
+        return Condition(None, values.shape[1], name or "condition", columns=columns)
 
     @property
     def classes(self) -> int | None:
@@ -224,7 +229,7 @@ class Condition:
             raise ValueError("the density was fitted with a condition: pass one for each row")
         if self.schema is not None:
             return self._features(condition, n, repeat)
-        values = condition
+        values = self._in_order(condition)
         if repeat and (np.ndim(condition) == 0 or len(np.asarray(condition)) == 1 != n):
             values = np.repeat(np.atleast_1d(np.asarray(condition)), n, axis=0)
         rows = _as_rows(values, n)
@@ -248,6 +253,18 @@ class Condition:
             raise ValueError(f"condition must be finite numbers of shape ({n}, {self.dim})")
         return torch.as_tensor(numbers)
 
+    def _in_order(self, condition: ArrayLike) -> ArrayLike:
+        """Return the columns of a table in the order of those of the table that was fitted."""
+        if self.columns is None or not isinstance(condition, pd.DataFrame):
+            return condition
+        place = {str(column): i for i, column in enumerate(condition.columns)}
+        missing = [column for column in self.columns if column not in place]
+        if missing:
+            raise ValueError(
+                f"condition has no column {missing[0]!r}: pass {some_of(list(self.columns))}"
+            )
+        return condition.iloc[:, [place[column] for column in self.columns]]
+
     def _features(self, condition: Any, n: int, repeat: bool) -> torch.Tensor:
         assert self.schema is not None
         if isinstance(condition, Mapping):
@@ -266,7 +283,11 @@ class Condition:
         """Return plain values, for JSON."""
         schema = None if self.schema is None else self.schema.as_dict()
         categories = None if self.categories is None else self.categories.tolist()
-        return {"categories": categories, "dim": self.dim, "name": self.name, "schema": schema}
+        columns = None if self.columns is None else list(self.columns)
+        return {
+            "categories": categories, "dim": self.dim, "name": self.name, "schema": schema,
+            "columns": columns,
+        }  # fmt: skip
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Condition:
@@ -277,7 +298,10 @@ class Condition:
             if categories.ndim != 1 or categories.dtype.kind not in "Ubiuf":
                 raise ValueError("its classes are no names or numbers")
         schema = None if value.get("schema") is None else TableSchema.from_dict(value["schema"])
-        return Condition(categories, int(value["dim"]), value["name"], schema)
+        columns = value.get("columns")
+        if columns is not None:
+            columns = tuple(map(str, columns))
+        return Condition(categories, int(value["dim"]), value["name"], schema, columns)
 
 
 def _is_mixed(condition: pd.DataFrame) -> bool:
