@@ -106,7 +106,7 @@ def test_a_packed_model_comes_back():
     torch.testing.assert_close(back.log_prob(x), flow.log_prob(x), atol=1e-2, rtol=1e-2)
 
 
-def test_kernels_of_large_models_have_ten_bits(monkeypatch):
+def test_kernels_of_large_models_have_nine_bits(monkeypatch):
     flow = image_flow((1, 4, 4), scales=1, hidden=48, blocks=2, norm="none").eval()
     with torch.no_grad():
         for parameter in flow.parameters():
@@ -114,19 +114,19 @@ def test_kernels_of_large_models_have_ten_bits(monkeypatch):
     half = pack({"a": (flow, {})})
     monkeypatch.setattr(pretrained, "LIMIT", 1000)
     packed = pack({"a": (flow, {})})
-    assert len(packed) < 0.7 * len(half)
+    assert len(packed) < 0.65 * len(half)
     entry, tensors = unpack(packed)["a"]
     for name, tensor in flow.state_dict().items():
         if name.endswith("direction"):
             largest = tensor.abs().amax((1, 2, 3), keepdim=True)
-            assert ((tensors[name] - tensor).abs() <= 0.501 * largest / 511).all()
+            assert ((tensors[name] - tensor).abs() <= 0.501 * largest / 255).all()
     back = rebuild(entry["settings"], tensors, "it")
     again = unpack(pack({"a": (back, {})}))["a"][1]
     assert all(torch.allclose(again[name], t, rtol=1e-6) for name, t in tensors.items())
     x = torch.randint(256, (5, 1, 4, 4), dtype=torch.uint8)
     noise = torch.rand(x.shape)
     found, expected = back.bits_per_dim(x, noise=noise), flow.bits_per_dim(x, noise=noise)
-    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
 
 
 def test_a_folder_comes_first(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.recipes import with_new_names
 from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
-from realnvp.utils.rounding import from_ten_bits, to_ten_bits
+from realnvp.utils.rounding import from_nine_bits, to_nine_bits
 from realnvp.utils.serialization import check_like, seal, unseal
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ SHARED = "toy.safetensors"
 CALIBRATION = "#calibration/"
 """Separator of a shipped model's name and the names of its calibration's tensors."""
 
-LIMIT = 6 * 2**20
+LIMIT = 6_000_000
 """Largest size of a file that comes with the package, in bytes."""
 
 
@@ -274,7 +274,7 @@ def _check_trained_on(flow: Flow) -> None:
 def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
     """Return the content of a file of models, in half precision.
 
-    The kernels of a model that would be larger than 6 MiB are in ten bits
+    The kernels of a model that would be larger than 6 MB have nine bits a weight
     (:mod:`realnvp.utils.rounding`).
 
     Args:
@@ -288,7 +288,7 @@ def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
         kernels = {f"{key}.direction" for key, m in layers if isinstance(m, WeightNormConv2d)}
         for key, tensor in flow.state_dict().items():
             if key in kernels:
-                tensors |= to_ten_bits(f"{name}/{key}", tensor)
+                tensors |= to_nine_bits(f"{name}/{key}", tensor)
                 continue
             narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
             tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
@@ -310,7 +310,7 @@ def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]
         own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
         wide = {
             key: tensor.float() if tensor.dtype == torch.float16 else tensor
-            for key, tensor in from_ten_bits(own).items()
+            for key, tensor in from_nine_bits(own).items()
         }
         mark = f"{name}{CALIBRATION}"
         kept = {k[len(mark) :]: t for k, t in tensors.items() if k.startswith(mark)}
