@@ -195,7 +195,7 @@ def test_other_training_settings_are_shown_on_resume(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert "training.steps: 8 -> 10" in lines
     assert "training.lr: 0.001 -> 1e-05" in lines
-    assert len([line for line in lines if ", before " in line]) == 2
+    assert len([line for line in lines if " -> " in line]) == 2
 
 
 def test_a_checkpoint_of_other_shapes_is_refused_before_it_is_used():

@@ -17,7 +17,6 @@ from realnvp.cli.options import (
     output_path,
 )
 from realnvp.cli.shared import examples, print_json, read_model, row_names
-from realnvp.utils.progress import warn
 
 __all__ = []
 
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> int:
     from realnvp.codec import compress
     from realnvp.evaluation import log_likelihoods
     from realnvp.utils.files import write_atomically
-    from realnvp.utils.progress import Bar
+    from realnvp.utils.progress import Bar, warn
 
     flow = read_model(args, torch.device("cpu"))
     if flow.levels is None:
