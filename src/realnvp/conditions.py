@@ -44,13 +44,13 @@ def as_condition(
         if condition is not None:
             raise ValueError("this flow is not conditional: leave the condition out")
         return None
-    if condition is not None and not isinstance(condition, Tensor):
-        raise ValueError(
-            f"the condition must be a tensor with a row for each example, got {condition!r:.50}"
-        )
     if condition is None:
         what = f"labels (B,) below {classes}" if classes else f"vectors (B, {condition_dim})"
         raise ValueError(f"this flow is conditional: pass {what}")
+    if not isinstance(condition, Tensor):
+        raise ValueError(
+            f"the condition must be a tensor with a row for each example, got {condition!r:.50}"
+        )
     labels = classes is not None and condition.ndim == 1
     if labels and (condition.is_floating_point() or condition.dtype == torch.bool):
         raise ValueError(f"labels are integers 0 .. {condition_dim - 1}, got {condition.dtype}")

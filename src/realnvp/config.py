@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from realnvp.utils.registry import ARCHITECTURES, BUILDERS, CONDITIONERS, COUPLINGS
-from realnvp.utils.settings import check_types, positive, require
+from realnvp.utils.settings import as_list, check_types, positive, require
 
 if TYPE_CHECKING:
     from realnvp.flow import Flow
@@ -45,9 +45,8 @@ def check_names(model: ImageModel | VectorModel) -> None:
 
 def check_layers(model: ImageModel | VectorModel) -> None:
     """Raise ValueError unless the settings that all models share are in range."""
-    momentum = model.norm_momentum
-    counts = model.blocks if isinstance(model.blocks, list) else [model.blocks]
-    require(all(n >= 0 for n in counts), f"blocks must be 0 or more, got {model.blocks}")
+    momentum, blocks = model.norm_momentum, as_list(model.blocks)
+    require(all(n >= 0 for n in blocks), f"blocks must be 0 or more, got {model.blocks}")
     require(0 < momentum <= 1, f"norm_momentum is in (0, 1], got {momentum}")
     require(model.scale_penalty >= 0, f"scale_penalty is 0 or more, got {model.scale_penalty}")
 

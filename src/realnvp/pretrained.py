@@ -30,6 +30,7 @@ from realnvp.utils.model_folder import read_calibration, read_config, read_sizes
 from realnvp.utils.registry import BUILDERS
 from realnvp.utils.rounding import from_nine_bits, to_nine_bits
 from realnvp.utils.serialization import check_like, seal, unseal
+from realnvp.utils.settings import as_list
 
 if TYPE_CHECKING:
     from realnvp.data.columns import TableSchema
@@ -183,8 +184,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         if config["builder"] in ("image_flow", "vector_flow"):
             arguments = with_new_names(arguments, config["builder"].partition("_")[0])
         for name in LAYERS:
-            value = arguments.get(name)
-            counts = value if isinstance(value, list) else [value]
+            counts = as_list(arguments.get(name))
             if sum(n for n in counts if isinstance(n, int)) > len(sizes):
                 raise ValueError(f"{name} is more than there are tensors")
         with torch.device("meta"):

@@ -146,5 +146,7 @@ def test_numbers_of_a_condition_are_matched_by_the_names_of_their_columns():
     expected = condition.codes(frame, 2)
     assert torch.equal(condition.codes(frame[["w", "z"]], 2), expected)
     assert torch.equal(condition.codes(frame.to_numpy(), 2), expected)
+    one = condition.codes(frame[["w", "z"]][:1], 3, repeat=True)
+    assert torch.equal(one, expected[:1].expand(3, 2))
     with pytest.raises(ValueError, match="condition has no column 'w': pass z, w"):
         condition.codes(frame.rename(columns={"w": "v"}), 2)

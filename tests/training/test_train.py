@@ -288,6 +288,19 @@ def test_training_starts_from_the_weights_of_another_model(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_resumed_run_starts_from_another_model_only_without_a_checkpoint(tmp_path):
+    first = train(tiny(30), tmp_path / "first", quiet=True)
+    run = tmp_path / "run"
+    start = train(tiny(1, lr=1e-9, ema=0), run, init=first.flow, quiet=True)
+    other = realnvp.image_flow((1, 8, 8), levels=17, hidden=12)
+    resumed = train(tiny(1, lr=1e-9, ema=0), run, init=other, resume=True, quiet=True)
+    assert resumed.likelihood == start.likelihood, "it has not looked at the other layers"
+    for path in (run / "checkpoints").glob("*.safetensors"):
+        path.unlink()
+    again = train(tiny(1, lr=1e-9, ema=0), run, init=first.flow, resume=True, quiet=True)
+    assert again.likelihood == start.likelihood
+
+
 def test_a_training_of_images_imports_no_pandas():
     """It would take 65 MB and half a second of every start."""
     code = (

@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
         metavar="MODEL",
         help="start from the weights of a model with the same layers, or with fewer residual\n"
         "blocks: a run, a folder, or one that comes with the package; a coarse_to_fine model\n"
-        "may also start from one of the images at half their size; --resume does not start again",
+        "may also start from one of the images at half their size; a run that has a\n"
+        "checkpoint resumes from that",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the folder, with its settings"

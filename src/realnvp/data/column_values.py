@@ -7,6 +7,7 @@ status says so. :class:`realnvp.data.columns.TableSchema` does this for all colu
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -131,9 +132,8 @@ def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArr
     place = {value: i for i, value in enumerate(column.categories)}
     texts = {text: i for value, i in place.items() for text in _written(value)}
 
+    @lru_cache(typed=True, maxsize=None)  # the same texts come again, and numbers of text are slow
     def code(value: Any) -> int:
-        if pd.isna(value):
-            return 0
         known = place.get(value, -1)
         if known < 0:  # True as text, where another cell is text; a number that was text
             known = texts.get(str(value), -1)
@@ -142,8 +142,10 @@ def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArr
         return known
 
     plain = values.to_numpy(dtype=object)
-    codes = np.array([code(value) for value in plain], dtype=np.float64)
-    bad = (codes < 0) & values.notna().to_numpy()
+    there = values.notna().to_numpy()
+    codes = np.zeros(len(plain))
+    codes[there] = [code(value) for value in plain[there]]
+    bad = codes < 0
     if strict and bad.any():
         row = int(np.argmax(bad))
         known = list(map(str, column.categories))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ MOST_FRACTIONS = 20
 """Different numbers with fractions that may be the names of classes."""
 
 
-def _are_fractions(names: list[str]) -> bool:
+def _are_fractions(names: Iterable[str]) -> bool:
     """Return whether names are numbers, of which one at least is no integer."""
     try:
-        return not all(float(name).is_integer() for name in set(names))
+        return not all(float(name).is_integer() for name in names)
     except ValueError:
         return False
 
@@ -60,14 +60,15 @@ def parse_labels(
         values = _named(values, categories)
     if values.dtype.kind in "UO":
         names = values.astype(str).tolist()
-        if categories is None and len(set(names)) > MOST_FRACTIONS and _are_fractions(names):
+        distinct = set(names)
+        if categories is None and len(distinct) > MOST_FRACTIONS and _are_fractions(distinct):
             raise ValueError(
-                f"{where} holds {len(set(names)):,} different numbers, such as {names[0]}: images "
+                f"{where} holds {len(distinct):,} different numbers, such as {names[0]}: images "
                 "are conditioned on classes, so give each range of the numbers a name"
             )
-        known = sorted(set(names)) if categories is None else categories
+        known = sorted(distinct) if categories is None else categories
         codes = {str(name): code for code, name in enumerate(known)}
-        unknown = sorted(set(names) - set(codes))
+        unknown = sorted(distinct - set(codes))
         if unknown:
             raise ValueError(
                 f"{where} holds {unknown[0]!r}, which is none of the known classes "

@@ -229,7 +229,7 @@ class Condition:
             raise ValueError("the density was fitted with a condition: pass one for each row")
         if self.schema is not None:
             return self._features(condition, n, repeat)
-        values = self._in_order(condition)
+        values = condition = self._in_order(condition)
         if repeat and (np.ndim(condition) == 0 or len(np.asarray(condition)) == 1 != n):
             values = np.repeat(np.atleast_1d(np.asarray(condition)), n, axis=0)
         rows = _as_rows(values, n)

@@ -213,9 +213,9 @@ def train(
             return load_data(chosen.data)
         return as_dataset(data, chosen.data)
 
-    def make(dataset: Dataset) -> Flow:
+    def make(dataset: Dataset, resumed: bool) -> Flow:
         flow = build(chosen, dataset)
-        if init is not None and not resume:  # the same command continues a run
+        if init is not None and not resumed:  # else the weights are those of the checkpoint
             warm_start(flow, init)
         if not in_memory:  # these could not be read again
             flow.trained_on = {
@@ -315,7 +315,7 @@ def fit(
         held_out = DataConfig(IN_MEMORY, validation=validation, test=0, integers="none", seed=seed)
         return as_dataset(X, held_out, condition, flow.levels)
 
-    def check(dataset: Dataset) -> Flow:
+    def check(dataset: Dataset, _: bool) -> Flow:
         for split in (dataset.train, dataset.validation):
             check_data(split.x, flow.shape, flow.levels)
             flow.as_condition(split.condition, len(split))
@@ -347,7 +347,7 @@ def _dequantized(dataset: Dataset) -> list[str]:
 
 def _run(
     load: Callable[[], Dataset],
-    make: Callable[[Dataset], Flow],
+    make: Callable[[Dataset, bool], Flow],
     config: TrainingConfig,
     *,
     source: str | None = None,
@@ -361,7 +361,10 @@ def _run(
     callbacks: Sequence[Callback],
     logger: str | Any,
 ) -> TrainingResult:
-    """Train what ``make`` returns for the data, in one process or many."""
+    """Train what ``make`` returns for the data, in one process or many.
+
+    Its second argument is whether there is a checkpoint, from which the weights are read.
+    """
     check_budget(config)
     if out is None and (resume or overwrite):
         raise ValueError("nothing can be resumed or overwritten without out, the run directory")
@@ -386,9 +389,8 @@ def _run(
         dataset = processes.rank_zero_first(load)
         with processes.sync_errors():
             shards = None if out is None else out / "checkpoints"
-            trainer = Trainer(
-                make(dataset), dataset, config, seed=seed, processes=processes, shards=shards
-            )
+            flow = make(dataset, content is not None)
+            trainer = Trainer(flow, dataset, config, seed=seed, processes=processes, shards=shards)
             if content is not None:
                 state = checkpoint.from_bytes(content)
                 check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)

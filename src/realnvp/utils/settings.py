@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["check_types", "of_scale", "positive", "require", "resolved", "to_dict"]
+__all__ = ["as_list", "check_types", "of_scale", "positive", "require", "resolved", "to_dict"]
 
 T = TypeVar("T")
 
@@ -27,11 +27,20 @@ def positive(config: object, *names: str) -> None:
     """Raise ValueError unless the fields of these names are None or finite numbers above 0."""
     for name in names:
         found = getattr(config, name)
-        for value in found if isinstance(found, list) else [found]:
+        for value in as_list(found):
             require(
                 value in (None, "auto") or 0 < value < math.inf,
                 f"{name} must be a positive number, got {value}",
             )
+
+
+def as_list(setting: T | list[T]) -> list[T]:
+    """Return the values of a setting that is one value, or a list with one for each scale.
+
+    >>> as_list(8), as_list([4, 12])
+    ([8], [4, 12])
+    """
+    return setting if isinstance(setting, list) else [setting]
 
 
 def of_scale(setting: T | list[T], scale: int) -> T:
@@ -98,7 +107,7 @@ def check_types(config: Any, **limits: int) -> None:
             wanted = choices if get_origin(hint) is Literal else str(item.type)
             raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
         limit = limits.get(item.name, 2**53)  # larger integers are not exact as floats
-        for part in value if isinstance(value, list) else [value]:
+        for part in as_list(value):
             if isinstance(part, Integral):
                 # not printed: it could have thousands of digits
                 require(part <= limit, f"{item.name} is at most {limit}, got a larger number")
