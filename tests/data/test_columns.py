@@ -70,6 +70,17 @@ def test_columns_may_stand_in_another_order_and_others_are_ignored():
     np.testing.assert_array_equal(schema.encode(other)[0], x)
 
 
+def test_columns_that_say_nothing_new_may_be_missing():
+    frame = people()
+    schema = TableSchema.of(frame)
+    less = frame.drop(columns=["constant", "town2", "twice"])
+    for each in (less, less.assign(twice=frame.twice)):
+        for found, whole in zip(schema.encode(each), schema.encode(frame), strict=True):
+            np.testing.assert_array_equal(found, whole)
+    with pytest.raises(ValueError, match="no column 'town'"):
+        schema.encode(frame.drop(columns="town"))
+
+
 def test_numbers_keep_to_steps_and_bounds():
     schema = TableSchema.of(people())
     x, _ = schema.encode(people())
@@ -132,16 +143,29 @@ def test_values_that_training_did_not_have_may_be_impossible_instead():
     assert schema.marked_rows(frame)[1] is None
 
 
-def test_rows_that_do_not_follow_are_marked_everywhere():
-    frame = people().assign(country="Italy")
+@pytest.mark.parametrize(
+    ("column", "value", "marked", "reason"),
+    [
+        ("constant", 6, None, "'constant' was always 5 in training"),
+        ("town2", "Oslo", ["town"], "'town2' was always equal to 'town' in training"),
+        ("twice", 0.0, ["income"], "'twice' followed from income in training"),
+    ],
+)
+def test_rows_that_do_not_follow_are_marked_where_they_should(column, value, marked, reason):
+    frame = people()
     schema = TableSchema.of(frame)
     other = frame.copy()
-    other.loc[4, "country"] = "Peru"
-    x, reason = schema.marked_rows(other)
-    assert reason is not None
-    assert "row 5" in reason
-    assert np.isnan(x[4, schema.gapless]).all()
-    assert not np.isnan(np.delete(x, 4, 0)[:, schema.gapless]).any()
+    other.loc[4, ["town", "town2"]] = "Rome"
+    before = schema.encode(other, strict=False)[0]
+    other.loc[4, column] = value
+    x, why = schema.marked_rows(other)
+    assert why is not None
+    assert f"row 5 (counting from 1) of the table cannot be: {reason}" in why
+    names = [each.name for each in schema.coordinates]
+    new = np.isnan(x) & ~np.isnan(before)
+    where = [i for i in schema.gapless if marked is None or names[i] in marked]
+    assert np.flatnonzero(new[4]).tolist() == where
+    assert not np.delete(new, 4, 0).any()
 
 
 def test_rows_that_do_not_follow_are_impossible():

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         )  # fmt: skip
     table = schema.decode(filled.numpy()).set_axis(frame.index)
     found = frame.copy()
-    gaps = {name: int(frame[name].isna().sum()) for name in schema.names}
+    gaps = {name: int(frame[name].isna().sum()) for name in schema.names if name in frame}
     for name, count in gaps.items():
         if count:
             found[name] = table[name]

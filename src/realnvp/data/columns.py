@@ -198,7 +198,8 @@ class TableSchema:
         """Return coordinates of a table's rows, and which rows are possible.
 
         Args:
-            frame: table with the schema's columns, in any order; others are ignored.
+            frame: table with the schema's columns, in any order; others are ignored. It may lack
+                those that say nothing new: constants, and those that follow from others.
             where: what the table is called in messages.
             unknown: take every gap as something to be filled in: all of its coordinates are NaN,
                 unless a column that follows from it says what it is.
@@ -214,35 +215,42 @@ class TableSchema:
             ValueError: naming the column, if it is not there, or holds an unknown category, a gap
                 where there was none, or no numbers.
         """
+        x, good = self._encode(frame, where, unknown, strict)
+        return x, np.logical_and.reduce([np.ones(len(frame), dtype=bool), *good.values()])
+
+    def _encode(
+        self, frame: pd.DataFrame, where: str, unknown: bool, strict: bool
+    ) -> tuple[NDArray, dict[str, NDArray]]:
+        """Return coordinates, and for each column which of its values are possible."""
         held = {str(name): i for i, name in enumerate(frame.columns)}
         if not self.named and len(held) == len(self.columns):
             held = {column.name: i for i, column in enumerate(self.columns)}
-        missing = [name for name in self.names if name not in held]
+        missing = [each.name for each in self.columns if each.size and each.name not in held]
         if missing:
             raise ValueError(
                 f"{where} has no column {missing[0]!r}; its columns are {some_of(list(held))}"
             )
         x = np.full((len(frame), self.dim), np.nan)
-        possible = np.ones(len(frame), dtype=bool)
+        good: dict[str, NDArray] = {}
         places = self.places()
         for i, column in enumerate(self.columns):
             if not column.size:
                 continue
             values = frame.iloc[:, held[column.name]]
             for other in self.columns if unknown else ():
-                if other.kind == "copy" and other.source == i:
+                if other.kind == "copy" and other.source == i and other.name in held:
                     values = values.where(values.notna(), frame.iloc[:, held[other.name]])
-            name = f"column {column.name!r} of {where}"
-            x[:, places[column.name]], good = encode_column(column, values, name, unknown, strict)
-            possible &= good
+            x[:, places[column.name]], good[column.name] = encode_column(
+                column, values, f"column {column.name!r} of {where}", unknown, strict
+            )
         for column in self.columns:
-            if column.kind in ("constant", "copy", "linear"):
+            if column.kind in ("constant", "copy", "linear") and column.name in held:
                 values = frame.iloc[:, held[column.name]]
                 if unknown and column.kind == "linear":
                     self._solve(column, values, x)
-                good = self._follows(column, values, frame, held, x)
-                possible &= (good | values.isna().to_numpy()) if unknown else good
-        return x, possible
+                found = self._follows(column, values, frame, held, x)
+                good[column.name] = (found | values.isna().to_numpy()) if unknown else found
+        return x, good
 
     def rows(self, frame: pd.DataFrame, *, where: str = "the table") -> NDArray:
         """Return coordinates as :meth:`encode` does, of a table all of whose rows are possible.
@@ -252,21 +260,37 @@ class TableSchema:
         Raises:
             ValueError: naming the first row that is not possible, and as :meth:`encode` does.
         """
-        x, possible = self.encode(frame, where=where)
-        if not possible.all():
-            row = int(np.argmin(possible)) + 1
+        x, good = self._encode(frame, where, unknown=False, strict=True)
+        wrong = {name: int(np.argmin(each)) for name, each in good.items() if not each.all()}
+        if wrong:
+            name = min(wrong, key=wrong.__getitem__)
+            (column,) = (each for each in self.columns if each.name == name)
             raise ValueError(
-                f"row {row} (counting from 1) of {where} cannot be: a column that was constant, or "
-                "followed from others, in training does not, or a date has a time"
+                f"row {wrong[name] + 1} (counting from 1) of {where} cannot be: {name!r} "
+                f"{self._rule(column)}"
             )
         return x
+
+    def _rule(self, column: Column) -> str:
+        """Return what a value of a column broke, for messages."""
+        if column.kind == "constant":
+            return f"was always {column.value!r} in training"
+        if column.kind == "copy":
+            assert column.source is not None
+            return f"was always equal to {self.columns[column.source].name!r} in training"
+        if column.kind == "linear":
+            names = [other.name for other in self._used(column)]
+            return f"followed from {some_of(names)} in training"
+        return f"had {'first days of months' if column.months else 'days'} only in training"
 
     def marked_rows(
         self, frame: pd.DataFrame, *, where: str = "the table"
     ) -> tuple[NDArray, str | None]:
         """Return coordinates, with a mark in rows that are not possible, and why the first is not.
 
-        The mark is a NaN in a coordinate that every other row has; see :attr:`gapless`.
+        The mark is a NaN in a coordinate that every other row has; see :attr:`gapless`. It is in
+        those of the column that is not possible, or of the columns that it must follow from; a
+        constant has none, so all of the row are marked.
 
         Raises:
             ValueError: naming the column, if it is not there, or holds no numbers.
@@ -275,10 +299,31 @@ class TableSchema:
             return self.rows(frame, where=where), None
         except ValueError as error:
             reason = str(error)
-        x, possible = self.encode(frame, where=where, strict=False)
-        unmarked = ~possible & ~np.isnan(x[:, self.gapless]).any(axis=1)
-        x[np.ix_(unmarked, self.gapless)] = np.nan
+        x, good = self._encode(frame, where, unknown=False, strict=False)
+        gapless, places = np.asarray(self.gapless), self.places()
+        for column in self.columns:
+            wrong = ~good.get(column.name, np.ones(len(x), dtype=bool))
+            if not wrong.any():
+                continue
+            concerned = [column] if column.size else self._used(column)
+            index = [i for each in concerned for i in range(*places[each.name].indices(self.dim))]
+            marks = np.intersect1d(gapless, index) if index else gapless
+            unmarked = wrong & ~np.isnan(x[:, marks]).any(axis=1)
+            x[np.ix_(unmarked, marks)] = np.nan
         return x, reason
+
+    def _used(self, column: Column) -> list[Column]:
+        """Return the columns that a column without coordinates of its own follows from."""
+        if column.kind == "copy":
+            assert column.source is not None
+            source = self.columns[column.source]
+            return [source] if source.size else self._used(source)
+        return [other for _, other in self._terms(column)]
+
+    def _terms(self, column: Column) -> list[tuple[float, Column]]:
+        """Return the weights and columns of a linear function."""
+        pairs = zip(column.weights[1:-1], self.columns, strict=False)
+        return [(weight, other) for weight, other in pairs if weight]
 
     def _follows(
         self, column: Column, values: pd.Series, frame: pd.DataFrame, held: Mapping[str, int],
@@ -287,8 +332,10 @@ class TableSchema:
         """Return which values of a column without coordinates are what they must be."""
         if column.kind == "copy":
             assert column.source is not None
-            other = frame.iloc[:, held[self.columns[column.source].name]]
-            return same_values(values, other)
+            source = self.columns[column.source].name
+            if source not in held:
+                return np.ones(len(values), dtype=bool)
+            return same_values(values, frame.iloc[:, held[source]])
         if column.kind == "constant":
             return same_values(values, pd.Series(as_series([column.value] * len(values), column)))
         expected = self._linear(column, x)
@@ -300,7 +347,7 @@ class TableSchema:
         """Set what must be, where all is known of a linear function but one of its columns."""
         got = numbers_of(column, values, column.name).to_numpy(dtype=np.float64, na_value=np.nan)
         places = self.places()
-        used = [(w, c) for w, c in zip(column.weights[1:-1], self.columns, strict=True) if w]
+        used = self._terms(column)
         index = [places[other.name].stop - 1 for _, other in used]
         alone = np.isfinite(got) & (np.isnan(x[:, index]).sum(1) == 1)
         for (weight, other), i in zip(used, index, strict=True):
@@ -311,9 +358,8 @@ class TableSchema:
     def _linear(self, column: Column, x: NDArray) -> NDArray:
         total = np.full(len(x), column.weights[0])
         places = self.places()
-        for weight, other in zip(column.weights[1:-1], self.columns, strict=True):
-            if weight:
-                total = total + weight * x[:, places[other.name].stop - 1]
+        for weight, other in self._terms(column):
+            total = total + weight * x[:, places[other.name].stop - 1]
         return total
 
     # ------------------------------------------------------------------ numbers to tables
