@@ -163,9 +163,12 @@ def main() -> None:
     assert every == recipes["mnist-multiscale, 10 minutes"].model, "the parts do not add up"
     for name in args.only:
         key = f"{name}, {args.minutes:g} minutes"
-        if known(path, key, recipes[key]):
+        chosen = recipes[key]
+        if (args.threads or 1) > 1:
+            key += f", {args.threads} threads"
+        if known(path, key, chosen):
             continue
-        found = measure(name, recipes[key], grid(key), args.judge)
+        found = measure(name, chosen, grid(key), args.judge)
         print(key, found, file=sys.stderr, flush=True)
         add(path, key, found)
     rows = sorted(rows_in(path).items(), key=lambda item: (item[1]["machine"], *_place(item[0])))
@@ -184,19 +187,25 @@ def of_machine(rows: dict[str, dict[str, Any]]) -> str:
         bits = f"{row['bits_per_dim']:.4f} ± {row['standard_error']:.4f}"
         rate, count = f"{row['images_per_s']:.0f}", f"{row['parameters']:,}"
         words = [str(row.get(name, "")) for name in seen]
-        lines.append([*key.rsplit(", ", 1), bits, *words, rate, count])
+        lines.append([*_name_and_time(key), bits, *words, rate, count])
     columns = ["model", "time", "bits/dim", *(JUDGED[name] for name in seen)]
     return table([*columns, "images/s", "parameters"], lines)
 
 
-def _place(key: str) -> tuple[float, int]:
-    name, time = key.rsplit(", ", 1)
-    return float(time.split()[0]), NAMES.index(name)
+def _name_and_time(key: str) -> tuple[str, str]:
+    name, minutes, threads = key.partition(" minutes")
+    name, _, number = name.rpartition(", ")
+    return name, number + minutes + threads
+
+
+def _place(key: str) -> tuple[float, str, int]:
+    name, time = _name_and_time(key)
+    return float(time.split()[0]), time, NAMES.index(name)
 
 
 def join_pictures(keys: list[str]) -> None:
     """Draw the grids of samples under their names, those of the same time side by side."""
-    rows = [list(own) for _, own in groupby(keys, key=lambda key: key.rsplit(", ", 1)[1])]
+    rows = [list(own) for _, own in groupby(keys, key=lambda key: _name_and_time(key)[1])]
     canvas = Image.new("L", (320 * max(map(len, rows)), 330 * len(rows)), 255)
     draw = ImageDraw.Draw(canvas)
     for i, row in enumerate(rows):

@@ -157,6 +157,19 @@ def test_batch_norm_is_that_of_pytorch_in_one_process():
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
+def test_frozen_batch_norm_normalizes_by_its_running_averages():
+    layer = BatchNorm2d(3)
+    layer(torch.randn(4, 3, 5, 5) * 2 + 1)
+    layer.frozen = True
+    layer.train()
+    before = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    x = torch.randn(2, 3, 5, 5)
+    mean, var = (before[name][:, None, None] for name in ("running_mean", "running_var"))
+    torch.testing.assert_close(layer(x), (x - mean) / (var + layer.eps).sqrt())
+    for name, buffer in layer.named_buffers():
+        assert torch.equal(buffer, before[name])
+
+
 def test_features_of_an_image_do_not_start_at_zero():
     assert ImageFeatures(1, 8, blocks=1)(torch.rand(2, 1, 4, 4)).abs().min() > 0
 

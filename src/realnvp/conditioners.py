@@ -35,9 +35,17 @@ class BatchNorm2d(nn.BatchNorm2d):
     Args:
         num_features: channels of the input; further arguments are those of ``nn.BatchNorm2d``.
 
+    Attributes:
+        frozen: normalize by the running averages in training mode too, and leave them as they are.
+
     >>> BatchNorm2d(2)(torch.ones(3, 2, 4, 4)).abs().max().item()
     0.0
     """
+
+    frozen = False
+
+    def train(self, mode: bool = True) -> BatchNorm2d:
+        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

@@ -132,6 +132,20 @@ def test_validations_of_steps_do_not_depend_on_the_clock(monkeypatch):
     assert 1 <= len(found[0]) < 6
 
 
+def test_batch_norm_is_frozen_at_the_end_of_the_budget():
+    """The running averages of the conditioners stop; those of the flow's own layers do not."""
+    training = replace(IMAGES.training, steps=4, frozen_norm=0.5)
+    it = Trainer.from_recipe(replace(IMAGES, training=training), load_data(IMAGES.data))
+    averages = {n: b for n, b in it.flow.named_buffers() if n.endswith("running_mean")}
+    assert {"conditioner" in name for name in averages} == {True, False}
+    for moves in (True, True, False, False):
+        before = {name: tensor.clone() for name, tensor in averages.items()}
+        it.train_step(1e-3)
+        for name, tensor in averages.items():
+            moved = not torch.equal(tensor, before[name])
+            assert moved == (moves or "conditioner" not in name), name
+
+
 def test_log_lines_of_vectors_are_log_densities(capsys):
     from realnvp.utils.progress import Bar
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realnvp.conditioners import BatchNorm2d
 from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import Dataset, Split
 from realnvp.data.batches import Batches, to_device, to_device_unless_stored
@@ -138,6 +139,7 @@ class Trainer:
         # The optimizer may be Fabric's wrapper of one.
         self.wrapped, self.optimizer = processes.setup(flow, lambda it: make_optimizer(it, config))
         self._parameters = list(flow.parameters())
+        self._norms = [each for each in flow.modules() if isinstance(each, BatchNorm2d)]
         self.statistics = Statistics(flow.buffers())
         self.ema = EMA(flow, resolved(config.ema))
         most = Plan(
@@ -267,6 +269,7 @@ class Trainer:
         x, condition, noise, smoothing = self.batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        self._freeze_norm()
         if not self.flow.training:
             self.wrapped.train()
         self.optimizer.zero_grad()
@@ -298,6 +301,14 @@ class Trainer:
         self.ema.update()
         self.step += 1
         return {**{name: term.detach() for name, term in terms.items()}, "gradient": norm}
+
+    def _freeze_norm(self) -> None:
+        """Freeze the conditioners' batch norm in the last part of the budget."""
+        frozen = self.progress() >= 1 - self.config.frozen_norm
+        for layer in self._norms:
+            if layer.frozen != frozen:
+                layer.frozen = frozen
+                layer.train(self.flow.training)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Return this process's share of the batch of a step.
