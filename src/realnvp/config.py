@@ -315,8 +315,9 @@ class TrainingConfig:
             "auto" is for images: 5, and 100 validations, for fewer than 1,000 to train on, which
             are soon memorized; null for more.
         frozen_norm: last fraction of the budget in which the conditioners' batch norm normalizes by
-            its running averages, which do not move any more. The statistics of a batch are noise, which
-            helps few examples, and costs bits where there are many (arXiv 2105.07576, section 3).
+            its running averages, which do not move any more (frozen batch norm, arXiv 2105.07576).
+            The statistics of a batch are noise: it regularizes, and costs bits where examples are
+            many.
         checkpoint_every: seconds between checkpoints, from which a run can be resumed.
         validation_examples: largest number of held-out examples of a validation during training.
         validation_share: largest fraction of the time that validations and their pictures may take:
