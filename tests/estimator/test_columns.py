@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from realnvp.data.columns import TableSchema
-from realnvp.estimator.columns import Condition, row_weights, schema_of
+from realnvp.estimator.columns import Condition, named_by_text, row_weights, schema_of
 
 
 def table(n: int = 50) -> np.ndarray:
@@ -150,3 +150,9 @@ def test_numbers_of_a_condition_are_matched_by_the_names_of_their_columns():
     assert torch.equal(one, expected[:1].expand(3, 2))
     with pytest.raises(ValueError, match="condition has no column 'w': pass z, w"):
         condition.codes(frame.rename(columns={"w": "v"}), 2)
+
+
+def test_two_columns_of_one_name_are_refused():
+    frame = pd.DataFrame(table(), columns=["a", 3, "3"])
+    with pytest.raises(ValueError, match="two columns are called '3'"):
+        named_by_text(frame)

@@ -502,3 +502,24 @@ def test_unknown_categories_have_no_probability():
     assert np.isneginf(found).tolist() == [False, True, False, True]
     expected = density.score_samples(frame.head(4))
     assert np.array_equal(found[[0, 2]], expected[[0, 2]])
+
+
+def test_columns_may_be_called_by_numbers():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    frame = pd.DataFrame(X, columns=[1, 2])
+    density = RealNVPDensity(random_state=0, max_steps=1).fit(frame)
+    for column in (1, "1"):
+        found = density.quantiles(frame[[2]], column=column, candidates=20)
+        pd.testing.assert_frame_equal(found, density.quantiles(frame, column=1, candidates=20))
+    filled, _ = density.impute(frame.mask(frame > 2), candidates=20)
+    assert filled.columns.tolist() == [1, 2]
+    assert filled.notna().all(axis=None)
+
+
+@pytest.mark.parametrize("method", ["fit", "score_samples"])
+def test_gaps_in_an_array_are_said_to_belong_in_a_frame(method):
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    density = RealNVPDensity(random_state=0, max_steps=1).fit(X)
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"NaN, first in row 4 .* DataFrame"):
+        getattr(density, method)(X)

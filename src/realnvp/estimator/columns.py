@@ -25,13 +25,46 @@ from sklearn.utils.validation import (
 from realnvp.data.columns import KINDS, TableSchema
 from realnvp.utils.errors import some_of
 
-__all__ = ["Condition", "checked_frame", "row_weights", "schema_of"]
+__all__ = [
+    "Condition",
+    "check_no_gaps",
+    "checked_frame",
+    "named_by_text",
+    "row_weights",
+    "schema_of",
+]
 
 FEW_CLASSES, MOST_CLASSES = 10, 50
 """Different integers that always are classes, rather than numbers, and that never are if more."""
 
 ROWS_PER_CLASS = 4
 """Rows per integer, at least, in between: of rarer ones, not all may be there."""
+
+
+def named_by_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose column names are text, as those of a schema are.
+
+    Raises:
+        ValueError: if two columns have the same name.
+
+    >>> named_by_text(pd.DataFrame({3: [0.5]})).columns.tolist()
+    ['3']
+    """
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two columns are called {twice!r}: rename one of them")
+    return frame.set_axis(names, axis=1)
+
+
+def check_no_gaps(X: Any) -> None:
+    """Raise ValueError if an array of numbers has NaN, which only a DataFrame's gaps may be."""
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and np.isnan(X).any():
+        row = int(np.argmax(np.isnan(X).reshape(len(X), -1).any(axis=1)))
+        raise ValueError(
+            f"X has NaN, first in row {row + 1} (counting from 1): missing values are modeled in a "
+            "DataFrame, pass pd.DataFrame(X)"
+        )
 
 
 def checked_frame(estimator: Any, X: pd.DataFrame, reset: bool) -> pd.DataFrame:

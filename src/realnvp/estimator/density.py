@@ -34,7 +34,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
-from realnvp.estimator.columns import Condition, checked_frame, row_weights, schema_of
+from realnvp.estimator.columns import (
+    Condition,
+    check_no_gaps,
+    checked_frame,
+    named_by_text,
+    row_weights,
+    schema_of,
+)
 from realnvp.estimator.fitting import fit_rows
 from realnvp.estimator.inference import category_proba, draw, impute, quantiles
 from realnvp.evaluation import log_likelihood
@@ -403,7 +410,7 @@ class RealNVPDensity(
     # ------------------------------------------------------------------ one column, and gaps
 
     def category_proba(
-        self, X: ArrayLike, column: str, condition: ArrayLike | None = None
+        self, X: ArrayLike, column: str | int, condition: ArrayLike | None = None
     ) -> pd.DataFrame:
         """Return the probabilities of a categorical column's values, given the other columns.
 
@@ -412,7 +419,7 @@ class RealNVPDensity(
 
         Args:
             X: table; its values in the column itself are ignored.
-            column: name of the column.
+            column: name or index of the column.
             condition: condition of each row, as in :meth:`fit`.
 
         Returns:
@@ -420,6 +427,7 @@ class RealNVPDensity(
             if the training rows had any.
         """
         check_is_fitted(self, "flow_")
+        column = self._name(column)
         frame = self._with_column(X, column)
         codes = self._condition.codes(condition, len(frame))
         return category_proba(self.flow_, self._schema, frame, column, codes)
@@ -464,10 +472,7 @@ class RealNVPDensity(
             if len(names) != 1:
                 raise ValueError(f"name the column: there are {some_of(names)}")
             column = names[0]
-        if isinstance(column, int):
-            if not -len(names) <= column < len(names):
-                raise ValueError(f"there are {len(names)} columns, got column={column}")
-            column = names[column]
+        column = self._name(column)
         if X is None:
             if len(names) != 1 or condition is None:
                 raise ValueError("X is required, except for one column given a condition")
@@ -481,10 +486,20 @@ class RealNVPDensity(
         )
         return found
 
+    def _name(self, column: str | int) -> str:
+        """Return the name of a column, which may itself be a number."""
+        names = self._schema.names
+        if isinstance(column, str) or str(column) in names:
+            return str(column)
+        if not -len(names) <= column < len(names):
+            raise ValueError(f"there are {len(names)} columns, got column={column}")
+        return names[column]
+
     def _with_column(self, X: Any, column: str) -> pd.DataFrame:
         """Return a table as a DataFrame, which need not have a column that is asked for."""
         names = self._schema.names
         if isinstance(X, pd.DataFrame) and self._is_frame:
+            X = named_by_text(X)
             if column in names and column not in X.columns:
                 X = X.assign(**{column: None})
             order = [c for c in getattr(self, "feature_names_in_", names) if c in X.columns]
@@ -524,7 +539,11 @@ class RealNVPDensity(
             candidates=candidates, seed=seed,
         )  # fmt: skip
         table = self._schema.decode(filled.numpy()).set_index(X.index)
-        return X.assign(**{name: table[name] for name in table.columns}), effective.numpy()
+        found = X.copy()
+        for name in X.columns:
+            if str(name) in table:
+                found[name] = table[str(name)]
+        return found, effective.numpy()
 
     # ------------------------------------------------------------------ latents
 
@@ -583,7 +602,9 @@ class RealNVPDensity(
         if reset:
             self._is_frame = isinstance(X, pd.DataFrame)
         if isinstance(X, pd.DataFrame) and self._is_frame:
+            X = named_by_text(X)
             return checked_frame(self, X if reset else self._with_dropped(X), reset)
+        check_no_gaps(X)
         table = validate_data(
             self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1
         )
