@@ -125,8 +125,8 @@ def header(shape: tuple, dtype: str = "|u1") -> bytes:
 
 
 def test_members_that_are_no_arrays(tmp_path):
-    refused(zip_of(tmp_path, "x.npy", b"no array"), "'x' is no array file")
-    refused(zip_of(tmp_path, "x", b"no array"), "'x' is no array file")
+    refused(zip_of(tmp_path, "x.npy", b"no array"), "'x' is not an array file")
+    refused(zip_of(tmp_path, "x", b"no array"), "'x' is not an array file")
     lzma = zip_of(tmp_path, "x.npy", npy(tmp_path, GREY).read_bytes(), compress_type=14)
     refused(lzma, "compressed in another way")
 

@@ -213,7 +213,7 @@ BAD: dict[str, Bad] = {
     "idx of terabytes": Bad(
         IMAGES + "a-idx3-ubyte", "announces", text("a-idx3-ubyte", b"\0\0\x08\x03" + b"\x7f" * 12)
     ),
-    "member that is no array": Bad(IMAGES + "o.npz", "'x' is no array", no_array),
+    "member that is no array": Bad(IMAGES + "o.npz", "'x' is not an array", no_array),
     "idx that inflates": Bad(
         IMAGES + "a.idx.gz", "more",
         text("a.idx.gz", gzip.compress(idx_bytes(np.zeros((9, 8, 8), np.uint8)) + bytes(2**20))),
