@@ -309,8 +309,7 @@ class Condition:
 
 
 def _is_mixed(condition: pd.DataFrame) -> bool:
-    """Return whether a table is neither only numbers without gaps nor a single column of
-    classes."""
+    """Return whether a table is neither numbers without gaps nor a single column of classes."""
     numeric = all(
         pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
         for kind in condition.dtypes

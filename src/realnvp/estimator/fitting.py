@@ -210,8 +210,7 @@ class _Member:
 
 
 def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
-    """Return recipes to choose from: with intervals of the condition, if there are any, and
-    without.
+    """Return the recipes to choose from: with intervals of the condition, if any, and without.
 
     Either may be much better, see benchmarks/results/conditional.md. Classifiers always have them.
     """
@@ -235,8 +234,7 @@ def _train(
     steps: int | None = None,
     mixture: Mixture | None = None,
 ) -> tuple[Flow, int]:
-    """Train for a number of steps, or until validation no longer improves; return the best
-    model."""
+    """Train for ``steps``, or until validation no longer improves; return the best model."""
     # Here, a validation costs little compared with what it saves.
     training = dataclasses.replace(recipe.training, validation_share=1.0)
     if steps is not None:
