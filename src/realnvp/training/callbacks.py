@@ -183,8 +183,7 @@ class TensorBoardWriter:
 
 
 class RunLogger(History):
-    """Write into a run directory. The first failure causes a warning, and writing is tried again
-    later.
+    """Write into a run directory. The first failure causes a warning; writing is retried later.
 
     Args:
         run: the run directory.
