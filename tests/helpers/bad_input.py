@@ -260,7 +260,7 @@ BAD: dict[str, Bad] = {
     "image that is a bomb": Bad(
         IMAGES + "f", "x.png", pictures(lambda: picture("f/x.png", (20_000, 20_000), "1"))
     ),
-    "links in circles": Bad(IMAGES + "g", "links lead in a circle", folder_loop),
+    "links in circles": Bad(IMAGES + "g", "the links form a cycle", folder_loop),
     "single image file": Bad(IMAGES + "x.png", "folder", lambda: picture("x.png")),
     # runs
     "existing run": Bad("train moons", "add --resume", run),

@@ -161,7 +161,7 @@ def test_a_huge_file_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"x": [torch.ones(2)]}, "x is no tensor"),
+        ({"x": [torch.ones(2)]}, "x is not a tensor"),
         ({"x": torch.ones(2).double()}, "x has dtype"),
         ({"x": torch.ones(2), "y": 1}, "y is unknown"),
         ({}, "x is missing"),

@@ -512,7 +512,7 @@ class TableColumns(Exact, Dequantization):
         return below, beyond - below, last - beyond
 
     def _find(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how many atoms are below numbers ``(B, S)``, and whether they are the next atom."""
+        """Return how many atoms are below numbers ``(B, S)``, and whether they equal the next."""
         stepped, count = self._is_stepped(), self._counts(x.device)
         reach = torch.where(stepped, ON_GRID * self.step, 0.0)
         k = torch.searchsorted(self._ascending_atoms(), (x - reach).T.contiguous()).T

@@ -238,7 +238,7 @@ class Coupling(Bijection):
         return 0.0
 
     def compute_parameters(self, passive: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the elementwise map's parameters, of the active part's shape except for channels."""
+        """Return the elementwise map's parameters, of the active part's shape but the channels."""
         parameters = self.mask.take(self.conditioner(passive, condition))
         # Convolutions return the channels last in memory. Parameters are groups of channels, which
         # would be scattered in small pieces, and elementwise functions would take up to four times
