@@ -226,8 +226,7 @@ def _parse(name: str, text: str) -> dict[str, Any]:
 
 
 def _section(name: str, settings: dict[Any, Any], section: str) -> dict[Any, Any]:
-    """Return a section, which is created if it was left out or all of its keys are commented
-    out."""
+    """Return a section, which is created if it was left out or has only comments."""
     if settings.get(section) is None:
         settings[section] = {}
     values = settings[section]
