@@ -48,7 +48,7 @@ def test_a_file_that_is_removed_stays_and_one_that_is_cut_is_an_error(files, tmp
 
 def test_only_arrays_of_bytes_are_opened(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="no array of bytes"):
+    with pytest.raises(ValueError, match="not an array of bytes"):
         ArrayFile(tmp_path / "a.npy")
 
 
