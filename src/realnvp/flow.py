@@ -446,9 +446,17 @@ class Flow(nn.Module):
     ) -> Tensor:
         r"""Return bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, of each example.
 
+        Args:
+            x: integers ``(B, *shape)``, ``0 .. levels - 1``.
+            condition: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
+
+        Returns:
+            ``(B,)``.
+
         Raises:
-            ValueError: if the data are continuous: the density of continuous data changes with
-                its units, and bits/dim means nothing. Use :meth:`log_prob`.
+            ValueError: if the data are continuous: their density depends on the units, so bits/dim
+                are meaningless. Use :meth:`log_prob`.
         """
         if self.levels is None:
             raise ValueError(
@@ -567,6 +575,12 @@ class Flow(nn.Module):
         Args:
             z: latents ``(B, *shape)``.
             condition: as in :meth:`log_prob`.
+
+        Returns:
+            ``(B, *shape)``: integers for images (uint8 up to 256 levels), floats for vectors.
+
+        Raises:
+            ValueError: if the shape of the latents or the condition does not fit the flow.
         """
         if tuple(z.shape[1:]) != self.shape:
             sizes = ", ".join(map(str, self.shape))
@@ -597,6 +611,13 @@ class Flow(nn.Module):
             generator: source of the latents, and of labels.
             batch_size: number of examples per batch; 256 images or 262,144 values if left out.
             progress: called after every batch with the number of examples done, and the total.
+
+        Returns:
+            ``(n, *shape)``, as :meth:`decode` returns them.
+
+        Raises:
+            ValueError: if ``n`` is less than 1, the temperature is negative or not finite, or the
+                condition does not fit the flow.
         """
         if batch_size is None:
             batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)

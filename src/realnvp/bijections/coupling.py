@@ -227,11 +227,23 @@ class Coupling(Bijection):
 
     @abstractmethod
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the active part elementwise; return it with the elementwise log-derivatives."""
+        """Map the active part elementwise; return it with the elementwise log-derivatives.
+
+        Args:
+            active: active part, ``(B, C, ...)``.
+            parameters: ``(B, num_params * C, ...)``: the first parameter of all C channels, then
+                the second, and so on.
+
+        Returns:
+            the mapped values and the logarithms of their derivatives, each ``(B, C, ...)``.
+        """
 
     @abstractmethod
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Invert :meth:`transform`; return the log-derivatives of the inverse."""
+        """Invert :meth:`transform`; return the log-derivatives of the inverse.
+
+        Arguments and results have the shapes of :meth:`transform`.
+        """
 
     def penalty(self) -> Tensor | float:
         """Return the sum of squares of learned scales, which the loss penalizes; 0 if none."""

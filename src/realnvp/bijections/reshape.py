@@ -24,7 +24,7 @@ class Squeeze(Bijection):
     """Turn each 2x2 block of pixels into four channels: ``(C, H, W) -> (4C, H/2, W/2)``.
 
     The first ``C`` output channels hold the blocks' first pixels, and so on
-    (arXiv 1605.08803, section 3.6). The order determines what the two halves of the channels are:
+    (arXiv 1605.08803, section 3.6). The order determines what the two halves of the channels are.
 
     Args:
         order: "plain" takes the blocks row by row, as before channel-wise couplings (figure 3 of
