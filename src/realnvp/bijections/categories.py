@@ -70,7 +70,7 @@ class CategoriesFirst(Exact):
 
     * ``edges`` ``(C, S + 1)``, edges of the intervals of each column by frequency. Columns of fewer
       categories repeat their last edge.
-    * ``tables``, likewise given the categories of the parents: row by row, of which the category of
+    * ``tables``, the same given the categories of the parents: row by row, where the category of
       the last parent changes fastest, and column by column.
     * ``embedding`` ``(sum of sizes, M)``, whose rows of a row's categories add up to its features,
     * ``slopes`` ``(K, sum of sizes)``, those of the logistic regressions, with a condition only.
