@@ -1,4 +1,4 @@
-"""``python -m realnvp`` is the command line."""
+"""``python -m realnvp`` runs the command line."""
 
 import sys
 

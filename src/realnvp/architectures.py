@@ -40,7 +40,7 @@ from realnvp.utils.settings import of_scale
 __all__ = ["coarse_to_fine", "glow", "make_coupling", "normalized", "realnvp"]
 
 COARSE_FEATURES = 32
-"""Feature maps of the network by which the couplings of details see the image at half its size."""
+"""Feature maps of the network that gives couplings of details the image at half its size."""
 
 
 def realnvp(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_dim: int) -> Chain:
@@ -57,7 +57,7 @@ def realnvp(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_d
     (dim,) = shape
     layers: list[Bijection] = []
     for i in range(model.couplings):
-        # Of a single column, the passive part is empty.
+        # The passive part of a single column is empty.
         mask = ChannelMask(flip=i % 2 == 1 or dim == 1)
         coupling = make_coupling(mask, dim, model, condition_dim)
         layers += normalized(coupling, dim, model)
@@ -84,10 +84,10 @@ def coarse_to_fine(
 
     Every second pixel of every second row is the image at half its size. The other three quarters
     of the pixels are transformed given it, one quarter (and color) after the other, each given all
-    others. The small image is split likewise at the next scale, and the smallest one is flattened
-    to a vector, whose couplings have multilayer perceptrons and see all of it. So global structure
-    is learned where there are few pixels and layers are cheap. (As in arXiv 2010.13821, with pixels
-    in place of wavelets, which would mix the noise of dequantization.)
+    others. The small image is split in the same way at the next scale, and the smallest one is
+    flattened to a vector, whose couplings have multilayer perceptrons that see all of it. So global
+    structure is learned where there are few pixels and layers are cheap. (As in arXiv 2010.13821,
+    with pixels in place of wavelets, which would mix the noise of dequantization.)
 
     Args:
         shape: shape of one image, ``(C, H, W)``.
@@ -294,8 +294,9 @@ class ImageLayers:
     def glow(self, channels: int, height: int, width: int) -> Chain:
         """Squeeze, then steps of 1x1 convolution, coupling and normalization.
 
-        The normalization comes after the coupling, not before: the step's input is then what the
-        one before it normalized, and the first step's is the logit's.
+        The normalization comes after the coupling, not before: the input of a step is then the
+        normalized output of the previous one, and that of the first step is the output of the
+        logit.
         """
         _check_divisible(self.model.scales, self.model.scales, height, width)
         return self.glow_scale(channels, height, width, 0)

@@ -1,7 +1,7 @@
 r"""Builders of flows: preprocessing, an architecture and a prior, from the options of a recipe.
 
 :func:`image_flow` and :func:`vector_flow` put dequantization and the logit, or a standardization,
-before the layers of an architecture of :mod:`realnvp.architectures`, and note their arguments in
+before the layers of an architecture of :mod:`realnvp.architectures`, and store their arguments in
 the flow, so that it can be saved and built again.
 """
 
@@ -74,8 +74,8 @@ def image_flow(
 ) -> Flow:
     """Build a multi-scale flow for images, Real NVP's by default (arXiv 1605.08803, section 3.6).
 
-    Images are dequantized and mapped by a logit; then come, per scale, three checkerboard
-    couplings, a squeeze, three channel-wise couplings, and half of the variables are factored out;
+    Images are dequantized and mapped by a logit. Each scale then has three checkerboard couplings,
+    a squeeze and three channel-wise couplings, after which half of the variables are factored out;
     the last scale has four checkerboard couplings. Each coupling is followed by a normalization.
     The latents have the image's shape. Options replace parts by those of Glow (arXiv 1807.03039)
     and Flow++ (arXiv 1902.00275).
@@ -86,7 +86,7 @@ def image_flow(
         levels: grey levels of the pixels, which are integers ``0 .. levels - 1``.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
-        model: all of the following options at once, as a recipe holds them.
+        model: all of the following options in one object, as a recipe holds them.
 
     The other options are the fields of :class:`realnvp.config.ImageModel`, which explains them.
 
@@ -194,7 +194,7 @@ def vector_flow(
             :class:`realnvp.bijections.Average`. All start with the same mixture.
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, if the condition is a label.
-        model: all of the following options at once, as a recipe holds them.
+        model: all of the following options in one object, as a recipe holds them.
 
     The other options are the fields of :class:`realnvp.config.VectorModel`, which explains them.
 
@@ -213,12 +213,12 @@ def vector_flow(
     model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
-    # The numbers that the couplings transform, and the condition that they see.
+    # Number of columns that the couplings transform, and size of the condition that they receive.
     size, layers_condition, layers_classes = dim, condition_dim, classes
     if categories is not None:
         size, layers_condition = dim - len(categories["links"]), int(categories["features"])
         if columns is None or (size and not layers_condition):
-            raise ValueError("categories come first in tables only, and have features")
+            raise ValueError("categories need the columns of a table, and at least one feature")
         layers_condition, layers_classes = layers_condition + condition_dim, None
     if mixture is not None:
         found = mixture[0].shape[-2]
@@ -228,10 +228,10 @@ def vector_flow(
         conditional_mixture = tuple(mixture[0].shape) != (found, size)
 
     if model.condition_bins and (classes is not None or not condition_dim):
-        raise ValueError("condition_bins are of a condition of numbers: there is none")
+        raise ValueError("condition_bins needs a numeric condition, and this flow has none")
 
     def make_body() -> list[Bijection]:
-        if not size:  # of categories alone
+        if not size:  # all columns are categories
             return []
         start: Bijection
         if gaussians:

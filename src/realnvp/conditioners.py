@@ -28,9 +28,9 @@ __all__ = ["MLP", "BatchNorm2d", "Conditioner", "ImageFeatures", "ResNet", "Weig
 class BatchNorm2d(nn.BatchNorm2d):
     """Normalize by the statistics of the batch, over all processes.
 
-    PyTorch's ``SyncBatchNorm`` works on GPUs only, this layer on every device that the processes
-    can reduce on. A single process takes the fused path of ``nn.BatchNorm2d``. Parameters and
-    buffers are those of that class.
+    PyTorch's ``SyncBatchNorm`` works on GPUs only, and this layer on every device on which the
+    processes can reduce. A single process takes the fused path of ``nn.BatchNorm2d``. Parameters
+    and buffers are those of that class.
 
     Args:
         num_features: channels of the input; further arguments are those of ``nn.BatchNorm2d``.
@@ -56,7 +56,7 @@ class BatchNorm2d(nn.BatchNorm2d):
                     "a batch of one image of one pixel has no statistics to normalize by: use "
                     'larger batches, or conditioner_norm "none"'
                 )
-            if is_recomputing():  # the averages have moved already
+            if is_recomputing():  # the averages have been updated already
                 return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
             return super().forward(x)
         # Under autocast x may be narrow: statistics need float32, as the fused kernels use.
@@ -109,7 +109,7 @@ class Conditioner(nn.Module, ABC):
             x: passive part, ``(B, D)`` or ``(B, C, H, W)``.
             condition: condition ``(B, K)``, or None.
         """
-        # The meta device knows no autocast.
+        # The meta device does not support autocast.
         wide = x.is_meta or not torch.is_autocast_enabled(x.device.type)
         if self.compute_dtype is None and wide:
             return self.output(self.network(x, condition))  # contexts take time in small networks
@@ -167,7 +167,7 @@ class WeightNormConv2d(nn.Module):
         self.direction = nn.Parameter(
             init.weight.detach().to(memory_format=torch.channels_last)  # fastest for all kernels
         )
-        # The norm of a tensor without memory would import torch._dynamo, which takes seconds.
+        # The norm of a meta tensor would import torch._dynamo, which takes seconds.
         blank = self.direction.is_meta
         length = self.direction.new_empty(channels_out, 1, 1, 1) if blank else self._norm()
         self.length = nn.Parameter(length.detach())
@@ -199,7 +199,7 @@ def _norm_layer(kind: str, channels: int) -> nn.Module:
 
 
 def _normalized_relu(norm: nn.Module, x: Tensor) -> Tensor:
-    """Return ``relu(norm(x))``, in the memory of what the norm returns: nobody else needs it."""
+    """Return ``relu(norm(x))``, computed in place in the norm's output, which nothing else uses."""
     return F.relu(norm(x), inplace=not isinstance(norm, nn.Identity))
 
 
@@ -320,7 +320,7 @@ class ResNet(Conditioner):
             x = torch.cat((x, condition), dim=1)
         if self.patch > 1:  # patches of a single pixel would be copied
             x = F.pixel_unshuffle(x, self.patch)
-        if not is_transformed():  # vmap knows no other memory format
+        if not is_transformed():  # vmap supports no other memory format
             x = x.contiguous(memory_format=self.memory_format)
         h = self.first(x)
         biases: list[Tensor | None] = [None] * (len(self.blocks) + 1)
@@ -355,7 +355,7 @@ class ImageFeatures(ResNet):
 
 
 def _linear(layer: Any, h: Tensor) -> Tensor:
-    """Return ``layer(h)``, without what a call of a module costs: a tenth of a small layer."""
+    """Return ``layer(h)`` without the overhead of calling a module: a tenth of a small layer."""
     return F.linear(h, layer.weight, layer.bias)
 
 

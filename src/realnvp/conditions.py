@@ -30,7 +30,7 @@ def as_condition(
         condition_dim: size of the condition, 0 for none.
         classes: number of classes, or None.
         dtype: type of the result.
-        check: also check the values, which waits for a GPU.
+        check: also check the values, which synchronizes with a GPU.
 
     Raises:
         ValueError: if the condition is missing, superfluous, or of the wrong shape or type; with

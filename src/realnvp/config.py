@@ -3,7 +3,7 @@
 :class:`ImageRecipe` and :class:`VectorRecipe` hold all of them; :mod:`realnvp.recipes` reads them
 from YAML.
 
-This module imports nothing heavy, so that the command line can show help at once. Each field's
+This module imports nothing heavy, so that the command line can show help immediately. Each field's
 comment is its documentation; ranges are checked when the dataclass is made, so that a wrong value
 fails before any data is read or any folder is made.
 """
@@ -33,7 +33,7 @@ __all__ = [
 
 
 LOGGERS = ("tensorboard", "wandb", "mlflow", "none")
-"""Trackers of trainings that are known by name."""
+"""Experiment trackers that are known by name."""
 
 
 def check_names(model: ImageModel | VectorModel) -> None:
@@ -153,7 +153,7 @@ class DataConfig:
         root: folder of the named sets, in torchvision's layout; also where they are downloaded.
         validation: share of the training data that is held out for validation: a fraction below 1,
             or a number of examples. Digits and CelebA have a validation part of their own.
-        test: share that is held out for the final evaluation, of data without a test part of their
+        test: share that is held out for the final evaluation if the data have no test part of their
             own: a fraction or a number; null is 0.1 for tables of 1,000 rows and more, else 0.
         holdout: which examples are held out: the "last" of the file, or "random" ones.
         points: number of points that a toy set draws for training.
@@ -233,12 +233,12 @@ class VectorModel:
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
             other, and learns modes and sharp curves with few layers; "affine" is the paper's;
             "logistic_mixture" (arXiv 1902.00275); "piecewise_linear", intervals whose masses are
-            learned (arXiv 1808.03856), which of a single discrete column are its values; or the
-            name or import path of one of your own.
+            learned (arXiv 1808.03856) and which, for a single discrete column, are its values; or
+            the name or import path of one of your own.
         coupling_options: options of a coupling of your own, by name.
         components: components of a mixture, or intervals.
-        condition_bins: intervals of each number of a condition, between quantiles, of which
-            features are made for the couplings (arXiv 2203.05556); 0 makes none.
+        condition_bins: number of intervals, between quantiles, in which each number of a condition
+            is encoded for the couplings (arXiv 2203.05556); 0 adds no such features.
         couplings: number of coupling layers; each transforms one half of the columns.
         conditioner: network of the couplings: "mlp", or the name or import path of one of your own.
         hidden: units of each hidden layer of the conditioners.
@@ -296,8 +296,8 @@ class TrainingConfig:
             steps of the conditioners' layers but the last, and leaves the rest to Adam.
         lr: peak learning rate. "auto", for vectors, here and below: chosen by the number of rows,
             since few rows need more regularization.
-        weight_decay: of matrices and kernels, not of biases and norms; decoupled with adamw, L2
-            with adam, none with muon.
+        weight_decay: weight decay of matrices and kernels, not of biases and norms; decoupled with
+            adamw, L2 with adam, none with muon.
         betas: Adam's moment decays.
         warmup: steps over which the learning rate rises from 0.
         decay: shape of the learning rate over the budget: "cosine" to zero, "linear" to zero, or
@@ -328,12 +328,12 @@ class TrainingConfig:
         precision: arithmetic of the conditioners: "auto" is bfloat16 where the processor computes
             it natively and float32 elsewhere. Their last layers, couplings and log-determinants
             stay in float32.
-        memory: what the backward pass needs is kept ("standard"), or computed again: "checkpoint"
-            keeps each layer's input, "invertible" only the last one's output, so that memory does
-            not grow with depth.
+        memory: whether what the backward pass needs is kept ("standard") or computed again:
+            "checkpoint" keeps each layer's input, "invertible" only the last one's output, so that
+            memory does not grow with depth.
         compile: compile the conditioners (torch.compile); a minute or more before the first step.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        devices: number of processes on each machine, one a device.
+        devices: number of processes on each machine, one per device.
         nodes: number of machines.
         strategy: how several processes share the work: "ddp" copies the model to each, "fsdp"
             shards its parameters over all of them.
@@ -377,8 +377,8 @@ class TrainingConfig:
         )  # fmt: skip
         require(
             self.memory == "standard" or self.strategy != "fsdp",
-            'strategy "fsdp" gathers parameters layer by layer, which goes with memory "standard" '
-            'only: use "ddp"',
+            'strategy "fsdp" gathers parameters layer by layer, which needs memory "standard": '
+            'use "ddp"',
         )
         require(
             self.optimizer != "muon" or self.strategy != "fsdp",
@@ -530,7 +530,7 @@ def _known_classes(data: DataConfig, condition_dim: int, classes: int | None) ->
         classes = CLASSES.get(data.source)
     require(
         data.condition is None or condition_dim > 0 or classes is not None,
-        f"the recipe's density depends on {data.condition!r}, whose size is not known before "
+        f"the recipe's density depends on {data.condition!r}, whose size is unknown until "
         f"the data are read: give classes or condition_dim to build()",
     )
     return classes
@@ -541,7 +541,7 @@ def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
     shape = SHAPES.get(data.source, ())
     if len(shape) != dimensions:
         raise ValueError(
-            f"the shape of {data.source or 'the data'!r} is not known before they are read: give "
+            f"the shape of {data.source or 'the data'!r} is unknown until they are read: give "
             f"{'shape=(C, H, W)' if dimensions == 3 else 'dim=D'} to build()"
         )
     resized = data.size is not None and data.source == "celeba"

@@ -37,22 +37,22 @@ JACOBIAN_LIMIT = 256
 """Largest number of inputs of a layer whose Jacobian is computed."""
 
 JACOBIAN_EXAMPLES = 3
-"""Number of examples whose Jacobians are computed. Of one alone, a mean over the batch would be
-right."""
+"""Number of examples whose Jacobians are computed. With only one, a layer that wrongly averages
+over the batch would pass."""
 
 ROUND_TRIP, LOG_DET = 1e-3, 1e-6
-"""Largest errors of a right layer: in the model's own type, and in float64."""
+"""Largest errors of a correct layer: in the model's own type, and in float64."""
 
 
 @dataclass(frozen=True)
 class LayerReport:
     """Errors of one layer.
 
-    Each is the largest of all examples, relative to the size of what is compared where that is
+    Each is the largest over all examples, relative to the size of what is compared where that is
     above 1: ``round_trip_error`` that of the layer's inverse, ``antisymmetry_error`` that of its
     log-determinants against its inverse's, ``log_det_error`` that of the log-determinants of both
-    directions against autograd's Jacobian in float64. The last is None where the layer is too
-    large for it, or random, as dequantization is.
+    directions against autograd's Jacobian in float64. The last is None where the layer is too large
+    for it, or random, as dequantization is.
     """
 
     name: str
@@ -81,7 +81,7 @@ def _leaves(flow: Flow) -> Iterator[tuple[str, Bijection]]:
 
 
 def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list[LayerReport]:
-    """Return a report on every layer, in the order in which data pass them.
+    """Return a report on every layer, in the order in which data pass through them.
 
     Args:
         flow: the flow to check.
@@ -97,7 +97,7 @@ def check_layers(flow: Flow, x: Tensor, condition: Tensor | None = None) -> list
 
     def remember(name: str) -> Callable[[nn.Module, tuple], None]:
         def hook(module: nn.Module, args: tuple) -> None:
-            # Its own condition: that of the layers in a learned noise is the image's features.
+            # The layer's own condition: for layers of learned noise, it is the image's features.
             inputs[name] = args[0].detach(), args[1] if len(args) > 1 else None
 
         return hook
@@ -154,7 +154,7 @@ def _jacobian_error(layer: Bijection, x: Tensor, condition: Tensor | None) -> fl
     for module in layer.modules():
         if isinstance(module, Conditioner):
             module.compute_dtype = None
-    with torch.no_grad():  # of the whole batch: what mixes examples must show
+    with torch.no_grad():  # of the whole batch: a layer that mixes examples must be detected
         z, forward = layer(x, condition)
         _, inverse = layer.inverse(z, condition)
     exact = []
@@ -213,8 +213,8 @@ def overfit(
         progress: called with the step, the number of steps, and the loss.
 
     Returns:
-        result before and after, in :attr:`Flow.unit`: bits/dim of images, less is better; or nats
-        of standardized vectors, whose integer columns have noise, more is better.
+        result before and after, in :attr:`Flow.unit`: bits/dim of images, lower is better; or nats
+        of standardized vectors, whose integer columns have noise, higher is better.
 
     Raises:
         ValueError: if the flow was not made by a builder, or there is one example only.
@@ -228,7 +228,7 @@ def overfit(
     arguments = dict(flow.config["arguments"])
     if flow.levels is None:
         arguments |= {"integers": [], "columns": None, "categories": None}
-        if flow.columns is not None:  # as couplings see them
+        if flow.columns is not None:  # as couplings receive them
             generator = torch.Generator(x.device).manual_seed(0)
             x, _ = flow.columns(x, noise=generator)
         x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
@@ -258,7 +258,7 @@ class NonFiniteReport:
 
     Attributes:
         order: position in the computation; smaller is earlier.
-        where: name and kind of the layer, or what else it is.
+        where: name and kind of the layer, or another description.
         rows: indices of the affected examples, where the value belongs to one.
     """
 
@@ -297,7 +297,7 @@ def find_non_finite(
 ) -> NonFiniteReport:
     """Repeat a loss, and find the first layer whose output or gradient is not finite.
 
-    In training mode this moves the flow's statistics: restore them afterwards. Over several
+    In training mode this updates the flow's statistics: restore them afterwards. With several
     processes, all must call this at the same time.
 
     Args:
@@ -305,7 +305,7 @@ def find_non_finite(
         x: batch that failed.
         condition: condition of the batch.
         noise: noise of the step that failed.
-        gradients: look at gradients, too.
+        gradients: also check the gradients.
         anywhere: function that returns whether its argument is true in any process.
     """
     nothing = NonFiniteReport(

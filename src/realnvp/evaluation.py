@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
-"""Called with the number of examples done, and of all."""
+"""Called with the number of examples done, and the total."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def batches(
 ) -> Iterator[tuple[int, Tensor, Tensor | None, bool]]:
     """Yield the batches of a split in order.
 
-    Shared, each process has some of the batches, which are the same for any number of processes.
-    All have equally many, since sharded parameters are gathered by all processes for each batch: a
-    process that lacks a last batch repeats the first one, and its results are dropped.
+    With ``shared``, each process gets some of the batches, which are the same for any number of
+    processes. All get equally many, since sharded parameters are gathered by all processes for each
+    batch: a process without a last batch repeats the first one, and those results are dropped.
 
     Yields:
         index of the first example, ``x``, ``condition``, and whether the results count.
@@ -163,7 +163,7 @@ def log_likelihoods(
         flow: flow to evaluate; its mode is left as it was.
         split: examples to evaluate.
         samples: number of noise draws per example, for images and integer columns.
-        batch_size: number of examples computed at once.
+        batch_size: number of examples per batch.
         seed: seed of the noise.
         shared: share the work with the other processes of the process group. All must call this,
             and each returns all log-likelihoods.
@@ -208,12 +208,18 @@ def evaluate(
         flow: flow to evaluate; its mode is left as it was.
         split: examples to evaluate.
         samples: number of noise draws per example, for images and integer columns.
-        batch_size: number of examples computed at once.
+        batch_size: number of examples per batch.
         seed: seed of the noise.
         true_log_density: true log-density, from an array ``(N, D)`` to ``(N,)`` in nats.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.
-        log_p: what :func:`log_likelihoods` would return, if it is known.
+        log_p: result of :func:`log_likelihoods`, if it has been computed already.
+
+    Returns:
+        bits/dim of images, or nats of vectors, with the standard error of the mean.
+
+    Raises:
+        ValueError: if there are no examples, or they are not what the flow models.
     """
     if log_p is None:
         log_p = log_likelihoods(
@@ -264,14 +270,14 @@ def round_trip(
     Args:
         flow: flow to evaluate.
         split: examples to encode.
-        batch_size: number of examples computed at once.
+        batch_size: number of examples per batch.
         seed: seed of the noise.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
     """
     wrong, worst = 0, 0.0
     with flow.evaluating():
         for start, x, condition, counts in batches(split, batch_size, flow.device, shared):
-            if condition is None and flow.classes is not None:  # any class has a round trip
+            if condition is None and flow.classes is not None:  # the round trip works for any class
                 condition = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             condition = flow.as_condition(condition, len(x))
             noise = flow.example_noise((seed, Stream.ROUND_TRIP), start, len(x))
@@ -376,8 +382,8 @@ def class_log_likelihoods(
 
     Args:
         flow: a class-conditional flow.
-        split: examples; their labels are not looked at.
-        batch_size: number of examples computed at once.
+        split: examples; their labels are ignored.
+        batch_size: number of examples per batch.
         seed: seed of the dequantization noise, of which there is one draw, as in :func:`evaluate`.
         shared: share the work with the other processes; see :func:`log_likelihoods`.
         progress: called after every batch.

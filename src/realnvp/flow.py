@@ -72,7 +72,7 @@ class Flow(nn.Module):
             "checkpoint" or "invertible"; see :mod:`realnvp.bijections.recompute`.
         trained_on: JSON that is saved with the model, or None: "data" holds the settings of the
             training data, "columns" and "categories" their names; other keys are free.
-        made_with: versions, machine and date of the training, recorded when it is first saved.
+        made_with: versions, machine and date of the training run, recorded when it is first saved.
         calibration: tensors that are saved with the model, from which
             :class:`realnvp.outliers.OutlierScorer` computes outlier scores and p-values, or None.
         origin: where the model was loaded from: "run" (a run directory), "folder" (any other one),
@@ -119,13 +119,13 @@ class Flow(nn.Module):
         self.made_with: dict[str, Any] | None = None
         self.calibration: dict[str, Tensor] | None = None
         if condition_dim and classes is None:
-            # So that numbers of any unit reach the layers with mean 0 and standard deviation 1.
+            # Numbers in any unit reach the layers with mean 0 and standard deviation 1.
             self.register_buffer("condition_shift", torch.zeros(condition_dim))
             self.register_buffer("condition_scale", torch.ones(condition_dim))
         self.origin: Literal["run", "folder", "shipped", "hub"] | None = None
         self.source: str | None = None
         self._evaluation_mode = EvaluationMode()
-        self._norms_checked = False  # that they have been initialized, which is checked once
+        self._norms_checked = False  # whether they have been initialized, which is checked once
         first = self.dequantization
         for module in bijection.modules():
             if isinstance(module, Dequantization) and module is not first:
@@ -185,10 +185,10 @@ class Flow(nn.Module):
 
     @property
     def unit(self) -> tuple[float, str]:
-        """Unit of reports: its name, and what one nat of loss per example is in it.
+        """Unit of reports: the value of one nat of loss per example in it, and its name.
 
-        Images are reported in bits/dim, of which fewer are better; vectors by their log-density in
-        nats, of which more are better.
+        Images are reported in bits/dim, where lower is better; vectors by their log-density in
+        nats, where higher is better.
         """
         if self.levels is None:
             return -1.0, "nats (log-density)"
@@ -236,7 +236,8 @@ class Flow(nn.Module):
     def summary(self) -> str:
         """Return a table of the layers: name, kind, shape of the output, parameters.
 
-        Layers are listed in the order in which data pass them, by their names in ``state_dict``.
+        Layers are listed in the order in which data pass through them, by their names in
+        ``state_dict``.
 
         >>> from realnvp import vector_flow
         >>> print(vector_flow(2, coupling="affine", couplings=1, hidden=4, blocks=0).summary())
@@ -293,8 +294,8 @@ class Flow(nn.Module):
             ``(B,)``, float32 or wider.
 
         Raises:
-            ValueError: if shape, type or range are not the model's, or values are not finite or so
-                large that the computation overflows.
+            ValueError: if the shape, type or range is not what the flow models, or values are not
+                finite or so large that the computation overflows.
         """
         if condition is None and self.classes is not None:
             joint = self.class_log_probs(x, noise)
@@ -445,9 +446,17 @@ class Flow(nn.Module):
     ) -> Tensor:
         r"""Return bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, of each example.
 
+        Args:
+            x: integers ``(B, *shape)``, ``0 .. levels - 1``.
+            condition: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
+
+        Returns:
+            ``(B,)``.
+
         Raises:
-            ValueError: if the data are continuous: the density of continuous data changes with
-                its units, and bits/dim means nothing. Use :meth:`log_prob`.
+            ValueError: if the data are continuous: their density depends on the units, so bits/dim
+                are meaningless. Use :meth:`log_prob`.
         """
         if self.levels is None:
             raise ValueError(
@@ -465,15 +474,15 @@ class Flow(nn.Module):
     ) -> Terms:
         """Return the terms of the loss, in nats per example, averaged over the batch.
 
-        This is what trains: in training mode, statistics of the batch are used and move. The terms
-        add up to the loss.
+        This is for training: in training mode, normalizations use the statistics of the batch and
+        update their running averages. The terms add up to the loss.
 
         Args:
             x: as in :meth:`log_prob`.
             condition: as in :meth:`log_prob`.
             noise: as in :meth:`log_prob`.
-            smoothing: numbers ``(B, *shape)`` to add to the data, or to what dequantization makes
-                of them.
+            smoothing: noise ``(B, *shape)`` to add to the data, after dequantization if there is
+                one.
 
         Returns:
             scalars "prior" (minus the latents' log-density), "coupling", "norm" and
@@ -483,7 +492,7 @@ class Flow(nn.Module):
             information bottleneck of arXiv 2001.06448, section 3).
         """
         check_kind(x, self.shape, self.levels)
-        # Labels on another device are not looked at: every step would wait for it.
+        # Values of labels on another device are not checked: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
         given = self.as_condition(condition, x.shape[0], check)
         v, log_det = self.dequantize(x, given, noise)
@@ -566,6 +575,12 @@ class Flow(nn.Module):
         Args:
             z: latents ``(B, *shape)``.
             condition: as in :meth:`log_prob`.
+
+        Returns:
+            ``(B, *shape)``: integers for images (uint8 up to 256 levels), floats for vectors.
+
+        Raises:
+            ValueError: if the shape of the latents or the condition does not fit the flow.
         """
         if tuple(z.shape[1:]) != self.shape:
             sizes = ", ".join(map(str, self.shape))
@@ -594,8 +609,15 @@ class Flow(nn.Module):
             condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional. Labels that
                 are left out are drawn, all classes being equally likely.
             generator: source of the latents, and of labels.
-            batch_size: number computed at once; 256 images or 262,144 values if left out.
-            progress: called after every batch with the number of examples done, and of all.
+            batch_size: number of examples per batch; 256 images or 262,144 values if left out.
+            progress: called after every batch with the number of examples done, and the total.
+
+        Returns:
+            ``(n, *shape)``, as :meth:`decode` returns them.
+
+        Raises:
+            ValueError: if ``n`` is less than 1, the temperature is negative or not finite, or the
+                condition does not fit the flow.
         """
         if batch_size is None:
             batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
@@ -641,7 +663,7 @@ class Flow(nn.Module):
     # ------------------------------------------------------------------ saving
 
     def settings(self) -> dict[str, Any]:
-        """Return what is saved beside the weights, from which the model can be rebuilt.
+        """Return the settings that are saved with the weights, from which the model can be rebuilt.
 
         Raises:
             ValueError: if the flow was not made by a builder.
@@ -649,7 +671,7 @@ class Flow(nn.Module):
         if self.config is None:
             raise ValueError(
                 "only flows made by a builder can be saved, such as image_flow, vector_flow or a "
-                "function of your own with @realnvp.register_builder: nothing says how to rebuild "
+                "function of your own with @realnvp.register_builder: there is no way to rebuild "
                 "this one"
             )
         notes = {"trained_on": self.trained_on, "made_with": self.made_with}
@@ -679,7 +701,7 @@ class Flow(nn.Module):
             FileNotFoundError: if the folder has no saved model.
             ValueError: if its files are corrupt.
         """
-        # By name, as config.json names its builder: loading stands above the flow.
+        # Looked up by name, as the builder in config.json is: loading is a layer above the flow.
         return find("realnvp.pretrained:load_folder")(Path(folder))
 
     def push_to_hub(
@@ -694,7 +716,7 @@ class Flow(nn.Module):
         license: str | None = None,
         training_rows: bool = False,
     ) -> str:
-        """Send the model to the Hugging Face Hub, from which :func:`realnvp.load` reads it.
+        """Upload the model to the Hugging Face Hub, from which :func:`realnvp.load` reads it.
 
         The repository gets what :meth:`save_pretrained` writes, and a card, ``README.md``, with
         samples; of a model that was loaded from a run directory, also with its numbers, curve and
@@ -705,10 +727,10 @@ class Flow(nn.Module):
             repo_id: ``owner/name``; made if there is no such repository.
             commit_message: message of the commit.
             private: whether a repository that is made is private; None is the owner's default.
-            token: token of the hub; None uses the one of ``hf auth login`` or of ``HF_TOKEN``.
+            token: token of the hub; None uses that of ``hf auth login`` or of ``HF_TOKEN``.
             branch: branch to commit to; None is the main one.
             create_pr: propose the commit rather than make it.
-            license: the hub's name of a licence, for the card, such as "apache-2.0".
+            license: the hub's name of a license, for the card, such as "apache-2.0".
             training_rows: include the calibration of a table, which holds some of its training rows
                 as they are.
 
@@ -716,7 +738,7 @@ class Flow(nn.Module):
             The address of the commit, ``hf://owner/name@...``.
 
         Raises:
-            ValueError: if the flow was not made by a builder, or ``repo_id`` is no such name.
+            ValueError: if the flow was not made by a builder, or ``repo_id`` is not such a name.
             OSError: if the hub refuses, or cannot be reached.
             ModuleNotFoundError: without ``pip install 'realnvp[hub]'``.
         """
@@ -743,12 +765,12 @@ class Flow(nn.Module):
     def check(self, x: Tensor) -> None:
         """Raise a ValueError unless data are what the flow models.
 
-        A graph that is being compiled or exported has no values yet, and no way to refuse them
-        later; nor has a function that ``torch.func`` transforms.
+        Values are not checked in a graph that is being compiled or exported, or in a function that
+        ``torch.func`` transforms: there they cannot be read.
         """
         if self.columns is None and not is_traced():
             check_data(x, self.shape, self.levels)
-        else:  # a table's layer checks the values: gaps are some, too
+        else:  # a table's layer checks the values, since gaps are valid there
             check_kind(x, self.shape, self.levels)
 
     def _warn_of_uninitialized(self) -> None:
@@ -788,7 +810,7 @@ class Flow(nn.Module):
         Args:
             condition: labels ``(B,)`` or vectors ``(B, K)``.
             batch: number B of examples.
-            check: look at the values, too, which waits for their device.
+            check: also check the values, which synchronizes with their device.
         """
         check = check and not is_traced()
         if self.classes is not None or not self.condition_dim or condition is None:

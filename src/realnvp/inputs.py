@@ -15,7 +15,7 @@ __all__ = ["check_data", "check_kind", "check_overflow", "without_marked"]
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     """Raise a ValueError unless data are a batch of the flow's shape, and integers if discrete.
 
-    No value is read, so that a GPU is not waited for.
+    No values are read, so that this does not wait for a GPU.
 
     >>> check_kind(torch.zeros(3), (3,), None)
     Traceback (most recent call last):
@@ -77,11 +77,11 @@ def check_overflow(x: Tensor, result: Tensor, dtype: torch.dtype) -> None:
 
 
 def without_marked(columns: TableColumns | None, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return rows with ordinary values in the place of those that are not possible.
+    """Return rows with ordinary values in place of impossible ones.
 
     Args:
         columns: layer of a table's columns, if the data are one.
-        x: the data; rows that are not possible have a mark (:meth:`TableColumns.mark`).
+        x: the data; impossible rows have a mark (:meth:`TableColumns.mark`).
 
     Returns:
         the data, and which rows were marked, ``(B,)``; None if none was.

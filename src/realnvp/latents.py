@@ -18,7 +18,7 @@ from realnvp.flow import Flow
 __all__ = ["interpolate", "levels", "resample", "walk"]
 
 FRAMES = 4
-"""Examples that are decoded at once, where progress is shown."""
+"""Number of examples that are decoded per batch where progress is reported."""
 
 
 def interpolate(
@@ -124,7 +124,7 @@ def walk(
         steps: number of examples from one stop to just before the next.
         condition: as in :func:`interpolate`.
         generator: source of the examples' dequantization noise.
-        progress: called with the number of examples that are decoded, and of all.
+        progress: called with the number of examples that are decoded, and the total.
 
     Returns:
         ``((K - 1) * steps + 1, *shape)``: the stops are at every multiple of ``steps``.
@@ -171,7 +171,7 @@ def resample(
         amounts: for each scale, the finest first, from 0 (keep) to 1 (resample).
         condition: as in :func:`levels`.
         generator: source of the dequantization noise and the new latents.
-        progress: called with the number of images that are decoded, and of all.
+        progress: called with the number of images that are decoded, and the total.
 
     Returns:
         ``(B, *shape)``.

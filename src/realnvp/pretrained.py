@@ -75,7 +75,7 @@ def load(model: str | Path) -> Flow:
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if its files are corrupt, or name a part of a module that is not imported.
+        ValueError: if its files are corrupt, or refer to a module that is not imported.
         OSError: if the hub cannot be reached.
         ModuleNotFoundError: for the hub, without ``pip install 'realnvp[hub]'``.
 
@@ -94,7 +94,7 @@ def load(model: str | Path) -> Flow:
         if name in _contents(_file_of(name)):
             return load_shipped(name)
         raise FileNotFoundError(
-            f"there is no model {str(model)!r}: give a run folder, a saved model folder, "
+            f"there is no model {str(model)!r}: give a run directory, a saved model folder, "
             f"hf://owner/name, or one of {', '.join(shipped_names())}"
         )
     run_model = folder / "model"
@@ -301,7 +301,7 @@ def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
 def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
     """Invert :func:`pack`: return settings with card, and tensors in float32, by name.
 
-    The "calibration" beside settings and card holds the tensors of the calibration, or is None.
+    The entry "calibration" holds the tensors of the calibration, or None.
     """
     tensors, data = unseal(content)
     found = {}

@@ -1,11 +1,11 @@
-"""Exact round trips: latents from which a flow decodes the very same integers.
+"""Exact round trips: latents from which a flow decodes exactly the same integers.
 
 Dequantization puts an integer anywhere in a cell of width 1, and decoding returns the integer of
 the cell that it ends in. In floating point, a round trip moves a value, so noise close to the end
 of a cell may decode to a neighboring integer. :func:`exact_latents` draws the noise from the inner
 90 % of each cell, decodes the latents, and checks whether rounding moves any value more than half
-of the way to the end of its cell. Examples where it does get the middle of all their cells as noise
-instead, and then draws from close to it, whose rounding differs.
+of the way to the end of its cell. For examples where it does, the noise is replaced by the middle
+of all cells, and then by draws close to it, whose rounding differs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def exact_latents(
     Returns:
         latents; the continuous values that they encode; those that they decode to, without
         gradients, which in exact arithmetic are the same, all ``(B, *shape)``; and which examples
-        do not decode exactly in spite of all draws, ``(B,)``.
+        do not decode exactly despite all draws, ``(B,)``.
 
     >>> import realnvp
     >>> flow = realnvp.image_flow((1, 4, 4), scales=1, hidden=4, blocks=1).eval()

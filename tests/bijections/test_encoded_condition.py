@@ -47,7 +47,7 @@ def test_features_are_of_numbers(tmp_path):
     x, given = torch.randn(5, 1), torch.randn(5, 2)
     torch.testing.assert_close(again.eval().log_prob(x, given), flow.eval().log_prob(x, given))
     for options in ({}, {"classes": 3}):
-        with pytest.raises(ValueError, match="condition_bins are of a condition of numbers"):
+        with pytest.raises(ValueError, match="condition_bins needs a numeric condition"):
             vector_flow(1, condition_bins=4, **options)
     layer = EncodedCondition(1, 2, Chain())
     layer.knots[0, 0] = 5.0

@@ -82,4 +82,4 @@ def test_a_stranger_cannot_ask_for_memory():
     body = _varint(0) + _varint(1) + bytes([ANY_SIZE]) + _varint(2**20) + _varint(2**20)
     frame = MARKER + _varint(len(body))
     data = frame + struct.pack("<I", zlib.crc32(frame + body)) + body
-    assert list(read_blocks(data, 0, 64)) == ["not possible: its images would be too many"]
+    assert list(read_blocks(data, 0, 64)) == ["invalid: it would have too many images"]

@@ -70,7 +70,7 @@ def test_columns_may_stand_in_another_order_and_others_are_ignored():
     np.testing.assert_array_equal(schema.encode(other)[0], x)
 
 
-def test_columns_that_say_nothing_new_may_be_missing():
+def test_columns_that_add_no_information_may_be_missing():
     frame = people()
     schema = TableSchema.of(frame)
     less = frame.drop(columns=["constant", "town2", "twice"])
@@ -112,7 +112,7 @@ def test_declared_kinds():
         ("town", "Ulm", r"'Ulm', first in row 3 .* categories Bonn, Oslo, Rome"),
         ("cylinders", 7, "7, first in row 3 .* declare it integer"),
         ("town", None, "missing value, first in row 3"),
-        ("born", "2021-13-01", "no date of the format"),
+        ("born", "2021-13-01", "not a date in the format"),
         ("income", "much", "must hold numbers"),
     ],
 )
@@ -160,7 +160,7 @@ def test_rows_that_do_not_follow_are_marked_where_they_should(column, value, mar
     other.loc[4, column] = value
     x, why = schema.marked_rows(other)
     assert why is not None
-    assert f"row 5 (counting from 1) of the table cannot be: {reason}" in why
+    assert f"row 5 (counting from 1) of the table is impossible: {reason}" in why
     names = [each.name for each in schema.coordinates]
     new = np.isnan(x) & ~np.isnan(before)
     where = [i for i in schema.gapless if marked is None or names[i] in marked]
@@ -177,7 +177,7 @@ def test_rows_that_do_not_follow_are_impossible():
         other.loc[3, column] = value
         possible = schema.encode(other)[1]
         assert not possible[3]
-        with pytest.raises(ValueError, match=r"row 4 .* cannot be"):
+        with pytest.raises(ValueError, match=r"row 4 .* is impossible"):
             schema.rows(other)
 
 

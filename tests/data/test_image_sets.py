@@ -186,7 +186,7 @@ def test_a_set_is_added_by_one_entry():
             register_image_set(ImageSet("mine", levels=2, read=read))
     finally:
         del IMAGE_SETS["mine"]
-    refused("mine", "no data set")
+    refused("mine", "neither a data set")
 
 
 def test_levels_of_a_named_set_must_be_the_models():

@@ -58,7 +58,7 @@ def test_texts_that_are_no_numbers(words):
     "text", ["", "#", "#.###", "hh", "#m#h", "#h###m", "#x#m", "a" * 99 + "#.#", "# # .#"]
 )
 def test_damaged_notations(text):
-    with pytest.raises(ValueError, match="does not say how numbers are written"):
+    with pytest.raises(ValueError, match="is not a notation of numbers"):
         Notation.from_text(text)
 
 

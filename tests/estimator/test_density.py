@@ -179,7 +179,7 @@ def test_declared_integer_columns():
         density = RealNVPDensity(**FAST, integers=["b"]).fit(frame)
         assert list(density.feature_names_in_) == ["a", "b", "c"]
         assert not RealNVPDensity(**FAST, integers="none").fit(X).flow_.noisy
-    for bad, says in (([0], "holds fractions"), (["z"], "not there"), ([9], "0 .. 2"),
+    for bad, says in (([0], "holds fractions"), (["z"], "does not exist"), ([9], "0 .. 2"),
                       ("some", "integers is")):  # fmt: skip
         with pytest.raises(ValueError, match=says):
             RealNVPDensity(**FAST, integers=bad).fit(frame)

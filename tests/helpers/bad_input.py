@@ -213,7 +213,7 @@ BAD: dict[str, Bad] = {
     "idx of terabytes": Bad(
         IMAGES + "a-idx3-ubyte", "announces", text("a-idx3-ubyte", b"\0\0\x08\x03" + b"\x7f" * 12)
     ),
-    "member that is no array": Bad(IMAGES + "o.npz", "'x' is no array", no_array),
+    "member that is no array": Bad(IMAGES + "o.npz", "'x' is not an array", no_array),
     "idx that inflates": Bad(
         IMAGES + "a.idx.gz", "more",
         text("a.idx.gz", gzip.compress(idx_bytes(np.zeros((9, 8, 8), np.uint8)) + bytes(2**20))),
@@ -260,7 +260,7 @@ BAD: dict[str, Bad] = {
     "image that is a bomb": Bad(
         IMAGES + "f", "x.png", pictures(lambda: picture("f/x.png", (20_000, 20_000), "1"))
     ),
-    "links in circles": Bad(IMAGES + "g", "links lead in a circle", folder_loop),
+    "links in circles": Bad(IMAGES + "g", "the links form a cycle", folder_loop),
     "single image file": Bad(IMAGES + "x.png", "folder", lambda: picture("x.png")),
     # runs
     "existing run": Bad("train moons", "add --resume", run),

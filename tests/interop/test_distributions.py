@@ -100,5 +100,5 @@ def test_a_transform_of_a_normal_is_the_flow():
         FlowTransform(flow, torch.zeros(2, 1))
     with pytest.raises(ValueError, match="pass one condition"):
         FlowTransform(flow)
-    with pytest.raises(ValueError, match="no bijection"):
+    with pytest.raises(ValueError, match="not a bijection"):
         FlowTransform(small_image_flow())

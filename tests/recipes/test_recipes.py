@@ -170,7 +170,7 @@ def test_a_budget_of_a_variant_replaces_those_of_its_base(mine):
         ("base: moons\nmodel: {scales: 3}", "unknown setting model.scales"),
         ("kind: vector\nmodel: {hiden: 3}", "did you mean 'model.hidden'"),
         ("kind: vector\ntrainig: {}", "did you mean 'training'"),
-        ("model: {hidden: 3}", "must say kind"),
+        ("model: {hidden: 3}", "must have kind"),
     ],
 )
 def test_a_variant_that_is_wrong_is_refused(mine, text, message):

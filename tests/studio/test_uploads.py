@@ -16,7 +16,7 @@ def test_an_image_is_fitted_and_what_was_done_is_said(tmp_path):
     assert x.shape == (1, 1, 8, 8)
     assert (x == 16).all(), "white is the highest level"
     assert note == (
-        "a.png: converted to grey, cut to its middle, resized from 30x20 to 8x8, "
+        "a.png: converted to grey, cropped to its center, resized from 30x20 to 8x8, "
         "rounded to 17 grey levels"
     )
     x, note = fit_image(tmp_path / "a.png", load("digits"), invert=True)

@@ -40,7 +40,7 @@ def test_a_state_comes_back_as_it_was():
     assert equal(back, STATE)
     assert back["weights"].stride() == STATE["weights"].stride()
     assert checkpoint.to_bytes(STATE) == content
-    with pytest.raises(TypeError, match="no set"):
+    with pytest.raises(TypeError, match="not set"):
         checkpoint.to_bytes({"a": {1}})
 
 
@@ -161,11 +161,11 @@ def test_a_huge_file_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"x": [torch.ones(2)]}, "x is no tensor"),
+        ({"x": [torch.ones(2)]}, "x is not a tensor"),
         ({"x": torch.ones(2).double()}, "x has dtype"),
         ({"x": torch.ones(2), "y": 1}, "y is unknown"),
         ({}, "x is missing"),
-        ([], "no mapping"),
+        ([], "not a mapping"),
     ],
 )
 def test_check_like_names_the_first_difference(found, message):

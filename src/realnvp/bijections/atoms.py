@@ -1,4 +1,4 @@
-r"""Values of a column that come again and again, among others that do not.
+r"""Atoms: values of a column that are repeated often, among values that are not.
 
 People round: a wage is 10.00 far more often than 10.01, and no smooth map has such a peak. So a
 column is a mixture of a smooth distribution, whose CDF is :math:`\Phi(s)`, and of **atoms**
@@ -32,7 +32,7 @@ def with_atoms(
         low: smooth scores of the values; of an atom, that of the lower end of its step.
         high: of an atom, the smooth score of the upper end of its step; of others, ``low``.
         below: probability of the atoms below.
-        own: probability of the atom that the value is; 0 if it is none.
+        own: probability of the value itself if it is an atom, else 0.
         above: probability of the atoms above.
         u: noise in [0, 1), which spreads an atom over its interval.
 
@@ -60,7 +60,7 @@ def with_atoms(
 
 
 def between_atoms(v: Tensor, below: Tensor, above: Tensor) -> Tensor:
-    """Return the smooth scores of scores that are no atoms': the inverse of :func:`with_atoms`.
+    """Return the smooth scores of scores between atoms: the inverse of :func:`with_atoms`.
 
     Args:
         v: scores.

@@ -1,8 +1,9 @@
 r"""The average of several densities of one column, as a bijection.
 
-Networks that are trained from other weights, or on other rows, err in other places, and the average
-of their densities is better than each alone: an ensemble (arXiv 1612.01474). Of one column, an
-ensemble of flows is a flow again. The distribution function of each is :math:`\Phi(f_m(x))`, and so
+Networks that are trained from different weights, or on different rows, make different errors, and
+the average of their densities is better than each alone: an ensemble (arXiv 1612.01474). Of one
+column, an ensemble of flows is a flow again. The distribution function of each is
+:math:`\Phi(f_m(x))`, and so
 
 .. math::
     z = \Phi^{-1}\Big(\frac{1}{M} \sum_m \Phi(f_m(x))\Big), \qquad
@@ -72,20 +73,21 @@ class Average(Bijection):
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             own = torch.cat([member.inverse(z, condition)[0] for member in self._each()], dim=1)
-            # The rounding of the members' own searches is not to exclude the root.
+            # The bracket is widened, so that rounding in the members' own searches does not exclude
+            # the root.
             room = 1e-4 * (1 + own.abs().amax(1))
             x = find_root(
                 self._slope_at, z[:, 0], own.amin(1) - room, own.amax(1) + room, own.mean(1),
                 () if condition is None else (condition.T,),
             )[:, None]  # fmt: skip
-        # Newton's steps, which move nothing, have the derivatives of the inverse: a first step
-        # those of first order, a second one of second and third.
+        # Newton steps from the root change nothing, but have the derivatives of the inverse: a
+        # first step those of first order, a second one those of second and third.
         for _ in range(2 if torch.is_grad_enabled() else 0):
             value, log_det = self(x, condition)
             x = x - (value - z) * torch.exp(-log_det)[:, None]
         return x, -self(x, condition)[1]
 
     def _slope_at(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the map and its derivative, for the search; its curvature is not known."""
+        """Return the map, its derivative, and 0 for the unknown curvature."""
         z, log_det = self(x[:, None], condition[0].T if condition else None)
         return z[:, 0], log_det.exp(), torch.zeros_like(log_det)

@@ -55,8 +55,8 @@ def sum_per_example(values: Tensor) -> Tensor:
 def constant(values: Callable[[], Tensor], *sizes: int, dtype: torch.dtype | None = None) -> Tensor:
     """Return the values that a constructor fills a tensor with, broadcast to its sizes.
 
-    On the meta device, where sizes are compared, there are none: to compute them would import parts
-    of PyTorch's compiler, which take 75 MB and more than a second.
+    On the meta device, where only sizes are compared, the tensor is empty: computing values would
+    import parts of PyTorch's compiler, which take 75 MB and more than a second.
 
     >>> constant(lambda: torch.arange(3), 2, 3)
     tensor([[0., 1., 2.],
@@ -74,7 +74,8 @@ def spread_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
 def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") -> None:
     """Raise a ValueError unless a layer's log-determinants are one number per example.
 
-    Any other shape would be broadcast silently. No value is read, so that a GPU is not waited for.
+    Any other shape would be broadcast silently. No values are read, so that this does not wait for
+    a GPU.
 
     >>> check_log_det(torch.zeros(()), torch.zeros(3, 2), Chain(), "layers.0")
     Traceback (most recent call last):
@@ -114,7 +115,7 @@ def check_exponent(name: str, log_scale: Tensor) -> None:
 class Bijection(nn.Module, ABC):
     r"""An invertible map with a tractable log-determinant.
 
-    An implementer writes :meth:`forward` (data to latent) and :meth:`inverse` (latent to data).
+    A subclass implements :meth:`forward` (data to latent) and :meth:`inverse` (latent to data).
     Both return the mapped tensor and :math:`\log |\det J|` of *that* direction, a tensor of shape
     ``(B,)`` on the input's device, float32 or wider, summed (never averaged) over all other
     dimensions. At corresponding points the two log-determinants are each other's negative.
@@ -144,7 +145,7 @@ class Bijection(nn.Module, ABC):
         return z, {self.term: log_det}
 
     def check_values(self) -> None:
-        """Raise ValueError if a value in this layer's tensors makes it no bijection.
+        """Raise ValueError if a value in this layer's tensors makes it not invertible.
 
         Trained parameters always pass; those of an untrusted file may not. The caller checks that
         all tensors are finite and have the shapes of the construction, and calls this method of
@@ -175,7 +176,7 @@ class Bijection(nn.Module, ABC):
     def outline(
         self, shape: tuple[int, ...], name: str
     ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
-        """Yield the layers in the order in which data pass them, those inside others included.
+        """Yield the layers in the order in which data pass through them, including nested ones.
 
         Args:
             shape: shape of an example.

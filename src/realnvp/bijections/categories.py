@@ -1,17 +1,17 @@
-r"""Categories first: a chain of exact tables, and all other columns given what the categories are.
+r"""Categories first: exact probability tables, and all other columns given the categories.
 
 A Gaussian, or any smooth map, blurs the borders between the intervals that categories have among
 normal scores (see :mod:`realnvp.bijections.columns`): a species that lives on one island gets some
-animals on others. What is discrete can be had exactly, since the density of a row factorizes,
+animals on others. The discrete part can be modeled exactly, since the density of a row factorizes,
 
 .. math:: p(c, x) = \prod_j p(c_j \mid c_{\pi(j)}) \; p(x \mid c),
 
 with few other categories, or none, as the parents :math:`\pi(j)` of each: a Bayesian network, of
 which the tree of Chow and Liu (IEEE Transactions on Information Theory 14, 1968) is the simplest.
-A column of numbers may be among the categories, such as the day that says which month it is; then
+A column of numbers may be among the categories, such as the day that determines the month; then
 each of its values is a category, and so are the gaps between them. In the j-th score, the interval
-:math:`[a, a + f)` that a category has by its frequency is stretched to that which it has given its
-parents, :math:`[b, b + g)`,
+:math:`[a, a + f)` that a category has by its frequency is stretched to the one that it has given
+its parents, :math:`[b, b + g)`,
 
 .. math:: z_j = \Phi^{-1}\Big(b + g \, \frac{\Phi(v_j) - a}{f}\Big), \qquad
     \log \frac{dz_j}{dv_j} = \log \frac{g}{f} + \log \frac{\varphi(v_j)}{\varphi(z_j)},
@@ -43,10 +43,11 @@ from realnvp.bijections.smooth_map import TINY
 __all__ = ["CategoriesFirst"]
 
 FAR = 5.0
-"""Score from which on the outermost intervals are stretched by logarithms of probabilities."""
+"""Absolute score beyond which the outermost intervals are stretched by logarithms of
+probabilities."""
 
 FLOOR = 1e-4
-"""Share of a table's probabilities in those given a condition, so that none vanishes."""
+"""Weight of the table in the probabilities given a condition, so that none vanishes."""
 
 
 class CategoriesFirst(Exact):
@@ -57,8 +58,8 @@ class CategoriesFirst(Exact):
             index; "size", its number of categories; "parents", the indices of earlier links, none
             by default.
         dim: number D of all columns.
-        features: number M of numbers that say what the categories are.
-        inner: bijection of the columns that are no categories, in order, conditioned on the
+        features: number M of features that encode the categories.
+        inner: bijection of the columns that are not categories, in order, conditioned on the
             features ``(B, M)``, to which the condition is appended if there is one.
         condition_dim: size K of the condition; 0 for none.
         conditioner: network of the condition, ``(B, 0), (B, K) -> (B, sum of sizes)``; None for
@@ -69,7 +70,7 @@ class CategoriesFirst(Exact):
 
     * ``edges`` ``(C, S + 1)``, edges of the intervals of each column by frequency. Columns of fewer
       categories repeat their last edge.
-    * ``tables``, likewise given the categories of the parents: row by row, of which the category of
+    * ``tables``, the same given the categories of the parents: row by row, where the category of
       the last parent changes fastest, and column by column.
     * ``embedding`` ``(sum of sizes, M)``, whose rows of a row's categories add up to its features,
     * ``slopes`` ``(K, sum of sizes)``, those of the logistic regressions, with a condition only.
@@ -78,7 +79,7 @@ class CategoriesFirst(Exact):
     tables: in the log-density, that part cancels with the log-determinant's.
 
     Raises:
-        ValueError: for links that cannot be.
+        ValueError: for invalid links.
 
     >>> from realnvp.bijections import Chain
     >>> layer = CategoriesFirst(
@@ -91,7 +92,7 @@ class CategoriesFirst(Exact):
     """
 
     term = "preprocessing"
-    has_analytic_inverse = False  # the inner layers' may be a search
+    has_analytic_inverse = False  # that of the inner layers may be a search
     exact = ("edges", "tables")
 
     edges: Tensor
@@ -156,11 +157,11 @@ class CategoriesFirst(Exact):
                 raise ValueError(f"the {name} of categories must ascend to 1")
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return what the inner layers are given of rows ``(B, D)`` of normal scores."""
+        """Return the condition of the inner layers, for rows ``(B, D)`` of normal scores."""
         return self._given(self._codes(x[:, self.columns].double()), condition, x.dtype)
 
     def _given(self, codes: Tensor, condition: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Return what the inner layers are given."""
+        """Return the condition of the inner layers."""
         features = self._features(codes).to(dtype)
         if not self.condition_dim or condition is None:
             return features
@@ -187,7 +188,7 @@ class CategoriesFirst(Exact):
         return (1 - FLOOR) * torch.softmax(own.log() + tilt, dim=1) + FLOOR * own
 
     def _cells(self, codes: Tensor, tilts: list[Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return where the intervals given the parents begin and end, and their log-widths."""
+        """Return the ends of the intervals given the parents, and their log-widths."""
         if tilts is None:
             places = [
                 self._starts[i] + (size + 1) * self._row(i, codes) + codes[:, i]
@@ -209,7 +210,7 @@ class CategoriesFirst(Exact):
         return self.tables[self._starts[i] : self._starts[i + 1]].view(-1, self._sizes[i] + 1)
 
     def _row(self, i: int, codes: Tensor) -> Tensor:
-        """Return the row of the i-th column's table that the parents' categories say, ``(B,)``."""
+        """Return the row of the i-th column's table for the parents' categories, ``(B,)``."""
         row = torch.zeros_like(codes[:, 0])
         for parent in self._parents[i]:
             row = row * self._sizes[parent] + codes[:, parent]
@@ -226,7 +227,7 @@ class CategoriesFirst(Exact):
         place = ((torch.special.ndtr(scores) - low) / (high - low)).clamp(0, 1)
         share = start + place * (stop - start)
         found = torch.special.ndtri(share.clamp(TINY, 1 - TINY))
-        # Far out, where numbers beyond all others are, probabilities are no different from 0 or 1.
+        # Far out, beyond the range of the data, probabilities are indistinguishable from 0 or 1.
         outer = ((low == 0) & (scores < -FAR)) | ((high == 1) & (scores > FAR))
         with torch.no_grad():
             log_share = torch.special.log_ndtr(-scores.abs()) + new - width

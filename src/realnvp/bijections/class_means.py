@@ -1,8 +1,8 @@
 r"""A prior with a mean per class: latents of each class are normal around their own mean.
 
-Labels that enter here alone, and no conditioner, leave one map for all classes. So one pass gives
-:math:`p(x \mid c)` of every class, the marginal density of images without labels, and the class of
-an image by Bayes' rule (arXiv 1912.13025).
+If labels enter only here, and in no conditioner, the map is the same for all classes. So one pass
+gives :math:`p(x \mid c)` of every class, the marginal density of images without labels, and the
+class of an image by Bayes' rule (arXiv 1912.13025).
 """
 
 from __future__ import annotations

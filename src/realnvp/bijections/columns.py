@@ -40,17 +40,18 @@ from realnvp.bijections.smooth_map import SHAPES, TINY, SmoothMap
 __all__ = ["TableColumns", "even_edges"]
 
 ON_GRID = 1e-3
-"""Distance from its grid, in steps, up to which a number counts as on it."""
+"""Distance from its grid, in steps, up to which a number counts as on the grid."""
 
 FARTHEST = 30.0
-"""Logarithm of the largest number, in ranges of a column's cells, that is drawn beyond them."""
+"""Logarithm of the largest distance beyond a column's cells that is drawn, in units of their
+range."""
 
 MOST = 10_000_000
 """Largest number of cells, knots or atoms of a column."""
 
 
 class Exact(Bijection):
-    """A bijection whose buffers are found from data; some stay float64 in a flow of any type."""
+    """A bijection whose buffers are computed from data; some stay float64 in a flow of any type."""
 
     exact: ClassVar[tuple[str, ...]] = ()
     """Names of the buffers that stay float64."""
@@ -79,7 +80,7 @@ class Exact(Bijection):
 
 
 def even_edges(sizes: Tensor, width: int) -> Tensor:
-    """Return rows of the edges of equal cells from 0 to 1, of so many cells each; then ones."""
+    """Return rows of edges of ``sizes`` equal cells from 0 to 1, padded with ones to ``width``."""
     return (torch.arange(width, dtype=torch.float64) / sizes[:, None]).clamp(max=1.0)
 
 
@@ -226,8 +227,8 @@ class TableColumns(Exact, Dequantization):
     def possible(self, x: Tensor) -> Tensor:
         """Return which values have a density: ``(B, D) -> (B, D)``, boolean.
 
-        Those with a step must be multiples of it, those of cells one of them, numbers within their
-        bounds, and gaps where the status says so.
+        Values of a column with a step must be multiples of it, those of a column of cells one of
+        the cells, numbers within their bounds, and gaps where the status marks them.
         """
         x = x.double()
         good = torch.isfinite(x)
@@ -264,11 +265,11 @@ class TableColumns(Exact, Dequantization):
         value = x[row, column].item()
         kind = self.columns[column]
         if math.isnan(value):
-            why = "is missing, of which there were none in training"
+            why = "is missing, and there were no missing values in training"
         elif math.isinf(value):
             why = "is not finite"
         elif kind["kind"] == "cells" and not kind["ordered"]:
-            why = f"is none of the {kind['size']} categories"
+            why = f"is not one of the {kind['size']} categories"
         elif kind["kind"] == "plain":
             why = "is not an integer, as all values of this column are"
         else:
@@ -276,14 +277,14 @@ class TableColumns(Exact, Dequantization):
         raise ValueError(f"column {column}, row {row}: {value:.10g} {why}")
 
     def mark(self, x: Tensor) -> Tensor:
-        """Return rows with NaN for values without a density, and, if it has one, their status."""
+        """Return rows with NaN for values without a density, and for their status, if any."""
         good = self.possible(x)
         x = x.masked_fill(~good, math.nan)
         x[:, self._status] = x[:, self._status].masked_fill(~good[:, self._gaps], math.nan)
         return x
 
     def marks(self, x: Tensor) -> Tensor:
-        """Return where a NaN is no gap, but the mark of a row that is not possible: ``(B, D)``."""
+        """Return where a NaN is not a gap, but the mark of an impossible row: ``(B, D)``."""
         found = x.isnan()
         found[:, self._gaps] = False
         return found
@@ -383,7 +384,7 @@ class TableColumns(Exact, Dequantization):
     def has_probability(self, x: Tensor) -> Tensor:
         """Return which values have a probability, rather than a density: ``(B, D)``, boolean.
 
-        They are those of cells and of numbers with a step, gaps, and atoms.
+        These are cells, numbers with a step, gaps, and atoms.
         """
         discrete = [column["kind"] == "cells" or column["step"] for column in self.columns]
         found = torch.tensor(discrete, device=x.device).expand(x.shape).clone()
@@ -393,10 +394,10 @@ class TableColumns(Exact, Dequantization):
         return found
 
     def atom_widths(self, x: Tensor) -> Tensor:
-        """Return by what the density of atoms is to be multiplied for their probability.
+        """Return the factor from the density of atoms to their probability.
 
-        ``(B, D) -> (B, D)``: the step of those that have one, and 1 of others; NaN where there is
-        no atom.
+        ``(B, D) -> (B, D)``: the step for columns with one, and 1 for others; NaN where there is no
+        atom.
         """
         found = torch.full(x.shape, math.nan, dtype=torch.float64, device=x.device)
         if self._has_atoms:
@@ -407,7 +408,7 @@ class TableColumns(Exact, Dequantization):
     # ------------------------------------------------------------------ details
 
     def _filled(self, x: Tensor) -> Tensor:
-        """Return the values, with possible ones in place of gaps."""
+        """Return the values, with valid ones in place of gaps."""
         if not self._gaps:
             return x
         x, some = x.clone(), self.some_values()
@@ -416,7 +417,7 @@ class TableColumns(Exact, Dequantization):
         return x
 
     def some_values(self) -> Tensor:
-        """Return a possible value of each column, ``(D,)`` in float64."""
+        """Return a valid value of each column, ``(D,)`` in float64."""
         some = torch.zeros(len(self.columns), dtype=torch.float64, device=self._one.device)
         if self._smooth:  # in the middle, where every shape is defined
             some[self._smooth] = (
@@ -454,7 +455,7 @@ class TableColumns(Exact, Dequantization):
         if not self._has_atoms:
             return self._smooth_map(low)
         k, at = self._find(x)
-        # Of an atom, both ends of its step.
+        # For an atom, both ends of its step.
         ends = self._atom(k), self._atom(k) + torch.where(stepped, self.step, 0.0)
         low, high = (torch.where(at, end, low) for end in ends)
         both, derivative = self._smooth_map(torch.cat((low, high)))
@@ -488,8 +489,8 @@ class TableColumns(Exact, Dequantization):
     def atom_intervals(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the scores where each atom begins and ends, and the logarithm of its probability.
 
-        Each is ``(M, S)``, of the M atoms, at most, of the S smooth columns; where a column has
-        fewer, scores are infinite.
+        Each is ``(M, S)``, for S smooth columns of at most M atoms; where a column has fewer,
+        scores are infinite.
         """
         width = torch.where(self._is_stepped(), self.step, 0.0)
         ends = torch.cat((self.atoms.T, self.atoms.T + width))
@@ -504,14 +505,14 @@ class TableColumns(Exact, Dequantization):
         return starts, stops, log_mass
 
     def _atom_parts(self, k: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the probabilities of the atoms below the k-th, of it if ``at``, and above."""
+        """Return the probabilities of atoms below the k-th, of the k-th if ``at``, and above."""
         edges = self.atom_edges.T
         below, last = edges.gather(0, k), edges[-1:]
         beyond = torch.where(at, edges.gather(0, (k + 1).clamp(max=len(edges) - 1)), below)
         return below, beyond - below, last - beyond
 
     def _find(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how many atoms are below numbers ``(B, S)``, and whether they are the next."""
+        """Return how many atoms are below numbers ``(B, S)``, and whether they equal the next."""
         stepped, count = self._is_stepped(), self._counts(x.device)
         reach = torch.where(stepped, ON_GRID * self.step, 0.0)
         k = torch.searchsorted(self._ascending_atoms(), (x - reach).T.contiguous()).T
@@ -530,9 +531,9 @@ class TableColumns(Exact, Dequantization):
         return self.atoms.masked_fill(~real, math.inf)
 
     def _floored(self, x: Tensor) -> Tensor:
-        """Return numbers rounded down to their steps, where there are some."""
+        """Return numbers rounded down to their steps, in columns that have one."""
         stepped = self.origin + self.step * ((x - self.origin) / self.step).floor()
-        if self._smooth_map.is_bounded:  # of the cell that holds the bound, only the inside exists
+        if self._smooth_map.is_bounded:  # of a cell with the bound, only the inside exists
             low = ((self.center - self.origin) / self.step).ceil()
             inside = torch.maximum(stepped, self.origin + self.step * low)
             stepped = torch.where(self._smooth_map.has("log", "logit"), inside, stepped)

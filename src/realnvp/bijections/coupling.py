@@ -1,10 +1,10 @@
-r"""Coupling layers: half of the variables set how the other half is transformed.
+r"""Coupling layers: half of the variables determine how the other half is transformed.
 
 A mask splits :math:`x` into a *passive* part, which passes unchanged, and an *active* part. A
 conditioner, any network, reads the passive part and gives the parameters of an elementwise map of
 the active one (arXiv 1605.08803, section 3.2). The Jacobian is triangular whatever the network,
-so its log-determinant is the sum of the elementwise ones; and since the map
-leaves the passive part alone, the inverse reads the same parameters and never inverts the network.
+so its log-determinant is the sum of the elementwise ones; and since the map leaves the passive part
+unchanged, the inverse computes the same parameters and never inverts the network.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class CheckerboardMask:
 
     The passive part keeps the image's shape, with zeros at the other part's squares, so that the
     conditioner's convolutions see the passive pixels where they are. The active part holds its own
-    squares only, half of each row: what is computed for the others would be thrown away. (An odd
-    row has no half: such an image keeps its shape, with zeros.)
+    squares only, half of each row: what is computed for the others would be discarded. (An odd row
+    cannot be halved: such an image keeps its shape, with zeros.)
 
     Args:
         flip: pixels with even ``row + column`` are passive; with ``flip`` the odd ones.
@@ -143,7 +143,7 @@ class CheckerboardMask:
         return apply(parameters, int(not self.flip))
 
     def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-        if passive.shape[-1] % 2:  # what the coupling made of the zeros must not count
+        if passive.shape[-1] % 2:  # the coupling's output at the zeros must not count
             squares = 1 - self._passive(passive)
             active, log_det = active * squares, log_det * squares
         else:
@@ -196,7 +196,7 @@ class _Put(torch.autograd.Function):
 
 
 class Coupling(Bijection):
-    """A coupling layer, whatever its elementwise map.
+    """Base class of coupling layers, with any elementwise map.
 
     A subclass implements :meth:`transform`, :meth:`inverse_transform` and :meth:`num_params`. The
     conditioner maps the passive part, and the condition if there is one, to that many times the
@@ -227,11 +227,23 @@ class Coupling(Bijection):
 
     @abstractmethod
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the active part elementwise; return it with the elementwise log-derivatives."""
+        """Map the active part elementwise; return it with the elementwise log-derivatives.
+
+        Args:
+            active: active part, ``(B, C, ...)``.
+            parameters: ``(B, num_params * C, ...)``: the first parameter of all C channels, then
+                the second, and so on.
+
+        Returns:
+            the mapped values and the logarithms of their derivatives, each ``(B, C, ...)``.
+        """
 
     @abstractmethod
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Invert :meth:`transform`; return the log-derivatives of the inverse."""
+        """Invert :meth:`transform`; return the log-derivatives of the inverse.
+
+        Arguments and results have the shapes of :meth:`transform`.
+        """
 
     def penalty(self) -> Tensor | float:
         """Return the sum of squares of learned scales, which the loss penalizes; 0 if none."""
@@ -240,8 +252,9 @@ class Coupling(Bijection):
     def compute_parameters(self, passive: Tensor, condition: Tensor | None) -> Tensor:
         """Return the elementwise map's parameters, of the active part's shape but the channels."""
         parameters = self.mask.take(self.conditioner(passive, condition))
-        # Convolutions leave the channels last in memory. Groups of them, which is what parameters
-        # are, would be in small pieces, and elementwise functions take up to four times as long.
+        # Convolutions return the channels last in memory. Parameters are groups of channels, which
+        # would be scattered in small pieces, and elementwise functions would take up to four times
+        # as long.
         return parameters.contiguous() if parameters.ndim == 4 else parameters
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ which is 0.01 of one of 65,536 levels; with many more, neighboring levels would 
 
 
 class Dequantization(Bijection):
-    """Base of the layers that make integers continuous: the only ones whose forward is random.
+    """Base class of layers that make integers continuous, the only ones with a random forward.
 
     A subclass implements :meth:`place`, :meth:`inverse` and, unless its noise is uniform,
     :meth:`draw`.
@@ -53,7 +53,7 @@ class Dequantization(Bijection):
 
     def __init__(self) -> None:
         super().__init__()
-        # Integers have no floating point type to follow: this buffer follows .to() and .double().
+        # Integers have no floating-point type to follow: this buffer follows .to() and .double().
         self.register_buffer("_one", torch.ones(()), persistent=False)
 
     def forward(
@@ -71,8 +71,8 @@ class Dequantization(Bijection):
             noise: source of the noise: a generator, None for PyTorch's global one, or the uniform
                 numbers themselves, of the input's shape.
             margin: distance that the noise keeps from both ends of a cell, for latents that decode
-                to the very same integers in spite of rounding: 0.5 is the middle of the cell. It
-                is 0, the whole cell, wherever densities count.
+                to exactly the same integers despite rounding: 0.5 is the middle of the cell. It is
+                0, the whole cell, wherever densities are computed.
         """
         u, log_q = self.draw(x, condition, noise)
         if margin:

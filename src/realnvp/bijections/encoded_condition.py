@@ -1,4 +1,4 @@
-r"""Features of a numeric condition: how far it is through intervals between its quantiles.
+r"""Features of a numeric condition: a piecewise-linear encoding by its quantiles.
 
 A network of a few hundred steps is nearly linear in each of its inputs, and learns little of what
 happens within a narrow range of them, or far out. In a piecewise-linear encoding (arXiv 2203.05556,
@@ -8,7 +8,8 @@ section 3.2.1), each number :math:`c` gets a feature for each interval between i
 .. math:: e_t(c) = \min\Big(1, \max\Big(0, \frac{c - q_{t-1}}{q_t - q_{t-1}}\Big)\Big),
 
 so that a linear map of them is any piecewise-linear function of the number, and nothing depends on
-how its values are spread. The number itself is one more feature, for what is beyond the quantiles.
+the distribution of its values. The number itself is one more feature, for what is beyond the
+quantiles.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["EncodedCondition"]
 
 
 class EncodedCondition(Bijection):
-    """Transform by an inner bijection that is given features of a numeric condition.
+    """Transform by an inner bijection, conditioned on features of a numeric condition.
 
     Args:
         dim: size K of the condition.
@@ -32,8 +33,8 @@ class EncodedCondition(Bijection):
         inner: the bijection, conditioned on ``K (1 + T)`` features.
 
     Attributes:
-        knots: ``(K, T + 1)`` buffer of the quantiles, of which neighbors may be equal: an interval
-            of no width is always 0.
+        knots: ``(K, T + 1)`` buffer of the quantiles; neighbors may be equal, and the feature of an
+            interval of width 0 is always 0.
         mean: ``(K T,)`` buffer, subtracted from the features of the intervals.
         std: ``(K T,)`` buffer, by which they are then divided.
 
@@ -46,7 +47,7 @@ class EncodedCondition(Bijection):
     tensor([[10.,  2.,  2.]])
     """
 
-    has_analytic_inverse = False  # the inner layers' may be a search
+    has_analytic_inverse = False  # that of the inner layers may be a search
 
     knots: Tensor
     mean: Tensor
@@ -77,7 +78,7 @@ class EncodedCondition(Bijection):
 
     @torch.no_grad()
     def fit(self, condition: Tensor) -> None:
-        """Take quantiles, means and deviations from conditions ``(N, K)``."""
+        """Set quantiles, means and standard deviations from conditions ``(N, K)``."""
         rows = condition.double()
         shares = torch.linspace(0, 1, self.knots.shape[1], dtype=rows.dtype, device=rows.device)
         ascending = rows.sort(dim=0).values

@@ -105,7 +105,7 @@ the logarithms of the weights, ``(K, ...)``."""
 
 
 def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Parts:
-    """Gaussianize by logarithms, for which no probability is too small."""
+    """Gaussianize in log space, where no probability is too small."""
     log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
     log_density = log_terms.logsumexp(0)
     z = side * normal_quantile(log_tails.logsumexp(0))
@@ -122,7 +122,7 @@ def _terms(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logarithms of the components' densities and smaller tails, times their weights.
 
-    Between them is the side of that tail: 1 below the median, -1 above.
+    The second of three results is the side of that tail: 1 below the median, -1 above.
     """
     u = (x - mean) / log_scale.exp()
     log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
@@ -133,7 +133,7 @@ def _terms(
 
 
 def _by_probabilities(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Parts:
-    """Do the same by the probabilities themselves, and by logarithms where they vanish.
+    """Do the same with the probabilities themselves, and in log space where they vanish.
 
     Several times as fast on CPUs, whose ``log_ndtr`` is slow.
     """
@@ -170,17 +170,17 @@ SMALLEST = 1e8
 class _GaussianizeMixture(torch.autograd.Function):
     """``x (...)``, log-weights, means and log-scales ``(K, ...)`` -> ``z``, log-density of x.
 
-    Written by hand because the gradients are far simpler than what autograd makes of the forward
-    pass, and finite further out in the tails. The backward pass is a differentiable function of
-    the inputs and outputs, so derivatives of any order are right.
+    Written by hand because the gradients are far simpler than those that autograd derives from the
+    forward pass, and finite further out in the tails. The backward pass is a differentiable
+    function of the inputs and outputs, so derivatives of any order are correct.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
-        # Elsewhere log_ndtr is fast, and to look for far points would wait for the device; while a
-        # graph is compiled or exported, there are none to look for.
+        # On other devices log_ndtr is fast, and looking for far points would wait for the device;
+        # while a graph is compiled or exported, there are no values to look at.
         fast = x.device.type == "cpu" and not torch.compiler.is_compiling()
         by = _by_probabilities if fast else _by_logarithms
         z, log_density, share, ratio = by(x, log_weight, mean, log_scale)
@@ -214,13 +214,13 @@ class _GaussianizeMixture(torch.autograd.Function):
 def _by_autograd(
     x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return ``z`` and the log-density of x by operations that every transform knows."""
+    """Return ``z`` and the log-density of x by operations that every transform supports."""
     log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
     return side * smooth_quantile(log_tails.logsumexp(0)), log_terms.logsumexp(0)
 
 
 class GaussianMixtureCoupling(Coupling):
-    r"""Make a Gaussian mixture, which the active variables are given the passive ones, normal.
+    r"""Map active variables, a Gaussian mixture given the passive ones, to normal variables.
 
     .. math::
         z = \Phi^{-1}\Big(\sum_k \pi_k \Phi\big((x_a - \mu_k) / s_k\big)\Big), \qquad
@@ -260,8 +260,9 @@ class GaussianMixtureCoupling(Coupling):
 
     @staticmethod
     def _start(components: int) -> Tensor:
-        """Return log-weights, means and log-scales that the mixture starts as: ``(3, K)``."""
-        # Few are wide and side by side, with the normal's variance; more share out its range.
+        """Return the initial log-weights, means and log-scales of the mixture: ``(3, K)``."""
+        # A few are wide, with the total variance of a normal; more divide its range among
+        # themselves.
         few = components < 6
         spread = 0.5 if few else 2.8 * (components - 1) / components
         means = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
@@ -308,7 +309,7 @@ def examples_last(x: Tensor) -> Tensor:
 def _bounded(log_scale: Tensor) -> Tensor:
     """Return ``L tanh(log_scale / L)`` for :data:`LARGEST_LOG_SCALE`.
 
-    By the sigmoid, which takes a third of the time.
+    It is computed by the sigmoid, which takes a third of the time.
     """
     bound = LARGEST_LOG_SCALE
     return 2 * bound * torch.sigmoid(2 / bound * log_scale) - bound
@@ -363,7 +364,7 @@ def _quantile(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) ->
 
 
 LARGEST_PROBIT = {torch.float32: 12.0, torch.float64: 36.0}
-"""Up to where the probability of a tail, and its density, are normal numbers."""
+"""Largest argument at which the probability of a tail, and its density, are normal numbers."""
 
 
 def _probit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -388,7 +389,7 @@ def _probit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tens
 def _far_probit(
     x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same by logarithms, for which no probability is too small."""
+    """Do the same in log space, where no probability is too small."""
     u = (mean - x) * rate
     log_weight = weight.log()
     z = normal_quantile((log_weight + torch.special.log_ndtr(-math.sqrt(2) * u)).logsumexp(0))

@@ -46,7 +46,7 @@ class InvertibleLinear(Bijection):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
-        # Once for all pixels: to solve for each of them takes four to ten times as long.
+        # Once for all pixels: solving for each of them takes four to ten times as long.
         one = torch.diag(torch.ones_like(self.log_diagonal))
         matrix = torch.linalg.solve_triangular(lower, one, upper=False, unitriangular=True)
         matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)

@@ -117,7 +117,7 @@ def _inverse_logit_cdf(
 ) -> Tensor:
     """Return the point where the logit of the CDF is ``target``.
 
-    It is between those where each component alone would have its logit at the target.
+    It lies between the points where the logits of the single components equal the target.
     """
     # The components are the first axis, and the elements the last.
     weight, mean, scale = (
@@ -136,7 +136,7 @@ def _inverse_logit_cdf(
 
 
 LARGEST_LOGIT = {torch.float32: 80.0, torch.float64: 700.0}
-"""Up to where the probability of a tail, and its density, are normal numbers."""
+"""Largest argument at which the probability of a tail, and its density, are normal numbers."""
 
 
 def _logit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,7 +154,7 @@ def _logit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tenso
 def _far_logit(
     x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same by logarithms, for which no probability is too small."""
+    """Do the same in log space, where no probability is too small."""
     u, log_weight = (x - mean) * rate, weight.log()
     below, above = F.logsigmoid(u), F.logsigmoid(-u)
     log_cdf, log_rest = (log_weight + below).logsumexp(0), (log_weight + above).logsumexp(0)

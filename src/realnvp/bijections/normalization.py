@@ -18,13 +18,13 @@ _recomputing = threading.local()
 
 
 def is_recomputing() -> bool:
-    """Return True inside :func:`recomputing`, where statistics must not move again."""
+    """Return True inside :func:`recomputing`, where statistics must not be updated again."""
     return getattr(_recomputing, "depth", 0) > 0
 
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Keep statistics from moving inside this context, in which layers run for the second time."""
+    """Do not update statistics inside this context, in which layers run for the second time."""
     _recomputing.depth = getattr(_recomputing, "depth", 0) + 1
     try:
         yield
@@ -44,10 +44,11 @@ class RunningBatchNorm(Bijection):
         \log |\det J| = -\tfrac{1}{2} H W \sum_c \log(\sigma_c^2 + \epsilon), \qquad
         \mu = (1 - m)\,\mu_\mathrm{running} + m\,\mu_\mathrm{batch}
 
-    and likewise :math:`\sigma^2`, the *biased* variance (PyTorch keeps the unbiased one). In
-    training mode, the averages move with every batch, gradients flow through the batch's part
-    only, and the first batch initializes them. In evaluation mode they stay as they are, and only
-    then can the layer be inverted. Over several processes, the batch's statistics are those of all.
+    and similarly for :math:`\sigma^2`, the *biased* variance (PyTorch keeps the unbiased one). In
+    training mode, the averages are updated with every batch, gradients flow through the batch's
+    part only, and the first batch initializes them. In evaluation mode they stay as they are, and
+    only then can the layer be inverted. Over several processes, the batch's statistics are those of
+    all.
 
     Args:
         channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
@@ -86,7 +87,7 @@ class RunningBatchNorm(Bijection):
 
     def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, var, _ = mean_and_variance(x)
-        if is_recomputing():  # the averages are known and have moved: only gradients flow
+        if is_recomputing():  # the averages have been updated already: only gradients flow
             mean, var = (self.momentum * (value - value.detach()) for value in (mean, var))
             old_mean, old_var = self._averages()
             return old_mean + mean, old_var + var
@@ -103,7 +104,7 @@ class RunningBatchNorm(Bijection):
         return mean, var
 
     def _averages(self) -> tuple[Tensor, Tensor]:
-        """Return the running averages; of a batch that is recomputed, those of its first time."""
+        """Return the running averages; while a batch is recomputed, those of its first pass."""
         if is_recomputing() and self.replayed is not None:
             return self.replayed
         return self.running_mean, self.running_var

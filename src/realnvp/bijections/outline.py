@@ -16,7 +16,7 @@ def layer_rows(bijection: Bijection, shape: tuple[int, ...], name: str = "biject
     """Return the rows of a table of layers: a header, the layers, and the total.
 
     Args:
-        bijection: bijection whose layers are listed, in the order in which data pass them.
+        bijection: bijection whose layers are listed, in the order in which data pass through them.
         shape: shape of one example.
         name: name of the bijection; those of its layers follow as in ``state_dict``.
 

@@ -30,7 +30,7 @@ from realnvp.bijections.gaussian_mixture import smooth_quantile
 __all__ = ["PiecewiseLinearCoupling"]
 
 FLOOR = 1e-4
-"""Share of its own width that is part of every interval's mass, so that none vanishes."""
+"""Fraction of every interval's mass that is its own width, so that none vanishes."""
 
 
 class PiecewiseLinearCoupling(Exact, Coupling):
@@ -109,13 +109,13 @@ def _stretched(x: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor
     Returns:
         scores, and the logarithms of the map's derivative.
     """
-    # The last interval ends at 1, where rounding may see it end before.
+    # The last interval ends at 1, but by rounding may seem to end earlier.
     starts, ends = _starts(before), _starts(before.flip(1))
     k = (x.unsqueeze(1) >= _score_edges(starts, ends)).sum(1, keepdim=True)
     last = before.shape[1] - 1
     below = _log_share(x, k, starts, before, after)
     above = _log_share(-x, last - k, ends, before.flip(1), after.flip(1))
-    # Of a probability close to 1, floating point has few digits: take the smaller side.
+    # A probability close to 1 has few digits in floating point: use the smaller side.
     lower = below < above
     z = smooth_quantile(torch.where(lower, below, above))
     z = torch.where(lower, z, -z)

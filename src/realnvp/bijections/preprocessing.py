@@ -1,8 +1,8 @@
 r"""Preprocessing as part of the flow, so that the likelihood is that of the raw data.
 
-:class:`Logit` takes the unit interval to the real line, :class:`Affine` standardizes. They report
-their log-determinants like any other layer: left out, they make losses that look fine and mean
-nothing. What makes integers continuous before them is in :mod:`realnvp.bijections.dequantization`.
+:class:`Logit` takes the unit interval to the real line, :class:`Affine` standardizes. They return
+their log-determinants like any other layer: without them, losses look fine but are meaningless. The
+step before them, which makes integers continuous, is in :mod:`realnvp.bijections.dequantization`.
 """
 
 from __future__ import annotations
@@ -106,6 +106,6 @@ class Affine(Bijection):
 
 
 def _floating(values: Tensor) -> Tensor:
-    """Return numbers, perhaps of a list, as a floating-point tensor."""
+    """Return numbers, possibly a list, as a floating-point tensor."""
     values = torch.as_tensor(values)
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())

@@ -4,15 +4,16 @@ Autograd keeps every activation of every conditioner, so memory grows with depth
 layers are invertible: the input of each can be computed from its output, so nothing has to be kept
 at all (as in RevNets, arXiv 1707.04585). The backward pass walks the layers from last to first;
 each computes its input from its output and is run again for its gradients. A coupling's conditioner
-reads the passive part, which the coupling leaves alone: one evaluation serves both.
+reads the passive part, which the coupling leaves unchanged: one evaluation serves both.
 
 - "standard" keeps everything.
-- "checkpoint" keeps the input of each layer, which is small beside a conditioner's activations.
+- "checkpoint" keeps the input of each layer, which is small compared with a conditioner's
+  activations.
 - "invertible" keeps the output of the last layer only. Layers whose inverse is a search (mixtures)
   still keep their input.
 
-Gradients are those of "standard", to rounding. Statistics of a batch move once, in the forward
-pass.
+Gradients are those of "standard", up to rounding. Statistics are updated once per batch, in the
+forward pass.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _keeps_input(step: Step, memory: Memory) -> bool:
 
 
 class _Recomputed(torch.autograd.Function):
-    """Apply all steps as one function, whose backward pass computes again what it needs."""
+    """Apply all steps as one function, whose backward pass recomputes what it needs."""
 
     @staticmethod
     def forward(
@@ -131,7 +132,7 @@ class _Recomputed(torch.autograd.Function):
                     kept.append(x)
                 x, log_det = step(x, condition)
                 check_log_det(log_det, x, step)
-                if isinstance(step, RunningBatchNorm):  # they move with the next batch
+                if isinstance(step, RunningBatchNorm):  # they are updated with the next batch
                     averages.append((step.running_mean.clone(), step.running_var.clone()))
                 name = _term(step)
                 log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det

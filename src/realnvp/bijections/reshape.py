@@ -1,4 +1,4 @@
-"""The multi-scale architecture's moves: trade space for channels, and let some variables leave."""
+"""Layers of the multi-scale architecture: trade space for channels, and factor out variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Squeeze(Bijection):
     """Turn each 2x2 block of pixels into four channels: ``(C, H, W) -> (4C, H/2, W/2)``.
 
     The first ``C`` output channels hold the blocks' first pixels, and so on
-    (arXiv 1605.08803, section 3.6). The order decides what two halves of the channels mean:
+    (arXiv 1605.08803, section 3.6). The order determines what the two halves of the channels are.
 
     Args:
         order: "plain" takes the blocks row by row, as before channel-wise couplings (figure 3 of
@@ -183,7 +183,7 @@ class Refine(Bijection):
     tensor([[6., 5.]])
     """
 
-    has_analytic_inverse = False  # the inner layers' may be a search
+    has_analytic_inverse = False  # that of the inner layers may be a search
 
     def __init__(self, features: nn.Module, inner: Bijection, channels: int) -> None:
         super().__init__()

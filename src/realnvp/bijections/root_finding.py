@@ -1,11 +1,11 @@
-r"""Root finding: inverses of increasing elementwise maps without one in closed form.
+r"""Root finding: inverses of increasing elementwise maps that have none in closed form.
 
-:func:`find_root` solves :math:`g(x_i; \theta_i) = y_i` for many elements at once. The bracket of
-each is exact, and shrinks with every evaluation. Within it, a step is Halley's (Newton's, with the
-curvature of the map), which triples the number of correct digits near the root; where it leaves the
-bracket, or is not at most half as long as the step before, the bracket is bisected instead, so that
-the number of evaluations is bounded for any map. Elements that are done leave the batch: the cost
-follows those that are still open.
+:func:`find_root` solves :math:`g(x_i; \theta_i) = y_i` for many elements in parallel. The bracket
+of each is exact, and shrinks with every evaluation. Within it, a step is Halley's (Newton's, with
+the curvature of the map), which triples the number of correct digits near the root; where it leaves
+the bracket, or is more than half as long as the previous step, the bracket is bisected instead, so
+that the number of evaluations is bounded for any map. Elements that are done are removed from the
+batch: the cost is that of the unfinished ones.
 
 :func:`implicit_inverse` makes the root differentiable, to any order, by the implicit function
 theorem: from :math:`g(x; \theta) = y`,
@@ -28,7 +28,8 @@ from torch import Tensor
 __all__ = ["MAX_ITERATIONS", "find_root", "implicit_inverse"]
 
 MAX_ITERATIONS = 200
-"""Bound on the number of evaluations, never reached: the bracket is a single number before."""
+"""Bound on the number of evaluations; it is never reached, since the bracket is a single number
+earlier."""
 
 COMPACT = 0.7
 """Share of unfinished elements below which the finished ones are removed from the batch."""
@@ -60,7 +61,7 @@ def find_root(
         high: upper end of the bracket, ``(N,)``.
         start: first guess, ``(N,)``; clamped to the bracket.
         parameters: tensors ``(..., N)`` whose last axis is that of the elements.
-        far: the same map, exact but slow, for targets of a magnitude that ``function`` is not for.
+        far: the same map, exact but slow, for targets whose magnitude is above ``limit``.
         limit: largest magnitude of the targets of ``function``.
 
     Returns:
@@ -121,7 +122,7 @@ def _step(
     bend = newton * curvature
     halley = x - newton / (1 - 0.5 * bend).clamp(0.5, 2.0)
     middle = low + 0.5 * (high - low)
-    # What the step leaves is about the error times bend^2, and the error's third power.
+    # The remaining error is about the error times bend^2, and the third power of the error.
     left = error.abs() * bend.square().clamp(max=1.0)
     near = (error.abs() <= eps**0.5 * size) & (left <= eps * size)
     length = (halley - x).abs()

@@ -6,7 +6,7 @@ functions (Rosenblatt, Annals of Mathematical Statistics 23, 1952):
 :math:`z_i = \Phi^{-1}(F(x_i \mid x_1 \dots x_{i-1}))` is standard normal and independent of the
 others. For a mixture of Gaussians these are mixtures of Gaussians again, in closed form
 (:mod:`realnvp.bijections.gaussian_mixture`). With :class:`Rosenblatt` as its first layer, a flow
-starts as the mixture that fits the data, and the couplings only learn what is left.
+starts as the mixture that fits the data, and the couplings only learn the rest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Rosenblatt(Bijection):
     for the covariances :math:`L_k L_k^T`; the weights :math:`w_{ik}` are the components'
     probabilities given the columns before the i-th. A single Gaussian is whitened,
     :math:`z = L^{-1} (x - \mu)`: since :math:`L` is lower triangular, :math:`z_1` is still the
-    first column, and columns keep their character, as they do not under a rotation.
+    first column, and columns keep their meaning, unlike under a rotation.
 
     The mixture may depend on the condition, in one of two ways; :meth:`shapes` returns the shapes
     of the tensors of each:
@@ -186,7 +186,7 @@ class Rosenblatt(Bijection):
             return u[0, m:].T, -scale[0, m:].log().sum(0).expand(x.shape[0])
         log_scale = scale.log()
         log_terms = -0.5 * u.square() - log_scale
-        # Sums over the columns before the i-th: to subtract its own term from the sum up to it
+        # Sums over the columns before the i-th: subtracting its own term from the sum up to it
         # would cancel digits.
         before = torch.cat((torch.zeros_like(u[:, :1]), log_terms[:, :-1].cumsum(1)), dim=1)[:, m:]
         log_weight = (before + weights.log().unsqueeze(1)).log_softmax(0)

@@ -22,10 +22,10 @@ from torch.nn.functional import logsigmoid
 __all__ = ["SHAPES", "TINY", "SmoothMap"]
 
 SHAPES = ("linear", "asinh", "log", "logit")
-"""What numbers are mapped by before the spline."""
+"""Functions that are applied to numbers before the spline."""
 
 TINY = 2.0**-40
-"""Numbers and probabilities are kept so far from their bounds; normal scores are within 7."""
+"""Distance that numbers and probabilities keep from their bounds; normal scores are within 7."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class SmoothMap:
         return v, slope + spline - self.scale.log()
 
     def inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the numbers of scores; and what the forward direction returns of derivatives."""
+        """Return the numbers of scores, and the log-derivatives of the forward direction."""
         w = self._spline_inverse(v)
         t, slope = w, torch.zeros_like(w)
         asinh, log, logit = (self.has(shape) for shape in SHAPES[1:])

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     if args.clear:
         removed, busy = clear(root)
         for folder in busy:
-            warn(f"{folder} is in use by another process, so it stays")
+            warn(f"{folder} is in use by another process, so it was not removed")
         if args.json:
             print_json({"cache": str(root), "removed_bytes": removed})
         else:

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     add_model(parser)
     add_data(parser)
     add_count(parser, "--examples", 2_000, "largest number of held-out examples")
-    add_count(parser, "--batch-size", 250, "examples computed at once")
+    add_count(parser, "--batch-size", 250, "examples per batch")
     add_seed(parser, "the choice of the examples, and of the noise")
     add_json(parser)
     args = parser.parse_args(argv)
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     if flow.origin in ("shipped", "hub"):
         raise ValueError(
             f"{args.model} is not a folder, so no calibration can be saved in it: save the model "
-            f"into a folder with save_pretrained, and calibrate that"
+            f"into a folder with save_pretrained, and calibrate it there"
         )
     split, name = examples(flow, args)
     learned = None

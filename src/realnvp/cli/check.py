@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
     print(
         f"wrong layers: {', '.join(wrong)}"
         if wrong
-        else "every layer inverts, with the right log-determinant"
+        else "every layer inverts, with the correct log-determinant"
     )
     return 1 if wrong else 0
 

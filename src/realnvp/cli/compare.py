@@ -15,14 +15,14 @@ EPILOG = """examples:
 
 
 def main(argv: list[str]) -> int:
-    """Compare runs: the settings that differ, numbers, curves over each other."""
+    """Compare runs: the settings that differ, results, overlaid curves."""
     parser = Parser(
         "compare",
         "Compare runs: the settings that differ, results with standard errors, and in a picture\n"
         "the curves in one plot and the last samples side by side.",
         EPILOG,
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, two or more")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories, two or more")
     add_out(parser, "", "a .png picture to write as well (default: none)")
     add_json(parser)
     args = parser.parse_args(argv)
@@ -44,5 +44,5 @@ def main(argv: list[str]) -> int:
         return 0
     print_table(f"{len(args.runs)} runs", *comparison.rows())
     if path is not None:
-        print(f"{path}  curves over each other, samples side by side")
+        print(f"{path}  overlaid curves, samples side by side")
     return 0

@@ -25,8 +25,8 @@ EPILOG = """examples:
   realnvp compress runs/photos --data photos/ --out photos.nvp    keeps the names, but for .png
   realnvp compress digits --data digits --out digits.nvp --portable
 
-realnvp decompress FILE restores every pixel, as the model sees it: images that were cropped or
-resized to train it are so in the file, too, with a warning. See docs/compression.md.
+realnvp decompress FILE restores every pixel as the model receives it: images that are cropped or
+resized for the model are stored that way, with a warning. See docs/compression.md.
 """
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         parser,
         "--batch-size",
         None,
-        "largest number of images computed at once (default: 1 to 256, by their size)",
+        "largest number of images per batch (default: 1 to 256, by their size)",
     )
     add_count(parser, "--block", 1024, "images per block; damage to a file affects single blocks")
     parser.add_argument(
@@ -129,7 +129,7 @@ def main(argv: list[str]) -> int:
 
 
 def _count_changed(folder: Path, names: Sequence[str], shape: tuple[int, ...]) -> int:
-    """Return how many image files hold other pixels than a model of images of a shape sees."""
+    """Return how many image files hold other pixels than a model of this image shape receives."""
     from PIL import Image
 
     count = 0

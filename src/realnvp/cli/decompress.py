@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="the model that it was compressed with; not needed for models of the package",
+        help="the model that it was compressed with; not needed for shipped models",
     )
     add_out(
         parser,
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         if header.model not in shipped_names():
             raise ValueError(
                 "the file was compressed with a model that does not come with the package: "
-                "give it by --model"
+                "give it with --model"
             )
         model = header.model
     flow = load(model)
@@ -125,7 +125,7 @@ def _write_folder(folder: Path, contents: Contents) -> None:
         labels = contents.condition.tolist()
         names = [f"{label}/{name}" for label, name in zip(labels, names, strict=True)]
     files = [PurePosixPath(name).with_suffix(".png") for name in names]
-    times = Counter(files)  # photo.jpg beside photo.png is photo.jpg.png
+    times = Counter(files)  # photo.jpg next to photo.png becomes photo.jpg.png
     files = [
         file if times[file] == 1 else PurePosixPath(f"{name.removesuffix('.png')}.png")
         for file, name in zip(files, names, strict=True)

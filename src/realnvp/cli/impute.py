@@ -16,7 +16,7 @@ distribution given the known values of its row, by sampling importance resamplin
 """
 
 FEW = 10
-"""Effective number of candidates below which a draw says little."""
+"""Effective number of candidates below which a draw is unreliable."""
 
 
 def main(argv: list[str]) -> int:
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     if few:
         warn(
             f"{few:,} row{'' if few == 1 else 's'} had fewer than {FEW} effective candidates of "
-            f"{args.candidates:,}: such draws say little; ask for more --candidates"
+            f"{args.candidates:,}: such draws are unreliable; increase --candidates"
         )
     if args.json:
         print_json(result)

@@ -25,7 +25,7 @@ COMMANDS = {
     "compress": "compress images without loss, to about their bits/dim",
     "decompress": "restore compressed images",
     "plot": "draw 2D densities: data, samples, heat maps, the bent grid",
-    "interpolate": "draw a square of images between four",
+    "interpolate": "draw a grid of images that interpolates between four",
     "levels": "draw images with the latents of their finer scales resampled",
     "check": "check a model layer by layer: inverse, log-determinant, latents",
     "report": "write an HTML report about a run, or several side by side",
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status.
 
     0 is success, 1 a failed check, 2 an error that the user can fix, and 128 plus the number of a
-    signal (130 Ctrl-C, 143 SIGTERM) a training that the signal ended, saved.
+    signal (130 Ctrl-C, 143 SIGTERM) a training run that was saved and ended by that signal.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -117,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"realnvp {version('realnvp')}")
         return 0
     if "torch" not in sys.modules:
-        # Threads that wait for others spin, by default, and take the cores from those that work:
-        # beside other processes, sampling and training then take two to eight times as long.
+        # By default, threads that wait for others spin, and take the cores from those that work:
+        # while other processes run, sampling and training then take two to eight times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         command, *rest = _import_own(arguments)
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except RemoteRankError as remote_rank_error:  # the main process of several says why
+    except RemoteRankError as remote_rank_error:  # the main process reports the reason
         return remote_rank_error.status
     except Interrupted as interrupted:
         return _fail(str(interrupted), interrupted.status)
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # One line that helps, for what a user can do something about; a bug keeps its traceback.
         if debug or not (is_expected(error) or isinstance(error, argparse.ArgumentError)):
             raise
-        if isinstance(error, ModuleNotFoundError):  # maybe of what reads the options
+        if isinstance(error, ModuleNotFoundError):  # possibly from the option parser
             return _fail(describe(error))
         from realnvp.cli.options import with_option_names
 

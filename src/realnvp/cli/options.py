@@ -5,7 +5,7 @@ of its keys is an option, ``--section.key value``. The options are added one by 
 ``add_class_arguments`` would also offer ``--model FILE``, show types rather than choices and short
 names, and need another package to read the documentation.
 
-This module imports nothing heavy, so that the command line can show help at once.
+This module imports nothing heavy, so that the command line can show help immediately.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ MEANINGS = {
     "list": "a list with one for each scale",
     "None": "null",
 }
-"""What values of a type are called in messages."""
+"""Names of value types in messages."""
 
 
 class _Help(DefaultHelpFormatter):
-    """Keeps the lines of the examples, folds the long list of options, and says defaults once."""
+    """Keep the lines of the examples, fold the long list of options, and show each default once."""
 
     def _get_help_string(self, action: Any) -> str:
         text = str(action.help or "")
@@ -147,7 +147,7 @@ class Parser(ArgumentParser):
             epilog=epilog,
             formatter_class=_Help,
             exit_on_error=False,
-            allow_abbrev=False,  # RECIPE is looked for before its options are known, by whole names
+            allow_abbrev=False,  # RECIPE is found before its options are known: by full names
         )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -162,7 +162,7 @@ class Parser(ArgumentParser):
         raise ValueError(f"{text} (see {self.prog} --help)")
 
     def _suggestion(self, option: str) -> str:
-        """Return a question for the option that is meant by an unknown one, or nothing."""
+        """Return a question that suggests the closest known option, or nothing."""
         known = list(self._option_string_actions)
         known += [short for key, short in SHORT.items() if f"--{key}" in known]
         name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
@@ -190,7 +190,7 @@ def add_settings(parser: Parser, name: str, minutes: float | None = None) -> Non
     """Add every setting of a recipe as an option, with the recipe's values as defaults.
 
     Args:
-        parser: gets the options.
+        parser: parser to which the options are added.
         name: name or path of the recipe.
         minutes: budget whose settings are the defaults; None is the recipe's own.
 
@@ -266,19 +266,19 @@ def add_model(parser: Parser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a run folder, a saved model folder, hf://owner/name[@revision], or a model\n"
+        help="a run directory, a saved model folder, hf://owner/name[@revision], or a model\n"
         "that comes with the package (realnvp models lists them)",
     )
     add_device(parser)
 
 
 def add_device(parser: Parser) -> None:
-    """Add the device that computes."""
+    """Add ``--device``."""
     parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
 
 
 def add_processes(parser: Parser) -> None:
-    """Add how many processes share the work."""
+    """Add ``--devices`` and ``--nodes``: how many processes share the work."""
     add_count(parser, "--devices", 1, "processes on each machine")
     add_count(parser, "--nodes", 1, "machines")
 
@@ -296,8 +296,8 @@ def add_data(parser: Parser) -> None:
         "--data-size",
         type=PositiveInt,
         metavar="N",
-        help="crop the images of a folder to squares and resize them to NxN (default, also of\n"
-        "the next options: as in training)",
+        help="crop the images of a folder to squares and resize them to NxN (default, like that\n"
+        "of the next options: as in training)",
     )
     parser.add_argument(
         "--data-crop",
@@ -332,7 +332,7 @@ def add_draws(parser: Parser) -> None:
     """Add how likelihoods are computed."""
     add_count(parser, "--samples", 1, "draws of the dequantization noise for each example")
     add_seed(parser, "the noise")
-    add_count(parser, "--batch-size", 250, "examples computed at once")
+    add_count(parser, "--batch-size", 250, "examples per batch")
 
 
 def add_count(parser: Parser, name: str, default: int | None, what: str) -> None:
@@ -342,8 +342,8 @@ def add_count(parser: Parser, name: str, default: int | None, what: str) -> None
 
 
 def add_table(parser: Parser) -> None:
-    """Add a model of a table, and the file with rows that it is asked about."""
-    parser.add_argument("model", metavar="MODEL", help="run or model folder of a table")
+    """Add MODEL, the model of a table, and ``--data``, the file with the rows to process."""
+    parser.add_argument("model", metavar="MODEL", help="run directory or model folder of a table")
     parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
 
 

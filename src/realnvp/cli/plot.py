@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="run folders, saved model folders, or models that come with the package\n"
+        help="run directories, saved model folders, or models that come with the package\n"
         "(default: all of its 2D sets)",
     )
     add_device(parser)

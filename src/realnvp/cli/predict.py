@@ -111,8 +111,7 @@ def _levels(text: str) -> list[float]:
 def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
     """Return the accuracy of the likeliest category, and the mean log-probability of the true one.
 
-    A category that the model does not know counts as wrong. It is not among the examples of the
-    mean.
+    A category that is unknown to the model counts as wrong, and is excluded from the mean.
     """
     import numpy as np
 

@@ -73,5 +73,5 @@ def main(argv: list[str]) -> int:
     if args.json:
         print_json({"address": address})
     else:
-        print(f"{address}  load this very commit with realnvp.load, or the newest without @")
+        print(f"{address}  load exactly this commit with realnvp.load, or the newest without @")
     return 0

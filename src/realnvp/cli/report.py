@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
         "training, latents and calibration, the hardest and easiest held-out examples, settings.",
         EPILOG,
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories")
     add_out(parser, "report.html", "the page to write")
     add_json(parser)
     args = parser.parse_args(argv)

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     add_json(parser)
     args = parser.parse_args(argv)
     if args.out:
-        output_path(args, *FORMATS)  # refused at once, before PyTorch is imported
+        output_path(args, *FORMATS)  # refused immediately, before PyTorch is imported
     import torch
 
     from realnvp.conditions import condition_of_text

@@ -46,13 +46,13 @@ SHIFT = 0.001
 """P-value of the test of the whole file below which there is a warning."""
 
 MOST_TESTED = 1_000_000
-"""Examples of a file that this test looks at."""
+"""Number of examples of a file that this test uses."""
 
 BLOCK = 65_536
-"""Rows of a Parquet file that are in memory at once, about."""
+"""Approximate number of rows of a Parquet file that are in memory at a time."""
 
 SHOWN = 20
-"""The strangest, and the most ordinary, examples that --explain explains."""
+"""Number of the most unusual, and of the most ordinary, examples that --explain explains."""
 
 
 def main(argv: list[str]) -> int:
@@ -259,7 +259,7 @@ def _written(
                 "they look more ordinary, as the model's training data do: score data that it has "
                 "not seen"
                 if strange < 0.05
-                else "p-values say little where the data have shifted"
+                else "p-values are unreliable where the data have shifted"
             )
             warn(
                 f"the examples of {name} as a whole differ from the held-out ones (p = "
@@ -283,12 +283,12 @@ def _report(args: Any, result: dict[str, Any], count: int) -> None:
         return
     print(f"{args.out}  {count:,} log-likelihoods, mean {result['log_likelihood']:.4f} nats")
     if "impossible" in result:
-        print(f"{result['impossible']:,} of them -inf, which the mean leaves out")
+        print(f"{result['impossible']:,} of them -inf, which are excluded from the mean")
     if "outliers" in result:
         what = f"false discoveries <= {args.alpha:g}" if args.fdr else f"p <= {args.alpha:g}"
         print(f"{result['outliers']:,} of {count:,} are outliers ({what})")
     if "explained" in result:
-        print(f"{result['explained']}  the strangest and the most ordinary, with reasons")
+        print(f"{result['explained']}  the most unusual and the most ordinary, with explanations")
 
 
 # ---------------------------------------------------------------------- explanations
@@ -334,7 +334,7 @@ def _explain_rows(
     def shown(x: Any) -> pd.DataFrame:
         if schema is None or flow.columns is None:
             return pd.DataFrame(x.cpu().numpy(), columns=flow.column_names)
-        marks = flow.columns.marks(x)  # what is not possible has no coordinates, and no value
+        marks = flow.columns.marks(x)  # impossible values have no coordinates
         x = torch.where(marks, flow.columns.some_values().to(x), x)
         frame = schema.decode(x.cpu().double().numpy(), bounded=False)
         blank = schema.sums(marks.cpu().double().numpy()) > 0
@@ -358,7 +358,7 @@ def _explain_rows(
 
 
 def _most(row: pd.Series) -> str:
-    """Return the columns of a row that surprise by more than a nat, at most three of them."""
+    """Return the columns of a row whose surprise is more than a nat, at most three of them."""
     found = row[row > 1].sort_values(ascending=False)
     return ", ".join(found.index[:3])
 

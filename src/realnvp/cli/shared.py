@@ -76,8 +76,8 @@ DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadab
 def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
 
-    Rows of a table that are not possible raise, unless strict is False: then they are marked
-    (`TableColumns.mark`), with a warning of the first.
+    Impossible rows of a table raise, unless ``strict`` is False: then they are marked
+    (`TableColumns.mark`), with a warning about the first.
 
     A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
@@ -103,10 +103,10 @@ def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
         return _other_examples(flow, args, config, tolerate), args.data
     if not settings:
         raise ValueError(
-            "--split is a part of the data that a model was trained with, which this one does not "
-            "say: leave it out"
+            "--split selects a part of the data that a model was trained with, which this model "
+            "does not record: leave it out"
             if args.split is not None
-            else "the model does not say what it was trained on: give --data"
+            else "the model does not record what it was trained on: give --data"
         )
     fingerprint = known.get("fingerprint")
     if args.data is None:
@@ -126,9 +126,9 @@ def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
 
 
 def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | None:
-    """Return the number of rows of ``--data`` and its parts, of Parquet; None of other data.
+    """Return the number of rows of a Parquet ``--data`` and its parts; None for other data.
 
-    Rows that are not possible are marked (`TableColumns.mark`), with a warning of the first.
+    Impossible rows are marked (`TableColumns.mark`), with a warning about the first.
 
     Args:
         flow: a model of vectors.
@@ -181,7 +181,7 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
 
 
 def _warning_once() -> Callable[[str], None]:
-    """Return a function that warns of why rows are not possible, the first time."""
+    """Return a function that warns, once, why rows are impossible."""
     from realnvp.utils.progress import warn
 
     said: list[str] = []
@@ -365,7 +365,7 @@ def named_row(name: str, value: float | None, error: float | None = None) -> tup
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; texts are at the left of their columns, and numbers at the right."""
+    """Print a table; text is left-aligned, and numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
@@ -375,7 +375,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="left" if text else "right")
     for row in rows:
         table.add_row(*row)
-    # A pipe has no width: give it enough that no number is cut.
+    # A pipe has no width: make it wide enough that no number is truncated.
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, markup=False, emoji=False)  # a column may be named "age [years]"
     console.print(title, style="italic", highlight=False)

@@ -200,7 +200,7 @@ def _estimate(recipe: Recipe, args: Any) -> int:
 
 
 def _recipe_argument(parser: Parser, argv: list[str]) -> str | None:
-    """Return the first argument that belongs to no option: it decides what options there are."""
+    """Return the first argument that belongs to no option; it determines which options exist."""
     flags = {
         option
         for action in parser._actions  # argparse has no public list of its options
@@ -230,7 +230,7 @@ def _option(argv: list[str], name: str) -> str | None:
 
 
 def _minutes(argv: list[str]) -> float | None:
-    """Return the budget that the command line gives; one that is no number is refused later."""
+    """Return the budget that the command line gives; one that is not a number is refused later."""
     try:
         return float(_option(argv, "--training.minutes") or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Lossless compression of images by a flow: files about as small as its bits/dim say."""
+"""Lossless compression of images by a flow, to a size close to its bits/dim."""
 
 from realnvp.codec.files import Contents, compress, decompress, fingerprint, read_contents
 

@@ -1,11 +1,11 @@
 """A block: images that share a stack, coded in groups.
 
-The noise of a group is made of the bits of the groups before it. The first groups are therefore
-small and coarse, and the very first images are coded plainly, together, by a code that has learned
-from images that the flow draws: the fewer bits are on the stack, the fewer it takes, at the cost of
-a size that is a little above the likelihood. As the stack
-grows, so do the depth of the noise, up to where size and likelihood hardly differ, and the number
-of images that networks compute at once.
+The noise of a group is decoded from the bits of previous groups. The first groups are therefore
+small and have coarse noise, and the very first images are coded together without the flow, by a
+code that has learned from samples of the flow: the fewer bits are on the stack, the fewer are taken
+from it, at the cost of a size slightly above the likelihood. As the stack grows, so do the depth of
+the noise, up to where size and likelihood hardly differ, and the number of images in a batch of the
+networks.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from realnvp.flow import Flow
 __all__ = ["PLAIN", "Block", "decode_block", "encode_block"]
 
 PLAIN = 0
-"""Depth of a group of plainly coded images."""
+"""Depth that marks a group of images that are coded without the flow."""
 
 GUESS_BITS = 2
-"""Bits of a pixel that coding takes off the stack before it puts others on it, beside those of the
-depth; a first guess, and a low one: it costs time to try, and bytes not to."""
+"""Bits per pixel that coding takes off the stack before it pushes others, in addition to those of
+the depth; a first, low guess: a failed attempt costs time, and a missed one bytes."""
 
 MARGIN = 1.05
-"""The next images may take more than those before."""
+"""Safety factor: the next images may need more bits than previous ones."""
 
 SPARE_BITS = 64
-"""Bits that stay on the stack in any case."""
+"""Bits that always stay on the stack."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ def encode_block(
     verify: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Block:
-    """Code images, and decode each group at once to compare it.
+    """Code images, and decode each group immediately to compare it.
 
     Args:
         coder: codes groups.
@@ -88,7 +88,7 @@ def encode_block(
         count = 1 if single else min(count, len(x) - done)
         few = (done + 1) * coder.flow.dim <= MAX_MIXED
         if depth == PLAIN and few and all(group == (PLAIN, done) for group in block.groups):
-            # Still at the beginning: together, plain images are smaller than one by one.
+            # Still at the beginning: coded together, plain images are smaller than one by one.
             stack, block.groups, first = Stack(bottom=bottom), [], 0
         else:
             first = done
@@ -134,7 +134,8 @@ def _plan(stack: Stack, needs: dict[int, float], batch: int, dim: int) -> tuple[
         need = needs.get(depth, dim * (depth + GUESS_BITS))
         fitting = int((stack.bits - SPARE_BITS) / (MARGIN * need))
         if fitting:
-            # Coarser noise costs bits, so there is only as much of it as the next depth needs.
+            # Coarser noise costs bits, so it is only used until the bits suffice for the next
+            # depth.
             return depth, min(batch, 1 << (fitting.bit_length() - 1)) if depth == DEPTHS[0] else 1
     return PLAIN, 1
 
@@ -157,8 +158,8 @@ def decode_block(
     """Return the images of a block, their condition, and the number at the bottom of the stack.
 
     Raises:
-        ValueError: if the block does not come out even: it is damaged, or this machine computes
-            differently from the one that made it.
+        ValueError: if the block does not decode consistently: it is damaged, or this machine
+            computes differently from the one that made it.
     """
     stack = Stack(block.words)
     images: list[Tensor] = []
@@ -176,10 +177,10 @@ def decode_block(
                 images.append(coder.decode(stack, count, given, depth))
             progress(count)
     except (Exhausted, Unrepresentable) as error:
-        raise ValueError("its numbers lead nowhere") from error
+        raise ValueError("it cannot be decoded") from error
     bottom = stack.bottom()
     if bottom is None:
-        raise ValueError("its numbers do not come out even")
+        raise ValueError("it does not decode consistently")
     return torch.cat(images[::-1]), torch.cat(conditions[::-1]) if conditions else None, bottom
 
 
@@ -201,7 +202,7 @@ def _pop_bytes(stack: Stack, most: int) -> bytes:
 
 
 def _push_condition(stack: Stack, condition: Tensor, classes: int | None) -> None:
-    """Push labels, uniform on the classes, or the 32 bits of each number of vectors."""
+    """Push labels, uniform on the classes, or the 32 bits of each number of condition vectors."""
     if classes is not None:
         stack.push(condition.numpy().astype(np.int64), classes)
     else:

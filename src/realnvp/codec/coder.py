@@ -1,14 +1,14 @@
 r"""Images and labels to bits and back, under the density of a flow.
 
-Bits-back coding of the dequantization noise (arXiv 1905.08500, section 3.4) makes the bound of the
-likelihood a size: the noise :math:`u` is popped from the stack under :math:`q(u | x)`, the flow
-takes the point :math:`x + u` to its latents, which are pushed under the prior. The stack grows by
+Bits-back coding of the dequantization noise (arXiv 1905.08500, section 3.4) turns the bound on the
+likelihood into a size: the noise :math:`u` is popped from the stack under :math:`q(u | x)`, the
+flow takes the point :math:`x + u` to its latents, which are pushed under the prior. The stack grows
+by
 
 .. math:: -\log_2 p(x + u) + \log_2 q(u | x) \text{ bits,}
 
 the negative of what :meth:`realnvp.Flow.log_prob` returns. The decoder pops the latents, finds
-:math:`x` and :math:`u`, and pushes the noise back: the bits that it was made of are what was on the
-stack before.
+:math:`x` and :math:`u`, and pushes the noise back: the stack then holds the same bits as before.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ from realnvp.flow import Flow
 __all__ = ["DEPTHS", "FlowCoder", "one_thread"]
 
 DEPTHS = (10, 8, 6, 5, 4)
-"""Depths of the noise, the finest first: at that, sizes are within 0.1 % of the likelihood."""
+"""Depths of the noise, the finest first: with it, sizes are within 0.1 % of the likelihood."""
 
 DRAWN_VALUES = 1 << 13
-"""Values of the images that the flow draws, from which the plain code learns in half a second."""
+"""Number of values of the samples of the flow from which the plain code learns, in half a
+second."""
 
 LEAST_PRECISION = 5
 """Least precision of a grid: that of the table of the normal distribution."""
@@ -59,8 +60,8 @@ LATENT_PRECISION = 10
 """Precision of the latents that are drawn."""
 
 NOISE_RANGE = 6
-"""Learned noise is coded within this many standard deviations, of which normal noise leaves one in
-500 million."""
+"""Learned noise is coded within this many standard deviations, which normal noise exceeds once in
+500 million draws."""
 
 NOISE_SEGMENT_BITS = 3
 """The normal distribution function is linear on segments of 1/8, at a cost of 0.0009 bits."""
@@ -68,7 +69,7 @@ NOISE_SEGMENT_BITS = 3
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread inside this context: more would round sums in another order."""
+    """Compute on one thread inside this context: several would sum in another order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -85,7 +86,7 @@ class FlowCoder:
         dtype: type in which networks compute.
 
     Raises:
-        ValueError: if the flow is not one of images, or has a layer without a rule.
+        ValueError: if the flow does not model images, or has a layer without a rule.
     """
 
     def __init__(self, flow: Flow, dtype: torch.dtype = torch.float32) -> None:
@@ -99,7 +100,7 @@ class FlowCoder:
         """Push images.
 
         Args:
-            stack: the stack, which is left in between if this raises.
+            stack: the stack, which is left in an intermediate state if this raises.
             x: integers ``(B, C, H, W)``.
             condition: labels ``(B,)`` or vectors ``(B, K)``, which the decoder has to know.
             depth: bits for the noise of a pixel: more make the size closer to the likelihood, and
@@ -124,14 +125,14 @@ class FlowCoder:
 
     @cached_property
     def predictor(self) -> Predictor | None:
-        """Predictor of the code without a model, fitted to samples; None without valid ones."""
+        """Predictor of the code without a model, fitted to samples; None if none are valid."""
         drawn = self._draw(max(DRAWN_VALUES // self.flow.dim, 1)).numpy().astype(np.int64)
         if not len(drawn) or drawn.min() < 0 or drawn.max() >= self.levels:
             return None
         return primed(drawn, self.levels)
 
     def _draw(self, count: int) -> Tensor:
-        """Return images that the flow draws, the same ones each time."""
+        """Return samples of the flow, the same ones each time."""
         words = np.random.PCG64(0).random_raw(2 * count * self.flow.dim).astype(np.uint32)
         latents = pop_normal(Stack(words), count * self.flow.dim, LATENT_PRECISION)
         z = torch.from_numpy(latents * 2.0**-LATENT_PRECISION).to(self.dtype)
@@ -212,14 +213,14 @@ class FlowCoder:
 
 
 def _pieces(depth: int) -> int:
-    """Return into how many pieces an image is cut: more where bits are scarce."""
+    """Return the number of pieces into which an image is divided: more where bits are scarce."""
     return 64 if depth < DEPTHS[0] else 4
 
 
 def _normal_cdf(sizes: Tensor, precision: int) -> Segments:
     """Return the normal distribution function, times the sizes of pixels' cells.
 
-    It maps what is within :data:`NOISE_RANGE` only.
+    It maps only values within :data:`NOISE_RANGE`.
     """
     width = precision - NOISE_SEGMENT_BITS
     half = NOISE_RANGE << NOISE_SEGMENT_BITS

@@ -12,10 +12,10 @@ DEFLATE stream with the dictionary :data:`USUAL`. Each block is::
 
 and a run of equal groups ``shape:u8 times:varint``, where the upper half of the shape is the depth
 and the lower half the logarithm of the number of images; if that is 15, the number follows as a
-varint. Zero bytes at the end of the words are left out. The CRC is of all else in the block, and
-shows damage. That images were decoded otherwise than encoded is shown by another one, of the
-images, which is at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker,
-from which readers continue after damage, is checked as well.
+varint. Zero bytes at the end of the words are left out. The CRC covers the rest of the block, and
+detects damage. Images that are not decoded as they were encoded are detected by a second CRC, of
+the images, at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker, from which
+readers continue after damage, is checked as well.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ MAX_VALUES = 1 << 28
 MAX_TEXT = 64
 
 ANY_SIZE = 15
-"""Instead of the logarithm of the images of a group, if they are no power of two."""
+"""Replaces the logarithm of the number of images of a group if it is not a power of two."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     """Return the header, and where the blocks begin.
 
     Raises:
-        ValueError: if it is no such file, or damaged.
+        ValueError: if it is not such a file, or damaged.
     """
     if data[:3] != MAGIC:
         raise ValueError("this is not a file written by realnvp compress")
@@ -174,7 +174,7 @@ def write_block(data: BlockData) -> bytes:
 
 
 def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData | str]:
-    """Yield the blocks, and for each part of the file that is not a block, what is wrong with it.
+    """Yield the blocks, and an error message for each part of the file that is not a block.
 
     Args:
         data: the file.
@@ -197,7 +197,7 @@ def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData | str]:
 
 
 def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
-    """Return the block at a place and where it ends, or what is wrong with it."""
+    """Return the block at an offset and where it ends, or an error message."""
     reader = _Reader(data, place)
     try:
         marker = reader.take(len(MARKER))
@@ -221,14 +221,14 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
             times = inner.varint()
             images += size * times
             if not size or images > MAX_BLOCK or images * dim > MAX_VALUES:
-                return "not possible: its images would be too many"
+                return "invalid: it would have too many images"
             groups += [(depth, size)] * times
         packed = inner.take(inner.varint())
         names = _names(packed, images) if packed else ()
         rest = body[inner.place :]
         words = np.frombuffer(rest + bytes(-len(rest) % 4), "<u4").astype(np.uint32)
     except (_Truncated, ValueError, zlib.error):
-        return "not possible"
+        return "invalid"
     return BlockData(first, Block(groups, words), names), reader.place
 
 
@@ -263,7 +263,7 @@ class _Reader:
 
     Args:
         data: the bytes.
-        place: where to begin.
+        place: offset at which to begin.
     """
 
     def __init__(self, data: bytes, place: int) -> None:

@@ -35,10 +35,10 @@ from realnvp.inputs import check_data
 __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
 
 BLOCK = 1024
-"""Images of a block. More make the file a little smaller, and damage more costly."""
+"""Images per block. More make the file a little smaller, and damage more costly."""
 
 BATCH_VALUES = 1 << 16
-"""Pixel values that networks compute at once, if the batch is not given: 64 images of MNIST."""
+"""Number of pixel values in a batch of the networks, if it is not given: 64 images of MNIST."""
 
 LARGEST_BATCH = 256
 
@@ -77,23 +77,23 @@ def compress(
     block: int = BLOCK,
     progress: Callable[[int], None] = lambda count: None,
 ) -> bytes:
-    r"""Return images as the content of a file about as small as their bits/dim under a flow.
+    r"""Return images as the content of a file, of a size close to their bits/dim under a flow.
 
     Args:
         flow: an image flow; it is not changed.
         images: integers ``(N, C, H, W)``.
         condition: labels ``(N,)`` or vectors ``(N, K)``, if the flow is conditional; they are
-            compressed, too. A class-conditional flow finds labels itself if there are none: of a
-            class c that is as good as certain, :math:`p(x \mid c) / K` is all of :math:`p(x)`, so
-            they cost what they save.
+            compressed, too. A class-conditional flow determines the labels itself if there are
+            none: for a class c that is practically certain, :math:`p(x \mid c) / K` is all of
+            :math:`p(x)`, so the labels cost as much as they save.
         names: names of the images, which are compressed, too.
         model: name of the flow, if it comes with the package.
         verify: decode every group of images, and store without the model those that differ.
         portable: let networks compute in float64, which takes longer, so that other processors
             find the same integers.
-        batch: most images that networks compute at once; by default as many as have
+        batch: largest number of images in a batch of the networks; by default as many as have
             :data:`BATCH_VALUES` pixel values.
-        block: images of a block. A damaged block costs only its own images.
+        block: images per block. A damaged block loses only its own images.
         progress: called with the number of images of each group that is done.
 
     Raises:
@@ -146,7 +146,7 @@ def decompress(
 
     Raises:
         ValueError: if the file is damaged, cut off, made with another flow, or made by a machine
-            that computes differently; :func:`read_contents` returns what can be saved.
+            that computes differently; :func:`read_contents` returns the undamaged part.
     """
     return read_contents(flow, data, progress=progress).images
 
@@ -255,7 +255,7 @@ def _processor() -> str:
 
 
 def _constriction() -> str:
-    Stack()  # says what to install if it is not there
+    Stack()  # reports what to install if it is missing
     return version("constriction")
 
 
@@ -267,7 +267,7 @@ def _crc(images: Tensor, condition: Tensor | None) -> int:
 
 
 def _probe(coder: FlowCoder) -> int:
-    """Return a 16-bit checksum of how this machine codes an image, to detect other arithmetic."""
+    """Return a 16-bit checksum of an image coded here, to detect different arithmetic."""
     channels, height, width = coder.flow.shape
     ramp = torch.arange(height)[:, None] + torch.arange(width)
     image = (ramp * coder.levels // (height + width)).expand(1, channels, -1, -1)

@@ -1,7 +1,7 @@
 r"""Layers on integers: each is an exact bijection of a grid point and the stack, both ways.
 
 A value :math:`x` stands on the grid of multiples of :math:`2^{-p}`, as an integer. A layer that
-maps it by :math:`f` with slope :math:`f'` is no bijection of integers: where :math:`f' > 1`,
+maps it by :math:`f` with slope :math:`f'` is not a bijection of integers: where :math:`f' > 1`,
 several integers are about equally good results, and where :math:`f' < 1`, several integers have the
 same result. So a layer maps *pairs* of an integer and the stack: it pops which of the results to
 take, and pushes which of the origins it was. On average the stack loses :math:`\log_2 f'` bits,
@@ -24,9 +24,8 @@ makes the modular scale transform of arXiv 2111.00965:
 pop :math:`r`, uniform on :math:`n_j` values, and push :math:`r'`, uniform on :math:`W`; the result
 is :math:`F_j + q` on the finer grid, of which the last :math:`h` bits are pushed, too. It costs
 :math:`w + h - \log_2 n_j = -\log_2 f'` bits. Backwards, :math:`j` is the segment
-in which the value lies: it is guessed by the layer's inverse, which may be inexact, and then
-searched among integers. So nothing has to be computed twice with the same result but :math:`f`
-itself.
+in which the value lies: it is guessed by the layer's inverse, which may be inexact, and then found
+by a search among integers. So only :math:`f` itself has to give the same result every time.
 
 **Linear layers** are a scale per channel, and additions of rounded multiples of other channels,
 which are subtracted again. **Layers that move entries** (squeeze) move integers.
@@ -69,16 +68,16 @@ LARGEST = 2.0**50
 
 PARAMETER_BITS = 12
 """Parameters of couplings are rounded to multiples of :math:`2^{-12}`, so that the last bits of a
-network's output, in which machines differ, do not matter."""
+network's output, which differ between machines, do not matter."""
 
 SEGMENT_BITS = 9
-"""Segments are :math:`2^{-9}` wide, or as wide as the grid is fine."""
+"""Segments have a width of :math:`2^{-9}`, or of one grid step if that is larger."""
 
 SLOPE_BITS = 18
-"""Bits of the slope of a segment, :math:`w + h`, so that what is added to it is 0.000004."""
+"""Bits of the slope of a segment, :math:`w + h`, so that 0.000004 is added to the slope."""
 
 LENGTH_BITS = 10
-"""Bits of the length of a segment, but for trailing zeros."""
+"""Bits of the length of a segment, without trailing zeros."""
 
 
 UNIT_BITS = 4
@@ -98,8 +97,9 @@ class Grid:
     Args:
         precision: bits after the point.
         dtype: type in which conditioners compute.
-        pieces: about into how many rectangles an image is cut, which are coded one after the
-            other: with more, fewer bits are popped before others are pushed, which takes longer.
+        pieces: approximate number of rectangles into which an image is divided, which are coded
+            one after the other: with more, fewer bits are popped before others are pushed, but
+            coding takes longer.
     """
 
     precision: int
@@ -128,7 +128,7 @@ class Segments:
         fine: bits :math:`h` by which values are finer than the grid of the result.
         ends: ``(j, piece)`` -> the values :math:`F_j`, as integers, for a piece of the tensor (an
             index), and the exponents :math:`a_j` of powers of two that divide them.
-        guess: ``(values, piece)`` -> about the segments in which the map has these values.
+        guess: ``(values, piece)`` -> approximately the segments in which the map has these values.
     """
 
     width: int
@@ -161,7 +161,7 @@ class Segments:
             wrong = below | above
             if not wrong.any():
                 return j, low, n, exponent
-            # A step by the slope; where that leaves what is known, the middle.
+            # A step by the slope; where that leaves the known interval, bisection.
             high_bound = torch.where(below, torch.minimum(high_bound, j), high_bound)
             low_bound = torch.where(above, torch.maximum(low_bound, j + 1), low_bound)
             step = torch.div(values - low, length.clamp(min=1), rounding_mode="floor")
@@ -182,7 +182,7 @@ def smooth(
 
     Args:
         function: ``(x, piece)`` -> its values, float64, and about the logarithms of its slopes.
-        inverse: about its inverse.
+        inverse: its approximate inverse.
         precision: precision of the grid of ``x``.
         out: precision of the grid of the values.
     """
@@ -237,7 +237,7 @@ def forward_map(
 ) -> Tensor:
     """Map integers ``(B, C, H, W)``, in about ``pieces`` pieces.
 
-    Those that are not ``live``, if any, are 0 and stay so.
+    Entries that are not ``live``, if any, are 0 and stay 0.
     """
     width, fine = segments.width, segments.fine
     j, rest = x >> width, x & ((1 << width) - 1)
@@ -263,7 +263,7 @@ def backward_map(
     """Invert :func:`forward_map`."""
     width, fine = segments.width, segments.fine
     x = torch.zeros_like(z)
-    # All segments at once from what is known, which is all but the last bits of the values.
+    # All segments in one step from the known part: all but the last bits of the values.
     guesses = segments.guess((z << fine) + (1 << fine >> 1), WHOLE)
     for piece in reversed(_pieces(z, pieces)):
         own = None if live is None else live[piece]
@@ -288,7 +288,7 @@ def _cell_sizes(bits: int, live: Tensor | None, piece: Piece) -> Any:
 
 
 def _pop_below(stack: Stack, n: Tensor, exponent: Tensor) -> Tensor:
-    """Pop numbers below ``n << exponent``, in two parts, of which one is of a power of two."""
+    """Pop numbers below ``n << exponent``, in two parts, one of them below a power of two."""
     high = torch.from_numpy(stack.pop(_flat(n))).view(n.shape)
     return (high << exponent) + torch.from_numpy(stack.pop(_flat(1 << exponent))).view(n.shape)
 
@@ -308,7 +308,7 @@ def _flat(x: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class Rule:
-    """How the layers of one kind map integers, as an exact bijection with the stack.
+    """Base class of the maps of integers for one kind of layers: exact bijections with the stack.
 
     Both methods take the layer, the stack, integers ``(B, C, H, W)``, their grid and the condition
     as layers take it, and return the integers on the other side.
@@ -348,7 +348,7 @@ class Elementwise(Rule):
         self, layer: Any, shape: torch.Size, grid: Grid, condition: Tensor | None
     ) -> Segments:
         def on(function: Callable[..., Any], x: Tensor, piece: Piece) -> Tensor:
-            image = x.new_zeros(shape)  # functions may differ from one entry to another
+            image = x.new_zeros(shape)  # functions may differ between entries
             image[piece] = x
             return function(image, condition)[0][piece].double()
 
@@ -361,7 +361,7 @@ class Elementwise(Rule):
         )
 
     def precisions(self, grid: Grid) -> tuple[int, int]:
-        """Return the precisions of the integers on the data's side, and on the latents'."""
+        """Return the precisions of the integers on the side of the data, and of the latents."""
         return grid.precision, grid.precision
 
     def forward(
@@ -395,7 +395,7 @@ class Couplings(Rule):
         parameters = (parameters * 2.0**PARAMETER_BITS).round() * 2.0**-PARAMETER_BITS
         segments = smooth(
             lambda v, piece: layer.transform(v, parameters[piece]),
-            # About the inverse: single precision will do.
+            # Approximately the inverse: single precision is enough.
             lambda v, _: layer.inverse_transform(v.float(), parameters.float())[0].double(),
             grid.precision,
             grid.precision,
@@ -440,7 +440,7 @@ class Linear(Rule):
     ) -> Tensor:
         lower, upper, segments = self._factors(layer, x, grid)
         z = forward_map(stack, x, segments, grid.pieces)
-        for c in range(len(upper)):  # of channels that are still as they were
+        for c in range(len(upper)):  # of channels that have not changed yet
             z[:, c] += _multiples(z, upper, c)
         for c in reversed(range(len(lower))):
             z[:, c] += _multiples(z, lower, c)
@@ -531,7 +531,7 @@ RULES: dict[type, Rule] = {
     RunningBatchNorm: Elementwise(),
     Squeeze: Permutation(),
 }
-"""The rule of each kind of layer, and of the kinds derived from it."""
+"""The rule of each type of layer, and of its subclasses."""
 
 
 def rule_of(layer: Bijection) -> Rule:

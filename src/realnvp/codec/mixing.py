@@ -1,10 +1,10 @@
 """Context mixing: a small lossless code for a few images, without a model.
 
-The first images of a file have to be coded before the flow can be used, and their bytes weigh most
-in small files. So they are worth some time: each bit of a pixel is predicted by several contexts of
-its neighbors, whose adaptive probabilities are mixed by weights that learn along the way
-(Mahoney, Adaptive weighing of context models for lossless data compression, 2005), and goes to an
-arithmetic coder. All numbers are integers, so every machine finds the same. Probabilities may
+The first images of a file have to be coded before the flow can be used, and their bytes matter most
+in small files. So they are worth some computing time: each bit of a pixel is predicted by several
+contexts of its neighbors, whose adaptive probabilities are mixed by weights that learn along the
+way (Mahoney, Adaptive weighing of context models for lossless data compression, 2005), and goes to
+an arithmetic coder. All numbers are integers, so every machine computes the same. The predictor may
 have learned from other images before.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 __all__ = ["MAX_MIXED", "Predictor", "mix", "primed", "unmix"]
 
 MAX_MIXED = 1 << 14
-"""Most values that are coded so: each of their bits takes about 5 microseconds."""
+"""Largest number of values that are coded in this way: each bit takes about 5 microseconds."""
 
 SQUASH = (
     1, 2, 3, 6, 10, 16, 27, 45, 73, 120, 194, 310, 488, 747, 1101, 1546, 2047, 2549, 2994, 3348,
@@ -33,10 +33,11 @@ TABLE_BITS = 16
 """Number of probabilities of each context, which different neighborhoods may share."""
 
 LIMIT = 30
-"""Number of bits over which a probability is averaged, about, with more weight on the latest."""
+"""Approximate number of bits over which a probability is averaged, with more weight on the
+latest."""
 
 RATE = 2
-"""Rate at which weights learn, in 2^-10."""
+"""Learning rate of the weights, in units of 2^-10."""
 
 
 def _squash(x: int) -> int:
@@ -86,7 +87,7 @@ class Predictor:
         return self._output
 
     def learn(self, bit: int) -> None:
-        """Learn the bit that was predicted last."""
+        """Update with the bit that was predicted last."""
         error = ((bit << 12) - self._output) * RATE
         for i, (x, slot) in enumerate(zip(self._inputs, self._slots, strict=True)):
             self._mixer[i] += (x * error + 512) >> 10
@@ -176,7 +177,7 @@ def mix(x: NDArray[np.int64], levels: int, predictor: Predictor | None = None) -
     Args:
         x: images.
         levels: number of grey levels.
-        predictor: what :func:`primed` returned; it is not changed.
+        predictor: result of :func:`primed`; it is not changed.
 
     >>> x = np.arange(64).reshape(1, 1, 8, 8)
     >>> bool((unmix(mix(x, 64), x.shape, 64) == x).all())

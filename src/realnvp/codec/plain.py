@@ -1,4 +1,4 @@
-"""A plain lossless code, for images that come first and those that a flow cannot code."""
+"""A lossless code without a flow, for the first images and those that the flow cannot code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realnvp.codec.mixing import MAX_MIXED, Predictor, mix, unmix
 __all__ = ["deflate", "pack_plain", "unpack_plain"]
 
 FILTERS = 3
-"""Pixels as they are, less the one above, or less the one at the left, as in PNG."""
+"""Filters: none, minus the pixel above, or minus the one on the left, as in PNG."""
 
 MIXED, PRIMED = FILTERS, FILTERS + 1
 """The first byte of data of :func:`realnvp.codec.mixing.mix`, without and with a predictor that has
@@ -21,12 +21,12 @@ learned before; below these it is a filter."""
 
 
 def pack_plain(x: Tensor, levels: int, predictor: Predictor | None = None) -> bytes:
-    """Return images ``(B, C, H, W)`` by the code that makes fewest bytes of them.
+    """Return images ``(B, C, H, W)`` in the code with the fewest bytes.
 
     Args:
         x: images.
         levels: number of grey levels.
-        predictor: has learned from images that may be like these.
+        predictor: predictor that has learned from images that may be similar.
 
     >>> len(pack_plain(torch.zeros(9, 1, 8, 8, dtype=torch.int64), 256)) < 50
     True
@@ -41,7 +41,7 @@ def pack_plain(x: Tensor, levels: int, predictor: Predictor | None = None) -> by
 
 
 def deflate(x: Tensor, levels: int) -> bytes:
-    """Return images by the best of a few filters, and DEFLATE (RFC 1951), which takes no time."""
+    """Return images by the best of a few filters, and DEFLATE (RFC 1951), which is fast."""
     pixels = x.numpy().astype(np.int64)
     packed = []
     for kind in range(FILTERS):

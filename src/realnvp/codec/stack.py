@@ -40,11 +40,11 @@ DIGIT = 16
 BASE = 1 << DIGIT
 
 RESERVE = 32
-"""Bits that are not popped: without any, the coder would invent zeros."""
+"""Bits that are not popped: below them, the coder would supply zeros."""
 
 
 class Exhausted(ValueError):
-    """The stack holds fewer bits than are to be popped."""
+    """The stack holds fewer bits than are needed."""
 
 
 class Unrepresentable(ValueError):
@@ -64,15 +64,15 @@ def _constriction() -> Any:
 class Stack:
     """A stack of bits.
 
-    Bits are only popped if there are some beneath them, so at the bottom there is a number that
-    never is, so it may carry information.
+    Bits are only popped if there are others beneath them, so the number at the bottom is never
+    popped, and may carry information.
 
     Args:
-        words: its content, as :meth:`words` returned it.
+        words: content, as returned by :meth:`words`.
         bottom: number of 32 bits at the bottom of an otherwise empty stack, without words.
 
     Attributes:
-        least: fewest bits since it was last set; for the owner to set and to read.
+        least: smallest number of bits since this was last set; the user sets and reads it.
 
     >>> stack = Stack()
     >>> stack.push(np.array([3, 500]), np.array([10, 1000]))
@@ -203,18 +203,19 @@ def _bases(sizes: Integers | int, values: Integers, shift: int) -> Integers | in
 # ---------------------------------------------------------------------- the normal distribution
 
 CELLS_PER_UNIT = 32
-"""Cells of the table of the normal distribution in one standard deviation. In a cell it is taken as
-constant, at a cost of 0.00006 bits."""
+"""Cells of the table of the normal distribution per standard deviation. In a cell the density is
+taken as constant, at a cost of 0.00006 bits."""
 
 RANGE = 5
-"""Standard deviations of the table. Numbers beyond have a symbol on each side, and then are
+"""Standard deviations covered by the table. Numbers beyond have a symbol on each side, and are then
 written out."""
 
 TOTAL = 1 << 18
 """Sum of the weights."""
 
 FAR_BITS = 48
-"""Most bits of a number beyond the range, which is written out: how many bits, and these."""
+"""Most bits of a number beyond the range, which is written out: the number of bits, then the
+bits."""
 
 
 @cache

@@ -1,9 +1,9 @@
 """Array files: `.npy`, `.npz` and IDX (the format of MNIST), of images or of vectors.
 
-An array says by its type and shape what it holds: uint8 with three or four axes are images, two
-axes of floating-point numbers or integers are vectors. Files are never unpickled, because a pickle
-can run anything; and what a header announces is compared with the size of the file before memory is
-taken for it.
+The type and shape of an array determine what it holds: uint8 with three or four axes are images,
+two axes of floating-point numbers or integers are vectors. Files are never unpickled, because a
+pickle can run arbitrary code; and the size that a header announces is compared with that of the
+file before memory is allocated.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = [
     "read_idx_file",
 ]
 
-# Names under which data are found in .npz files, in the field and in the documentation of numpy,
-# Keras and scikit-learn.
+# Names of data in .npz files, as used in practice and in the documentation of numpy, Keras and
+# scikit-learn.
 _DATA = ("images", "x", "X", "data", "x_train", "X_train", "train", "train_images", "arr_0")
 
 
@@ -64,7 +64,7 @@ _DAMAGED = (
 _DEFLATED = 1_032  # bytes that one compressed byte can become, by the format
 
 
-_CHUNK = 1 << 22  # bytes read at once
+_CHUNK = 1 << 22  # bytes per read
 
 
 # https://yann.lecun.com/exdb/mnist: the third byte of an IDX file is the type of its values.
@@ -83,7 +83,7 @@ def array_split(
         reuse: whether the array's memory may be rearranged, rather than copied.
 
     Raises:
-        ValueError: for arrays that are neither, and for labels that do not fit.
+        ValueError: for arrays that are neither, and for labels that do not match.
 
     >>> split = array_split(np.zeros((4, 8, 8), np.uint8), "a", torch.tensor([0, 1, 2, 2]))
     >>> split.x.shape, split.labels
@@ -112,14 +112,14 @@ def class_labels(
     """Return the classes in the labels of an array, and their names where the labels are names.
 
     Args:
-        labels: one label per example, or None. Numbers that are no classes (a regression's targets)
-            count as no labels, unless they are to be conditioned on.
+        labels: one label per example, or None. Numbers that are not classes (the targets of a
+            regression) are ignored, unless the density is to be conditioned on them.
         where: name of the array, for messages.
         condition: "label" when the labels are to be conditioned on, else None.
         categories: names of the labels that are numbered already, in order.
 
     Raises:
-        ValueError: for labels that are no classes, where they are needed.
+        ValueError: for labels that are not classes, where classes are needed.
     """
     if labels is None:
         return None, None
@@ -161,7 +161,7 @@ def read_array_file(
             f"{path} has the arrays {some_of(sorted(held)) or '(none)'}: name the data "
             "'images' or 'x', and labels 'labels'"
         )
-    # Only what is needed is read, when it is needed: other arrays may be large, or Python objects.
+    # Arrays are read only when they are needed: others may be large, or hold Python objects.
     member = partial(_read_member, path)
 
     def labels(names: Sequence[str], of: str, known: Sequence[str] | None) -> tuple:
@@ -209,9 +209,9 @@ def _read_member(path: Path, name: str) -> np.ndarray:
         full = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
         info = archive.getinfo(full)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name!r} is compressed in another way than np.savez_compressed does")
+            raise ValueError(f"{name!r} is not compressed as np.savez_compressed does it")
         if info.file_size > _DEFLATED * (info.compress_size + 64):
-            raise ValueError(f"{name!r} announces more bytes than its compressed ones can become")
+            raise ValueError(f"{name!r} announces more bytes than its compressed data can hold")
         with archive.open(info) as file:
             return _read_array(file, info.file_size, f"{name!r}")
 
@@ -220,15 +220,15 @@ def _read_array(file: IO[bytes], size: int, what: str = "it") -> np.ndarray:
     """Read an array in numpy's format from a file of that many bytes."""
     try:
         version = np.lib.format.read_magic(file)
-    except ValueError:  # it says nothing of what the file is
-        raise ValueError(f"{what} is no array file: save one plain array with np.save") from None
+    except ValueError:  # its message does not say what the file is
+        raise ValueError(f"{what} is not an array file: save one array with np.save") from None
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0
     }.get(version)  # fmt: skip
     if read_header is None:
-        raise ValueError(f"{what} is an array of format {version}, which holds no plain numbers")
+        raise ValueError(f"{what} is an array of format {version}, which is not of plain numbers")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, and of damaged ones
+        warnings.simplefilter("ignore")  # about headers that Python 2 wrote, and damaged ones
         shape, by_column, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError(
@@ -303,7 +303,7 @@ def _read_idx(file: IO[bytes], path: Path, size: int, zipped: bool) -> np.ndarra
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Return the IDX file of that name in a folder, extracted or compressed; None without one.
+    """Return the IDX file of that name in a folder, extracted or compressed; None if there is none.
 
     >>> find_idx(Path("no-such-folder"), "train-images-idx3-ubyte") is None
     True

@@ -65,14 +65,15 @@ class Batches:
 
     Every epoch is a permutation of the examples (of a table in row groups, a permutation of the
     groups, and of the rows of those that are read together), and the batches are cut from the
-    epochs one after the other: where the examples are no multiple of the batch, one batch has the
-    last of an epoch and the first of the next. So no example is dropped, and none comes twice in an
-    epoch. Where examples have weights, an epoch has each as often as its weight says, on average.
+    epochs one after the other: where the number of examples is not a multiple of the batch size,
+    one batch has the last of an epoch and the first of the next. So no example is dropped, and none
+    occurs twice in an epoch. Where examples have weights, an epoch has each in proportion to its
+    weight, on average.
 
     Args:
         split: the examples, on the device; or images that stay in files.
         batch_size: examples of a batch, over all processes; at most the whole split.
-        seed: of the order, the flips and the shifts.
+        seed: seed of the order, the flips and the shifts.
         flip: turn every image left to right half of the time.
         shift: move every image by up to this many pixels, down or up and right or left, half of the
             time; its edge is repeated.
@@ -148,7 +149,7 @@ class Batches:
         share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
         x, condition = self.split.x, self.split.condition
-        if isinstance(x, GroupedRows):  # both of them are read at once
+        if isinstance(x, GroupedRows):  # both are read together
             rows = x.reader.gather(index)
             return self._pinned(rows.x), rows.condition
         return self._pinned(x[index]), None if condition is None else condition[index]
@@ -156,11 +157,11 @@ class Batches:
     def _pinned(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or self._device.type != "cuda":
             return x
-        with torch.cuda.device(self._device):  # of this thread, which would have the first one
+        with torch.cuda.device(self._device):  # for this thread, which would use the first device
             return x.pin_memory()
 
     def _order(self, epoch: int, start: int, stop: int) -> Tensor:
-        """Return the indices of the examples in some places of an epoch."""
+        """Return the indices of the examples at positions ``start`` to ``stop`` of an epoch."""
         if isinstance(self.split.x, GroupedRows):
             return self.split.x.reader.order(self._seed, epoch, start, stop)
         order = self._orders.get(epoch)
@@ -210,7 +211,7 @@ def draw_weighted(weight: Tensor, generator: torch.Generator) -> Tensor:
 def to_device(split: Split, device: torch.device) -> Split:
     """Move a split to the device's memory: uint8 images are small, and need no workers there.
 
-    Labels are left behind: training does not look at them.
+    Labels are left out: training does not use them.
     """
     condition = None if split.condition is None else split.condition.to(device)
     weight = None if split.weight is None else split.weight.to(device)
@@ -218,10 +219,10 @@ def to_device(split: Split, device: torch.device) -> Split:
 
 
 def to_device_unless_stored(split: Split, device: torch.device) -> Split:
-    """Move a split to the device's memory, but examples that are better left in files.
+    """Move a split to the device's memory, except examples that are better left in files.
 
-    Labels are left behind. An accelerator holds images of the cache where they take at most half
-    of its free memory, and the setting `data.storage` lets it; the CPU has them in its memory as
+    Labels are left out. An accelerator holds images of the cache where they take at most half
+    of its free memory, and the setting `data.storage` allows it; on the CPU, they are in memory as
     soon as they are read.
     """
     x = split.x

@@ -1,11 +1,11 @@
 """Image files, decoded once: a cache of pixels that later runs read.
 
-An entry of the cache is a folder: ``entry.json`` says of which images it is, and a shard is the
-pixels of some hundreds of files that follow each other, as ``NAME.npy``, beside what is known of
-these files, as ``NAME.json``, which is written last. The name is a hash of the files' paths, sizes
-and times, so that a shard that is there is right, one that was not finished is made again, and a
-file that has changed costs its own shard. A lock keeps an entry to one process at a time while
-shards are made; those that are open may be removed by then.
+An entry of the cache is a folder: ``entry.json`` describes its images, and a shard holds the pixels
+of some hundreds of consecutive files, as ``NAME.npy``, and what is known about these files, as
+``NAME.json``, which is written last. The name is a hash of the files' paths, sizes and times, so
+that an existing shard is valid, an unfinished one is made again, and a changed file invalidates
+only its own shard. While shards are made, a lock restricts an entry to one process; shards that are
+open may be removed meanwhile.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from realnvp.utils.progress import Bar, warn
 __all__ = ["CacheEntry", "clear", "default_folder", "entries", "open_cached"]
 
 VERSION = 1
-"""Of the files; entries of another one are not read."""
+"""Version of the file format; entries of other versions are not read."""
 
 SHARD = 1 << 24
-"""Bytes of a shard, of data up to ``MOST_SHARDS`` times as large."""
+"""Bytes of a shard, for data of up to ``MOST_SHARDS`` times that size."""
 
 MOST_SHARDS = 256
-"""Each is an open file: many systems allow a process 1,024."""
+"""Largest number of shards. Each is an open file, and many systems allow a process 1,024."""
 
 MOST_PROCESSES = 16
 
 SPARE = 1 << 26
-"""Bytes of the disk that stay free."""
+"""Bytes of the disk that are left free."""
 
 
 def default_folder() -> Path:
-    """Return the cache folder of the user, as is usual on the platform."""
+    """Return the user's cache folder, following the conventions of the platform."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -118,7 +118,7 @@ def clear(root: Path) -> tuple[int, list[Path]]:
             for path in folder.iterdir():
                 if path.name != "lock":
                     size = path.stat().st_size
-                    with contextlib.suppress(OSError):  # open in a training on Windows
+                    with contextlib.suppress(OSError):  # open in a training process on Windows
                         path.unlink()
                         removed += size
     return removed, busy
@@ -133,20 +133,21 @@ def open_cached(
     part: str = "",
     version: str = "",
 ) -> tuple[StoredImages | None, ImageStack]:
-    """Return the images of files, decoded now as far as they have not been before.
+    """Return the images of files, decoding those that have not been decoded before.
 
     Args:
         source: the folder that holds the files.
         files: the image files.
-        read: reads one of them, with settings as keywords; processes can be given it.
+        read: reads one of them, with settings as keywords; it can be passed to other processes.
         root: folder of the cache.
         on_device: see `StoredImages`.
-        part: name of the part of a set that the files are, if the folder has files of others.
-        version: name of the content of all files, if they are none that can be looked at.
+        part: name of the part of a set that the files belong to, if the folder has files of other
+            parts.
+        version: name of the content of all files, if they do not exist as single files.
 
     Returns:
-        the images, or None if there are none or their sizes differ; and which files they are of,
-        as `stack` says it. Its array has the shape of one image, but no images.
+        the images, or None if there are none or their sizes differ; and which files they come from,
+        as `stack` returns it. Its array has the shape of one image, but no images.
 
     Raises:
         OSError: if the cache cannot be written, or the disk has no room for it.
@@ -226,7 +227,7 @@ def _lock(folder: Path, wait: bool = True) -> Iterator[bool]:
     """Lock an entry until the end of the context, or of the process, however it ends.
 
     Yields:
-        whether it is held: False if another process holds it, and is not waited for.
+        whether the lock is held: False if another process holds it and ``wait`` is False.
     """
     from filelock import FileLock, Timeout
 
@@ -261,7 +262,7 @@ def _decode(work: Sequence[tuple[Sequence[Path], Path]], read: partial[np.ndarra
     from concurrent.futures.process import BrokenProcessPool
 
     from joblib import cpu_count
-    from joblib.externals.loky import ProcessPoolExecutor  # whose programs need no __main__ guard
+    from joblib.externals.loky import ProcessPoolExecutor  # scripts need no __main__ guard
 
     count, done = sum(len(files) for files, _ in work), 0
     jobs = min(MOST_PROCESSES, cpu_count(), len(work))
@@ -279,8 +280,8 @@ def _decode(work: Sequence[tuple[Sequence[Path], Path]], read: partial[np.ndarra
                 bar.update(done / count, f"{done:,} of {count:,}")
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a process that decodes images was ended from outside, perhaps for want of memory: "
-                "the same command goes on where it was"
+                "a process that decodes images was killed from outside, perhaps out of memory: "
+                "the same command continues where it stopped"
             ) from error
         finally:
             pool.shutdown(kill_workers=done < count)

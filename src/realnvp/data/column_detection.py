@@ -1,7 +1,7 @@
-"""What a column of a table holds, found by looking at its values once.
+"""Detection of what a column of a table holds, from one pass over its values.
 
 Integers, decimals, other numbers, categories, text and dates are distinguished; what cannot be
-modelled is refused, with the row that says why and a remedy.
+modeled is refused, with a row that shows why and a remedy.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from realnvp.data.notations import Notation
 __all__ = ["ColumnDetector"]
 
 MOST_CATEGORIES = 1_000
-"""Most different texts of a column."""
+"""Largest number of categories of a column."""
 
 FEW_VALUES = 16
 """Integers with at most this many different values, none of them rare, are categories."""
 
 MOST_CELLS = 20_000
-"""Steps from the smallest to the largest number, from which on repeated values count alone."""
+"""Number of steps from the smallest to the largest number, from which on only repeated values
+count."""
 
 RARE = 0.0075
 """Share of the rows below which a value is rare."""
 
 REPEATED = 0.05
-"""Share of the rows from which on a value of a continuous column is one that it repeats."""
+"""Share of the rows from which on a value of a continuous column counts as repeated."""
 
 LISTED = 0.95
-"""Share of the rows whose value comes again, from which on no value is singled out."""
+"""Share of the rows whose value occurs again, from which on no value is singled out."""
 
 FINE = 0.05
 """Share of the rows, at least, that are multiples of a step and of no larger round one."""
 
 ENOUGH_ROWS = 20
-"""Rows of integers, of which all are multiples of a larger step, that are no chance."""
+"""Number of integer rows, all of them multiples of a larger step, that cannot be chance."""
 
 SLIPS = 0.05
-"""Share of the rows up to which different texts among numbers are slips, which are refused."""
+"""Share of the rows up to which texts among numbers count as typing errors, which are refused."""
 
 _OPTION = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
 class ColumnDetector:
-    """Looks at one column."""
+    """Detect the kind of one column."""
 
     values: pd.Series
     name: str
@@ -71,17 +72,17 @@ class ColumnDetector:
 
     @property
     def option(self) -> str:
-        """The column's name as the command line has it."""
+        """The column's name as an option of the command line."""
         return self.name if _OPTION.fullmatch(self.name) else f"'{self.name}'"
 
     @property
     def remedy(self) -> str:
-        """How to leave the column out, in the words of the command line."""
+        """Advice on how to leave the column out, as an option of the command line."""
         return f"drop it (--data.columns.{self.option} drop)"
 
     @property
     def declare(self) -> str:
-        """How to take the column as categories, in the words of the command line."""
+        """Advice on how to declare the column categorical, as an option of the command line."""
         return f"declare the column categorical (--data.columns.{self.option} categorical)"
 
     def column(self, declared: str | None) -> Column:
@@ -133,10 +134,10 @@ class ColumnDetector:
             notation := Notation.of(words)
         ) is not None:
             return self.written(words, notation, declared)
-        # Many different ones are no slips: tickets may be numbers and texts.
+        # Many different ones are not typing errors: tickets may be numbers and texts.
         slips = words[~parsed].nunique() <= max(5, SLIPS * len(words))
         mixed = 0.5 <= parsed.mean() < 1
-        # Neither are a few that all come again: a drive may be 4, f or r.
+        # Neither are a few that all occur repeatedly: a drive may be 4, f or r.
         if mixed and not numeric and self.is_few(*np.unique(words, return_counts=True)):
             return self.categorical(there)
         if numeric or (slips and mixed):
@@ -155,7 +156,7 @@ class ColumnDetector:
         ):
             if (notation := Notation.of(words)) is not None and notation.digits:
                 return self.written(words, notation, declared)
-            note = f"{distinct:,} different texts in {len(words):,} rows, as names have"
+            note = f"{distinct:,} different texts in {len(words):,} rows, as in a column of names"
             return Column(self.name, "drop", self.dtype, note=note)
         return self.categorical(there)
 
@@ -168,7 +169,7 @@ class ColumnDetector:
             return self.categorical(words)
         upper, last = column.upper, notation.largest
         if upper is None and last is not None and numbers.max() <= last:
-            upper = last  # no time of a day is later, no code larger
+            upper = last  # the latest time of a day, or the largest code
         return replace(column, notation=str(notation), upper=upper)
 
     def row(self, there: pd.Series, i: int) -> int:
@@ -176,7 +177,7 @@ class ColumnDetector:
         return int(np.flatnonzero(self.values.notna().to_numpy())[i]) + 1
 
     def dates(self, words: pd.Series, declared: str | None, distinct: int) -> Column | None:
-        """Return a column of dates that are text, None if most of them are none."""
+        """Return a column of dates that are written as text, None if most are not dates."""
         fmt, fits = date_format(words)
         if fmt is None:
             if declared is None and fits.mean() <= 0.5:
@@ -188,7 +189,7 @@ class ColumnDetector:
                 f"{words.iloc[good]!r}; write all of them in one, or {self.declare}"
                 if fits.any()
                 else f"{self.where} is declared datetime, but row {self.row(words, 0)} (counting "
-                f"from 1) holds {words.iloc[0]!r}, which is no date of a known format"
+                f"from 1) holds {words.iloc[0]!r}, which is not a date in a known format"
             )
         if declared is None and "%d" not in fmt.replace("-", "") and distinct <= FEW_VALUES:
             return None  # a few months are categories
@@ -203,7 +204,7 @@ class ColumnDetector:
         if len(np.unique(ticks)) == 1 and not self.values.isna().any():
             value = self.values.iloc[0]
             return Column(self.name, "constant", self.dtype, value=str(value))
-        # In between, there would be dates that cannot be, if enough rows say so.
+        # With enough rows as evidence, dates in between are impossible.
         enough = not timed and len(ticks) >= ENOUGH_ROWS
         counts, first = months_of(ticks)
         months = enough and bool(first.all())
@@ -256,7 +257,7 @@ class ColumnDetector:
     def number(
         self, there: pd.Series, declared: str | None, limits: tuple[float, ...] = ()
     ) -> Column:
-        """Return the column of numbers, of which some may be limits, such as "<0.3", repeated."""
+        """Return the column of numbers, of which ``limits``, such as "<0.3", count as repeated."""
         if (dates := self.written_days(there, declared)) is not None:
             return dates
         if declared == "datetime":
@@ -292,7 +293,7 @@ class ColumnDetector:
         if declared is not None:
             kind = declared
         elif whole and centered:
-            # Hundreds, say: an integer in between would be a row that cannot be.
+            # For example multiples of 100: an integer in between would be an impossible row.
             coarse = step > 1 and len(x) >= ENOUGH_ROWS and not self.numbers
             kind = "decimal" if coarse else "integer"
         elif step and not self.numbers:
@@ -322,7 +323,7 @@ class ColumnDetector:
         )  # fmt: skip
 
     def written_days(self, there: pd.Series, declared: str | None) -> Column | None:
-        """Return the column of days that are written as integers, 20200131; None of others."""
+        """Return the column of days written as integers, 20200131; None for other columns."""
         if declared not in (None, "datetime") or self.numbers or len(there) < ENOUGH_ROWS:
             return None
         if there.min() < 18_000_101 or there.max() > 22_001_231 or (there % 1 != 0).any():
@@ -331,10 +332,10 @@ class ColumnDetector:
         return self.datetime(parsed, "%Y%m%d") if parsed.notna().all() else None
 
     def is_few(self, distinct: NDArray, counts: NDArray) -> bool:
-        """Return whether values are so few that they are categories, and none of them is rare.
+        """Return whether values are so few that they are categories, none of them rare.
 
-        Counts have rare ones, beyond which there may be others; 0 and 1 say no or yes, and of a
-        count with as few ones, there would hardly be a 2.
+        Counts have rare values, beyond which there may be others; 0 and 1 mean no and yes, and a
+        count with as few ones would hardly include a 2.
         """
         few = len(distinct) <= min(FEW_VALUES, counts.sum() / 8)
         binary = np.array_equal(distinct, [0, 1])
@@ -343,7 +344,7 @@ class ColumnDetector:
     def grid(self, x: NDArray, distinct: NDArray) -> tuple[int | None, float]:
         """Return the number of decimals, and the largest step of which all numbers are multiples.
 
-        They are None and 0 where numbers have all their digits.
+        They are None and 0 for numbers with full precision.
         """
         narrow = self.values.dtype == np.float32
         for decimals in range(5 if narrow else 10):
@@ -353,11 +354,12 @@ class ColumnDetector:
             if (
                 (np.float32(rounded) == np.float32(distinct)).all()
                 if narrow
-                else np.isclose(rounded, distinct, rtol=1e-15, atol=0).all()  # computed ones, too
+                else np.isclose(rounded, distinct, rtol=1e-15, atol=0).all()  # also if computed
             ):
                 counts = np.rint(distinct * 10.0**decimals).astype(np.int64)
                 step = int(np.gcd.reduce(np.diff(counts)))
-                # Where nearly all are multiples of larger round ones, others are no evidence.
+                # Where nearly all are multiples of a larger round step, a few others are not
+                # evidence.
                 units = np.rint(x * 10.0**decimals) // max(step, 1)
                 fine = (units % 2 != 0) & (units % 5 != 0)
                 if fine.mean() < FINE:

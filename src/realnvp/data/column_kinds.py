@@ -1,6 +1,6 @@
 """Kinds of the columns of a table: the values of each kind, and how samples are written.
 
-:mod:`realnvp.data.column_detection` finds it out, :mod:`realnvp.data.column_values` turns values
+:mod:`realnvp.data.column_detection` detects them, :mod:`realnvp.data.column_values` turns values
 into coordinates and back, and :class:`realnvp.data.columns.TableSchema` is all columns of a table.
 """
 
@@ -26,21 +26,21 @@ DAY = 86_400 * 10**9
 """Nanoseconds."""
 
 RESOLUTIONS = (DAY, 3_600 * 10**9, 60 * 10**9, 10**9, 10**6, 10**3, 1)
-"""What dates may be multiples of, in nanoseconds."""
+"""Units that dates may be multiples of, in nanoseconds."""
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One number of a row, as the first layer of a flow sees it.
+    """One number of a row, as the first layer of a flow receives it.
 
     Args:
-        name: what it is called in messages.
+        name: its name in messages.
         kind: "number"; "step", a multiple of one; or "category", an index.
         step: the step, and ``origin`` a number on its grid.
         origin: a number on the grid.
         size: number of categories.
-        lower: bound that samples keep.
-        upper: likewise.
+        lower: lower bound of samples.
+        upper: upper bound of samples.
         status: index of the coordinate that is 0 where this one has a value.
         flexible: whether its map may be more than a shift and a scale.
     """
@@ -63,7 +63,7 @@ class Column:
     Args:
         name: its name.
         kind: one of the kinds of the module.
-        dtype: pandas' name of its type, which samples have, too.
+        dtype: pandas' name of its type, which samples also have.
         categories: its categories in order, as plain values.
         levels: all categories of a pandas categorical, used or not.
         ordered: whether these are ordered.
@@ -72,10 +72,10 @@ class Column:
         step: of numbers, their step, 0 if there is none; of dates, that of their days or months.
         decimals: number of decimals of samples; None for all digits.
         origin: smallest number; of dates, the first day or month, counted from 1970.
-        lower: bound that is kept.
-        upper: likewise.
-        reach: of numbers and dates, between which samples are: the range of the data, extended by
-            its width on both sides.
+        lower: lower bound of samples.
+        upper: upper bound of samples.
+        reach: of numbers and dates, the interval that samples are in: the range of the data,
+            extended by its width on both sides.
         resolution: of dates, in nanoseconds.
         timed: of dates, whether there is a time of day.
         months: of dates, whether all of them are the first of a month.
@@ -148,7 +148,7 @@ class Column:
         return key
 
     def describe(self) -> str:
-        """Return what is found of the column, in a few words."""
+        """Return a short description of what was found in the column."""
         words = []
         if self.kind == "categorical":
             count = len(self.categories)
@@ -191,7 +191,7 @@ class Column:
         """Return a column from the output of ``dataclasses.asdict``; the file may be untrusted.
 
         Args:
-            item: its properties; what is left out is as by default.
+            item: its properties; those that are left out have their defaults.
             count: number of columns of its table.
 
         Raises:

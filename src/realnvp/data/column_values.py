@@ -1,7 +1,8 @@
-"""The values of one column as coordinates, float64, and back as they were.
+"""Conversion of the values of one column to coordinates, float64, and back.
 
-Texts become the indices of their categories, dates days and times of day; a gap is NaN, and the
-status says so. :class:`realnvp.data.columns.TableSchema` does this for all columns of a table.
+Texts become the indices of their categories, dates days and times of day; a gap is NaN, which is
+marked in the status. :class:`realnvp.data.columns.TableSchema` does this for all columns of a
+table.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
     """Return the numbers of a column that are written as text, or durations; all else as it is.
 
     Raises:
-        ValueError: naming the first that is written otherwise than in training.
+        ValueError: naming the first that is not written as in training.
     """
     if column.dtype.startswith("timedelta64"):
         return seconds_of(values)
@@ -122,7 +123,7 @@ def seconds_of(values: pd.Series) -> pd.Series:
 
 
 def _written(value: Any) -> set[str]:
-    """Return how a category may be written: truth values as in CSV files that hold nothing else."""
+    """Return how a category may be written: booleans as in CSV files that hold nothing else."""
     text = str(value)
     return {text, text.lower(), text.upper()} if isinstance(value, bool) else {text}
 
@@ -132,7 +133,7 @@ def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArr
     place = {value: i for i, value in enumerate(column.categories)}
     texts = {text: i for value, i in place.items() for text in _written(value)}
 
-    @lru_cache(typed=True, maxsize=None)  # the same texts come again, and numbers of text are slow
+    @lru_cache(typed=True, maxsize=None)  # the same texts occur again, and parsing numbers is slow
     def code(value: Any) -> int:
         known = place.get(value, -1)
         if known < 0:  # True as text, where another cell is text; a number that was text
@@ -169,8 +170,8 @@ def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
     if bad.any():
         row = int(np.argmax(bad.to_numpy()))
         raise ValueError(
-            f"{where} holds {values.iloc[row]!r} in row {row + 1} (counting from 1), which is no "
-            "date of the format in training"
+            f"{where} holds {values.iloc[row]!r} in row {row + 1} (counting from 1), which is not "
+            "a date in the format of training"
         )
     if column.zone is not None:
         there = (
@@ -232,7 +233,7 @@ def as_series(values: Any, column: Column) -> pd.Series:
     if isinstance(values, np.ndarray) and re.fullmatch(r"[uU]?[iI]nt\d+", dtype):
         info = np.iinfo(dtype.lower())
         whole = np.rint(values).clip(float(info.min), float(info.max))
-        if dtype[0] in "IU":  # pandas' own, with gaps
+        if dtype[0] in "IU":  # pandas' own types, with gaps
             return pd.Series(whole).astype("Float64").astype(dtype)
         return pd.Series(whole.astype(dtype))
     return pd.Series(values, dtype=dtype)
@@ -250,7 +251,7 @@ def _stamps(stamps: pd.Series, column: Column) -> pd.Series:
 
 
 def date_texts(values: pd.Series) -> pd.Series:
-    """Return dates as texts, also those that are written as integers, 20200131."""
+    """Return dates as text, also those that are written as integers, 20200131."""
     if types.is_numeric_dtype(values.dtype):
         return values.astype("Int64").astype("string").astype(object).where(values.notna(), None)
     return values.astype(object).where(values.notna(), None)
@@ -262,14 +263,14 @@ def _as_whole(text: pd.Series, dtype: Any) -> pd.Series:
 
 
 def wall_clock(there: pd.Series) -> NDArray:
-    """Return times as nanoseconds of what the clock showed, since 1970."""
+    """Return times as nanoseconds since 1970, of local clock time."""
     local = there.dt.tz_localize(None) if there.dt.tz is not None else there
     ticks: NDArray = local.to_numpy().astype("datetime64[ns]").astype(np.int64)
     return ticks
 
 
 def months_of(ticks: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the months since 1970 of nanoseconds since then, and which are the start of one."""
+    """Return the months since 1970 of nanoseconds, and which are the start of a month."""
     stamps = ticks.astype("datetime64[ns]")
     months = stamps.astype("datetime64[M]")
     return months.astype(np.int64), months.astype("datetime64[ns]") == stamps

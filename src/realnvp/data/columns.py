@@ -1,7 +1,7 @@
-"""Columns of every kind: what they hold, as numbers for a flow, and back as they were.
+"""Columns of every kind: detection, conversion to numbers for a flow, and conversion back.
 
-A table has text, booleans, categories, decimals, dates with time zones, gaps, and columns that say
-nothing new. :class:`TableSchema` looks at a table once and remembers what each column is;
+A table has text, booleans, categories, decimals, dates with time zones, gaps, and redundant
+columns. :class:`TableSchema` inspects a table once and stores what each column is;
 :meth:`TableSchema.encode` turns tables of these columns into float64 coordinates, and
 :meth:`TableSchema.decode` turns coordinates into a table of the same columns, types and decimals.
 
@@ -20,9 +20,9 @@ linear       none: it is a linear function of other columns
 drop         none: the column is ignored, and samples do not have it
 ===========  ====================================================================================
 
-Numbers and dates with gaps have a coordinate more, their status: whether there is a value (0), a
+Numbers and dates with gaps have one more coordinate, their status: whether there is a value (0), a
 gap, or one of the values that a continuous column repeats, such as 0. Its log-probability counts,
-and a number that is not there adds 0: noise in its place, whose density is subtracted.
+and a missing number adds 0: it is replaced by noise, whose density is subtracted.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from realnvp.utils.errors import did_you_mean, some_of
 __all__ = ["KINDS", "Column", "Coordinate", "TableSchema"]
 
 DEPENDENT = 1e-7
-"""Residual, in standard deviations, up to which a column is a linear function of others: what is
-less cannot be distinguished from rounding in float32."""
+"""Residual, in standard deviations, up to which a column is a linear function of others: smaller
+ones cannot be distinguished from rounding in float32."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TableSchema:
     Args:
         columns: the columns.
         flexible: whether the map of a column of numbers may be more than a shift and a scale.
-        named: whether columns are found by their names, rather than their places.
+        named: whether columns are found by their names, rather than their positions.
 
     >>> frame = pd.DataFrame({"town": ["Rome", "Oslo", None] * 9, "age": [38.5, 40.0, 41.5] * 9})
     >>> schema = TableSchema.of(frame)
@@ -78,7 +78,7 @@ class TableSchema:
     named: bool = True
 
     def without_names(self) -> TableSchema:
-        """Return the schema of a table without names: columns are taken as they come."""
+        """Return the schema of a table without names: columns are taken in order."""
         columns = tuple(replace(c, name=f"x{i}") for i, c in enumerate(self.columns))
         return TableSchema(columns, self.flexible, False)
 
@@ -91,18 +91,18 @@ class TableSchema:
         numbers: bool = False,
         keep_range: bool = False,
     ) -> TableSchema:
-        """Look at a table.
+        """Detect the columns of a table.
 
         Args:
             frame: the table.
-            kinds: kinds of columns by name, or that of all, instead of those that are found.
-            where: what the table is called in messages.
+            kinds: kinds of columns by name, or one kind for all, instead of the detected ones.
+            where: name of the table in messages.
             numbers: whether it is an array of numbers: then integers are integers, all other
                 numbers are continuous and without bounds, and each is only shifted and scaled.
             keep_range: let samples keep the range of every column of numbers.
 
         Raises:
-            ValueError: naming the column, if one cannot be modelled.
+            ValueError: naming the column, if one cannot be modeled.
         """
         names = [str(name) for name in frame.columns]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -199,21 +199,21 @@ class TableSchema:
 
         Args:
             frame: table with the schema's columns, in any order; others are ignored. It may lack
-                those that say nothing new: constants, and those that follow from others.
-            where: what the table is called in messages.
-            unknown: take every gap as something to be filled in: all of its coordinates are NaN,
-                unless a column that follows from it says what it is.
+                those that add no information: constants, and those that follow from others.
+            where: name of the table in messages.
+            unknown: treat every gap as a value to be filled in: all of its coordinates are NaN,
+                unless it follows from other columns.
             strict: raise for an unknown category, and for a gap where there was none. Otherwise
-                such rows are not possible, and these coordinates are NaN.
+                such rows are impossible, and these coordinates are NaN.
 
         Returns:
-            ``(N, D')`` float64, with NaN for numbers that are not there; and ``(N,)``, False for
-            rows with a value that a column cannot have: not on its step, or not what follows from
-            the others.
+            ``(N, D')`` float64, with NaN for missing numbers; and ``(N,)``, False for rows with a
+            value that a column cannot have: off its grid, or not equal to what follows from other
+            columns.
 
         Raises:
-            ValueError: naming the column, if it is not there, or holds an unknown category, a gap
-                where there was none, or no numbers.
+            ValueError: naming the column, if it is missing, or holds an unknown category, a gap
+                where there was none, or something other than numbers.
         """
         x, good = self._encode(frame, where, unknown, strict)
         return x, np.logical_and.reduce([np.ones(len(frame), dtype=bool), *good.values()])
@@ -255,10 +255,10 @@ class TableSchema:
     def rows(self, frame: pd.DataFrame, *, where: str = "the table") -> NDArray:
         """Return coordinates as :meth:`encode` does, of a table all of whose rows are possible.
 
-        Without names of its own, the schema takes columns as they come.
+        A schema without names takes columns in order.
 
         Raises:
-            ValueError: naming the first row that is not possible, and as :meth:`encode` does.
+            ValueError: naming the first impossible row, and as :meth:`encode` does.
         """
         x, good = self._encode(frame, where, unknown=False, strict=True)
         wrong = {name: int(np.argmin(each)) for name, each in good.items() if not each.all()}
@@ -266,7 +266,7 @@ class TableSchema:
             name = min(wrong, key=wrong.__getitem__)
             (column,) = (each for each in self.columns if each.name == name)
             raise ValueError(
-                f"row {wrong[name] + 1} (counting from 1) of {where} cannot be: {name!r} "
+                f"row {wrong[name] + 1} (counting from 1) of {where} is impossible: {name!r} "
                 f"{self._rule(column)}"
             )
         return x
@@ -286,14 +286,14 @@ class TableSchema:
     def marked_rows(
         self, frame: pd.DataFrame, *, where: str = "the table"
     ) -> tuple[NDArray, str | None]:
-        """Return coordinates, with a mark in rows that are not possible, and why the first is not.
+        """Return coordinates, with a mark in impossible rows, and why the first is impossible.
 
         The mark is a NaN in a coordinate that every other row has; see :attr:`gapless`. It is in
-        those of the column that is not possible, or of the columns that it must follow from; a
-        constant has none, so all of the row are marked.
+        those of the column that is impossible, or of the columns that it must follow from; a
+        constant has none, so that all of the row are marked.
 
         Raises:
-            ValueError: naming the column, if it is not there, or holds no numbers.
+            ValueError: naming the column, if it is missing, or does not hold numbers.
         """
         try:
             return self.rows(frame, where=where), None
@@ -329,7 +329,7 @@ class TableSchema:
         self, column: Column, values: pd.Series, frame: pd.DataFrame, held: Mapping[str, int],
         x: NDArray,
     ) -> NDArray:  # fmt: skip
-        """Return which values of a column without coordinates are what they must be."""
+        """Return which values of a column without coordinates are what the other columns imply."""
         if column.kind == "copy":
             assert column.source is not None
             source = self.columns[column.source].name
@@ -344,7 +344,7 @@ class TableSchema:
         return near | np.isnan(expected)
 
     def _solve(self, column: Column, values: pd.Series, x: NDArray) -> None:
-        """Set what must be, where all is known of a linear function but one of its columns."""
+        """Solve a linear function for its one unknown column, where there is only one."""
         got = numbers_of(column, values, column.name).to_numpy(dtype=np.float64, na_value=np.nan)
         places = self.places()
         used = self._terms(column)
@@ -387,9 +387,9 @@ class TableSchema:
         return pd.DataFrame(data) if data else pd.DataFrame(index=range(len(x)))
 
     def within_reach(self, x: NDArray) -> NDArray:
-        """Return coordinates ``(N, D')`` with numbers that are beyond their column's reach at it.
+        """Return coordinates ``(N, D')`` with numbers clamped to the reach of their column.
 
-        A flow extrapolates tails of few values, and could draw what nobody would believe.
+        A flow extrapolates tails from few values, and could draw implausible ones.
         """
         x, places = x.copy(), self.places()
         for column in self.columns:
@@ -404,7 +404,7 @@ class TableSchema:
         return pd.DataFrame({name: np.nansum(values[:, place], 1) for name, place in columns})
 
     def numeric(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return a table with numbers in the place of those that are written as text."""
+        """Return a table with numbers in place of those that are written as text."""
         written = [c for c in self.columns if c.notation and c.name in frame.columns]
         return frame.assign(**{c.name: numbers_of(c, frame[c.name], c.name) for c in written})
 
@@ -414,7 +414,7 @@ class TableSchema:
         return [i for i, coordinate in enumerate(self.coordinates) if coordinate.status is None]
 
     def parsed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return a table with numbers, and dates, in the place of those that are text."""
+        """Return a table with numbers, and dates, in place of those that are text."""
         dates = [c for c in self.columns if c.format is not None and c.name in frame.columns]
         return self.numeric(frame).assign(
             **{c.name: parse_dates(date_texts(frame[c.name]), c.format) for c in dates if c.format}
@@ -442,7 +442,7 @@ class TableSchema:
     # ------------------------------------------------------------------ JSON
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON; what is as by default is left out."""
+        """Return plain values, for JSON; defaults are left out."""
         bare = asdict(Column("", "", ""))
         columns = [
             {k: v for k, v in asdict(c).items() if k in ("name", "kind", "dtype") or v != bare[k]}
@@ -477,9 +477,9 @@ def _equal(one: pd.Series, other: pd.Series) -> bool:
 
 
 def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
-    """Return the schema, with the columns that are a linear function of others as such.
+    """Return the schema, with columns that are linear functions of others marked as such.
 
-    Only columns of numbers without gaps are looked at. Discrete columns have a probability, which
+    Only columns of numbers without gaps are checked. Discrete columns have a probability, which
     is finite whatever they depend on.
     """
     index = [
@@ -487,7 +487,7 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
         if c.kind in ("continuous", "integer", "decimal") and not c.has_status
     ]  # fmt: skip
     real = [i for i in index if not schema.columns[i].step]
-    if not real or len(frame) < len(index) + 2:  # so few rows always are
+    if not real or len(frame) < len(index) + 2:  # with so few rows, every column is one
         return schema
     X = np.column_stack([
         numbers_of(schema.columns[i], frame.iloc[:, i], "the table").to_numpy(dtype=np.float64)
@@ -499,11 +499,11 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
     std = np.sqrt((((X - mean) / unit) ** 2).mean(axis=0)) * unit
     if (lost := std <= 1e-13 * np.abs(mean)).any():
         name = schema.columns[index[int(np.argmax(lost))]].name
-        raise ValueError(f"column {name} varies less than float64 resolves beside its mean")
+        raise ValueError(f"column {name} varies less than float64 can resolve around its mean")
     Z = (X - mean) / std
     order = [j for j, i in enumerate(index) if i not in real]
     order += [j for j, i in enumerate(index) if i in real]
-    # Of R in Z = QR, the diagonal is what the columns before a column leave of it.
+    # The diagonal of R in Z = QR is the part of each column that previous ones do not explain.
     left = np.abs(np.diagonal(np.linalg.qr(Z[:, order], mode="r"))) / len(Z) ** 0.5
     dependent = {
         j for j, rest in zip(order, left, strict=True) if rest <= DEPENDENT and index[j] in real
@@ -512,7 +512,7 @@ def _with_linear(schema: TableSchema, frame: pd.DataFrame) -> TableSchema:
     columns = list(schema.columns)
     for j in sorted(dependent):
         some = np.array(free)
-        for _ in range(2):  # again without those that make no difference
+        for _ in range(2):  # a second time without those that make no difference
             slopes = np.linalg.lstsq(Z[:, some], Z[:, j], rcond=None)[0]
             keep = np.abs(slopes) > 10 * DEPENDENT
             some, slopes = some[keep], slopes[keep]

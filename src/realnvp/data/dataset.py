@@ -1,7 +1,7 @@
 """Data sets in memory: examples with their conditions, labels and weights, in parts.
 
 :class:`Split` is one part of the data and :class:`Dataset` all of them; :mod:`realnvp.data.parts`
-makes them. A saved model remembers the fingerprint of each part that it was trained with.
+makes them. A saved model stores the fingerprint of each part that it was trained with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Dataset", "Part", "Split", "check_fingerprint"]
 Part = Literal["train", "validation", "test"]
 
 
-_BLOCK = 1 << 22  # bytes that are copied at once, where a whole copy would double the memory
+_BLOCK = 1 << 22  # bytes per copy, where copying everything would double the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Split:
     Args:
         x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
             :class:`~realnvp.data.stored.StoredImages` or, also as the condition,
-            :class:`~realnvp.data.grouped_rows.GroupedRows` in the place of a tensor.
+            :class:`~realnvp.data.grouped_rows.GroupedRows` in place of a tensor.
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
@@ -67,8 +67,8 @@ class Split:
     def fingerprint(self) -> str:
         """Hash of the examples in their order, with their conditions, labels and weights.
 
-        It reads every byte (about 1 GB/s): one that is changed, a row that is added, and another
-        order are noticed.
+        It reads every byte (about 1 GB/s), and detects a changed byte, an added row, or another
+        order.
 
         >>> one = Split(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
         >>> one.fingerprint == Split(one.x.clone()).fingerprint
@@ -76,7 +76,7 @@ class Split:
         >>> one.fingerprint == Split(one.x.flip(0)).fingerprint
         False
         """
-        # Where the examples are is not what they are.
+        # Where the examples are stored does not matter.
         fields = "x", "condition", "labels", "weight"
         values = {name: getattr(self, name) for name in fields}
         held = {name: tensor for name, tensor in values.items() if tensor is not None}
@@ -86,9 +86,9 @@ class Split:
         return _hash_of(held)
 
     def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:
-        """Take the split apart in place, so that the memory of its examples is not needed twice.
+        """Divide the split in place, so that the memory of its examples is not needed twice.
 
-        The examples are rearranged within this split's tensors, which is not to be used again.
+        The examples are rearranged within this split's tensors; do not use this split afterwards.
 
         Args:
             groups: ascending int64 indices, which together are all of the examples.
@@ -106,7 +106,7 @@ class Split:
                 continue
             taken = [values[group] for group in groups[1:]]
             start = 0
-            # What stays only moves down, so that nothing is overwritten before it has moved.
+            # The first group only moves down, so that nothing is overwritten before it has moved.
             for index in groups[0].split(max(1, _BLOCK // max(1, values[:1].nbytes))):
                 stop = start + len(index)
                 if int(index[0]) != start or int(index[-1]) != stop - 1:
@@ -148,8 +148,8 @@ class Dataset:
 
     Args:
         name: name of the set, or the path it was read from.
-        train: part that is learned from.
-        validation: part that choices are made on; it shares no example with the others.
+        train: part to train on.
+        validation: part to make choices on; it shares no example with the others.
         test: part that is only reported, or None where there is none.
         shape: shape of one example: `(C, H, W)` or `(D,)`.
         levels: number of grey levels of the images, None for vectors. bits/dim of different
@@ -163,7 +163,7 @@ class Dataset:
         shift: move half of the training images by up to this number of pixels at random.
         integers: indices of an array's columns that hold integers, to be dequantized.
         schema: columns of a table, whose coordinates ``x`` holds, in float64.
-        condition_schema: likewise of the columns that the density is conditioned on.
+        condition_schema: the same for the columns that the density is conditioned on.
         sample: random training examples, in memory, of a set whose training part stays in files.
     """
 
@@ -191,7 +191,7 @@ class Dataset:
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
-        """What each of the numbers of a table's row is; empty if the data are no table."""
+        """Meaning of each number of a table's row; empty if the data are not a table."""
         return () if self.schema is None else self.schema.coordinates
 
     @property
@@ -213,9 +213,9 @@ class Dataset:
 
     @property
     def reporting(self) -> tuple[Part, Split]:
-        """Name and examples of the part that results are reported of.
+        """Name and examples of the part on which results are reported.
 
-        It is the test part, which nothing was chosen on, where there is one.
+        It is the test part, on which nothing was chosen, where there is one.
         """
         return ("validation", self.validation) if self.test is None else ("test", self.test)
 
@@ -223,7 +223,7 @@ class Dataset:
     def fingerprint(self) -> dict[Part, str]:
         """Fingerprint of each part, to be saved with a model; empty for a toy set.
 
-        The points of a toy set are drawn, not read: its settings say which they are.
+        The points of a toy set are drawn, not read: its settings determine them.
         """
         if self.toy is not None:
             return {}
@@ -240,7 +240,8 @@ def check_fingerprint(
 
     Args:
         known: fingerprints that were saved with the model; None for a model without any.
-        found: fingerprints of today's parts; parts that the model does not know are not compared.
+        found: fingerprints of the present parts; parts that are unknown to the model are not
+            compared.
         name: name of the data, for the message.
 
     >>> check_fingerprint({"train": "ab"}, {"train": "ab"}, "my.csv")
@@ -251,7 +252,7 @@ def check_fingerprint(
     known = known if isinstance(known, Mapping) else {}  # it may come from an untrusted file
     other = [part for part, value in found.items() if known.get(part, value) != value]
     if other:
-        what = "part is another one" if len(other) == 1 else "parts are others"
+        what = "part is different" if len(other) == 1 else "parts are different"
         raise ValueError(
             f"{name} has changed since the model was trained: its {', '.join(other)} {what}, so "
             "that examples which the model has seen may count as held out: restore the data, name "

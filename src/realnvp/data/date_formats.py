@@ -1,7 +1,7 @@
-"""How dates are written in text: found once, read and written back alike.
+"""Formats of dates in text: detected once, then used to read dates and to write them back.
 
 A format is one of ``strftime``, and may have ``%-d``, ``%-m``, ``%-H`` and ``%-I`` for numbers
-without a zero in front, ``%3f`` for fewer digits of a second, and ``%:z`` for offsets with a colon.
+without a leading zero, ``%3f`` for fewer digits of a second, and ``%:z`` for offsets with a colon.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def looks_like_a_date(word: str) -> bool:
 
 
 def date_format(words: pd.Series) -> tuple[str | None, NDArray]:
-    """Return how dates are written, the usual way first where several would do.
+    """Return the format of dates, the most common one where several are possible.
 
     Args:
         words: texts without gaps.
 
     Returns:
-        the format, None if there is none for all of them; and which words are of the format that
-        most of them have, ``(N,)``.
+        the format, None if there is none for all of them; and which words have the format that most
+        of them have, ``(N,)``.
 
     >>> date_format(pd.Series(["1/31/2020 5:00 PM", "12/3/2020 11:30 AM"]))[0]
     '%-m/%-d/%Y %-I:%M %p'
@@ -83,7 +83,7 @@ def date_format(words: pd.Series) -> tuple[str | None, NDArray]:
 
 
 def _candidates(word: str, words: pd.Series) -> Iterator[str]:
-    """Yield formats that a text has."""
+    """Yield formats that a text may have."""
     plain, end = word, ""
     if ":" in word and (zone := _ZONE.search(word)):
         plain = word[: zone.start()].rstrip()
@@ -108,7 +108,7 @@ def _candidates(word: str, words: pd.Series) -> Iterator[str]:
 
 
 def _as_written(words: pd.Series, parsed: pd.Series, fmt: str) -> str:
-    """Return the variant of a format that writes the words as they are, or most of them."""
+    """Return the variant of a format that reproduces the words, or most of them."""
     variants = [fmt]
     short = fmt
     for token in "dmHI":
@@ -124,7 +124,7 @@ def _as_written(words: pd.Series, parsed: pd.Series, fmt: str) -> str:
 
 
 def parse_dates(words: pd.Series, fmt: str) -> pd.Series:
-    """Return dates of texts in a format, NaT of others; in UTC if their offsets vary."""
+    """Return dates of texts in a format, NaT for others; in UTC if their offsets vary."""
     plain = re.sub(r"%-([dmHI])", r"%\1", fmt).replace("%:z", "%z")
     plain = re.sub(r"%\df", "%f", plain)
     return pd.to_datetime(words, format=plain, errors="coerce", utc=plain.endswith("%z"))

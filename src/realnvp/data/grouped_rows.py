@@ -1,8 +1,8 @@
 """Training rows that are read from row groups as they are needed.
 
-They come from row groups in random order, as many groups at once as fit in a window, the rows of a
-window in random order, too. So a step's batch is a function of the seed and the step, wherever the
-rows are kept.
+Row groups are read in random order, as many at a time as fit into a window, and the rows of a
+window are shuffled as well. So the batch of a step is a function of the seed and the step, wherever
+the rows are kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WINDOW = 1 << 28
 
 
 class GroupReader:
-    """Reads training rows of row groups, and remembers those that it has read last.
+    """Read training rows of row groups, and cache those that were read last.
 
     Threads may share it.
 
@@ -56,7 +56,7 @@ class GroupReader:
         groups: the row groups.
         division: which of their rows are training rows.
         read: makes examples and conditions of a table: `(frame, where) -> Split`.
-        columns: numbers of a row.
+        columns: number of values of a row.
         most: bytes of rows that are kept in memory, at least.
     """
 
@@ -81,7 +81,7 @@ class GroupReader:
 
     @property
     def where(self) -> str:
-        """Where the rows are, in words."""
+        """Description of where the rows are."""
         read = f"{len(self):,} training rows are read from {len(self._groups):,} row groups"
         if math.isinf(self._most):
             size = f"{len(self) * self._row / 2**20:,.0f} MiB"
@@ -92,7 +92,7 @@ class GroupReader:
         return f"{read}, of which {kept} stay in memory: --data-storage memory keeps all"
 
     def gather(self, index: Tensor) -> Split:
-        """Return training rows, numbered through all groups, int64 ``(M,)``."""
+        """Return training rows by their indices over all groups, int64 ``(M,)``."""
         rows = index.numpy()
         of = np.searchsorted(self._starts, rows, side="right") - 1
         parts, places = [], []
@@ -113,7 +113,7 @@ class GroupReader:
         )
 
     def _group(self, i: int) -> Split:
-        """Return the training rows of a group, and forget those that were read long ago."""
+        """Return the training rows of a group, and drop those that were read long ago."""
         if i not in self._held:
             group = self._groups[i]
             (table,) = iter_row_groups([group])
@@ -125,7 +125,7 @@ class GroupReader:
         return self._held[i]
 
     def order(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
-        """Return which rows come in the places from ``start`` to ``stop`` of an epoch."""
+        """Return the rows at positions ``start`` to ``stop`` of an epoch."""
         found = [torch.arange(0)]
         with self._lock:
             _, _, bounds = self._epoch(seed, epoch)
@@ -152,7 +152,7 @@ class GroupReader:
         return self._windows[key]
 
     def _epoch(self, seed: int, epoch: int) -> tuple[NDArray, NDArray, NDArray]:
-        """Return an epoch's groups in order, where they end, and the bounds of the windows."""
+        """Return the groups of an epoch in order, their ends, and the bounds of the windows."""
         if (seed, epoch) not in self._epochs:
             shuffle = torch.Generator().manual_seed(seed_of(seed, Stream.ORDER, epoch))
             groups = torch.randperm(len(self._groups), generator=shuffle).numpy()
@@ -167,23 +167,23 @@ class GroupReader:
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
-    """Add what is used again soon, in the place of what was added before the last one."""
+    """Add an entry that is used again soon, and drop all but the last one."""
     while len(known) > 1:
         del known[next(iter(known))]
     known[key] = value
 
 
 class GroupedRows:
-    """Training rows in row groups, or their conditions, with as much of a tensor as is needed.
+    """Training rows in row groups, or their conditions, with the needed part of Tensor's interface.
 
     Indexing reads the groups that have the rows.
 
     Args:
         reader: reads them.
         field: "x" or "condition".
-        example: some rows, whose shape and type all have.
+        example: some rows, which determine shape and type.
         key: name of the content.
-        top: largest number, of labels.
+        top: largest label, for labels.
     """
 
     device = torch.device("cpu")
@@ -205,16 +205,16 @@ class GroupedRows:
 
     @property
     def where(self) -> str:
-        """Where the rows are, in words."""
+        """Description of where the rows are."""
         return self.reader.where
 
     def is_floating_point(self) -> bool:
-        """Return whether these are numbers, rather than labels."""
+        """Return whether these are floating-point numbers, rather than labels."""
         return self.dtype.is_floating_point
 
     def max(self) -> Tensor:
         """Return the largest label."""
-        assert self._top is not None  # only labels are asked
+        assert self._top is not None  # only called for labels
         return torch.tensor(self._top)
 
     def cached_fingerprint(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
@@ -227,10 +227,10 @@ def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
 
     Args:
         config: source and settings.
-        known: what a model knows of the columns.
+        known: the columns that a model knows.
 
     Raises:
-        ValueError: when a file is damaged, files differ, or a column cannot be modelled.
+        ValueError: when a file is damaged, files differ, or a column cannot be modeled.
     """
     from realnvp.data.scan import scan  # with pandas, which images do not need
 

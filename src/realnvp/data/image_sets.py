@@ -50,12 +50,12 @@ class ImageSet:
         name: name, as in `DataConfig.source`.
         levels: number of grey levels.
         read: `(root, part, size) -> Split | ImageFiles`: reads one part from a folder of sets, or
-            says which image files it is and how one is read: then many are decoded once, into the
-            cache. A split that it returns is not shared, as it may be rearranged. `size` is None
-            unless the set is resizable. It raises ValueError for damaged files, and
+            returns its image files and how one is read: large numbers of them are then decoded
+            once, into the cache. A returned split must not be shared, as it may be rearranged.
+            `size` is None unless the set is resizable. It raises ValueError for damaged files, and
             FileNotFoundError for missing ones.
         resizable: whether images can be resized to other sizes (`DataConfig.size`).
-        parts: parts that the set has of its own; others are held out of the training part.
+        parts: parts that the set defines itself; others are held out of the training part.
     """
 
     name: str
@@ -65,17 +65,17 @@ class ImageSet:
     parts: Sequence[Part] = ("train", "test")
 
     def split(self, config: DataConfig, part: Part) -> Split:
-        """Return a part, as settings of the data say."""
+        """Return a part, according to the settings of the data."""
         found = self.read(Path(config.root).expanduser(), part, config.size)
         return found.split(config) if isinstance(found, ImageFiles) else found
 
 
 IMAGE_SETS: dict[str, ImageSet] = {}
-"""The image sets by name, in the order in which they are listed everywhere."""
+"""The image sets by name, in the order of all lists."""
 
 
 def register_image_set(image_set: ImageSet) -> None:
-    """Make an image set known by its name.
+    """Register an image set under its name.
 
     Raises:
         ValueError: if the name is taken.
@@ -119,10 +119,10 @@ def _read_digits(root: Path, part: Part, size: int | None) -> Split:
 
 @contextlib.contextmanager
 def _download(name: str, folder: Path, expected: str) -> Iterator[None]:
-    """Turn whatever a download into a folder fails with into one sentence, without a trace."""
+    """Turn any error of a download into one sentence, without a traceback."""
     before = socket.getdefaulttimeout()
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
-    socket.setdefaulttimeout(30.0)  # torchvision sets none: a silent network would hang for ever
+    socket.setdefaulttimeout(30.0)  # torchvision sets none: a silent network would block forever
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the old pickles of CIFAR-10 make numpy warn
@@ -185,7 +185,7 @@ def _read_cifar10(root: Path, part: Part, size: int | None) -> Split:
 
 
 def _read_celeba(root: Path, part: Part, size: int | None) -> ImageFiles:
-    # Read here, because torchvision insists on the checksums of lists of landmarks, boxes and
+    # Read here, because torchvision requires the checksums of lists of landmarks, boxes and
     # identities, which are not needed here.
     listed = root / "celeba" / "list_eval_partition.txt"
     folder = root / "celeba" / "img_align_celeba"

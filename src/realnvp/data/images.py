@@ -1,9 +1,9 @@
 """Images: arrays of them, and folders of image files, as uint8 tensors `(N, C, H, W)`.
 
-The likelihood of an image is a statement about its exact grey levels, so nothing here changes
-them behind the user's back: a file whose 8-bit values are not what the eye sees (16 bits,
-transparency, several frames) is refused by name, and images are resized, put on a background or
-converted to grey or color only on request.
+The likelihood of an image depends on its exact grey levels, so nothing here changes them silently:
+a file whose 8-bit values are not what is displayed (16 bits, transparency, several frames) is
+refused by name, and images are resized, put on a background or converted to grey or color only on
+request.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["ImageFiles", "check_readable", "image_tensor", "read_folder", "read_
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
-_SHOW_PROGRESS_FROM = 5_000  # files: fewer are read before a bar would have said anything
+_SHOW_PROGRESS_FROM = 5_000  # files: fewer are read before a bar would be useful
 
 
 _CACHE_FROM = 2_000  # files: fewer are decoded in seconds
@@ -164,7 +164,7 @@ def check_readable(files: Sequence[Path], found: ImageStack, skip_unreadable: bo
             remedies.append("--data-skip-unreadable true leaves such files out")
             raise ValueError(f"{listed}; {'; '.join(remedies)}")
         if rank() == 0:
-            warn(f"{listed}{some_of(reasons, 3)}: left out")  # every command says so
+            warn(f"{listed}{some_of(reasons, 3)}: left out")  # in every command
     if found.odd:
         height, width = found.images.shape[2:]
         odd = [f"{files[i]} is {wide}x{high}" for i, (wide, high) in found.odd.items()]
@@ -180,7 +180,7 @@ def _decoded(files: Sequence[Path], read: Reader) -> Iterator[np.ndarray | Unusa
     from rich.console import Console
     from rich.progress import Progress
 
-    # Threads, since the codecs release the GIL; chunks, so that decoded images do not pile up.
+    # Threads, since the codecs release the GIL; chunks, so that decoded images do not accumulate.
     chunks = [files[i : i + 256] for i in range(0, len(files), 256)]
     console = Console(stderr=True)  # stdout may carry --json
     hidden = len(files) < _SHOW_PROGRESS_FROM or not console.is_terminal
@@ -197,16 +197,16 @@ def _decoded(files: Sequence[Path], read: Reader) -> Iterator[np.ndarray | Unusa
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files that are decoded when they are needed, many of them once, into the cache.
+    """Image files that are decoded when needed; large numbers of them once, into the cache.
 
     Args:
         folder: folder that holds the files.
         files: the files, at least one.
         read: reads one of them, as `read_image` does: a function of a module, whose settings are
-            keywords. The cache knows it by its name and its settings.
-        labels: int64 `(N,)` labels of the files, where there are some.
-        part: name of the part of a set that the files are, where others have other files.
-        version: name of the content of all, where they are rows of a set rather than files.
+            keywords. The cache identifies it by its name and its settings.
+        labels: int64 `(N,)` labels of the files, if there are any.
+        part: name of the part of a set that the files belong to, if other parts have other files.
+        version: name of the content of all, if they are rows of a set rather than files.
     """
 
     folder: Path
@@ -245,7 +245,7 @@ class ImageFiles:
                 warn(f"no cache, so the images are decoded at every start: {describe(error)}")
             return read_images(self.files, self.read, config.skip_unreadable)
         check_readable(self.files, found, config.skip_unreadable)
-        assert stored is not None  # else there would have been something to say
+        assert stored is not None  # otherwise there would have been an error
         x = stored.cpu() if config.storage == "memory" else cast("torch.Tensor", stored)
         return x, found.kept
 

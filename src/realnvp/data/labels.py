@@ -1,4 +1,4 @@
-"""Labels, as they are found in files, as the integers of classes."""
+"""Conversion of labels, as they are found in files, to integer classes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["parse_labels"]
 
 
 MOST_FRACTIONS = 20
-"""Different numbers with fractions that may be the names of classes."""
+"""Largest number of different fractional numbers that may be names of classes."""
 
 
 def _are_fractions(names: Iterable[str]) -> bool:
-    """Return whether names are numbers, of which one at least is no integer."""
+    """Return whether names are numbers, at least one of which is not an integer."""
     try:
         return not all(float(name).is_integer() for name in names)
     except ValueError:
@@ -25,7 +25,7 @@ def _are_fractions(names: Iterable[str]) -> bool:
 
 
 def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
-    """Return numbers by the names of the classes, if all of these are numbers."""
+    """Return numbers under the names of the classes, if all of these are numbers."""
     try:
         known = {float(name): name for name in categories}
     except ValueError:

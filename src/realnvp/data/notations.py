@@ -1,10 +1,10 @@
 """Notations of numbers: decimal commas, thousands, currencies, percent, codes, times, durations.
 
-A notation is a short text that says how: ``#,#`` is a decimal comma, ``$#,###.#`` a price with
-thousands, ``#.# %`` a percentage, ``00000.#`` a code of five digits, ``(#.#)`` says that negative
-numbers are in parentheses, ``hh:mm`` is a time of day, which is a number of minutes, and ``#h##m``
-a duration, in its smallest unit. With ``[<>]`` in front, some are only known to be below or above a
-limit, as ``<0.3``. What it reads, it writes back alike.
+A notation is a short text: ``#,#`` is a decimal comma, ``$#,###.#`` a price with thousands, ``#.#
+%`` a percentage, ``00000.#`` a code of five digits, ``(#.#)`` means that negative numbers are in
+parentheses, ``hh:mm`` is a time of day, which is a number of minutes, and ``#h##m`` a duration, in
+its smallest unit. With ``[<>]`` in front, some are only known to be below or above a limit, as
+``<0.3``. Numbers are written back in the notation in which they were read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 __all__ = ["Notation"]
 
 CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "US$", "Fr.", "kr")
-"""Names of currencies that are written before a number, beside all symbols of currencies."""
+"""Names of currencies that are written before a number, in addition to all currency symbols."""
 
 MARKS = ((",", "."), (".", ","), ("'", "."), (" ", ","), ("\xa0", ","), ("\u202f", ","))
-"""Pairs of marks of thousands and of decimals. Those that come first win where both would do."""
+"""Pairs of marks of thousands and of decimals. The first one that fits is used."""
 
 MOST_LIMITS = 20
-"""Different limits of a column, at most."""
+"""Largest number of different limits of a column."""
 
 _WORD = re.compile(
     r"(?P<sign>[-+\u2212]?)(?P<before>[^\d\s+\-\u2212.,']{0,3}\.? ?)(?P<inner>[-\u2212]?)"
@@ -63,8 +63,8 @@ class Notation:
         digits: of codes, their number of digits, filled up with zeros in front; 0 of numbers.
         brackets: whether negative numbers are in parentheses.
         parts: of durations in units, such as "#h##m", how all of them are written.
-        limits: whether some are limits, such as ``<0.3``. The number of one is the float64 next to
-            it, on the side that it says, so that it is not the number itself.
+        limits: whether some are limits, such as ``<0.3``. A limit is represented by the float64
+            next to it, on its side, so that it differs from the number itself.
 
     >>> euros = Notation.of(["1.234,50 €", "-0,99 €"])
     >>> euros.thousands, euros.decimal, euros.after
@@ -91,7 +91,7 @@ class Notation:
 
     @staticmethod
     def of(words: Iterable[str]) -> Notation | None:
-        """Return how numbers are written, None if some text is no number, or they differ."""
+        """Return how numbers are written, None if a text is not a number, or they differ."""
         words = [word.strip() for word in words]
         marked = {word for word in words if word.startswith(("<", ">"))}
         if marked:
@@ -139,7 +139,7 @@ class Notation:
 
     @staticmethod
     def _of_limits(words: list[str], marked: set[str]) -> Notation | None:
-        """Return how numbers are written of which some are limits, None if they are no such."""
+        """Return how numbers are written of which some are limits, None if they are not."""
         plain = Notation.of(word[1:] if word in marked else word for word in words)
         if plain is None or plain.clock or plain.parts or len(marked) > MOST_LIMITS:
             return None
@@ -148,7 +148,7 @@ class Notation:
 
     @staticmethod
     def _of_durations(words: list[str]) -> Notation | None:
-        """Return how durations in units are written, None if they differ, or are none."""
+        """Return how durations in units are written, None if they differ, or are not durations."""
         found = [_PART.findall(word) for word in words]
         padded = any(len(digits) == 2 and digits[0] == "0" for each in found for digits, *_ in each)
         first = found[0]
@@ -165,7 +165,7 @@ class Notation:
         return notation if alike else None
 
     def numbers(self, words: Iterable[object]) -> NDArray:
-        """Return the numbers of texts, ``(N,)``; NaN of what is written otherwise, or is a gap."""
+        """Return the numbers of texts, ``(N,)``; NaN for other notations and for gaps."""
         return np.array([self._number(word) for word in words], dtype=np.float64)
 
     def _number(self, word: object) -> float:
@@ -212,7 +212,7 @@ class Notation:
         return -size if negative else size
 
     def write(self, number: float, decimals: int | None) -> str:
-        """Return a number as text, with ``decimals`` decimals; None is as many as it needs."""
+        """Return a number as text, with ``decimals`` decimals; None is as many as needed."""
         if self.parts:
             units = self._units()
             left, text = max(0, round(number)) * _SECONDS[units[-1][2]], ""
@@ -243,7 +243,7 @@ class Notation:
         return text
 
     def limit(self, number: float) -> str | None:
-        """Return the text of a limit, None if the number is not that of one."""
+        """Return the text of a limit, None if the number does not represent one."""
         if not self.limits or not np.isfinite(number):
             return None
         near = float(f"{number:.12g}")
@@ -254,7 +254,7 @@ class Notation:
 
     @property
     def largest(self) -> float | None:
-        """The last time of a day, or the largest code; None of numbers."""
+        """The last time of a day, or the largest code; None for numbers."""
         if self.digits:
             return 10.0**self.digits - 1
         return {2: 1439.0, 3: 86_399.0}.get(self.clock)
@@ -281,7 +281,7 @@ class Notation:
         """Return the inverse of ``str``.
 
         Raises:
-            ValueError: if the text is no notation.
+            ValueError: if the text is not a notation.
         """
         for clock in (2, 3, 4):
             for padded in (True, False):
@@ -293,7 +293,7 @@ class Notation:
             return Notation(parts=text)
         match = _SPEC.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text[:50]!r} does not say how numbers are written")
+            raise ValueError(f"{text[:50]!r} is not a notation of numbers")
         return Notation(
             match["before"], match["thousands"] or "", match["decimal"], match["after"],
             digits=len(match["zeros"] or ""), brackets=bool(match["brackets"]),
@@ -301,7 +301,7 @@ class Notation:
 
 
 def _is_duration(text: str) -> bool:
-    """Return whether a text says how durations are written: in units, the largest first."""
+    """Return whether a text is a notation of durations: in units, the largest first."""
     found = _PART.findall(text)
     sizes = [_SECONDS.get(unit, 0) for _, _, unit in found]
     descending = all(a > b > 0 for a, b in pairwise(sizes))
@@ -309,7 +309,7 @@ def _is_duration(text: str) -> bool:
 
 
 def _without_brackets(word: str) -> str:
-    """Return a number of an account, ``(1,200)``, with a sign."""
+    """Return a number in accounting notation, ``(1,200)``, with a sign."""
     return f"-{word[1:-1]}" if word.startswith("(") and word.endswith(")") else word
 
 

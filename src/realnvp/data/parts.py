@@ -1,8 +1,8 @@
 """The parts of a data source: training, validation and test, which share no example.
 
 A density model is judged on examples that it has not seen, so the parts are made once, here:
-`train` is learned from; `validation` chooses (stopping, checkpoints, settings); `test` is only
-reported. A source's own test part is never touched; what a source lacks is held out of its training
+`train` is for training; `validation` for choices (stopping, checkpoints, settings); `test` is only
+reported. A source's own test part is used as it is; missing parts are held out of its training
 part.
 """
 
@@ -38,7 +38,7 @@ MIN_ROWS_FOR_TEST = 1_000
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Parts that a source holds, each read when it is called; the fields are those of `Dataset`.
+    """Parts that a source holds, each read when it is called; other fields are as in `Dataset`.
 
     Args:
         owned: whether the arrays that are read belong to the source, so that they can be split in
@@ -141,9 +141,9 @@ def condition_on_labels(split: Split, condition: str | None, where: str) -> Spli
 
 
 def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torch.Tensor]:
-    """Choose what is held out of the training part: indices of every part that it is split into.
+    """Choose the held-out examples: indices of every part that the training part is split into.
 
-    In the order of the examples ("last"), what trains comes first, and what tests last.
+    With "last", training examples come first, and test examples last.
     """
     n, share = len(train), config.test
     if share is None:
@@ -223,7 +223,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
 
 
 def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:
-    """Read one part, as `assemble` makes it, and nothing that is not needed for it.
+    """Read one part, as `assemble` makes it, and only what is needed for it.
 
     Args:
         parts: source.

@@ -1,7 +1,7 @@
 """Parquet files as a sequence of row groups, and which rows of each group are held out.
 
-Which rows of a group are held out depends on the seed and the group, so that nothing as long as the
-table is ever in memory.
+Which rows of a group are held out depends on the seed and the group, so that nothing of the table's
+length is ever in memory.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = [
 ]
 
 LARGE = 1 << 30
-"""Bytes of a single file's numbers from which on it is read by row groups."""
+"""Bytes of the numbers in a single file, from which on it is read by row groups."""
 
 MOST_HELD_OUT = 100_000
-"""Rows of a part that is held out by a fraction: more would make no result more certain."""
+"""Largest number of rows that a fraction holds out: more would not make results more certain."""
 
 SAMPLE = 100_000
-"""Training rows that statistics are of."""
+"""Number of training rows from which statistics are computed."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ def row_groups(files: Sequence[Path]) -> list[RowGroup]:
 def reads_row_groups(config: DataConfig) -> bool:
     """Return whether a source is a table that is read by row groups.
 
-    That are folders of Parquet files, and a file that is large, or is not to be read at once. It
-    does not depend on the machine, since which rows are held out does depend on it.
+    This applies to folders of Parquet files, and to a file that is large, or that `data.storage`
+    keeps on the disk. It does not depend on the machine, since the choice of held-out rows depends
+    on it.
     """
     path = Path(config.source).expanduser()
     files = parquet_files(path)
@@ -109,7 +110,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 class Division:
     """Which rows of each row group are held out, and which are in the sample.
 
-    Each group gives as much as its share of all rows.
+    Each group contributes in proportion to its number of rows.
 
     Args:
         sizes: rows of each group, int64 ``(G,)``.
@@ -155,13 +156,13 @@ class Division:
         return self._shares(min(self.sample, int(self.train.sum())), self.train)
 
     def _at_end(self, count: int) -> NDArray[np.int64]:
-        """Return how many of the last rows of all groups are in each."""
+        """Return how many of the last ``count`` rows are in each group."""
         first = int(self._ends[-1]) - count
         return np.clip(self._ends - first, 0, self.sizes)
 
     @staticmethod
     def _shares(count: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Divide a number over groups in proportion to their sizes, to the last one."""
+        """Divide a number among groups in proportion to their sizes, exactly."""
         ends = np.cumsum(sizes)
         return np.diff(ends * count // max(int(ends[-1]), 1), prepend=0)
 

@@ -1,7 +1,8 @@
 """Data sets saved by the library ``datasets`` of Hugging Face: images, or the columns of a table.
 
 ``dataset.save_to_disk(folder)`` writes Arrow files, in shards. They are read through that library.
-Images are decoded like files, many of them once, into the cache; a table has its columns.
+Images are decoded like files, large numbers of them once, into the cache; a set without images is a
+table.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _NAMES: dict[Part, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-"""Splits by the part that they are."""
+"""Names of splits by part."""
 
 
 def is_saved_set(path: Path) -> bool:
@@ -92,10 +93,10 @@ def read_saved_set(path: Path, config: DataConfig, known: KnownColumns) -> Parts
     Args:
         path: the folder.
         config: settings, those of images or those of tables.
-        known: what a model knows of the columns of a table, and of the names of labels.
+        known: the columns of a table, and the names of labels, that a model knows.
 
     Raises:
-        ValueError: if the library is not installed, or the set is damaged or cannot be modelled.
+        ValueError: if the library is not installed, or the set is damaged or cannot be modeled.
     """
     splits = _splits(path)
     if has_images(path):

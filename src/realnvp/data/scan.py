@@ -1,8 +1,7 @@
-"""One pass over a table's row groups, which finds what its columns hold.
+"""One pass over a table's row groups, which detects what its columns hold.
 
-Held-out rows are taken, and a random sample of the rest that all statistics are of; beside it, rows
-that a sample could miss, and that say what a column can hold: extremes, first gaps, rare
-categories.
+It collects the held-out rows, a random sample of the rest for all statistics, and rows that a
+sample could miss but that show what a column can hold: extremes, first gaps, rare categories.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ __all__ = ["RepresentativeRows", "scan"]
 class RepresentativeRows:
     """Find rows with values of columns that a sample may miss: categories, extremes, gaps.
 
-    They are the rows of a new extreme, of a new category, and the first with a gap, a fraction,
-    more decimals, a smaller step, or a finer time than all before.
+    These are rows with a new extreme or a new category, and the first with a gap, a fraction, more
+    decimals, a smaller step, or a finer time than all previous rows.
     """
 
     def __init__(self) -> None:
@@ -114,7 +113,7 @@ class RepresentativeRows:
             return set()
         try:
             distinct = values.iloc[there].drop_duplicates()
-        except TypeError:  # lists and the like, which no sample misses
+        except TypeError:  # lists and the like, which any sample contains
             return set()
         fresh = [
             (row, v) for row, v in zip(distinct.index, distinct, strict=True) if v not in known
@@ -131,9 +130,9 @@ def scan(
 
     Args:
         groups: the row groups.
-        division: which rows are what.
+        division: which rows belong to which part.
         look: whether to find the sample, and rows that show what columns hold ("witnesses").
-        title: what is read, for the progress bar.
+        title: title of the progress bar.
 
     Returns:
         the rows of parts, and the hash of the files' content.

@@ -1,4 +1,4 @@
-"""From the name of a set, or a path, to data: the one place that knows all the sources."""
+"""Loading of data by the name of a set, or a path: the one place that knows all sources."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def check_source(source: str) -> None:
 def load_data(config: DataConfig) -> Dataset:
     """Load a data set into memory and split it.
 
-    A name of a known set goes before a file of the same name, which `./name` reaches. Sets with an
-    official validation part (digits, celeba) keep it; of all others, `config.validation` of the
-    training part is held out. The test part is the set's own: toy sets draw one, a `.npz` file has
-    it as `x_test`, a folder of MNIST's IDX files as `t10k-*`. Of other files, `config.test` is held
-    out.
+    The name of a known set takes precedence over a file of the same name, which can be given as
+    `./name`. Sets with an official validation part (digits, celeba) keep it; of all others,
+    `config.validation` of the training part is held out. The test part is the set's own: toy sets
+    draw one, a `.npz` file has it as `x_test`, a folder of MNIST's IDX files as `t10k-*`. Of other
+    files, `config.test` is held out.
 
     Args:
         config: source and settings.
@@ -93,8 +93,8 @@ def load_data(config: DataConfig) -> Dataset:
         The data: uint8 `(N, C, H, W)` images or float32 `(N, D)` vectors.
 
     Raises:
-        ValueError: when the source is unknown, damaged or not fit for a density model, or a
-            setting does not fit it.
+        ValueError: when the source is unknown, damaged or not suited to a density model, or a
+            setting does not apply to it.
         FileNotFoundError: when there is no such file, or a named set cannot be downloaded.
 
     >>> from realnvp.config import DataConfig
@@ -115,17 +115,17 @@ def load_part(
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
 ) -> tuple[Part, Split]:
-    """Load one part of what `load_data` loads, and nothing that is not needed for it.
+    """Load one part of what `load_data` loads, and only what is needed for it.
 
     Args:
         config: source and settings.
         part: name of the part; None for the one that is reported, which is the test part where
             there is one, and else the validation part.
         fingerprint: fingerprint of the data that a model was trained with (`Dataset.fingerprint`).
-        columns: what a model knows of the data, as for `load_examples`, here and below.
-        categories: likewise.
-        schema: likewise.
-        condition_schema: likewise.
+        columns: as in `load_examples`.
+        categories: as in `load_examples`.
+        schema: as in `load_examples`.
+        condition_schema: as in `load_examples`.
 
     Returns:
         The name of the part, and its examples.
@@ -203,8 +203,8 @@ def load_examples(
 ) -> Split:
     """Load examples to evaluate a model on, and check that they fit it.
 
-    Of a named set, and of a file that brings a test part, that is the test part; of a toy set a
-    fresh sample, which shares nothing with the ones that `load_data` draws; of any other file or
+    For a named set, and for a file that has a test part, that is the test part; for a toy set a
+    fresh sample, which shares nothing with those that `load_data` draws; for any other file or
     folder everything in it.
 
     Args:
@@ -217,8 +217,8 @@ def load_examples(
             ignored.
         categories: names of the classes in the model's order (`Dataset.categories`).
         schema: columns of a table that the model knows (`Dataset.schema`).
-        condition_schema: those that it is conditioned on, if they are several.
-        tolerate: called with the reason if rows of a table are not possible, such as those with an
+        condition_schema: the columns that it is conditioned on, if there are several.
+        tolerate: called with the reason if rows of a table are impossible, such as those with an
             unknown category. They are then marked (`TableSchema.marked_rows`), and have a
             likelihood of 0. None raises.
 
@@ -255,13 +255,13 @@ def stream_examples(
     Args:
         config: source and settings.
         rows: number of rows of each part but the last.
-        shape: what a model knows of the data, as for `load_examples`, here and below.
-        classes: likewise.
-        columns: likewise.
-        categories: likewise.
-        schema: likewise.
-        condition_schema: likewise.
-        tolerate: likewise.
+        shape: as in `load_examples`.
+        classes: as in `load_examples`.
+        columns: as in `load_examples`.
+        categories: as in `load_examples`.
+        schema: as in `load_examples`.
+        condition_schema: as in `load_examples`.
+        tolerate: as in `load_examples`.
 
     Returns:
         the number of all rows, and the parts.
@@ -307,7 +307,7 @@ def _fitting(
 
 
 def config_for_source(config: DataConfig, source: str) -> DataConfig:
-    """Return the settings for another source: what they do to a folder's images fits no other kind.
+    """Return the settings for another source, without those that are for folders of images only.
 
     >>> from realnvp.config import DataConfig
     >>> config_for_source(DataConfig("celeba", size=32), "digits").size is None
@@ -344,7 +344,7 @@ def is_image_folder(source: str) -> bool:
 
 
 def _read(config: DataConfig, known: tables.KnownColumns) -> Parts:
-    """Return what a source holds, to be read."""
+    """Return the parts of a source, which are read when they are needed."""
     name = config.source
     if name in source_names():
         _only_label(config)
@@ -354,7 +354,7 @@ def _read(config: DataConfig, known: tables.KnownColumns) -> Parts:
 
 
 def _read_divided(config: DataConfig, known: tables.KnownColumns) -> Parts:
-    """Return what a source holds, of large tables in parts already."""
+    """Return the parts of a source; those of large tables are divided already."""
     if config.source in source_names() or not reads_row_groups(config):
         return _read(config, known)
     _no_images_settings(config)
@@ -391,7 +391,7 @@ def _toy_parts(config: DataConfig) -> Parts:
 def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
     """Read a file or a folder, of any kind."""
     source, condition = config.source, config.condition
-    # Only of labels that are conditioned on must the names be known ones.
+    # Names of labels must be known ones only if the density is conditioned on them.
     categories = None if condition is None else known.categories
     path = Path(source).expanduser()
     check_source(source)
@@ -430,7 +430,7 @@ def _not_found(source: str, path: Path) -> Exception:
     if os.sep in source or "/" in source or path.suffix:
         return FileNotFoundError(f"there is no file or folder {path.absolute()}")
     return ValueError(
-        f"{source!r} is no data set and no file or folder: {hint}The sets are "
+        f"{source!r} is neither a data set nor a file or folder: {hint}The sets are "
         f"{some_of(names)}; paths may be {_FILES}"
     )
 

@@ -1,7 +1,7 @@
-"""Images that stay in files: rows are read when they are asked for.
+"""Images that stay in files: rows are read on demand.
 
-The operating system keeps what is read often in memory that is free, shared by all processes of a
-machine, and takes it back when it is needed. So data of any size train from here, and data that fit
+The operating system keeps what is read often in free memory, shared by all processes of a machine,
+and reclaims it when it is needed. So models can be trained on data of any size, and data that fit
 in memory lose nothing. The files are read, not mapped into memory: pages of a map count as memory
 of the process, and a process that maps a file into memory is killed if the file is truncated.
 """
@@ -26,14 +26,14 @@ __all__ = ["ArrayFile", "StoredImages"]
 
 
 class ArrayFile:
-    """An array in an ``.npy`` file, of which slices of rows are read. Threads may share it.
+    """An array in an ``.npy`` file, from which slices of rows are read. Threads may share it.
 
     Args:
         path: the file, which may be removed while it is open.
 
     Raises:
-        ValueError: if it is no such file.
-        OSError: if it cannot be read; slices, too, if it has been cut.
+        ValueError: if it is not such a file.
+        OSError: if it cannot be read; also when reading slices, if it has been truncated.
 
     Attributes:
         shape: shape of the array.
@@ -42,7 +42,7 @@ class ArrayFile:
     def __init__(self, path: Path) -> None:
         known = np.load(path, mmap_mode="r")
         if not isinstance(known, np.memmap) or known.dtype != np.uint8:
-            raise ValueError(f"{path} is no array of bytes")
+            raise ValueError(f"{path} is not an array of bytes")
         self.shape, self._start = known.shape, known.offset
         self._row = int(np.prod(self.shape[1:]))
         self._path, self._lock = path, threading.Lock()
@@ -61,20 +61,20 @@ class ArrayFile:
             while left:
                 count = self._file.readinto(left)
                 if not count:
-                    raise OSError(f"{self._path} has been cut since it was opened: start again")
+                    raise OSError(f"{self._path} was truncated after it was opened: start again")
                 left = left[count:]
         return found
 
 
 class StoredImages:
-    """Rows of uint8 images in files, with as much of a tensor as a split needs.
+    """Rows of uint8 images in files, with the part of a tensor's interface that a split needs.
 
-    Indexing reads: ``images[index]`` is a tensor of the rows asked for. :meth:`take` chooses rows
-    without reading any.
+    Indexing reads: ``images[index]`` is a tensor of those rows. :meth:`take` selects rows without
+    reading any.
 
     Args:
         shards: uint8 ``(M, C, H, W)`` arrays, or files of such, which together are all images in
-            their order. Where some have three channels, the grey ones of the others are repeated.
+            order. If some have three channels, the grey channel of the others is repeated.
         key: name of the content of all shards, by which fingerprints are remembered.
         memory: file that remembers fingerprints; None for none.
         on_device: whether an accelerator may hold the images in its memory.
@@ -118,14 +118,14 @@ class StoredImages:
 
     @property
     def where(self) -> str:
-        """Where the images are, in words."""
+        """Description of where the images are."""
         return (
             f"{len(self):,} training images ({self.nbytes / 2**20:,.0f} MiB) are read from the "
             "cache as they are needed: --data-storage memory reads all of them at the start"
         )
 
     def numel(self) -> int:
-        """Return the number of pixels, channels counted."""
+        """Return the number of values: pixels times channels."""
         return self.shape.numel()
 
     def __getitem__(self, index: Tensor | slice | int) -> Tensor:
@@ -134,7 +134,7 @@ class StoredImages:
             return self[torch.tensor([index])][0]
         found = np.empty((len(rows), *self.shape[1:]), np.uint8)
         shard = np.searchsorted(self._starts, rows, side="right") - 1
-        # Rows that follow each other are read together.
+        # Consecutive rows are read together.
         apart = (np.diff(rows) != 1) | (np.diff(shard) != 0)
         ends = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
         for start, stop in pairwise(ends if len(rows) else []):

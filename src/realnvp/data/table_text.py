@@ -1,7 +1,7 @@
-"""Tables in text: CSV and TSV files as people have them.
+"""Tables in text: CSV and TSV files as they occur in practice.
 
-Separators and encodings are found. Cells that are gaps, row numbers without a name and codes with
-leading zeros are read as what they are.
+Separators and encodings are detected. Gaps, row numbers without a name and codes with leading zeros
+are recognized.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 __all__ = ["ALWAYS", "MOST_INFLATED", "read_text"]
 
 MOST_INFLATED = 200
-"""Bytes of text, or cells, that a byte of a compressed file may become."""
+"""Largest number of bytes of text, or cells, per byte of a compressed file."""
 
 ALWAYS = 1 << 26
-"""Bytes, or cells, that any file may become."""
+"""Number of bytes, or cells, that is allowed for a file of any size."""
 
 _GAPS = {
     "", "?", "na", "n/a", "n.a.", "nan", "null", "(null)", "none", "nil", "n.d.", "missing",
     "unknown", "undefined", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "\\n",
 }  # fmt: skip
-"""What stands for a gap among numbers and dates, in lower case."""
+"""Words that stand for a gap among numbers and dates, in lower case."""
 
 _PADDED = re.compile(rb"(?:^|[\n\r,;\t|\"])[ \"]*0\d")
 
 
 class _Gzip(gzip.GzipFile):
-    """A compressed text that does not inflate without bound: no header says how long it is."""
+    """A compressed text whose inflated size is bounded, since no header announces it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -59,8 +59,8 @@ class _Gzip(gzip.GzipFile):
     def _checked(self, content: bytes) -> bytes:
         if self.tell() > self._most:
             raise ValueError(
-                f"it inflates to more than {MOST_INFLATED} times its size: extract it first, if "
-                "it is meant to"
+                f"it inflates to more than {MOST_INFLATED} times its size: if that is intended, "
+                "extract it first"
             )
         return content
 
@@ -77,7 +77,7 @@ def read_text(path: Path) -> pd.DataFrame:
     Numbers of which some begin with a zero, such as postal codes, stay text.
 
     Raises:
-        ValueError: when the file is damaged, empty, or no text.
+        ValueError: when the file is damaged, empty, or not text.
     """
     import pandas as pd
 
@@ -101,7 +101,7 @@ def read_text(path: Path) -> pd.DataFrame:
                 )  # fmt: skip
 
         with warnings.catch_warnings():
-            # pandas only warns when it drops what a too long row has too much.
+            # pandas only warns when it drops the surplus cells of a row.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = read()
             if len(names) != frame.shape[1]:
@@ -122,10 +122,10 @@ def read_text(path: Path) -> pd.DataFrame:
 
 
 def _looked_at(path: Path) -> tuple[str, bool]:
-    """Return the encoding of a text, and whether some number in it may begin with a zero.
+    """Return the encoding of a text, and whether a number in it may begin with a zero.
 
     Raises:
-        ValueError: if it is no text.
+        ValueError: if it is not text.
     """
     padded, strict = False, True
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -150,7 +150,7 @@ def _looked_at(path: Path) -> tuple[str, bool]:
 
 
 def _is_whole(values: pd.Series, padded: bool) -> bool:
-    """Return whether the text of a column of numbers tells what the numbers do not."""
+    """Return whether the text of a column of numbers has information that the numbers lack."""
     if values.dtype.kind in "iu":
         return padded
     there = values.dropna()
@@ -170,12 +170,12 @@ def _as_written(values: pd.Series, words: pd.Series) -> pd.Series:
 
 
 def _says_nothing(values: pd.Series, place: int) -> bool:
-    """Return whether a column without a name numbers or names the rows, or is empty."""
+    """Return whether a column without a name only numbers or names the rows, or is empty."""
     return bool(values.isna().all() or (place == 0 and values.notna().all() and values.is_unique))
 
 
 def _with_gaps(values: pd.Series) -> pd.Series:
-    """Return a column of text as numbers or dates with gaps, where words for gaps stand between.
+    """Return a column of text as numbers or dates with gaps, if the rest are words for gaps.
 
     In a column of categories, such a word may be one of them: it stays.
     """
@@ -203,7 +203,7 @@ def _numbered(count: int) -> list[str]:
 
 
 def _are_data(rows: list[list[str]]) -> bool:
-    """Return whether the first line of a file is data, seeing it and the second."""
+    """Return whether the first line of a file is data, judging by it and the second."""
     first = [word.strip() for word in rows[0]]
     numbers = [_is_number(word) for word in first]
     if not any(numbers):

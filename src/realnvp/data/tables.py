@@ -49,12 +49,11 @@ class KnownColumns:
     """The columns that a model knows from its training data; empty for new data.
 
     Args:
-        columns: names of the columns to take, in this order, as float32 numbers.
+        columns: names of the columns to use, in this order, as float32 numbers.
         categories: names of the condition's classes that are numbered already, in order.
-        schema: columns of a table, which are then taken as the model takes them; others are
-            ignored.
-        condition_schema: likewise of several columns that are conditioned on.
-        tolerate: called with the reason if rows are not possible by the schema, which are then
+        schema: columns of a table, which are then converted as for the model; others are ignored.
+        condition_schema: the same for several columns that are conditioned on.
+        tolerate: called with the reason if rows are impossible under the schema; these are then
             marked (`TableSchema.marked_rows`). None raises.
     """
 
@@ -108,7 +107,7 @@ def vector_tensor(
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{where} holds {values.dtype} values: save numbers, as float32")
     x = np.empty(values.shape, np.float32) if values.dtype != np.float32 else values
-    for index in range(values.shape[1]):  # by column: no copies of the size of the whole
+    for index in range(values.shape[1]):  # by column, to avoid copies of the whole array
         column = values[:, index]
         if x is not values:
             with np.errstate(over="ignore"):  # what overflows is reported below
@@ -118,7 +117,7 @@ def vector_tensor(
 
 
 def _check_column(values: np.ndarray, x: np.ndarray, where: str) -> None:
-    """Raise ValueError for a column of numbers that are not finite, or lost in float32."""
+    """Raise ValueError for a column of numbers that are not finite, or indistinct in float32."""
     finite = np.isfinite(x)
     if not finite.all():
         row = int(np.argmin(finite))
@@ -158,18 +157,18 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
     Args:
         path: the file.
         config: settings: `condition`, the column to condition on, or several with commas;
-            `columns`, kinds of columns by name, instead of those that are found; `integers`, "none"
-            for continuous ones, unless their kind says what they are; `keep_range`.
-        known: what a model knows of the columns.
+            `columns`, kinds of columns by name, instead of the detected ones; `integers`, "none"
+            for continuous ones, unless their kind is declared; `keep_range`.
+        known: the columns that a model knows.
 
     Raises:
-        ValueError: when the file is damaged, or a column is missing or cannot be modelled.
+        ValueError: when the file is damaged, or a column is missing or cannot be modeled.
     """
     return table_parts(read_frame(path), str(path), config, known)
 
 
 def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: KnownColumns) -> Parts:
-    """Return what a table holds; see `read_table`, and `path` names it in messages."""
+    """Return the parts of a table; see `read_table`. ``path`` names it in messages."""
     from realnvp.data.columns import TableSchema  # with pandas, which images do not need
 
     condition, kinds = config.condition, config.columns or {}
@@ -220,7 +219,7 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
 
 
 def _warn_of_left_out(schema: TableSchema, path: str) -> None:
-    """Warn of columns that were found to say nothing, or too much, to be modeled."""
+    """Warn about columns that are left out because they cannot be modeled."""
     found = [f"{column.name!r} ({column.note})" for column in schema.columns if column.note]
     if found:
         warn(f"left out of {path}, and of samples: {some_of(found)}")
@@ -240,7 +239,7 @@ def read_condition(
         names: columns that the density is conditioned on.
         where: name of the table, for messages.
         categories: names of the classes that are numbered already, in order.
-        schema: what several columns are.
+        schema: schema of several columns.
 
     Returns:
         float32 `(N, K)`, or int64 labels `(N,)`; and the names of the classes.
@@ -322,7 +321,7 @@ def _numbers(frame: pd.DataFrame, path: str) -> np.ndarray:
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """Return the Parquet files that a path is, or holds, in the order of their names.
+    """Return the Parquet files at a path or in a folder, in the order of their names.
 
     >>> parquet_files(Path("table.csv"))
     []
@@ -348,7 +347,7 @@ def parquet_module() -> Any:
 def to_pandas(table: pyarrow.Table) -> pd.DataFrame:
     """Return an Arrow table as a data frame, with types of Arrow's own as those of pandas.
 
-    As objects of Python, dates would be no dates, and decimal numbers no numbers.
+    As Python objects, dates and decimal numbers would not be recognized.
     """
     import pyarrow as pa
 
@@ -368,7 +367,7 @@ def to_pandas(table: pyarrow.Table) -> pd.DataFrame:
 def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
     """Return the number of rows of Parquet files, and their rows in order, in blocks.
 
-    The files are read bit by bit, so that memory does not depend on how large they are.
+    The files are read in pieces, so that memory does not depend on their size.
 
     Raises:
         ValueError: when pyarrow is not installed, or a file is damaged; also while reading.
@@ -402,7 +401,7 @@ def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file raises into a ValueError of one line."""
+    """Turn any error of a damaged file into a ValueError of one line."""
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:

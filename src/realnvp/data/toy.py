@@ -241,9 +241,9 @@ def _draw_pinwheel(rng: np.random.Generator, n: int) -> Array:
     """Five Gaussian arms, twisted (after Johnson et al., arXiv 1603.06277).
 
     An arm is ``f = (1 + 0.3 e1, 0.1 e2)``, turned by a random multiple of 72 degrees and then by
-    ``0.25 exp(|f|)``. The usual code turns by ``0.25 exp(f[0])``, but ``f[0]`` is no function
-    of the final point, and that density has no closed form. A turn by a function of the radius
-    keeps the radius, so it can be undone, and it shears polar coordinates, so it preserves area.
+    ``0.25 exp(|f|)``. The usual code turns by ``0.25 exp(f[0])``, but ``f[0]`` is not a function of
+    the final point, and that density has no closed form. A turn by a function of the radius keeps
+    the radius, so it can be undone, and it shears polar coordinates, so it preserves area.
     """
     arm = rng.standard_normal((n, 2)) * _ARM_STD + (1.0, 0.0)
     return _twist(_turn(arm, _ARMS[rng.integers(5, size=n)]), 1.0)
@@ -317,5 +317,5 @@ _sets = (
 )
 
 
-#: The toy sets by name, in the order in which they are listed everywhere.
+#: The toy sets by name, in the order of all lists.
 TOY: dict[str, ToySet] = {toy.name: toy for toy in _sets}

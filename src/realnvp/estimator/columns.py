@@ -1,8 +1,8 @@
-"""What the estimator knows of a table's columns and its condition, beside the flow.
+"""The estimator's checks of a table's columns and its condition.
 
-What the columns are, :class:`~realnvp.data.columns.TableSchema` finds out, as for the command line.
-Those that are constant, or follow from others, have an infinite density: they are left out of it
-with a warning, and given back.
+:class:`~realnvp.data.columns.TableSchema` detects what the columns are, as for the command line.
+Columns that are constant, or follow from others, have an infinite density: they are left out of the
+model with a warning, and restored in samples.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ __all__ = [
 ]
 
 FEW_CLASSES, MOST_CLASSES = 10, 50
-"""Different integers that always are classes, rather than numbers, and that never are if more."""
+"""Integers with at most the first number of values are classes; with more than the second,
+numbers."""
 
 ROWS_PER_CLASS = 4
-"""Rows per integer, at least, in between: of rarer ones, not all may be there."""
+"""Rows per integer from which on integers in between are classes: of rarer ones, some may be
+missing."""
 
 
 def named_by_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -71,12 +73,13 @@ def checked_frame(estimator: Any, X: pd.DataFrame, reset: bool) -> pd.DataFrame:
     """Check a table of columns of any kind as scikit-learn's ``validate_data`` does with numbers.
 
     Args:
-        estimator: the estimator, whose ``n_features_in_`` and ``feature_names_in_`` it is.
+        estimator: the estimator, whose ``n_features_in_`` and ``feature_names_in_`` are set or
+            checked.
         X: the table.
-        reset: whether it is that of a fit.
+        reset: whether the table is that of a fit.
 
     Raises:
-        ValueError: if it has too few rows or columns, or others than in the fit.
+        ValueError: if it has too few rows or columns, or other columns than in the fit.
     """
     _check_feature_names(estimator, X, reset=reset)
     _check_n_features(estimator, X, reset=reset)
@@ -106,7 +109,7 @@ def row_weights(sample_weight: ArrayLike | None, X: Any) -> NDArray | None:
     if (weight > 0).sum() < 2:
         raise ValueError("at least 2 rows need a positive sample_weight")
     weight = weight / weight.max()  # the sum of large ones could overflow
-    # Smaller shares than float32 can hold count as none.
+    # Shares that are too small for float32 count as 0.
     weight = np.where(weight < 1e-30, 0.0, weight)
     return None if (weight == weight[0]).all() else weight * ((weight > 0).sum() / weight.sum())
 
@@ -119,17 +122,17 @@ def schema_of(
     numbers: bool,
     keep_range: bool = False,
 ) -> TableSchema:
-    """Look at the rows of a table, and warn of columns that are not as they seem.
+    """Detect the columns of a table, and warn about those that are not modeled as they are.
 
     Args:
         frame: the table.
         integers: "auto", "none", or indices or names of the integer columns.
-        columns: kinds of columns by name or index, or that of all.
+        columns: kinds of columns by name or index, or one kind for all.
         numbers: whether the table is an array of numbers, whose names are indices.
         keep_range: whether samples keep the range of every column of numbers.
 
     Raises:
-        ValueError: if no column is free, or one cannot be modelled.
+        ValueError: if no column varies freely, or one cannot be modeled.
     """
     names = [str(name) for name in frame.columns]
     kinds: dict[str, str] | str | None = columns if isinstance(columns, str) else {}
@@ -204,8 +207,9 @@ class Condition:
         categories: classes in order, if there are classes.
         dim: number of numbers, 0 if there are none.
         name: name of the condition in a file.
-        schema: columns of a condition that is a table of any kinds; its numbers are their features.
-        columns: names of the columns of several numbers that came in a table.
+        schema: columns of a condition that is a table of columns of any kind; it is encoded as
+            their features.
+        columns: names of the columns of a condition of several numbers that was given as a table.
     """
 
     categories: NDArray | None = None
@@ -216,7 +220,7 @@ class Condition:
 
     @staticmethod
     def of(condition: ArrayLike | None, n: int, name: str | None = None) -> Condition:
-        """Look at the condition of a table's rows."""
+        """Detect the kind of a condition from its values."""
         if condition is None:
             return Condition()
         if isinstance(condition, pd.DataFrame) and _is_mixed(condition):
@@ -244,7 +248,7 @@ class Condition:
     def codes(
         self, condition: ArrayLike | None, n: int, repeat: bool = False
     ) -> torch.Tensor | None:
-        """Return the condition as the flow takes it.
+        """Return the condition in the form that the flow takes.
 
         Args:
             condition: condition, as in fit.
@@ -287,7 +291,7 @@ class Condition:
         return torch.as_tensor(numbers)
 
     def _in_order(self, condition: ArrayLike) -> ArrayLike:
-        """Return the columns of a table in the order of those of the table that was fitted."""
+        """Return the columns of a table in the order of the fitted table."""
         if self.columns is None or not isinstance(condition, pd.DataFrame):
             return condition
         place = {str(column): i for i, column in enumerate(condition.columns)}
@@ -329,7 +333,7 @@ class Condition:
         if categories is not None:
             categories = np.asarray(categories)
             if categories.ndim != 1 or categories.dtype.kind not in "Ubiuf":
-                raise ValueError("its classes are no names or numbers")
+                raise ValueError("its classes are neither names nor numbers")
         schema = None if value.get("schema") is None else TableSchema.from_dict(value["schema"])
         columns = value.get("columns")
         if columns is not None:
@@ -338,7 +342,7 @@ class Condition:
 
 
 def _is_mixed(condition: pd.DataFrame) -> bool:
-    """Return whether a table is not only numbers without gaps, nor a single column of classes."""
+    """Return whether a table is neither numbers without gaps nor a single column of classes."""
     numeric = all(
         pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
         for kind in condition.dtypes
@@ -374,7 +378,7 @@ def _comparable(values: NDArray) -> NDArray:
 def _position(column: int | str, names: list[str]) -> int:
     if isinstance(column, str):
         if column not in names:
-            raise ValueError(f"integers names a column {column!r} that is not there")
+            raise ValueError(f"integers names a column {column!r} that does not exist")
         return names.index(column)
     if not 0 <= column < len(names):
         raise ValueError(f"integers are columns 0 .. {len(names) - 1}, got {column}")

@@ -61,13 +61,13 @@ MEMBERS = 8
 
 
 MOST_AVERAGED = 20_000
-"""Rows up to which flows are averaged by default: eight take eight times as long, and their gain
-was measured on up to 10,000 rows."""
+"""Largest number of rows for which flows are averaged by default: eight take eight times as long,
+and their gain was measured on up to 10,000 rows."""
 
 
 MANY_ROWS = 10_000
-"""Rows from which on several columns have wider networks that are trained for longer; what that is
-worth is in benchmarks/results/synthetic.md."""
+"""Number of rows above which several columns have wider networks that are trained for longer; the
+gain is in benchmarks/results/synthetic.md."""
 
 
 FEW_VALUES = 50
@@ -76,15 +76,17 @@ the smallest number to the largest."""
 
 
 ROWS_PER_VALUE = 4
-"""Rows per value of such a column, at least: frequencies of fewer are too uncertain."""
+"""Smallest number of rows per value of such a column: frequencies of fewer are too uncertain."""
 
 
 BINS = 32
-"""Quantile intervals that each number of a condition of one column is encoded in."""
+"""Quantile intervals in which each number of a condition is encoded, for a density of one
+column."""
 
 
 MOST_FEATURES = 2_000
-"""Features of a condition, at most: with more numbers, there are fewer intervals of each."""
+"""Largest number of features of a condition: with more numbers, there are fewer intervals of
+each."""
 
 
 NUMBERS = 2**17
@@ -102,11 +104,11 @@ class RealNVPDensity(
     .. math:: \log p(x) = \log \mathcal N(f(x); 0, I) + \log |\det J_f(x)|
 
     The flow starts as the Gaussian, or the mixture of Gaussians, that fits the data, and couplings
-    learn what is left. It is trained until the likelihood of held-out rows no longer improves, and
-    with few rows then again on all of them for as long. If training is not better than the start
-    beyond chance, the start is kept. Like :class:`~sklearn.mixture.GaussianMixture` it is a density
-    to fit, score and sample; and it is a transformer, whose latents are independent standard
-    normals.
+    learn the rest. It is trained until the likelihood of held-out rows no longer improves, and with
+    few rows then again on all of them for the same number of steps. If training does not improve on
+    the initial model beyond chance, the initial model is kept. Like
+    :class:`~sklearn.mixture.GaussianMixture` it is a density to fit, score and sample; and it is a
+    transformer, whose latents are independent standard normals.
 
     Integer columns are dequantized: their density is then a probability, which cannot grow without
     bound. Constant columns, and columns that are a linear function of others, have no density of
@@ -114,8 +116,9 @@ class RealNVPDensity(
     them has the log-density minus infinity. Rescaling a column only changes the log-density by the
     logarithm of the scale; rescaling a numeric condition or the weights changes nothing.
 
-    Fitting uses random generators of its own, so several threads may fit at once, each reproducibly
-    by its ``random_state``. It always runs in one process, also under ``torchrun`` or Slurm.
+    Fitting uses random generators of its own, so several threads may fit at the same time, each
+    reproducibly given its ``random_state``. It always runs in one process, also under ``torchrun``
+    or Slurm.
 
     Args:
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
@@ -133,13 +136,13 @@ class RealNVPDensity(
             by cross-validation, or 1, a linear regression, for one column given numbers. (A
             classifier starts as the frequencies, and must be better than the regression.)
         members: number of flows whose densities are averaged, for one column only. Each holds out
-            another share of the rows to stop early, and to choose whether the condition is also
+            a different share of the rows to stop early, and to choose whether the condition is also
             encoded in intervals between its quantiles. By default 8 for one column given numbers
             with at most 20,000 rows, where it was measured to be better in eight times the time,
             else 1.
         max_steps: largest number of optimizer steps; training may stop early. By default 2,000, or
-            6,000 for several columns of more than 10,000 rows, of which the last half have a
-            falling learning rate.
+            6,000 for several columns of more than 10,000 rows, the last half with a falling
+            learning rate.
         batch_size: number of rows per step.
         lr: learning rate of AdamW. By default this and the next two are chosen by the number of
             rows: the fewer, the more regularization.
@@ -148,7 +151,7 @@ class RealNVPDensity(
             Gaussians that the flow starts as. It keeps the flow from memorizing few rows.
         validation_fraction: fraction of the rows that is held out for early stopping; with 0,
             training takes all steps.
-        patience: number of validations without improvement that end the training; there are 100
+        patience: number of validations without improvement after which training ends; there are 100
             over all steps. By default 5; for one column given numbers 15, or 8 for each of several
             members, or 3 if the column has few values.
         integers: integer columns: "auto" detects them (with a warning for an array), "none", or
@@ -160,12 +163,12 @@ class RealNVPDensity(
         n_jobs: number of processes that train ``members`` at the same time; None is 1, and -1 as
             many as there are cores.
         random_state: seed, generator or None.
-        verbose: whether to print a few lines about the training, in the units of :meth:`score`.
+        verbose: whether to print a few lines about training, in the units of :meth:`score`.
 
     Attributes:
         flow_: the :class:`realnvp.Flow` of the columns that vary freely, in their own units and
             float64. ``flow_.save_pretrained(folder)`` is the same as :meth:`save`.
-        n_iter_: number of optimizer steps of the kept model; 0 if the start was kept.
+        n_iter_: number of optimizer steps of the kept model; 0 if the initial model was kept.
         n_features_in_, feature_names_in_: as in scikit-learn.
     """
 
@@ -233,7 +236,7 @@ class RealNVPDensity(
             condition: ``(N,)`` classes, or ``(N,)`` or ``(N, K)`` numbers, that the density is
                 conditioned on. Names are classes, and so are integers, unless there are more than
                 50 different ones, or more than 10 and fewer than 4 rows per integer.
-            sample_weight: ``(N,)`` weights of the rows; 0 leaves a row out.
+            sample_weight: ``(N,)`` weights of the rows; rows of weight 0 are ignored.
 
         Raises:
             ValueError: if no density can be fitted.
@@ -351,9 +354,9 @@ class RealNVPDensity(
             condition: condition of each row, as in :meth:`fit`.
 
         Returns:
-            ``(N,)``; minus infinity where a constant or dependent column deviates from what it was
-            in training, or an integer column has a fraction; and, with a warning, where a category
-            is unknown or there is a gap where there was none.
+            ``(N,)``; minus infinity where a constant or dependent column deviates from training, or
+            an integer column has a fraction; and, with a warning, where a category is unknown or a
+            value is missing in a column without gaps in training.
         """
         x, possible, codes = self._check(X, condition, strict=False)
         assert self.flow_.columns is not None  # every flow of a table has this layer
@@ -414,8 +417,8 @@ class RealNVPDensity(
     ) -> pd.DataFrame:
         """Return the probabilities of a categorical column's values, given the other columns.
 
-        They follow from Bayes' rule over the values, exactly but for the noise of gaps and of other
-        discrete columns, of which 16 draws are averaged (:mod:`realnvp.estimator.inference`).
+        They follow from Bayes' rule over the values, exactly except for the noise of gaps and of
+        other discrete columns, averaged over 16 draws (:mod:`realnvp.estimator.inference`).
 
         Args:
             X: table; its values in the column itself are ignored.
@@ -445,7 +448,7 @@ class RealNVPDensity(
         """Return quantiles of a column of numbers or dates, given the rest of the row.
 
         They are computed from weighted candidates, see :mod:`realnvp.estimator.inference`. Two of
-        them bound a prediction interval: 0.05 and 0.95 one of 90 %.
+        them bound a prediction interval: 0.05 and 0.95 give one of 90 %.
 
         Args:
             X: table; its values in the column itself are ignored. Omit it for a density of one
@@ -496,7 +499,7 @@ class RealNVPDensity(
         return names[column]
 
     def _with_column(self, X: Any, column: str) -> pd.DataFrame:
-        """Return a table as a DataFrame, which need not have a column that is asked for."""
+        """Return a table as a DataFrame, which need not have the column in question."""
         names = self._schema.names
         if isinstance(X, pd.DataFrame) and self._is_frame:
             X = named_by_text(X)
@@ -527,7 +530,7 @@ class RealNVPDensity(
 
         Returns:
             the table without gaps, and the effective number of candidates of each row ``(N,)``,
-            infinite where there was no gap: below 10 or so, the draw says little.
+            infinite where there was no gap: below about 10, the draw is unreliable.
         """
         check_is_fitted(self, "flow_")
         if not isinstance(X, pd.DataFrame) or not self._is_frame:
@@ -555,8 +558,8 @@ class RealNVPDensity(
         x, possible, codes = self._check(X, condition)
         if not possible.all():
             raise ValueError(
-                f"row {int(np.argmin(possible))} has no latent: a column that was left out is not "
-                f"what it follows to be, or an integer column has a fraction"
+                f"row {int(np.argmin(possible))} has no latent: a left-out column does not have "
+                f"the value that follows from the others, or an integer column has a fraction"
             )
         with torch.no_grad():
             return _in_parts(self._encode, x, codes).numpy()
@@ -584,7 +587,7 @@ class RealNVPDensity(
         """Return the rows' coordinates, which rows are possible, and the condition's codes.
 
         Rows with an unknown category, or a gap where there was none, raise a ValueError, unless
-        strict is False: then they are not possible.
+        ``strict`` is False: then they are marked as impossible.
         """
         check_is_fitted(self, "flow_")
         table = self._frame(_as_columns(X, condition))
@@ -612,7 +615,7 @@ class RealNVPDensity(
         return pd.DataFrame(table, columns=names)
 
     def _with_dropped(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return a table with gaps in the place of columns that are not modeled, where it should.
+        """Return a table with gaps in place of columns that are not modeled.
 
         Samples do not have such columns, but can be scored.
         """
@@ -622,7 +625,7 @@ class RealNVPDensity(
         return X.assign(**dict.fromkeys(absent))[names] if absent and set(kept) <= set(X) else X
 
     def _table(self, x: torch.Tensor) -> Any:
-        """Return rows as those that were fitted: a DataFrame, or an array."""
+        """Return rows in the form of the fitted ones: a DataFrame, or an array."""
         table = self._schema.decode(x.numpy())
         return table if self._is_frame else table.to_numpy(dtype=np.float64)
 
@@ -636,9 +639,9 @@ class RealNVPDensity(
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder, from which :meth:`load` and the command line read it.
 
-        ``realnvp eval FOLDER --data rows.csv`` then gives the number of :meth:`score`, for a file
-        with the names of the columns that were fitted; of a conditional density, with a column of
-        the condition's name ("label" for classes and "condition" for numbers that have none).
+        ``realnvp eval FOLDER --data rows.csv`` then gives the value of :meth:`score`, for a file
+        with the names of the fitted columns; for a conditional density, also with a column of the
+        condition's name ("label" for classes and "condition" for numbers that have none).
         """
         check_is_fitted(self, "flow_")
         self.flow_.save_pretrained(folder)
@@ -649,7 +652,7 @@ class RealNVPDensity(
 
         Raises:
             FileNotFoundError: if there is no saved model.
-            ValueError: if it is corrupt, or is not one of this estimator.
+            ValueError: if it is corrupt, or was not saved by this estimator.
         """
         flow = load(folder)
         try:
@@ -714,7 +717,7 @@ def _seed(random_state: RandomState) -> int:
 
 
 def _is_of_few_values(rows: torch.Tensor, schema: TableSchema) -> bool:
-    """Return whether a table is a single discrete column whose cells are few."""
+    """Return whether a table is a single discrete column with few cells."""
     if schema.dim > 1 or schema.coordinates[0].kind == "number":
         return False
     cells = float(rows.max() - rows.min()) / schema.coordinates[0].step + 1
@@ -729,7 +732,7 @@ def _as_columns(X: Any, condition: ArrayLike | None) -> Any:
 
 
 def _name_of(condition: Any) -> str | None:
-    """Return the name of a pandas column, or of a frame's single one."""
+    """Return the name of a pandas column, or of the single column of a frame."""
     names = list(getattr(condition, "columns", [getattr(condition, "name", None)]))
     return str(names[0]) if len(names) == 1 and names[0] is not None else None
 

@@ -1,4 +1,4 @@
-"""Fitting a flow to the rows of a table: for how long, and in which units."""
+"""Fitting a flow to the rows of a table: the number of steps, and the choice of the model."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from realnvp.training.trainer import Trainer
 __all__ = ["fit_rows"]
 
 FEW_ROWS = 20
-"""With fewer, the start is the model: held-out rows would say nothing of a training."""
+"""With fewer rows, the initial model is kept: held-out rows could not judge training."""
 
 
 MANY_ROWS = 2_000
-"""With more, those that are held out are not needed to learn from."""
+"""With more rows, the held-out ones are not needed for training."""
 
 
 MOST_HELD_OUT = 5_000
-"""Rows that are held out, at most. With 2,000, a million rows were learned for too short a time."""
+"""Largest number of held-out rows. With 2,000, training on a million rows ended too early."""
 
 
 ENOUGH_HELD_OUT = 200
-"""Held-out rows that are enough to choose whether a condition is encoded in intervals."""
+"""Number of held-out rows that suffice to choose whether a condition is encoded in intervals."""
 
 
 CONFIDENCE = 0.999
-"""Confidence that a training is better than the start, which it must be on held-out rows. It is
-high because the same rows have chosen the best of many validations."""
+"""Confidence that training improves on the initial model, on held-out rows. It is high because the
+same rows have chosen the best of many validations."""
 
 
 def fit_rows(
@@ -66,10 +66,10 @@ def fit_rows(
     n_jobs: int | None = None,
     verbose: bool = False,
 ) -> tuple[Flow, int]:
-    """Train on most rows to learn for how long; if there are few, then on all.
+    """Train on most rows to find the number of steps; if there are few rows, then on all.
 
-    Copies of a row count as one of a larger weight, so that none is both learned and held out; but
-    where all columns are discrete, copies are what is to be expected.
+    Copies of a row count as one row of a larger weight, so that none is both trained on and held
+    out, except where all columns are discrete and copies are to be expected.
 
     Args:
         x: ``(N, D)`` coordinates of a table's rows, float64.
@@ -77,15 +77,14 @@ def fit_rows(
         weight: ``(N,)`` positive weights; equal by default.
         recipe: model and training settings.
         schema: columns of the table.
-        classes: number of classes, if the condition is one of them.
+        classes: number of classes, if the condition is a class.
         validation_fraction: fraction of the rows that is held out; with 0, all steps are taken.
         members: number of flows of one column whose densities are averaged.
         n_jobs: number of processes that train members at the same time; None is 1, -1 all cores.
         verbose: whether a few lines are printed.
 
     Returns:
-        the flow of the rows, in float64 and evaluation mode, and the number of steps it was trained
-        for.
+        the flow of the rows, in float64 and evaluation mode, and the number of training steps.
     """
     given = (torch.zeros(0), torch.ones(0))
     if condition is not None and condition.ndim == 2:
@@ -155,11 +154,11 @@ def _fit_members(
     report: _Report,
     n_jobs: int | None,
 ) -> tuple[Flow, int]:
-    """Train each member until the rows of its own fold no longer improve; all rows are learned.
+    """Train each member until the rows of its own fold no longer improve.
 
-    The first members are trained with intervals of the condition and without, until the rows that
-    these have held out are enough to say which is better. Together the folds say of every row
-    whether training is better than the start.
+    The first members are trained with and without intervals of the condition, until the rows that
+    they have held out suffice to decide which is better. Together, the folds tell for every row
+    whether training improves on the initial model.
     """
     everything = dataset(split, split)
     if validation_fraction and len(split) < max(FEW_ROWS, 2 * members):
@@ -177,7 +176,7 @@ def _fit_members(
     def member(i: int, option: VectorRecipe) -> _Member:
         learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, folds[i], False)
         parts = split.select(learn.nonzero()[:, 0]), split.select(folds[i])
-        # All start alike, so maps of the column and the condition are of all rows.
+        # All members start alike, so maps of the column and the condition are fitted to all rows.
         trial = dataset(*parts, sample=split)
         option = dataclasses.replace(option, seed=option.seed + i)
         flow, steps = _train(option, trial, report, mixture=mixture)
@@ -202,7 +201,7 @@ def _fit_members(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Member:
-    """A trained flow, and by how much it is better than the start on each row it has held out."""
+    """A trained flow, and its gain over the initial model on each row that it held out."""
 
     flow: Flow
     steps: int
@@ -211,7 +210,7 @@ class _Member:
 
 
 def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
-    """Return recipes to choose from: with intervals of the condition, if there are some, or none.
+    """Return the recipes to choose from: with intervals of the condition, if any, and without.
 
     Either may be much better, see benchmarks/results/conditional.md. Classifiers always have them.
     """
@@ -235,8 +234,8 @@ def _train(
     steps: int | None = None,
     mixture: Mixture | None = None,
 ) -> tuple[Flow, int]:
-    """Train, for so many steps, or until validation no longer improves; return the best model."""
-    # Here, a validation costs little beside what it saves.
+    """Train for ``steps``, or until validation no longer improves; return the best model."""
+    # Here, a validation costs little compared with what it saves.
     training = dataclasses.replace(recipe.training, validation_share=1.0)
     if steps is not None:
         training = dataclasses.replace(training, steps=steps, num_validations=1, patience=None)
@@ -252,7 +251,7 @@ def _train(
 
 
 def _without_copies(split: Split) -> Split:
-    """Return the split with one row for all that are equal, which has their weight."""
+    """Return the split with one row in place of equal ones, with the sum of their weights."""
     parts = [split.x.nan_to_num(math.inf)]  # NaN would not equal NaN
     parts += [] if split.condition is None else [split.condition.double()]
     table = torch.cat([part.reshape(len(split), -1) for part in parts], dim=1).numpy()
@@ -263,22 +262,22 @@ def _without_copies(split: Split) -> Split:
         return split
     weight = torch.ones(len(split)) if split.weight is None else split.weight
     total = torch.zeros(len(first)).index_add_(0, torch.as_tensor(inverse).view(-1), weight)
-    order = np.argsort(first)  # as they came
+    order = np.argsort(first)  # in the original order
     kept, total = split.select(torch.as_tensor(first[order])), total[order]
     equal = bool((total == total[0]).all())
     return Split(kept.x, kept.condition, weight=None if equal else total / total.mean())
 
 
 def _spread(split: Split, coordinates: Sequence[Coordinate]) -> Split:
-    """Return the split with several rows for one of a weight of several, each with its part of it.
+    """Return the split with several rows in place of one heavy row, each with a part of its weight.
 
-    A flow starts as a mixture of rows with noise, where there are gaps, categories, integers or
-    atoms, and one draw of the noise of a heavy row would look like a value of its own. Rows with
-    a number that has no noise stay one: copies of it would be a value of its own.
+    A flow starts as a mixture fitted to rows with noise, where there are gaps, categories, integers
+    or atoms, and a single draw of the noise of a heavy row would look like a cluster of its own.
+    Rows with a number that has no noise are not copied: the copies would look like a cluster, too.
 
     Args:
         split: rows; no two are equal.
-        coordinates: what their columns are.
+        coordinates: the coordinates of their columns.
     """
     if split.weight is None:
         return split
@@ -297,13 +296,13 @@ def _is_better(flow: Flow, start: Flow, check: Split, seed: int) -> bool:
 
 
 def _gain(flow: Flow, start: Flow, check: Split, seed: int) -> tuple[Tensor, Tensor]:
-    """Return by how much a flow is better than another on each held-out row, and the weights."""
+    """Return the gain of a flow over another on each held-out row, and the weights."""
     gain = log_likelihoods(flow, check, seed=seed) - log_likelihoods(start, check, seed=seed)
     return gain, torch.ones(len(gain)) if check.weight is None else check.weight
 
 
 def _is_positive(gain: Tensor, weight: Tensor) -> bool:
-    # Of the mean alone, a single far row could decide: most rows must gain, too.
+    # A single outlying row could decide the mean alone: most rows must gain, too.
     return (weight.double() @ gain).item() > 0 and _p_value(gain) < 1 - CONFIDENCE
 
 
@@ -313,7 +312,7 @@ def _p_value(gain: Tensor) -> float:
 
 
 class _Report(Callback):
-    """Prints a few lines, in the units of ``score``.
+    """Print a few lines, in the units of ``score``.
 
     Args:
         visible: whether anything is printed.
@@ -331,14 +330,14 @@ class _Report(Callback):
         score = -values["loss"]
         first = self._best == -np.inf
         self._best = max(self._best, score)
-        # At steps 0, 20, 60, 140, ...: it learns ever more slowly.
+        # At steps 0, 20, 60, 140, ...: learning slows down.
         if first or step >= 2 * self._step + 20:
             self._step = step
             self._print(f"step {step:,}: held-out score {score:.4f} nats, best {self._best:.4f}")
 
     def end(self, steps: int) -> None:
-        """Say what was kept."""
-        what = "the start is kept" if steps == 0 else f"trained for {steps:,} steps"
+        """Print which model was kept."""
+        what = "the initial model is kept" if steps == 0 else f"trained for {steps:,} steps"
         best = f", held-out score {self._best:.4f} nats" if np.isfinite(self._best) else ""
         self._print(f"{what}{best}")
 

@@ -1,17 +1,17 @@
-r"""Queries of a table: rows by a rule, a column given the others, and gaps filled in.
+r"""Queries of a table: rows that satisfy a rule, a column given the others, and imputation.
 
-They take a flow and the columns of its table, and serve the command line and the estimator alike.
+They take a flow and the columns of its table, and are used by the command line and the estimator.
 
 The probability of a category given the rest of its row follows from Bayes' rule over its values,
-exactly but for the noise of other discrete columns, which is the same for all values:
+exactly except for the noise of other discrete columns, which is the same for all values:
 
 .. math:: p(c \mid x) = \frac{p(c, x)}{\sum_{c'} p(c', x)}.
 
 Gaps are filled in by sampling importance resampling (Rubin 1988). With :math:`v_k` the normal
 scores of what is known and candidates :math:`v_u \sim q(v_u \mid v_k)` from a Gaussian fitted to
 the flow's own samples, one of them is drawn with weights :math:`w \propto p(v_k, v_u) / q(v_u \mid
-v_k)`. The effective number of candidates, :math:`(\sum w)^2 / \sum w^2`, says how far to trust it.
-The weighted candidates also approximate the distribution of a column given the others, hence its
+v_k)`. The effective number of candidates, :math:`(\sum w)^2 / \sum w^2`, measures its reliability.
+The weighted candidates also approximate the distribution of a column given the others, and so its
 quantiles. Where nothing is known, as in a conditional flow of one column, the candidates are the
 flow's own samples.
 """
@@ -37,7 +37,7 @@ from realnvp.utils.errors import some_of
 __all__ = ["category_log_probs", "category_proba", "draw", "impute", "quantiles", "sample_table"]
 
 PILOT = 4_000
-"""Samples of the flow that the Gaussian of the candidates is fitted to."""
+"""Number of samples of the flow to which the Gaussian of the candidates is fitted."""
 
 WIDER = 1.3
 """Factor of the candidates' standard deviations, so that the proposal has heavy enough tails."""
@@ -46,10 +46,10 @@ AT_ONCE = 2**15
 """Rows in a batch."""
 
 REDRAWS = 8
-"""Times that rows beyond the reach of the data are drawn again."""
+"""Number of times that rows beyond the reach of the data are drawn again."""
 
 MOST_DRAWS = 1_000
-"""Largest number of rows drawn for each that the rules accept."""
+"""Largest number of rows that are drawn for each row that the rules accept."""
 
 
 def category_log_probs(
@@ -73,7 +73,7 @@ def category_log_probs(
         condition: condition of each row, if the flow is conditional.
         draws: number of noise draws.
         seed: seed of the noise.
-        progress: called with the number of passes done, and of all.
+        progress: called with the number of passes done, and the total.
 
     Returns:
         ``(N, K)`` for the K categories, with the gap last if the column has gaps.
@@ -133,7 +133,7 @@ def category_proba(
         frame: table; it need not have the column itself.
         column: name of the column.
         condition: condition of each row, if the flow is conditional.
-        progress: called with the number of passes done, and of all.
+        progress: called with the number of passes done, and the total.
 
     Returns:
         a row for each of the table, with a column for each category, and one called None for a gap
@@ -150,7 +150,7 @@ def category_proba(
 
 
 def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return a table whose column holds some possible value."""
+    """Return a table whose column holds an arbitrary possible value."""
     if column not in schema.names:
         raise ValueError(f"the model has no column {column!r}: there are {some_of(schema.names)}")
     layer = flow.columns
@@ -198,7 +198,7 @@ def _candidates(
     assert layer is not None  # every flow of a table has this layer
     unknown = torch.isnan(x)
     for i, coordinate in enumerate(schema.coordinates):
-        if coordinate.status is not None:  # without its number where the status says so
+        if coordinate.status is not None:  # without a number where the status marks a gap
             unknown[:, i] = torch.isnan(x[:, coordinate.status])
     rows = unknown.any(1).nonzero()[:, 0]
     if not len(rows):
@@ -261,7 +261,7 @@ def impute(
         condition: condition of each row, if the flow is conditional.
         candidates: number of candidates for each row.
         seed: seed of all draws.
-        progress: called with the number of rows done, and of all.
+        progress: called with the number of rows done, and the total.
 
     Returns:
         the filled rows, and the effective number of candidates ``(N,)``, infinite for rows without
@@ -304,7 +304,7 @@ def quantiles(
         condition: condition of each row, if the flow is conditional.
         candidates: number of candidates for each row.
         seed: seed of all draws.
-        progress: called with the number of rows done, and of all.
+        progress: called with the number of rows done, and the total.
 
     Returns:
         a row for each of the table and a column for each probability, in the unit and the type of
@@ -499,7 +499,7 @@ def _query(frame: pd.DataFrame, rule: str) -> NDArray:
     try:
         found = frame.eval(rule, engine="python")
         result: NDArray = np.asarray(found, dtype=bool)
-    except Exception as error:  # whatever a rule makes pandas raise
+    except Exception as error:  # any error that pandas raises for a rule
         raise ValueError(
             f"the rule {rule!r} cannot be applied: {' '.join(str(error).split())}; the columns are "
             f"{some_of(list(frame.columns))}, and a name with spaces or dots is in backticks"

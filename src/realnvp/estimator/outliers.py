@@ -1,4 +1,4 @@
-r"""A scikit-learn outlier detector: scores, p-values and reasons of a table's rows.
+r"""A scikit-learn outlier detector: scores, p-values and explanations of a table's rows.
 
 >>> import numpy as np
 >>> from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
@@ -41,24 +41,24 @@ from realnvp.outliers.statistics import statistics
 __all__ = ["RealNVPOutlierDetector"]
 
 FOLDS = 5
-"""Parts of the rows; each is held out once of few, and one of many."""
+"""Number of parts of the rows; with few rows, each is held out once, with many, only one."""
 
 FEW_ROWS = 300
-"""With fewer, every row is held out once, by as many flows as there are folds."""
+"""With fewer rows, every row is held out once, by as many flows as there are folds."""
 
 MOST_HELD_OUT = 2_000
 
 FOR_A_FLOW = 10
-"""With fewer rows to learn from, there is no flow: distances are all that there is."""
+"""With fewer training rows, there is no flow, only distances."""
 
 ALPHA = 0.05
-"""P-value from which a row is an outlier, if no contamination is given."""
+"""P-value up to which a row is an outlier, if no contamination is given."""
 
 IMPOSSIBLE = 1e30
-"""Negative log-density of a row that cannot be, and of one that no float is small enough for."""
+"""Negative log-density of an impossible row, and of one whose density underflows."""
 
 PART = 4_096
-"""Rows that are scored at once."""
+"""Rows per batch of scores."""
 
 Table = NDArray | pd.DataFrame
 """Rows of numbers, or of columns of any kind."""
@@ -74,28 +74,28 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
 
     .. math:: s(x) = -\sum_j \log \hat P(T_j \ge t_j(x)),
 
-    with tails as of rows that were held out. Which statistics these are was chosen once, on other
-    tables (docs/outliers.md); nothing is chosen with labels. The rank of a score among those of
-    held-out rows is a p-value: under exchangeability,
-    :math:`P(p(x) \le \alpha) \le \alpha` for a row like the ones that were fitted.
+    with tails estimated from held-out rows. The statistics were chosen once, on other tables
+    (docs/outliers.md); nothing is chosen with labels. The rank of a score among those of held-out
+    rows is a p-value: under exchangeability, :math:`P(p(x) \le \alpha) \le \alpha` for a row like
+    the ones that were fitted.
 
-    Of 300 rows and more, a fifth is held out, at most 2,000. Of fewer, five flows hold out a fifth
-    each (cross-conformal prediction, Vovk 2015), and their scores are averaged.
+    With 300 rows or more, a fifth is held out, at most 2,000. With fewer, five flows hold out a
+    fifth each (cross-conformal prediction, Vovk 2015), and their scores are averaged.
 
     A DataFrame with text, dates or gaps is fitted as by :class:`RealNVPDensity`, whose setting
     ``columns`` declares kinds of columns. In a distance, a category counts by how rare it is, and a
     gap is one more category. A category that was never seen, or a gap where there was none, makes a
-    row an outlier, unless rows that were held out have as many of their own.
+    row an outlier, unless held-out rows have as many.
 
     Args:
         density: :class:`RealNVPDensity` whose copies are fitted; the default one if left out.
         contamination: "auto" for training rows that are ordinary; rows with a p-value of 0.05 or
-            less are then outliers. Or the fraction of outliers among the training rows: so many of
-            the rows farthest from their neighbors are left out of the fit, and so many training
-            rows are then outliers. Squashed columns and the fifth nearest latents do not count
-            then.
-        max_features: most columns of numbers that a flow models; of more it models so many
-            principal components, while distances are of all columns.
+            less are then outliers. Or the fraction of outliers among the training rows: that
+            fraction, the rows farthest from their neighbors, is left out of the fit, and that
+            fraction of the training rows are then outliers. Squashed columns and the fifth nearest
+            latents do not count then.
+        max_features: largest number of numeric columns that a flow models; of more columns, it
+            models that many principal components, while distances use all columns.
         random_state: seed, generator or None.
 
     Attributes:
@@ -126,7 +126,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
 
         Raises:
             ValueError: if contamination is not a fraction up to a half, or a column of a DataFrame
-                cannot be modelled.
+                cannot be modeled.
         """
         table = self._table(X, reset=True)
         share = self.contamination
@@ -147,7 +147,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         for held in held_out:
             learned = _rows(table, np.setdiff1d(order, held))
             member = _Member(schema, clean=share == "auto")
-            if share == "auto":  # no row is its own neighbor, so those that are held out may be one
+            if share == "auto":  # no row is its own neighbor, so held-out rows may be neighbors
                 member.measure_to(member.coordinates(table))
             else:
                 coordinates = member.coordinates(learned)
@@ -169,7 +169,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _table(self, X: Any, reset: bool = False) -> Table:
-        """Return a checked table: a DataFrame if it was fitted to one that has not only numbers."""
+        """Return a checked table: a DataFrame if the fitted one has not only numbers."""
         if reset:
             self._is_frame = isinstance(X, pd.DataFrame) and self._is_mixed(X)
         if self._is_frame and isinstance(X, pd.DataFrame):
@@ -181,7 +181,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         return pd.DataFrame(table, columns=names) if self._is_frame else table
 
     def _is_mixed(self, X: pd.DataFrame) -> bool:
-        """Return whether a table has not only numbers without gaps, or kinds are declared."""
+        """Return whether a table has more than numbers without gaps, or kinds are declared."""
         own = self.density or RealNVPDensity()
         declared = own.columns is not None or not isinstance(own.integers, str)
         numbers = all(map(pd.api.types.is_numeric_dtype, X.dtypes))
@@ -192,18 +192,18 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         return schema_of(table, own.integers, own.columns, numbers=False)
 
     def _fit_flow(self, member: _Member, learned: Table, seed: int) -> None:
-        """Fit the flow of a member to some rows, if there can be one."""
+        """Fit the flow of a member to some rows, if they suffice for one."""
         if isinstance(learned, np.ndarray):
             member.find_components(learned, self.max_features, seed)
         rows = member.modeled(learned)
         density = RealNVPDensity() if self.density is None else clone(self.density)
         density.set_params(random_state=seed)
-        if member.schema is not None:  # fewer rows might not tell what a column holds
+        if member.schema is not None:  # a part of the rows might not show what a column holds
             kinds = {c.name: c.kind for c in member.schema.columns if c.kind in KINDS}
             density.set_params(columns=kinds, integers="auto")
         if len(learned) >= FOR_A_FLOW and rows.shape[1] > 1:
             try:
-                with warnings.catch_warnings():  # of columns that are left out, or are integers
+                with warnings.catch_warnings():  # about columns that are left out, or are integers
                     warnings.simplefilter("ignore")
                     member.density = density.fit(rows)
                 member.latents = Neighbors(member.likelihood_and_latents(rows)[1])
@@ -239,26 +239,26 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     def p_values(self, X: ArrayLike) -> NDArray:
         """Return the conformal p-value of each row, ``(N,)``, small for outliers.
 
-        It is the share of held-out rows, and of the row itself, that are as strange. With few rows
-        it cannot be small: of 19 at least 0.05.
+        It is the share of held-out rows, including the row itself, that are at least as unusual.
+        With few rows it cannot be small: with 19, it is at least 0.05.
         """
         count = self._sum(X, lambda member, values: member.score.count_as_unusual(values))
         result: NDArray = (1 + count) / (1 + len(self.calibration_scores_))
         return result
 
     def explain(self, X: ArrayLike) -> NDArray:
-        r"""Return what each column adds to how strange a row is, ``(N, D)`` in nats.
+        r"""Return the contribution of each column to how unusual a row is, ``(N, D)`` in nats.
 
-        It is by how much the log-density is expected to rise if the column is drawn again, given
-        the row's other columns,
+        It is the expected increase of the log-density if the column is drawn again, given the row's
+        other columns,
 
         .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x),
 
         which is about 0 for an ordinary value and does not depend on the unit. It takes 64
         densities per column and row. Infinite for a category that was never seen, or a gap where
         there was none. NaN where the column is not modeled by itself: it is constant, follows from
-        others, or there are more than ``max_features``; and elsewhere in rows that cannot be, since
-        a column is what it never was.
+        others, or there are more than ``max_features``; and in all other columns of a row with an
+        impossible value.
 
         Args:
             X: ``(N, D)``.
@@ -291,18 +291,18 @@ def _rows(table: Table, index: Any) -> Table:
 
 
 class _Member:
-    """A flow, the rows that it was fitted to, and the scores of those that it was not.
+    """A flow, the rows that it was fitted to, and the scores of the held-out ones.
 
     Args:
-        schema: columns of the table, if it has not only numbers.
-        clean: there are no outliers among the rows that distances are measured to.
+        schema: columns of the table, if it has more than numbers.
+        clean: whether the rows that distances are measured to have no outliers.
 
     Attributes:
         near: the rows that distances are measured to.
         components: principal components that the flow models, where there are many columns.
         density: the flow, if there is one.
         latents: latents that distances are measured to.
-        score: the score, with those of the rows that were held out.
+        score: the score, fitted to the held-out rows.
     """
 
     near: RowNeighbors
@@ -315,7 +315,7 @@ class _Member:
         self.latents: Neighbors | None = None
 
     def coordinates(self, table: Table) -> NDArray:
-        """Return a table as numbers, with NaN for gaps and what was never seen."""
+        """Return a table as numbers, with NaN for gaps and unknown categories."""
         if isinstance(table, np.ndarray) or self.schema is None:
             return np.asarray(table)
         return self.schema.encode(table, strict=False)[0]
@@ -326,7 +326,7 @@ class _Member:
         self.near = RowNeighbors(rows, [each.kind == "category" for each in known])
 
     def find_components(self, rows: NDArray, most: int, seed: int) -> None:
-        """Choose what the flow models of rows with many columns."""
+        """Choose the principal components that the flow models, for rows with many columns."""
         if min(rows.shape) > most:
             mean, std = rows.mean(axis=0), rows.std(axis=0)
             self._mean, self._std = mean, np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
@@ -348,7 +348,7 @@ class _Member:
         z = np.full(tuple(x.shape), FARTHEST)
         if possible.any():
             x = x[torch.as_tensor(possible)]
-            # The middle of the cells of integers: a score has no noise.
+            # Integers are at the middle of their cells, so that a score has no noise.
             noise = torch.full_like(x, 0.5) if density.flow_.noisy else None
             found, latents = statistics(density.flow_, x, None, noise)
             surprise[possible] = np.nan_to_num(
@@ -372,7 +372,7 @@ class _Member:
 
 def _usual(near: RowNeighbors, rows: NDArray, share: float) -> NDArray:
     """Return the indices of rows, without the share that is farthest from its neighbors."""
-    # Outliers come in groups: a distance over many rows is not fooled by the few of a group.
+    # Outliers occur in groups: a distance to many neighbors is not misled by a small group.
     many = min(max(NEIGHBORS[-1], int(2 * share * len(rows))), len(rows) - 1, 500)
     far = near.distances(rows, (many,))[:, 0]
     kept = np.argsort(far, kind="stable")[: max(2, round((1 - share) * len(rows)))]

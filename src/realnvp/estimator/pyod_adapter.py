@@ -22,7 +22,7 @@ class PyODRealNVP(BaseDetector):
     """:class:`RealNVPOutlierDetector` as a PyOD detector: larger scores are more unusual.
 
     Args:
-        contamination: fraction of outliers among the training rows, of which PyOD makes its
+        contamination: fraction of outliers among the training rows, which determines PyOD's
             threshold.
         density: density whose copies are fitted.
         random_state: seed, generator or None.
@@ -30,7 +30,7 @@ class PyODRealNVP(BaseDetector):
     Attributes:
         detector_: the fitted :class:`RealNVPOutlierDetector`.
         decision_scores_: ``(N,)`` scores of the training rows.
-        threshold_: score from which a row is an outlier.
+        threshold_: score above which a row is an outlier.
         labels_: ``(N,)``, 1 for outliers among the training rows and 0 for others.
     """
 

@@ -81,7 +81,7 @@ class FlowDistribution(Distribution):
         return constraints.independent(one, len(self.flow.shape))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
-        """Return the distribution with a larger batch, whose numbers are not copied."""
+        """Return the distribution with a larger batch shape, without copying."""
         batch = torch.Size(batch_shape)
         given = self.condition
         if given is not None:
@@ -185,7 +185,7 @@ class FlowTransform(Transform):
     def __init__(self, flow: Flow, condition: Tensor | None = None, cache_size: int = 0) -> None:
         super().__init__(cache_size=cache_size)
         if flow.noisy:
-            raise ValueError("a flow of integers is no bijection of real numbers: they are noisy")
+            raise ValueError("a flow of integers is not a bijection of real numbers: it adds noise")
         if condition is None and flow.condition_dim:
             raise ValueError("this flow is conditional: pass one condition")
         if condition is not None and _batch_shape(flow, condition):

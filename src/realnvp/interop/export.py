@@ -1,17 +1,17 @@
 r"""Export a flow as graphs that run without this package, and without PyTorch.
 
-Two graphs are what others need of a flow:
+Other programs need two graphs of a flow:
 
 - *sampler*: latents ``(B, *shape)``, and a condition if there is one, to data. The latents are
   standard normal numbers, times the temperature, which the caller of the graph draws.
 - *log_prob*: data, noise and condition to log-densities ``(B,)`` in nats. The noise, uniform on
   [0, 1) and of the data's shape, is only an input where something is dequantized.
 
-The size of the batch is free. A graph does not check its input. An inverse that has to be searched
-for is a loop of the graph, which ends when the elements of a batch are found.
+The size of the batch is free. A graph does not check its input. An inverse that is found by a
+search is a loop of the graph, which ends when all elements of a batch are found.
 
-Each graph is run beside the flow, with another size of batch than it was made with, before its file
-is written: see :func:`export`.
+Each graph is compared with the flow, with a batch size that differs from the traced one, before its
+file is written: see :func:`export`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Part = Literal["sampler", "log_prob"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
 TOLERANCE = 1e-4
-"""Largest difference between a graph and its flow, but for rounding; see :func:`export`."""
+"""Largest difference between a graph and its flow, apart from rounding; see :func:`export`."""
 
 ROUNDINGS = 4.0
-"""How many times the rounding errors of the flow itself, of an example, a graph may differ by: it
-rounds in another order, and inverses of nearly singular maps amplify that."""
+"""Largest difference of a graph in an example, as a multiple of the flow's own rounding errors
+there: it rounds in another order, and inverses of nearly singular maps amplify that."""
 
 TRACED, COMPARED = 3, 8
-"""Sizes of the batches with which a graph is made, and compared."""
+"""Batch sizes with which a graph is traced, and compared."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def export(
     parts: Sequence[Part] = get_args(Part),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ExportedGraph]:
-    r"""Write graphs of a flow, each after it was compared with the flow.
+    r"""Write graphs of a flow, each after a comparison with the flow.
 
     The difference of a sampler is that of the data in units of their standard deviations, column
     by column; of images, by how much of the range of grey levels the flow's value is outside of the
@@ -108,7 +108,7 @@ def export(
         format: "onnx", for ONNX Runtime and others, which needs ``pip install 'realnvp[onnx]'``; or
             "torch", for :func:`torch.export.load`.
         parts: the graphs to write.
-        progress: called with how many steps are done, and how many there are.
+        progress: called with the number of steps done, and the total.
 
     Raises:
         ValueError: if a layer cannot be exported, or a graph differs from the flow by more; nothing
@@ -151,7 +151,7 @@ def export(
                     program = _onnx(program, inputs, part)
             except (ModuleNotFoundError, MemoryError):
                 raise
-            except Exception as error:  # of any kind: each step of PyTorch has its own
+            except Exception as error:  # of any kind: each step in PyTorch raises its own
                 raise ValueError(
                     f"the {part} of this flow cannot be exported to {format}: {_reason(error)}"
                 ) from error
@@ -204,7 +204,7 @@ def _program(module: nn.Module, inputs: dict[str, Tensor]) -> torch.export.Expor
 
 
 def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part: Part) -> Any:
-    import onnxruntime  # noqa: F401 -- what is missing is said before a minute's work
+    import onnxruntime  # noqa: F401 -- report a missing package early
     import onnxscript  # noqa: F401
 
     from realnvp.interop.special import DECOMPOSITIONS
@@ -248,7 +248,7 @@ def _run_onnx(path: Path, inputs: dict[str, Tensor]) -> Tensor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # not how it simplifies the graph
+    options.log_severity_level = 3  # no messages about simplifying the graph
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     [found] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
     return torch.from_numpy(found)
@@ -265,7 +265,7 @@ RUN: dict[Format, Callable[[Path, dict[str, Tensor]], Tensor]] = {
 
 
 def _output(flow: Flow, part: Part, inputs: dict[str, Tensor]) -> Tensor:
-    """Return what a graph computes, by the flow; of images, values before they are levels."""
+    """Return what a graph computes, from the flow; for images, before rounding to grey levels."""
     condition = inputs.get("condition")
     if part == "log_prob":
         return flow.log_prob(inputs["x"], condition, inputs.get("noise"))
@@ -299,7 +299,7 @@ def _differences(flow: Flow, part: Part, found: Tensor, inputs: dict[str, Tensor
 
 
 def _roundings(flow: Flow, part: Part, inputs: dict[str, Tensor]) -> Tensor:
-    """Return the largest error of each example that the flow makes itself, in its own type."""
+    """Return the flow's own largest rounding error of each example, in its type."""
     exact = copy.deepcopy(flow).double()
     doubles = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     error = (_output(flow, part, inputs) - _output(exact, part, doubles)).abs()

@@ -2,11 +2,11 @@
 
 A repository holds the files of a saved model (:mod:`realnvp.utils.model_folder`) and a card,
 ``README.md``, as ``ModelHubMixin`` of huggingface_hub lays them out. Its client, which the extra
-``realnvp[hub]`` installs, sends and fetches, keeps the cache and knows the tokens.
+``realnvp[hub]`` installs, uploads and downloads files, and manages the cache and the tokens.
 
 Files of the hub are untrusted. A revision is first resolved to a commit, and all files are those
-of that commit. Each must have the size and the checksum that the commit says; nothing but the files
-of a model is fetched; and they are then read as those of any folder are.
+of that commit. Each must have the size and the checksum that the commit gives; only the files of a
+model are downloaded; and they are then read like those of any folder.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_address(address: str) -> tuple[str, str | None]:
     """Return the repository and the revision of an address; without a revision, None.
 
     Raises:
-        ValueError: if it is no such address.
+        ValueError: if it is not such an address.
 
     >>> parse_address("hf://owner/name"), parse_address("hf://owner/name@v1")
     (('owner/name', None), ('owner/name', 'v1'))
@@ -48,17 +48,17 @@ def parse_address(address: str) -> tuple[str, str | None]:
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise ValueError(
-            f"{address!r} is no address of a model: it is hf://owner/name, or "
+            f"{address!r} is not the address of a model: it is hf://owner/name, or "
             f"hf://owner/name@revision with a branch, a tag or a commit"
         )
     return found[1], found[2]
 
 
 def pinned(address: str) -> str:
-    """Return the address of the commit that a revision is now, whose files never change.
+    """Return the address of the commit that a revision refers to now, whose files never change.
 
     Raises:
-        ValueError: if it is no address of a model.
+        ValueError: if it is not the address of a model.
         OSError: if there is no such repository or revision, or the hub cannot be reached.
     """
     repo, revision = parse_address(address)
@@ -68,15 +68,15 @@ def pinned(address: str) -> str:
 def fetch(address: str) -> Path:
     """Return a folder, in the cache of the hub's client, with the verified files of a model.
 
-    Where the hub cannot be reached, files that were fetched before, and verified then, are used.
+    If the hub cannot be reached, files that were downloaded and verified before are used.
 
     Args:
         address: ``hf://owner/name``, or ``hf://owner/name@revision`` with a branch, a tag or a
             commit. Only a commit names the same files forever: see :func:`pinned`.
 
     Raises:
-        ValueError: if it is no address of a model, the repository holds none, or what arrived is
-            not what the commit says.
+        ValueError: if it is not the address of a model, the repository holds none, or the
+            files are not those of the commit.
         OSError: if there is no such repository or revision, or the hub cannot be reached.
         ModuleNotFoundError: if huggingface_hub is not installed.
     """
@@ -114,7 +114,7 @@ def fetch(address: str) -> Path:
         try:
             _verify(path, file)
         except ValueError as error:
-            path.resolve().unlink()  # of the cache, which would give it again
+            path.resolve().unlink()  # remove it from the cache, which would return it again
             raise ValueError(f"{name} of {address} {error}: it was removed, try again") from None
         folder = path.parent
     return folder
@@ -130,20 +130,20 @@ def upload(
     branch: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Send the files of a folder as one commit, and return the address of that commit.
+    """Upload the files of a folder as one commit, and return the address of that commit.
 
     Args:
-        folder: a saved model and its card; all of its files are sent.
+        folder: a saved model and its card; all of its files are uploaded.
         repo: ``owner/name``; made if there is none.
         message: message of the commit.
         private: whether a repository that is made is private; None leaves it to the owner's
             settings.
-        token: token of the hub; None uses the one of ``hf auth login`` or of ``HF_TOKEN``.
+        token: token of the hub; None uses that of ``hf auth login`` or of ``HF_TOKEN``.
         branch: branch to commit to, made if there is none; None is the main one.
         create_pr: propose the commit rather than make it.
 
     Raises:
-        ValueError: if ``repo`` is no name of a repository.
+        ValueError: if ``repo`` is not the name of a repository.
         OSError: if the hub refuses, or cannot be reached.
         ModuleNotFoundError: if huggingface_hub is not installed.
     """
@@ -183,8 +183,8 @@ def _info(repo: str, revision: str | None) -> Any:
 def _verify(path: Path, file: Any) -> None:
     """Raise unless a file is the one that its commit names.
 
-    Git names a small file by the SHA-1 of its content behind a header; a large one is stored beside
-    it, and named by its SHA-256.
+    Git names a small file by the SHA-1 of a header and its content; a large one is stored outside
+    of Git, and named by its SHA-256.
     """
     size = path.stat().st_size
     if file.size is not None and size != file.size:
@@ -201,7 +201,7 @@ def _verify(path: Path, file: Any) -> None:
 
 @contextmanager
 def _explained(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn the client's errors into errors of one line; without an answer, a ConnectionError."""
+    """Turn the client's errors into errors of one line; no answer is a ConnectionError."""
     from huggingface_hub import errors
 
     try:

@@ -1,9 +1,9 @@
-r"""Special functions made of what ONNX has: exponentials, logarithms, and arithmetic.
+r"""Special functions from operations that ONNX has: exponentials, logarithms, and arithmetic.
 
-ONNX knows the error function, but not its complement :math:`\mathrm{erfc} = 1 - \mathrm{erf}`
-without cancellation, the logarithm of the normal distribution function, or its inverse. Here they
-are by rational approximations whose errors are those of float32, some :math:`10^{-7}`; an exported
-graph of a flow in float64 is no more exact than that.
+ONNX has the error function, but not its complement :math:`\mathrm{erfc} = 1 - \mathrm{erf}` without
+cancellation, the logarithm of the normal distribution function, or its inverse. Here they are
+computed by rational approximations with errors like those of float32, about :math:`10^{-7}`; an
+exported graph of a flow in float64 is not more precise than that.
 
 Sources: erfc by the Chebyshev fit of Press et al., *Numerical Recipes*, section 6.2; the normal
 quantile by Wichura's PPND7, *Applied Statistics* 37, 1988, algorithm AS 241.
@@ -77,7 +77,7 @@ def erfc(x: Tensor) -> Tensor:
 
 
 def erf(x: Tensor) -> Tensor:
-    """Return the error function, of float64 as that of float32, which ONNX Runtime has."""
+    """Return the error function; for float64 that of float32, which ONNX Runtime has."""
     return torch.erf(x.float()).to(x.dtype) if x.dtype == torch.float64 else NotImplemented
 
 
@@ -92,7 +92,7 @@ def asinh(x: Tensor) -> Tensor:
 
 
 def sinh(x: Tensor) -> Tensor:
-    """Return the hyperbolic sine, likewise.
+    """Return the hyperbolic sine, which ONNX Runtime lacks in float64.
 
     >>> sinh(torch.tensor([-1.0, 0.0, 2.0]))
     tensor([-1.1752,  0.0000,  3.6269])
@@ -150,7 +150,7 @@ def ndtri(p: Tensor) -> Tensor:
 def log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logarithm of the sigmoid, and a buffer that nothing uses, as PyTorch's does.
 
-    ONNX would take the logarithm of a sigmoid that vanishes.
+    ONNX would take the logarithm of a sigmoid that underflows.
 
     >>> log_sigmoid(torch.tensor([-200.0, 0.0]))[0]
     tensor([-200.0000,   -0.6931])
@@ -231,4 +231,4 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.special_ndtri.default: ndtri,
     _aten.linalg_solve_triangular.default: solve_triangular,
 }
-"""What an exported graph calls instead of the operators of PyTorch."""
+"""Functions that an exported graph uses instead of PyTorch's operators."""

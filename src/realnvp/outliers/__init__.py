@@ -1,4 +1,4 @@
-"""Outliers: scores from one pass of a flow, their p-values, and what makes an example strange."""
+"""Outliers: scores from one pass of a flow, their p-values, and explanations."""
 
 from realnvp.outliers.calibration import Calibration, OutlierScorer, calibrate
 from realnvp.outliers.significance import benjamini_hochberg, p_values, shift_p_value

@@ -1,8 +1,8 @@
 r"""Outlier scores and p-values of a flow, calibrated by held-out examples that are saved with it.
 
-A calibration holds the statistics of held-out examples and, of vectors, some of the rows that were
-learned from, to which distances are measured. From these alone an :class:`OutlierScorer` makes
-scores, and p-values of new examples: the training data are not needed again.
+A calibration holds the statistics of held-out examples and, for vectors, some of the training rows,
+to which distances are measured. From these alone an :class:`OutlierScorer` computes scores and
+p-values of new examples: the training data are not needed again.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ __all__ = [
 
 REFERENCE_ROWS = 5_000
 REFERENCE_NUMBERS = 2**20
-"""Most rows, and numbers, of the training data that are kept to measure distances to."""
+"""Largest number of training rows, and of numbers in them, that are kept to measure distances."""
 
 TAILS = (
     *(f"distance_{k}" for k in NEIGHBORS),
     "squashed_distance_1",
     *(f"latent_distance_{k}" for k in NEIGHBORS),
 )
-"""Distances that the score of vectors looks at beside the likelihood."""
+"""Distances that the score of vectors uses in addition to the likelihood."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,8 @@ class Calibration:
 
     Args:
         statistics: statistics by name, each ``(M,)``.
-        rows: ``(R, D)`` rows that were learned from, of vectors.
-        condition: their condition, of a conditional flow.
+        rows: ``(R, D)`` training rows, for vectors.
+        condition: their condition, for a conditional flow.
     """
 
     statistics: dict[str, Tensor]
@@ -105,30 +105,30 @@ class Calibration:
             good = good and len(rows) > 1 and (condition is None or len(condition) == len(rows))
         if not good:
             raise ValueError(
-                "the calibration that is saved with the model is not one of it: calibrate it "
+                "the calibration that is saved with the model does not belong to it: calibrate it "
                 "again, with realnvp calibrate"
             )
         return Calibration(found, rows, condition)
 
 
 class OutlierScorer:
-    """Scores and p-values of examples under a flow, which is calibrated.
+    """Scores and p-values of examples under a calibrated flow.
 
     Args:
         flow: flow.
-        calibration: its calibration; by default the one that is saved with it. Without any, the
-            score is the one that needs none: of images, bits/dim beyond the codec's; of vectors,
+        calibration: its calibration; by default the one that is saved with it. Without one, the
+            score is one that needs none: for images, bits/dim beyond the codec's; for vectors,
             minus the log-likelihood.
         symmetries: compare images with symmetric copies, too, for three times the work.
 
     Raises:
-        ValueError: if that is asked for, and the flow is one of vectors, or there is no calibration
-            with such comparisons.
+        ValueError: with ``symmetries``, if the flow models vectors, or there is no calibration with
+            such comparisons.
 
     Attributes:
         calibration: the calibration, or None.
         held_out: ``(M,)`` scores of the held-out examples; empty if there are none.
-        near: training rows by distance, of vectors that have them.
+        near: distances to training rows, for vectors with a calibration.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class OutlierScorer:
         return self._score.p_values(self._features(statistics))
 
     def _features(self, found: dict[str, NDArray]) -> NDArray:
-        """Return the columns that the score looks at; the first one is that of no calibration."""
+        """Return the columns that the score uses; the first one needs no calibration."""
         if self.flow.levels is None:
             first = np.nan_to_num(-found["log_likelihood"], nan=1e30, posinf=1e30)
         else:
@@ -258,21 +258,22 @@ def statistics_by_block(
     symmetries: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, dict[str, NDArray]]]:
-    """Yield the statistics of the examples of a split, block by block, so that memory stays.
+    """Yield the statistics of the examples of a split, block by block, in constant memory.
 
     The noise is that of :func:`realnvp.evaluation.log_likelihoods`, and so is ``log_likelihood``.
 
     Args:
         flow: flow.
-        split: examples; rows of a table that are not possible, by their mark
+        split: examples; impossible rows of a table, by their mark
             (:meth:`realnvp.bijections.TableColumns.mark`), have a likelihood of 0.
         near: training rows to which distances are measured, if there are any.
         samples: number of noise draws of ``log_likelihood``; the score is always of the first.
-        batch_size: number of examples computed at once.
+        batch_size: number of examples per batch.
         seed: seed of the noise.
         shared: share the work with the other processes of the process group.
-        block: number of examples of a block, rounded to what all processes do at once.
-        first: index of the first example, where the split is a part of more: noise belongs to it.
+        block: number of examples of a block, rounded to a multiple of the batches of all processes.
+        first: index of the first example if the split is a part of a larger one; the noise depends
+            on it.
         symmetries: compare images with symmetric copies, too.
         progress: called after every batch.
 
@@ -329,10 +330,10 @@ def calibrate(
 
     Args:
         flow: trained flow.
-        held_out: examples that were not learned from; a random choice of ``most`` is used.
-        learned: rows that were learned from, of vectors.
+        held_out: examples that were not trained on; a random choice of ``most`` is used.
+        learned: training rows, for vectors.
         most: largest number of held-out examples.
-        batch_size: number of examples computed at once.
+        batch_size: number of examples per batch.
         seed: seed of the choice and of the noise.
         shared: share the work with the other processes of the process group.
         progress: called after every batch.
@@ -367,7 +368,7 @@ def calibrate(
     )
     parts = [found for _, found in blocks]
     names = [name for name in parts[0] if name != "bound"]
-    # A likelihood of zero is one that no float32 is small enough for.
+    # A likelihood of zero is one that underflows in float32.
     found = {
         name: torch.as_tensor(np.concatenate([part[name] for part in parts])).nan_to_num(
             1e30, 1e30, -1e30

@@ -1,9 +1,9 @@
-r"""How much a lossless codec needs for an image: what a model has to explain.
+r"""The complexity of an image: its size in a lossless codec.
 
-The likelihood of an image mixes how strange it is with how complex it is: a flat image is likely
-under any model. The size of the image in a general codec measures its complexity alone, and
-:math:`S(x) = \text{bits/dim}(x) - \text{codec bits/dim}(x)` what the model finds beyond it
-(Serra et al., arXiv 1909.11480, section 3).
+The likelihood of an image depends both on how unusual and on how complex it is: a flat image is
+likely under any model. The size of the image in a general codec measures its complexity alone, and
+:math:`S(x) = \text{bits/dim}(x) - \text{codec bits/dim}(x)` the part beyond it (Serra et al., arXiv
+1909.11480, section 3).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def png_bits_per_dim(x: Tensor, levels: int = 256) -> Tensor:
     r"""Return the size of each image as an optimized PNG, in bits/dim.
 
     Only the compressed pixels count, not the header, whose size is the same for all images. The
-    codec is pinned, because sizes in two codecs cannot be compared: what is calibrated with one is
-    of no use with another.
+    codec is fixed, because sizes in two codecs cannot be compared: a calibration with one cannot be
+    used with another.
 
     Args:
         x: ``(B, C, H, W)`` integers, 0 to ``levels - 1``.
@@ -43,7 +43,7 @@ def png_bits_per_dim(x: Tensor, levels: int = 256) -> Tensor:
         high, low = (png_bits_per_dim(part, 256) for part in parts)
         return high + low
     images = x.to(torch.uint8)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # zlib works outside of Python's lock
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # zlib releases the GIL
         sizes = list(pool.map(_png_bytes, images.unbind(0)))
     return torch.tensor(sizes, dtype=torch.float64) * 8 / math.prod(x.shape[1:])
 

@@ -1,12 +1,12 @@
-r"""Why an example is strange: which columns, or where in the image.
+r"""Explanations of unusual examples: by column, or by place in the image.
 
-The contribution of a column is by how much the log-density would rise if the column were an
-ordinary one for the rest of the row,
+The contribution of a column is the amount by which the log-density would rise if the column were as
+expected from the rest of the row,
 
 .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x).
 
-The conditional density is that of the flow along the column, computed on a grid. Of an image, the
-latents are where the pixels are, so that their energy is a heat map.
+The conditional density is that of the flow along the column, computed on a grid. The latents of an
+image have the places of its pixels, so that their energy is a heat map.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from realnvp.flow import Flow
 __all__ = ["heat_map", "surprises"]
 
 GRID = 64
-"""Values of a column at which the density is computed, at most."""
+"""Largest number of values of a column at which the density is computed."""
 
 AT_ONCE = 2**14
 """Rows in a batch."""
@@ -42,13 +42,12 @@ def surprises(
         x: ``(B, D)`` rows.
         condition: labels or vectors, if the flow is conditional.
         seed: seed of the samples of the flow that the grid spans.
-        progress: called with the number of columns done, and of all.
+        progress: called with the number of columns done, and the total.
 
     Returns:
-        ``(B, D)``, about 0 for values as they are to be expected; it does not depend on the unit of
-        a column. Negative for values that are even likelier than most. Of rows that are not
-        possible, infinite at their marks (:meth:`realnvp.bijections.TableColumns.mark`), and NaN
-        elsewhere.
+        ``(B, D)``, about 0 for ordinary values; it does not depend on the unit of a column.
+        Negative for values that are even likelier than most. For impossible rows, infinite at their
+        marks (:meth:`realnvp.bijections.TableColumns.mark`), and NaN elsewhere.
 
     >>> from realnvp import vector_flow
     >>> found = surprises(vector_flow(2, coupling="affine"), torch.tensor([[0.0, 4.0]]))
@@ -69,7 +68,7 @@ def surprises(
         found[marks.cpu()] = torch.inf
         x = x.masked_fill(marks.any(1, keepdim=True), torch.nan)
     for j in range(x.shape[1]):
-        there = (~x[:, j].isnan()).nonzero()[:, 0]  # of a gap, the status says it
+        there = (~x[:, j].isnan()).nonzero()[:, 0]  # a gap is explained by its status
         if len(there) and not drawn[:, j].isnan().all():
             values = _grid(drawn[:, j], x[there, j], j in flow.integers)
             for part in there.split(max(1, AT_ONCE // len(values))):
@@ -103,7 +102,7 @@ def _surprise(flow: Flow, x: Tensor, j: int, values: Tensor, condition: Tensor |
 def _grid(drawn: Tensor, own: Tensor, integer: bool) -> Tensor:
     """Return ascending values of a column that the flow draws, or between those.
 
-    Of discrete columns, they are values of the rows or the flow: all of them if there are few.
+    For discrete columns, they are values of the rows or the flow: all of them if there are few.
     """
     drawn = drawn[~drawn.isnan()]
     share = torch.linspace(0, 1, GRID // 2, dtype=drawn.dtype)
@@ -124,9 +123,9 @@ def heat_map(
 ) -> Tensor:
     r"""Return how unusual images are at each pixel, :math:`(z^2 - 1) / 2` of its latent, in nats.
 
-    It is by how much the prior's part of the log-likelihood is smaller than that of a typical
-    image, pixel by pixel; its sum over the image is half of the size times what the energy exceeds
-    1 by.
+    It is the amount by which the prior's part of the log-likelihood is smaller than that of a
+    typical image, pixel by pixel; its sum over the image is half of the number of dimensions times
+    the excess of the energy over 1.
 
     Args:
         flow: flow of images.

@@ -1,13 +1,14 @@
 r"""Distances to the nearest training rows, in the data's space and in the latents'.
 
 A flow's latents are independent and of one scale, so that a distance between them means the same in
-every direction; distances of standardized rows see what a density of few rows smooths over. Columns
-are also squashed, to :math:`\operatorname{arsinh} x`, which goes on as the logarithm: so that a
-column with heavy tails does not drown the others, and gaps between groups of rows count.
+every direction; distances of standardized rows detect what a density fitted to few rows smooths
+over. Columns are also squashed, to :math:`\operatorname{arsinh} x`, which grows like the logarithm,
+so that a column with heavy tails does not dominate the others, and gaps between groups of rows
+count.
 
-A column of categories is a vector with a one in the place of the category, scaled so that its total
-variance is 1, that of a standardized number: two rows that differ in a category are the farther
-apart the rarer it is to differ.
+A column of categories is a one-hot vector, scaled so that its total variance is 1, that of a
+standardized number: the rarer it is to differ in this column, the farther apart are two rows that
+do.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from realnvp.flow import Flow
 __all__ = ["NEIGHBORS", "Neighbors", "RowNeighbors", "latents_of"]
 
 NEIGHBORS = (1, 5)
-"""Which neighbors' distances count; of squashed rows, the first."""
+"""Neighbors whose distances count, from 1; for squashed rows, only the first."""
 
 MOST_IN_TREE = 15
-"""Columns up to which a tree finds neighbors faster than a comparison with all rows."""
+"""Number of columns up to which a tree finds neighbors faster than a comparison with all rows."""
 
 ITSELF = 1e-5
-"""Distance, in standard deviations, up to which two rows are one: latents round in other ways in
-other batches."""
+"""Distance, in standard deviations, up to which two rows count as equal: latents are rounded
+differently in different batches."""
 
 FARTHEST = 50.0
-"""Latents are clamped to this size: beyond, all are equally far."""
+"""Latents are clamped to this magnitude: beyond it, all are equally far."""
 
 
 class Neighbors:
     """Nearest neighbors among reference rows, excluding the row itself.
 
-    A row that is one of the reference rows, or a copy of one, is not its own neighbor: so rows that
-    were fitted to can be scored like new ones.
+    A row that is one of the reference rows, or a copy of one, is not its own neighbor, so that
+    training rows can be scored like new ones.
 
     Args:
         rows: ``(R, D)`` reference rows.
@@ -88,8 +89,8 @@ class RowNeighbors:
     Args:
         rows: ``(R, D)`` reference rows, by which columns are standardized; gaps are NaN, and count
             as the mean.
-        categorical: which columns hold the indices of categories, of which any that no reference
-            row has, and NaN, are one more. None by default.
+        categorical: which columns hold the indices of categories; unknown ones and NaN are together
+            one more category. None by default.
 
     >>> near = RowNeighbors(np.array([[0.0], [2.0], [4.0]]))
     >>> rows = np.array([[4.0], [400.0]])
@@ -147,7 +148,7 @@ class RowNeighbors:
 
 
 def _one_hot(codes: NDArray, known: NDArray, size: float) -> NDArray:
-    """Return a column for each known category, and one for all others, of this size or 0."""
+    """Return a column for each known category, and one for all others, of ``size`` or 0."""
     place = np.searchsorted(known, codes)
     found = known[np.minimum(place, len(known) - 1)] == codes if len(known) else codes != codes
     result = np.zeros((len(codes), len(known) + 1))

@@ -1,13 +1,14 @@
 r"""Outlier scores: one number from several statistics, fitted to held-out examples.
 
-Scores, chosen once and for all by measurement (docs/outliers.md):
+The scores were chosen once, by measurement (docs/outliers.md):
 
-- Of images, the density of the statistics (DoSE, arXiv 2006.09273): a mixture of Gaussians that
+- For images, the density of the statistics (DoSE, arXiv 2006.09273): a mixture of Gaussians that
   is fitted to the statistics of held-out images; and bits/dim beyond those of a codec (arXiv
   1909.11480), in nats of a normal distribution, where they are more than usual. If images are
   compared with symmetric copies, the evidence of the tails of that score and of each comparison.
-- Of vectors, the evidence of the tails (Fisher 1932): for the negative log-likelihood and the
-  distances to neighbors, minus the logarithm of the share of held-out rows that have as much,
+- For vectors, the evidence of the tails (Fisher 1932): for the negative log-likelihood and the
+  distances to neighbors, minus the logarithm of the share of held-out rows with values at least as
+  large,
 
 .. math:: s(x) = -\sum_j \log \hat P(T_j \ge t_j(x)).
 """
@@ -26,25 +27,26 @@ Score = Callable[[NDArray], NDArray]
 """Function from statistics ``(N, S)`` to scores ``(N,)``, larger for more unusual examples."""
 
 FOLDS = 5
-"""Folds in which the scores of the held-out examples are computed."""
+"""Number of folds in which the scores of the held-out examples are computed."""
 
 TIE = 1e-5
-"""Difference, in spreads of a statistic, up to which two of its values are one."""
+"""Difference, relative to the spread of a statistic, up to which two of its values count as
+equal."""
 
 COMPONENTS = 3
-"""Gaussians of the density of statistics."""
+"""Largest number of Gaussians of the density of statistics."""
 
 PER_COMPONENT = 20
-"""Held-out examples per statistic that a further Gaussian needs."""
+"""Number of held-out examples per statistic that each further Gaussian needs."""
 
 
 class CrossFitted:
-    r"""A score that is fitted to held-out examples, and p-values by these very examples.
+    r"""A score that is fitted to held-out examples, and p-values from the same examples.
 
-    A held-out example is scored by a fit without its fold: an example that was fitted to would
-    look more ordinary than new ones do. A new example is compared with the examples of each fold
-    by the fit without that fold (cross-conformal prediction, Vovk 2015), since a fit to more
-    examples knows farther tails, under which the new one would look more ordinary than they do:
+    A held-out example is scored by a fit without its fold: otherwise it would look more ordinary
+    than new examples do. A new example is compared with the examples of each fold by the fit
+    without that fold (cross-conformal prediction, Vovk 2015), since a fit to more examples has
+    longer tails, under which the new one would look more ordinary than they do:
 
     .. math:: p(x) = \frac{1 + \sum_k \#\{i \in S_k : s_{-k}(i) \ge s_{-k}(x)\}}{n + 1}.
 
@@ -92,8 +94,8 @@ class CrossFitted:
 class TailScore:
     """The score of the evidence of the tails.
 
-    Beyond the largest held-out value, where all shares are none, it grows like the logarithm of
-    the distance, so that no statistic outweighs all others.
+    Beyond the largest held-out value, where all shares are 0, it grows like the logarithm of the
+    distance, so that no statistic outweighs all others.
 
     Args:
         values: ``(M, S)`` statistics of held-out examples, each larger for more unusual ones.
@@ -114,8 +116,8 @@ class TailScore:
         for column, held_out, spread in zip(found.T, self._held_out.T, self._spread, strict=True):
             # Two rows that are each other's neighbors have one distance: between equal values the
             # share would jump, and rounding would decide on which side of the jump a row is.
-            # Of equal ones, all have as much as the first: if half of the rows are at the largest
-            # value, it is nothing unusual.
+            # Equal values are ranked like the first of them: if half of the rows have the largest
+            # value, that value is not unusual.
             first = np.insert(np.diff(held_out) > TIE * spread, 0, True)
             below = np.interp(column, held_out[first], shares[first])
             below[column - held_out[-1] > TIE * spread] = shares[-1]
@@ -129,7 +131,7 @@ class DensityScore:
 
     .. math:: s(x) = -\log \hat p(t(x)) + \tfrac12 \max(0, e(x))^2
 
-    with the excess :math:`e` in standard deviations from its median: less of it is nothing strange.
+    with the excess :math:`e` in standard deviations from its median: a small excess is not unusual.
 
     Args:
         values: ``(M, S)`` statistics of held-out examples: the excess, and others, whose density
@@ -160,7 +162,7 @@ class DensityScore:
         return result
 
     def _standardized(self, others: NDArray) -> NDArray:
-        # In float64, squares of what is further can no longer be distinguished.
+        # In float64, squares of larger values can no longer be distinguished.
         result: NDArray = np.clip((others - self._mean) / self._std, -1e6, 1e6)[:, self._used]
         return result
 
@@ -169,7 +171,7 @@ class SymmetryScore:
     """The score of the density of statistics and of comparisons with symmetric copies.
 
     It is the evidence of the tails: in a joint density, a comparison would be one of dozens of
-    statistics, and its unusual values would drown in the spread of all others.
+    statistics, and its unusual values would be lost in the spread of all others.
 
     Args:
         values: ``(M, S)`` statistics of held-out examples as :class:`DensityScore` takes them,
@@ -192,7 +194,7 @@ class SymmetryScore:
 
 
 def bits_per_nat(dim: int) -> float:
-    """Return what one nat of an example is in bits/dim.
+    """Return the value of one nat per example in bits/dim.
 
     >>> bits_per_nat(1)
     1.4426950408889634

@@ -1,4 +1,4 @@
-r"""What a score means: conformal p-values, false discoveries, and a test of a whole file.
+r"""Significance of scores: conformal p-values, false discoveries, and a test of a whole file.
 
 A score has no unit. Its rank among the scores of held-out examples has: if an example is
 exchangeable with them, its p-value
@@ -40,7 +40,7 @@ def p_values(scores: ArrayLike, calibration: ArrayLike) -> NDArray:
 
 
 def benjamini_hochberg(p: ArrayLike, alpha: float) -> NDArray:
-    """Return which of many p-values are small, of which at most a share ``alpha`` is by chance.
+    """Return which of many p-values are significant, with at most a share ``alpha`` by chance.
 
     The procedure of Benjamini and Hochberg (1995), which holds for conformal p-values of one
     calibration set, too (arXiv 2104.08279, theorem 2): the expected share of ordinary examples
@@ -51,7 +51,7 @@ def benjamini_hochberg(p: ArrayLike, alpha: float) -> NDArray:
         alpha: largest expected share of false discoveries.
 
     Returns:
-        ``(N,)`` truth values.
+        ``(N,)``, boolean.
 
     >>> benjamini_hochberg([0.001, 0.02, 0.5, 0.9], alpha=0.05)
     array([ True,  True, False, False])
@@ -65,10 +65,10 @@ def benjamini_hochberg(p: ArrayLike, alpha: float) -> NDArray:
 
 
 def shift_p_value(scores: ArrayLike, calibration: ArrayLike) -> float:
-    """Return the p-value of the hypothesis that a batch comes from where the calibration does.
+    """Return the p-value of the hypothesis that a batch has the distribution of the calibration.
 
-    The test of Kolmogorov and Smirnov of two samples of scores. It looks at the whole batch: a
-    small shift of all examples, of which none is an outlier, is found, too.
+    The two-sample test of Kolmogorov and Smirnov on the scores. It uses the whole batch: a small
+    shift of all examples, none of which is an outlier, is detected, too.
 
     Args:
         scores: ``(N,)`` scores of the batch.

@@ -19,13 +19,13 @@ BANDS = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 """Lower ends of the bands, in shares of the highest frequency of a row; the last one is open."""
 
 ROUNDING = 1 / 12
-"""Power of the rounding to whole grey levels, which is in every coefficient."""
+"""Power of the rounding to integer grey levels, which is in every coefficient."""
 
 
 def power_spectrum(x: Tensor) -> dict[str, Tensor]:
     r"""Return the logarithm of the power in bands of frequencies.
 
-    Of each plane, the brightness (the mean over the channels) and the differences of neighboring
+    For each plane, the brightness (the mean over the channels) and the differences of neighboring
     channels, ``spectrum_PLANE_BAND`` is
 
     .. math:: \log\left(\tfrac{1}{12} + \operatorname{mean}_{r_B \le r < r_{B + 1}} f^2\right),

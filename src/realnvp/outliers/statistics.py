@@ -1,10 +1,10 @@
-r"""Statistics of an example under a flow, from one pass, of which outlier scores are made.
+r"""Statistics of an example under a flow, from one pass, from which outlier scores are computed.
 
 The likelihood alone misleads: a flow that was trained on clothes finds digits likelier than
 clothes (arXiv 1810.09136). But the terms of the likelihood, and how far the latents are from the
-white noise that they should be, are each an unusual number for most outliers, in one direction or
-the other. So all of them are kept, and it is their joint density that says what is unusual (DoSE,
-Morningstar et al., arXiv 2006.09273).
+white noise that they should be, are unusual for most outliers, in one direction or the other. So
+all of them are kept, and their joint density decides what is unusual (DoSE, Morningstar et al.,
+arXiv 2006.09273).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def statistics(
 ) -> tuple[Statistics, Tensor]:
     r"""Return the statistics of each example, and its latents.
 
-    Of all flows: ``log_likelihood``, in nats; ``energy``, the mean of :math:`z^2`, which is 1 for
-    typical examples; and ``log_det``, in nats per dimension. Of images also, by scale,
+    For all flows: ``log_likelihood``, in nats; ``energy``, the mean of :math:`z^2`, which is 1 for
+    typical examples; and ``log_det``, in nats per dimension. For images also, by scale,
     ``energy_S`` and ``log_det_S``; ``preprocessing``, the log-determinants of dequantization and
     logit; ``correlation``, of latents that are neighbors, and ``kurtosis``, of all latents, which
-    white noise has 0 and 3 of; ``codec``, the size as a PNG in bits/dim
+    are 0 and 3 for white noise; ``codec``, the size as a PNG in bits/dim
     (:func:`~realnvp.outliers.complexity.png_bits_per_dim`); and the image's power spectrum
     (:func:`~realnvp.outliers.spectrum.power_spectrum`).
 
@@ -58,7 +58,7 @@ def statistics(
         noise: source of the dequantization noise, of which one draw is made.
         symmetries: compare images with their :func:`symmetric_copies`, too, which takes two more
             passes: ``transposed`` and ``inverted`` are how much likelier the image is, in nats per
-            dimension. Of a conditional flow, all are of one condition.
+            dimension. For a conditional flow, all are given the same condition.
 
     Returns:
         statistics by name, each ``(B,)`` in float64 on the CPU, and latents ``(B, *shape)``.
@@ -109,13 +109,13 @@ def statistics(
 
 
 def symmetric_copies(x: Tensor, noise: Tensor, levels: int) -> dict[str, tuple[Tensor, Tensor]]:
-    r"""Return copies of images that are as complex as they are, and the noise of each.
+    r"""Return copies of images with the same complexity, and the noise of each.
 
     Transposing an image (turning it upside down, unless it is square) or inverting it,
-    :math:`x \to K - 1 - x`, keeps volumes, contrast and edges. So what the likelihood says about
-    complexity is the same for both, and the difference is what the flow knows about which of them
-    is natural: where light, sky and floor are. Noise is transformed likewise, so that its effect
-    cancels, too.
+    :math:`x \to K - 1 - x`, keeps volumes, contrast and edges. So the contribution of complexity to
+    the likelihood is the same for both, and the difference is what the flow has learned about which
+    of them is natural: where light, sky and floor are. Noise is transformed in the same way, so
+    that its effect cancels, too.
 
     Args:
         x: ``(B, C, H, W)`` integers, 0 to ``levels - 1``.

@@ -1,4 +1,4 @@
-"""Every picture. Functions return matplotlib figures; those of one panel also take ``ax=``.
+"""Plots. Functions return matplotlib figures; those of one panel also take ``ax=``.
 
 >>> import torch, realnvp
 >>> figure = realnvp.plot.points(torch.randn(100, 2))

@@ -1,4 +1,4 @@
-"""Pictures one after the other, as a GIF or a WebP."""
+"""Animations as a GIF or a WebP."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ CYCLE = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:br
 class Picture(Figure):
     """A matplotlib figure that a notebook shows when it is the value of a cell.
 
-    It is not known to ``pyplot``, so nothing has to be closed, no backend is chosen, and several
-    threads may draw at the same time.
+    It is not registered with ``pyplot``, so nothing has to be closed, no backend is chosen, and
+    several threads may draw at the same time.
 
     >>> Picture()._repr_png_()[1:4]
     b'PNG'
@@ -83,7 +83,7 @@ def as_png(picture: Figure | Image.Image, dpi: int = 120) -> bytes:
         picture.save(buffer, format="png", optimize=True)
     else:
         with warnings.catch_warnings():
-            # A column's name may be in letters that the font lacks, and a machine may be busy.
+            # A column's name may have letters that the font lacks, and a machine may be busy.
             warnings.filterwarnings("ignore", "Glyph")
             warnings.filterwarnings("ignore", "Creating legend")
             picture.savefig(buffer, format="png", dpi=dpi)

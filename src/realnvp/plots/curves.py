@@ -1,4 +1,4 @@
-"""Learning curves: of one run, or of several over each other."""
+"""Learning curves of one run, or of several in one plot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def learning_curves(
         records: lines of ``metrics.jsonl``, or :attr:`realnvp.training.TrainingResult.records`.
         unit: name of the unit, see :attr:`realnvp.Flow.unit`.
         sign: factor of the losses: -1 shows log-densities.
-        by: what is to the right: minutes of training, or steps.
+        by: quantity of the horizontal axis: minutes of training, or steps.
         training: legend of the training curve.
         validation: legend of the validations.
         ax: axes to draw into; new ones if left out.
@@ -64,7 +64,7 @@ def run_curves(
         runs: records of each run, by its name.
         unit: name of their unit.
         sign: factor of the losses: -1 shows log-densities.
-        by: what is to the right.
+        by: quantity of the horizontal axis.
         ax: axes to draw into; new ones if left out.
     """
     figure, axes = panel(ax, (7.0, 4.4))
@@ -93,7 +93,7 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _finish(axes: Axes, values: Sequence[float], unit: str, sign: float, by: By) -> None:
-    """Label the axes; the first losses are far worse than all others: leave most of them out."""
+    """Label the axes, and crop most of the first losses, which are far worse than all others."""
     finite = sign * np.array([value for value in values if np.isfinite(value)])
     if len(finite) > 10:
         low, high = finite.min(), np.quantile(finite, 0.9)

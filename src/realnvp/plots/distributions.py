@@ -1,4 +1,4 @@
-"""Distributions: latents against the standard normal, tables real against synthetic, scores."""
+"""Distributions: latents against the standard normal, real against synthetic tables, scores."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 MOST = 200_000
-"""Values that a histogram or a quantile plot is made of; of more, every k-th one."""
+"""Largest number of values in a histogram or a quantile plot; of more, every k-th one is used."""
 
 MANY = 12
-"""Values of a column, of which it needs more to be drawn as a coordinate of points."""
+"""A column with more values than this is drawn as a coordinate of points."""
 
 
 def _some(values: ArrayLike) -> NDArray:
@@ -77,7 +77,7 @@ def quantiles(z: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figur
     figure, axes = panel(ax, (3.4, 2.8))
     values = np.sort(_some(z))
     n = len(values)
-    # Every quantile in the tails, which few values are in, and 400 of the others.
+    # Every quantile in the tails, which have few values, and 400 of the others.
     index = np.unique(np.r_[: min(n, 100), np.linspace(0, n - 1, min(n, 400)).astype(int),
                             max(0, n - 100) : n])  # fmt: skip
     normal = ndtri((index + 0.5) / n)
@@ -157,7 +157,7 @@ def scores(
         held_out: scores of the held-out data ``(N,)``.
         unit: name of the unit.
         marks: scores of other examples, each a vertical line; those far outside are at the border,
-            where the farthest one is written.
+            with the farthest value as text.
         ax: axes to draw into; new ones if left out.
     """
     figure, axes = panel(ax, (6.0, 3.2))
@@ -165,7 +165,7 @@ def scores(
     low, high = np.quantile(values, [0.002, 0.998]) if len(values) else (0.0, 1.0)
     span = max(high - low, 1e-9)
     low, high = low - 0.1 * span, high + 0.1 * span
-    # Strange examples are far outside, but not so far that nothing else is seen.
+    # Unusual examples are far outside, but not so far that nothing else is visible.
     if len(other):
         low, high = max(min(low, other.min()), low - 2 * span), min(
             max(high, other.max()), high + 2 * span
@@ -189,13 +189,13 @@ def scores(
 def marginals(
     real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: int = 12
 ) -> Figure:
-    """Draw the histogram of every column, real and synthetic over each other.
+    """Draw the histogram of every column, real and synthetic overlaid.
 
     Args:
-        real: ``(N, D)``; of no rows, the synthetic ones are drawn alone.
+        real: ``(N, D)``; without rows, the synthetic ones are drawn alone.
         synthetic: ``(M, D)``.
         columns: names of the D columns.
-        most: number of columns to draw at most.
+        most: largest number of columns to draw.
     """
     shown = list(columns)[:most]
     wide = min(4, len(shown))
@@ -318,12 +318,12 @@ def draws(values: pd.Series, value: Any, column: str, *, ax: Axes | None = None)
 
 
 def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 12) -> Figure:
-    """Draw every column of two tables over each other: numbers, dates and categories.
+    """Draw every column of two tables overlaid: numbers, dates and categories.
 
     Args:
-        real: a table; of no rows, the synthetic ones are drawn alone.
+        real: a table; without rows, the synthetic ones are drawn alone.
         synthetic: a table with the same columns.
-        most: number of columns to draw at most.
+        most: largest number of columns to draw.
     """
     names = list(real.columns)[:most]
     reference = real if len(real) else synthetic
@@ -353,7 +353,7 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
 
 
 def table_rows(synthetic: pd.DataFrame, real: pd.DataFrame | None = None) -> Figure:
-    """Draw rows that a model of a table drew, in red, and real rows in blue beside them.
+    """Plot rows drawn from a model of a table, in red, and real rows, in blue.
 
     They are points of the first two columns of numbers, or dates, that have many values. A table
     without two of them is drawn as the histograms of its first four columns, those of many values
@@ -409,7 +409,7 @@ def _is_date(values: pd.Series) -> bool:
 
 
 def _numbers(values: pd.Series) -> NDArray:
-    """Return numbers, dates as matplotlib counts them, and seconds, with NaN for gaps."""
+    """Return numbers, dates in matplotlib's numbering, and seconds, with NaN for gaps."""
     if _is_date(values):
         local = values.dt.tz_localize(None) if values.dt.tz is not None else values
         days = local.to_numpy().astype("datetime64[us]").astype(np.float64) / 86_400e6
@@ -426,7 +426,7 @@ def pairs(real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: in
         real: ``(N, D)``.
         synthetic: ``(M, D)``.
         columns: names of the D columns.
-        most: number of columns to draw at most.
+        most: largest number of columns to draw.
     """
     count = min(len(columns), most)
     figure = Picture(figsize=(1.9 * count, 1.9 * count), layout="constrained")

@@ -1,4 +1,4 @@
-"""Images side by side, in figures; as pixels alone they are in :mod:`realnvp.utils.tiles`."""
+"""Images side by side, in figures; :mod:`realnvp.utils.tiles` makes plain pixel images."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def explained(
     """Draw the most unusual and the most ordinary images, heat maps, and the nearest images.
 
     Args:
-        x: integers ``(N, C, H, W)``, the strangest first.
+        x: integers ``(N, C, H, W)``, the most unusual first.
         maps: ``(N, H, W)`` contributions of the pixels.
-        nearest: the nearest training image of each, if they are known.
-        strangest: how many of the images are the strangest; the others are the most ordinary.
+        nearest: the nearest training image of each, if known.
+        strangest: number of images that are the most unusual; the others are the most ordinary.
         levels: number of grey levels.
 
     >>> import torch
@@ -87,7 +87,7 @@ def explained(
     >>> len(explained(images, torch.zeros(4, 8, 8), None, 2).axes)
     4
     """
-    # A few strange pixels must not leave all others black.
+    # A few extreme pixels must not make all others black.
     low, high = np.quantile(maps.numpy(), (0.02, 0.98))
     heat = ((maps - low) / max(high - low, 1e-12)).clamp(0, 1)[:, None] * 255
     rows = [("images", x, levels), ("where they are strange", heat.round(), 256)]

@@ -39,7 +39,7 @@ SHADES = "magma"
 def points(
     x: ArrayLike | Tensor, *, color: str = MODEL, label: str = "", ax: Axes | None = None
 ) -> Figure:
-    """Draw points; few of them are larger, so that they are seen.
+    """Draw points; if there are few, they are larger.
 
     Args:
         x: ``(N, D)``, of which the first two columns are drawn.
@@ -57,7 +57,7 @@ def points(
 def scatter(
     samples: Tensor, data: Tensor | None = None, columns: Sequence[str] = ("x1", "x2")
 ) -> Figure:
-    """Draw samples in red, and data in blue beside them if they are given.
+    """Draw samples in red, and data in blue if they are given.
 
     Args:
         samples: ``(M, D)``, of which the first two columns are drawn.
@@ -74,7 +74,7 @@ def scatter(
         axes.set_title(title)
         axes.set_xlabel(plain(columns[0]))
     row[0].set_ylabel(plain(columns[1]))
-    # A flow has rare far samples; the picture is of the range of the data, or of nearly all.
+    # A flow has rare distant samples: show the range of the data, or of nearly all samples.
     low, high = limits(sets[0][0][:, :2].cpu().numpy())
     row[0].set_xlim(low[0], high[0])
     row[0].set_ylim(low[1], high[1])
@@ -86,7 +86,7 @@ class Plane:
     """A density in the plane, with the data and the true density that it is compared with.
 
     Args:
-        name: name at the left of the row.
+        name: name on the left of the row.
         data: ``(N, 2)``.
         samples: ``(M, 2)``.
         bounds: ``(xmin, xmax, ymin, ymax)`` of the pictures.
@@ -123,7 +123,7 @@ class Plane:
         Args:
             flow: flow of shape ``(2,)``.
             data: ``(N, 2)``.
-            name: name at the left of the row.
+            name: name on the left of the row.
             condition: ``(1,)`` or ``(1, K)``: the condition of all points, if the flow has one.
             bounds: of the pictures; nearly all of the data if left out.
             true_log_density: log-density of the data, if it is known.
@@ -274,7 +274,7 @@ def _heat(row: Plane, axes: Sequence[Any]) -> None:
     """Draw the model's density in the last of the axes, the true one before it, in one scale."""
     functions = [row.true_log_density, row.log_density][-len(axes) :]
     maps = [f and _on_grid(row, f, 200) for f in functions]
-    # The model's peaks may be higher than the true ones, which set the colors.
+    # The model's peaks may be higher than the true ones, which determine the colors.
     brightest = float(np.quantile(next(m for m in maps if m is not None), 0.999))
     for one, values in zip(axes, maps, strict=True):
         if values is None:

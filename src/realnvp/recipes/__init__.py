@@ -1,8 +1,8 @@
-"""Recipes: YAML files of settings, variants of each other by ``base:``, and their former names.
+"""Recipes: YAML files of settings, variants of them with ``base:``, and their former names.
 
-Each ``*.yaml`` beside this file is a recipe that comes with the package. A recipe may have other
-settings for longer trainings, under ``budgets:``. Files may be untrusted: aliases, size and
-depth are bounded, and every section and key is checked.
+Each ``*.yaml`` next to this file is a recipe that comes with the package. A recipe may have other
+settings for longer runs, under ``budgets:``. Files may be untrusted: aliases, size and depth are
+bounded, and every section and key is checked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
 
 LIMITS = {"minutes", "epochs", "steps"}
-"""Settings that end a training: one that is given replaces all of them."""
+"""Settings that end training: one that is given replaces all of them."""
 
 MOVED = {
     "mnist-best": "mnist-multiscale",
@@ -57,14 +57,14 @@ MOVED = {
     "lsun": "lsun-paper",
     "image-small": "images",
 }
-"""Recipes of earlier versions, and what they are called today."""
+"""Recipes of earlier versions, and their present names."""
 
 RENAMED = {
     "start": "mixture_init",
     "validations": "num_validations",
     "cooldown": "decay_fraction",
 }
-"""Settings of earlier versions, and what they are called today."""
+"""Settings of earlier versions, and their present names."""
 
 MIXTURES = {"image": "logistic_mixture", "vector": "gaussian_mixture"}
 """Couplings that earlier versions called "mixture", by kind of model."""
@@ -111,8 +111,8 @@ def read_recipe(name: str, minutes: float | None = None) -> dict[str, Any]:
     A recipe is a YAML file of ``kind``, ``seed`` and the sections ``model``, ``data`` and
     ``training``. One that begins with ``base: NAME`` is a variant of another recipe, with some of
     its settings replaced. Under ``budgets``, a number of minutes has settings that replace others
-    in trainings of that many minutes or more; a variant that changes the model or the training has
-    none of its base's budgets.
+    in runs of that many minutes or more; a variant that changes the model or the training settings
+    does not inherit its base's budgets.
 
     Args:
         name: name of a recipe that comes with the package, or path to a YAML file.
@@ -149,13 +149,13 @@ def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
         require(isinstance(base, str), f"base in recipe {name} must be a name, got {base!r}")
         variants = (*variants, str(name if name in recipe_names() else path.resolve()))
         target = base if base in recipe_names() else str((path.parent / base).resolve())
-        require(target not in variants, f"recipe {name} is based on itself, by base: {base}")
+        require(target not in variants, f"recipe {name} is based on itself, through base: {base}")
         inherited = _read(base, path.parent, variants)
         settings.setdefault("kind", inherited["kind"])
     kind = settings.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
-            f"{name} must say kind: image or kind: vector, or base: and the name of a recipe"
+            f"{name} must have kind: image or kind: vector, or base: and the name of a recipe"
         )
     for part in (settings, *settings["budgets"].values()):
         for section in SECTIONS:
@@ -195,13 +195,13 @@ def _parse(name: str, text: str) -> dict[str, Any]:
 
     Raises:
         ValueError: if it is not a mapping of sections, which are mappings with text for keys, or
-            its budgets are none.
+            its budgets are invalid.
     """
     try:
         settings = yaml.load(text, _Loader)
     except RecursionError as error:
         raise ValueError(f"{name} is not a recipe: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates, and integers without end
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates, and overlong integers
         raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{name} is not a recipe: it must be a mapping of sections")
@@ -226,7 +226,7 @@ def _parse(name: str, text: str) -> dict[str, Any]:
 
 
 def _section(name: str, settings: dict[Any, Any], section: str) -> dict[Any, Any]:
-    """Return a section, which is made if it was left out or all of its keys are commented out."""
+    """Return a section, which is created if it was left out or has only comments."""
     if settings.get(section) is None:
         settings[section] = {}
     values = settings[section]
@@ -238,7 +238,7 @@ def _section(name: str, settings: dict[Any, Any], section: str) -> dict[Any, Any
 def _merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a recipe with some of them replaced.
 
-    One limit (minutes, epochs or steps) replaces all of them.
+    One budget (minutes, epochs or steps) replaces all of them.
     """
     merged = {**settings, **changes}
     for section in SECTIONS:
@@ -253,7 +253,7 @@ def _of_budget(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a recipe for its budget of minutes, without those for others."""
     budgets = settings.pop("budgets")
     minutes = settings["training"].get("minutes")
-    number = isinstance(minutes, int | float)  # else it is refused where all values are
+    number = isinstance(minutes, int | float)  # otherwise it is refused later
     reached = [least for least in budgets if number and least <= minutes]
     return _merge(settings, budgets[max(reached)]) if reached else settings
 
@@ -294,7 +294,7 @@ def load_recipe(
         name: name of a recipe that comes with the package, or path to a YAML file.
         model: settings of the model to replace, by name.
         data: settings of the data to replace.
-        training: settings of the training to replace. A budget (minutes, epochs or steps) that is
+        training: training settings to replace. A budget (minutes, epochs or steps) that is
             given here replaces all of the recipe's.
         seed: seed of weights, noise and order.
 
@@ -307,7 +307,7 @@ def load_recipe(
     settings = _read(name, Path(), ())
     changes = {"model": model or {}, "data": data or {}, "training": training or {}}
     _check_keys(settings["kind"], changes, f"recipe {name}")
-    # The budget decides on settings, and those that are given replace these.
+    # Some settings depend on the budget; settings that are given replace them.
     settings = _merge(_of_budget(_merge(settings, {"training": changes["training"]})), changes)
     sections = {
         section: config(**settings[section])
@@ -348,7 +348,7 @@ def with_new_command(command: str) -> str:
 
 
 def flat_settings(settings: Any) -> dict[str, Any]:
-    """Join the names of nested settings by dots, under today's names.
+    """Join the names of nested settings by dots, under their present names.
 
     >>> flat_settings({"kind": "image", "training": {"cooldown": 0.5}})
     {'kind': 'image', 'training.decay_fraction': 0.5}

@@ -1,8 +1,8 @@
-"""A model for a hub: its files, and a card with its numbers, recipe, curve and samples.
+"""A model for a hub: its files, and a card with results, recipe, curve and samples.
 
-The card is ``README.md`` of the repository: YAML that the hub reads, then Markdown. What
-it says of a model's quality is what its run directory, or the package, says of these very weights;
-of other weights it gives no numbers. Paths of the machine that trained are left out.
+The card is ``README.md`` of the repository: YAML that the hub reads, then Markdown. Its results are
+those that the run directory, or the package, records for exactly these weights; for other weights
+it gives no numbers. Paths of the machine that trained are left out.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _of_card(card: dict[str, Any]) -> Facts:
 
 
 def _public(data: DataConfig) -> DataConfig:
-    """Return settings of the data without paths: of a file, its name is enough."""
+    """Return settings of the data without paths: of a file, only its name is kept."""
     source = data.source if data.source in source_names() else Path(data.source).name
     return replace(data, source=source or "data", root=DataConfig().root, cache=None)
 
@@ -165,11 +165,12 @@ def write_repository(
         flow: the flow.
         folder: where to write, made if needed; files of the same names are replaced.
         repo: ``owner/name`` of the repository.
-        license: the hub's name of a licence, such as "apache-2.0".
+        license: the hub's name of a license, such as "apache-2.0".
         training_rows: include a calibration that holds rows of the training data, as they are.
 
     Raises:
-        ValueError: if the flow was not made by a builder, or ``repo`` is no name of a repository.
+        ValueError: if the flow was not made by a builder, or ``repo`` is not the name of a
+            repository.
         OSError: if a file cannot be written.
     """
     parse_address(f"{PREFIX}{repo}")
@@ -195,7 +196,7 @@ def push_to_hub(
     training_rows: bool = False,
     **options: Any,
 ) -> str:
-    """Send a model and its card to the hub; see :meth:`realnvp.Flow.push_to_hub`."""
+    """Upload a model and its card to the hub; see :meth:`realnvp.Flow.push_to_hub`."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_repository(flow, folder, repo, license=license, training_rows=training_rows)
@@ -216,7 +217,7 @@ def _write_pictures(flow: Flow, facts: Facts | None, folder: Path) -> list[tuple
 
 
 def _samples(flow: Flow) -> Any:
-    """Return a picture of samples, of images and of points in the plane; else None."""
+    """Return a picture of samples, for images and for points in the plane; else None."""
     images = flow.levels is not None
     if (not images and flow.shape != (2,)) or (flow.condition_dim and flow.classes is None):
         return None

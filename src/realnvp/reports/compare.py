@@ -1,4 +1,4 @@
-"""Compare runs: the settings that differ, numbers with their errors, curves over each other."""
+"""Comparison of runs: the settings that differ, results with their errors, overlaid curves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Comparison:
         """Return the results of each run.
 
         Each has "run" and "folder", "value" in :attr:`unit` with "standard_error" and "examples",
-        the "part" that it is of ("best validation" if the run has not ended), "kl" where the true
+        the "part" of the data ("best validation" if the run has not ended), "kl" where the true
         density is known, "steps", "seconds" and "parameters".
         """
         found = []
@@ -113,7 +113,7 @@ class Comparison:
             axes = figure.add_subplot(grid[1, i * each : (i + 1) * each])
             step, path = run.pictures[-1]
             with Image.open(path) as image:
-                # Nearest where it is enlarged, and smooth where text would be lost.
+                # Nearest where it is enlarged, and smooth where text would become illegible.
                 axes.imshow(np.asarray(image.convert("RGB")), interpolation="antialiased")
             axes.set_title(f"{run.name}, step {step:,}", fontsize=10)
             axes.set_axis_off()
@@ -175,7 +175,7 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def _part(entry: dict[str, Any]) -> str:
-    """Return the part of the data that a result is of; earlier versions did not record it."""
+    """Return the part of the data of a result; earlier versions did not record it."""
     if entry["examples"] is None:
         return ""
     return f"{entry['examples']:,} {entry['part'] or 'held out'}"

@@ -1,4 +1,4 @@
-"""What a report measures of one run: latents, log-densities and samples, computed once."""
+"""Measurements for the report of one run: latents, log-densities and samples, computed once."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Findings", "measure"]
 
 IMAGES, ROWS = 200, 2_000
-"""Held-out examples that are looked at, so that a report takes seconds."""
+"""Largest number of held-out examples that are measured, so that a report takes seconds."""
 
 DRAWN = 64
-"""Samples of images."""
+"""Number of samples of images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Findings:
 
     Args:
         flow: the model.
-        part: name of the part that the examples are of.
+        part: name of the part that the examples belong to.
         split: held-out examples, a random choice.
         log_p: ``(N,)``, their log-densities in nats, of one draw of the noise.
         z: ``(N, *shape)``, their latents.
@@ -100,7 +100,7 @@ def measure(
 
     Args:
         flow: the model.
-        part: name of the part that the examples are of.
+        part: name of the part that the examples belong to.
         split: held-out examples.
         progress: called with the fraction that is done.
     """

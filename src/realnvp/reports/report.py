@@ -1,7 +1,7 @@
 """One self-contained HTML file about one run, or several side by side.
 
-A section is a function from what is known of one run to HTML, or None where it does not apply. The
-file contains its pictures and styles, and loads nothing from elsewhere.
+A section is a function from the measurements of one run to HTML, or None where it does not apply.
+The file contains its pictures and styles, and loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from realnvp.utils.progress import Bar, duration
 __all__ = ["report_html", "write_report"]
 
 THROUGH_TIME = 5
-"""Pictures of the samples through time."""
+"""Number of pictures of samples during training."""
 
 EXTREMES = 10
-"""Examples that are shown as hardest and as easiest."""
+"""Number of examples that are shown as hardest and as easiest."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d5d9de; --soft: #f5f6f8; --ink: #1c2733; }
@@ -84,7 +84,7 @@ def _figure(source: str, caption: str, *, pixels: bool = False) -> str:
 
 
 def _tiles(images: torch.Tensor, levels: int, columns: int, caption: str) -> str:
-    """Return images at their own size, which the page magnifies."""
+    """Return images at their original size, which the page magnifies."""
     small = plots.tiles(images, levels=levels, columns=columns, width=1)
     return _figure(plots.data_uri(small), caption, pixels=True)
 
@@ -309,7 +309,7 @@ SECTIONS: dict[str, Callable[[Subject], str | None]] = {
 
 
 def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
-    """Return the curves; of several runs their differences, too."""
+    """Return the curves; for several runs also their differences."""
     if comparison is not None:
         results = f'<div class="runs"><div>{table(*comparison.rows())}</div></div>'
         return results + _plot(
@@ -317,8 +317,8 @@ def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
         )
     run = runs[0]
     if not any(r["kind"] in ("train", "validation") for r in run.records):
-        return '<p class="note">There are no records of a training.</p>'
-    curves = []  # two pictures, of which a narrow window shows one below the other
+        return '<p class="note">There are no training records.</p>'
+    curves = []  # two pictures, which a narrow window shows one below the other
     for by in ("minutes", "steps"):
         figure = plots.Picture(figsize=(5.6, 3.9), layout="constrained")
         axes = figure.subplots()
@@ -344,7 +344,7 @@ def report_html(subjects: Sequence[Subject]) -> str:
             for s, cell in zip(subjects, cells, strict=True)
         ]
         parts[title] = f'<div class="runs">{"".join(shown)}</div>'
-    # What is asked first is first: the numbers, then the curves.
+    # The most important sections come first: the numbers, then the curves.
     order = sorted(parts, key=lambda title: title != "Numbers")
     anchors = {title: title.lower().replace(" ", "-") for title in order}
     links = "".join(f'<a href="#{anchors[t]}">{escape(t)}</a>' for t in order)
@@ -376,8 +376,8 @@ def write_report(
     Args:
         runs: one run, or several that are shown side by side.
         out: file to write.
-        held_out: name and examples of the part that is reported, of a run whose data are in memory;
-            read again if left out.
+        held_out: name and examples of the part that is reported, for a run whose data are in
+            memory; read again if left out.
         bar: where progress is shown.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A run directory, read: its settings, records, pictures, model and data."""
+"""Reading of a run directory: its settings, records, pictures, model and data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Run", "find_runs", "parse_record", "read_records"]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file of metrics, without lines that a crash cut short."""
+    """Return the records of a file of metrics, without lines that a crash truncated."""
     text = path.read_text(errors="replace") if path.exists() else ""
     return [record for line in text.splitlines() if (record := parse_record(line)) is not None]
 
@@ -50,7 +50,7 @@ class Run:
         folder: path of the directory.
         settings: resolved settings by their full names, such as "training.lr".
         records: lines of ``metrics.jsonl``.
-        name: name by which it is shown.
+        name: displayed name.
     """
 
     folder: Path
@@ -135,7 +135,7 @@ class Run:
         """Return the name and the examples of the part of the data that is reported.
 
         Raises:
-            ValueError: if the data are not those of the training, or were never in a file.
+            ValueError: if the data are not those of the run, or were never in a file.
             FileNotFoundError: if they are no longer where they were.
         """
         known = (self.flow.trained_on if self.flow is not None else None) or {}
@@ -152,7 +152,7 @@ def find_runs(folder: Path) -> Sequence[Run]:
     """Return the runs in a folder, newest first, without those that cannot be read.
 
     Args:
-        folder: such as ``runs``; also the folders of a sweep in it are looked into.
+        folder: such as ``runs``; the folders of sweeps in it are searched as well.
     """
     found = []
     for config in [*folder.glob("*/config.yaml"), *folder.glob("*/*/config.yaml")]:

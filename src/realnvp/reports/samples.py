@@ -71,7 +71,7 @@ def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:
         if flow.levels is not None:
             image_grid(samples, temporary, levels=flow.levels)
             return
-        from realnvp import plots  # half a second, which images and files of numbers need not take
+        from realnvp import plots  # half a second, which images and files of numbers do not need
 
         figure = picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
         plots.save_figure(figure, temporary)
@@ -84,7 +84,7 @@ def picture_of_rows(
     columns: Sequence[str] | None = None,
     schema: TableSchema | None = None,
 ) -> Figure:
-    """Draw vectors that a model drew, and data beside them if they are given.
+    """Plot vectors drawn from a model, and data next to them if they are given.
 
     Args:
         samples: ``(M, D)``.

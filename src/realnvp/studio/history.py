@@ -1,4 +1,4 @@
-"""Tab of runs: curves over each other, the settings that differ, samples through time."""
+"""Tab of runs: overlaid curves, the settings that differ, samples during training."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from realnvp.studio.scoring import as_image
 __all__ = ["runs_tab"]
 
 FIRST = 3
-"""Runs that are chosen at first."""
+"""Number of runs that are selected initially."""
 
 
 def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
     """Fill the tab."""
-    gr.Markdown("Trainings beside each other: who learned faster, and which settings differ.")
+    gr.Markdown("Runs side by side: which one learned faster, and which settings differ.")
     chosen = gr.CheckboxGroup(
         label="Runs", elem_id="runs-chosen",
-        info="The newest is first. Runs of images and of tables have different units, and do not "
-        "go into one picture.",
+        info="The newest is first. Runs of images and of tables have different units, and cannot "
+        "share a picture.",
     )  # fmt: skip
     by = gr.Radio(
         ["minutes", "steps"], value="minutes", label="By", elem_id="runs-by",
-        info="Minutes tell what a run costs, steps what it learns from as many examples.",
+        info="Minutes show the cost of a run, steps what it learns from as many examples.",
     )  # fmt: skip
     with gr.Row():
         go = jobs.buttons("runs", "Compare")
@@ -55,7 +55,7 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         )  # fmt: skip
         at = gr.Slider(
             0, 1, 1, step=0.01, label="Samples through time", elem_id="runs-at",
-            info="From 0, the beginning of the training, to 1, its end so far.",
+            info="From 0, the beginning of training, to 1, its end so far.",
         )  # fmt: skip
         pictures = gr.Gallery(
             label="Samples", elem_id="runs-samples", columns=3, buttons=[], height="auto",
@@ -115,7 +115,7 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         return shown
 
     def look(chosen: list[str] | None) -> gr.CheckboxGroup:
-        """Return what there is to choose: at first, the newest run and others of its unit."""
+        """Return the runs to choose from: initially, the newest run and others with its unit."""
         found = library.found_runs()
         kept = [name for name in chosen or () if name in found]
         if not kept:

@@ -1,4 +1,4 @@
-"""What every tab needs: errors in one line, cancelling, a folder for files, a place for results."""
+"""Helpers of all tabs: errors in one line, cancelling, a folder for files, a place for results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARRIVED = "realnvp.arrived"
 
 
 class Arrivals:
-    """Note when a request arrives: work may wait in Gradio's queue for long before it begins.
+    """Record when a request arrives: work may wait in Gradio's queue for a long time.
 
     Args:
         app: the application, which is called with every request (ASGI).
@@ -52,17 +52,17 @@ class Jobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stops: dict[str, WeakSet[threading.Event]] = {}
-        self._cancelled: dict[str, float] = {}  # when, and all that had arrived by then
+        self._cancelled: dict[str, float] = {}  # time of cancelling: earlier requests are cancelled
         self._lock = threading.Lock()
 
     def path(self, name: str) -> Path:
-        """Return the path of a new file of this name, which no other visitor's replaces."""
+        """Return the path of a new file of this name, separate from those of other visitors."""
         return Path(tempfile.mkdtemp(dir=self.folder)) / name
 
     def begin(
         self, request: gr.Request, progress: gr.Progress, what: str
     ) -> Callable[[int, int], None]:
-        """Return a function to be called with what is done and all there is to do.
+        """Return a function to be called with the amount of work done, and the total.
 
         It shows progress, and raises :class:`~realnvp.studio.stopping.Cancelled` once the visitor
         asks for it, as the networks of models do.
@@ -92,7 +92,7 @@ class Jobs:
         return go
 
     def cancel(self, request: gr.Request) -> None:
-        """End all of the visitor's work at its next step, also what has not begun yet."""
+        """End all of the visitor's work at its next step, including work that has not begun."""
         visitor = str(request.session_hash)
         with self._lock:
             self._cancelled[visitor] = _arrival(request)
@@ -108,14 +108,14 @@ class Jobs:
 
 
 class Results:
-    """Where a tab shows what it has made; until then, a line says what that will be.
+    """Place where a tab shows its results; until then, a line describes them.
 
     Made inside a page, it is a line of text, and below it a column that is hidden while it has
     nothing to show: what is added inside ``with results:`` is in it.
 
     Args:
         name: the line is the element ``#NAME-note``.
-        hint: what the tab will show, and what to do for it.
+        hint: what the tab will show, and how to get it.
     """
 
     def __init__(self, name: str, hint: str) -> None:
@@ -140,7 +140,7 @@ class Results:
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show what a visitor can mend in one line, as the command line does; a bug is raised."""
+    """Show errors that a visitor can fix in one line, as the command line does; raise bugs."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The models of a studio: those of the package and of a folder of runs, loaded when asked for."""
+"""The models of a studio: those of the package and of a folder of runs, loaded on demand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from realnvp.studio.stopping import stoppable
 __all__ = ["Library", "condition_of", "labels_of", "shell_command"]
 
 REFERENCE = 128
-"""Images whose scores make the histogram; ten times as many rows."""
+"""Number of images whose scores make the histogram; ten times as many rows."""
 
 EVERY = "all in turn"
 """Choice of all classes, one after the other."""
@@ -42,7 +42,7 @@ SOURCES = ("examples", "samples")
 
 @dataclass(eq=False)
 class Library:
-    """Models by name, each loaded once, and again when its files change; several threads may ask.
+    """Models by name, each loaded once, and again when its files change; it is thread-safe.
 
     Args:
         runs: folder of runs.
@@ -69,7 +69,7 @@ class Library:
         return {run.name: run for run in find_runs(self.runs)}
 
     def names(self) -> list[str]:
-        """Return what can be chosen: the first model, those of the package, runs with a model."""
+        """Return the available names: the first model, those of the package, runs with a model."""
         runs = [n for n, run in self.found_runs().items() if (run.folder / "model").is_dir()]
         offered = [self.first, *shipped_names(), *(f"runs/{n}" for n in runs)]
         return _most_exact_first(list(dict.fromkeys(offered)))
@@ -103,7 +103,7 @@ class Library:
             with Image.open(run.pictures[-1][1]) as image:
                 return image.convert("RGB")
         flow = self.get(name)
-        with self._brush:  # one draws, and others need not wait for it to ask for models
+        with self._brush:  # only one thread draws, and others can load models meanwhile
             if flow not in self._portraits:
                 self._portraits[flow] = self._draw(name)
             return self._portraits[flow]
@@ -116,7 +116,7 @@ class Library:
             x = flow.sample(16, condition=condition, generator=generator)
             return plots.tiles(x, levels=flow.levels, columns=4, width=240)
         x = self.examples(name)[0].x[:1000]
-        # Two columns that are seen to vary, in their own order: not those of a few categories.
+        # Two columns that visibly vary, in their own order: not those of a few categories.
         distinct = torch.tensor([len(column.unique()) for column in x.T])
         two = distinct.argsort(descending=True, stable=True)[:2].sort().values
         with Image.open(io.BytesIO(plots.as_png(plots.points(x[:, two]), dpi=60))) as image:
@@ -126,8 +126,8 @@ class Library:
         """Return a model.
 
         Raises:
-            ValueError: if there is no model of that name. A page sends any text: only what was
-                offered is opened.
+            ValueError: if there is no model of that name. A page may send any text: only models on
+                offer are opened.
         """
         folder = Path(self.address(name))
         file = next((f for f in (folder / "model", folder) if f.is_dir()), None)
@@ -142,7 +142,7 @@ class Library:
             return flow
 
     def address(self, name: str) -> str:
-        """Return what the command line calls a model."""
+        """Return the name of a model on the command line."""
         own = name.startswith("runs/") and name != self.first
         return str(self.runs / name.removeprefix("runs/")) if own else name
 
@@ -157,8 +157,8 @@ class Library:
     def examples(self, name: str) -> tuple[Split, str]:
         """Return examples to begin with, and what they are.
 
-        They are held-out data where these are in the package or belong to a run of one's own, and
-        else the model's own samples.
+        They are held-out data where these are in the package or belong to a run of the user, and
+        otherwise the model's own samples.
         """
         flow = self.get(name)
         data = ((flow.trained_on or {}).get("data")) or None
@@ -171,7 +171,7 @@ class Library:
                 source = Path(data["source"]).name
                 return split, f"held-out examples of {source} ({part})"
             except (ValueError, OSError):
-                pass  # the data have moved, and samples do as well
+                pass  # the data have moved: use samples instead
         n = 64 if flow.levels is not None else 2000
         condition = condition_of(flow, EVERY, n)
         generator = torch.Generator().manual_seed(1)
@@ -200,7 +200,7 @@ class Library:
         return split.select(torch.randperm(len(split), generator=generator)[:n]), what
 
     def scorer(self, name: str) -> OutlierScorer:
-        """Return what computes outlier scores of a model, and p-values if it is calibrated."""
+        """Return the scorer of a model: outlier scores, and p-values if it is calibrated."""
         flow = self.get(name)
         with self._lock:
             if flow not in self._scorers:
@@ -208,7 +208,7 @@ class Library:
             return self._scorers[flow]
 
     def reference(self, name: str) -> tuple[Tensor, str]:
-        """Return log-likelihoods in nats that others are compared with, and what they are of.
+        """Return reference log-likelihoods in nats, and a description of their examples.
 
         They are those of the held-out examples that the model was calibrated with, or else of
         some of :meth:`examples`.
@@ -220,7 +220,7 @@ class Library:
             source = Path(str(source)).name
             return calibration.statistics["log_likelihood"], f"held-out examples of {source}"
         known = self._reference.get(flow)
-        if known is None:  # two who ask at once compute the same; nobody waits for another
+        if known is None:  # concurrent requests compute the same; none waits for another
             split, what = self.examples(name)
             most = REFERENCE if flow.levels is not None else 10 * REFERENCE
             order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
@@ -236,7 +236,7 @@ def shell_command(*words: object) -> str:
 
 
 def _most_exact_first(names: list[str]) -> list[str]:
-    """Order names so that one comes before others that hold it.
+    """Order names so that one comes before others that contain it.
 
     A list that is searched by typing then begins with the name that was typed in full.
 
@@ -251,7 +251,7 @@ def _most_exact_first(names: list[str]) -> list[str]:
 
 
 def scale_of(flow: Flow) -> float:
-    """Return what one nat is in the unit of scores: bits/dim of images, nats of vectors."""
+    """Return the value of one nat in the unit of scores: bits/dim of images, nats of vectors."""
     return -flow.unit[0] if flow.levels is not None else 1.0
 
 

@@ -1,4 +1,4 @@
-"""The page: a gallery of models, and a tab for each thing to do with one."""
+"""The page: a gallery of models, and a tab for each task."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
         gr.Markdown("# realnvp studio")
         model = gr.Dropdown(
             library.names(), value=library.first, label="Model", elem_id="model",
-            info="One of the package, or a run of your own. The tab Models shows them all.",
+            info="One that comes with the package, or a run of your own. The tab Models shows all.",
         )  # fmt: skip
         facts = gr.Markdown(elem_id="facts")
         with gr.Tabs(selected="sample", overflow_behavior="wrap") as tabs:
@@ -86,7 +86,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
 
         @guarded
         def choose(name: str, before: str, request: gr.Request) -> list[Any]:
-            """Offer the tabs that are for a model, with its classes, scales and columns."""
+            """Show the tabs for this kind of model, with its classes, scales and columns."""
             jobs.cancel(request)
             flow = library.get(name)
             images = flow.levels is not None
@@ -120,7 +120,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
         ]  # fmt: skip
 
         def look() -> list[Any]:
-            """Offer what is there now: runs come and go."""
+            """Offer the models that exist now: runs may appear and disappear."""
             return [gr.Dropdown(choices=library.names()), library.rows()]
 
         for event in (model.change, page.load):
@@ -155,7 +155,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
 
 
 def _facts(library: Library, name: str, flow: Flow) -> str:
-    """Return what a model is, in a line or two."""
+    """Return a description of a model, in a line or two."""
     images = flow.levels is not None
     kind = "x".join(map(str, flow.shape)) if images else f"{len(columns_of(flow))} columns"
     parts = [f"{kind}, {flow.levels} grey levels" if images else kind]
@@ -172,7 +172,7 @@ def _facts(library: Library, name: str, flow: Flow) -> str:
 
 
 def _example_condition(library: Library, name: str) -> str:
-    """Return the numbers that an example is conditioned on, to begin with."""
+    """Return the condition of an example as the initial value."""
     if not library.get(name).condition_dim:
         return ""
     condition = library.examples(name)[0].condition

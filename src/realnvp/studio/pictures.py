@@ -22,7 +22,7 @@ from realnvp.studio.uploads import read_uploads
 __all__ = ["sample_tab", "scales_tab", "walk_tab"]
 
 SCALES = 6
-"""Sliders that there are; a model shows as many as it has scales."""
+"""Number of sliders; a model shows as many as it has scales."""
 
 FROM = (*SOURCES, "uploads")
 
@@ -38,7 +38,7 @@ def sample_tab(
         its choice of a class, its results, and the event that draws, for others to follow.
     """
     gr.Markdown(
-        "New examples that the model makes up: random numbers, sent through it backwards. The same "
+        "New examples from the model: random latents, mapped through its inverse. The same "
         "seed gives the same samples, here and on the command line."
     )
     with gr.Row():
@@ -126,7 +126,7 @@ def sample_tab(
 
 
 def _source(name: str) -> tuple[gr.Radio, gr.Number, gr.Checkbox, gr.File]:
-    """Make the choice of images, of which uploads have more to choose."""
+    """Make the choice of images; uploads have more options."""
     with gr.Row():
         source = gr.Radio(
             list(FROM), value="examples", label="From", elem_id=f"{name}-source",
@@ -143,7 +143,7 @@ def _source(name: str) -> tuple[gr.Radio, gr.Number, gr.Checkbox, gr.File]:
         )  # fmt: skip
         invert = gr.Checkbox(
             False, label="Exchange dark and light", elem_id=f"{name}-invert",
-            info="For dark strokes on white paper, where the model knows white ones on black.",
+            info="For dark strokes on white paper, if the model was trained on the reverse.",
         )  # fmt: skip
     source.change(
         lambda chosen: gr.Row(visible=chosen == "uploads"), source, own, show_progress="hidden"
@@ -155,7 +155,7 @@ def _stops(
     library: Library, name: str, source: str, seed: int, files: list[str] | None, invert: bool,
     count: int,
 ) -> tuple[Flow, Tensor, Tensor | None, str]:  # fmt: skip
-    """Return the model, so many images to begin with, their conditions, and what they are."""
+    """Return the model, the initial images, their conditions, and a description."""
     flow = library.get(name)
     if flow.levels is None:
         raise ValueError("the model is one of vectors: this is of images")
@@ -176,8 +176,8 @@ def _stops(
 def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     """Make the tab that interpolates between two or four images."""
     gr.Markdown(
-        "From one image to the next through the latents: every step is an image that the model "
-        "believes in, which a mixture of the pixels would not be."
+        "From one image to the next through the latents: every step is an image that is plausible "
+        "under the model, unlike a mixture of the pixels."
     )
     number = gr.Radio(
         [2, 4], value=2, label="Images", info="How many the path leads through.",
@@ -248,13 +248,13 @@ def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
 def scales_tab(
     library: Library, jobs: Jobs, model: gr.Dropdown
 ) -> tuple[list[gr.Slider], Results, Callable[[int], list[gr.Slider]]]:
-    """Make the tab that draws latents again by scale.
+    """Make the tab that resamples latents by scale.
 
     Returns:
         its sliders, its results, and a function that returns the sliders of so many scales.
     """
     gr.Markdown(
-        "What does each scale know? Keep the latents of some, and draw those of others again "
+        "What does each scale hold? Keep the latents of some, and draw those of others again "
         "(the paper, appendix D): the coarse ones decide what is in the image, the fine ones "
         "its details."
     )
@@ -300,7 +300,7 @@ def scales_tab(
         event(again, inputs, [*results.outputs, grid], show_progress_on=results.note)
 
     def offered(count: int) -> list[gr.Slider]:
-        """Return the sliders; at first, the finest scale alone is drawn again."""
+        """Return the sliders; initially, only the finest scale is drawn again."""
         ends = {0: ", the finest", count - 1: ", the coarsest"} if count > 1 else {}
         return [
             gr.Slider(

@@ -34,7 +34,7 @@ svg { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
 .dot { fill: none; stroke: white; stroke-width: 1; }
 """
 
-# The point follows the pointer at once; what it means arrives when the server has computed it.
+# The point follows the pointer immediately; its values arrive when the server has computed them.
 DRAG = """
 element.tabIndex = 0;
 // One event for all moves: of those that have to wait, Gradio sends the first one's in the end.
@@ -74,7 +74,7 @@ def plane_tab(
 ) -> Results:
     """Fill the tab; return its results."""
     gr.Markdown(
-        "Drag the point among the data, at the left, or among the latents, at the right: the other "
+        "Drag the point among the data, on the left, or among the latents, on the right: the other "
         "one follows. Arrow keys move it, too."
     )
     go = jobs.buttons("plane", "Draw")
@@ -131,7 +131,7 @@ def plane_tab(
         return [*results.shown(note), *point, as_image(plots.planes([plane]))]
 
     def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:
-        """Return both pads and what they show, given a point of the data or of the latents."""
+        """Return both pads and a text, given a point of the data or of the latents."""
         plane, heat = plane_of(name, label)
         flow = library.get(name)
         condition = condition_of(flow, label, 1)
@@ -179,7 +179,7 @@ def plane_tab(
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        """Draw, unless it is drawn: the point stays where it was left."""
+        """Draw, unless that was done before: the point stays where it is."""
         return draw(name, label, request, progress) if note == results.hint else gr.skip()
 
     outputs = [*results.outputs, data_pad, latent_pad, where, whole]
@@ -202,7 +202,7 @@ def _pad(picture: str, what: str, x: float, y: float) -> dict[str, Any]:
 
 
 def _at(event: gr.EventData) -> tuple[float, float]:
-    """Return where a pad was pointed at, as fractions of its width and height."""
+    """Return the position of a pointer event on a pad, as fractions of its width and height."""
     try:
         x, y = (float(v) / 100 for v in event.at)
     except (AttributeError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Tab that scores uploads: where they fall among held-out data, and which terms say so."""
+"""Tab that scores uploads: their place among held-out data, and the terms of their scores."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from realnvp.studio.uploads import read_uploads
 __all__ = ["score_tab"]
 
 TRIES = {"examples": "the data", "samples": "samples", "strange": "something strange"}
-"""What can be scored without a file, and how the buttons call it."""
+"""Examples that can be scored without a file, and the labels of their buttons."""
 
 TRIED = 12
-"""Examples of a try."""
+"""Number of such examples."""
 
 EXPLAINED = 10
-"""Rows of which it is said what each column adds."""
+"""Number of rows for which the contribution of each column is shown."""
 
 WHY = (
-    "Why: what each column adds to how strange the row is, in nats; about 0 is ordinary. "
-    "The strangest rows come first."
+    "Why: the contribution of each column to how unusual the row is, in nats; about 0 is ordinary. "
+    "The most unusual rows come first."
 )
 
 SHOWN = 200
-"""Rows of the table that are shown; the histogram marks as many."""
+"""Number of rows of the table that are shown, and of marks in the histogram."""
 
 
 def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     """Make the tab."""
     gr.Markdown(
-        "How likely does the model find your files, and how strange among the data that it was "
-        "trained on? Nothing leaves this machine."
+        "How likely are your files under the model, and how unusual compared with its training "
+        "data? Nothing leaves this machine."
     )
     with gr.Row():
         files = gr.File(
@@ -59,7 +59,7 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
         )
         invert = gr.Checkbox(
             False, label="Exchange dark and light", elem_id="score-invert",
-            info="For dark strokes on white paper, where the model knows white ones on black.",
+            info="For dark strokes on white paper, if the model was trained on the reverse.",
         )  # fmt: skip
     go = jobs.buttons("score", "Score")
     with gr.Row():
@@ -70,7 +70,7 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     results = Results(
         "score",
         "Upload something and press **Score**, or **Try** what is here: scores, p-values and what "
-        "they are made of appear here.",
+        "they consist of appear here.",
     )
     with results:
         seen = gr.Image(
@@ -166,7 +166,7 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
 
 
 def _strange(library: Library, name: str) -> tuple[Split, str]:
-    """Return what no data are like: grey noise, or rows whose columns are of different rows."""
+    """Return unnatural examples: grey noise, or rows whose columns come from different rows."""
     flow = library.get(name)
     split, _ = library.some(name, "examples", TRIED)
     generator = torch.Generator().manual_seed(0)
@@ -178,7 +178,7 @@ def _strange(library: Library, name: str) -> tuple[Split, str]:
 
 
 def _number(value: float) -> str:
-    """Return a score: noise is improbable beyond all decimals."""
+    """Return a score as text; very large ones, such as those of noise, have an exponent."""
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
 
 
@@ -187,7 +187,7 @@ def _joined(blocks: list[dict[str, NDArray]]) -> dict[str, NDArray]:
 
 
 def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> list[Any]:
-    """Return what the images of a table's scores show: nothing; and what each column adds."""
+    """Return the values for a table: no images, and the contribution of each column."""
     strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
     part = split.select(strangest)
     found = surprises(flow, part.x.to(flow.dtype), part.condition).numpy()

@@ -1,4 +1,4 @@
-"""The server of the page, which keeps to this machine."""
+"""The server of the page, which is only reachable from this machine by default."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def serving(
 ) -> Iterator[str]:
     """Serve the page inside this context, and yield its address.
 
-    Nothing is written but into a temporary folder, which is removed at the end, and nothing is
-    asked for from elsewhere: no fonts, no analytics, no link to share.
+    Files are only written into a temporary folder, which is removed at the end, and nothing is
+    loaded from other hosts: no fonts, no analytics, no share links.
 
     Args:
         library: models to offer.
@@ -44,7 +44,7 @@ def serving(
             raise ValueError(
                 "the studio needs Gradio, which is not installed: pip install 'realnvp[studio]'"
             ) from error
-        from starlette.middleware import Middleware  # FastAPI's, which Gradio is made of
+        from starlette.middleware import Middleware  # FastAPI's, on which Gradio is built
 
         from realnvp.studio.jobs import Arrivals
         from realnvp.studio.page import CSS, build

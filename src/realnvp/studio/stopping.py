@@ -1,4 +1,4 @@
-"""Work that ends soon after it is cancelled: every network of a model asks whether to go on."""
+"""Cancellable work: every network of a model checks whether to continue."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from realnvp.flow import Flow
 __all__ = ["STOP", "Cancelled", "stoppable"]
 
 STOP: ContextVar[threading.Event | None] = ContextVar("STOP", default=None)
-"""Set once what runs in this context is not wanted any longer.
+"""Set once the work in this context is cancelled.
 
 Gradio calls a function in a context of its own, so several visitors may use one model.
 """
 
 
 class Cancelled(Exception):
-    """A visitor does not want to wait any longer."""
+    """A visitor has cancelled the work."""
 
 
 def stoppable(flow: Flow) -> Flow:
     """Let every conditioner of a flow raise :class:`Cancelled` where :data:`STOP` is set.
 
-    All long work, in both directions, goes through them many times: the longest wait is that for
-    one network and one batch, not for a whole pass, or ten of a class-conditional model.
+    All long work, in both directions, calls them many times: the longest wait is for one network
+    and one batch, not for a whole pass, or the ten passes of a class-conditional model.
     """
     for module in flow.modules():
         if isinstance(module, Conditioner):

@@ -22,7 +22,7 @@ from realnvp.studio.scoring import as_image
 __all__ = ["columns_of", "draw_table", "table_tab"]
 
 DRAWS = 300
-"""Values that are drawn of a column given the others."""
+"""Number of values that are drawn of a column given the others."""
 
 
 def table_tab(
@@ -42,7 +42,7 @@ def table_tab(
     go = jobs.buttons("table", "Draw rows")
     drawn = Results(
         "table",
-        "Press **Draw rows**: a file to download, and each column beside the real one, "
+        "Press **Draw rows**: a file to download, and each column next to the real one, "
         "appear here.",
     )
     with drawn:
@@ -96,7 +96,7 @@ def table_tab(
             synthetic.to_csv(path, index=False)
         split, what = library.examples(name)
         real = _frame(flow, schema, split.x)
-        if schema is not None:  # so that dates and numbers that are text can be drawn
+        if schema is not None:  # so that dates and numbers that are text can be plotted
             real, synthetic = schema.parsed(real), schema.parsed(synthetic)
         synthetic = synthetic[list(real.columns)]
         headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
@@ -178,10 +178,10 @@ def draw_table(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Return synthetic rows with the columns of the table, as ``realnvp sample`` writes them."""
-    from realnvp.estimator.inference import sample_table  # a second, which no other tab needs
+    from realnvp.estimator.inference import sample_table  # takes a second; no other tab needs it
 
     schema = table_of(flow)
-    assert schema is not None  # who calls it has seen it
+    assert schema is not None  # checked by the caller
     frame = sample_table(
         flow, schema, n, condition=lambda m: condition_of(flow, label, m),
         temperature=temperature, generator=generator, progress=progress,
@@ -193,7 +193,7 @@ def draw_table(
 
 
 def columns_of(flow: Flow) -> list[str]:
-    """Return the names of a table's columns; [] of images."""
+    """Return the names of a table's columns; [] for images."""
     if flow.levels is not None:
         return []
     schema = table_of(flow)
@@ -201,7 +201,7 @@ def columns_of(flow: Flow) -> list[str]:
 
 
 def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
-    """Return rows as the table that they are of."""
+    """Return rows as a table with their own columns."""
     if schema is None:
         return pd.DataFrame(x.numpy(), columns=flow.column_names)
     return schema.decode(x.numpy())
@@ -212,7 +212,7 @@ def _kind(schema: TableSchema, column: str) -> str:
 
 
 def _facts(real: pd.Series, synthetic: pd.Series) -> list[str]:
-    """Return what a column holds, really and by the model, and the shares of its gaps."""
+    """Return a summary of a column, real and synthetic, and the shares of its gaps."""
     gaps = [f"{values.isna().mean():.1%}" for values in (real, synthetic)]
     return [*(_summary(values.dropna()) for values in (real, synthetic)), *gaps]
 

@@ -19,11 +19,11 @@ from realnvp.utils.image_files import SUFFIXES, open_image
 __all__ = ["fit_image", "read_uploads"]
 
 MOST = 64
-"""Images that are taken at once."""
+"""Largest number of images per upload."""
 
 
 def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str]:
-    """Return an image as a model takes it, and what was done to it.
+    """Return an image in the form that a model takes, and a note of the changes.
 
     Args:
         path: file of the image.
@@ -34,7 +34,7 @@ def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str
         integers ``(1, *shape)``, and a sentence.
 
     Raises:
-        ValueError: if the file is no image, or the model none of images.
+        ValueError: if the file is not an image, or the model is not one of images.
     """
     if flow.levels is None:
         raise ValueError("the model is one of vectors: upload a table, .csv, .npz or .npy")
@@ -47,7 +47,7 @@ def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str
     if image.size != (width, height):
         before = f"{image.width}x{image.height}"
         if image.width * height != image.height * width:
-            done.append("cut to its middle")
+            done.append("cropped to its center")
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         done.append(f"resized from {before} to {width}x{height}")
     if invert:
@@ -56,7 +56,7 @@ def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str
     pixels = np.asarray(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if flow.levels != 256:
-        # As the picture of a grid shows them: level 0 is black, the highest one white.
+        # As a grid of images shows them: level 0 is black, the highest one white.
         pixels = np.rint(pixels * ((flow.levels - 1) / 255)).astype(np.uint8)
         done.append(f"rounded to {flow.levels} grey levels")
     note = f"{path.name}: {', '.join(done) or 'taken as it is'}"
@@ -74,7 +74,8 @@ def read_uploads(
         invert: exchange dark and light in images.
 
     Raises:
-        ValueError: if there are none, or they do not fit the model: what ``realnvp score`` says.
+        ValueError: if there are none, or they do not fit the model, with the message of ``realnvp
+            score``.
     """
     if not files:
         raise ValueError("upload a file first")

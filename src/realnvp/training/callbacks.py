@@ -1,4 +1,4 @@
-"""Callbacks of a training: what is kept of its records, pictures and states.
+"""Callbacks of a training run, which receive its records, pictures and states.
 
 A callback receives values, never the trainer. :class:`History` keeps the records in memory, and
 :class:`RunLogger` also writes them into a run directory, with pictures, checkpoints and the model.
@@ -37,12 +37,12 @@ __all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter"]
 
 
 class Callback:
-    """Receive what a training reports. The methods of this base class do nothing.
+    """Receive what a training run reports. The methods of this base class do nothing.
 
-    In a training of several processes, only the main process has callbacks.
+    With several processes, only the main process has callbacks.
 
     Attributes:
-        draws: True if :meth:`picture` is to be called, for which samples have to be drawn.
+        draws: True if samples are to be drawn, for :meth:`picture`.
     """
 
     draws = False
@@ -51,7 +51,7 @@ class Callback:
         """Receive a record.
 
         Args:
-            kind: "run" (versions, machine and date, when a training begins or is resumed), "train"
+            kind: "run" (versions, machine and date, when training begins or is resumed), "train"
                 (means since the last such record), "validation", "final" (the evaluation of the
                 best model), "skipped" (a batch that was not finite, or whose gradient was a spike)
                 or "rise" (the loss rose, and training went back).
@@ -70,7 +70,7 @@ class Callback:
     def save(self, state: dict[str, Any], *, final: bool = False) -> None:
         """Receive the state, which changes as soon as this returns.
 
-        That of a sharded training has None in the place of sharded tensors, which are in files.
+        In a sharded run, sharded tensors are replaced by None, and are in files.
 
         Raises:
             OSError: if it cannot be written, and it is the ``final`` one.
@@ -78,7 +78,7 @@ class Callback:
 
 
 POINTS = 5_000
-"""Records of the training loss that are kept in memory; a file of metrics has all."""
+"""Number of records of the training loss that are kept in memory; a file of metrics has all."""
 
 
 class History(Callback):
@@ -105,20 +105,20 @@ class History(Callback):
     def _remember(self, record: dict[str, Any]) -> None:
         self.records.append(record)
         train = [r for r in self.records if r["kind"] == "train"]
-        if len(train) > POINTS:  # a training of weeks must not fill the memory
+        if len(train) > POINTS:  # a run of several weeks must not fill the memory
             dropped = {id(r) for r in train[1::2]}
             self.records = [r for r in self.records if id(r) not in dropped]
 
 
 def _is_undone(record: dict[str, Any], step: int) -> bool:
-    """Return True if a record is obsolete in a training that continues from a step."""
+    """Return True if a record is obsolete in a run that continues from a step."""
     return record["step"] > step or record["kind"] == "final"
 
 
 class TensorBoardWriter:
     """Append to one file of TensorBoard events, which the first record creates.
 
-    ``torch.utils.tensorboard.SummaryWriter`` is no substitute: it writes in a thread of its own,
+    ``torch.utils.tensorboard.SummaryWriter`` is not used because it writes in a thread of its own,
     whose records are lost if the process is killed, and which a full disk ends with a traceback.
 
     Args:
@@ -183,17 +183,17 @@ class TensorBoardWriter:
 
 
 class RunLogger(History):
-    """Write into a run directory. What fails is warned of, once, and tried again later.
+    """Write into a run directory. The first failure causes a warning; writing is retried later.
 
     Args:
         run: the run directory.
         flow: the model that is trained.
         step: step at which training begins; records after it are dropped.
         warn: function that shows a warning.
-        data: examples that pictures of points show beside the samples.
+        data: examples that pictures of points show next to the samples.
         columns: names of their columns.
         schema: columns of the table that these are the coordinates of.
-        smoothing: True if training adds noise to the data, which the curves then say.
+        smoothing: True if training adds noise to the data, which is noted in the curves.
         settings: settings of the run, which TensorBoard shows as its hyperparameters.
         tensorboard: whether events are written for TensorBoard.
     """

@@ -1,6 +1,6 @@
-r"""The tables of a table's categories: which of them depend on which, and how strongly.
+r"""Probability tables of a table's categories: which depend on which others, and how strongly.
 
-Of every pair of categorical columns, how well one predicts the other is measured by the likelihood
+For every pair of categorical columns, how well one predicts the other is measured by the likelihood
 of each row given all others (leave-one-out, in closed form), with the table of the pair smoothed
 towards the column's own frequencies,
 
@@ -8,14 +8,14 @@ towards the column's own frequencies,
 
 for the best :math:`\alpha` (a Dirichlet prior). First comes a tree that takes the largest gains,
 one column after the other (Prim 1957); a column that no other predicts better than its own
-frequencies has no parent. Then columns get more parents among those before them, as long as that
-raises the likelihood, with the table smoothed towards the one of fewer parents.
+frequencies has no parent. Then columns get more parents among the previous columns, as long as that
+raises the likelihood, with the table smoothed towards that of fewer parents.
 
-Numbers of few values are among the categories if one of them is nearly a function of another
-column, or another of it, as a month is of the day of the year, or if the table of two columns is
-better than a smooth dependence: no smooth map would keep to that.
+Columns of numbers with few values are treated as categories if one is nearly a function of another
+column, or another of it, as a month is of the day of the year, or if the table of two columns fits
+better than a smooth dependence: no smooth map would reproduce it.
 
-What the other columns are given of the categories is :func:`embedding`.
+The other columns are conditioned on features of the categories, see :func:`embedding`.
 """
 
 from __future__ import annotations
@@ -44,41 +44,46 @@ Fitted = tuple[dict[str, Any] | None, dict[str, Tensor]]
 """The arguments ``categories`` and ``category_tensors`` of :func:`realnvp.vector_flow`."""
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""Rows of its own frequencies that are added to a category's, given another, as tried."""
+"""Candidate numbers of rows of the column's own frequencies that are added to those given
+another."""
 
 MOST_CELLS = 250_000
-"""Largest table of a column given others."""
+"""Largest number of cells of the table of a column given others."""
 
 MOST_PARENTS = 3
-"""Parents of a column, at most."""
+"""Largest number of parents of a column."""
 
 MOST_VALUES = 1_000
-"""Values of a column of numbers, at most, that may be categories."""
+"""Largest number of values of a column of numbers that may be categories."""
 
 MOST_COLUMNS = 64
-"""Columns among which functions of others, and second parents, are looked for, at most."""
+"""Largest number of columns among which functions of others, and second parents, are searched
+for."""
 
 NEARLY = 0.25
-"""Share of a column's entropy, given another, up to which it is nearly a function of that."""
+"""Share of a column's entropy that remains given another, up to which it is nearly a function of
+it."""
 
 LISTED = 0.95
-"""Share of the rows of a column that are at its atoms, from which on it may be among the tables."""
+"""Share of a column's rows that are at its atoms, from which on it may be treated as categories."""
 
 FEW_VALUES = 120
-"""Values of columns of numbers, at most, whose table is compared with a smooth dependence: of more,
-a trained flow knows better, and the others are given few features of a table's columns."""
+"""Largest number of values of numeric columns whose table is compared with a smooth dependence: for
+more, a trained flow fits better, and the other columns get only few features of a table's
+columns."""
 
 ROUGH = 0.05
-"""Nats by which a pair's table must be better than a Gaussian copula, from which on it is kept."""
+"""Gain in nats over a Gaussian copula from which on the table of a pair is kept."""
 
 SWEEPS = 20
-"""Passes over the columns in which the effects of their categories are found."""
+"""Number of passes over the columns in which the effects of their categories are estimated."""
 
 RIDGE = 1e-4
-"""Variance that is added to what the categories leave of the other columns."""
+"""Variance that is added to the residuals of the other columns."""
 
 PRIOR = 10.0
-"""Rows of no effect that are added to the mean of the other columns in each category."""
+"""Number of rows with no effect that are added to the mean of the other columns in each
+category."""
 
 LARGEST = 4.0
 """Bound on the features, in their standard deviations: those of rare categories are large."""
@@ -87,15 +92,15 @@ SIZE = 0.3
 """Standard deviation of the features: networks overfit to large ones."""
 
 RIDGES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
-"""Strengths of the ridge of the logistic regressions on a condition, as tried."""
+"""Candidate strengths of the ridge penalty of the logistic regressions on a condition."""
 
 FOLDS = 4
-"""Folds of their cross-validation; one of them is enough with :data:`MANY_ROWS`."""
+"""Number of folds of their cross-validation; one fold is enough with :data:`MANY_ROWS`."""
 
 MANY_ROWS = 2_000
 
 MOST_ROWS = 4_000
-"""Rows that they are fitted to; a random choice where there are more."""
+"""Largest number of rows that they are fitted to; a random choice if there are more."""
 
 _KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
 
@@ -103,15 +108,15 @@ _KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
 def fit_categories(
     dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None = None
 ) -> Fitted:
-    """Return settings and tensors of the categories of a table; None if they do not go first.
+    """Return settings and tensors of the categories of a table; None if they are not modeled first.
 
-    They do in a table that has categories and a column that is none, or two and a condition.
+    They are in a table with categories and a column that is not one, or with two and a condition.
 
     Args:
-        dataset: data set of vectors. Only its training rows are looked at.
+        dataset: data set of vectors. Only its training rows are used.
         scores: ``(N, D)`` normal scores of the rows.
         weight: ``(N,)`` weights of the rows, which add up to 1.
-        given: ``(N, K)`` condition of the rows as layers are given it, or None.
+        given: ``(N, K)`` condition of the rows in the form that layers take, or None.
     """
     if dataset not in _KNOWN:
         _KNOWN[dataset] = _fit(dataset, scores, weight, given)
@@ -147,7 +152,7 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None)
     others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
     parts = embedding(codes[:, order], [sizes[j] for j in order], others, w)
     for k, j in enumerate(order):
-        if coordinates[where[j]].kind != "category":  # how large it is, too
+        if coordinates[where[j]].kind != "category":  # also its magnitude
             parts[k] = np.column_stack([parts[k], SIZE * _middles(intervals[where[j]])])
     total, done = sum(part.shape[1] for part in parts), 0
     rows = []
@@ -167,7 +172,7 @@ def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None)
     return {"links": links, "features": total}, tensors
 
 
-# ---------------------------------------------------------------------- what goes first
+# ---------------------------------------------------------------------- what is modeled first
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,12 +190,12 @@ class _Frequencies:
 
     @staticmethod
     def of(codes: NDArray, w: NDArray, unseen: NDArray) -> _Frequencies:
-        """Return those of a column.
+        """Return the frequencies of a column.
 
         Args:
             codes: ``(N,)`` categories.
             w: ``(N,)`` weights.
-            unseen: ``(S,)`` rows that are added to what was not seen; half a row to what was.
+            unseen: ``(S,)`` rows that are added to unseen categories; half a row to seen ones.
         """
         counts = np.bincount(codes, w, minlength=len(unseen))
         more = np.where(counts > 0, 0.5, unseen)
@@ -206,13 +211,12 @@ class _Frequencies:
 def _intervals(
     dataset: Dataset, scores: Tensor, w: NDArray
 ) -> tuple[dict[int, NDArray], dict[int, NDArray], dict[int, _Frequencies]]:
-    """Return the edges of the intervals of every column that goes first, from 0 to 1.
+    """Return the edges of the intervals of every column that is modeled first, from 0 to 1.
 
-    They are those of categories, and, where there are many rows, those of numbers of few values
-    that are nearly functions of another column, or of which another one is, or that are in a pair
-    whose table is better than a smooth dependence; between two values that are not there, the
-    edges of their cells are left out. What was not seen of numbers has the share that their own
-    map gives it.
+    These are the categories, and, with many rows, the numbers with few values that are nearly a
+    function of another column, or of which another column is one, or that are in a pair whose table
+    fits better than a smooth dependence; edges between two unseen values are left out. Unseen
+    numbers have the share that their own map gives them.
 
     Returns:
         the edges of each column, the intervals of the rows, and how often each occurs.
@@ -255,12 +259,12 @@ def _intervals(
 def _smooth_gain(
     i: int, j: int, codes: Mapping[int, NDArray], scores: Tensor, numbers: Sequence[int]
 ) -> float:
-    """Return the nats per row that a Gaussian dependence of two columns is worth."""
+    """Return the gain in nats per row of a Gaussian dependence of two columns."""
     number, group = (i, codes[j]) if i in numbers else (j, codes[i])
     x = scores[:, number].numpy()
     if i in numbers and j in numbers:
         explained = float(np.corrcoef(x, scores[:, j].numpy())[0, 1]) ** 2
-    else:  # of a number, by the mean in each category
+    else:  # a number, by its mean in each category
         counts = np.maximum(np.bincount(group), 1)
         explained = float(np.var((np.bincount(group, x) / counts)[group]) / np.var(x))
     return -0.5 * math.log(max(1 - explained, 1e-12))
@@ -269,7 +273,7 @@ def _smooth_gain(
 def _cell_edges(
     columns: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
 ) -> dict[int, Tensor]:
-    """Return the edges of the intervals of columns of cells, and of hardly more than atoms."""
+    """Return the edges of the intervals of columns of cells, and of columns with mostly atoms."""
     layer = TableColumns(columns).double()
     layer.fill(tensors)
     kinds = [[i for i, c in enumerate(columns) if c["kind"] == k] for k in ("cells", "smooth")]
@@ -317,11 +321,11 @@ def _tree(
     while len(order) < n:
         left = [j for j in range(n) if j not in order]
         for j in left if order else []:
-            if (last := (order[-1], j)) in found:  # the others have been seen before
+            if (last := (order[-1], j)) in found:  # the others have been compared before
                 best[j] = max(best.get(j, (-math.inf, 0)), (found[last][0], last[0]))
         links = [(*best[j], j) for j in left if j in best]
         gain, i, j = max(links, default=(0.0, 0, 0))
-        if gain <= 0:  # the next tree begins with what says most of the others
+        if gain <= 0:  # the next tree begins with the column that predicts the others best
             gains = [sum(max(0.0, found[j, k][0]) for k in left if (j, k) in found) for j in left]
             order.append(left[int(np.argmax(gains))])
             continue
@@ -337,9 +341,9 @@ def _tree_given(
     parents: Sequence[int | None],
     given: Tensor,
 ) -> tuple[list[int], list[int | None], list[NDArray], list[Tensor]]:
-    """Return a tree given a condition: the same links, from the roots that held-out rows like best.
+    """Return a tree given a condition: the same links, with the roots that suit held-out rows best.
 
-    Without a condition, it makes no difference in which direction a link goes.
+    Without a condition, the direction of a link makes no difference.
 
     Returns:
         the order of the columns, the parent of each, and the shares and slopes of each.
@@ -378,10 +382,11 @@ def _with_parents(
     j: int, before: Sequence[int], parents: Sequence[int], codes: NDArray,
     own: Sequence[_Frequencies], w: NDArray,
 ) -> tuple[list[int], NDArray]:  # fmt: skip
-    """Return parents of a column among those before it, and its shares given their categories.
+    """Return parents of a column among previous ones, and its shares given their categories.
 
-    From the first ones on, one more at a time is added, that which raises the leave-one-out
-    likelihood the most, until none does by more than twice the logarithm of the number of rows.
+    Starting from the first ones, the parent that raises the leave-one-out likelihood the most is
+    added, one at a time, until none raises it by more than twice the logarithm of the number of
+    rows.
     """
     found, child, sizes = list(parents), codes[:, j], [len(each.counts) for each in own]
     table, rest = own[j].shares[None], own[j].rest[None]
@@ -415,7 +420,7 @@ def _given(
         row: ``(N,)`` the categories of all parents as one number, the last one changing fastest.
         child: ``(N,)`` categories of the column.
         table: ``(R, S)`` shares given the other parents.
-        rest: ``(R, S)`` likewise, of the other rows of the same categories: without one.
+        rest: ``(R, S)`` the same without the row itself (leave-one-out).
         size: number of categories of the parent.
         w: ``(N,)`` weights.
 
@@ -505,7 +510,7 @@ def tilted(
     held_out = [rows[rows % FOLDS == k] for k in folds]
     best, chosen = sum(float(losses(zero, part).sum()) for part in held_out), math.inf
     fitted = [zero for _ in folds]
-    for i, ridge in enumerate(RIDGES):  # from the strongest, each from where the last one ended
+    for i, ridge in enumerate(RIDGES):  # from the strongest, each from the previous solution
         fitted = [fit(rows[rows % FOLDS != k], ridge, fitted[k]) for k in folds]
         score = sum(float(losses(fitted[k], held_out[k]).sum()) for k in folds)
         if score < best:
@@ -535,10 +540,11 @@ def embedding(codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray)
     r"""Return features of the categories of each column, with mean 0 and deviation :data:`SIZE`.
 
     In the linear model :math:`x = \sum_j E_j[c_j] + \varepsilon` of the other columns, features are
-    the directions of each :math:`E_j` that are largest beside the covariance of
-    :math:`\varepsilon` (reduced-rank regression, Izenman 1975): what a category does to a price
-    counts by what the price varies by where all else is equal. A direction more must raise the
-    likelihood by what its parameters cost (the Bayesian information criterion), but the first.
+    the directions of each :math:`E_j` that are largest relative to the covariance of
+    :math:`\varepsilon` (reduced-rank regression, Izenman 1975): the effect of a category on a price
+    is measured relative to the variation of the price when all else is equal. Every direction but
+    the first must raise the likelihood by the cost of its parameters (the Bayesian information
+    criterion).
 
     Args:
         codes: ``(N, C)`` categories.
@@ -581,9 +587,9 @@ def embedding(codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray)
 def _effects(
     codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray
 ) -> tuple[list[NDArray], NDArray]:
-    """Return what each category adds to the other columns ``(size, D)``, and what is left.
+    """Return the effect of each category on the other columns ``(size, D)``, and the residuals.
 
-    Column by column, until they agree (backfitting), each mean with :data:`PRIOR` rows of none.
+    They are fitted column by column (backfitting), each mean with :data:`PRIOR` rows of no effect.
     """
     rest = others - w @ others / w.sum()
     effects = [np.zeros((size, rest.shape[1])) for size in sizes]

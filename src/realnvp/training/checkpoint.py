@@ -1,7 +1,7 @@
-"""Capture the state of a training from the model, its average and the optimizer, and restore it.
+"""Capture the state of training from the model, its average and the optimizer, and restore it.
 
-Of sharded parameters, every process holds its own shards. It writes them itself (see ``shards``),
-or they are gathered one after the other. Either way, a run can be resumed with another number of
+Every process holds its own shards of sharded parameters. It writes them itself (see ``shards``), or
+they are gathered one after the other. Either way, a run can be resumed with a different number of
 processes.
 """
 
@@ -33,21 +33,21 @@ __all__ = [
 ]
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
-"""State that Adam has of a parameter: a number, and two tensors of the parameter's shape."""
+"""Adam's state for a parameter: a number, and two tensors of the parameter's shape."""
 
 
 MOMENTUM = {"exp_avg"}
-"""State that Muon has of a matrix."""
+"""Muon's state for a matrix."""
 
 
 class Statistics:
-    """Running statistics as they were before a step, in case that the step is not taken.
+    """Running statistics as they were before a step, in case the step is not taken.
 
-    The forward pass moves them, and whether the step is taken is known after the backward pass
-    only. They are copied on their device, so that nothing waits for it.
+    The forward pass updates them, but whether the step is taken is known only after the backward
+    pass. They are copied on their device, so that nothing waits for it.
 
     Args:
-        buffers: the statistics, which are kept as they are now.
+        buffers: the statistics; their present values are kept.
 
     >>> running = torch.zeros(2)
     >>> statistics = Statistics([running])
@@ -66,13 +66,13 @@ class Statistics:
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Keep them as they are now."""
+        """Keep their present values."""
         for buffers, kept in self._groups:
             torch._foreach_copy_(kept, buffers)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore what was kept."""
+        """Restore the values that were kept."""
         for buffers, kept in self._groups:
             torch._foreach_copy_(buffers, kept)
 
@@ -81,7 +81,7 @@ class Statistics:
 def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) -> None:
     """Initialize layers that the first batch initializes, such as :class:`ActNorm`.
 
-    Running statistics stay as they are. This comes before parameters are sharded.
+    Running statistics are unchanged. Call this before parameters are sharded.
 
     Args:
         flow: the model.
@@ -103,8 +103,8 @@ def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) ->
 def full_tensor(tensor: Tensor) -> Tensor:
     """Return a tensor, gathered into main memory if it is sharded.
 
-    All processes must call it then. Main memory is used because a model is sharded when it does
-    not fit a device.
+    All processes must call it then. Main memory is used because a model is sharded when it does not
+    fit on a device.
     """
     return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
 
@@ -161,8 +161,8 @@ def gather(state: dict[str, Any], keep: bool = True) -> dict[str, Any]:
 
     Args:
         state: state, whose tensors may be sharded.
-        keep: whether this process wants the state; the others hold one tensor at a time, and get
-            None in the place of each.
+        keep: whether this process needs the state; the others hold one tensor at a time, and get
+            None in place of each.
     """
 
     def one(tensor: Tensor) -> Tensor | None:
@@ -177,10 +177,10 @@ def gather(state: dict[str, Any], keep: bool = True) -> dict[str, Any]:
 def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> None:
     """Restore what :func:`capture` returned.
 
-    The optimizer keeps its settings: a run may be resumed with others.
+    The optimizer keeps its settings: a run may be resumed with different ones.
 
     Raises:
-        ValueError: if the state is of another model, before anything is changed.
+        ValueError: if the state belongs to another model, before anything is changed.
     """
     expected = capture(flow, optimizer, ema)
     parameters = _parameters(optimizer)
@@ -217,7 +217,7 @@ def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
         for _ in group["params"]
     ]
     if not isinstance(found, dict) or (found and len(found) != len(parameters)):
-        raise ValueError(f"the optimizer's state is not of {len(parameters)} parameters")
+        raise ValueError(f"the optimizer's state is not that of {len(parameters)} parameters")
     for index, parameter in enumerate(parameters if found else ()):
         example = {
             name: torch.zeros(()) if name == "step" else torch.empty(

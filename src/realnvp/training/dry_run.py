@@ -1,4 +1,4 @@
-"""An estimate before a run: size of the model, speed, duration with all validations, and memory."""
+"""Estimates before a run: size of the model, speed, duration with all validations, and memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECONDS, LEAST, MOST = 5.0, 3, 50
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimate of a training.
+    """Estimates for a training run.
 
     Attributes:
         parameters: number of the model's parameters.
@@ -41,9 +41,9 @@ class Estimate:
         steps: number of optimizer steps.
         validations: number of validations during training.
         validation_minutes: duration of these and of the final evaluation, in minutes.
-        minutes: duration of the training with them, in minutes.
+        minutes: duration of the whole run, in minutes.
         peak_memory: largest memory in bytes, of the GPU if there is one, else of the process with
-            all its libraries; 0 where the system does not say.
+            all its libraries; 0 where the system does not report it.
         measured_steps: number of steps that were measured.
     """
 
@@ -64,7 +64,7 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
-    """Take a few steps of a training, evaluate a batch, and write nothing.
+    """Take a few training steps, evaluate a batch, and write nothing.
 
     Args:
         recipe: model, data and training settings, with at least one budget. Of several processes,
@@ -72,7 +72,7 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
         quiet: show no progress.
 
     Raises:
-        ValueError: if settings and data do not go together.
+        ValueError: if settings and data do not match.
     """
     check_budget(recipe.training)
     config = recipe.training
@@ -110,10 +110,10 @@ def _measure_steps(trainer: Trainer, bar: Bar) -> tuple[float, int, float]:
     device = trainer.flow.device
 
     def step() -> None:
-        trainer.train_step(1e-3 * resolved(trainer.config.lr))  # learns nothing, cannot blow up
+        trainer.train_step(1e-3 * resolved(trainer.config.lr))  # too small to change the model
 
     with bar:
-        step()  # data-dependent initialization, and the first touch of the memory
+        step()  # data-dependent initialization, and the first use of the memory
         with FlopCounterMode(display=False) as counter:
             step()
         count, seconds = 0, 0.0

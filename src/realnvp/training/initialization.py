@@ -1,7 +1,7 @@
-r"""The untrained model of a recipe, with the settings that the data decide.
+r"""The untrained model of a recipe, with the settings that depend on the data.
 
-Couplings learn what is left of the data after the first layer. What a recipe leaves to the data
-("auto") is replaced by numbers here, for the command line and the estimator alike: the mixture by
+Couplings learn what the first layer does not explain. Settings that a recipe leaves to the data
+("auto") are replaced by numbers here, for the command line and the estimator alike: the mixture by
 :func:`~realnvp.training.mixtures.choose_mixture`, training settings by :func:`resolve`.
 """
 
@@ -45,25 +45,25 @@ FEW_IMAGES = 1_000
 
 
 FEW = {"patience": 5, "num_validations": 100}
-"""Settings for few images, of which the best model may be that of the first seconds."""
+"""Settings for few images, where the best model may be that of the first seconds."""
 
 
 __all__ = ["build", "mixture_of", "resolve", "smoothing_of"]
 
 
 MOST_INTERVALS = 500
-"""Cells of a column, at most, that piecewise-linear couplings are made of."""
+"""Largest number of cells of a column that piecewise-linear couplings use as their intervals."""
 
 
 def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> Flow:
     """Return the recipe's untrained model of a data set.
 
-    Its weights are a function of the recipe's seed. PyTorch's global random numbers stay as they
-    are, and several threads may build at once.
+    Its weights are a function of the recipe's seed. PyTorch's global generator is unchanged, and
+    several threads may build models at the same time.
 
     Args:
         recipe: recipe.
-        dataset: data set; its training part is looked at.
+        dataset: data set, of which the training part is used.
         mixture: mixture that the model starts as; :func:`choose_mixture` fits it by default.
 
     Raises:
@@ -82,7 +82,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
     elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
         columns, tensors = fit_columns(dataset)
         edges = cell_edges(recipe, columns, tensors)
-        if edges is not None:  # it starts as the frequencies of the cells
+        if edges is not None:  # the model starts as the frequencies of the cells
             model = dataclasses.replace(recipe.model, components=len(edges) - 1, mixture_init=0)
             recipe, mixture = dataclasses.replace(recipe, model=model), None
         elif mixture is None:
@@ -134,7 +134,7 @@ def cell_edges(
 ) -> torch.Tensor | None:
     """Return the edges of the cells of a single discrete column, from 0 to 1.
 
-    They are what piecewise-linear couplings are made of; None for other couplings and columns.
+    They are the intervals of piecewise-linear couplings; None for other couplings and columns.
     """
     if recipe.model.coupling != "piecewise_linear" or columns is None:
         return None
@@ -146,18 +146,18 @@ def cell_edges(
 
 
 def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
-    """Replace what training settings leave to the data by numbers.
+    """Replace training settings that depend on the data by numbers.
 
-    Few rows need restraint, many need speed: between a thousand rows and ten thousand the learning
-    rate rises, and weight decay, smoothing and the averaging of the weights fade. Few images are
-    soon memorized: they are validated more often, until that gets worse.
+    Few rows need regularization, many need speed: between a thousand and ten thousand rows the
+    learning rate rises, and weight decay, smoothing and the averaging of the weights decrease. Few
+    images are soon memorized: validations are more frequent, and training ends when they get worse.
 
     Args:
         config: settings, of which some are "auto".
-        dataset: data set, whose number of training rows decides.
+        dataset: data set, whose number of training rows determines the settings.
 
     Raises:
-        ValueError: if something is left to data of the other kind.
+        ValueError: if a setting is "auto" that is only available for the other kind of data.
     """
     if config.patience == "auto":
         if dataset.kind != "image":
@@ -180,7 +180,7 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
 
 
 def mixture_of(recipe: VectorRecipe, dataset: Dataset) -> Mixture | None:
-    """Return the mixture that a recipe's model starts as, fitted to the data; None without one."""
+    """Return the mixture that a recipe's model starts as, fitted to the data, or None."""
     wanted = recipe.model.mixture_init
     if not wanted:
         return None
@@ -210,7 +210,7 @@ def smoothing_of(
         device: device of the matrix.
 
     Returns:
-        ``(D, D)``; None if nothing is to be added.
+        ``(D, D)``; None if no noise is added.
 
     Raises:
         ValueError: if the data are images, whose noise is that of dequantization.
@@ -226,14 +226,14 @@ def smoothing_of(
     if own is not None and not own.others:
         return None
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
-    if first is None:  # a flow that no builder made
+    if first is None:  # a flow that was not made by a builder
         factor = torch.diag(moments(dataset.train_in_memory.x)[1])
-    elif isinstance(first, Rosenblatt):  # in float64, where squares of small units do not vanish
+    elif isinstance(first, Rosenblatt):  # in float64: squares of small numbers do not underflow
         factor = torch.linalg.cholesky(copy.deepcopy(first).double().covariance()).T
     else:
         factor = torch.diag(first.scale)
     factor = amount * factor.to(device, flow.dtype)
-    if own is not None:  # it is of the other columns only
+    if own is not None:  # it is for the other columns only
         whole = factor.new_zeros(flow.dim, flow.dim)
         whole[torch.tensor(own.others)[:, None], own.others] = factor
         factor = whole

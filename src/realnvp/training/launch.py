@@ -1,13 +1,13 @@
-"""One process or many: how they are started, and how they stay together.
+"""One process or many: launching and synchronization.
 
-A run of several processes is launched by Lightning Fabric, which starts the same command once more
-for every further device, or by ``torchrun``, ``srun`` and the like, which Fabric recognizes. From
-then on all of them do the same, each with its share of every batch. Whatever only one of them knows
-(the clock, a signal, an error) is exchanged here. One process does without Fabric, which imports
-PyTorch's compiler: 75 MB, and more than a second at every start.
+A run of several processes is launched by Lightning Fabric, which starts the same command again for
+every further device, or by ``torchrun``, ``srun`` and the like, which Fabric recognizes. From then
+on all of them do the same, each with its share of every batch. Local information (the clock, a
+signal, an error) is exchanged here. A single process does not use Fabric, which imports PyTorch's
+compiler: 75 MB, and more than a second at every start.
 
-A training inside another program, such as an estimator's ``fit``, is *local*: it follows
-no environment variables and joins no process group, even if there is one.
+A run inside another program, such as an estimator's ``fit``, is *local*: it ignores environment
+variables and joins no process group, even if there is one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, such as for a first download of the data."""
 
 STARTED = {"LOCAL_RANK", "SLURM_NTASKS", "JSM_NAMESPACE_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
-"""Environment variables of a process that something else may have started with others."""
+"""Environment variables of a process that another launcher may have started with others."""
 
 
 class Processes:
@@ -54,9 +54,9 @@ class Processes:
 
     Args:
         device: device that this process computes on.
-        fabric: launched Fabric; None for one process that nothing else has started.
+        fabric: launched Fabric; None for a single process without a launcher.
         sharded: shard the parameters over the processes.
-        local: compute alone, whatever process group there is. This holds inside the context.
+        local: ignore any process group, inside the context.
 
     Attributes:
         device: device that this process computes on.
@@ -91,7 +91,7 @@ class Processes:
         self._is_child = self._local_rank > 0 and not outside
 
     def setup(self, flow: Flow, make: Callable[[Flow], torch.optim.Optimizer]) -> tuple[Any, Any]:
-        """Place a model on the device, and return what trains it.
+        """Place a model on the device; return the model to train, and its optimizer.
 
         Args:
             flow: the model, which is moved, or sharded, in place.
@@ -103,7 +103,7 @@ class Processes:
         """
         if self._fabric is None:
             return flow.to(self.device), make(flow)
-        if self.sharded:  # which replaces the parameters
+        if self.sharded:  # sharding replaces the parameters
             wrapped = self._fabric.setup_module(flow)
             optimizer = self._fabric.setup_optimizers(make(flow))
         else:
@@ -120,7 +120,7 @@ class Processes:
 
     @contextlib.contextmanager
     def sync_errors(self) -> Iterator[None]:
-        """Run a block without communication, after which all processes go on, or none does.
+        """Run a block without communication, after which all processes continue, or none does.
 
         Raises:
             ValueError: in the main process, if another one failed, with its message.
@@ -220,7 +220,7 @@ class Processes:
             return
         lost = isinstance(error, RuntimeError) and _is_lost(error)
         for child in self._children:
-            # A child that takes part in the end exits by itself; one that waits for the others
+            # A child that takes part in the shutdown exits by itself; one that waits for the others
             # would wait forever.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=None if error is None else 5)
@@ -252,7 +252,7 @@ def launch(
     *,
     local: bool = False,
 ) -> Processes:
-    """Start the processes that are asked for, unless this is one of them.
+    """Start the requested processes, unless this is one of them.
 
     Args:
         accelerator: "auto", "cpu", "cuda" or "mps".
@@ -265,7 +265,7 @@ def launch(
         ValueError: if the machine has no such devices, or ``torchrun`` started other processes.
     """
     if local and devices * nodes > 1:
-        raise ValueError(f"a local training has one process, got {devices * nodes}")
+        raise ValueError(f"a local run has one process, got {devices * nodes}")
     started = os.environ.get("LOCAL_WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
     if started is not None and not local:
         if devices not in (1, int(started)):
@@ -288,7 +288,7 @@ def launch(
         )
     elif world_size > 1:
         chosen = _ddp()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it greets on stderr
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it prints a greeting
     try:
         fabric = Fabric(accelerator=accelerator, strategy=chosen, devices=devices, num_nodes=nodes)
         fabric.launch()
@@ -300,7 +300,7 @@ def launch(
 
 
 def _device(accelerator: str) -> torch.device:
-    """Return the one device of a kind that there is.
+    """Return the device of a kind.
 
     Raises:
         ValueError: if there is none.
@@ -320,7 +320,7 @@ def _ddp() -> DDPStrategy:
     # Buffers hold statistics of the whole batch, which are equal everywhere without being sent.
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    # Of 1x1 convolutions in channels_last: two names for one order in memory.
+    # For 1x1 convolutions in channels_last: two names for one order in memory.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DDPStrategy(gradient_as_bucket_view=True, **{name: False})  # type: ignore[arg-type]
 
@@ -330,7 +330,7 @@ def _shard(flow: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = mesh["data_parallel"]
-    for parameter in flow.parameters():  # FSDP shards no other memory order
+    for parameter in flow.parameters():  # FSDP shards only this memory order
         parameter.data = parameter.data.contiguous()
     for module in flow.modules():
         if isinstance(module, Conditioner):

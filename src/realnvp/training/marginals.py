@@ -1,10 +1,11 @@
 r"""The maps of a table's columns, fitted to its training rows: marginal normal scores.
 
-What a column is, :class:`~realnvp.data.columns.Coordinate` says; how it becomes normal is chosen
-here, by the likelihood of held-out rows: of numbers, the shape of their tails and how many knots
-their spline has. Numbers that come again, and far more often than their neighbors, are atoms
-(:mod:`realnvp.bijections.atoms`). Of steps with many ties and of categories, nothing but their
-counts matters, with the mass of what was not seen estimated from what was seen once (Good 1953).
+:class:`~realnvp.data.columns.Coordinate` describes what a column is; the map that makes it normal
+is chosen here, by the likelihood of held-out rows: for numbers, the shape of their tails and the
+number of knots of their spline. Numbers that are repeated far more often than their neighbors are
+atoms (:mod:`realnvp.bijections.atoms`). For numbers on a grid with many ties and for categories,
+only their counts matter, with the mass of unseen values estimated from the values seen once (Good
+1953).
 """
 
 from __future__ import annotations
@@ -29,37 +30,38 @@ Fitted = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
 """Settings and tensors of :class:`~realnvp.bijections.TableColumns`."""
 
 KNOTS = (2, 6, 12, 24)
-"""Numbers of knots that are tried; two are a straight line."""
+"""Candidate numbers of knots; two are a straight line."""
 
 SMALLEST = 1e-9
 """Smallest standardized number whose logarithm is taken."""
 
 PER_KNOT = 8
-"""Rows, at least, between two knots."""
+"""Smallest number of rows between two knots."""
 
 FEW_ROWS = 20
-"""With fewer, there are neither folds nor atoms."""
+"""With fewer rows, there are neither folds nor atoms."""
 
 MOST_ROWS = 4_000
-"""Rows that shapes and knots are chosen by; the maps are fitted to all."""
+"""Number of rows by which shapes and knots are chosen; the maps are fitted to all rows."""
 
 MOST_CELLS = 20_000
-"""Steps between the smallest and the largest number, up to which each can have its own cell."""
+"""Number of steps from the smallest to the largest number, up to which each can have its own
+cell."""
 
 OFTEN = 5
-"""Rows with the same number, from which on it may be an atom."""
+"""Number of rows with the same number, from which on it may be an atom."""
 
 BEYOND_CHANCE = 4.0
-"""Standard deviations by which an atom is more frequent than its neighbors say."""
+"""Number of standard deviations by which an atom is more frequent than its neighbors imply."""
 
 ROUNDS = 4
-"""Times that the others are fitted, at most, to find out which are beyond chance."""
+"""Largest number of times that the map is fitted, to find out which atoms are beyond chance."""
 
 MOST_ATOMS = 1_000
-"""Atoms of a column, at most: the most frequent ones."""
+"""Largest number of atoms of a column: the most frequent ones."""
 
 TIES = 0.5
-"""Distinct values per row, up to which numbers with a step are counted one by one."""
+"""Number of distinct values per row, up to which numbers with a step have cells."""
 
 _KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
 
@@ -68,7 +70,7 @@ def fit_columns(dataset: Dataset) -> Fitted:
     """Return settings and tensors of the first layer of a table; None if it needs no layer.
 
     Args:
-        dataset: data set of vectors. Only its training rows are looked at.
+        dataset: data set of vectors. Only its training rows are used.
     """
     if dataset not in _KNOWN:
         _KNOWN[dataset] = _fit(dataset)
@@ -91,7 +93,7 @@ def _fit(dataset: Dataset) -> Fitted:
 
 
 def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]]) -> Fitted:
-    """Return settings and tensors of columns, from those of each; rows are padded."""
+    """Return settings and tensors of all columns, from those of each; shorter rows are padded."""
     most = max((len(t["knots"]) for _, t in columns if "knots" in t), default=0)
     atoms = max((settings.get("atoms", 0) for settings, _ in columns), default=0)
     cells = max((len(t["edges"]) for _, t in columns if "edges" in t), default=0)
@@ -120,7 +122,7 @@ def fit_column(
     """Return settings and tensors of one column.
 
     Args:
-        coordinate: what the column is.
+        coordinate: description of the column.
         x: ``(N,)`` values, NaN where there is a gap.
         weight: ``(N,)`` weights.
     """
@@ -180,7 +182,7 @@ def _ordered_cells(
     counts = np.bincount(index, weight, minlength=size)
     once = float(((counts > 0) & (counts <= 1)).sum())
     n = counts.sum()
-    # What was not seen is near to what was: spread over a window that holds several rows.
+    # Unseen values are close to seen ones: their mass is spread over a window of several rows.
     width = max(3.0, size / max(n, 1.0) ** 0.5)
     reach = np.arange(-int(3 * width), int(3 * width) + 1)
     kernel = np.exp(-0.5 * (reach / width) ** 2)
@@ -188,7 +190,7 @@ def _ordered_cells(
     near = near / near.sum() + 0.05 / size
     share = counts + (once + 0.5) * near / near.sum()
     outside = tuple(0.0 if known else 0.5 / (n + 1) for known in bounded)
-    # From the median to the ends, as from there on: a tail is as long as it has been so far.
+    # A tail beyond the ends is assumed to be as long as the distance from the median to the ends.
     middle, end = float(np.median(index)), -ndtri(0.5 / (n + 1))
     tails = (end / max(1.0, middle), end / max(1.0, size - middle))
     settings = {"size": size, "ordered": True, "status": coordinate.status}
@@ -201,9 +203,10 @@ def _ordered_cells(
 def _smooth(
     coordinate: Coordinate, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Return the smooth map of what is no atom, and the atoms, more frequent than by chance.
+    """Return the smooth map of the values between atoms, and the atoms.
 
-    The others say how frequent each would be, and what is not beyond that is one of them again.
+    The smooth map predicts how frequent each candidate would be; those that are not more frequent
+    beyond chance are fitted by the map again.
     """
     from scipy.special import ndtr
 
@@ -243,7 +246,7 @@ def _smooth(
 def _without_atoms(
     coordinate: Coordinate, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Return the smooth map that held-out rows like best, the simplest of equals."""
+    """Return the smooth map with the best likelihood of held-out rows, the simplest of equals."""
     rng = np.random.default_rng(0)
     if coordinate.kind == "step":
         y = x + coordinate.step * rng.random(len(x))
@@ -283,7 +286,7 @@ def _map(
     """Fit a map of a shape and a number of knots.
 
     Args:
-        coordinate: what the column is.
+        coordinate: description of the column.
         shape: one of the shapes of :class:`~realnvp.bijections.TableColumns`.
         count: number of knots.
         x: ``(N,)`` values.
@@ -316,7 +319,7 @@ def _map(
 def _location(
     coordinate: Coordinate, shape: str, x: NDArray, weight: NDArray
 ) -> tuple[float, float]:
-    """Return what is subtracted from a column, and what it is then divided by."""
+    """Return the shift of a column, and the scale by which it is then divided."""
     if not len(x):
         return 0.0, 1.0
     largest = np.abs(x).max() or 1.0  # sums neither overflow nor vanish, nor do squares below
@@ -333,11 +336,12 @@ def _location(
     low, high = coordinate.lower, coordinate.upper
     assert low is not None  # both shapes have a lower bound
     if coordinate.kind == "number":
-        # A number at its bound would have an infinite score: the bound is a little further out.
+        # A number at its bound would have an infinite score, so the bound is set a little further
+        # out.
         gaps = np.diff(np.unique(x))
         room = 0.5 * gaps.min() if len(gaps) else 1.0
         low, high = low - room, None if high is None else high + room
-        # Logarithms of smaller ones are cut off: numbers may span more decades than that.
+        # Logarithms of smaller numbers are clamped: numbers may span more decades than that.
         std = min(std, (x.min() - low) / SMALLEST) or std
     elif high is not None:
         high = high + coordinate.step
@@ -389,7 +393,7 @@ def _evaluate(
     """Return the scores of numbers, with their noise, and the logarithms of their derivatives."""
     settings, tensors = column
     specs, stacked = layer_settings([({**settings, "step": False, "status": None}, tensors)])
-    assert specs is not None  # there is one
+    assert specs is not None  # there is one column
     layer = TableColumns(specs).double()
     layer.fill(stacked)
     layer.train()

@@ -1,4 +1,4 @@
-r"""Gaussians and mixtures of Gaussians that models of vectors start as, chosen by held-out rows.
+r"""Gaussians and Gaussian mixtures that models of vectors start as, chosen by held-out rows.
 
 The first layer of a model of vectors is a Gaussian or a mixture of Gaussians
 (:class:`~realnvp.bijections.Rosenblatt`), fitted here, and everything about it is chosen by
@@ -38,58 +38,59 @@ __all__ = [
 ]
 
 SHRINKAGES = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
-"""Shrinkages that are tried. The smallest keeps dependent columns invertible in float32."""
+"""Candidate shrinkages. The smallest keeps dependent columns invertible in float32."""
 
 
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 200.0, math.inf)
-"""Rows of the pooled covariance that are added to each class's own, as tried."""
+"""Candidate numbers of rows of the pooled covariance that are added to each class's own."""
 
 
 POOLED = (0.0, 0.5, 2.0, 8.0)
-"""Rows per column of the common covariance that are added to each of a mixture's, as tried."""
+"""Candidate numbers of rows per column of the mean covariance that are added to each of a
+mixture's."""
 
 
 FOLDS = 5
-"""Folds of the cross-validations; one of the five is enough with :data:`MANY_ROWS`."""
+"""Number of folds of cross-validation; one of the five is enough with :data:`MANY_ROWS`."""
 
 
 FEW_ROWS = 100
-"""With fewer, more Gaussians must be better beyond chance."""
+"""With fewer rows, more Gaussians must be better beyond chance."""
 
 
 MANY_ROWS = 2_000
 
 
 COMPONENTS = 2, 3, 4, 6, 8, 12, 16
-"""Numbers of Gaussians that are tried after 1, until two in a row are no better."""
+"""Numbers of Gaussians that are tried after 1, until two in a row bring no improvement."""
 
 
 RISE = 0.01
-"""Nats per column by which twice as many Gaussians are better where the data are no mixture."""
+"""Gain in nats per column of twice as many Gaussians, from which on the data are not a mixture."""
 
 
 MOST_ROWS = 10_000
-"""Rows that mixtures are fitted to; a random choice where there are more."""
+"""Largest number of rows that mixtures are fitted to; a random choice if there are more."""
 
 
 AT_ONCE = 20_000
-"""Rows whose scores are computed at once: a layer takes some twenty times their memory."""
+"""Rows per batch of scores: a layer takes about twenty times their memory."""
 
 
 ENOUGH_ROWS = 5_000
-"""Rows that are enough to choose the number of Gaussians by."""
+"""Number of rows that suffice to choose the number of Gaussians."""
 
 
 Mixture = tuple[Tensor, Tensor, Tensor]
 """Means ``(K, D)``, Cholesky factors ``(K, D, D)`` and weights ``(K,)`` of Gaussians, in float64;
-of classes with a leading axis, see :class:`~realnvp.bijections.Rosenblatt`."""
+for classes with a leading axis, see :class:`~realnvp.bijections.Rosenblatt`."""
 
 
 # ---------------------------------------------------------------------- rows
 
 
 def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Return what couplings see of the training rows, in float64; and weights, whose sum is 1."""
+    """Return the training rows as couplings receive them, in float64; and weights of sum 1."""
     x = dataset.train_in_memory.x.double().cpu()
     columns, tensors = fit_columns(dataset)
     if columns is not None:
@@ -106,7 +107,7 @@ def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return what the columns after the categories are given, these columns, and weights."""
+    """Return the condition of the columns after the categories, these columns, and weights."""
     x, weight = rows_of(dataset, seed)
     given = condition_of(dataset)
     categories, tensors = fit_categories(dataset, x, weight, given)
@@ -121,7 +122,7 @@ def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, 
 
 
 def condition_of(dataset: Dataset) -> Tensor | None:
-    """Return the condition of the training rows as layers are given it, ``(N, K)``, or None.
+    """Return the condition of the training rows in the form that layers take, ``(N, K)``, or None.
 
     Numbers are standardized, and classes one-hot.
     """
@@ -168,7 +169,7 @@ def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Return the largest size in each column, 1 of zeros."""
+    """Return the largest magnitude in each column, 1 for columns of zeros."""
     largest = x.abs().amax(0)
     return torch.where(largest > 0, largest, 1.0)
 
@@ -185,14 +186,14 @@ def standardization(dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def fit_gaussian(x: Tensor, weight: Tensor | None = None) -> Mixture:
-    r"""Return a Gaussian whose covariance is shrunk as far as held-out rows like best.
+    r"""Return a Gaussian whose covariance is shrunk by the amount that suits held-out rows best.
 
     .. math:: \hat\Sigma = c\,S\,\big((1 - \alpha) R + \alpha I\big)\,S
 
     with the standard deviations :math:`S` and the correlations :math:`R` of the data. Shrinkage
     :math:`\alpha` (one of :data:`SHRINKAGES`) and inflation :math:`c` maximize the mean
     log-likelihood of held-out rows, and c is at least :math:`(N + 1) / (N - 3)`, which is best for
-    columns of which neither mean nor deviation are known. With many rows, both make no difference.
+    columns with unknown mean and standard deviation. With many rows, neither makes a difference.
 
     Args:
         x: ``(N, D)`` rows, N at least 2, each column with some variation.
@@ -233,7 +234,7 @@ def _shrunk(rows: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     w_held = w * held_out / (w * held_out).sum()
     n = max(
         1 / w.square().sum().item(), 3.5
-    )  # rows, or of unequal weights as many as they are worth
+    )  # number of rows, or the effective number if weights are unequal
     inflation = (squares @ w_held / d).clamp(min=(n + 1) / (n - 3))[:, None]
     scores = -0.5 * (squares / inflation + log_dets + d * (inflation * 2 * math.pi).log())
     best = int((scores @ w_held).argmax())
@@ -253,7 +254,7 @@ def _covariance(rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _folds(n: int) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs of the indices that are kept and that are held out."""
+    """Return pairs of the indices that are kept and the indices that are held out."""
     folds = min(FOLDS, n) if n >= 4 * FOLDS else n
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     return [
@@ -289,7 +290,7 @@ def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: 
     rows = x.double()
     mean, std = moments(rows, weight)
     rows = (rows - mean) / std
-    if weight is not None:  # scikit-learn's mixture takes none
+    if weight is not None:  # scikit-learn's mixture does not support weights
         generator = torch.Generator().manual_seed(seed)
         rows = rows[draw_weighted(_shares(rows, weight), generator)]
     model = GaussianMixture(components, random_state=seed % 2**32, tol=1e-3).fit(rows.numpy())
@@ -326,8 +327,8 @@ def choose_mixture(
 ) -> Mixture | None:
     """Fit the mixture of Gaussians that the model of a data set starts as.
 
-    Of a conditional data set, the mixture depends on the condition where that gives held-out rows a
-    larger likelihood: a mixture for every class, whose covariance is shrunk towards the classes'
+    For a conditional data set, the mixture depends on the condition where that gives held-out rows
+    a higher likelihood: a mixture for every class, whose covariance is shrunk towards the classes'
     common one, or a joint mixture of a numeric condition and the rows.
 
     Args:
@@ -338,7 +339,7 @@ def choose_mixture(
 
     Returns:
         the tensors that :class:`~realnvp.bijections.Rosenblatt` takes; None if all columns are
-        categories, which go first.
+        categories, which are modeled first.
     """
     features, x, w = given_and_rows(dataset, seed)
     if not x.shape[1]:
@@ -349,7 +350,7 @@ def choose_mixture(
     choose = _Choice(dataset.train_in_memory.weight is not None, components, seed)
     condition = dataset.train_in_memory.condition
     if features is not None:
-        # Of many rows, couplings learn more than several Gaussians of so many columns.
+        # With many rows of many columns, couplings learn more than several Gaussians do.
         choose = replace(choose, components=components or (1 if len(x) >= MANY_ROWS else None))
         mixture = choose.joint(features[few], x[few], w[few])
     elif condition is None:
@@ -369,7 +370,7 @@ def choose_mixture(
 
 @dataclass(frozen=True)
 class _Choice:
-    """How mixtures of standardized rows are chosen: by the likelihood of held-out rows.
+    """Choice of mixtures of standardized rows, by the likelihood of held-out rows.
 
     Args:
         weighted: whether the rows differ in their weights.
@@ -387,10 +388,10 @@ class _Choice:
         Args:
             x: ``(N, D)`` rows.
             w: ``(N,)`` weights.
-            m: number of the first columns that are given.
+            m: number of leading columns that are conditioned on.
 
-        Data that twice as many Gaussians fit much better, however many there are, are no mixture
-        but curved: couplings learn that better from a single one.
+        Data that twice as many Gaussians always fit much better are not a mixture but curved:
+        couplings learn that better from a single Gaussian.
 
         Returns:
             the mixture, and ``(N,)`` log-densities, NaN in rows that no fold held out.
@@ -399,7 +400,7 @@ class _Choice:
         if self.components is not None or len(x) < 4 * FOLDS:
             return self.fit(x, w, self.components or 1), torch.full_like(w, math.nan)
         everything, weight, n = x, w, len(x)
-        x, w = x[:ENOUGH_ROWS], w[:ENOUGH_ROWS]  # they come in random order
+        x, w = x[:ENOUGH_ROWS], w[:ENOUGH_ROWS]  # the rows are in random order
         scores: dict[int, Tensor] = {}
         strengths: dict[int, float] = {}
         best = 1
@@ -445,7 +446,7 @@ class _Choice:
         (means, factors, weights), without = self.mixture(x, w)
         if _mean(scores, w) >= _mean(without, w):
             return dependent
-        k = len(weights)  # the condition says nothing
+        k = len(weights)  # the condition carries no information
         wide = torch.eye(m + d, dtype=x.dtype).repeat(k, 1, 1)
         wide[:, m:, m:] = factors
         return torch.cat((means.new_zeros(k, m), means), dim=1), wide, weights
@@ -482,7 +483,7 @@ def _mean(scores: Tensor, w: Tensor) -> float:
 def _is_better(scores: Tensor, than: Tensor, w: Tensor) -> bool:
     """Return whether held-out scores are better than those of a simpler mixture.
 
-    With few rows, by a standard error of the difference at least (Breiman et al. 1984, section
+    With few rows, by at least a standard error of the difference (Breiman et al. 1984, section
     3.4.3).
     """
     gain = _mean(scores - than, w)
@@ -495,7 +496,7 @@ def _is_better(scores: Tensor, than: Tensor, w: Tensor) -> bool:
 
 
 def _pooled(mixture: Mixture, rows: int, strength: float) -> Mixture:
-    """Shrink the covariances of a mixture towards their mean, those of few rows the most.
+    """Shrink the covariances of a mixture towards their mean, most strongly for those of few rows.
 
     Args:
         mixture: mixture.
@@ -512,7 +513,7 @@ def _pooled(mixture: Mixture, rows: int, strength: float) -> Mixture:
 
 
 def _split(mixture: Mixture, k: int) -> Mixture:
-    """Return the same mixture with ``k`` Gaussians, of which some are there several times."""
+    """Return the same mixture with ``k`` Gaussians, some of which are repeated."""
     means, factors, weights = mixture
     index = torch.arange(k) % len(weights)
     return means[index], factors[index], weights[index] / index.bincount()[index]
@@ -524,7 +525,7 @@ def _class_gaussians(x: Tensor, w: Tensor, labels: Tensor, classes: int) -> tupl
     .. math:: \hat\Sigma_c = \tfrac{n_c + 1}{n_c} \, \frac{n_c S_c + n_0 S}{n_c + n_0}
 
     with the class's own covariance :math:`S_c` of :math:`n_c` rows, the classes' common one
-    :math:`S`, and that :math:`n_0` of :data:`STRENGTHS` that held-out rows like best (regularized
+    :math:`S`, and the :math:`n_0` of :data:`STRENGTHS` that suits held-out rows best (regularized
     discriminant analysis, Friedman 1989). The first factor is for the error of the mean.
     """
 
@@ -538,7 +539,7 @@ def _class_gaussians(x: Tensor, w: Tensor, labels: Tensor, classes: int) -> tupl
             if counts[c]:
                 means[c], own[c] = _covariance(rows[of == c], weight[of == c])
         residual = rows - means[of]
-        # Means of few rows are close to them: what is left is too small.
+        # Means of few rows are close to these rows: the residuals are too small.
         freedom = len(rows) / max(1, len(rows) - int((counts > 0).sum()))
         mean, std = moments(residual, weight)
         factor, _ = _shrunk((residual - mean) / std, weight / weight.sum())

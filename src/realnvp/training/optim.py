@@ -1,6 +1,6 @@
 r"""Optimizers, the moving average of the weights, and the schedule of the learning rate.
 
-Muon is written here because ``torch.optim.Muon`` takes no kernels of convolutions, and
+Muon is written here because ``torch.optim.Muon`` does not support convolution kernels, and
 orthogonalizes its matrices one by one, in bfloat16.
 """
 
@@ -50,8 +50,8 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
     Newton-Schulz iterations :math:`X \leftarrow a X + (b A + c A^2) X,\; A = X X^T` (Keller Jordan
     et al., "Muon: an optimizer for hidden layers in neural networks", 2024). The coefficients are
-    chosen for speed: after five, singular values above 0.002 of the matrix's Frobenius norm have
-    become 0.68 to 1.21, which is as good for a step; smaller ones have not converged.
+    chosen for speed: after five, singular values above 0.002 of the matrix's Frobenius norm are
+    between 0.68 and 1.21, which is as good for a step; smaller ones have not converged.
 
     Args:
         matrices: ``(N, rows, columns)``, in the type in which to compute.
@@ -72,10 +72,10 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Uncompiled(torch.optim.Optimizer):
-    """An optimizer whose methods do not import PyTorch's compiler, which nothing here compiles.
+    """An optimizer whose methods do not import PyTorch's compiler, which is not used here.
 
-    These of PyTorch's methods are decorated: the decorator imports ``torch._dynamo``, which takes
-    1.2 s and 75 MB, to keep the compiler away from them.
+    PyTorch decorates these methods to exclude them from compilation, and the decorator imports
+    ``torch._dynamo``, which takes 1.2 s and 75 MB.
     """
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -106,17 +106,17 @@ class Muon(Uncompiled):
         w \leftarrow w - 4\, \mathrm{lr} \sqrt{\max(1, \mathrm{rows} / \mathrm{columns})}\;
         \mathrm{orthogonalize}(0.05\, g + 0.95\, m)
 
-    The gradient of a layer is dominated by few directions, and Adam, which rescales each weight by
-    itself, keeps that. With nearly equal singular values, all directions are learned equally fast.
-    A kernel ``(out, in, h, w)`` is a matrix of ``out`` rows. Matrices of one shape are
-    orthogonalized together.
+    The gradient of a layer is dominated by few directions, and remains so under Adam, which
+    rescales each weight separately. With nearly equal singular values, all directions are learned
+    equally fast. A kernel ``(out, in, h, w)`` is a matrix of ``out`` rows. Matrices of one shape
+    are orthogonalized together.
 
     Args:
         matrices: parameters of two or more dimensions, for Muon.
         others: all other parameters, for Adam.
         lr: learning rate of both; that of the matrices is four times as large.
         betas: Adam's moment decays.
-        dtype: type in which to orthogonalize; None is that of the matrices. bfloat16 is exact
+        dtype: type in which to orthogonalize; None is that of the matrices. bfloat16 is precise
             enough, and faster where it is native.
 
     >>> weight, bias = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2))
@@ -185,12 +185,12 @@ class EMA:
     .. math:: \bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta, \qquad
         d = \min(\mathrm{decay}, (1 + t) / (10 + t))
 
-    with a shorter memory in the first steps :math:`t`, whose weights are worth forgetting. Running
+    with a shorter memory in the first steps :math:`t`, whose weights are soon outdated. Running
     statistics are averaged too: those of the newest weights would not fit the averaged weights.
 
     Args:
         model: model whose tensors are averaged, and swapped by :meth:`applied`.
-        decay: decay per step; 0 follows the model.
+        decay: decay per step; with 0, the average equals the model's weights.
 
     Attributes:
         average: averages by name.
@@ -210,7 +210,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Add the model's present weights to the average."""
+        """Add the model's current weights to the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
         for mine, its in self._pairs:
             torch._foreach_lerp_(mine, its, 1 - decay)

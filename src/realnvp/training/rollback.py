@@ -1,16 +1,17 @@
-"""Recovery of a training that goes wrong: back to a good state, at half the learning rate.
+"""Recovery when training goes wrong: return to a good state, at half the learning rate.
 
-A training goes wrong when a loss or a gradient is not finite, and when the loss rises far above its
-lowest level and stays there (:class:`LossSpikeDetector`). Every :data:`EVERY` steps the training
-keeps a copy of its state in memory. When a step fails, the state goes back to that copy, the
-learning rate is halved for the rest of the run, and the steps are repeated. A step that was not
-finite is skipped: its batch and noise would be the same again. The third failure in a row, without
-a copy made after a later step succeeded, ends the run.
+Training goes wrong when a loss or a gradient is not finite, and when the loss rises far above its
+lowest level and stays there (:class:`LossSpikeDetector`). Every :data:`EVERY` steps, a copy of the
+state is kept in memory. When a step fails, the state goes back to that copy, the learning rate is
+halved for the rest of the run, and the steps are repeated. A step that was not finite is skipped:
+its batch and noise would be the same again. The third failure in a row, without a copy made after a
+later step succeeded, ends the run.
 
 A gradient may also be finite and useless: a single image that the model all but rules out, such as
-a digit moved to where its class never has ink, has a latent of thousands, and a gradient of so many
-millions that clipping leaves that image's direction only. A step whose gradient is far longer than
-those before it (:class:`GradientSpikeDetector`) is skipped as well, but nothing needs to be undone.
+a digit moved to where its class never has ink, has latents in the thousands, and a gradient of many
+millions, so that after clipping only that image's direction remains. A step whose gradient is far
+longer than those before it (:class:`GradientSpikeDetector`) is skipped as well, but nothing needs
+to be undone.
 
 All of this is part of a checkpoint, so that a resumed run does the same.
 """
@@ -30,33 +31,33 @@ EVERY = 100
 
 
 LIMIT = 3
-"""The failure in a row that ends a run."""
+"""Number of consecutive failures that ends a run."""
 
 
 WINDOW = 50
-"""Number of steps whose median is the level of the loss, and the usual norm of the gradient."""
+"""Number of steps over which the median of the loss, and of the gradient's norm, is taken."""
 
 
 RISE = 4.0, 0.3
-"""Rise above the lowest level from which the loss has gone wrong: in standard deviations of a step,
-and its minimum in nats per dimension. Rises by 0.2 at high learning rates were seen to pass."""
+"""Rise above the lowest level that counts as a failure: in standard deviations of a step, and its
+minimum in nats per dimension. At high learning rates, rises by 0.2 were seen to be temporary."""
 
 
 ELEVATED = 0.25
-"""Share of that rise from which a state is not good enough to go back to: trainings that went wrong
-were elevated 50 steps before."""
+"""Share of that rise from which on a state is not good enough to return to: in runs that went
+wrong, the loss was elevated 50 steps before."""
 
 
 SPIKE = 100.0
-"""How many times the usual norm of the gradient is not taken for chance. In 40,000 steps of MNIST
-and Fashion-MNIST, norms were up to 10 times the usual one, or far above 100 times."""
+"""Multiple of the usual norm of the gradient that is not attributed to chance. In 40,000 steps of
+MNIST and Fashion-MNIST, norms were up to 10 times the usual one, or far above 100 times."""
 
 
 class GradientSpikeDetector:
     """Detect a gradient that is far longer than those before it.
 
-    The usual norm is a median, of all gradients, so that a training whose gradients have grown goes
-    on after half a window.
+    The usual norm is a median over all gradients, so that a run whose gradients have grown
+    continues after half a window.
 
     Args:
         clip: norm to which gradients are clipped; one that is usual for clipping is no spike.
@@ -83,14 +84,14 @@ class GradientSpikeDetector:
 class LossSpikeDetector:
     """Detect that the loss has risen and stays high.
 
-    The level of the loss is a median, since one example far from all others may cost any number of
-    nats. The standard deviation is estimated as 1.4826 times the median distance from the median,
-    as for a Gaussian.
+    The level of the loss is a median, since a single outlier may cost any number of nats. The
+    standard deviation is estimated as 1.4826 times the median distance from the median, as for a
+    Gaussian.
 
     Attributes:
         losses: latest losses, in nats per dimension.
         lowest: lowest level so far.
-        limit: highest level that is taken for chance.
+        limit: highest level that is attributed to chance.
 
     >>> level = LossSpikeDetector()
     >>> for step in range(100):
@@ -124,7 +125,8 @@ class Rollback:
     """Keep the last good state, and count failures.
 
     Args:
-        lr: learning rate of the settings; a resumed run with another one starts from it.
+        lr: learning rate of the settings; a run that is resumed with a different one starts from
+            it.
         clip: norm to which gradients are clipped.
 
     Attributes:
@@ -156,7 +158,7 @@ class Rollback:
         return step % EVERY == 0 and step != self.good["step"] and not elevated
 
     def keep(self, state: dict[str, Any]) -> None:
-        """Make a copy of the state the last good one."""
+        """Set a copy of the state as the last good one."""
         self.good = state
         if self._passed:
             self.failures = 0
@@ -177,13 +179,14 @@ class Rollback:
         self.failures += 1
         self.factor /= 2
         # Losses at different rates are not comparable: with batch norm by running averages, the
-        # loss of moving weights was seen to be 0.2 bits/dim below that of the same weights at rest.
+        # loss of changing weights was seen to be 0.2 bits/dim below that of the same weights at
+        # rest.
         self.level, self.gradients.norms = LossSpikeDetector(), []
         self._failed_at, self._passed = max(step, self._failed_at), False
         return f"step {step}: {what}; back to step {self.good['step']}, with half the learning rate"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside the good state."""
+        """Return the content of a checkpoint, except for the good state."""
         return {
             "lr": self.lr,
             "skipped": {str(step): what for step, what in self.skipped.items()},
@@ -203,7 +206,7 @@ class Rollback:
         Raises:
             ValueError: if the state is damaged.
         """
-        state = {"norms": [], **state}  # which older checkpoints do not hold
+        state = {"norms": [], **state}  # older checkpoints do not have them
         expected = {**self.state_dict(), "skipped": state.get("skipped")}
         for name in ("losses", "norms"):
             expected[name] = [0.0] * len(state.get(name) or ())

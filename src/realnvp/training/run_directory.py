@@ -1,10 +1,10 @@
 """The directory of a run: settings, metrics, checkpoints, pictures and the model.
 
-No file in it is ever half written. Checkpoints are written to a temporary file, flushed and
-renamed, and the previous one is kept, so that a torn file still leaves one to resume. The first
-checkpoint is written before the first step. A disk that is full later does not end a training,
-which may outlive that: it warns, and tries again at the next checkpoint. Only the last checkpoint
-must succeed.
+No file in it is ever partially written. Checkpoints are written to a temporary file, flushed and
+renamed, and the previous one is kept, so that a run can be resumed even if the newest file is
+damaged. The first checkpoint is written before the first step. A disk that fills up later does not
+end the run, since space may be freed in time: there is a warning, and another attempt at the next
+checkpoint. Only the last checkpoint must succeed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class RunDirectory:
         return self.folder / "checkpoints" / "previous.safetensors"
 
     def _is_unused(self) -> bool:
-        """Return True if it holds at most the remains of a process killed as it began."""
+        """Return True if it holds at most the remains of a process that was killed at its start."""
         left = {self.last.parent, self._lock_path, self._holder_path, self.folder / "samples"}
         return self.folder.is_dir() and all(
             path in left or ".tmp~" in str(path.relative_to(self.folder))
@@ -111,7 +111,7 @@ class RunDirectory:
         return self.folder / "checkpoints" / "holder.txt"
 
     def _take_lock(self) -> None:
-        """Hold the folder until :meth:`close`, or until the process ends, however it ends."""
+        """Lock the folder until :meth:`close`, or until the process ends in any way."""
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_path, timeout=0, thread_local=False)
         try:
@@ -127,7 +127,7 @@ class RunDirectory:
         except (OSError, NotImplementedError):  # a network file system without locks
             return
         self._lock = lock
-        with contextlib.suppress(OSError):  # no program reads it
+        with contextlib.suppress(OSError):  # it is only for people
             self._holder_path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class RunDirectory:
         """Make a new run with its settings and first checkpoint, or nothing.
 
         A run that is to be overwritten is removed after the new one's files are written, so that it
-        is still there if they cannot be.
+        remains if they cannot be written.
 
         Args:
             config: resolved settings.
@@ -175,8 +175,8 @@ class RunDirectory:
         except OSError:
             shutil.rmtree(new.folder, ignore_errors=True)
             raise
-        # Killed from here on, it leaves one of the two runs' settings without a checkpoint: a run
-        # that has not begun.
+        # If killed from here on, the settings of one of the two runs remain without a checkpoint: a
+        # run that has not begun.
         self.previous.unlink(missing_ok=True)
         self.last.unlink(missing_ok=True)
         self.tidy()
@@ -200,7 +200,7 @@ class RunDirectory:
         made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
             yield
-        except (BlockingIOError, FileExistsError):  # it is another run's
+        except (BlockingIOError, FileExistsError):  # it belongs to another run
             self.close()
             raise
         except OSError:
@@ -220,7 +220,7 @@ class RunDirectory:
     def changes(self, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return the settings that differ from those of the run: names, old and new values.
 
-        Settings that only one of them has, because they are of different versions, do not count.
+        Settings that only one of them has, because of different versions, do not count.
         """
         saved = yaml.safe_load(self.config_path.read_text("utf-8"))
         old, new = (flat_settings(_plain(settings)) for settings in (saved, config))
@@ -234,7 +234,7 @@ class RunDirectory:
         """Write a checkpoint, and keep the one before it.
 
         Raises:
-            OSError: if it cannot be written; the existing checkpoints are then as before.
+            OSError: if it cannot be written; the existing checkpoints are then unchanged.
         """
         try:
             if isinstance(state.get("shards"), OSError):
@@ -251,7 +251,7 @@ class RunDirectory:
                 self.last.replace(self.previous)
 
     def tidy(self) -> None:
-        """Remove shards that no checkpoint is of."""
+        """Remove shards that belong to no checkpoint."""
         used = []
         for path in (self.last, self.previous):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -297,7 +297,7 @@ class RunDirectory:
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples into lists: safe YAML knows no tuples."""
+    """Turn tuples into lists: safe YAML has no tuples."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

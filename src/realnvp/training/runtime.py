@@ -1,4 +1,4 @@
-"""The process that a training runs in: memory, arithmetic, compilation, threads and signals."""
+"""The process of a training run: memory, arithmetic, compilation, threads and signals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COPIES = 6
 
 
 def check_memory(make: Callable[[], Flow]) -> None:
-    """Refuse a model that cannot fit into memory, before an attempt takes the machine down.
+    """Refuse a model that cannot fit into memory, before an attempt exhausts the machine.
 
     Args:
         make: function that builds the model.
@@ -53,7 +53,7 @@ def check_memory(make: Callable[[], Flow]) -> None:
         ValueError: if the machine has too little memory to train it.
     """
     try:
-        with torch.device("meta"):  # sizes without memory
+        with torch.device("meta"):  # shapes without memory
             count = sum(tensor.numel() for tensor in make().state_dict().values())
     except RuntimeError as error:
         if not is_too_large(error):  # any other error is a bug, and must not be hidden
@@ -105,7 +105,7 @@ def compile_conditioners(flow: Flow, device: torch.device) -> None:
 @contextlib.contextmanager
 def uncompiled(config: TrainingConfig) -> Iterator[None]:
     """Evaluate without compiled conditioners: for a few batches, compiling would take longer."""
-    if not config.compile:  # importing torch.compiler's switch takes seconds
+    if not config.compile:  # importing torch.compiler takes seconds
         yield
         return
     with torch.compiler.set_stance("force_eager"):
@@ -141,16 +141,16 @@ _usual = 0  # number of PyTorch's threads outside of them
 def limited_threads(flow: Flow, batch_size: int) -> Iterator[None]:
     """Use one thread inside this context if a second one would mostly wait for the first.
 
-    On a busy machine that waiting is ruinous: with another process on one of two cores, the digits'
+    On a busy machine that waiting is costly: with another process on one of two cores, the digits'
     recipe took ten times as long with two threads as with one. The choice depends on sizes only,
     since the order of sums, and so the last bits of a run, depend on it.
 
     PyTorch's number of threads belongs to the process. Several Python threads may be in this
-    context at once; afterwards the number is what it was before the first of them.
+    context at the same time; after the last one, the number is what it was before the first.
 
     Args:
         flow: the model.
-        batch_size: examples computed at once.
+        batch_size: examples per batch.
     """
     global _users, _usual
     if flow.device.type != "cpu" or flow.dim * batch_size > SMALL_BATCH:
@@ -170,7 +170,7 @@ def limited_threads(flow: Flow, batch_size: int) -> Iterator[None]:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Return what a run was made with: versions, commit, machine and date.
+    """Return the provenance of a run: versions, commit, machine and date.
 
     Args:
         device: device that computes.
@@ -203,7 +203,7 @@ NUMBERS = [
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Let Ctrl-C, SIGTERM and a hang-up end the loop after the current step, a second one at once.
+    """Let Ctrl-C, SIGTERM and a hang-up end the loop after the step; a second one is immediate.
 
     A signal that is ignored stays ignored, as under ``nohup``.
 

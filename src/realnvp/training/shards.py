@@ -1,10 +1,10 @@
-"""Checkpoints of sharded trainings: every process writes and reads its own shards.
+"""Checkpoints of sharded runs: every process writes and reads its own shards.
 
-Such a checkpoint is a file that holds everything but the sharded tensors, and a folder beside it
-with the shards of each process in a file, which ``torch.distributed.checkpoint`` writes as
-safetensors and puts together for any number of processes, sharded or not. So no process holds more
-than its part. The file is written last, and has the checksums of those in the folder: a checkpoint
-is whole, or it is found not to be.
+Such a checkpoint is a file that holds everything but the sharded tensors, and a folder next to it
+with one file of shards per process, which ``torch.distributed.checkpoint`` writes as safetensors
+and combines for any number of processes, sharded or not. So no process holds more than its part.
+The file is written last, and has the checksums of those in the folder, so that an incomplete
+checkpoint is detected.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def write_shards(state: dict[str, Any], folder: Path, processes: Processes) -> d
         processes: the processes.
 
     Returns:
-        the state with None in the place of sharded tensors, and an entry "shards" that says where
-        they are; or, if a process could not write them, the error.
+        the state with None in place of sharded tensors, and an entry "shards" with their location;
+        or, if a process could not write them, the error.
     """
     from torch.distributed.checkpoint import HuggingFaceStorageWriter, save
     from torch.distributed.checkpoint.api import CheckpointException
@@ -71,11 +71,11 @@ def read_shards(state: dict[str, Any], folder: Path, like: dict[str, Tensor]) ->
     Args:
         state: what :func:`write_shards` returned.
         folder: the folder that it was given.
-        like: tensors of the places in which the state is to be used, sharded or not, by their names
-            without the first part: "moments/0/exp_avg" is that of "now/moments/0/exp_avg".
+        like: the tensors that the state is loaded into, sharded or not, by their names without the
+            first part: "moments/0/exp_avg" is that of "now/moments/0/exp_avg".
 
     Raises:
-        ValueError: if this process does not see them, or they are of other tensors.
+        ValueError: if this process cannot access them, or they belong to other tensors.
     """
     from torch.distributed.checkpoint import HuggingFaceStorageReader, load
     from torch.distributed.checkpoint.api import CheckpointException
@@ -87,7 +87,7 @@ def read_shards(state: dict[str, Any], folder: Path, like: dict[str, Tensor]) ->
             name: torch.empty_like(like[name.partition("/")[2]], requires_grad=False)
             for name in state["shards"]["tensors"]
         }
-        with warnings.catch_warnings():  # that each process reads by itself
+        with warnings.catch_warnings():  # about each process reading by itself
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             load(tensors, storage_reader=HuggingFaceStorageReader(str(place)), no_dist=True)
     except (CheckpointException, KeyError) as error:
@@ -99,7 +99,7 @@ def read_shards(state: dict[str, Any], folder: Path, like: dict[str, Tensor]) ->
 
 
 def check_shared(folder: Path) -> None:
-    """Raise unless this process sees a folder that another one has made."""
+    """Raise unless this process can access a folder that another one has made."""
     if not folder.is_dir():
         raise ValueError(
             f"there is no {folder} here: a run with --strategy fsdp must be on a disk that all "

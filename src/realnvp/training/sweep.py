@@ -1,4 +1,4 @@
-"""Several trainings of one recipe, for every combination of some settings' values."""
+"""Sweeps: one run of a recipe for every combination of values of some settings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def combinations(given: Sequence[str]) -> list[dict[str, str]]:
             are part of a value.
 
     Raises:
-        ValueError: if they are written in another way, a setting is given twice, or there is only
-            one combination.
+        ValueError: if the format is wrong, a setting is given twice, or there is only one
+            combination.
 
     >>> combinations(["training.lr=0.1,0.2", "model.couplings=4"])
     [{'training.lr': '0.1', 'model.couplings': '4'}, {'training.lr': '0.2', 'model.couplings': '4'}]
@@ -85,11 +85,11 @@ def sweep(
     Args:
         runs: settings of each run.
         make: returns the recipe of some settings. All are made first, so that a mistake in the last
-            one costs no training.
+            one is found before any training.
         out: folder of the runs.
-        resume: leave runs that are finished as they are, continue one that is not, and begin those
-            that are not there.
-        options: of :func:`realnvp.train`.
+        resume: keep finished runs as they are, continue an unfinished one, and start those that do
+            not exist.
+        options: further arguments of :func:`realnvp.train`.
 
     Raises:
         ValueError: if two runs would have one folder, or several processes are asked for; and see

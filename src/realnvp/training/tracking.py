@@ -1,4 +1,4 @@
-"""What a training reports to elsewhere: Lightning's loggers, and callbacks of a user's own."""
+"""External reports of a training run: Lightning's loggers, and the user's own callbacks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["LightningLogger", "callback_named", "lightning_logger"]
 class LightningLogger(Callback):
     """Send records, pictures and settings to one of Lightning's loggers.
 
-    What it raises is warned of, once: a service that is down costs no training.
+    Its errors cause a warning, once: a service that is down does not interrupt training.
 
     Args:
         logger: object with the methods of ``lightning.fabric.loggers.Logger``.
@@ -99,8 +99,8 @@ def lightning_logger(name: str, folder: Path | None) -> Any:
         name: "wandb" or "mlflow".
         folder: run directory, whose name is that of the run; None for a run without one.
 
-    MLflow's records go where MLFLOW_TRACKING_URI says, or else where its version keeps them by
-    itself: in ``mlflow.db`` in the current folder since 3.7, in ``mlruns`` before.
+    MLflow's records go where MLFLOW_TRACKING_URI says, or else to the default place of its version:
+    ``mlflow.db`` in the current folder since 3.7, ``mlruns`` before.
 
     Raises:
         ValueError: if Lightning's logger, or the service's own package, is not installed, or the
@@ -138,7 +138,7 @@ def callback_named(given: str) -> Callback:
             folder are found.
 
     Raises:
-        ValueError: if there is none of that name, or it is no :class:`Callback`.
+        ValueError: if there is none of that name, or it is not a :class:`Callback`.
     """
     module, colon, name = given.partition(":")
     if not (module and colon and name):

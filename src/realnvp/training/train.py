@@ -65,7 +65,7 @@ PLACES = ("data.root", "data.cache", "data.storage")
 
 @dataclass
 class TrainingResult:
-    """Result of a training.
+    """Result of a training run.
 
     Attributes:
         flow: the model with the best validation, in evaluation mode.
@@ -74,14 +74,14 @@ class TrainingResult:
             "seconds"; see :meth:`realnvp.training.callbacks.Callback.log`.
         folder: the run directory, None if there is none.
         steps: number of optimizer steps.
-        seconds: duration of the training.
+        seconds: duration of training.
         parameters: number of the model's parameters.
-        skipped: number of batches that were skipped, since something was not finite, or the
-            gradient far longer than those before it.
+        skipped: number of batches that were skipped, because something was not finite, or the
+            gradient was far longer than previous ones.
         dequantized: names of the columns of integers, decimals, dates and categories.
-        part: part of the data that the likelihood is of: "test", which nothing was chosen on, or
-            "validation" if there is none.
-        stopped_early: True if the validations stopped improving before the budget was used up.
+        part: part of the data on which the likelihood was measured: "test", on which nothing was
+            chosen, or "validation" if there is none.
+        stopped_early: True if validations stopped improving before the budget was used up.
         main: False in all but one of several processes, which prints and writes.
     """
 
@@ -184,7 +184,7 @@ def train(
             Lightning's loggers; "none"; or a logger of Lightning.
 
     Raises:
-        ValueError: if settings and data do not go together, or the run to resume had others.
+        ValueError: if settings and data do not match, or the run to resume had different ones.
         FileExistsError: if ``out`` exists, without ``resume`` or ``overwrite``.
         BlockingIOError: if another process is training in ``out``.
         Interrupted: after Ctrl-C or SIGTERM; the run can be resumed.
@@ -198,7 +198,7 @@ def train(
     (torch.Size([3, 2]), 20, None)
     """
     in_memory = data is not None and not isinstance(data, DataConfig)
-    if isinstance(recipe, str):  # the recipe of tables names no data of its own
+    if isinstance(recipe, str):  # the recipe of tables has no data of its own
         chosen = load_recipe(recipe, data=None if data is None else {"source": IN_MEMORY})
     else:
         chosen = recipe
@@ -215,9 +215,9 @@ def train(
 
     def make(dataset: Dataset, resumed: bool) -> Flow:
         flow = build(chosen, dataset)
-        if init is not None and not resumed:  # else the weights are those of the checkpoint
+        if init is not None and not resumed:  # otherwise the weights are those of the checkpoint
             warm_start(flow, init)
-        if not in_memory:  # these could not be read again
+        if not in_memory:  # data in memory could not be read again
             flow.trained_on = {
                 "data": to_dict(chosen.data),
                 "columns": dataset.columns,
@@ -272,7 +272,7 @@ def fit(
         flow: the model.
         X: examples: vectors ``(N, D)`` or integer images ``(N, C, H, W)``.
         condition: for a conditional flow, labels ``(N,)`` or vectors ``(N, K)``.
-        validation: which part is held out: a fraction below 1, or a number of examples.
+        validation: size of the held-out part: a fraction below 1, or a number of examples.
         minutes: budget of time; the first budget that is used up ends the training.
         epochs: budget of passes over the training examples.
         steps: budget of optimizer steps.
@@ -378,7 +378,7 @@ def _run(
         run, content, notes = None, None, []
         with processes.sync_errors():
             if processes.main and source is not None:
-                check_source(source)  # of two things that are wrong, the one to be mended first
+                check_source(source)  # of two errors, the one to be fixed first
             if processes.main and out is not None:
                 run = RunDirectory(out, resume=resume, overwrite=overwrite)
                 stack.callback(run.close)
@@ -403,17 +403,17 @@ def _run(
         stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
         for note in [*stored, *notes]:
             bar.say(note)
-        # Where processes write for themselves.
+        # The folder in which processes write their own shards.
         apart = trainer.shards if processes.sharded else None
         first = None if apart is not None else trainer.state_dict(keep=processes.main)
         history = History()
         with processes.sync_errors():
-            service = logger  # made first: where it cannot be, there is no run to be overwritten
+            service = logger  # made first: if that fails, no run is overwritten
             if processes.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
                 service = lightning_logger(logger, out)
             if run is not None:
                 run.write_config(settings) if resume else run.create(settings, first)
-                rows = None  # beside which a picture shows samples
+                rows = None  # next to which a picture shows samples
                 if trainer.flow.levels is None:
                     rows = trainer.some_of(dataset.train_in_memory, POINTS).x
                 noisy = trainer.smoothing is not None
@@ -476,9 +476,9 @@ def _run(
 
 
 def _report(run: RunDirectory, result: TrainingResult, dataset: Dataset, visible: bool) -> None:
-    """Write the report of a run that has ended; what is wrong with it costs no training."""
+    """Write the report of a run that has ended; an error in it does not fail the run."""
     opened = Run.open(run.folder)
-    opened.flow = result.flow  # which may be one that cannot be saved
+    opened.flow = result.flow  # which may not be one that can be saved
     try:
         with Bar("report", visible=visible) as bar:
             write_report([opened], run.report_path, held_out=dataset.reporting, bar=bar)
@@ -489,10 +489,10 @@ def _report(run: RunDirectory, result: TrainingResult, dataset: Dataset, visible
 
 
 def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:
-    """Return a line for each setting with which a run is continued that is another than before.
+    """Return a line for each setting that has changed since the run that is resumed.
 
     Raises:
-        ValueError: if the run would be of other data or another model, or have another seed.
+        ValueError: if the data, the model or the seed would change.
     """
     changes = run.changes(settings)
     for name, (old, new) in changes.items():

@@ -1,9 +1,9 @@
 """The training loop, to be read from top to bottom.
 
-No random numbers have a hidden state: the order of the data is a function of the seed and the
-epoch, the noise of a step a function of the seed, the step and the example. Therefore a resumed run
-equals an uninterrupted one, and several processes with a share of every batch do what one process
-would do with the whole batch.
+Random numbers have no hidden state: the order of the data is a function of the seed and the epoch,
+the noise of a step a function of the seed, the step and the example. Therefore a resumed run equals
+an uninterrupted one, and several processes that share every batch compute what one process would
+compute for the whole batch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ LOG_EVERY = 1.0
 
 
 WORSE = 5
-"""Validations in a row that are worse than the best one before a line says so."""
+"""Number of consecutive validations worse than the best one after which a message is shown."""
 
 
 IMAGES, POINTS = 100, 2000
@@ -66,13 +66,13 @@ IMAGES, POINTS = 100, 2000
 
 
 def check_budget(config: TrainingConfig) -> None:
-    """Raise ValueError unless something ends the training."""
+    """Raise ValueError unless there is a budget that ends training."""
     if config.minutes is None and config.epochs is None and config.steps is None:
         raise ValueError("no budget: give --minutes, --epochs or --steps")
 
 
 class Trainer:
-    """A training of a flow; :meth:`fit` is the loop.
+    """Training of a flow; :meth:`fit` is the loop.
 
     Args:
         flow: the model, which is trained in place.
@@ -81,8 +81,8 @@ class Trainer:
         seed: seed of the order of the data and of all noise.
         processes: processes that train; by default those that the settings ask for.
         callbacks: objects that receive records, pictures and states.
-        shards: folder on a disk that all processes share, for what each writes of a sharded state;
-            without it, such a state is gathered.
+        shards: folder on a disk that all processes share, where each writes its part of a sharded
+            state; without it, such a state is gathered.
 
     Attributes:
         step: number of optimizer steps so far.
@@ -91,7 +91,7 @@ class Trainer:
         best_weights: weights of the best validation.
         stopping: number of the signal that is ending the loop, 0 for none.
         evaluated: number of held-out examples of the final evaluation, 0 before it.
-        is_finished: True after loading the state of a training whose budget is used up.
+        is_finished: True after loading the state of a run whose budget is used up.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Trainer:
         dtype = compute_dtype(config, flow, device)
         flow.set_compute_dtype(dtype)
         flow.memory = config.memory
-        # Sharding changes the modules for good: the best model is then loaded into this copy.
+        # Sharding changes the modules permanently: the best model is then loaded into this copy.
         self._unsharded = copy.deepcopy(flow) if processes.sharded else None
         if config.compile:
             compile_conditioners(flow, device)
@@ -149,7 +149,8 @@ class Trainer:
             samples=IMAGES if flow.levels is not None else POINTS,
         )
         self.plan = ValidationPlan(most, config.validation_share, config.minutes)
-        # Validations must not need more memory than training, which keeps results of all layers.
+        # Validations must not need more memory than training, which keeps the outputs of all
+        # layers.
         images = flow.levels is not None
         self.evaluation_batch = min(250, self.batches.size) if images else 8 * self.batches.size
         # The final evaluation is in float32, which takes about twice the time of bfloat16.
@@ -171,7 +172,7 @@ class Trainer:
     def from_recipe(
         cls, recipe: Recipe, dataset: Dataset, processes: Processes | None = None
     ) -> Trainer:
-        """Return the training of a recipe's model.
+        """Return the trainer of a recipe's model.
 
         Args:
             recipe: model, data and training settings.
@@ -179,7 +180,7 @@ class Trainer:
             processes: processes that train; by default those that the settings ask for.
 
         Raises:
-            ValueError: if settings and data do not go together.
+            ValueError: if settings and data do not match.
         """
         flow = build(recipe, dataset)
         return cls(flow, dataset, recipe.training, seed=recipe.seed, processes=processes)
@@ -190,11 +191,11 @@ class Trainer:
         """Train until the budget is used up or a signal arrives.
 
         Args:
-            bar: where progress and warnings are shown; nowhere by default.
+            bar: where progress and warnings are shown; None shows nothing.
             stopped: list that receives the number of a signal that is to end the loop.
 
         Raises:
-            FloatingPointError: if the loss or a gradient is not finite again and again.
+            FloatingPointError: if the loss or a gradient is repeatedly not finite.
         """
         config, means = self.config, RunningMeans()
         bar = bar or Bar("training", visible=False)
@@ -207,7 +208,7 @@ class Trainer:
             self.plan.choose(planned)
         begins = self.step == self.worse == 0 and not self.best_weights
         if config.patience is not None and begins and self.flow.levels is None:
-            self.validate(bar)  # few rows: the mixture that the flow starts as may be the best
+            self.validate(bar)  # with few rows, the mixture that the flow starts as may be the best
         progress = self.progress()
         while progress < 1 and not self.stopping and not self.out_of_patience():
             if self.rollback.is_due(self.step):
@@ -240,7 +241,7 @@ class Trainer:
             if is_due or self.seconds - saved >= config.checkpoint_every:
                 self._save()
                 saved = self.seconds
-            if is_due:  # its time is part of the budget, but not of the training's speed
+            if is_due:  # its time counts for the budget, but not for the training speed
                 self.all_reduce_max()
                 logged = self.seconds
                 progress = max(progress, self.progress())
@@ -263,8 +264,8 @@ class Trainer:
 
         Returns:
             the terms of the loss in nats per example, whose mean over the processes is that of the
-            batch, and the norm of the gradient; nothing if that was so long that the step was
-            skipped; None if something is not finite.
+            batch, and the norm of the gradient; an empty dictionary if the gradient was so long
+            that the step was skipped; None if something is not finite.
         """
         x, condition, noise, smoothing = self.batch(self.step)
         for group in self.optimizer.param_groups:
@@ -327,7 +328,7 @@ class Trainer:
         return x, condition, noise, smoothing
 
     def all_reduce_max(self, *values: float) -> tuple[float, ...]:
-        """Agree on the clock, on the end, and on the maximum of each value over the processes."""
+        """Return the maxima over the processes, and agree on the clock and on the end."""
         stop = self._stopped[0] if self._stopped else 0
         now = time.monotonic() - self._start
         self.seconds, stopping, *largest = self.processes.all_reduce_max(now, stop, *values)
@@ -357,7 +358,8 @@ class Trainer:
         """Return the number of examples of all training steps; None if the clock decides."""
         config = self.config
         if config.minutes is not None:
-            # Few data and early stopping: nothing has been measured before the first validation.
+            # With few data and early stopping: nothing has been measured before the first
+            # validation.
             return None if config.patience is None else math.inf
         steps = [math.inf if config.steps is None else float(config.steps)]
         if config.epochs is not None:
@@ -412,7 +414,7 @@ class Trainer:
 
         Args:
             bar: where the result is shown.
-            picture: draw samples for a picture, if a callback wants some.
+            picture: draw samples for a picture, if a callback needs them.
         """
         start = time.monotonic()
         held_out = self.validation_examples(self.plan.now.examples)
@@ -436,7 +438,7 @@ class Trainer:
             if not math.isfinite(result.loss) and not self.processes.sharded:
                 where = self._first_non_finite(held_out)
                 bar.warn(f"step {self.step}: the validation is not finite: {where}")
-        known = math.isfinite(result.standard_error)  # of one example, it is not
+        known = math.isfinite(result.standard_error)  # with one example, it is not finite
         error = f" ± {result.standard_error:.4f}" if known else ""
         bar.say(
             f"step {self.step:,} after {duration(self.seconds)}: validation "
@@ -451,12 +453,12 @@ class Trainer:
         self.plan.add(*self.all_reduce_max(*took))
 
     def _warn_of_worse(self, result: Likelihood, bar: Bar) -> None:
-        """Say once that validations have been getting worse, and what becomes of the weights."""
-        error = result.standard_error  # which is not finite for one example
+        """Report once that validations have been getting worse, and which weights are kept."""
+        error = result.standard_error  # not finite for one example
         by_chance = math.isfinite(error) and result.loss - self.best < 2 * error
         ends = self.out_of_patience()
         silent = self.worse < WORSE or by_chance or self._warned_of == self.best_step
-        silent |= self.config.patience is not None  # which is how long one wants to wait
+        silent |= self.config.patience is not None  # the user has set how long to wait
         if math.isinf(self.best) or (silent and not ends):
             return
         self._warned_of = self.best_step
@@ -466,10 +468,10 @@ class Trainer:
             f"({self.sign * self.best:.4f} {unit}), whose weights are kept: "
         )
         if ends:
-            bar.say(message + "training ends here (--training.patience null goes on)")
+            bar.say(message + "training ends here (--training.patience null continues)")
         else:
             bar.warn(
-                message + "training goes on, but more of it may only memorize the training "
+                message + "training continues, but may only memorize the training "
                 "examples (--training.patience ends it earlier)"
             )
 
@@ -478,12 +480,12 @@ class Trainer:
         return to_device(self.some_of(self.dataset.validation, count), self.processes.device)
 
     def some_of(self, split: Split, count: int) -> Split:
-        """Return random examples: the first ones of a sorted file would be of one kind."""
+        """Return random examples: the first ones of a sorted file would all be of one kind."""
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(self.seed))
         return split.select(order[:count].sort().values)
 
     def evaluate(self, held_out: Split) -> Likelihood:
-        """Evaluate the present weights on held-out examples, shared by the processes."""
+        """Evaluate the current weights on held-out examples, shared by the processes."""
         size = self.evaluation_batch
         return evaluate(self.flow, held_out, batch_size=size, seed=self.seed, shared=True)
 
@@ -516,20 +518,20 @@ class Trainer:
                     return finding.where
         return "nothing when it is repeated"
 
-    # ------------------------------------------------------------------ a training that fails
+    # ------------------------------------------------------------------ failures
 
     def _skip(self) -> None:
-        """Pass over a step that failed, now or before it was undone."""
+        """Skip a step that failed, now or before a rollback."""
         record = {"batch": self.step, **self.rollback.skipped[self.step]}
         self.step += 1
         self.all_reduce_max()
         self.log("skipped", record)
 
     def _recover(self, bar: Bar) -> None:
-        """Warn of what went wrong, and go back to the last good state.
+        """Warn about what went wrong, and return to the last good state.
 
         Raises:
-            FloatingPointError: if it is the last time; the good state is saved.
+            FloatingPointError: if there have been too many failures; the good state is saved.
         """
         step, level = self.step, self.rollback.level
         if level.is_high():
@@ -557,7 +559,7 @@ class Trainer:
         if self.rollback.failures < LIMIT:
             bar.warn(message)
             return
-        self.rollback.failures = 0  # a resumed run has as many attempts
+        self.rollback.failures = 0  # a resumed run has the same number of attempts
         self._save(final=True)
         if not self.processes.main:
             raise self.processes.remote_rank_error()
@@ -610,7 +612,8 @@ class Trainer:
     def evaluate_best(self) -> Likelihood:
         """Evaluate the best model on the part that is reported, all of it if there is time.
 
-        A budget of minutes may be too short for all; :attr:`Likelihood.examples` says how many.
+        A budget of minutes may be too short for all; :attr:`Likelihood.examples` is the number
+        evaluated.
 
         Raises:
             FloatingPointError: if no validation was finite.
@@ -632,7 +635,7 @@ class Trainer:
         return likelihood
 
     def _is_final(self, likelihood: Likelihood, count: int) -> bool:
-        """Return True if a validation evaluated just what the final evaluation is to evaluate."""
+        """Return True if a validation evaluated exactly what the final evaluation would."""
         is_same_part = self.dataset.reporting[0] == "validation" and self.dataset.toy is None
         return is_same_part and likelihood.examples == count and self.final_factor == 1
 
@@ -649,10 +652,11 @@ class Trainer:
             )
 
     def calibrate(self) -> dict[str, Tensor] | None:
-        """Return the tensors of the best model's calibration; None if there is to be none.
+        """Return the tensors of the best model's calibration; None if the settings ask for none.
 
         Images are calibrated by their validation part, so that official test parts stay unseen;
-        vectors, of which there may be few, by the part that nothing was chosen on, if there is one.
+        vectors, of which there may be few, by the part on which nothing was chosen, if there is
+        one.
         """
         held_out = self.dataset.validation
         if self.flow.levels is None:
@@ -676,7 +680,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _best(self) -> Iterator[Flow]:
-        """Yield :meth:`best_flow`, and take its weights out of the training's flow again."""
+        """Yield :meth:`best_flow`, and restore the weights of the flow in training afterwards."""
         current = {name: tensor.clone() for name, tensor in self._own_state().items()}
         dtype = compute_dtype(self.config, self.flow, self.processes.device)
         with uncompiled(self.config):
@@ -700,10 +704,10 @@ class Trainer:
         }
 
     def state_dict(self, keep: bool = True) -> dict[str, Any]:
-        """Return everything that the training continues from: nothing else has a state.
+        """Return everything that is needed to continue: nothing else has a state.
 
         Args:
-            keep: whether this process wants it, where parameters are sharded; all must call it.
+            keep: whether this process needs it, where parameters are sharded; all must call it.
         """
         return self._state(lambda part: gather(part, keep))
 
@@ -727,7 +731,7 @@ class Trainer:
         """Continue from a checkpoint.
 
         Raises:
-            ValueError: if the checkpoint is of another model or training.
+            ValueError: if the checkpoint belongs to another model or run.
         """
         if state.get("shards") is not None and self.shards is not None:
             like = tensors_like(self.flow, self.optimizer, self.ema)
@@ -754,7 +758,7 @@ class Trainer:
         """Restore what :meth:`_now` returned, with the best weights.
 
         Raises:
-            ValueError: if it is of another model.
+            ValueError: if it belongs to another model.
         """
         best = state["best_weights"]
         if best is not None:

@@ -1,14 +1,14 @@
-"""How often a training validates, and on how many examples, so that training gets most of the time.
+"""Number and size of validations, so that most of the time is spent on training.
 
 A validation evaluates held-out examples with the averaged weights; at some of them, samples are
-drawn for a picture. All of this may take the fraction ``validation_share`` of a training, a tenth
-by default: half of it for evaluations and half for pictures. When it does not suffice, validations
-first use fewer examples, and then there are fewer of them.
+drawn for a picture. All of this may take the fraction ``validation_share`` of a run, a tenth by
+default: half of it for evaluations and half for pictures. If that is not enough, validations first
+use fewer examples, and then there are fewer of them.
 
-With a budget of steps or epochs, the plan is a function of the settings alone, by the guesses
+With a budget of steps or epochs, the plan is a function of the settings alone, with the estimates
 :data:`EVALUATED` and :data:`SAMPLED`. It must not depend on the clock, since a resumed run has to
-equal an uninterrupted one bit for bit. With a budget of minutes everything is measured, and half
-of the share is kept for the final evaluation.
+equal an uninterrupted one bit for bit. With a budget of minutes everything is measured, and half of
+the share is kept for the final evaluation.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SAMPLED = 1.0
 
 
 FEWEST = 200, 50, 10
-"""Examples below which validations become fewer instead of smaller; examples of the only one; and
-samples of the only picture."""
+"""Number of examples below which validations become fewer instead of smaller; examples of a single
+validation; and samples of a single picture."""
 
 
 class Plan(NamedTuple):
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 
 def plan(most: Plan, trained: float, share: float) -> Plan:
-    """Choose as many validations and pictures as a fraction of the time is enough for.
+    """Choose as many validations and pictures as a fraction of the time allows.
 
     Args:
         most: largest numbers.
@@ -77,15 +77,16 @@ def plan(most: Plan, trained: float, share: float) -> Plan:
 
 
 class ValidationPlan:
-    """The validations of one training.
+    """The validations of one run.
 
     Args:
         most: largest numbers of validations, examples, pictures and samples.
         share: largest fraction of the time that validations may take; 1 does not limit it.
-        minutes: budget of the training in minutes; None if only steps or epochs limit it.
+        minutes: budget of the run in minutes; None if only steps or epochs limit it.
 
     Attributes:
-        now: the numbers; validations are spread evenly over the budget, and pictures over them.
+        now: the present plan; validations are spread evenly over the budget, and pictures over
+            them.
         is_chosen: True once the numbers are final.
         per_example: seconds to evaluate an example, 0 before it is known.
     """
@@ -103,7 +104,7 @@ class ValidationPlan:
     def choose(self, trained: float, seconds: float = 0.0) -> None:
         """Make the plan.
 
-        The number of examples is kept once a validation has used it, also by a resumed run with
+        The number of examples is fixed once a validation has used it, also in a resumed run with
         another budget: means over different examples could not be compared.
 
         Args:
@@ -171,7 +172,7 @@ class ValidationPlan:
         """Return how many held-out examples can be evaluated in what is left of the budget.
 
         Args:
-            seconds: seconds that the training has taken.
+            seconds: seconds of training so far.
             held_out: number of all held-out examples.
             factor: time of the final evaluation of an example relative to that of a validation.
         """

@@ -1,4 +1,4 @@
-"""Start a training from the weights of another model."""
+"""Start training from the weights of another model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ PREPROCESSING = 2
 
 
 def warm_start(flow: Flow, init: Flow | Path | str) -> None:
-    r"""Give a new model the weights of another one, whose layers are the same.
+    r"""Copy the weights of another model with the same layers into a new one.
 
-    Of residual networks it may have more blocks, which start without an effect: the new model then
-    starts as good as the other one, and learns what that one is too small for.
+    Its residual networks may have more blocks, which start without an effect: the new model then
+    starts with the quality of the other one, and can learn more.
 
     A model with the architecture "coarse_to_fine" may also start from one of the images at half
-    their size: that one becomes :math:`p(x_{\text{coarse}})`, and what models the pixels between
-    starts from random weights. So what an image shows is learned where a step costs a quarter.
+    their size: that one becomes :math:`p(x_{\text{coarse}})`, and the layers for the pixels in
+    between start from random weights. So the content of images is learned where a step costs a
+    quarter.
 
     Args:
         flow: the new model.

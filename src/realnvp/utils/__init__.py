@@ -1,1 +1,1 @@
-"""What every room uses and none owns: errors, files, serialization, random numbers, processes."""
+"""Utilities shared by all packages: errors, files, serialization, random numbers, processes."""

@@ -1,4 +1,4 @@
-"""Rank, world size and sums over the processes of one training.
+"""Rank, world size and sums over the processes of one run.
 
 Layers read it directly, because their statistics are those of the whole batch. Without a process
 group everything here is the trivial case of one process.
@@ -22,7 +22,7 @@ _thread = threading.local()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let this thread compute on its own, whatever process group there is."""
+    """Let this thread compute on its own, ignoring any process group."""
     before = getattr(_thread, "alone", False)
     _thread.alone = True
     try:
@@ -95,7 +95,7 @@ def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor, int]:
     count = x.numel() // x.shape[1]
     if world_size() == 1:
         return mean, var, count
-    # Chan's formula for parts of different means: squares of large means never cancel
+    # Chan's formula for parts with different means: squares of large means never cancel
     rows = rows_of_all(torch.cat((mean, var, mean.new_full((1,), count))))
     means, variances, counts = rows.split((len(mean), len(mean), 1), dim=1)
     weights = counts / counts.sum()

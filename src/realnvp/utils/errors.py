@@ -22,10 +22,10 @@ __all__ = [
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ": make room, or write elsewhere"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), ": change its permissions, or choose another"),
-    errno.EROFS: ": choose a place that can be written to",
-    errno.ENOTDIR: ": a part of this path is a file, so nothing can be in it",
+    errno.EROFS: ": choose a writable location",
+    errno.ENOTDIR: ": a part of this path is a file, not a folder",
     errno.EISDIR: ": this is a folder, give a file",
-    errno.ELOOP: ": links lead in a circle, give the file itself",
+    errno.ELOOP: ": the links form a cycle, give the file itself",
 }
 
 
@@ -47,14 +47,14 @@ _PACKAGES = {
         )
     },
 }  # fmt: skip
-"""What to install where a module is missing, which samples and likelihoods do not need."""
+"""What to install for missing modules that samples and likelihoods do not need."""
 
 
 _LONGEST = 3_000  # characters of an error: ten file names with their reasons
 
 
 class Interrupted(Exception):
-    """A signal ended the training; everything is saved.
+    """A signal ended the run; everything is saved.
 
     Args:
         message: what was done, and how to continue.
@@ -134,7 +134,7 @@ def describe(error: BaseException) -> str:
 
 
 def some_of(names: Sequence[str], most: int = 20) -> str:
-    """Return a list of names for a message, cut where it would fill the screen.
+    """Return a list of names for a message, truncated if it is long.
 
     >>> some_of(["a", "b", "c"], most=2)
     'a, b, ... (3 in all)'

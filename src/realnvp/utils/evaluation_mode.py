@@ -1,4 +1,4 @@
-"""Evaluation mode of a module for a while, from several threads at once."""
+"""Temporary evaluation mode of a module, which several threads may share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 __all__ = ["EvaluationMode", "modules"]
 
 _LOCK = threading.Lock()
-"""Guards the counts of all modules: a lock of its own would keep a module from being copied."""
+"""Guards the counts of all modules: a module with its own lock could not be copied."""
 
 
 class EvaluationMode:
@@ -60,9 +60,9 @@ class EvaluationMode:
 
 
 def modules(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield what ``module.modules()`` does, in a tenth of the time: a small flow is as fast.
+    """Yield what ``module.modules()`` does in a tenth of the time, which matters for small flows.
 
-    A module that is in several places is yielded as often.
+    A module that occurs several times is yielded several times.
     """
     waiting: list[nn.Module | None] = [module]
     for found in waiting:  # which grows

@@ -1,4 +1,4 @@
-"""Write files so that a crash, a full disk or a second writer never leaves half of one."""
+"""Writing of files such that a crash, a full disk or a second writer never leaves a partial one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARK = ".tmp~"
 
 
 def standard_json(value: Any) -> str:
-    """Return JSON that every reader takes: numbers that are not finite become null.
+    """Return JSON that every parser accepts: numbers that are not finite become null.
 
     >>> standard_json({"loss": [0.5, float("nan")]})
     '{"loss": [0.5, null]}'
@@ -56,7 +56,7 @@ def sync_file(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder to the disk, so that renames in it survive a power loss."""
-    with contextlib.suppress(OSError):  # Windows opens no folders, some file systems sync none
+    with contextlib.suppress(OSError):  # not possible on Windows and some file systems
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -66,11 +66,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, which replaces it when the block ends well.
+    """Yield a temporary path next to ``path``, which replaces it when the block succeeds.
 
-    Whatever happens, ``path`` is the old file or the new one, whole, and the temporary file is
-    gone. It has the suffix of ``path``, by which libraries choose the format. The folder is made
-    if needed.
+    In any case, ``path`` is the complete old or new file, and the temporary file is removed. It has
+    the suffix of ``path``, by which libraries choose the format. The folder is made if needed.
 
     Args:
         path: file to replace.
@@ -99,16 +98,16 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         for folder in made:
-            with contextlib.suppress(OSError):  # it was not made, or is in use by now
+            with contextlib.suppress(OSError):  # it was not made, or is in use
                 folder.rmdir()
         if isinstance(error, OSError) and error.filename in (None, str(temporary)) and error.errno:
-            # the user knows the file by its own name
+            # the user knows the final name only
             raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file atomically: whatever happens, the old or the new content is complete.
+    """Replace a file atomically: in any case, the old or the new content is complete.
 
     Args:
         path: file to write.
@@ -128,10 +127,10 @@ def remove_temporary(folder: Path) -> None:
 
 
 class Appender:
-    """A file of records: one that does not fit on the disk is removed again.
+    """A file of records; a record that does not fit on the disk is removed again.
 
     Args:
-        path: file to grow; the first record makes it.
+        path: file to append to; the first record creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +140,7 @@ class Appender:
         """Write one record at the end.
 
         Raises:
-            OSError: if the record cannot be written; the file is then as before.
+            OSError: if the record cannot be written; the file is then unchanged.
         """
         size = self.path.stat().st_size if self.path.exists() else 0
         try:

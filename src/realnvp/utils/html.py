@@ -11,7 +11,7 @@ __all__ = ["details", "picture", "table"]
 def table(
     header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "", head: bool = True
 ) -> str:
-    """Return an HTML table; numbers below the names of columns are aligned at the right.
+    """Return an HTML table; numbers below a header are right-aligned.
 
     Args:
         header: names of the columns.
@@ -42,7 +42,7 @@ def picture(source: str, alt: str, *, pixels: bool = False) -> str:
 
     Args:
         source: address, such as a ``data:`` URI.
-        alt: what it shows, for those who do not see it.
+        alt: alternative text for those who cannot see it.
         pixels: magnify without smoothing.
     """
     kind = ' class="pixels"' if pixels else ""
@@ -50,7 +50,7 @@ def picture(source: str, alt: str, *, pixels: bool = False) -> str:
 
 
 def details(summary: str, content: str) -> str:
-    """Return a part of a page that can be unfolded.
+    """Return a collapsible part of a page.
 
     >>> details("more", "<p>text</p>")
     '<details><summary>more</summary><p>text</p></details>'

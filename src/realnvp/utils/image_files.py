@@ -1,6 +1,7 @@
-"""Image files: which there are, and their pixels as they are shown on a screen.
+"""Image files: finding them, and reading their pixels as they are displayed.
 
-Neither PyTorch nor a flow is known here, so that processes that only decode images start at once.
+Neither PyTorch nor a flow is imported here, so that processes that only decode images start
+quickly.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class UnusableImage(ValueError):
     Args:
         path: the file.
         reason: what is wrong with it.
-        remedy: what else there is to do about it than to replace the file.
+        remedy: alternative to replacing the file.
     """
 
     def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
@@ -76,16 +77,16 @@ def read_image(
     crop: int | None = None,
     content: bytes | None = None,
 ) -> np.ndarray:
-    """Read one image file as it is shown on a screen (EXIF orientation applied).
+    """Read one image file as it is displayed (EXIF orientation applied).
 
     Args:
         path: the file.
-        size: cut the largest centered square and resize it to this many pixels (bilinear,
+        size: crop the largest centered square and resize it to this many pixels (bilinear,
             antialiased); None keeps the image as it is.
         channels: convert the image to grey (1: luma, ITU-R 601-2) or to color (3); None keeps it.
         background: color behind transparent pixels, by name or as "#rrggbb"; None refuses them.
-        crop: cut a square of this many pixels from the middle first.
-        content: the file's bytes, where they lie elsewhere.
+        crop: first crop a square of this many pixels from the middle.
+        content: the file's bytes, if they are not in a file.
 
     Returns:
         uint8 `(H, W)` for grey images, `(H, W, 3)` for all others.
@@ -113,7 +114,7 @@ def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
     """Read an image of a set that the library ``datasets`` has saved; see `read_image`.
 
     Args:
-        path: folder of the set, and below it the number of the row.
+        path: folder of the set, followed by the number of the row.
         column: column of the images.
         settings: those of `read_image`.
     """
@@ -149,7 +150,7 @@ def open_saved_set(folder: str) -> Any:
         ) from error
     try:
         return datasets.load_from_disk(folder)
-    except Exception as error:  # of Arrow, JSON and the library itself
+    except Exception as error:  # from Arrow, JSON and the library itself
         raise ValueError(f"cannot read {folder}: {' '.join(str(error).split())}") from error
 
 
@@ -157,7 +158,7 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
     """Return the image of a file in mode "L" or "RGB"; see `read_image`."""
     from PIL import Image, ImageOps
 
-    # What Pillow's plugins raise for broken files, beside OSError.
+    # What Pillow's plugins raise for broken files, in addition to OSError.
     unreadable = (
         OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error,
         OverflowError, MemoryError, RuntimeError, AttributeError, ZeroDivisionError,
@@ -169,7 +170,8 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
         if not header:
             raise OSError("it is empty")
         with Image.open(path if content is None else io.BytesIO(content)) as image:
-            # A phone's MPO holds a preview beside its picture: several frames, not a film.
+            # A phone's MPO holds a preview next to its picture: several frames, but not an
+            # animation.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
@@ -178,7 +180,7 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
         raise UnusableImage(path, reason or f"damaged file ({type(error).__name__})") from error
     if frames > 1:
         raise UnusableImage(path, f"animated ({frames} frames)")
-    # Pillow cuts 16-bit color PNGs to 8 bits silently, so their header is asked for the depth.
+    # Pillow silently reduces 16-bit color PNGs to 8 bits, so the depth is read from their header.
     deep = header.startswith(b"\x89PNG") and header[24:] == b"\x10"
     if deep or image.mode.startswith(("I", "F")):
         raise UnusableImage(path, "more than 8 bits per channel")
@@ -191,7 +193,7 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
 
 
 def _opaque(image: PILImage, path: Path, background: str | None, grey: bool) -> PILImage:
-    """Return an RGBA image without its transparency, in front of the background if it has some."""
+    """Return an RGBA image without transparency, in front of the background where it has any."""
     from PIL import Image
 
     if np.asarray(image.getchannel("A")).min() < 255:
@@ -225,9 +227,9 @@ def background_color(name: str) -> tuple[int, int, int, int]:
 
 
 class FileList(Sequence[Path]):
-    """Files below a folder, whose paths are made when they are asked for.
+    """Files below a folder, whose paths are made on demand.
 
-    To make the paths of a million files takes seconds, and a second start needs none of them.
+    Making the paths of a million files takes seconds, and a second start does not need them.
 
     Args:
         folder: the folder.
@@ -280,13 +282,12 @@ def image_files(folder: Path) -> FileList:
 
 @dataclass
 class ImageStack:
-    """The content of a sequence of image files: those of the first one's size, stacked.
+    """The content of a sequence of image files: images of the size of the first one, stacked.
 
     Attributes:
         images: uint8 ``(M, C, H, W)``, one channel if all of them are grey, otherwise three.
         kept: indices of the files that they are from.
-        bad: what is wrong with each file that cannot be used, and what else there is to do about
-            it, by index.
+        bad: what is wrong with each file that cannot be used, and the alternative remedy, by index.
         odd: width and height of each image of another size, by index.
     """
 
@@ -297,11 +298,11 @@ class ImageStack:
 
 
 def stack(images: Iterable[np.ndarray | UnusableImage], count: int) -> ImageStack:
-    """Stack images as they come, in memory of the size of the result.
+    """Stack images one by one, in memory of the size of the result.
 
     Args:
         images: ``(H, W)`` or ``(H, W, 3)``, or why a file cannot be used.
-        count: how many there are.
+        count: number of images.
 
     >>> found = stack([np.zeros((4, 6), np.uint8), np.ones((4, 6, 3), np.uint8)], 2)
     >>> found.images.shape, found.kept, found.images[:, 0, 0, 0]
@@ -340,7 +341,7 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
     with no_bombs():
         found = stack((attempt(read, file) for file in files), len(files))
     with replacing(path.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
-        # np.save loses the error of a full disk, if it comes with the last bytes.
+        # np.save loses the error of a full disk, if it occurs with the last bytes.
         header = np.lib.format.header_data_from_array_1_0(found.images)
         np.lib.format.write_array_header_1_0(file, header)
         file.write(found.images.data)
@@ -350,7 +351,7 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent, which cannot stop it when it is killed.
+    """End this process soon after its parent, which cannot stop it if the parent itself is killed.
 
     Args:
         parent: id of the parent's process.
@@ -361,7 +362,7 @@ def end_with(parent: int) -> None:
             time.sleep(0.5)
         os._exit(1)
 
-    if hasattr(os, "fork"):  # elsewhere a process keeps the parent that it had
+    if hasattr(os, "fork"):  # elsewhere the id of the parent never changes
         threading.Thread(target=watch, daemon=True).start()
 
 

@@ -1,11 +1,12 @@
 """The files of a saved model: ``config.json`` and ``model.safetensors``, never a pickle.
 
-The settings say how to build the model, the weights fill it in. The weights carry a checksum of
-themselves and of ``config.json``, so files that do not belong together are found. A folder may come
-from an untrusted source: nothing is read before its size is known to be what the settings ask for.
+The settings describe how to build the model, and the weights fill it. The weights carry a checksum
+of themselves and of ``config.json``, so that files that do not belong together are detected. A
+folder may come from an untrusted source: no weights are read before their size is known to match
+the settings.
 
-A third file, ``calibration.safetensors``, belongs to the weights whose checksum it carries; beside
-others it counts as none.
+A third file, ``calibration.safetensors``, belongs to the weights whose checksum it carries; with
+other weights it is ignored.
 
 During training ``config.json`` does not change, and the weights are replaced atomically: the folder
 holds a valid model at every moment.
@@ -50,7 +51,7 @@ CALIBRATION = "calibration.safetensors"
 
 
 CONFIG_LIMIT = 4_000_000
-"""Largest ``config.json`` in bytes: parsed, it takes some twenty times as much memory."""
+"""Largest ``config.json`` in bytes: parsed, it takes about twenty times as much memory."""
 
 
 CALIBRATION_LIMIT = 256_000_000
@@ -69,7 +70,7 @@ def write_model(
 ) -> None:
     """Write the files of a model, each atomically.
 
-    Where the folder holds the same settings already, their note ``made_with`` is kept.
+    If the folder has the same settings already, their note ``made_with`` is kept.
 
     Args:
         folder: folder to write into, made if needed.
@@ -90,7 +91,7 @@ def write_model(
     if len(config) > CONFIG_LIMIT:
         raise ValueError(
             f"the model's settings take {len(config):,} bytes, more than the {CONFIG_LIMIT:,} that "
-            f"are read again: shorten what is kept in trained_on"
+            f"can be read: shorten what is kept in trained_on"
         )
     tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
     content = seal(tensors, {"config_sha256": hashlib.sha256(config).hexdigest()})
@@ -136,7 +137,7 @@ def _sha256(path: Path) -> str:
 
 
 def _note_in(folder: Path, settings: dict[str, Any]) -> Any:
-    """Return the note of a folder that holds the same settings; None if it does not."""
+    """Return the note ``made_with`` of a folder with the same settings, or None."""
     try:
         found, _ = read_config(folder)
         same = json.loads(json.dumps({**settings, "made_with": None}))
@@ -217,13 +218,13 @@ def read_weights(folder: Path, config_sha256: str) -> dict[str, Tensor]:
 def _check_belongs(folder: Path, data: dict[str, Any], config_sha256: str) -> None:
     if data.get("config_sha256") != config_sha256:
         raise ValueError(
-            f"{folder / CONFIG} does not belong to {WEIGHTS}: by its checksum it was changed, or "
-            f"is another model's"
+            f"{folder / CONFIG} does not belong to {WEIGHTS}: its checksum shows that it was "
+            f"changed, or is another model's"
         )
 
 
 def physical_memory() -> int | None:
-    """Return the memory of this machine in bytes; None where the system does not say."""
+    """Return the memory of this machine in bytes; None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -250,7 +251,7 @@ def made_with() -> dict[str, str | None]:
 def _commit() -> str | None:
     """Return the commit of the checkout that this package runs from; None if it is installed."""
     root = Path(__file__).parents[3]
-    if not (root / ".git").exists():  # not the repository that an environment happens to lie in
+    if not (root / ".git").exists():  # not a repository that happens to contain the environment
         return None
     try:
         found = subprocess.run(

@@ -1,4 +1,4 @@
-"""Progress: a bar with an ETA on a terminal or in a notebook, a line now and then elsewhere."""
+"""Progress: a bar with an ETA on a terminal or in a notebook, and occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Bar:
 
     Args:
         title: name of what is going on.
-        done: fraction that was done before, of a resumed run.
+        done: fraction that was done before, in a resumed run.
         visible: show the bar; False shows nothing but warnings.
         main: True in the one process that shows anything at all.
         console: terminal or file to write to; if left out the notebook's cell, or else stderr.
@@ -126,7 +126,7 @@ class Bar:
 
         Args:
             fraction: part that is done.
-            text: numbers to show beside the bar.
+            text: numbers to show next to the bar.
             details: more of them, the most important first. Where a terminal is too narrow for
                 all, the last ones are left out, then the bar gets shorter.
         """
@@ -175,6 +175,6 @@ class Bar:
         if self._terminal:
             self._progress.console.print(text, highlight=False)
         elif self._display is not None:
-            print(text, flush=True)  # what a notebook finds on stderr looks like an error
+            print(text, flush=True)  # a notebook shows stderr as an error
         elif self._visible:
             _print(text)

@@ -6,8 +6,8 @@ import path, ``coupling: mymodule:Spline``.
 
 A saved model may be untrusted, so a name never imports anything: the module that it is in
 must be imported already, by your script (``import mymodule``) or on the command line
-(``--import mymodule``). What comes with the package is imported when it is first used, so that
-settings can be checked before PyTorch is.
+(``--import mymodule``). Built-in entries are imported when they are first used, so that settings
+can be checked before PyTorch is imported.
 """
 
 from __future__ import annotations
@@ -63,10 +63,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, name: str) -> Callable[[Any], Any]:
         """Return a decorator that adds a class or a function under a name.
 
-        A cell of a notebook may run twice: a later definition of the same class replaces it.
+        A cell of a notebook may run twice: a later definition of the same class replaces the
+        earlier one.
 
         Raises:
-            ValueError: if the name is taken, is no plain name, or the class has another base.
+            ValueError: if the name is taken, is not a plain name, or the class has another base.
         """
         if not isinstance(name, str) or not name or ":" in name:
             raise ValueError(f"the name of a {self.kind} is a word without a colon, got {name!r}")
@@ -112,7 +113,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self.check(name)
         module, colon, attribute = name.partition(":")
         if colon:
-            # Not getattr(), which may import what a module loads lazily; and a file must not choose
+            # Not getattr(), which may trigger lazy imports of a module; and a file must not choose
             # among all functions of all modules.
             entry = vars(sys.modules[module]).get(attribute)
             if not (self._is_derived(entry) or self._is_registered(entry)):
@@ -225,7 +226,7 @@ def register_architecture(name: str) -> Callable[[Any], Any]:
 
 
 def register_builder(name: str) -> Callable[[Callable], Callable]:
-    """Return a decorator that lets the flows which a function returns be saved and loaded.
+    """Return a decorator that allows the flows returned by a function to be saved and loaded.
 
     The arguments of a call are saved with the flow, so they must be JSON: numbers, text, booleans,
     None, and lists and dictionaries of them. Loading calls the function with them again, and then

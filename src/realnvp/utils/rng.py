@@ -1,8 +1,8 @@
-"""Noise that belongs to an example, not to the process or the batch that computes it.
+"""Noise per example, independent of the process or the batch that computes it.
 
 Every number is a function of a seed, a stream and a position. So there is no state to save; a
 resumed run draws what the uninterrupted one would have drawn; and two processes that share a batch
-draw what one process would have drawn for all of it.
+draw what one process would have drawn for the whole batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 __all__ = ["Stream", "normal_of", "seed_of", "seeded", "uniform"]
 
 BLOCK = 32
-"""Number of examples that share a seed: at most two blocks of a batch are not used whole."""
+"""Number of examples that share a seed: at most two blocks of a batch are used only in part."""
 
 
 @unique
@@ -50,7 +50,7 @@ def seed_of(*numbers: int) -> int:
     """Return a seed for a purpose and a position, such as a run's seed, a stream and a step.
 
     Args:
-        numbers: integers, 0 or more. Their order and how many there are count.
+        numbers: integers, 0 or more. Their order and their number matter.
 
     Raises:
         ValueError: if a number is negative.
@@ -62,7 +62,8 @@ def seed_of(*numbers: int) -> int:
     """
     if min(numbers) < 0:
         raise ValueError(f"a seed must be 0 or more, got {min(numbers)}")
-    # Of text, since np.random.SeedSequence pads with zeros: (3, 7) and (3, 7, 0) would be the same.
+    # From text, since np.random.SeedSequence pads with zeros: (3, 7) and (3, 7, 0) would be the
+    # same.
     text = ",".join(str(int(number)) for number in numbers)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
@@ -115,11 +116,12 @@ def normal_of(uniform: Tensor) -> Tensor:
 
 
 class seeded(TorchDispatchMode):
-    """Draw the random numbers of this thread from a generator of their own.
+    """Draw the random numbers of this thread from a separate generator.
 
     Layers initialize their weights from PyTorch's global generator, which all threads share. Inside
     this context they draw what they would draw after ``torch.manual_seed(seed)``, while the global
-    generator is neither used nor changed, so that several threads can build models at once.
+    generator is neither used nor changed, so that several threads can build models at the same
+    time.
 
     Args:
         seed: seed of the generator.

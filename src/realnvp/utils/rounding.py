@@ -1,8 +1,9 @@
-"""Kernels of convolutions in nine bits a weight, for models that are to be small files.
+"""Convolution kernels in nine bits per weight, for small model files.
 
 With weight normalization only the direction of a kernel matters, and rounding its weights to
-511 levels costs 0.0015 bits/dim (benchmarks/results/search.md): a byte for the high bits of each,
-and one for the lowest bits of eight, where half precision has two bytes.
+511 levels costs 0.0015 bits/dim (benchmarks/results/search.md): a byte for the high bits of each
+weight, and one byte for the lowest bits of eight weights, instead of two bytes per weight in half
+precision.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from torch import Tensor
 __all__ = ["from_nine_bits", "to_nine_bits"]
 
 MOST = 255
-"""Largest of the integers, whose smallest is its negative."""
+"""Largest of the integers; the smallest is its negative."""
 
 LOW, LARGEST = "#low", "#largest"
-"""Endings of the names of the tensors beside the high bits."""
+"""Name suffixes of the tensors that accompany the high bits."""
 
 PLACES = torch.arange(8, dtype=torch.uint8)
 """Places of the lowest bits of eight integers in a byte."""
@@ -30,8 +31,8 @@ def to_nine_bits(name: str, kernel: Tensor) -> dict[str, Tensor]:
         kernel: weights ``(C, ...)``; the maximum is that of each of the C output channels.
 
     Returns:
-        The high 8 bits of each integer by ``name``, of the kernel's shape; eight lowest bits a
-        byte; and the maxima.
+        The high 8 bits of each integer by ``name``, of the kernel's shape; the lowest bits, eight
+        per byte; and the maxima.
 
     >>> kernel = torch.tensor([[0.25, -0.1], [1.0, 3.0]])
     >>> tensors = to_nine_bits("k", kernel)

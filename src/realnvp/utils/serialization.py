@@ -2,9 +2,9 @@
 
 The file is plain safetensors, which any tool reads. Its metadata has one more entry, "realnvp":
 JSON that belongs to the tensors, and the SHA-256 of the whole file (computed with zeros in place of
-the checksum itself). A torn, damaged or edited file is refused; what passes holds numbers and text
-only. The checksum is against accidents: it does not say who wrote a file, and nothing here trusts
-that.
+the checksum itself). A truncated, damaged or edited file is refused; a valid one contains numbers
+and text only. The checksum protects against accidents: it does not authenticate the author of a
+file, and nothing here relies on that.
 
 :func:`seal` and :func:`unseal` are the format; :func:`to_bytes` and :func:`from_bytes` put nested
 states into it, such as those of optimizers, for checkpoints.
@@ -57,7 +57,7 @@ def parse_json(text: bytes | str) -> Any:
     """Parse JSON from an untrusted source.
 
     Raises:
-        ValueError: if it is no JSON, or is nested too deeply.
+        ValueError: if it is not JSON, or is nested too deeply.
 
     >>> parse_json('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -66,7 +66,7 @@ def parse_json(text: bytes | str) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError and too long integers
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError and overlong integers
         raise ValueError(f"it is not valid JSON ({str(error).splitlines()[0]})") from error
 
 
@@ -75,7 +75,7 @@ def seal(tensors: dict[str, Tensor], data: dict[str, Any]) -> bytes:
 
     Args:
         tensors: contiguous tensors by name, on any device.
-        data: JSON; the key "sha256" is taken.
+        data: JSON; the key "sha256" is reserved.
 
     >>> import torch
     >>> tensors, data = unseal(seal({"x": torch.ones(2)}, {"step": 3}))
@@ -106,7 +106,7 @@ def _parts(tensors: dict[str, Tensor], data: dict[str, Any]) -> Iterator[bytes |
     for name in names:
         digest.update(_bytes(tensors[name]))
     found = _CHECKSUM.search(blank)
-    assert found is not None  # it was put there some lines above
+    assert found is not None  # it was added some lines above
     yield blank[: found.start(1)] + digest.hexdigest().encode() + blank[found.end(1) :]
     for name in names:
         yield _bytes(tensors[name])
@@ -125,7 +125,7 @@ def unseal(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     length = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 0 < length <= min(_HEADER_LIMIT, len(content) - 8):
-        raise ValueError("it is cut off, or no safetensors file")
+        raise ValueError("it is cut off, or not a safetensors file")
     found = _CHECKSUM.search(content, 8, 8 + length)
     if found is None:
         raise ValueError("it has no checksum: it is damaged, or was not written by realnvp")
@@ -159,10 +159,10 @@ def peek(path: Path, limit: int = _HEADER_LIMIT) -> tuple[dict[str, Tensor], dic
     """Return the tensors of a sealed file without their values, on the meta device, and its data.
 
     Only the header is read, so a huge file costs nothing; its checksum is not compared. The size of
-    the file is that of its header and tensors.
+    the file is compared with that of its header and tensors.
 
     Args:
-        path: a file that :func:`seal` made the content of.
+        path: a file whose content :func:`seal` returned.
         limit: largest size of the header in bytes.
 
     Raises:
@@ -172,7 +172,7 @@ def peek(path: Path, limit: int = _HEADER_LIMIT) -> tuple[dict[str, Tensor], dic
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little") if size >= 8 else -1
         if not 0 < length <= min(limit, size - 8):
-            raise ValueError("it is cut off, or no safetensors file")
+            raise ValueError("it is cut off, or not a safetensors file")
         header = parse_json(file.read(length))
     data = _data(header)
     found, end = {}, 0
@@ -228,7 +228,7 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
         state: nested dictionaries, lists and tuples of tensors, numbers, text and None.
 
     Raises:
-        TypeError: if something else is in it.
+        TypeError: if it contains something else.
 
     >>> import torch
     >>> from_bytes(to_bytes({"step": 3, "x": {0: torch.ones(2)}, "betas": (0.9, 0.5)}))
@@ -245,7 +245,7 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
         path: file to write.
 
     Raises:
-        TypeError: if something that is no state is in it.
+        TypeError: if it contains something else.
         OSError: if the file cannot be written.
     """
     with path.open("wb") as file:
@@ -254,7 +254,7 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
 
 
 def _flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a nested state, and JSON that says where they are in it."""
+    """Return the tensors of a nested state, and JSON that describes their places in it."""
     tensors: dict[str, Tensor] = {}
     names: dict[int, str] = {}
 
@@ -276,7 +276,7 @@ def _flat(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return [encode(item) for item in value]
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        raise TypeError(f"a checkpoint holds tensors, numbers and text, no {type(value).__name__}")
+        raise TypeError(f"a checkpoint holds tensors, numbers and text, not {type(value).__name__}")
 
     tree = encode(state)
     return tensors, {"format": FORMAT, "state": tree}
@@ -324,7 +324,7 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
 
     Args:
         found: the part as it was read.
-        expected: the part that it is to replace: it must have the same keys and lengths, tensors
+        expected: the part that it will replace: both must have the same keys and lengths, tensors
             of the same shape and type, and numbers at the same places.
         where: name of the part, for the message.
 
@@ -338,7 +338,7 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
     """
     if isinstance(expected, Tensor):
         if not isinstance(found, Tensor):
-            raise ValueError(f"{where} is no tensor")
+            raise ValueError(f"{where} is not a tensor")
         for what in ("shape", "dtype"):
             got, wanted = getattr(found, what), getattr(expected, what)
             if got != wanted:
@@ -346,7 +346,7 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
                 raise ValueError(f"{where} has {what} {got}, not {wanted}")
     elif isinstance(expected, Mapping):
         if not isinstance(found, Mapping):
-            raise ValueError(f"{where} is no mapping")
+            raise ValueError(f"{where} is not a mapping")
         names = {key: f"{where}.{key}" if where else str(key) for key in [*expected, *found]}
         for key, name in names.items():
             if key not in found or key not in expected:
@@ -360,6 +360,6 @@ def check_like(found: Any, expected: Any, where: str = "") -> None:
             check_like(got, wanted, f"{where}.{index}")
     elif isinstance(expected, int | float) and not isinstance(expected, bool):
         if not isinstance(found, int | float) or isinstance(found, bool):
-            raise ValueError(f"{where} is no number")
-    elif type(found) is not type(expected):  # text, truth values and None
+            raise ValueError(f"{where} is not a number")
+    elif type(found) is not type(expected):  # text, booleans and None
         raise ValueError(f"{where} is {found!r}")

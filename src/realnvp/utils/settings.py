@@ -1,7 +1,7 @@
 """Settings as dataclasses: checks of their types and ranges, for values from files and users.
 
 A wrong value is refused when the dataclass is made, before any data are read or any folder is made.
-This module imports nothing heavy, so that the command line can show help at once.
+This module imports nothing heavy, so that the command line can show help immediately.
 """
 
 from __future__ import annotations

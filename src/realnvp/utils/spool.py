@@ -21,7 +21,7 @@ __all__ = ["SUFFIXES", "Spool"]
 SUFFIXES = (".csv", ".parquet", ".npz")
 
 BLOCK = 65_536
-"""Rows that are written at once."""
+"""Rows per block of output."""
 
 Extra = Callable[[int, int], dict[str, Any]]
 """Function from the first and the last row of a block to further columns, names first."""
@@ -74,7 +74,7 @@ class Spool:
         return dict(zip(self.names, rows.T, strict=True))
 
     def column(self, name: str, most: int | None = None) -> NDArray:
-        """Return one column, whole; or, of more than ``most`` rows, every second, third, ... one.
+        """Return one column; if it has more than ``most`` rows, only every second, third, ... one.
 
         >>> with Spool(["a"]) as spool:
         ...     spool.append({"a": np.arange(5.0)})
@@ -88,7 +88,7 @@ class Spool:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def mean(self, name: str) -> tuple[float, int]:
-        """Return the mean of a column's finite values, and their number; a block is in memory.
+        """Return the mean of a column's finite values, and their number, block by block.
 
         >>> with Spool(["a"]) as spool:
         ...     spool.append({"a": np.array([1.0, 2.0, -np.inf])})
@@ -153,7 +153,7 @@ def _parquet(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None
 
 
 def _npz(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
-    """Write an array for each column, one after the other, from as many passes."""
+    """Write an array for each column, one after the other, with a pass for each."""
     kinds: dict[str, np.dtype] = {}
     rows = 0
     for block in blocks():

@@ -8,7 +8,7 @@ __all__ = ["is_traced", "is_transformed"]
 
 
 def is_transformed() -> bool:
-    """Return whether a transform of ``torch.func`` is at work, such as ``vmap`` or ``jacrev``.
+    """Return whether a transform of ``torch.func`` is active, such as ``vmap`` or ``jacrev``.
 
     >>> torch.func.vmap(lambda x: x + is_transformed())(torch.zeros(2)), is_transformed()
     (tensor([1., 1.]), False)
