@@ -36,7 +36,6 @@ __all__ = [
     "evaluate",
     "log_likelihood",
     "log_likelihoods",
-    "p_values",
     "round_trip",
 ]
 
@@ -301,25 +300,6 @@ def _one_hot(value: float, device: torch.device) -> Tensor:
     values = torch.zeros(world_size(), dtype=torch.float64, device=device)
     values[rank()] = value
     return values
-
-
-@torch.no_grad()
-def p_values(log_p: Tensor, reference: Tensor) -> Tensor:
-    r"""Return the p-value of each example: the share of held-out ones at most as probable.
-
-    .. math:: p = \frac{1 + \#\{i : \log p(x_i) \le \log p(x)\}}{1 + N}
-
-    If the example is drawn like the N held-out ones, :math:`P(p \le \alpha) \le \alpha`.
-
-    Args:
-        log_p: log-densities of the examples, ``(M,)``.
-        reference: log-densities of held-out data, ``(N,)``.
-
-    >>> p_values(torch.tensor([0.0, 9.0]), torch.tensor([1.0, 2.0, 3.0]))
-    tensor([0.2500, 1.0000])
-    """
-    below = torch.searchsorted(reference.sort().values, log_p.to(reference), right=True)
-    return (below + 1) / (len(reference) + 1)
 
 
 @torch.no_grad()

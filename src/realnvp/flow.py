@@ -49,8 +49,6 @@ from realnvp.utils.tracing import is_traced
 
 __all__ = ["Flow"]
 
-keep_freed_memory()
-
 
 class Flow(nn.Module):
     r"""A density :math:`p_X`: a bijection from data to latents under a standard normal prior.
@@ -125,6 +123,7 @@ class Flow(nn.Module):
         self.origin: Literal["run", "folder", "shipped", "hub"] | None = None
         self.source: str | None = None
         self._evaluation_mode = EvaluationMode()
+        keep_freed_memory()
         self._norms_checked = False  # whether they have been initialized, which is checked once
         first = self.dequantization
         for module in bijection.modules():

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from realnvp import plots
 from realnvp.data import Split
-from realnvp.evaluation import p_values
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
 from realnvp.outliers.explain import surprises
+from realnvp.outliers.significance import p_values
 from realnvp.reports.samples import sums_of_columns
 from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, scale_of
@@ -92,7 +92,7 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
         found = _joined([block for _, block in blocks])
         log_p = torch.from_numpy(found["bound"])
         calibrated = scorer.calibration is not None
-        p = scorer.p_values(found) if calibrated else p_values(log_p, others).numpy()
+        p = scorer.p_values(found) if calibrated else p_values(-log_p, -others)
         unit = "bits/dim" if flow.levels is not None else "nats"
         scale = scale_of(flow)
         scores = scorer.score(found)

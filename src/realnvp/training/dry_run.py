@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from realnvp.config import Recipe
 from realnvp.data import load_data
-from realnvp.training.runtime import keep_freed_memory, limited_threads
+from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer, check_budget
 from realnvp.training.validation import Plan
+from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.progress import Bar
 from realnvp.utils.settings import resolved
 
@@ -78,7 +79,7 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     config = recipe.training
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ValueError("an estimate runs in one process: leave torchrun out")
-    keep_freed_memory()
+    keep_all_freed_memory()
     processes = config.devices * config.nodes
     share = max(1, config.batch_size // processes)
     config = dataclasses.replace(config, devices=1, nodes=1, batch_size=share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import shutil
@@ -28,7 +27,6 @@ __all__ = [
     "check_memory",
     "compile_conditioners",
     "compute_dtype",
-    "keep_freed_memory",
     "limited_threads",
     "provenance",
     "stop_signals",
@@ -118,18 +116,6 @@ def _native_bfloat16(device: torch.device) -> bool:
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
     }
     return bool(native.get(device.type, lambda: False)())
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step, instead of returning it to the system.
-
-    Otherwise every large activation is mapped again in each step, and its pages are touched for the
-    first time: 4 % of the time of MNIST's recipes.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 _THREADS = threading.Lock()

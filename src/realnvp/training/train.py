@@ -29,7 +29,6 @@ from realnvp.training.initialization import build
 from realnvp.training.launch import launch
 from realnvp.training.run_directory import RunDirectory
 from realnvp.training.runtime import (
-    keep_freed_memory,
     limited_threads,
     provenance,
     stop_signals,
@@ -39,6 +38,7 @@ from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import POINTS, Trainer, check_budget
 from realnvp.training.warm_start import warm_start
 from realnvp.utils import serialization as checkpoint
+from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.errors import Interrupted, describe, is_expected
 from realnvp.utils.html import picture, table
 from realnvp.utils.progress import Bar, duration, warn
@@ -370,7 +370,7 @@ def _run(
         raise ValueError("nothing can be resumed or overwritten without out, the run directory")
     if isinstance(logger, str) and logger not in LOGGERS:
         raise ValueError(f"unknown logger {logger!r}: there are {', '.join(LOGGERS)}")
-    keep_freed_memory()
+    keep_all_freed_memory()
     with (
         launch(config.accelerator, config.devices, config.nodes, config.strategy) as processes,
         contextlib.ExitStack() as stack,
