@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from helpers.flows import small_image_flow, small_images
-from realnvp import Bijection, Flow, vector_flow
-from realnvp.bijections import AffineCoupling
+from realnvp import Bijection, Chain, Flow, vector_flow
+from realnvp.bijections import AffineCoupling, Inverse, InvertibleLinear
 from realnvp.diagnostics import check_latents, check_layers, find_non_finite, overfit
 
 
@@ -40,6 +40,27 @@ def test_check_finds_a_broken_inverse(shift, log):
 
     norm.inverse = broken
     assert [r.kind for r in check_layers(flow, x) if r.wrong] == ["RunningBatchNorm"]
+
+
+class Wrapped(Bijection):
+    """A layer around another one, whose log-determinant lacks a factor."""
+
+    def __init__(self, inner: Bijection) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, condition=None):
+        z, log_det = self.inner(x, condition)
+        return 3 * z, log_det
+
+    def inverse(self, z, condition=None):
+        return self.inner.inverse(z / 3, condition)
+
+
+@pytest.mark.parametrize("outer", [Wrapped, lambda layer: Inverse(Wrapped(layer))])
+def test_check_looks_at_wrapped_and_inverted_layers(outer):
+    found = check_layers(Flow(Chain(outer(InvertibleLinear(2))), (2,)), torch.randn(6, 2))
+    assert {report.name: report.wrong for report in found}["layers.0"]
 
 
 def test_check_latents_has_a_row_for_each_scale():
@@ -91,8 +112,7 @@ def test_check_finds_a_log_determinant_that_is_a_mean_of_the_batch(direction: st
 def test_check_refuses_a_log_determinant_of_one_number_for_all():
     flow, x = small_image_flow(), small_images(4)
     name, layer = coupling_of(flow)
-    layer.transform = lambda active, parameters: (active, active.mean())
-    layer.mask.merge = lambda passive, active, log_det: (passive + 0, log_det)
+    layer.mask.merge = lambda passive, active, log_det: (passive + 0, log_det.mean())
     with pytest.raises(ValueError, match=rf"{name.removeprefix('bijection.')} .* shape \(\)"):
         check_layers(flow, x)
 

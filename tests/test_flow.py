@@ -463,3 +463,39 @@ def test_eight_threads_compute_what_one_computes(kind: str, training: bool):
     assert all(module.training == training for module in flow.modules())
     for name, tensor in flow.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_a_bijection_that_returns_other_shapes_is_refused():
+    class Longer(realnvp.Bijection):
+        def forward(self, x, condition=None):
+            return torch.cat((x, x[:, :1]), 1), x.new_zeros(len(x))
+
+        def inverse(self, z, condition=None):
+            return z[:, :-1], z.new_zeros(len(z))
+
+    flow = Flow(Chain(Longer()), (2,))
+    for compute in (flow.log_prob, flow.loss_terms):
+        with pytest.raises(ValueError, match="latents have the shape of the data"):
+            compute(torch.zeros(3, 2))
+
+
+def test_latents_of_another_type_are_cast_and_of_another_kind_refused():
+    flow = vector_flow(2)
+    assert flow.decode(torch.zeros(3, 2, dtype=torch.float64)).dtype == torch.float32
+    with pytest.raises(ValueError, match="got ndarray"):
+        flow.decode(torch.zeros(3, 2).numpy())
+
+
+def test_latents_are_taken_by_vmap():
+    flow = randomize(vector_flow(2, coupling="affine"))
+    x = torch.randn(4, 2)
+    jacobians = torch.func.vmap(torch.func.jacrev(lambda v: flow.encode(v[None])[0]))(x)
+    log_det = flow.log_prob(x) - flow.log_prior(flow.encode(x))
+    torch.testing.assert_close(torch.linalg.slogdet(jacobians)[1], log_det, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_may_have_another_type_but_not_another_size():
+    flow = vector_flow(2, mean=torch.ones(2).double(), std=torch.ones(2).numpy())
+    assert flow.log_prob(torch.ones(1, 2)).item() == pytest.approx(-math.log(2 * math.pi), abs=1e-3)
+    with pytest.raises(ValueError, match=r"mean has the shape \(3,\), not \(2,\)"):
+        vector_flow(2, mean=torch.zeros(3))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor, zeros
 
 from realnvp.bijections import (
@@ -176,8 +177,8 @@ def vector_flow(
 
     Args:
         dim: number D of columns.
-        mean: means of the columns, for the standardization; zeros if left out.
-        std: standard deviations of the columns; ones if left out.
+        mean: means ``(D,)`` of the columns, for the standardization; zeros if left out.
+        std: standard deviations ``(D,)`` of the columns; ones if left out.
         mixture: means, Cholesky factors and weights of the Gaussians to start from; see
             :class:`realnvp.bijections.Rosenblatt`, whose ``shapes`` are theirs.
         conditional_mixture: let the mixture depend on the condition. Follows from the tensors of
@@ -220,6 +221,7 @@ def vector_flow(
         if columns is None or (size and not layers_condition):
             raise ValueError("categories need the columns of a table, and at least one feature")
         layers_condition, layers_classes = layers_condition + condition_dim, None
+    mean, std = _statistics("mean", mean, size), _statistics("std", std, size)
     if mixture is not None:
         found = mixture[0].shape[-2]
         if gaussians not in (0, found):
@@ -286,6 +288,20 @@ def vector_flow(
             },
         },
     )
+
+
+def _statistics(name: str, values: Any, size: int) -> Tensor | None:
+    """Return a number for each column in the type of the model, which float64 data need not have.
+
+    Raises:
+        ValueError: if there is another number of them.
+    """
+    if values is None:
+        return None
+    found = torch.as_tensor(values, dtype=torch.get_default_dtype())
+    if found.shape != (size,):
+        raise ValueError(f"{name} has the shape {tuple(found.shape)}, not ({size},)")
+    return found
 
 
 def average_flow(flows: Sequence[Flow]) -> Flow:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections import Bijection
+from realnvp.bijections import Bijection, Inverse
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.conditioners import Conditioner
 from realnvp.flow import Flow
@@ -74,9 +74,13 @@ class LayerReport:
 
 
 def _leaves(flow: Flow) -> Iterator[tuple[str, Bijection]]:
+    """Yield layers without inner ones, inverted layers, and all that this package does not have."""
     for name, module in flow.bijection.named_modules():
-        inner = [m for m in module.modules() if isinstance(m, Bijection) and m is not module]
-        if isinstance(module, Bijection) and not inner:
+        if not isinstance(module, Bijection):
+            continue
+        inner = any(isinstance(m, Bijection) and m is not module for m in module.modules())
+        foreign = type(module).__module__.partition(".")[0] != __name__.partition(".")[0]
+        if not inner or foreign or isinstance(module, Inverse):
             yield name, module
 
 

@@ -383,6 +383,7 @@ class Flow(nn.Module):
         v, log_det = self.dequantize(x, condition, noise, margin)
         z, rest = self.body(v, condition)
         check_log_det(rest, z, self.bijection)
+        self._check_latents(z)
         return z, log_det + rest
 
     def dequantize(
@@ -499,6 +500,7 @@ class Flow(nn.Module):
         z, log_dets = forward_terms(self.body, v, given, self.memory)
         for own in log_dets.values():
             check_log_det(own, z, self.bijection)
+        self._check_latents(z)
         zero = z.new_zeros(())
         log_dets["preprocessing"] = log_dets.get("preprocessing", zero) + log_det
         terms = {"prior": -self.log_prior(z).mean()}
@@ -544,7 +546,8 @@ class Flow(nn.Module):
             given = self.as_condition(condition, x.shape[0])
             if not self.noisy:
                 z, _ = self.latents_and_log_det(x, given)
-                check_overflow(x, z, self.dtype)
+                if not is_traced():
+                    check_overflow(x, z, self.dtype)
                 return z
             z, _, _, lost = exact_latents(self, x, given, noise)
         if lost.any():
@@ -555,6 +558,13 @@ class Flow(nn.Module):
                 f"further than {str(self.dtype).removeprefix('torch.')} resolves{wider}"
             )
         return z
+
+    def _check_latents(self, z: Tensor) -> None:
+        if tuple(z.shape[1:]) != self.shape:
+            raise ValueError(
+                f"the bijection maps examples of shape {self.shape} to {tuple(z.shape[1:])}: the "
+                "latents have the shape of the data"
+            )
 
     def example_noise(self, seed: tuple[int, ...], start: int, count: int) -> Tensor | None:
         """Return the noise of consecutive examples of a sequence; None if the flow takes none.
@@ -581,11 +591,16 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the shape of the latents or the condition does not fit the flow.
         """
+        if not isinstance(z, Tensor):
+            raise ValueError(
+                f"latents are a tensor, got {type(z).__name__}: pass torch.as_tensor(z)"
+            )
         if tuple(z.shape[1:]) != self.shape:
             sizes = ", ".join(map(str, self.shape))
             raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
         with self.evaluating():
-            x, log_det = self.bijection.inverse(z, self.as_condition(condition, z.shape[0]))
+            given = self.as_condition(condition, z.shape[0])
+            x, log_det = self.bijection.inverse(z.to(self.dtype), given)
         check_log_det(log_det, z, self.bijection, "the inverse of the bijection")
         return x
 

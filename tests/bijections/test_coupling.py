@@ -7,7 +7,7 @@ import torch
 
 from helpers.bijections import affine
 from realnvp.bijections import AffineCoupling, ChannelMask, CheckerboardMask
-from realnvp.conditioners import ResNet
+from realnvp.conditioners import MLP, ResNet
 
 
 def test_checkerboard_counts_active_squares_only():
@@ -39,3 +39,17 @@ def test_parameters_of_images_are_not_in_small_pieces():
     layer = AffineCoupling(ChannelMask(), ResNet(1, 2, hidden=4, blocks=0), channels=1)
     passive = torch.randn(2, 1, 4, 4).to(memory_format=torch.channels_last)
     assert layer.compute_parameters(passive, None).is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("coupling", "shape"),
+    [
+        (AffineCoupling(ChannelMask(), MLP(2, 2, 8, 1), 1), (3, 4)),
+        (AffineCoupling(CheckerboardMask(), ResNet(2, 2, 8, 1), 1), (3, 2, 4, 4)),
+    ],
+    ids=["vectors", "images"],
+)
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_too_few_parameters_are_refused_instead_of_broadcast(coupling, shape, direction):
+    with pytest.raises(ValueError, match="conditioner"):
+        getattr(coupling, direction)(torch.zeros(shape))

@@ -108,11 +108,24 @@ def test_derivatives_of_the_search_are_those_of_autograd(search):
     value, log_grad = gaussianize(x, *mixture)
     (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(log_grad.sum(), x)
-    weight, mean, rate = mixture[0].exp(), mixture[1], math.sqrt(0.5) / mixture[2].exp()
+    weight = mixture[0] if search is gaussian_mixture._far_probit else mixture[0].exp()
+    mean, rate = mixture[1], math.sqrt(0.5) / mixture[2].exp()
     found = search(x.detach(), weight, mean, rate)
     inner = value.abs() < 5  # beyond, the upper tail is 1 to rounding
     for one, other in zip(found, (value, first, second), strict=True):
         torch.testing.assert_close(one[inner], other[inner], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "log_weight", "x"), [(torch.float32, -120.0, 200.0), (torch.float64, -800.0, 600.0)]
+)
+def test_a_wide_component_rules_the_tail_even_if_its_weight_underflows(dtype, log_weight, x):
+    columns = ([0.0, log_weight], [0.0, 0.0], [0.0, 2.3])
+    mixture = [torch.tensor(values, dtype=dtype)[:, None] for values in columns]
+    for value in (x, -x):
+        point = torch.tensor([value], dtype=dtype)
+        back, _ = invert_mixture(gaussianize(point, *mixture)[0], *mixture)
+        torch.testing.assert_close(back, point, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", ["usual", "small weights", "tails"])

@@ -59,7 +59,8 @@ def test_the_search_takes_few_evaluations(monkeypatch):
 @pytest.mark.parametrize("search", [mixture._logit, mixture._far_logit])
 def test_derivatives_of_the_search_are_those_of_autograd(search):
     log_weight, mean, log_scale = (t[..., 0].T for t in random_mixture(torch.float64, 500))
-    parameters = log_weight.exp(), mean, (-log_scale).exp()
+    weight = log_weight if search is mixture._far_logit else log_weight.exp()
+    parameters = weight, mean, (-log_scale).exp()
     x = (3 * torch.randn(500, dtype=torch.float64)).requires_grad_()
     value, slope, bend = search(x, *parameters)
     (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
@@ -74,6 +75,16 @@ def test_far_tails_are_finite():
     value, log_grad = _logit_cdf(x, *parameters)
     assert torch.isfinite(value).all()
     assert torch.isfinite(log_grad).all()
+
+
+def test_a_wide_component_rules_the_tail_even_if_its_weight_underflows():
+    columns = ([0.0, -150.0], [0.0, 0.0], [0.0, 2.3])
+    parameters = [torch.tensor(values)[None, :, None] for values in columns]
+    x = torch.tensor([[4000.0], [-4000.0]])
+    back = _inverse_logit_cdf(
+        _logit_cdf(x, *parameters)[0], *(p.expand(2, -1, -1) for p in parameters)
+    )
+    torch.testing.assert_close(back, x, rtol=1e-5, atol=0)
 
 
 def test_components_become_different():

@@ -7,7 +7,7 @@ import torch
 
 from helpers.bijections import affine_vector, randomize
 from realnvp import Chain, Flow, image_flow, vector_flow
-from realnvp.bijections import ActNorm
+from realnvp.bijections import ActNorm, Inverse, InvertibleLinear
 
 MODELS = {
     "paper": lambda: image_flow((1, 8, 8), hidden=4, blocks=1, scales=2),
@@ -167,3 +167,14 @@ def test_second_derivatives_are_refused():
         else:
             with pytest.raises(RuntimeError, match=r'flow.memory = "standard"'):
                 torch.autograd.grad(loss, weight, create_graph=True)
+
+
+@pytest.mark.parametrize("memory", ["standard", "checkpoint", "invertible"])
+def test_a_backward_pass_does_not_initialize_an_inverted_norm(memory):
+    inverted = Inverse(Chain(InvertibleLinear(4), ActNorm(4)))
+    flow = Flow(Chain(InvertibleLinear(4), inverted, InvertibleLinear(4)), (4,))
+    flow.memory = memory
+    x = 3 * torch.randn(9, 4)
+    before = flow.loss_terms(x)["prior"]
+    before.backward()
+    assert torch.equal(flow.loss_terms(x)["prior"], before)

@@ -102,3 +102,17 @@ def test_a_transform_of_a_normal_is_the_flow():
         FlowTransform(flow)
     with pytest.raises(ValueError, match="not a bijection"):
         FlowTransform(small_image_flow())
+
+
+def test_values_of_another_event_are_refused_without_validation_too():
+    flow = vector_flow(2)
+    for compute in (
+        FlowDistribution(flow, validate_args=False).log_prob,
+        FlowTransform(flow),
+        FlowTransform(flow).inv,
+    ):
+        with pytest.raises(ValueError, match=r"the shape \(..., 2\), got \(3, 4\)"):
+            compute(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="a condition is a tensor, got int"):
+        FlowDistribution(vector_flow(2, classes=3), 1)
+    assert FlowDistribution(flow).sample((0,)).shape == (0, 2)

@@ -307,3 +307,15 @@ def test_a_training_of_images_imports_no_pandas():
         "import sys, realnvp.training.train as t; assert not {'pandas', 'pyarrow'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_fit_takes_one_column_and_standardizes_its_condition():
+    theta = torch.randn(300, 1, generator=torch.Generator().manual_seed(0))
+    given = 100 * theta + 5000
+    flow = realnvp.vector_flow(1, condition_dim=1)
+    realnvp.fit(flow, theta, condition=given, steps=1, quiet=True)
+    assert flow.condition_shift.item() == pytest.approx(5000, abs=30)
+    assert flow.condition_scale.item() == pytest.approx(100, rel=0.2)
+    flow.condition_shift.fill_(1.0)  # set by somebody
+    realnvp.fit(flow, theta, condition=given, steps=1, quiet=True)
+    assert flow.condition_shift.item() == 1

@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import ClassVar, overload
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,11 @@ __all__ = [
     "Chain",
     "Inverse",
     "Terms",
+    "check_channels",
     "check_exponent",
     "check_log_det",
     "constant",
+    "full_precision",
     "spread_log_det",
     "sum_per_example",
     "zero_log_det",
@@ -94,6 +97,25 @@ def zero_log_det(x: Tensor) -> Tensor:
     """Return the log-determinants ``(B,)`` of a map that preserves volume: zeros."""
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     return torch.zeros(x.shape[0], dtype=dtype, device=x.device)
+
+
+def check_channels(count: int, x: Tensor) -> None:
+    """Raise a ValueError unless an input has the channels of its layer: others would be broadcast.
+
+    >>> check_channels(1, torch.zeros(3, 4))
+    Traceback (most recent call last):
+    ValueError: the layer has 1 channel, but its input has the shape (3, 4)
+    """
+    if x.shape[1] != count:
+        channels = f"{count} channel{'' if count == 1 else 's'}"
+        raise ValueError(f"the layer has {channels}, but its input has the shape {tuple(x.shape)}")
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context without autocast, which is for networks: a density needs the precision."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # contexts take time
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def check_exponent(name: str, log_scale: Tensor) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, zero_log_det
+from realnvp.bijections.base import Bijection, full_precision, zero_log_det
 
 __all__ = ["ClassMeans"]
 
@@ -42,7 +42,8 @@ class ClassMeans(Bijection):
     def _mean(self, condition: Tensor | None) -> Tensor:
         if condition is None:
             raise ValueError("a prior with a mean per class needs the labels")
-        return torch.einsum("bk,k...->b...", condition, self.centers)
+        with full_precision(condition):
+            return torch.einsum("bk,k...->b...", condition, self.centers)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x - self._mean(condition), zero_log_det(x)
@@ -60,4 +61,5 @@ class ClassMeans(Bijection):
             ``(B, K)``; its softmax is the probability of each class, if all are equally likely.
         """
         centers = self.centers.flatten(1)
-        return x.flatten(1) @ centers.t() - 0.5 * centers.square().sum(1)
+        with full_precision(x):
+            return x.flatten(1) @ centers.t() - 0.5 * centers.square().sum(1)

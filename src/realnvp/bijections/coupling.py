@@ -260,12 +260,24 @@ class Coupling(Bijection):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(x)
         parameters = self.compute_parameters(passive, condition)
-        return self.mask.merge(passive, *self.transform(active, parameters))
+        return self.mask.merge(passive, *self._checked(active, self.transform(active, parameters)))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(z)
         parameters = self.compute_parameters(passive, condition)
-        return self.mask.merge(passive, *self.inverse_transform(active, parameters))
+        found = self.inverse_transform(active, parameters)
+        return self.mask.merge(passive, *self._checked(active, found))
+
+    def _checked(self, active: Tensor, found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return values and log-derivatives, which have been broadcast if the sizes are wrong."""
+        if found[0].shape == found[1].shape == active.shape:
+            return found
+        raise ValueError(
+            f"{type(self).__name__} maps {active.shape[1]} active channels, but its conditioner, "
+            f"or its number of channels ({self.channels}), is made for others: values of shape "
+            f"{tuple(active.shape)} became {tuple(found[0].shape)}, with log-derivatives of "
+            f"shape {tuple(found[1].shape)}"
+        )
 
 
 class AffineCoupling(Coupling):

@@ -348,18 +348,22 @@ def _quantile(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) ->
     # With the upper half reflected, the probability up to z is at most a half, and so exact.
     side = torch.where(z > 0, -1.0, 1.0).to(z.dtype).flatten()
     target = -z.abs().flatten()
-    weight, mean, scale = (
-        t.reshape(-1, side.shape[0]) for t in (log_weight.exp(), mean, log_scale.exp())
+    log_weight, mean, scale = (
+        t.reshape(t.shape[0], side.shape[0]) for t in (log_weight, mean, log_scale.exp())
     )
+    weight = log_weight.exp()
     mean = mean * side
     quantiles = mean + scale * target
     low, high = quantiles.amin(0), quantiles.amax(0)
     # The quantile of the normal with the mixture's mean and variance.
     center = (weight * mean).sum(0)
     start = center + (weight * (scale.square() + (mean - center).square())).sum(0).sqrt() * target
-    mixture = weight, mean, math.sqrt(0.5) / scale
-    limit = LARGEST_PROBIT[target.dtype]
-    x = find_root(_probit, target, low, high, start, mixture, far=_far_probit, limit=limit)
+    rate = math.sqrt(0.5) / scale
+    x = find_root(
+        _probit, target, low, high, start, (weight, mean, rate),
+        far=_far_probit, far_parameters=(log_weight, mean, rate),
+        limit=LARGEST_PROBIT[target.dtype],
+    )  # fmt: skip
     return (side * x).view_as(z)
 
 
@@ -387,11 +391,10 @@ def _probit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tens
 
 
 def _far_probit(
-    x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
+    x: Tensor, log_weight: Tensor, mean: Tensor, rate: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same in log space, where no probability is too small."""
+    """Do the same in log space, where neither a probability nor a weight is too small."""
     u = (mean - x) * rate
-    log_weight = weight.log()
     z = normal_quantile((log_weight + torch.special.log_ndtr(-math.sqrt(2) * u)).logsumexp(0))
     log_terms = log_weight + rate.log() - u.square()
     slope = math.sqrt(2) * torch.exp(log_terms.logsumexp(0) + 0.5 * z.square())

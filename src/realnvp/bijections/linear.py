@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, check_exponent, spread_log_det
+from realnvp.bijections.base import (
+    Bijection,
+    check_channels,
+    check_exponent,
+    full_precision,
+    spread_log_det,
+)
 
 __all__ = ["InvertibleLinear"]
 
@@ -40,15 +46,19 @@ class InvertibleLinear(Bijection):
         return lower, upper
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        z = torch.einsum("ij,bj...->bi...", lower @ upper, x)
+        check_channels(len(self.log_diagonal), x)
+        with full_precision(x):
+            lower, upper = self._factors()
+            z = torch.einsum("ij,bj...->bi...", lower @ upper, x)
         return z, spread_log_det(self.log_diagonal, x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        # Once for all pixels: solving for each of them takes four to ten times as long.
-        one = torch.diag(torch.ones_like(self.log_diagonal))
-        matrix = torch.linalg.solve_triangular(lower, one, upper=False, unitriangular=True)
-        matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)
-        x = torch.einsum("ij,bj...->bi...", matrix, z)
+        check_channels(len(self.log_diagonal), z)
+        with full_precision(z):
+            lower, upper = self._factors()
+            # Once for all pixels: solving for each of them takes four to ten times as long.
+            one = torch.diag(torch.ones_like(self.log_diagonal))
+            matrix = torch.linalg.solve_triangular(lower, one, upper=False, unitriangular=True)
+            matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)
+            x = torch.einsum("ij,bj...->bi...", matrix, z)
         return x, spread_log_det(-self.log_diagonal, z)

@@ -120,18 +120,22 @@ def _inverse_logit_cdf(
     It lies between the points where the logits of the single components equal the target.
     """
     # The components are the first axis, and the elements the last.
-    weight, mean, scale = (
-        t.movedim(1, 0).flatten(1) for t in (log_weights.exp(), means, log_scales.exp())
+    log_weight, mean, scale = (
+        t.movedim(1, 0).flatten(1) for t in (log_weights, means, log_scales.exp())
     )
+    weight = log_weight.exp()
     goal = target.flatten()
     quantiles = mean + scale * goal
     # The quantile of the logistic with the mixture's mean and variance.
     center = (weight * mean).sum(0)
     spread = (weight * (scale.square() + (mean - center).square() * 3 / math.pi**2)).sum(0).sqrt()
     low, high, start = quantiles.amin(0), quantiles.amax(0), center + spread * goal
-    mixture = weight, mean, 1 / scale
-    limit = LARGEST_LOGIT[target.dtype]
-    x = find_root(_logit, goal, low, high, start, mixture, far=_far_logit, limit=limit)
+    rate = 1 / scale
+    x = find_root(
+        _logit, goal, low, high, start, (weight, mean, rate),
+        far=_far_logit, far_parameters=(log_weight, mean, rate),
+        limit=LARGEST_LOGIT[target.dtype],
+    )  # fmt: skip
     return x.view_as(target)
 
 
@@ -152,10 +156,10 @@ def _logit(x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor) -> tuple[Tenso
 
 
 def _far_logit(
-    x: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
+    x: Tensor, log_weight: Tensor, mean: Tensor, rate: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do the same in log space, where no probability is too small."""
-    u, log_weight = (x - mean) * rate, weight.log()
+    """Do the same in log space, where neither a probability nor a weight is too small."""
+    u = (x - mean) * rate
     below, above = F.logsigmoid(u), F.logsigmoid(-u)
     log_cdf, log_rest = (log_weight + below).logsumexp(0), (log_weight + above).logsumexp(0)
     terms = torch.exp(log_weight + below + above - log_cdf - log_rest) * rate

@@ -9,7 +9,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection, check_exponent, spread_log_det
+from realnvp.bijections.base import (
+    Bijection,
+    check_channels,
+    check_exponent,
+    spread_log_det,
+)
 from realnvp.utils.distributed import mean_and_variance
 
 __all__ = ["ActNorm", "RunningBatchNorm", "is_recomputing", "recomputing"]
@@ -33,6 +38,7 @@ def recomputing() -> Iterator[None]:
 
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:
+    check_channels(len(value), x)
     return value.view(1, -1, *(1 for _ in x.shape[2:]))
 
 
@@ -174,7 +180,7 @@ class ActNorm(Bijection):
         self._known = False
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.training and not self._known:
+        if self.training and not self._known and not is_recomputing():
             self._initialize(x)
         z = (x - _per_channel(self.shift, x)) * _per_channel(torch.exp(-self.log_scale), x)
         return z, spread_log_det(-self.log_scale, x)

@@ -48,6 +48,7 @@ def find_root(
     parameters: Sequence[Tensor] = (),
     *,
     far: Evaluate | None = None,
+    far_parameters: Sequence[Tensor] = (),
     limit: float = math.inf,
 ) -> Tensor:
     r"""Solve ``function(x, *parameters) == target`` for every element.
@@ -62,6 +63,7 @@ def find_root(
         start: first guess, ``(N,)``; clamped to the bracket.
         parameters: tensors ``(..., N)`` whose last axis is that of the elements.
         far: the same map, exact but slow, for targets whose magnitude is above ``limit``.
+        far_parameters: its parameters, tensors ``(..., N)``.
         limit: largest magnitude of the targets of ``function``.
 
     Returns:
@@ -76,13 +78,16 @@ def find_root(
     beyond = target.abs() > limit
     if far is not None and not torch.compiler.is_compiling() and beyond.any():
         found = torch.empty_like(target)
-        for part, own in ((~beyond, function), (beyond, far)):
+        each = ((~beyond, function, parameters), (beyond, far, far_parameters))
+        for part, own, its in each:
             given = target[part], low[part], high[part], start[part]
-            found[part] = find_root(own, *given, [p[..., part] for p in parameters])
+            found[part] = find_root(own, *given, [p[..., part] for p in its])
         return found
     root = torch.where(high > low, torch.minimum(torch.maximum(start, low), high), low)
     if torch.compiler.is_compiling():
-        return _find_root_in_graph(far or function, target, low, high, root, parameters)
+        if far is not None:
+            function, parameters = far, far_parameters
+        return _find_root_in_graph(function, target, low, high, root, parameters)
     index = (high > low).nonzero()[:, 0]  # the elements of the batch
     x, target, low, high, *parameters = _take(index, root, target, low, high, *parameters)
     last = torch.full_like(x, torch.inf)  # length of the last step

@@ -72,7 +72,11 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 
 
 def array_split(
-    array: np.ndarray, where: str, labels: torch.Tensor | None = None, reuse: bool = False
+    array: np.ndarray,
+    where: str,
+    labels: torch.Tensor | None = None,
+    reuse: bool = False,
+    least: int = 2,
 ) -> Split:
     """Turn an array, with labels or without, into a split of images or of vectors.
 
@@ -81,6 +85,7 @@ def array_split(
         where: name of the array, for messages.
         labels: int64 `(N,)` classes; see `class_labels`.
         reuse: whether the array's memory may be rearranged, rather than copied.
+        least: smallest number of columns of vectors.
 
     Raises:
         ValueError: for arrays that are neither, and for labels that do not match.
@@ -99,8 +104,9 @@ def array_split(
             f"{where} has {len(array)} examples, but {len(labels)} labels: give one label per "
             "example"
         )
-    x = vector_tensor(array, where) if array.ndim == 2 else image_tensor(array, where, reuse)
-    return Split(x, labels=labels)
+    if array.ndim == 2:
+        return Split(vector_tensor(array, where, least=least), labels=labels)
+    return Split(image_tensor(array, where, reuse), labels=labels)
 
 
 def class_labels(

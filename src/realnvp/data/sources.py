@@ -153,6 +153,7 @@ def as_dataset(
     config: DataConfig,
     condition: ArrayLike | torch.Tensor | None = None,
     levels: int | None = None,
+    least: int = 2,
 ) -> Dataset:
     """Return examples in memory as a data set, some of them held out.
 
@@ -162,6 +163,7 @@ def as_dataset(
         config: settings of the split; the source names the data in messages.
         condition: labels `(N,)`, or vectors `(N, K)`, that the density is conditioned on.
         levels: number of grey levels of images; 256 if left out.
+        least: smallest number of columns of vectors.
 
     Raises:
         ValueError: if they are not examples, or too few.
@@ -177,7 +179,7 @@ def as_dataset(
         return data
     if not isinstance(data, Split):
         values = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
-        data = arrays.array_split(values, "the array")
+        data = arrays.array_split(values, "the array", least=least)
     if condition is not None:
         given = torch.as_tensor(condition)
         if len(given) != len(data):

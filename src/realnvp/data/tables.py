@@ -74,17 +74,18 @@ class KnownColumns:
 
 
 def vector_tensor(
-    values: np.ndarray, where: str, names: Sequence[str] | None = None
+    values: np.ndarray, where: str, names: Sequence[str] | None = None, least: int = 2
 ) -> torch.Tensor:
     """Turn rows of numbers into a float32 tensor `(N, D)`.
 
     Args:
-        values: `(N, D)`, `D >= 2`, floating-point numbers or integers.
+        values: `(N, D)`, floating-point numbers or integers.
         where: name of the values, for messages.
         names: names of the columns, for messages.
+        least: smallest number of columns.
 
     Raises:
-        ValueError: for NaN and infinity, for fewer than two columns, and for columns that float32
+        ValueError: for NaN and infinity, for fewer columns, and for columns that float32
             cannot hold.
 
     >>> vector_tensor(np.array([[1, 2], [3, 4]]), "a")
@@ -93,7 +94,7 @@ def vector_tensor(
     """
     if len(values) == 0:
         raise ValueError(f"{where} is empty: it has no rows")
-    if values.shape[1] < 2:
+    if values.shape[1] < least:
         held = f" ({names[0]!r})" if names else ""
         raise ValueError(
             f"{where} has {values.shape[1]} column{held}: a coupling transforms one part of the "

@@ -23,6 +23,8 @@ __all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution"]
 
 def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
     """Return the shape of the batch of a condition: labels ``(...)``, or vectors ``(..., K)``."""
+    if condition is not None and not isinstance(condition, Tensor):
+        raise ValueError(f"a condition is a tensor, got {type(condition).__name__}")
     if condition is None:
         if flow.condition_dim and flow.classes is None:
             raise ValueError(f"this flow is conditional: pass vectors (..., {flow.condition_dim})")
@@ -35,6 +37,13 @@ def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
 
 def _flat(condition: Tensor, batch: torch.Size) -> Tensor:
     return condition.reshape(batch.numel(), *condition.shape[len(batch) :])
+
+
+def _check_event(value: Tensor, event: tuple[int, ...]) -> None:
+    """Raise ValueError unless values have the event shape at the end of theirs."""
+    if tuple(value.shape[max(0, value.ndim - len(event)) :]) != tuple(event):
+        sizes = ", ".join(map(str, event))
+        raise ValueError(f"values have the shape (..., {sizes}), got {tuple(value.shape)}")
 
 
 class FlowDistribution(Distribution):
@@ -127,6 +136,7 @@ class FlowDistribution(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         at = value.ndim - len(self.event_shape)
+        _check_event(value, self.event_shape)  # expand() would broadcast it
         leading = torch.broadcast_shapes(value.shape[:at], self.batch_shape)
         x = value.expand(*leading, *self.event_shape).reshape(-1, *self.event_shape)
         return self.flow.log_prob(x, self._condition(leading)).reshape(leading)
@@ -201,6 +211,7 @@ class FlowTransform(Transform):
         return self.flow.as_condition(None if given is None else given.expand(n, *given.shape), n)
 
     def _flat(self, x: Tensor) -> Tensor:
+        _check_event(x, self.flow.shape)
         return x.reshape(-1, *self.flow.shape)
 
     def _call(self, x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from realnvp.reports.run import Run, read_records
 from realnvp.training.callbacks import Callback, History, RunLogger
 from realnvp.training.initialization import build
 from realnvp.training.launch import launch
+from realnvp.training.mixtures import standardization
 from realnvp.training.run_directory import RunDirectory
 from realnvp.training.runtime import (
     limited_threads,
@@ -313,12 +314,17 @@ def fit(
 
     def load() -> Dataset:
         held_out = DataConfig(IN_MEMORY, validation=validation, test=0, integers="none", seed=seed)
-        return as_dataset(X, held_out, condition, flow.levels)
+        return as_dataset(X, held_out, condition, flow.levels, least=1)
 
     def check(dataset: Dataset, _: bool) -> Flow:
         for split in (dataset.train, dataset.validation):
             check_data(split.x, flow.shape, flow.levels)
             flow.as_condition(split.condition, len(split))
+        if flow.condition_dim and flow.classes is None and flow.made_with is None:
+            buffers = flow.condition_shift, flow.condition_scale
+            if not buffers[0].any() and bool((buffers[1] == 1).all()):  # nobody has set them
+                for buffer, value in zip(buffers, standardization(dataset), strict=True):
+                    buffer.copy_(value)
         return flow
 
     return _run(
