@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from helpers.flows import small_image_flow, small_images
 from realnvp import Bijection, Chain, Flow, vector_flow
 from realnvp.bijections import AffineCoupling, Inverse, InvertibleLinear
 from realnvp.diagnostics import check_latents, check_layers, find_non_finite, overfit
+from realnvp.estimator.density import RealNVPDensity
 
 
 def test_check_finds_a_forgotten_log():
@@ -152,3 +155,14 @@ def test_a_gradient_that_is_not_finite_is_named():
     assert report.where.startswith("the gradient of the output of bijection.layers.")
     assert report.rows == [1]
     assert not find_non_finite(flow, x, gradients=False).found
+
+
+def test_check_passes_a_table_with_gaps():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=200), "b": rng.choice(["x", "y"], 200)})
+    frame.loc[rng.random(200) < 0.2, "a"] = np.nan
+    density = RealNVPDensity(max_steps=1, random_state=0).fit(frame)
+    x = torch.as_tensor(density._schema.encode(frame)[0])
+    found = check_layers(density.flow_, x)
+    assert found
+    assert not any(report.wrong for report in found)

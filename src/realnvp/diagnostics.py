@@ -132,7 +132,7 @@ def _report(name: str, layer: Bijection, x: Tensor, condition: Tensor | None) ->
         kind=type(layer).__name__,
         mean=_float64(z).mean().item(),
         std=_float64(z).std().item(),
-        round_trip_error=_error_relative_to_largest(_float64(back) - _float64(x), x),
+        round_trip_error=_round_trip_error(_float64(back), _float64(x)),
         antisymmetry_error=_max_relative_error(forward + inverse, forward),
         log_det_error=error,
     )
@@ -143,9 +143,10 @@ def _float64(tensor: Tensor) -> Tensor:
     return tensor.cpu().double()
 
 
-def _error_relative_to_largest(error: Tensor, to: Tensor) -> float:
-    """Return the largest error, relative to the largest value."""
-    return (_float64(error).abs().max() / _float64(to).abs().max().clamp(min=1)).item()
+def _round_trip_error(back: Tensor, x: Tensor) -> float:
+    """Return the largest error, relative to the largest value; the NaN of a gap comes back."""
+    error = (back - x).masked_fill(back.isnan() & x.isnan(), 0.0)
+    return (error.abs().max() / x.nan_to_num(0.0).abs().max().clamp(min=1)).item()
 
 
 def _max_relative_error(error: Tensor, to: Tensor) -> float:

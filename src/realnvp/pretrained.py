@@ -26,6 +26,7 @@ from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.recipes import with_new_names
+from realnvp.utils.errors import did_you_mean
 from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
 from realnvp.utils.rounding import from_nine_bits, to_nine_bits
@@ -93,8 +94,9 @@ def load(model: str | Path) -> Flow:
         name = FORMER.get(str(model), str(model))
         if name in _contents(_file_of(name)):
             return load_shipped(name)
+        hint = did_you_mean(str(model), shipped_names())
         raise FileNotFoundError(
-            f"there is no model {str(model)!r}: give a run directory, a saved model folder, "
+            f"there is no model {str(model)!r}: {hint}give a run directory, a saved model folder, "
             f"hf://owner/name, or one of {', '.join(shipped_names())}"
         )
     run_model = folder / "model"

@@ -172,7 +172,10 @@ def test_all_unusable_files_are_named_at_once(tmp_path, capsys):
     for i in range(12):
         write(tmp_path / f"{i:02}.png", (tmp_path / f"{i:02}.png").read_bytes()[: 20 + 5 * i])
     save(np.zeros((8, 6, 4), np.uint8), tmp_path / "12.png")
-    told = refused(tmp_path, "13 of 20 images cannot be used: .*00.png: .*09.png.*13 in all")
+    told = refused(
+        tmp_path,
+        "13 of 20 images cannot be used: .*00.png: .*12.png: transparent pixels.*13 in all",
+    )
     assert "10.png" not in told  # the first ten are named
     assert "--data-skip-unreadable true leaves such files out" in told
     assert "--data-background white" in told

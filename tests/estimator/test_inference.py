@@ -182,3 +182,27 @@ def test_samples_stay_within_reach_of_the_data():
     x = draw(gaussian, schema, 500, generator=torch.Generator().manual_seed(0))
     assert 0 < (x[:, 0] > 1).sum() < 250
     assert (x[:, 0] == 2).sum() == 0, "rows beyond are drawn again"
+
+
+def test_a_column_with_a_copy_is_what_the_copy_says():
+    real = frame(300).assign(
+        size2=lambda t: t["size"], kind2=lambda t: t.kind, double=lambda t: 2 * t["size"] + 1, one=7
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(max_steps=1, random_state=0).fit(real)
+        few = real.head(20)
+        found = density.quantiles(few, column="size", candidates=20)
+        p = density.category_proba(few, column="kind")
+        guessed = density.category_proba(few.assign(kind2=None), column="kind")
+    for level in found:
+        np.testing.assert_allclose(found[level], few["size"], rtol=1e-6)
+    assert p.idxmax(axis=1).tolist() == few.kind.tolist()
+    assert (p.max(axis=1) == 1).all()
+    assert (guessed.max(axis=1) < 1).any()
+    for column, reason in (
+        ("size2", "'size2' cannot be predicted: it was always equal to 'size'"),
+        ("one", "'one' cannot be predicted: it was always 7"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            density.quantiles(few, column=column)

@@ -65,6 +65,8 @@ BAD: dict[str, Bad] = {
     "unknown command": Bad("frobnicate", "unknown command"),
     "misspelled command": Bad("tran digits", "did you mean 'train'"),
     "no recipe": Bad("train", "recipe"),
+    "recipe of no file": Bad("train none.yaml", "there is no file"),
+    "misspelled model": Bad("sample mnst", "did you mean 'mnist'?"),
     "unknown recipe": Bad("train mnits", "did you mean 'mnist'"),
     "unknown key": Bad("train digits --model.hiden 3", "did you mean --model.hidden?"),
     "key without its section": Bad("train digits --lr 3", "did you mean --training.lr?"),

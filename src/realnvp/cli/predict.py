@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     levels = _levels(args.quantiles)
 
+    import numpy as np
+
     from realnvp.estimator.inference import category_proba, quantiles
     from realnvp.utils.errors import did_you_mean, some_of
     from realnvp.utils.progress import Bar
@@ -82,7 +84,8 @@ def main(argv: list[str]) -> int:
                 candidates=args.candidates, seed=args.seed,
                 progress=lambda done, all_: bar.update(done / all_),
             )  # fmt: skip
-        result["median_effective_candidates"] = float(sorted(effective)[len(effective) // 2])
+        counts = sorted(effective[np.isfinite(effective)])
+        result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
         if truth is not None and len(levels) > 1:
             result |= _coverage(table, frame, schema, args.column)
         table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
@@ -145,6 +148,6 @@ def _coverage(
     inside = (keys(table[lowest]) <= true) & (true <= keys(table[highest]))
     return {
         "coverage": float(inside[there].mean()) if there.any() else None,
-        "nominal_coverage": float(highest) - float(lowest),
+        "nominal_coverage": round(float(highest) - float(lowest), 9),
         "examples": int(there.sum()),
     }

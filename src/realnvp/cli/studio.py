@@ -38,16 +38,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     args = parser.parse_args(argv)
 
+    import signal
     import threading
 
     from realnvp.studio.models import Library
     from realnvp.studio.server import serving
 
     library = Library(Path(args.runs), args.model)
-    with serving(library, args.host, args.port, not args.no_browser) as address:
-        print(f"{address}  the studio; Ctrl-C ends it", flush=True)
-        try:
+    usual = signal.signal(signal.SIGTERM, _exit)  # so that the temporary folder is removed
+    try:
+        with serving(library, args.host, args.port, not args.no_browser) as address:
+            print(f"{address}  the studio; Ctrl-C ends it", flush=True)
             threading.Event().wait()
-        except KeyboardInterrupt:
-            return 0
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, usual)
     return 0
+
+
+def _exit(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -66,7 +66,12 @@ def encode_column(
         try:
             number = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{where} must hold numbers, as in training: {error}") from error
+            bad = (pd.to_numeric(values, errors="coerce").isna() & ~gap).to_numpy()
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"{where} must hold numbers, as in training, but holds {values.iloc[row]!r} in row "
+                f"{row + 1} (counting from 1)"
+            ) from error
         if np.isinf(number).any():
             row = int(np.argmax(np.isinf(number))) + 1
             raise ValueError(f"{where} holds infinity, first in row {row} (counting from 1)")

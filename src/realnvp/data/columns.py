@@ -267,12 +267,12 @@ class TableSchema:
             (column,) = (each for each in self.columns if each.name == name)
             raise ValueError(
                 f"row {wrong[name] + 1} (counting from 1) of {where} is impossible: {name!r} "
-                f"{self._rule(column)}"
+                f"{self.rule(column)}"
             )
         return x
 
-    def _rule(self, column: Column) -> str:
-        """Return what a value of a column broke, for messages."""
+    def rule(self, column: Column) -> str:
+        """Return what all values of a column were in training, for messages."""
         if column.kind == "constant":
             return f"was always {column.value!r} in training"
         if column.kind == "copy":

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -156,7 +157,11 @@ def check_readable(files: Sequence[Path], found: ImageStack, skip_unreadable: bo
         skip_unreadable: whether files may be left out.
     """
     if found.bad:
-        reasons = [f"{files[i]}: {reason}" for i, (reason, _) in found.bad.items()]
+        same: dict[str, list[str]] = {}
+        for i, (reason, _) in found.bad.items():
+            same.setdefault(reason, []).append(f"{files[i]}: {reason}")
+        # One of every kind first: a rare fault is not hidden by a frequent one.
+        reasons = [one for kinds in zip_longest(*same.values()) for one in kinds if one]
         listed = f"{len(found.bad)} of {len(files)} images cannot be used: "
         if not (skip_unreadable and found.kept):
             listed += some_of(reasons, _NAMED)

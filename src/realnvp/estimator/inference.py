@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from realnvp.data.columns import TableSchema
 from realnvp.evaluation import log_likelihood
@@ -144,15 +145,32 @@ def category_proba(
     """
     x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
     p = category_log_probs(flow, schema, x, column, condition, progress=progress).exp()
+    own, implied = _implied(schema, frame, column)
+    p[implied] = one_hot(own[implied, 0].long(), p.shape[1]).to(p)
     found = next(c for c in schema.columns if c.name == column)
     names = [*found.categories, *([None] if found.missing else [])]
     return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
+
+
+def _check_own(schema: TableSchema, column: str) -> None:
+    """Raise ValueError if a column has no distribution of its own, and say why."""
+    for each in schema.columns:
+        if each.name == column and each.kind in ("constant", "copy", "linear"):
+            raise ValueError(f"{column!r} cannot be predicted: it {schema.rule(each)}")
+
+
+def _implied(schema: TableSchema, frame: pd.DataFrame, column: str) -> tuple[Tensor, Tensor]:
+    """Return the coordinates of a column that follow from its copies, and in which rows they do."""
+    x = schema.encode(frame.assign(**{column: None}), unknown=True, strict=False)[0]
+    found = torch.as_tensor(x[:, schema.places()[column]])
+    return found, found.isfinite().all(1)
 
 
 def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return a table whose column holds an arbitrary possible value."""
     if column not in schema.names:
         raise ValueError(f"the model has no column {column!r}: there are {some_of(schema.names)}")
+    _check_own(schema, column)
     layer = flow.columns
     assert layer is not None  # every flow of a table has this layer
     some = schema.decode(layer.some_values().view(1, -1).numpy())[column]
@@ -308,13 +326,15 @@ def quantiles(
 
     Returns:
         a row for each of the table and a column for each probability, in the unit and the type of
-        the column; and the effective number of candidates ``(N,)``.
+        the column; and the effective number of candidates ``(N,)``, infinite where the value
+        follows from another column.
 
     Raises:
         ValueError: if there is no such column of numbers, or a probability is out of range.
     """
     known = {c.name: c for c in schema.columns if c.is_number}
     if column not in known:
+        _check_own(schema, column)
         raise ValueError(
             f"{column!r} is not a column of numbers or dates of the model, which has "
             f"{some_of(list(known)) or 'none'}"
@@ -344,6 +364,9 @@ def quantiles(
         done += rows
         if progress is not None:
             progress(done, len(x))
+    own, implied = _implied(schema, frame, column)
+    chosen[:, implied, place] = own[implied]
+    effective[implied] = math.inf
     table = pd.concat([schema.decode(part.numpy())[column] for part in chosen], axis=1)
     return table.set_axis(list(q), axis=1).set_axis(frame.index), effective.numpy()
 

@@ -183,6 +183,8 @@ def _text(name: str, path: Path) -> str:
         if path.stat().st_size > RECIPE_LIMIT:
             raise ValueError(f"{name} is not a recipe: it is too large")
         return path.read_text("utf-8")
+    if path.suffix in (".yaml", ".yml"):
+        raise FileNotFoundError(f"there is no file {path.absolute()}")
     hint = did_you_mean(name, recipe_names())
     raise ValueError(
         f"unknown recipe {name!r}: {hint}there are {', '.join(recipe_names())}, "

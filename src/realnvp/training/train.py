@@ -413,6 +413,9 @@ def _run(
         apart = trainer.shards if processes.sharded else None
         first = None if apart is not None else trainer.state_dict(keep=processes.main)
         history = History()
+        # From here on, an interrupted run can be resumed.
+        signals = stack.enter_context(contextlib.ExitStack())
+        stopped = signals.enter_context(stop_signals())
         with processes.sync_errors():
             service = logger  # made first: if that fails, no run is overwritten
             if processes.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
@@ -448,7 +451,7 @@ def _run(
                 check_shared(apart)
             if content is None:
                 trainer.finish()
-        with stop_signals() as stopped, bar:
+        with signals, bar:
             trainer.fit(bar, stopped)
             if trainer.stopping:
                 trainer.finish()
