@@ -17,7 +17,8 @@ import torch
 
 import realnvp
 from helpers.flows import small_image_flow
-from realnvp import image_flow, pretrained, vector_flow
+from realnvp import Chain, image_flow, pretrained, vector_flow
+from realnvp.bijections import Inverse, InvertibleLinear
 from realnvp.cli.main import main
 from realnvp.config import ImageModel, VectorModel
 from realnvp.data.toy import TOY
@@ -461,3 +462,18 @@ def test_every_option_is_saved_and_loaded(kind, condition):
         again = rebuild(settings, flow.state_dict(), "it")
         noise = torch.full(x.shape, 0.5) if flow.noisy else None
         assert torch.equal(again.log_prob(x, c, noise), flow.log_prob(x, c, noise)), options
+
+
+@pytest.mark.parametrize("change", ["appended", "exchanged", "in front"])
+def test_a_flow_that_was_changed_after_it_was_built_is_not_saved(tmp_path, change):
+    flow = realnvp.vector_flow(2)
+    first, *rest = flow.bijection
+    if change == "appended":
+        flow.bijection.layers.append(Inverse(Chain()))
+    elif change == "exchanged":
+        flow.bijection = Chain(first, rest[1], rest[0], *rest[2:])
+    else:
+        flow.bijection = Chain(InvertibleLinear(2), first, *rest)
+    with pytest.raises(ValueError, match=r"changed after|rebuilt"):
+        flow.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())

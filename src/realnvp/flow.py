@@ -701,9 +701,10 @@ class Flow(nn.Module):
             weights: weights to save instead of the flow's own, by the same names.
 
         Raises:
-            ValueError: if the flow was not made by a builder.
+            ValueError: if the flow was not made by a builder, or its layers were changed since.
             OSError: if the files cannot be written.
         """
+        find("realnvp.pretrained:check_rebuildable")(self)
         weights = self.state_dict() if weights is None else weights
         write_model(Path(folder), self.settings(), weights, self.calibration)
 

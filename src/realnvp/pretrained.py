@@ -166,6 +166,35 @@ def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
     return _fill(_prepare(config, tensors, what), tensors, what)
 
 
+def check_rebuildable(flow: Flow) -> None:
+    """Raise ValueError unless a flow has the layers that its builder makes from its settings.
+
+    Layers that were added or exchanged since would be missing after loading.
+
+    >>> from realnvp import Chain, vector_flow
+    >>> flow = vector_flow(2)
+    >>> _ = flow.bijection.layers.append(Chain())
+    >>> check_rebuildable(flow)
+    Traceback (most recent call last):
+    ValueError: the flow cannot be saved: it was changed after vector_flow had made it, ...
+    """
+    build = _prepare(flow.settings(), flow.state_dict(), "the flow")
+    with torch.device("meta"):
+        made = build()
+    if _layers(flow) != _layers(made):
+        raise ValueError(
+            f"the flow cannot be saved: it was changed after {flow.settings()['builder']} had made "
+            "it, and would be rebuilt without the change; make it by a function of your own with "
+            "@realnvp.register_builder"
+        )
+
+
+def _layers(flow: Flow) -> list[tuple[str, type, str]]:
+    """Return name, type and mask of each module."""
+    named = flow.named_modules()
+    return [(name, type(each), str(getattr(each, "mask", ""))) for name, each in named]
+
+
 def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], Flow]:
     """Check settings against the sizes of the weights; return what builds the untrained model."""
     if (
