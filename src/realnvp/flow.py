@@ -704,8 +704,9 @@ class Flow(nn.Module):
             ValueError: if the flow was not made by a builder, or its layers were changed since.
             OSError: if the files cannot be written.
         """
-        find("realnvp.pretrained:check_rebuildable")(self)
-        weights = self.state_dict() if weights is None else weights
+        if weights is None:  # those of a training run belong to the flow that was built for it
+            find("realnvp.pretrained:check_rebuildable")(self)
+            weights = self.state_dict()
         write_model(Path(folder), self.settings(), weights, self.calibration)
 
     @staticmethod

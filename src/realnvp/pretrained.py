@@ -11,6 +11,7 @@ Some models come with the package, in ``weights/``: ``load("mnist")``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -178,7 +179,8 @@ def check_rebuildable(flow: Flow) -> None:
     Traceback (most recent call last):
     ValueError: the flow cannot be saved: it was changed after vector_flow had made it, ...
     """
-    build = _prepare(flow.settings(), flow.state_dict(), "the flow")
+    settings = json.loads(json.dumps(flow.settings()))  # as they are saved
+    build = _prepare(settings, flow.state_dict(), "the flow")
     with torch.device("meta"):
         made = build()
     if _layers(flow) != _layers(made):
