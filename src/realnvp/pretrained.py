@@ -179,8 +179,8 @@ def check_rebuildable(flow: Flow) -> None:
     Traceback (most recent call last):
     ValueError: the flow cannot be saved: it was changed after vector_flow had made it, ...
     """
-    settings = json.loads(json.dumps(flow.settings()))  # as they are saved
-    build = _prepare(settings, flow.state_dict(), "the flow")
+    settings = {**flow.settings(), "trained_on": None, "made_with": None}
+    build = _prepare(json.loads(json.dumps(settings)), flow.state_dict(), "the flow")
     with torch.device("meta"):
         made = build()
     if _layers(flow) != _layers(made):
