@@ -302,13 +302,12 @@ class TableSchema:
         x, good = self._encode(frame, where, unknown=False, strict=False)
         gapless, places = np.asarray(self.gapless), self.places()
         for column in self.columns:
-            wrong = ~good.get(column.name, np.ones(len(x), dtype=bool))
-            if not wrong.any():
+            if column.name not in good or good[column.name].all():
                 continue
             concerned = [column] if column.size else self._used(column)
             index = [i for each in concerned for i in range(*places[each.name].indices(self.dim))]
             marks = np.intersect1d(gapless, index) if index else gapless
-            unmarked = wrong & ~np.isnan(x[:, marks]).any(axis=1)
+            unmarked = ~good[column.name] & ~np.isnan(x[:, marks]).any(axis=1)
             x[np.ix_(unmarked, marks)] = np.nan
         return x, reason
 
@@ -318,11 +317,11 @@ class TableSchema:
             assert column.source is not None
             source = self.columns[column.source]
             return [source] if source.size else self._used(source)
-        return [other for _, other in self._terms(column)]
+        return [other for _, other in self._terms(column)] if column.kind == "linear" else []
 
     def _terms(self, column: Column) -> list[tuple[float, Column]]:
         """Return the weights and columns of a linear function."""
-        pairs = zip(column.weights[1:-1], self.columns, strict=False)
+        pairs = zip(column.weights[1:-1], self.columns, strict=True)
         return [(weight, other) for weight, other in pairs if weight]
 
     def _follows(

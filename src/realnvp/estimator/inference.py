@@ -161,8 +161,12 @@ def _check_own(schema: TableSchema, column: str) -> None:
 
 def _implied(schema: TableSchema, frame: pd.DataFrame, column: str) -> tuple[Tensor, Tensor]:
     """Return the coordinates of a column that follow from its copies, and in which rows they do."""
-    x = schema.encode(frame.assign(**{column: None}), unknown=True, strict=False)[0]
-    found = torch.as_tensor(x[:, schema.places()[column]])
+    place = schema.places()[column]
+    if not any(each.kind in ("copy", "linear") for each in schema.columns):
+        found = torch.full((len(frame), place.stop - place.start), math.nan, dtype=torch.float64)
+    else:
+        x = schema.encode(frame.assign(**{column: None}), unknown=True, strict=False)[0]
+        found = torch.as_tensor(x[:, place])
     return found, found.isfinite().all(1)
 
 

@@ -48,7 +48,7 @@ FEW = {"patience": 5, "num_validations": 100}
 """Settings for few images, where the best model may be that of the first seconds."""
 
 
-__all__ = ["build", "mixture_of", "resolve", "smoothing_of"]
+__all__ = ["build", "mixture_of", "resolve", "smoothing_of", "standardize_condition"]
 
 
 MOST_INTERVALS = 500
@@ -109,9 +109,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
     with seeded(recipe.seed):
         flow = make(**first)
     if flow.condition_dim and flow.classes is None:
-        shift, scale = standardization(dataset)
-        flow.condition_shift.copy_(shift)
-        flow.condition_scale.copy_(scale)
+        standardize_condition(flow, dataset)
         encoders = [each for each in flow.modules() if isinstance(each, EncodedCondition)]
         if encoders:
             given = condition_of(dataset)
@@ -125,6 +123,13 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
             if isinstance(layer, PiecewiseLinearCoupling):
                 layer.fill({"edges": edges})
     return flow
+
+
+def standardize_condition(flow: Flow, dataset: Dataset) -> None:
+    """Let a flow standardize its numeric condition by the training rows of a data set."""
+    shift, scale = standardization(dataset)
+    flow.condition_shift.copy_(shift)
+    flow.condition_scale.copy_(scale)
 
 
 def cell_edges(

@@ -25,9 +25,8 @@ from realnvp.recipes import load_recipe
 from realnvp.reports.report import write_report
 from realnvp.reports.run import Run, read_records
 from realnvp.training.callbacks import Callback, History, RunLogger
-from realnvp.training.initialization import build
+from realnvp.training.initialization import build, standardize_condition
 from realnvp.training.launch import launch
-from realnvp.training.mixtures import standardization
 from realnvp.training.run_directory import RunDirectory
 from realnvp.training.runtime import (
     limited_threads,
@@ -323,8 +322,7 @@ def fit(
         if flow.condition_dim and flow.classes is None and flow.made_with is None:
             buffers = flow.condition_shift, flow.condition_scale
             if not buffers[0].any() and bool((buffers[1] == 1).all()):  # nobody has set them
-                for buffer, value in zip(buffers, standardization(dataset), strict=True):
-                    buffer.copy_(value)
+                standardize_condition(flow, dataset)
         return flow
 
     return _run(
