@@ -76,7 +76,7 @@ def scores(flow: realnvp.Flow, x: Tensor) -> tuple[dict[str, NDArray], dict[str,
     result = {
         "likelihood": -found["log_likelihood"],
         "typicality": np.abs(found["log_likelihood"] - mean),
-        "codec": excess_bits(found, flow.dim),
+        "codec": excess_bits(found, flow),
         **{name: each.score(found) for name, each in scorers.items()},
     }
     return result, {name: each.p_values(found) for name, each in scorers.items()}

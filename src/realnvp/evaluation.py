@@ -34,6 +34,7 @@ __all__ = [
     "class_log_likelihoods",
     "column_density",
     "evaluate",
+    "grid_log_probs",
     "log_likelihood",
     "log_likelihoods",
     "round_trip",
@@ -333,16 +334,29 @@ def column_density(
     at = at.to(flow.device, flow.dtype)
     rows = row.to(flow.device, flow.dtype).expand(len(at), flow.dim).clone()
     rows[:, column] = at
-    noise = None
     if flow.noisy:
-        noise = torch.full_like(rows, 0.5)
         assert flow.columns is not None  # it is what has noise, if there are no levels
         rows = flow.columns.snap(rows).to(flow.dtype)
-    if condition is not None:
-        condition = condition.expand(len(at), *condition.shape[1:]).to(flow.device)
-    log_p = flow.log_prob(rows, condition, noise).double()
+    given = None if condition is None else condition.to(flow.device)
+    log_p = grid_log_probs(flow, rows[None], given)[0]
     density = (log_p - log_p.max()).exp()
     return (density / torch.trapezoid(density, at.double())).cpu()
+
+
+def grid_log_probs(flow: Flow, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Return the log-densities of vectors ``(R, M, D)``, as ``(R, M)`` in float64.
+
+    Those of an integer column are at the middle of its cells.
+
+    Args:
+        flow: a flow of vectors.
+        x: vectors; ``M`` of them share a condition.
+        condition: ``(R,)`` or ``(R, K)``, if the flow is conditional.
+    """
+    rows = x.flatten(0, 1)
+    given = None if condition is None else condition.repeat_interleave(x.shape[1], 0)
+    noise = torch.full_like(rows, 0.5, dtype=flow.dtype) if flow.noisy else None
+    return flow.log_prob(rows, given, noise).double().view(x.shape[:2])
 
 
 @torch.no_grad()

@@ -260,14 +260,12 @@ def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV or Parquet, by the ending of the file, atomically."""
-    from realnvp.utils.files import write_atomically
+    from realnvp.utils.files import parquet_module, write_atomically
 
     buffer = io.BytesIO()
     if path.suffix == ".parquet":
-        try:
-            frame.to_parquet(buffer, index=False)
-        except ImportError as error:
-            raise ValueError("writing Parquet needs pyarrow: pip install pyarrow") from error
+        parquet_module("writing")
+        frame.to_parquet(buffer, index=False)
     else:
         frame.to_csv(buffer, index=False)
     write_atomically(path, buffer.getvalue())

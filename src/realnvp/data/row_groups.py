@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from realnvp.data.parts import MIN_ROWS_FOR_TEST, held_out_count
-from realnvp.data.tables import parquet_files, parquet_module, readable, to_pandas
+from realnvp.data.tables import parquet_files, readable, to_pandas
+from realnvp.utils.files import parquet_module
 from realnvp.utils.rng import Stream, seed_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def row_groups(files: Sequence[Path]) -> list[RowGroup]:
     Raises:
         ValueError: if pyarrow is not installed, a file is damaged, or there are no rows.
     """
-    parquet = parquet_module()
+    parquet = parquet_module("reading")
     found = []
     for path in files:
         with readable(path):
@@ -86,13 +87,13 @@ def reads_row_groups(config: DataConfig) -> bool:
     if not files or path.is_dir() or config.storage == "disk":
         return bool(files)
     with readable(path):
-        about = parquet_module().read_metadata(path)
+        about = parquet_module("reading").read_metadata(path)
     return 8 * about.num_rows * about.num_columns > LARGE
 
 
 def iter_row_groups(groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
     """Yield the row groups as tables, with one at a time in memory."""
-    parquet = parquet_module()
+    parquet = parquet_module("reading")
     for path, inside in groupby(groups, key=lambda group: group.path):
         with readable(path), parquet.ParquetFile(path) as file:
             for group in inside:

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.data.table_text import ALWAYS, MOST_INFLATED, read_text
 from realnvp.utils.errors import some_of
+from realnvp.utils.files import parquet_module
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ __all__ = [
     "KnownColumns",
     "parquet_blocks",
     "parquet_files",
-    "parquet_module",
     "read_condition",
     "read_frame",
     "read_table",
@@ -332,19 +332,6 @@ def parquet_files(path: Path) -> list[Path]:
     return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
 
 
-def parquet_module() -> Any:
-    """Return ``pyarrow.parquet``.
-
-    Raises:
-        ValueError: if pyarrow is not installed.
-    """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
-    return parquet
-
-
 def to_pandas(table: pyarrow.Table) -> pd.DataFrame:
     """Return an Arrow table as a data frame, with types of Arrow's own as those of pandas.
 
@@ -373,7 +360,7 @@ def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.D
     Raises:
         ValueError: when pyarrow is not installed, or a file is damaged; also while reading.
     """
-    parquet = parquet_module()
+    parquet = parquet_module("reading")
     count = 0
     for path in files:
         with readable(path):
@@ -386,7 +373,7 @@ def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.D
 def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
     import pyarrow as pa
 
-    parquet = parquet_module()
+    parquet = parquet_module("reading")
     held: list[pa.Table] = []
     for path in files:
         with readable(path), parquet.ParquetFile(path, buffer_size=1 << 20) as file:
@@ -410,7 +397,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    parquet = parquet_module()
+    parquet = parquet_module("reading")
     with readable(path):
         held, size = parquet.read_metadata(path), path.stat().st_size
         cells = held.num_rows * held.num_columns

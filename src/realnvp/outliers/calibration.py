@@ -29,7 +29,6 @@ from realnvp.outliers.score import (
     Score,
     SymmetryScore,
     TailScore,
-    bits_per_nat,
 )
 from realnvp.outliers.statistics import COPIES, statistics
 from realnvp.utils.distributed import all_reduce, world_size
@@ -194,7 +193,7 @@ class OutlierScorer:
         if self.flow.levels is None:
             first = np.nan_to_num(-found["log_likelihood"], nan=1e30, posinf=1e30)
         else:
-            first = excess_bits(found, self.flow.dim)
+            first = excess_bits(found, self.flow)
         return np.column_stack([first, *(found[name] for name in self._names)])
 
 
@@ -207,9 +206,9 @@ def _used(names: list[str], flow: Flow) -> list[str]:
     return [name for name in names if name not in (*sums, *COPIES)]
 
 
-def excess_bits(found: dict[str, NDArray], dim: int) -> NDArray:
+def excess_bits(found: dict[str, NDArray], flow: Flow) -> NDArray:
     """Return bits/dim beyond those of the codec: the score of an image without a calibration."""
-    result: NDArray = -found["log_likelihood"] * bits_per_nat(dim) - found["codec"]
+    result: NDArray = -found["log_likelihood"] * flow.unit[0] - found["codec"]
     return result
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from realnvp.evaluation import grid_log_probs
 from realnvp.flow import Flow
 
 __all__ = ["heat_map", "surprises"]
@@ -83,10 +84,7 @@ def _surprise(flow: Flow, x: Tensor, j: int, values: Tensor, condition: Tensor |
     """Return the contribution of one column of rows ``(R, D)``, given a grid of its values."""
     rows = x[:, None].repeat(1, len(values) + 1, 1)
     rows[:, :-1, j] = values
-    given = None if condition is None else condition.repeat_interleave(len(values) + 1, 0)
-    flat = rows.flatten(0, 1)
-    noise = torch.full(flat.shape, 0.5, dtype=flow.dtype) if flow.noisy else None
-    log_p = flow.log_prob(flat, given, noise).double().cpu().view(len(x), -1)
+    log_p = grid_log_probs(flow, rows, condition).cpu()
     along, own = log_p[:, :-1], log_p[:, -1]
     width = torch.ones(len(values), dtype=torch.float64)
     if len(values) > 1 and (j not in flow.integers or len(values) >= GRID):

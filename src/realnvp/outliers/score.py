@@ -15,13 +15,12 @@ The scores were chosen once, by measurement (docs/outliers.md):
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CrossFitted", "DensityScore", "Score", "SymmetryScore", "TailScore", "bits_per_nat"]
+__all__ = ["CrossFitted", "DensityScore", "Score", "SymmetryScore", "TailScore"]
 
 Score = Callable[[NDArray], NDArray]
 """Function from statistics ``(N, S)`` to scores ``(N,)``, larger for more unusual examples."""
@@ -191,12 +190,3 @@ class SymmetryScore:
         return np.column_stack(
             [self._density(values[:, : -self._copies]), -values[:, -self._copies :]]
         )
-
-
-def bits_per_nat(dim: int) -> float:
-    """Return the value of one nat per example in bits/dim.
-
-    >>> bits_per_nat(1)
-    1.4426950408889634
-    """
-    return 1 / (dim * math.log(2))

@@ -250,11 +250,6 @@ def _most_exact_first(names: list[str]) -> list[str]:
     return sorted(names, key=place)
 
 
-def scale_of(flow: Flow) -> float:
-    """Return the value of one nat in the unit of scores: bits/dim of images, nats of vectors."""
-    return -flow.unit[0] if flow.levels is not None else 1.0
-
-
 def labels_of(flow: Flow) -> list[str]:
     """Return the choices of a class; [] if the model is not conditioned on classes."""
     if flow.classes is None:

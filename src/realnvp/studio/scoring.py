@@ -19,7 +19,7 @@ from realnvp.outliers.explain import surprises
 from realnvp.outliers.significance import p_values
 from realnvp.reports.samples import sums_of_columns
 from realnvp.studio.jobs import Jobs, Results, guarded
-from realnvp.studio.models import Library, scale_of
+from realnvp.studio.models import Library
 from realnvp.studio.uploads import read_uploads
 
 __all__ = ["score_tab"]
@@ -94,7 +94,7 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
         calibrated = scorer.calibration is not None
         p = scorer.p_values(found) if calibrated else p_values(-log_p, -others)
         unit = "bits/dim" if flow.levels is not None else "nats"
-        scale = scale_of(flow)
+        scale = -flow.unit[0]
         scores = scorer.score(found)
         rows = [
             [names[i], _number(scale * float(log_p[i])), f"{scores[i]:.4g}", f"{p[i]:.4f}"]

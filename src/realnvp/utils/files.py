@@ -14,6 +14,7 @@ from typing import Any
 __all__ = [
     "Appender",
     "hash_file",
+    "parquet_module",
     "remove_temporary",
     "replacing",
     "standard_json",
@@ -150,3 +151,19 @@ class Appender:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, size)
             raise type(error)(error.errno, error.strerror, str(self.path)) from error
+
+
+def parquet_module(purpose: str) -> Any:
+    """Return ``pyarrow.parquet``.
+
+    Args:
+        purpose: "reading" or "writing", for the message.
+
+    Raises:
+        ValueError: if pyarrow is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(f"{purpose} Parquet needs pyarrow: pip install pyarrow") from error
+    return parquet

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realnvp.utils.files import replacing
+from realnvp.utils.files import parquet_module, replacing
 
 __all__ = ["SUFFIXES", "Spool"]
 
@@ -138,11 +138,9 @@ def _csv(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
 
 
 def _parquet(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError("writing Parquet needs pyarrow: pip install pyarrow") from error
+    parquet = parquet_module("writing")
+    import pyarrow as pa
+
     writer = None
     for block in blocks():
         table = pa.table(block)
