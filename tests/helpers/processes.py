@@ -117,7 +117,7 @@ def train_some(
         **{f"weights {name}": tensor for name, tensor in now["model"].items()},
         **{f"average {name}": tensor for name, tensor in now["average"].items()},
         "scores": log_likelihoods(flow, validation, shared=True),
-        "best": torch.tensor(it.best, dtype=torch.float64),
+        "best": torch.tensor(it.selection.loss, dtype=torch.float64),
         "evaluation": torch.tensor(evaluate(flow, validation, shared=True).loss),
         "round trip": torch.tensor(round_trip(flow, validation, shared=True).float_error),
     }

@@ -197,7 +197,7 @@ def every_image(folder: Path, fast: bool) -> Result:
         for part in x.split(500):
             back = flow.decode(flow.encode(part, noise=generator))
             same += int((back == part).flatten(1).all(1).sum())
-    say = f"images pixel-exact in float32, by a model of {trainer.best:.2f} bits/dim"
+    say = f"images pixel-exact in float32, by a model of {trainer.selection.loss:.2f} bits/dim"
     return same, total, say
 
 

@@ -154,7 +154,7 @@ def test_log_lines_of_vectors_are_log_densities(capsys):
     it.fit(Bar("training"))
     lines = capsys.readouterr().err.splitlines()
     said = next(line for line in lines if line.startswith("step 5 after"))
-    assert f"validation {-it.best:.4f} ±" in said
+    assert f"validation {-it.selection.loss:.4f} ±" in said
     assert said.endswith("nats (log-density)")
     assert any("current weights; validation: their running average" in line for line in lines)
 
@@ -192,7 +192,7 @@ def test_validations_that_get_worse_are_told_once(monkeypatch, patience):
     it.fit(bar)
     lines = [line for line in said if line.startswith("the last ")]
     steps, worse = (12, 7) if patience is None else (9, 6)
-    assert (it.step, it.best_step, len(lines)) == (steps, 3, 1)
+    assert (it.step, it.selection.step, len(lines)) == (steps, 3, 1)
     told = f"the last {worse} validations are worse than that of step 3 (3.0000 bits/dim)"
     assert lines[0].startswith(told)
     assert ("training ends here" in lines[0]) == (patience is not None)

@@ -247,7 +247,7 @@ def _train(
         )
         with limited_threads(flow, training.batch_size):
             trainer.fit()
-    return trainer.best_flow(), trainer.best_step
+    return trainer.best_flow(), trainer.selection.step
 
 
 def _without_copies(split: Split) -> Split:

@@ -523,7 +523,7 @@ def _finished(
 ) -> TrainingResult:
     """Return the result of a run whose budget is used up, and write nothing."""
     remedy = "raise --minutes, --epochs or --steps"
-    if trainer.out_of_patience():
+    if trainer.selection.is_out_of_patience:
         remedy = "raise --training.patience"
     unused = f" ({', '.join(notes)} changes nothing)" if notes else ""
     bar.say(
@@ -548,7 +548,7 @@ def _result(
         parameters=sum(p.numel() for p in flow.parameters()),
         skipped=len(trainer.rollback.skipped),
         dequantized=_dequantized(dataset),
-        stopped_early=trainer.progress() < 1 and trainer.out_of_patience(),
+        stopped_early=trainer.progress() < 1 and trainer.selection.is_out_of_patience,
         part=dataset.reporting[0],
         main=trainer.processes.main,
     )

@@ -44,6 +44,7 @@ from realnvp.training.launch import Processes, launch
 from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import LIMIT, Rollback
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
+from realnvp.training.selection import Selection
 from realnvp.training.shards import read_shards, write_shards
 from realnvp.training.validation import Plan, ValidationPlan
 from realnvp.utils.progress import Bar, duration
@@ -55,10 +56,6 @@ __all__ = ["POINTS", "RunningMeans", "Trainer", "check_budget"]
 
 LOG_EVERY = 1.0
 """Seconds between records of the training loss."""
-
-
-WORSE = 5
-"""Number of consecutive validations worse than the best one after which a message is shown."""
 
 
 IMAGES, POINTS = 100, 2000
@@ -87,8 +84,7 @@ class Trainer:
     Attributes:
         step: number of optimizer steps so far.
         seconds: seconds of training so far.
-        best: smallest validation loss so far, in nats per example or bits/dim.
-        best_weights: weights of the best validation.
+        selection: the best validation so far, and its weights.
         stopping: number of the signal that is ending the loop, 0 for none.
         evaluated: number of held-out examples of the final evaluation, 0 before it.
         is_finished: True after loading the state of a run whose budget is used up.
@@ -159,12 +155,10 @@ class Trainer:
         self.unit, self.sign = abs(per_nat), math.copysign(1.0, per_nat)
         self.rollback = Rollback(resolved(config.lr), config.clip)
         self.step, self.seconds = 0, 0.0
-        self.best, self.best_step = math.inf, 0
-        self.worse = 0  # validations since the best one
-        self._best_result: Likelihood | None = None  # of this session
-        self.best_weights: dict[str, Tensor] | None = None
+        patience = config.patience
+        self.selection = Selection(patience if isinstance(patience, int) else None)
         self.stopping, self.evaluated, self.is_finished = 0, 0, False
-        self._explained, self._warned_of = False, -1
+        self._explained = False
         self._stopped: list[int] = []
         self._start = time.monotonic()
 
@@ -206,13 +200,15 @@ class Trainer:
         first, planned = self.step, self.planned_examples()
         if planned is not None:
             self.plan.choose(planned)
-        begins = self.step == self.worse == 0 and not self.best_weights
+        begins = self.step == self.selection.worse == 0 and not self.selection.weights
         if config.patience is not None and begins and self.flow.levels is None:
             self.validate(bar)  # with few rows, the mixture that the flow starts as may be the best
         progress = self.progress()
-        while progress < 1 and not self.stopping and not self.out_of_patience():
+        while progress < 1 and not self.stopping and not self.selection.is_out_of_patience:
             if self.rollback.is_due(self.step):
-                self.rollback.keep({**snapshot(self._now()), "best_weights": self.best_weights})
+                self.rollback.keep(
+                    {**snapshot(self._now()), "best_weights": self.selection.weights}
+                )
             before = progress
             lr = self.rollback.factor * learning_rate(config, self.step, before)
             if self.step in self.rollback.skipped:
@@ -245,7 +241,7 @@ class Trainer:
                 self.all_reduce_max()
                 logged = self.seconds
                 progress = max(progress, self.progress())
-        if not self.stopping and self.best_weights is None:
+        if not self.stopping and self.selection.weights is None:
             self.validate(bar)  # the budget was so short that none was due
 
     def finish(self) -> None:
@@ -366,11 +362,6 @@ class Trainer:
             steps.append(config.epochs * self.batches.per_epoch)
         return min(steps) * self.batches.size
 
-    def out_of_patience(self) -> bool:
-        """Return True if the last ``patience`` validations did not improve on the best one."""
-        patience = self.config.patience
-        return isinstance(patience, int) and self.worse >= patience
-
     # ------------------------------------------------------------------ records and validations
 
     def log(self, kind: str, values: dict[str, Any]) -> None:
@@ -397,14 +388,15 @@ class Trainer:
         record = {"loss": loss, **values, "gradient": gradient, "lr": lr, "examples_per_s": rate}
         shown = {name: self.sign * value for name, value in values.items() if value}
         short = " ".join(f"{name} {value:.2f}" for name, value in shown.items())
-        best = f" best {self.sign * self.best:.3f}" if math.isfinite(self.best) else ""
+        best = self.selection.loss
+        shown_best = f" best {self.sign * best:.3f}" if math.isfinite(best) else ""
         if self.rollback.skipped:
             record["skipped"] = len(self.rollback.skipped)
-            best += f" skipped {len(self.rollback.skipped)}"
+            shown_best += f" skipped {len(self.rollback.skipped)}"
         self.log("train", record)
         bar.update(
             self.progress(),
-            f"{self.sign * loss:.3f} {self.unit_name.partition(' (')[0]}{best}",
+            f"{self.sign * loss:.3f} {self.unit_name.partition(' (')[0]}{shown_best}",
             f"{rate:.0f} examples/s",
             f"({short})",
         )
@@ -420,12 +412,7 @@ class Trainer:
         held_out = self.validation_examples(self.plan.now.examples)
         with self.ema.applied(), uncompiled(self.config):
             result = self.evaluate(held_out)
-            self.worse += 1
-            if result.loss < self.best:
-                self._best_result = result
-                self.best, self.best_step, self.worse = result.loss, self.step, 0
-                tensors = self.flow.state_dict().items()
-                self.best_weights = {name: full_tensor(t).detach().clone() for name, t in tensors}
+            self.selection.add(result, self.step, self._weights)
             evaluated = time.monotonic()
             record = {"loss": result.loss, "standard_error": result.standard_error}
             self.log("validation", {**record, "examples": result.examples})
@@ -444,7 +431,9 @@ class Trainer:
             f"step {self.step:,} after {duration(self.seconds)}: validation "
             f"{self.sign * result.loss:.4f}{error} {self.unit_name}"
         )
-        self._warn_of_worse(result, bar)
+        message = self.selection.message(result, self.unit_name.partition(" (")[0], self.sign)
+        if message is not None:
+            (bar.say if self.selection.is_out_of_patience else bar.warn)(message)
         if not self._explained:
             noise = "" if self.smoothing is None else ", on data with noise"
             bar.say(f"(training loss: current weights{noise}; validation: their running average)")
@@ -452,28 +441,10 @@ class Trainer:
         took = evaluated - start, time.monotonic() - evaluated if picture else 0.0
         self.plan.add(*self.all_reduce_max(*took))
 
-    def _warn_of_worse(self, result: Likelihood, bar: Bar) -> None:
-        """Report once that validations have been getting worse, and which weights are kept."""
-        error = result.standard_error  # not finite for one example
-        by_chance = math.isfinite(error) and result.loss - self.best < 2 * error
-        ends = self.out_of_patience()
-        silent = self.worse < WORSE or by_chance or self._warned_of == self.best_step
-        silent |= self.config.patience is not None  # the user has set how long to wait
-        if math.isinf(self.best) or (silent and not ends):
-            return
-        self._warned_of = self.best_step
-        unit = self.unit_name.partition(" (")[0]
-        message = (
-            f"the last {self.worse} validations are worse than that of step {self.best_step:,} "
-            f"({self.sign * self.best:.4f} {unit}), whose weights are kept: "
-        )
-        if ends:
-            bar.say(message + "training ends here (--training.patience null continues)")
-        else:
-            bar.warn(
-                message + "training continues, but may only memorize the training "
-                "examples (--training.patience ends it earlier)"
-            )
+    def _weights(self) -> dict[str, Tensor]:
+        """Return copies of the weights, gathered where they are sharded."""
+        tensors = self.flow.state_dict().items()
+        return {name: full_tensor(tensor).detach().clone() for name, tensor in tensors}
 
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
@@ -597,7 +568,7 @@ class Trainer:
         Raises:
             FloatingPointError: if no validation was finite.
         """
-        if self.best_weights is None:
+        if self.selection.weights is None:
             raise FloatingPointError(
                 "no validation was finite, so there is no best model: lower --training.lr, and "
                 "look for extreme values in the data"
@@ -605,7 +576,7 @@ class Trainer:
         flow = self.flow
         if self._unsharded is not None:
             flow = self._unsharded.to(self.processes.device)
-        flow.load_state_dict(self.best_weights)
+        flow.load_state_dict(self.selection.weights)
         flow.set_compute_dtype(None)
         return flow.eval()
 
@@ -624,7 +595,7 @@ class Trainer:
             count = self.plan.affordable(self.seconds, len(held_out), self.final_factor)
         else:  # a finished run
             count = min(self.evaluated, len(held_out))
-        likelihood = self._best_result
+        likelihood = self.selection.result
         if likelihood is None or not self._is_final(likelihood, count):
             likelihood = self._evaluate_final(held_out, count)
         if self.evaluated == 0:
@@ -698,9 +669,7 @@ class Trainer:
             **capture(self.flow, self.optimizer, self.ema),
             "step": self.step,
             "seconds": self.seconds,
-            "best": self.best,
-            "best_step": self.best_step,
-            "worse": self.worse,
+            **self.selection.state_dict(),
         }
 
     def state_dict(self, keep: bool = True) -> dict[str, Any]:
@@ -718,7 +687,7 @@ class Trainer:
         else:
             good = None
         return {
-            "now": {**hold(self._now()), "best_weights": self.best_weights},
+            "now": {**hold(self._now()), "best_weights": self.selection.weights},
             "good": good,
             "rollback": self.rollback.state_dict(),
             "validation": self.plan.state_dict(),
@@ -746,7 +715,9 @@ class Trainer:
             check_like(state["evaluated"], 0, "evaluated")
             self.evaluated = state["evaluated"]
             self.is_finished = self.evaluated > 0 and (
-                state["budget"] == self._budget() or self.progress() == 1 or self.out_of_patience()
+                state["budget"] == self._budget()
+                or self.progress() == 1
+                or self.selection.is_out_of_patience
             )
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -763,12 +734,11 @@ class Trainer:
         best = state["best_weights"]
         if best is not None:
             check_like(best, self.flow.state_dict(), "best_weights")
-        for name in ("step", "seconds", "best", "best_step", "worse"):
+        for name in ("step", "seconds", *self.selection.state_dict()):
             check_like(state[name], 0, name)
         restore(state, self.flow, self.optimizer, self.ema)
         self.step, self.seconds = state["step"], state["seconds"]
-        self.best, self.best_step, self.worse = state["best"], state["best_step"], state["worse"]
-        self.best_weights = best
+        self.selection.load_state_dict(state)
 
 
 class RunningMeans:
