@@ -17,7 +17,7 @@ from realnvp.data import load_data
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
 from realnvp.training.initialization import build
 
-__all__ = ["condition_of", "distinct_recipes", "mixed_table", "recipe_flow"]
+__all__ = ["distinct_recipes", "mixed_table", "recipe_flow", "some_condition"]
 
 
 def _small(name: str, tiny: bool = False) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def distinct_recipes() -> list[str]:
     return [*{repr(_small(name, True)): name for name in reversed(recipe_names())}.values()]
 
 
-def condition_of(flow: Flow, n: int) -> Tensor | None:
+def some_condition(flow: Flow, n: int) -> Tensor | None:
     """Return conditions of a flow, or None if it takes none."""
     if flow.classes is not None:
         return torch.arange(n) % flow.classes

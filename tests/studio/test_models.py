@@ -9,7 +9,7 @@ import torch
 
 from realnvp import load, recipe, train, vector_flow
 from realnvp.evaluation import evaluate
-from realnvp.studio.models import EVERY, Library, condition_of, labels_of
+from realnvp.studio.models import EVERY, Library, condition_of_label, labels_of
 
 
 def test_models_of_the_package_and_runs_are_offered(library):
@@ -61,12 +61,12 @@ def test_scores_are_compared_with_held_out_data_where_they_are(library):
 def test_conditions_are_checked():
     flow = vector_flow(2, classes=3)
     assert labels_of(flow) == [EVERY, "0", "1", "2"]
-    assert condition_of(flow, "2", 2).tolist() == [2, 2]
-    assert condition_of(flow, EVERY, 3).tolist() == [0, 1, 2]
+    assert condition_of_label(flow, "2", 2).tolist() == [2, 2]
+    assert condition_of_label(flow, EVERY, 3).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="unknown label '7'"):
-        condition_of(flow, "7", 1)
+        condition_of_label(flow, "7", 1)
     numeric = vector_flow(2, condition_dim=2)
-    assert torch.equal(condition_of(numeric, "1, 2.5", 1), torch.tensor([[1.0, 2.5]]))
+    assert torch.equal(condition_of_label(numeric, "1, 2.5", 1), torch.tensor([[1.0, 2.5]]))
     with pytest.raises(ValueError, match="must be numbers, 2 with commas"):
-        condition_of(numeric, "1", 1)
-    assert condition_of(vector_flow(2), "anything", 1) is None
+        condition_of_label(numeric, "1", 1)
+    assert condition_of_label(vector_flow(2), "anything", 1) is None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.recipes import condition_of, distinct_recipes, mixed_table, recipe_flow
+from helpers.recipes import distinct_recipes, mixed_table, recipe_flow, some_condition
 from realnvp import Flow, vector_flow
 
 MODELS: dict[str, Callable[[], Flow]] = {
@@ -32,7 +32,7 @@ def test_there_is_no_graph_break(name):
         x = torch.randn(4, *flow.shape)
     elif x is None:
         x = torch.randint(0, flow.levels, (4, *flow.shape)).byte()
-    condition = condition_of(flow, len(x))
+    condition = some_condition(flow, len(x))
     noise = torch.rand(x.shape) if flow.noisy else None
     for parameter in flow.parameters():  # else they are the identity
         parameter.data.add_(0.1 * torch.randn_like(parameter))

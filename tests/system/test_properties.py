@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers.bijections import randomize
-from helpers.recipes import condition_of, mixed_table, recipe_flow
+from helpers.recipes import mixed_table, recipe_flow, some_condition
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections.recompute import Memory
 from realnvp.config import ImageModel, VectorModel
@@ -93,7 +93,7 @@ def extremes(flow: Flow) -> Tensor:
 @given(image_flows())
 def test_images(flow):
     x = extremes(flow)
-    condition = condition_of(flow, len(x))
+    condition = some_condition(flow, len(x))
     with torch.no_grad():
         log_prob = flow.log_prob(x, condition, torch.Generator().manual_seed(0))
         z = flow.encode(x, condition, torch.Generator().manual_seed(1))
@@ -114,7 +114,9 @@ def test_images(flow):
 @given(image_flows())
 def test_gradients_of_extreme_images_are_finite(flow):
     x = extremes(flow)
-    terms = flow.train().loss_terms(x, condition_of(flow, len(x)), torch.Generator().manual_seed(0))
+    terms = flow.train().loss_terms(
+        x, some_condition(flow, len(x)), torch.Generator().manual_seed(0)
+    )
     torch.stack(list(terms.values())).sum().backward()
     for name, parameter in flow.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
@@ -125,7 +127,7 @@ def test_gradients_of_extreme_images_are_finite(flow):
 def test_noise_at_the_ends_of_a_level_is_harmless(flow):
     """(K - 1 + u) / K rounds to 1.0 in float32."""
     x = extremes(flow)
-    condition = condition_of(flow, len(x))
+    condition = some_condition(flow, len(x))
     for u in (0.0, 1 - 2.0**-24):
         noise = torch.full(x.shape, u)
         with torch.no_grad():
@@ -145,7 +147,7 @@ def body_jacobian(flow: Flow, v: Tensor, condition: Tensor | None) -> tuple[Tens
 @given(image_flows(), st.floats(0.01, 0.99))
 def test_the_log_determinant_of_images_is_that_of_the_jacobian(flow, value):
     flow = flow.double()
-    condition = condition_of(flow, 1)
+    condition = some_condition(flow, 1)
     condition = flow.as_condition(condition, 1)
     v = uniform([1], 0, 1, flow.shape, torch.float64) * 0.98 + 0.01
     v.view(-1)[0] = value
@@ -158,7 +160,7 @@ def test_the_log_determinant_of_images_is_that_of_the_jacobian(flow, value):
 def test_vectors(flow, values):
     flow = flow.double()
     x = torch.tensor([values[: flow.dim]], dtype=torch.float64)
-    condition = flow.as_condition(condition_of(flow, 1), 1)
+    condition = flow.as_condition(some_condition(flow, 1), 1)
     told, true = body_jacobian(flow, x, condition)
     torch.testing.assert_close(told, true, rtol=1e-8, atol=1e-6)
     with torch.no_grad():
@@ -173,7 +175,7 @@ def test_any_number_has_a_density_or_an_error(flow, value):
     """Finite data never make a NaN: their density is a number, or minus infinity far away."""
     x = torch.zeros(3, flow.dim)
     x[1, 0] = value
-    condition = condition_of(flow, 3)
+    condition = some_condition(flow, 3)
     with torch.no_grad():
         if math.isfinite(value):
             try:
@@ -205,7 +207,7 @@ def test_every_recipes_model_inverts(name):
         torch.manual_seed(seed)
         flow = randomize(recipe_flow(name), last=0.02).eval()
         x = torch.randn(6, *flow.shape) if flow.levels is None else extremes(flow)
-        condition = condition_of(flow, 6)
+        condition = some_condition(flow, 6)
         with torch.no_grad():
             z = flow.encode(x, condition)
             assert torch.isfinite(flow.log_prob(x, condition)).all()
@@ -257,7 +259,7 @@ def test_a_training_step_reads_no_value(name: str, memory: Memory, monkeypatch):
     autocast = torch.autocast  # which knows no meta device, and is of no use there
     monkeypatch.setattr(torch, "autocast", lambda device, **options: autocast("cpu", **options))
     flow = STEPS[name]()
-    condition = condition_of(flow, 2)
+    condition = some_condition(flow, 2)
     x = torch.zeros(2, *flow.shape, dtype=torch.float32 if flow.levels is None else torch.uint8)
     flow.train().loss_terms(x, condition)  # the first batch initializes
     flow, x = flow.to("meta"), x.to("meta")

@@ -99,12 +99,12 @@ def smooth_quantile(log_p: Tensor) -> Tensor:
     return z
 
 
-Parts = tuple[Tensor, Tensor, Tensor, Tensor]
+Gaussianized = tuple[Tensor, Tensor, Tensor, Tensor]
 """``z``, the log-density of x, and the derivatives of the log-density and of ``z`` with respect to
 the logarithms of the weights, ``(K, ...)``."""
 
 
-def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Parts:
+def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Gaussianized:
     """Gaussianize in log space, where no probability is too small."""
     log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
     log_density = log_terms.logsumexp(0)
@@ -132,7 +132,9 @@ def _terms(
     return log_terms, side, log_weight + torch.special.log_ndtr(side * u)
 
 
-def _by_probabilities(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Parts:
+def _by_probabilities(
+    x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor
+) -> Gaussianized:
     """Do the same with the probabilities themselves, and in log space where they vanish.
 
     Several times as fast on CPUs, whose ``log_ndtr`` is slow.

@@ -138,7 +138,7 @@ def _fit(
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
     flow, steps = _train(recipe, trial, report, mixture=mixture)
-    if steps == 0 or not _is_better(flow, start, trial.validation, recipe.seed):
+    if steps == 0 or not _is_positive(*_gain(flow, start, trial.validation, recipe.seed)):
         return _start(recipe, everything)
     if len(split) >= MANY_ROWS:
         return flow, steps
@@ -290,11 +290,6 @@ def _spread(split: Split, coordinates: Sequence[Coordinate]) -> Split:
     return Split(spread.x, spread.condition, weight=weight)
 
 
-def _is_better(flow: Flow, start: Flow, check: Split, seed: int) -> bool:
-    """Return whether a flow is better than another on held-out rows, beyond chance."""
-    return _is_positive(*_gain(flow, start, check, seed))
-
-
 def _gain(flow: Flow, start: Flow, check: Split, seed: int) -> tuple[Tensor, Tensor]:
     """Return the gain of a flow over another on each held-out row, and the weights."""
     gain = log_likelihoods(flow, check, seed=seed) - log_likelihoods(start, check, seed=seed)
@@ -302,6 +297,7 @@ def _gain(flow: Flow, start: Flow, check: Split, seed: int) -> tuple[Tensor, Ten
 
 
 def _is_positive(gain: Tensor, weight: Tensor) -> bool:
+    """Return whether a gain on held-out rows is positive, beyond chance."""
     # A single outlying row could decide the mean alone: most rows must gain, too.
     return (weight.double() @ gain).item() > 0 and _p_value(gain) < 1 - CONFIDENCE
 

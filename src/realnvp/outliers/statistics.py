@@ -22,10 +22,7 @@ from realnvp.flow import Flow
 from realnvp.outliers.complexity import png_bits_per_dim
 from realnvp.outliers.spectrum import power_spectrum
 
-__all__ = ["COPIES", "Statistics", "statistics", "symmetric_copies"]
-
-Statistics = dict[str, Tensor]
-"""Statistics by name, each ``(N,)`` in float64."""
+__all__ = ["COPIES", "statistics", "symmetric_copies"]
 
 COPIES = ("transposed", "inverted")
 """Statistics that compare an image with a copy of it; see :func:`symmetric_copies`."""
@@ -39,7 +36,7 @@ def statistics(
     noise: Noise = None,
     *,
     symmetries: bool = False,
-) -> tuple[Statistics, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     r"""Return the statistics of each example, and its latents.
 
     For all flows: ``log_likelihood``, in nats; ``energy``, the mean of :math:`z^2`, which is 1 for
@@ -138,7 +135,7 @@ def symmetric_copies(x: Tensor, noise: Tensor, levels: int) -> dict[str, tuple[T
     return dict(zip(COPIES, ((turned(x), turned(noise)), inverted), strict=True))
 
 
-def _whiteness(z: Tensor) -> Statistics:
+def _whiteness(z: Tensor) -> dict[str, Tensor]:
     """Return how far latents ``(B, C, H, W)`` are from white noise."""
     centered = z - z.flatten(1).mean(1).view(-1, 1, 1, 1)
     variance = centered.square().flatten(1).mean(1).clamp(min=1e-12)

@@ -28,7 +28,7 @@ from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
 from realnvp.studio.stopping import stoppable
 
-__all__ = ["Library", "condition_of", "labels_of", "shell_command"]
+__all__ = ["Library", "condition_of_label", "labels_of", "shell_command"]
 
 REFERENCE = 128
 """Number of images whose scores make the histogram; ten times as many rows."""
@@ -111,7 +111,7 @@ class Library:
     def _draw(self, name: str) -> Image.Image:
         flow = self.get(name)
         if flow.levels is not None:
-            condition = condition_of(flow, EVERY, 16) if flow.classes is not None else None
+            condition = condition_of_label(flow, EVERY, 16) if flow.classes is not None else None
             generator = torch.Generator().manual_seed(0)
             x = flow.sample(16, condition=condition, generator=generator)
             return plots.tiles(x, levels=flow.levels, columns=4, width=240)
@@ -173,7 +173,7 @@ class Library:
             except (ValueError, OSError):
                 pass  # the data have moved: use samples instead
         n = 64 if flow.levels is not None else 2000
-        condition = condition_of(flow, EVERY, n)
+        condition = condition_of_label(flow, EVERY, n)
         generator = torch.Generator().manual_seed(1)
         samples = flow.sample(n, condition=condition, generator=generator)
         return Split(samples, condition), "samples of the model itself (its data are not here)"
@@ -193,7 +193,7 @@ class Library:
         generator = torch.Generator().manual_seed(seed)
         if source == "samples":
             flow = self.get(name)
-            condition = condition_of(flow, label, n)
+            condition = condition_of_label(flow, label, n)
             x = flow.sample(n, condition=condition, generator=generator)
             return Split(x, condition), f"samples of seed {seed}"
         split, what = self.examples(name)
@@ -257,7 +257,7 @@ def labels_of(flow: Flow) -> list[str]:
     return [EVERY, *(flow.class_names or map(str, range(flow.classes)))]
 
 
-def condition_of(flow: Flow, label: Any, n: int) -> Tensor | None:
+def condition_of_label(flow: Flow, label: Any, n: int) -> Tensor | None:
     """Return the condition of ``n`` samples, given what a page sends for a label."""
     if not flow.condition_dim:  # an unused box may hold anything
         return None

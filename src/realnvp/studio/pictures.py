@@ -15,7 +15,7 @@ from realnvp.flow import Flow
 from realnvp.pretrained import table_of
 from realnvp.reports.samples import write_samples
 from realnvp.studio.jobs import Jobs, Results, guarded
-from realnvp.studio.models import EVERY, SOURCES, Library, condition_of
+from realnvp.studio.models import EVERY, SOURCES, Library, condition_of_label
 from realnvp.studio.tables import draw_table
 from realnvp.studio.uploads import read_uploads
 
@@ -83,7 +83,7 @@ def sample_tab(
         flow = library.get(name)
         count = int(n)
         generator = torch.Generator(flow.device).manual_seed(int(seed))
-        condition = condition_of(flow, label, count)
+        condition = condition_of_label(flow, label, count)
         file = jobs.path("samples.npz" if flow.levels is not None else "samples.csv")
         options = ["--n", count, "--seed", int(seed)]
         options += [] if temperature == 1 else ["--temperature", f"{temperature:g}"]
@@ -167,7 +167,7 @@ def _stops(
         raise ValueError(f"upload {count} images, or choose another number: got {len(split)}")
     x = split.x[:count]
     if flow.classes is None:
-        return flow, x, condition_of(flow, None, count), f"{note}."
+        return flow, x, condition_of_label(flow, None, count), f"{note}."
     found = flow.classify(x)
     seen = [flow.class_names[i] if flow.class_names else str(i) for i in found.tolist()]
     return flow, x, found, f"{note}; taken for {', '.join(seen)}."

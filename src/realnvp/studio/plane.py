@@ -14,7 +14,7 @@ from realnvp import plots
 from realnvp.data.toy import TOY
 from realnvp.flow import Flow
 from realnvp.studio.jobs import Jobs, Results, guarded
-from realnvp.studio.models import Library, condition_of
+from realnvp.studio.models import Library, condition_of_label
 from realnvp.studio.scoring import as_image
 
 __all__ = ["plane_tab"]
@@ -106,7 +106,7 @@ def plane_tab(
             flow,
             split.x[:3000],
             name=name,
-            condition=condition_of(flow, label, 1),
+            condition=condition_of_label(flow, label, 1),
             bounds=known.bounds if known else None,
             true_log_density=known.log_density if known else None,
             columns=None if known else (first, second),
@@ -134,7 +134,7 @@ def plane_tab(
         """Return both pads and a text, given a point of the data or of the latents."""
         plane, heat = plane_of(name, label)
         flow = library.get(name)
-        condition = condition_of(flow, label, 1)
+        condition = condition_of_label(flow, label, 1)
         given = torch.as_tensor(at, dtype=flow.dtype, device=flow.device)[None]
         x = given if in_data else flow.decode(given, condition)
         snapped = x if flow.columns is None else flow.columns.snap(x)

@@ -16,7 +16,7 @@ from realnvp.flow import Flow
 from realnvp.pretrained import condition_names, table_of
 from realnvp.reports.samples import condition_values, write_samples
 from realnvp.studio.jobs import Jobs, Results, guarded
-from realnvp.studio.models import Library, condition_of
+from realnvp.studio.models import Library, condition_of_label
 from realnvp.studio.scoring import as_image
 
 __all__ = ["columns_of", "draw_table", "table_tab"]
@@ -87,7 +87,7 @@ def table_tab(
         schema, count = table_of(flow), int(n)
         path = jobs.path("synthetic.csv")
         if schema is None:
-            condition = condition_of(flow, label, count)
+            condition = condition_of_label(flow, label, count)
             samples = flow.sample(count, condition=condition, generator=generator, progress=notify)
             write_samples(flow, samples, condition, path)
             synthetic = pd.DataFrame(samples.numpy(), columns=flow.column_names)
@@ -133,7 +133,7 @@ def table_tab(
             raise ValueError(f"there are {len(split):,} rows, 0 to {len(split) - 1}")
         schema, x = table_of(flow), split.x[i : i + 1]
         own = split.condition
-        condition = condition_of(flow, label, 1) if own is None else own[i : i + 1]
+        condition = condition_of_label(flow, label, 1) if own is None else own[i : i + 1]
         shown = _frame(flow, schema, x)
         if schema is None:
             j = flow.column_names.index(column)
@@ -183,10 +183,10 @@ def draw_table(
     schema = table_of(flow)
     assert schema is not None  # checked by the caller
     frame = sample_table(
-        flow, schema, n, condition=lambda m: condition_of(flow, label, m),
+        flow, schema, n, condition=lambda m: condition_of_label(flow, label, m),
         temperature=temperature, generator=generator, progress=progress,
     )  # fmt: skip
-    condition = condition_of(flow, label, n)
+    condition = condition_of_label(flow, label, n)
     if condition is not None and table_of(flow, "condition_table") is None:
         frame[condition_names(flow)[0]] = condition_values(flow, condition)
     return frame

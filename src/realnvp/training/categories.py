@@ -40,7 +40,7 @@ from realnvp.training.optim import LBFGS
 
 __all__ = ["fit_categories"]
 
-Fitted = tuple[dict[str, Any] | None, dict[str, Tensor]]
+FittedCategories = tuple[dict[str, Any] | None, dict[str, Tensor]]
 """The arguments ``categories`` and ``category_tensors`` of :func:`realnvp.vector_flow`."""
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -102,12 +102,12 @@ MANY_ROWS = 2_000
 MOST_ROWS = 4_000
 """Largest number of rows that they are fitted to; a random choice if there are more."""
 
-_KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Dataset, FittedCategories] = WeakKeyDictionary()
 
 
 def fit_categories(
     dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None = None
-) -> Fitted:
+) -> FittedCategories:
     """Return settings and tensors of the categories of a table; None if they are not modeled first.
 
     They are in a table with categories and a column that is not one, or with two and a condition.
@@ -123,7 +123,9 @@ def fit_categories(
     return _KNOWN[dataset]
 
 
-def _fit(dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None) -> Fitted:
+def _fit(
+    dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None
+) -> FittedCategories:
     coordinates = dataset.coordinates
     if not coordinates:
         return None, {}

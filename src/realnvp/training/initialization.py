@@ -31,11 +31,11 @@ from realnvp.training.marginals import fit_columns
 from realnvp.training.mixtures import (
     Mixture,
     choose_mixture,
-    condition_of,
     given_and_rows,
     moments,
     rows_of,
     standardization,
+    training_condition,
 )
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import seeded
@@ -91,7 +91,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
         categories, tables = fit_categories(
-            dataset, *rows_of(dataset, recipe.seed), condition_of(dataset)
+            dataset, *rows_of(dataset, recipe.seed), training_condition(dataset)
         )
         make = partial(
             recipe.build, dataset.shape[0], columns=columns, categories=categories, **condition
@@ -112,7 +112,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         standardize_condition(flow, dataset)
         encoders = [each for each in flow.modules() if isinstance(each, EncodedCondition)]
         if encoders:
-            given = condition_of(dataset)
+            given = training_condition(dataset)
             if categories is not None:
                 given, _, _ = given_and_rows(dataset, recipe.seed)
             assert given is not None

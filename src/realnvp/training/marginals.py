@@ -26,7 +26,7 @@ from realnvp.data.column_kinds import Coordinate
 
 __all__ = ["fit_columns"]
 
-Fitted = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
+FittedColumns = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
 """Settings and tensors of :class:`~realnvp.bijections.TableColumns`."""
 
 KNOTS = (2, 6, 12, 24)
@@ -63,10 +63,10 @@ MOST_ATOMS = 1_000
 TIES = 0.5
 """Number of distinct values per row, up to which numbers with a step have cells."""
 
-_KNOWN: WeakKeyDictionary[Dataset, Fitted] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Dataset, FittedColumns] = WeakKeyDictionary()
 
 
-def fit_columns(dataset: Dataset) -> Fitted:
+def fit_columns(dataset: Dataset) -> FittedColumns:
     """Return settings and tensors of the first layer of a table; None if it needs no layer.
 
     Args:
@@ -77,7 +77,7 @@ def fit_columns(dataset: Dataset) -> Fitted:
     return _KNOWN[dataset]
 
 
-def _fit(dataset: Dataset) -> Fitted:
+def _fit(dataset: Dataset) -> FittedColumns:
     if not dataset.coordinates:
         if not dataset.integers:
             return None, {}
@@ -92,7 +92,7 @@ def _fit(dataset: Dataset) -> Fitted:
     ])  # fmt: skip
 
 
-def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]]) -> Fitted:
+def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]]) -> FittedColumns:
     """Return settings and tensors of all columns, from those of each; shorter rows are padded."""
     most = max((len(t["knots"]) for _, t in columns if "knots" in t), default=0)
     atoms = max((settings.get("atoms", 0) for settings, _ in columns), default=0)
@@ -266,7 +266,7 @@ def _without_atoms(
                     for kept, held in folds
                 ])  # fmt: skip
                 held_weight = np.concatenate([weight[held] for _, held in folds])
-                if top is None or _is_better(scores, top, held_weight):
+                if top is None or _is_clearly_better(scores, top, held_weight):
                     top, best = scores, (shape, count)
     return _map(coordinate, *best, x, y, weight)
 
@@ -401,7 +401,7 @@ def _evaluate(
     return v[:, 0].numpy(), log_det.numpy()
 
 
-def _is_better(scores: NDArray, than: NDArray, weight: NDArray) -> bool:
+def _is_clearly_better(scores: NDArray, than: NDArray, weight: NDArray) -> bool:
     """Return whether scores are better by more than a standard error."""
     gain = scores - than
     share = weight / weight.sum()

@@ -27,7 +27,6 @@ from realnvp.utils.rng import Stream, uniform
 __all__ = [
     "Mixture",
     "choose_mixture",
-    "condition_of",
     "fit_gaussian",
     "fit_mixture",
     "given_and_rows",
@@ -35,6 +34,7 @@ __all__ = [
     "moments",
     "rows_of",
     "standardization",
+    "training_condition",
 ]
 
 SHRINKAGES = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
@@ -109,7 +109,7 @@ def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
 def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
     """Return the condition of the columns after the categories, these columns, and weights."""
     x, weight = rows_of(dataset, seed)
-    given = condition_of(dataset)
+    given = training_condition(dataset)
     categories, tensors = fit_categories(dataset, x, weight, given)
     if categories is None:
         return None, x, weight
@@ -121,7 +121,7 @@ def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, 
     return layer.features(x, given), x[:, layer.others], weight
 
 
-def condition_of(dataset: Dataset) -> Tensor | None:
+def training_condition(dataset: Dataset) -> Tensor | None:
     """Return the condition of the training rows in the form that layers take, ``(N, K)``, or None.
 
     Numbers are standardized, and classes one-hot.
@@ -359,7 +359,7 @@ def choose_mixture(
         labels = condition.cpu()[few]
         mixture = choose.classes(x[few], w[few], labels, dataset.condition_classes)
     else:
-        numbers = condition_of(dataset)
+        numbers = training_condition(dataset)
         assert numbers is not None
         mixture = choose.joint(numbers[few], x[few], w[few])
     means, factors, weights = mixture
