@@ -1,4 +1,4 @@
-"""The tables of a table's categories."""
+"""Tables with categories: which columns are modeled first, and densities and samples of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ import pytest
 import torch
 
 from realnvp.estimator import RealNVPDensity
-from realnvp.training.categories import (
-    _edges,
-    _effects,
-    _Frequencies,
-    _tree,
-    _tree_given,
-    _with_parents,
-    embedding,
-    tilted,
-)
 
 ISLANDS = {"Adelie": ["Biscoe", "Dream", "Torgersen"], "Chinstrap": ["Dream"], "Gentoo": ["Biscoe"]}
 
@@ -41,48 +31,6 @@ def penguins() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def density(penguins: pd.DataFrame) -> RealNVPDensity:
     return RealNVPDensity(random_state=0, max_steps=40).fit(penguins)
-
-
-def frequencies(codes, *sizes: int) -> list[_Frequencies]:
-    """Return how often each column has each category."""
-    w = np.ones(len(codes))
-    return [_Frequencies.of(codes[:, j], w, np.full(n, 0.5)) for j, n in enumerate(sizes)]
-
-
-def test_what_was_not_seen_of_numbers_has_the_share_of_their_own_map():
-    own = _Frequencies.of(np.array([0, 0, 0, 2]), np.ones(4), np.array([0.1, 1e-3, 0.1]))
-    np.testing.assert_allclose(own.shares, np.array([3.5, 1e-3, 1.5]) / 5.001)
-    np.testing.assert_allclose(own.rest, np.array([2.5, 1e-3, 0.5]) / 3.001)
-    assert own.alone == pytest.approx(3 * np.log(own.rest[0]) + np.log(own.rest[2]))
-
-
-def test_the_tree_joins_what_depends_on_each_other():
-    rng = np.random.default_rng(0)
-    a = rng.integers(0, 4, 2_000)
-    b = np.where(rng.random(2_000) < 0.9, a, rng.integers(0, 4, 2_000))
-    c = np.where(rng.random(2_000) < 0.9, b // 2, rng.integers(0, 2, 2_000))
-    codes = np.column_stack([a, rng.integers(0, 3, 2_000), b, c])
-    order, parents, tables = _tree(codes, frequencies(codes, 4, 3, 4, 2), np.ones(2_000))
-    pairs = {frozenset((j, p)) for j, p in enumerate(parents) if p is not None}
-    assert pairs == {frozenset((0, 2)), frozenset((2, 3))}  # and 1 is alone
-    assert all(p is None or order.index(p) < order.index(j) for j, p in enumerate(parents))
-    for table in tables:
-        np.testing.assert_allclose(table.sum(1), 1)
-        assert (table > 0).all()
-
-
-def test_a_column_gets_the_parents_that_raise_the_likelihood():
-    """Whether a and b differ says nothing about either of them alone."""
-    rng = np.random.default_rng(0)
-    a, b, c = rng.integers(0, 2, (3, 1_000))
-    child = np.where(rng.random(1_000) < 0.9, a ^ b, 1 - (a ^ b))
-    codes, w = np.column_stack([a, b, c, child]), np.ones(1_000)
-    parents, table = _with_parents(3, [2, 1, 0], [0], codes, frequencies(codes, 2, 2, 2, 2), w)
-    assert parents == [0, 1]
-    np.testing.assert_allclose(table.sum(1), 1)
-    np.testing.assert_allclose(table[:, 1], [0.1, 0.9, 0.9, 0.1], atol=0.05)  # of 00, 01, 10, 11
-    alone, shares = _with_parents(2, [1, 0], [], codes, frequencies(codes, 2, 2, 2, 2), w)
-    assert (alone, shares.shape) == ([], (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -136,46 +84,6 @@ def test_pairs_that_no_smooth_map_would_keep_are_among_the_tables():
     assert 0.55 < right.mean() < 0.7
     assert set(drawn.age) <= set(frame.age)
     assert np.isfinite(density.score_samples(frame.head(9).assign(age=0.5))).all()
-
-
-def test_edges_of_unseen_categories_ascend():
-    edges = _edges(np.array([[1.0, 0.0, 0.0]]))
-    assert edges.shape == (1, 4)
-    assert edges[0, [0, 3]].tolist() == [0, 1]
-    assert (np.diff(edges[0]) > 0).all()
-
-
-def test_what_a_category_does_counts_beside_what_varies_where_all_else_is_equal():
-    """The price of a color is seen at equal weights, though weights vary a hundred times more."""
-    rng = np.random.default_rng(0)
-    c = rng.integers(0, 4, 2_000)
-    weight = rng.normal(size=2_000) + 0.5 * (c == 0)
-    price = weight + 0.1 * (c == 2) + 0.01 * rng.normal(size=2_000)
-    (found,) = embedding(c[:, None], [4], np.column_stack([weight, price]), np.ones(2_000))
-    assert found.shape == (4, 2)
-    apart = np.abs(found[:, None, 0] - found[None, :, 0])
-    assert apart[2, [0, 1, 3]].min() > 5 * apart[np.ix_([0, 1, 3], [0, 1, 3])].max()
-    np.testing.assert_allclose(found[c].mean(0), 0, atol=0.02)
-    np.testing.assert_allclose(found[c].T @ found[c] / 2_000, 0.09 * np.eye(2), atol=0.01)
-
-
-def test_categories_that_do_nothing_have_one_feature():
-    rng = np.random.default_rng(0)
-    codes = np.column_stack([rng.integers(0, 9, 500), rng.integers(0, 2, 500)])
-    found = embedding(codes, [9, 2], rng.normal(size=(500, 3)), np.ones(500))
-    assert [part.shape for part in found] == [(9, 1), (2, 1)]
-
-
-def test_effects_are_those_of_each_column_given_the_others():
-    """Of two columns that agree nearly always, only the second one does anything."""
-    rng = np.random.default_rng(0)
-    b = rng.integers(0, 2, 4_000)
-    a = np.where(rng.random(4_000) < 0.9, b, 1 - b)
-    x = 2.0 * b[:, None] + 0.1 * rng.normal(size=(4_000, 1))
-    (first, second), rest = _effects(np.column_stack([a, b]), [2, 2], x, np.ones(4_000))
-    assert abs(first[1, 0] - first[0, 0]) < 0.1
-    assert second[1, 0] - second[0, 0] == pytest.approx(2.0, abs=0.1)
-    assert rest.std() < 0.15
 
 
 def test_no_species_lives_on_another_island(penguins, density):
@@ -281,29 +189,3 @@ def test_a_network_learns_what_is_not_linear_in_the_condition():
     assert density.n_iter_ > 0
     found = density.score(frame[1_000:], condition=pd.DataFrame({"y": y[1_000:]}))
     assert found > np.log(0.5) - 0.4, "by chance, it is about -1.4; at best, -0.9"
-
-
-def test_links_are_directed_by_what_the_condition_says():
-    """A bill says the species, and the species the island; not the other way round."""
-    rng = np.random.default_rng(0)
-    species = rng.integers(0, 3, 600)
-    island = np.where(species == 0, rng.integers(0, 3, 600), species)
-    bill = torch.as_tensor(species + 0.4 * rng.normal(size=600))[:, None]
-    codes, w = np.column_stack([island, species]), np.ones(600)
-    order, parents, tables, slopes = _tree_given(
-        codes, frequencies(codes, 3, 3), w, [None, 0], bill
-    )
-    assert order == [1, 0]
-    assert parents == [1, None]
-    assert slopes[1].abs().max() > 10 * slopes[0].abs().max()
-    np.testing.assert_allclose(np.concatenate(tables).sum(1), 1)
-
-
-def test_a_condition_that_says_nothing_leaves_tables_as_they_are():
-    rng = np.random.default_rng(1)
-    table = np.array([[0.3, 0.7]])
-    codes = (rng.random(400) < 0.7).astype(int)
-    given = torch.as_tensor(rng.normal(size=(400, 3)))
-    _, found, slopes = tilted(codes, None, table, given, np.ones(400))
-    assert slopes.abs().max() < 0.1
-    np.testing.assert_allclose(found, table, atol=0.05)
