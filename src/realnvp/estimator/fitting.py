@@ -26,7 +26,8 @@ from realnvp.training.callbacks import Callback
 from realnvp.training.initialization import build, mixture_of
 from realnvp.training.launch import launch
 from realnvp.training.marginals import OFTEN
-from realnvp.training.mixtures import Mixture, moments
+from realnvp.training.mixtures import Mixture
+from realnvp.training.rows import moments
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
 

@@ -28,9 +28,8 @@ from realnvp.data import Dataset
 from realnvp.flow import Flow
 from realnvp.training.categories import fit_categories
 from realnvp.training.marginals import fit_columns
-from realnvp.training.mixtures import (
-    Mixture,
-    choose_mixture,
+from realnvp.training.mixtures import Mixture, choose_mixture
+from realnvp.training.rows import (
     given_and_rows,
     moments,
     rows_of,

@@ -15,171 +15,52 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from realnvp.bijections import CategoriesFirst, Chain, TableColumns
 from realnvp.data import Dataset
 from realnvp.data.batches import draw_weighted
-from realnvp.training.categories import fit_categories
-from realnvp.training.marginals import fit_columns
-from realnvp.utils.rng import Stream, uniform
+from realnvp.training.rows import given_and_rows, moments, shares_of, training_condition
 
 __all__ = [
     "Mixture",
     "choose_mixture",
     "fit_gaussian",
     "fit_mixture",
-    "given_and_rows",
     "log_density",
-    "moments",
-    "rows_of",
-    "standardization",
-    "training_condition",
 ]
 
 SHRINKAGES = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 """Candidate shrinkages. The smallest keeps dependent columns invertible in float32."""
 
-
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 200.0, math.inf)
 """Candidate numbers of rows of the pooled covariance that are added to each class's own."""
-
 
 POOLED = (0.0, 0.5, 2.0, 8.0)
 """Candidate numbers of rows per column of the mean covariance that are added to each of a
 mixture's."""
 
-
 FOLDS = 5
 """Number of folds of cross-validation; one of the five is enough with :data:`MANY_ROWS`."""
-
 
 FEW_ROWS = 100
 """With fewer rows, more Gaussians must be better beyond chance."""
 
-
 MANY_ROWS = 2_000
-
 
 COMPONENTS = 2, 3, 4, 6, 8, 12, 16
 """Numbers of Gaussians that are tried after 1, until two in a row bring no improvement."""
 
-
 RISE = 0.01
 """Gain in nats per column of twice as many Gaussians, from which on the data are not a mixture."""
-
 
 MOST_ROWS = 10_000
 """Largest number of rows that mixtures are fitted to; a random choice if there are more."""
 
-
-AT_ONCE = 20_000
-"""Rows per batch of scores: a layer takes about twenty times their memory."""
-
-
 ENOUGH_ROWS = 5_000
 """Number of rows that suffice to choose the number of Gaussians."""
-
 
 Mixture = tuple[Tensor, Tensor, Tensor]
 """Means ``(K, D)``, Cholesky factors ``(K, D, D)`` and weights ``(K,)`` of Gaussians, in float64;
 for classes with a leading axis, see :class:`~realnvp.bijections.Rosenblatt`."""
-
-
-# ---------------------------------------------------------------------- rows
-
-
-def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the training rows as couplings receive them, in float64; and weights of sum 1."""
-    x = dataset.train_in_memory.x.double().cpu()
-    columns, tensors = fit_columns(dataset)
-    if columns is not None:
-        layer = TableColumns(columns).double()
-        layer.fill(tensors)
-        noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
-        x = torch.cat(
-            [
-                layer(part, noise=own)[0]
-                for part, own in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
-            ]
-        )
-    return x, _shares(x, dataset.train_in_memory.weight)
-
-
-def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return the condition of the columns after the categories, these columns, and weights."""
-    x, weight = rows_of(dataset, seed)
-    given = training_condition(dataset)
-    categories, tensors = fit_categories(dataset, x, weight, given)
-    if categories is None:
-        return None, x, weight
-    layer = CategoriesFirst(
-        categories["links"], x.shape[1], categories["features"], Chain(),
-        condition_dim=0 if given is None else given.shape[1],
-    ).double()  # fmt: skip
-    layer.fill(tensors)
-    return layer.features(x, given), x[:, layer.others], weight
-
-
-def training_condition(dataset: Dataset) -> Tensor | None:
-    """Return the condition of the training rows in the form that layers take, ``(N, K)``, or None.
-
-    Numbers are standardized, and classes one-hot.
-    """
-    condition = dataset.train_in_memory.condition
-    if condition is None:
-        return None
-    if condition.ndim == 1:
-        return one_hot(condition.cpu(), dataset.condition_classes).double()
-    shift, scale = standardization(dataset)
-    return (condition.double().cpu() - shift) / scale
-
-
-def _shares(x: Tensor, weight: Tensor | None) -> Tensor:
-    """Return weights of the rows that add up to 1."""
-    if weight is None:
-        return torch.full_like(x[:, 0], 1 / len(x))
-    weight = weight.cpu().to(x.dtype)
-    weight = weight / weight.max()  # the sum of large weights could overflow
-    return weight / weight.sum()
-
-
-def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return means and standard deviations of columns of any unit.
-
-    Args:
-        x: ``(N, D)`` rows.
-        weight: ``(N,)`` weights; equal by default.
-
-    Returns:
-        means and standard deviations, ``(D,)``; 1 for the deviation of a constant column.
-
-    >>> moments(torch.tensor([[1e200, 3.0], [3e200, 3.0]], dtype=torch.float64))
-    (tensor([2.0000e+200,  3.0000e+00], dtype=torch.float64),
-     tensor([1.0000e+200,  1.0000e+00], dtype=torch.float64))
-    """
-    shares = _shares(x, weight)
-    mean = _unit(x)
-    mean = (shares @ (x / mean)) * mean  # sums neither overflow nor vanish, nor do squares below
-    centered = x - mean
-    unit = _unit(centered)
-    std = (shares @ (centered / unit).square()).sqrt() * unit
-    # The mean of equal values may be off by rounding.
-    return mean, torch.where((x != x[:1]).any(0), std, 1.0)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Return the largest magnitude in each column, 1 for columns of zeros."""
-    largest = x.abs().amax(0)
-    return torch.where(largest > 0, largest, 1.0)
-
-
-def standardization(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Return means and standard deviations of a numeric condition."""
-    condition = dataset.train_in_memory.condition
-    assert condition is not None
-    c = condition.double().cpu()
-    return moments(c, dataset.train_in_memory.weight)
 
 
 # ---------------------------------------------------------------------- Gaussians
@@ -209,7 +90,7 @@ def fit_gaussian(x: Tensor, weight: Tensor | None = None) -> Mixture:
              [0., 1.]]], dtype=torch.float64))
     """
     rows = x.double()
-    w = _shares(rows, weight)
+    w = shares_of(rows, weight)
     mean, std = moments(rows, w)
     factor, _ = _shrunk((rows - mean) / std, w)
     return mean[None], (std[:, None] * factor)[None], torch.ones(1, dtype=torch.float64)
@@ -292,7 +173,7 @@ def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: 
     rows = (rows - mean) / std
     if weight is not None:  # scikit-learn's mixture does not support weights
         generator = torch.Generator().manual_seed(seed)
-        rows = rows[draw_weighted(_shares(rows, weight), generator)]
+        rows = rows[draw_weighted(shares_of(rows, weight), generator)]
     model = GaussianMixture(components, random_state=seed % 2**32, tol=1e-3).fit(rows.numpy())
     means, covariances, weights = (
         torch.as_tensor(a) for a in (model.means_, model.covariances_, model.weights_)
