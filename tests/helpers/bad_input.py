@@ -64,7 +64,10 @@ BAD: dict[str, Bad] = {
     # what is asked for
     "unknown command": Bad("frobnicate", "unknown command"),
     "misspelled command": Bad("tran digits", "did you mean 'train'"),
-    "no recipe": Bad("train", "recipe"),
+    "no recipe": Bad("train", "the recipe is missing"),
+    "options without a recipe": Bad("train --steps 5 --model.hidden 8", "the recipe is missing"),
+    "misspelled run to resume": Bad("train r/none --resume", "no run to resume in r/none:"),
+    "unknown recipe to resume": Bad("train mnits --resume", "did you mean 'mnist'"),
     "recipe of no file": Bad("train none.yaml", "there is no file"),
     "misspelled model": Bad("sample mnst", "did you mean 'mnist'?"),
     "unknown recipe": Bad("train mnits", "did you mean 'mnist'"),
@@ -90,9 +93,12 @@ BAD: dict[str, Bad] = {
     # numbers
     "zero": Bad("train digits --model.hidden 0", "hidden"),
     "zero steps": Bad("train digits --steps 0", "steps"),
-    "negative minutes": Bad("train digits --minutes -1", "minutes"),
-    "nan": Bad("train digits --training.lr nan", "lr"),
-    "infinity": Bad("train digits --minutes inf", "minutes"),
+    "negative minutes": Bad("train digits --minutes -1", " --minutes must be a positive number"),
+    "nan": Bad("train digits --training.lr nan", " --training.lr must be a positive number"),
+    "infinity": Bad("train digits --minutes inf", " --minutes must be a positive number"),
+    "settings that exclude each other": Bad(
+        "train digits --model.label_weight 1", " --model.label_weight needs labels"
+    ),
     "huge model": Bad(IMAGES + "digits --model.hidden 10000000", "model.hidden"),
     "larger than bytes": Bad(IMAGES + "digits --model.hidden 4000000000000", "model.hidden"),
     "huge scales": Bad("train digits --model.scales 1000000000", "scales"),
@@ -104,6 +110,7 @@ BAD: dict[str, Bad] = {
     "negative seed of the data": Bad("train moons --steps 1 --data.seed -1", "seed"),
     "no devices": Bad("train moons --steps 1 --devices 0", "devices"),
     "absent accelerator": Bad("train moons --steps 1 --training.accelerator mps", "mps"),
+    "absent device": Bad("train moons --steps 1 --device mps", "a device of kind 'mps'"),
     "unknown accelerator": Bad("train moons --steps 1 --training.accelerator abacus", "abacus"),
     "too many points": Bad("train moons --steps 1 --data.points 99999999999999", "memory"),
     "all held out": Bad(TABLE + "t.csv --data.validation 5", "validation", text("t.csv", GOOD_CSV)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import add_count, output_path, picture_parser
-from realnvp.cli.shared import read_picture
+from realnvp.cli.shared import print_json, read_picture
 
 __all__ = []
 
@@ -30,5 +30,8 @@ def main(argv: list[str]) -> int:
     images = interpolate(flow, x, args.steps, condition, generator)
     with replacing(path) as temporary:
         image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)
-    print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")
+    if args.json:
+        print_json({"out": str(path), "images": len(images)})
+    else:
+        print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import add_count, output_path, picture_parser
-from realnvp.cli.shared import read_picture
+from realnvp.cli.shared import print_json, read_picture
 
 __all__ = []
 
@@ -30,5 +30,9 @@ def main(argv: list[str]) -> int:
     rows = levels(flow, x, condition, generator)
     with replacing(path) as temporary:
         image_grid(rows.flatten(0, 1), temporary, levels=flow.levels or 256, columns=len(x))
-    print(f"{path}  {len(rows)} rows: the data, then fewer scales kept, down to the coarsest alone")
+    if args.json:
+        print_json({"out": str(path), "images": len(x), "scales": len(rows)})
+    else:
+        kept = "the data, then fewer scales kept, down to the coarsest alone"
+        print(f"{path}  {len(rows)} rows: {kept}")
     return 0

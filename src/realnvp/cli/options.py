@@ -59,6 +59,7 @@ SHORT = {
     "training.precision": "--precision",
     "training.memory": "--memory",
     "training.compile": "--compile",
+    "training.accelerator": "--device",
     "training.devices": "--devices",
     "training.nodes": "--nodes",
     "training.strategy": "--strategy",
@@ -402,4 +403,5 @@ def picture_parser(command: str, description: str, epilog: str) -> Parser:
     add_data(parser)
     add_seed(parser, "the choice of images, and of all noise")
     add_out(parser, f"{command}.png", "the picture to write")
+    add_json(parser)
     return parser

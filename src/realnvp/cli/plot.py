@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import Parser, add_data, add_device, add_out, add_seed, output_path
-from realnvp.cli.shared import (
-    examples,
-    read_model,
-    true_log_density,
+from realnvp.cli.options import (
+    Parser,
+    add_data,
+    add_device,
+    add_json,
+    add_out,
+    add_seed,
+    output_path,
 )
+from realnvp.cli.shared import examples, print_json, read_model, true_log_density
 
 if TYPE_CHECKING:
     from realnvp.plots import Plane
@@ -47,6 +51,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--label", metavar="TEXT", help="class or condition of a conditional model")
     add_seed(parser, "the samples")
     add_out(parser, "plot.png", "the picture to write")
+    add_json(parser)
     args = parser.parse_args(argv)
     path = output_path(args, ".png")
 
@@ -60,7 +65,10 @@ def main(argv: list[str]) -> int:
     figure = plots.planes(rows)
     with replacing(path) as temporary:
         plots.save_figure(figure, temporary)
-    print(f"{path}  {len(rows)} densities" if len(rows) > 1 else path)
+    if args.json:
+        print_json({"out": str(path), "models": names})
+    else:
+        print(f"{path}  {len(rows)} densities" if len(rows) > 1 else path)
     return 0
 
 

@@ -80,20 +80,28 @@ def main(argv: list[str]) -> int:
     add_json(parser)
     name = _recipe_argument(parser, argv)
     if name is None:
-        parser.parse_args(argv)  # help, or the error of a missing recipe
-        raise ValueError("train needs a RECIPE")
+        if not {"-h", "--help"} & {*argv}:
+            raise ValueError(
+                "the recipe is missing: give a .yaml file, a run to --resume, or one of "
+                f"{', '.join(recipe_names())}"
+            )
+        parser.parse_args(argv)
+        return 0
     out = _option(argv, "--out")
     if out == "":
         raise ValueError("--out is empty: give the folder of the run")
     resuming = "--resume" in argv
-    is_run = name not in recipe_names() and (Path(name) / "config.yaml").is_file()
+    path = Path(name)
+    is_run = name not in recipe_names() and (path / "config.yaml").is_file()
     if is_run and not resuming:
         raise ValueError(
             f"{name} is a run: add --resume to continue it, or name its settings, "
-            f"{Path(name) / 'config.yaml'}, to train another one like it"
+            f"{path / 'config.yaml'}, to train another one like it"
         )
-    folder = Path(out) if out else Path(name) if is_run else Path("runs") / Path(name).stem
-    name = str(Path(name) / "config.yaml") if is_run else name
+    # Only a recipe's file may be in a folder; any other path is that of a run, maybe misspelled.
+    is_folder = is_run or (len(path.parts) > 1 and path.suffix not in (".yaml", ".yml"))
+    folder = Path(out) if out else path if is_folder else Path("runs") / path.stem
+    name = str(path / "config.yaml") if is_run else name
     sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
     if resuming and not sweeping:
         name = str(_resumable(folder, name))
@@ -241,6 +249,8 @@ def _resumable(folder: Path, name: str) -> Path:
     """Return the settings of the run in the folder, which must be of the recipe's kind."""
     config = folder / "config.yaml"
     if not config.is_file():
+        if folder != Path(name):
+            read_recipe(name)  # refuses an unknown one
         raise FileNotFoundError(f"there is no run to resume in {folder}: it has no config.yaml")
     asked, found = read_recipe(name)["kind"], read_recipe(str(config))["kind"]
     if asked != found:

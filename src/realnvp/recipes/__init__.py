@@ -312,12 +312,22 @@ def load_recipe(
     # Some settings depend on the budget; settings that are given replace them.
     settings = _merge(_of_budget(_merge(settings, {"training": changes["training"]})), changes)
     sections = {
-        section: config(**settings[section])
+        section: _made(section, config, settings[section])
         for section, config in config_sections(settings["kind"]).items()
     }
     return KINDS[settings["kind"]](
         **sections, seed=settings.get("seed", 0) if seed is None else seed
     )
+
+
+def _made(section: str, config: type, settings: dict[str, Any]) -> Any:
+    """Return the dataclass of a section; an error names the setting as ``section.key``."""
+    try:
+        return config(**settings)
+    except ValueError as error:
+        if str(error).partition(" ")[0] in settings:
+            raise ValueError(f"{section}.{error}") from error
+        raise
 
 
 def with_new_names(settings: dict[str, Any], kind: str) -> dict[str, Any]:
