@@ -94,8 +94,9 @@ BAD: dict[str, Bad] = {
     "zero": Bad("train digits --model.hidden 0", "hidden"),
     "zero steps": Bad("train digits --steps 0", "steps"),
     "negative minutes": Bad("train digits --minutes -1", " --minutes must be a positive number"),
-    "nan": Bad("train digits --training.lr nan", " --training.lr must be a positive number"),
-    "infinity": Bad("train digits --minutes inf", " --minutes must be a positive number"),
+    "nan": Bad("train digits --training.lr nan", " --training.lr must be"),
+    "negative rate": Bad("train moons --training.lr -1", " --training.lr must be a positive number"),
+    "infinity": Bad("train digits --minutes inf", " --minutes must be"),
     "settings that exclude each other": Bad(
         "train digits --model.label_weight 1", " --model.label_weight needs labels"
     ),
@@ -110,7 +111,7 @@ BAD: dict[str, Bad] = {
     "negative seed of the data": Bad("train moons --steps 1 --data.seed -1", "seed"),
     "no devices": Bad("train moons --steps 1 --devices 0", "devices"),
     "absent accelerator": Bad("train moons --steps 1 --training.accelerator mps", "mps"),
-    "absent device": Bad("train moons --steps 1 --device mps", "a device of kind 'mps'"),
+    "no such device": Bad("train moons --steps 1 --device mps", "a device of kind 'mps'"),
     "unknown accelerator": Bad("train moons --steps 1 --training.accelerator abacus", "abacus"),
     "too many points": Bad("train moons --steps 1 --data.points 99999999999999", "memory"),
     "all held out": Bad(TABLE + "t.csv --data.validation 5", "validation", text("t.csv", GOOD_CSV)),
