@@ -228,9 +228,9 @@ def vector_flow(
             raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
         model, gaussians = dataclasses.replace(model, mixture_init=found), found
         conditional_mixture = tuple(mixture[0].shape) != (found, size)
-
     if model.condition_bins and (classes is not None or not condition_dim):
         raise ValueError("condition_bins needs a numeric condition, and this flow has none")
+    _check_members(members, dim)
 
     def make_body() -> list[Bijection]:
         if not size:  # all columns are categories
@@ -241,32 +241,13 @@ def vector_flow(
             start = _mixture_layer(gaussians, size, *dims, mixture)
         else:
             start = Affine(zeros(size) if mean is None else mean, std)
-        bins = model.condition_bins
-        features = EncodedCondition.num_features(layers_condition, bins)
-        rest = ARCHITECTURES[model.architecture]((size,), model, features)
-        return [
-            start,
-            *([EncodedCondition(layers_condition, bins, rest)] if bins else _layers_of(rest)),
-        ]
+        return [start, *_couplings(size, layers_condition, model)]
 
-    if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1000:
-        raise ValueError(f"members must be 1 to 1000, got {members!r}")
-    if members > 1 and dim > 1:
-        raise ValueError(f"only flows of one column can be averaged (members), got {dim} columns")
     body = make_body()
     if members > 1:
         body = [Average(Chain(*body), *(Chain(*make_body()) for _ in range(members - 1)))]
     if categories is not None:
-        links, sizes = categories["links"], [link["size"] for link in categories["links"]]
-        tilt: Any = None
-        if condition_dim:
-            tilt = MLP(0, sum(sizes), model.hidden, model.blocks, condition_dim)
-        layer = CategoriesFirst(
-            links, dim, categories["features"], Chain(*body), condition_dim=condition_dim,
-            conditioner=tilt,
-        )  # fmt: skip
-        layer.fill(category_tensors or {})
-        body = [layer]
+        body = [_categories_layer(dim, categories, category_tensors, body, model, condition_dim)]
     return Flow(
         Chain(*first, *body),
         (dim,),
@@ -399,6 +380,36 @@ def _mixture_layer(
     return Rosenblatt(*mixture, condition_dim)
 
 
+def _couplings(dim: int, condition_dim: int, model: VectorModel) -> list[Bijection]:
+    """Return the layers of the architecture, which may receive an encoding of the condition."""
+    bins = model.condition_bins
+    features = EncodedCondition.num_features(condition_dim, bins)
+    layers = ARCHITECTURES[model.architecture]((dim,), model, features)
+    return [EncodedCondition(condition_dim, bins, layers)] if bins else _layers_of(layers)
+
+
+def _categories_layer(
+    dim: int,
+    categories: Mapping[str, Any],
+    tensors: Mapping[str, Tensor] | None,
+    others: list[Bijection],
+    model: VectorModel,
+    condition_dim: int,
+) -> CategoriesFirst:
+    """Return the layer that models the categories, and the other columns given them."""
+    links = categories["links"]
+    tilt: Any = None
+    if condition_dim:
+        logits = sum(link["size"] for link in links)
+        tilt = MLP(0, logits, model.hidden, model.blocks, condition_dim)
+    layer = CategoriesFirst(
+        links, dim, categories["features"], Chain(*others), condition_dim=condition_dim,
+        conditioner=tilt,
+    )  # fmt: skip
+    layer.fill(tensors or {})
+    return layer
+
+
 # ------------------------------------------------------------------ arguments
 
 
@@ -419,6 +430,14 @@ def _model_settings(kind: type[Model], given: Mapping[str, Any]) -> Model:
         if given[name] != getattr(kind, name):
             raise ValueError(f"{name} is one of model's options: set it there, or leave model out")
     return model
+
+
+def _check_members(members: Any, dim: int) -> None:
+    """Raise ValueError unless flows of these columns can be averaged."""
+    if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1000:
+        raise ValueError(f"members must be 1 to 1000, got {members!r}")
+    if members > 1 and dim > 1:
+        raise ValueError(f"only flows of one column can be averaged (members), got {dim} columns")
 
 
 def _check_sizes(**sizes: Any) -> None:

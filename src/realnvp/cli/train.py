@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_json, add_settings, expand, given_settings
 from realnvp.cli.shared import likelihood_rows, print_json, print_table
 from realnvp.config import LOGGERS, Recipe
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from realnvp.training.train import TrainingResult
 
 __all__ = []
 
@@ -31,6 +34,47 @@ realnvp train RECIPE --help shows every setting, with the recipe's defaults.
 def main(argv: list[str]) -> int:
     """Train, and print the result."""
     argv = expand(argv)
+    parser = _parser()
+    name = _recipe_argument(parser, argv)
+    if name is None:
+        if not {"-h", "--help"} & {*argv}:
+            raise ValueError(
+                "the recipe is missing: give a .yaml file, a run to --resume, or one of "
+                f"{', '.join(recipe_names())}"
+            )
+        parser.parse_args(argv)
+        return 0
+    name, folder = _settings_and_folder(name, argv)
+    add_settings(parser, name, _minutes(argv))
+    args = parser.parse_args(argv)
+    recipe = load_recipe(name, **given_settings(parser, argv))
+
+    if args.dry_run:
+        if args.sweep:
+            raise ValueError("--dry-run estimates one run: leave --sweep out")
+        return _estimate(recipe, args)
+    from realnvp.training.tracking import callback_named
+    from realnvp.training.train import train
+
+    options = {
+        "init": args.init,
+        "overwrite": args.overwrite,
+        "quiet": args.quiet,
+        "report": not args.no_report,
+        "logger": args.logger,
+    }
+    if args.sweep:
+        return _sweep(parser, name, argv, folder, args, options)
+    callbacks = [callback_named(given) for given in args.callback or ()]
+    outcome = train(recipe, folder, resume=args.resume, callbacks=callbacks, **options)
+    if not outcome.main:  # another process prints the result
+        return 0
+    _print_outcome(outcome, recipe, folder, args.json)
+    return 0
+
+
+def _parser() -> Parser:
+    """Return the options apart from the recipe's settings."""
     parser = Parser("train", "Train a model from a recipe.", EPILOG)
     parser.add_argument(
         "recipe",
@@ -78,61 +122,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     parser.add_argument("--quiet", action="store_true", help="do not show progress")
     add_json(parser)
-    name = _recipe_argument(parser, argv)
-    if name is None:
-        if not {"-h", "--help"} & {*argv}:
-            raise ValueError(
-                "the recipe is missing: give a .yaml file, a run to --resume, or one of "
-                f"{', '.join(recipe_names())}"
-            )
-        parser.parse_args(argv)
-        return 0
-    out = _option(argv, "--out")
-    if out == "":
-        raise ValueError("--out is empty: give the folder of the run")
-    resuming = "--resume" in argv
-    path = Path(name)
-    is_run = name not in recipe_names() and (path / "config.yaml").is_file()
-    if is_run and not resuming:
-        raise ValueError(
-            f"{name} is a run: add --resume to continue it, or name its settings, "
-            f"{path / 'config.yaml'}, to train another one like it"
-        )
-    # Only a recipe's file may be in a folder; any other path is that of a run, maybe misspelled.
-    is_folder = is_run or (len(path.parts) > 1 and path.suffix not in (".yaml", ".yml"))
-    folder = Path(out) if out else path if is_folder else Path("runs") / path.stem
-    name = str(path / "config.yaml") if is_run else name
-    sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
-    if resuming and not sweeping:
-        name = str(_resumable(folder, name))
-    add_settings(parser, name, _minutes(argv))
-    args = parser.parse_args(argv)
-    recipe = load_recipe(name, **given_settings(parser, argv))
+    return parser
 
-    if args.dry_run:
-        if args.sweep:
-            raise ValueError("--dry-run estimates one run: leave --sweep out")
-        return _estimate(recipe, args)
-    from realnvp.training.tracking import callback_named
-    from realnvp.training.train import train
+
+def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, as_json: bool) -> None:
     from realnvp.utils.progress import duration
 
-    options = {
-        "init": args.init,
-        "overwrite": args.overwrite,
-        "quiet": args.quiet,
-        "report": not args.no_report,
-        "logger": args.logger,
-    }
-    if args.sweep:
-        return _sweep(parser, name, argv, folder, args, options)
-    callbacks = [callback_named(given) for given in args.callback or ()]
-    outcome = train(recipe, folder, resume=args.resume, callbacks=callbacks, **options)
-    if not outcome.main:  # another process prints the result
-        return 0
     files = _files(folder)
     result = outcome.likelihood.as_dict()
-    if args.json:
+    if as_json:
         print_json(
             {
                 **result,
@@ -147,7 +145,7 @@ def main(argv: list[str]) -> int:
                 "files": [str(path) for path, _ in files],
             }
         )
-        return 0
+        return
     rows = likelihood_rows(result)
     ended = ", stopped early" if outcome.stopped_early else ""
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}{ended}")]
@@ -160,7 +158,6 @@ def main(argv: list[str]) -> int:
     width = max(len(str(path)) for path, _ in files)
     for path, what in files:
         print(f"{path!s:{width}}  {what}")
-    return 0
 
 
 def _sweep(
@@ -225,6 +222,29 @@ def _recipe_argument(parser: Parser, argv: list[str]) -> str | None:
         else:
             return token
     return None
+
+
+def _settings_and_folder(name: str, argv: list[str]) -> tuple[str, Path]:
+    """Return the name of the recipe, or the settings of the run that is named, and its folder."""
+    out = _option(argv, "--out")
+    if out == "":
+        raise ValueError("--out is empty: give the folder of the run")
+    resuming = "--resume" in argv
+    path = Path(name)
+    is_run = name not in recipe_names() and (path / "config.yaml").is_file()
+    if is_run and not resuming:
+        raise ValueError(
+            f"{name} is a run: add --resume to continue it, or name its settings, "
+            f"{path / 'config.yaml'}, to train another one like it"
+        )
+    # Only a recipe's file may be in a folder; any other path is that of a run, maybe misspelled.
+    is_folder = is_run or (len(path.parts) > 1 and path.suffix not in (".yaml", ".yml"))
+    folder = Path(out) if out else path if is_folder else Path("runs") / path.stem
+    name = str(path / "config.yaml") if is_run else name
+    sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
+    if resuming and not sweeping:
+        name = str(_resumable(folder, name))
+    return name, folder
 
 
 def _option(argv: list[str], name: str) -> str | None:

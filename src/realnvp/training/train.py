@@ -415,28 +415,12 @@ def _run(
         signals = stack.enter_context(contextlib.ExitStack())
         stopped = signals.enter_context(stop_signals())
         with processes.sync_errors():
-            service = logger  # made first: if that fails, no run is overwritten
-            if processes.main and isinstance(logger, str) and logger not in ("tensorboard", "none"):
-                service = lightning_logger(logger, out)
+            # Made first: if that fails, no run is overwritten.
+            service = _service(logger, out) if processes.main else None
             if run is not None:
                 run.write_config(settings) if resume else run.create(settings, first)
-                rows = None  # next to which a picture shows samples
-                if trainer.flow.levels is None:
-                    rows = trainer.some_of(dataset.train_in_memory, POINTS).x
-                noisy = trainer.smoothing is not None
-                history = RunLogger(
-                    run,
-                    trainer.flow,
-                    trainer.step,
-                    warn,
-                    data=rows,
-                    columns=dataset.columns,
-                    schema=dataset.schema,
-                    smoothing=noisy,
-                    settings=settings,
-                    tensorboard=logger == "tensorboard",
-                )
-            if processes.main and not isinstance(service, str):
+                history = _run_logger(trainer, run, settings, tensorboard=logger == "tensorboard")
+            if service is not None:
                 tracker = LightningLogger(
                     service, settings, trainer.flow.levels, dataset.columns, dataset.schema
                 )
@@ -460,26 +444,63 @@ def _run(
                 with processes.sync_errors():
                     if run is not None and calibration is not None:
                         run.save_calibration(calibration)
-                held_out = len(dataset.reporting[1])
-                if likelihood.examples < held_out:
-                    bar.warn(
-                        f"the result is of {likelihood.examples:,} of the {held_out:,} held-out "
-                        f"examples: the budget is too short for all (realnvp eval evaluates all)"
-                    )
+                _warn_of_few_examples(likelihood, dataset, bar)
         if trainer.stopping:
-            if not processes.main:
-                raise processes.remote_rank_error(128 + trainer.stopping)
-            where = f"everything is saved in {out}: continue with the same command and --resume"
-            raise Interrupted(
-                f"stopped at step {trainer.step} after {duration(trainer.seconds)}; "
-                + (where if out is not None else "nothing was to be saved"),
-                trainer.stopping,
-            )
+            raise _interrupted(trainer, out)
         result = _result(trainer, likelihood, history.records, out)
         result.flow.calibration = calibration
         if report and run is not None and processes.main:
             _report(run, result, dataset, not quiet)
         return result
+
+
+def _service(logger: str | Any, out: Path | None) -> Any:
+    """Return the logger of Lightning that metrics are sent to, if any."""
+    if not isinstance(logger, str):
+        return logger
+    return None if logger in ("tensorboard", "none") else lightning_logger(logger, out)
+
+
+def _run_logger(
+    trainer: Trainer, run: RunDirectory, settings: dict[str, Any], *, tensorboard: bool
+) -> RunLogger:
+    """Return what writes the records and pictures of a run."""
+    dataset, rows = trainer.dataset, None
+    if trainer.flow.levels is None:  # rows next to which a picture shows samples
+        rows = trainer.some_of(dataset.train_in_memory, POINTS).x
+    return RunLogger(
+        run,
+        trainer.flow,
+        trainer.step,
+        warn,
+        data=rows,
+        columns=dataset.columns,
+        schema=dataset.schema,
+        smoothing=trainer.smoothing is not None,
+        settings=settings,
+        tensorboard=tensorboard,
+    )
+
+
+def _warn_of_few_examples(likelihood: Likelihood, dataset: Dataset, bar: Bar) -> None:
+    held_out = len(dataset.reporting[1])
+    if likelihood.examples < held_out:
+        bar.warn(
+            f"the result is of {likelihood.examples:,} of the {held_out:,} held-out "
+            f"examples: the budget is too short for all (realnvp eval evaluates all)"
+        )
+
+
+def _interrupted(trainer: Trainer, out: Path | None) -> Exception:
+    """Return the error of a run that a signal has stopped."""
+    if not trainer.processes.main:
+        return trainer.processes.remote_rank_error(128 + trainer.stopping)
+    where = f"everything is saved in {out}: continue with the same command and --resume"
+    return Interrupted(
+        f"stopped at step {trainer.step} after {duration(trainer.seconds)}; "
+        + (where if out is not None else "nothing was to be saved"),
+        trainer.stopping,
+    )
 
 
 def _report(run: RunDirectory, result: TrainingResult, dataset: Dataset, visible: bool) -> None:
