@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from realnvp import plots
@@ -80,12 +81,7 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         runs = open_runs(chosen)
         notify(1, 4)
         comparison = compare(runs) if len(runs) > 1 else Comparison(runs, {})
-        records = {run.name: run.records for run in runs}
-        unit, sign = comparison.unit, runs[0].sign
-        if len(runs) == 1:
-            figure = plots.learning_curves(runs[0].records, unit, sign=sign, by=by)
-        else:
-            figure = plots.run_curves(records, unit, sign=sign, by=by)
+        figure = _curves(runs, comparison.unit, by)
         notify(2, 4)
         curves = as_image(figure)
         notify(3, 4)
@@ -100,19 +96,11 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
             curves,
             {"headers": header, "data": rows},
             gr.Dataframe(
-                value={"headers": ["setting", *records], "data": differ}, visible=bool(differ)
+                value={"headers": ["setting", *(run.name for run in runs)], "data": differ},
+                visible=bool(differ),
             ),
-            through(runs, at),
+            _samples(runs, at),
         ]
-
-    def through(runs: list[Run], at: float) -> list[tuple[np.ndarray, str]]:
-        shown = []
-        for run in runs:
-            if run.pictures:
-                step, path = run.pictures[round(at * (len(run.pictures) - 1))]
-                with Image.open(path) as image:
-                    shown.append((np.asarray(image.convert("RGB")), f"{run.name}, step {step:,}"))
-        return shown
 
     def look(chosen: list[str] | None) -> gr.CheckboxGroup:
         """Return the runs to choose from: initially, the newest run and others with its unit."""
@@ -142,7 +130,26 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         opened, inputs, outputs, show_progress_on=results.note
     )
     at.change(  # by the arrow keys, too
-        guarded(lambda c, a: through(open_runs(c), a)), [chosen, at], pictures,
+        guarded(lambda c, a: _samples(open_runs(c), a)), [chosen, at], pictures,
         show_progress="hidden", trigger_mode="always_last",
     )  # fmt: skip
     again.click(look, chosen, chosen, queue=False)
+
+
+def _curves(runs: list[Run], unit: str, by: Any) -> Figure:
+    """Draw the learning curves of one run, or those of several over each other."""
+    sign = runs[0].sign
+    if len(runs) == 1:
+        return plots.learning_curves(runs[0].records, unit, sign=sign, by=by)
+    return plots.run_curves({run.name: run.records for run in runs}, unit, sign=sign, by=by)
+
+
+def _samples(runs: list[Run], at: float) -> list[tuple[np.ndarray, str]]:
+    """Return the samples of each run at a share of its training, and their captions."""
+    shown = []
+    for run in runs:
+        if run.pictures:
+            step, path = run.pictures[round(at * (len(run.pictures) - 1))]
+            with Image.open(path) as image:
+                shown.append((np.asarray(image.convert("RGB")), f"{run.name}, step {step:,}"))
+    return shown

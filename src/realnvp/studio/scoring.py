@@ -86,48 +86,8 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     def score(
         name: str, split: Split, names: list[str], done: str, notify: Callable[[int, int], None]
     ) -> list[Any]:
-        flow, scorer = library.get(name), library.scorer(name)
-        others, what = library.reference(name)
-        blocks = statistics_by_block(flow, split, scorer.near, progress=notify)
-        found = _joined([block for _, block in blocks])
-        log_p = torch.from_numpy(found["bound"])
-        calibrated = scorer.calibration is not None
-        p = scorer.p_values(found) if calibrated else p_values(-log_p, -others)
-        unit = "bits/dim" if flow.levels is not None else "nats"
-        scale = -flow.unit[0]
-        scores = scorer.score(found)
-        rows = [
-            [names[i], _number(scale * float(log_p[i])), f"{scores[i]:.4g}", f"{p[i]:.4f}"]
-            for i in range(min(len(split), SHOWN))
-        ]
-        value = {"headers": ["example", unit, "outlier score", "p-value"], "data": rows}
-        figure = plots.scores(scale * others, f"{unit} of {what}", marks=scale * log_p[:SHOWN])
-        note = (
-            f"{done}. Compared with {len(others):,} {what}: the p-value is the share of them "
-            + (
-                f"with as high an outlier score, as {library.command('score', name)} says."
-                if calibrated
-                else "that is as improbable. For the outlier scores of the command line, "
-                f"{library.command('calibrate', name)} comes first."
-            )
-        )
-        shown = [*results.shown(note), value, as_image(figure)]
-        if flow.levels is None:
-            return [*shown, *_reasons(flow, split, names, scores)]
-        few = split.select(torch.arange(min(len(split), 6)))
-        noise = flow.example_noise((0, 0), 0, len(few))
-        condition = few.condition
-        if flow.classes is not None and condition is None:  # the terms are those of one class
-            condition = flow.class_log_probs(few.x, noise).argmax(1)
-        z, terms = flow.log_prob_terms(few.x, condition, noise)
-        maps = as_image(plots.term_maps(few.x, z, terms, levels=flow.levels))
-        picture = plots.tiles(split.x[:16], levels=flow.levels, columns=16, width=900)
-        return [
-            *shown,
-            gr.Image(value=picture, visible=True),
-            gr.Image(value=maps, visible=True),
-            gr.Dataframe(visible=False),
-        ]
+        note, values = _scored(library, name, split, names, notify)
+        return [*results.shown(f"{done}. {note}"), *values]
 
     @guarded
     def uploaded(
@@ -163,6 +123,58 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     for source, button in tries.items():
         button.click(tried(source), model, outputs, show_progress_on=results.note)
     return results
+
+
+def _scored(
+    library: Library,
+    name: str,
+    split: Split,
+    names: list[str],
+    progress: Callable[[int, int], None],
+) -> tuple[str, list[Any]]:
+    """Return what examples are compared with, and the values of the results."""
+    flow, scorer = library.get(name), library.scorer(name)
+    others, what = library.reference(name)
+    blocks = statistics_by_block(flow, split, scorer.near, progress=progress)
+    found = _joined([block for _, block in blocks])
+    log_p = torch.from_numpy(found["bound"])
+    calibrated = scorer.calibration is not None
+    p = scorer.p_values(found) if calibrated else p_values(-log_p, -others)
+    unit = "bits/dim" if flow.levels is not None else "nats"
+    scale = -flow.unit[0]
+    scores = scorer.score(found)
+    rows = [
+        [names[i], _number(scale * float(log_p[i])), f"{scores[i]:.4g}", f"{p[i]:.4f}"]
+        for i in range(min(len(split), SHOWN))
+    ]
+    value = {"headers": ["example", unit, "outlier score", "p-value"], "data": rows}
+    figure = plots.scores(scale * others, f"{unit} of {what}", marks=scale * log_p[:SHOWN])
+    note = f"Compared with {len(others):,} {what}: the p-value is the share of them " + (
+        f"with as high an outlier score, as {library.command('score', name)} says."
+        if calibrated
+        else "that is as improbable. For the outlier scores of the command line, "
+        f"{library.command('calibrate', name)} comes first."
+    )
+    more = _terms(flow, split) if flow.levels is not None else _reasons(flow, split, names, scores)
+    return note, [value, as_image(figure), *more]
+
+
+def _terms(flow: Flow, split: Split) -> list[Any]:
+    """Return the values for images: these, the terms of their log-density, and no table."""
+    assert flow.levels is not None  # the caller has images
+    few = split.select(torch.arange(min(len(split), 6)))
+    noise = flow.example_noise((0, 0), 0, len(few))
+    condition = few.condition
+    if flow.classes is not None and condition is None:  # the terms are those of one class
+        condition = flow.class_log_probs(few.x, noise).argmax(1)
+    z, terms = flow.log_prob_terms(few.x, condition, noise)
+    maps = as_image(plots.term_maps(few.x, z, terms, levels=flow.levels))
+    picture = plots.tiles(split.x[:16], levels=flow.levels, columns=16, width=900)
+    return [
+        gr.Image(value=picture, visible=True),
+        gr.Image(value=maps, visible=True),
+        gr.Dataframe(visible=False),
+    ]
 
 
 def _strange(library: Library, name: str) -> tuple[Split, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from realnvp import plots
@@ -99,18 +100,11 @@ def table_tab(
         if schema is not None:  # so that dates and numbers that are text can be plotted
             real, synthetic = schema.parsed(real), schema.parsed(synthetic)
         synthetic = synthetic[list(real.columns)]
-        headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
-        kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
-        data = [
-            [c, kinds.get(c, "continuous"), *_facts(real[c], synthetic[c])] for c in real.columns
-        ]
-        if not real.isna().any(axis=None) and not synthetic.isna().any(axis=None):
-            headers, data = headers[:4], [cells[:4] for cells in data]
         figure = plots.table_marginals(real, synthetic)
         options = ["--n", count, "--seed", int(seed), "--out", "synthetic.csv"]
         note = f"Real: {what}. On the command line: {library.command('sample', name, *options)}"
-        value = {"headers": headers, "data": data}
-        return [*drawn.shown(note), str(path), value, as_image(figure)]
+        facts = _facts(real, synthetic, schema)
+        return [*drawn.shown(note), str(path), facts, as_image(figure)]
 
     @guarded
     def given(
@@ -121,8 +115,6 @@ def table_tab(
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        from realnvp.estimator.inference import category_proba, impute
-
         notify = jobs.begin(request, progress, "asking")
         flow = library.get(name)
         split, what = library.examples(name)
@@ -141,19 +133,8 @@ def table_tab(
             at = torch.linspace(low, high, 400)
             density = column_density(flow, x[0], j, at, condition)
             figure = plots.conditional(at.numpy(), density.numpy(), float(x[0, j]), column)
-        elif (kind := _kind(schema, column)) == "categorical":
-            p = category_proba(flow, schema, shown, column, condition).iloc[0]
-            figure = plots.probabilities(p, shown[column].iloc[0], column)
-        elif kind in ("constant", "copy", "linear"):
-            raise ValueError(f"column {column!r} follows from the others: it has one value only")
         else:
-            unknown = x.expand(DRAWS, -1).clone()
-            unknown[:, schema.places()[column]] = float("nan")
-            repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
-            filled, _ = impute(flow, schema, unknown, repeated, progress=notify)
-            draws = schema.parsed(schema.decode(filled.numpy()))[column]
-            own_value = schema.parsed(shown)[column].iloc[0]
-            figure = plots.draws(draws, own_value, column)
+            figure = _given_the_others(flow, schema, x, column, condition, notify)
         value = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
         note = f"Row {i} of {len(split):,} {what}."
         return [*asked.shown(note), value, as_image(figure)]
@@ -167,6 +148,32 @@ def table_tab(
         show_progress_on=asked.note,
     )  # fmt: skip
     return column, [drawn, asked]
+
+
+def _given_the_others(
+    flow: Flow,
+    schema: TableSchema,
+    x: Tensor,
+    column: str,
+    condition: Tensor | None,
+    progress: Progress,
+) -> Figure:
+    """Draw what a column of a row ``(1, D')`` of a table might be, given its other columns."""
+    from realnvp.estimator.inference import category_proba, impute
+
+    shown = schema.decode(x.numpy())
+    kind = next(c.kind for c in schema.columns if c.name == column)
+    if kind == "categorical":
+        p = category_proba(flow, schema, shown, column, condition).iloc[0]
+        return plots.probabilities(p, shown[column].iloc[0], column)
+    if kind in ("constant", "copy", "linear"):
+        raise ValueError(f"column {column!r} follows from the others: it has one value only")
+    unknown = x.expand(DRAWS, -1).clone()
+    unknown[:, schema.places()[column]] = float("nan")
+    repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
+    filled, _ = impute(flow, schema, unknown, repeated, progress=progress)
+    draws = schema.parsed(schema.decode(filled.numpy()))[column]
+    return plots.draws(draws, schema.parsed(shown)[column].iloc[0], column)
 
 
 def draw_table(
@@ -207,14 +214,19 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
     return schema.decode(x.numpy())
 
 
-def _kind(schema: TableSchema, column: str) -> str:
-    return next(c.kind for c in schema.columns if c.name == column)
-
-
-def _facts(real: pd.Series, synthetic: pd.Series) -> list[str]:
-    """Return a summary of a column, real and synthetic, and the shares of its gaps."""
-    gaps = [f"{values.isna().mean():.1%}" for values in (real, synthetic)]
-    return [*(_summary(values.dropna()) for values in (real, synthetic)), *gaps]
+def _facts(real: pd.DataFrame, synthetic: pd.DataFrame, schema: TableSchema | None) -> dict:
+    """Return a summary of each column, real and synthetic, and the shares of gaps, if any."""
+    headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
+    kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
+    data = []
+    for name in real.columns:
+        both = real[name], synthetic[name]
+        facts = [_summary(values.dropna()) for values in both]
+        gaps = [f"{values.isna().mean():.1%}" for values in both]
+        data.append([name, kinds.get(name, "continuous"), *facts, *gaps])
+    if not real.isna().any(axis=None) and not synthetic.isna().any(axis=None):
+        headers, data = headers[:4], [cells[:4] for cells in data]
+    return {"headers": headers, "data": data}
 
 
 def _summary(values: pd.Series) -> str:
