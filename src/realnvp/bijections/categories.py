@@ -36,7 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det, constant
-from realnvp.bijections.columns import MOST, Exact, even_edges
+from realnvp.bijections.cell_map import MOST, even_edges
+from realnvp.bijections.exact import Exact
 from realnvp.bijections.gaussian_mixture import normal_quantile
 from realnvp.bijections.smooth_map import TINY
 

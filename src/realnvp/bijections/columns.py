@@ -9,8 +9,8 @@ discrete, and an exact term of the log-likelihood. With :math:`u` uniform on :ma
   :math:`\log|\det J| = \log v'(x)`. Of numbers with a step, :math:`x + \mathrm{step} \cdot u`
   takes the place of :math:`x`. Some numbers may be atoms (:mod:`realnvp.bijections.atoms`): their
   term is the logarithm of a probability, divided by the step if there is one.
-* A column of **cells**, such as categories: the k-th has the interval :math:`[c_k, c_k + f_k)` of
-  its frequency :math:`f_k`, and :math:`v = \Phi^{-1}(c_k + f_k u)`, so that marginals fit exactly
+* A column of **cells**, such as categories: :math:`v = \Phi^{-1}(c_k + f_k u)` for the k-th, of
+  frequency :math:`f_k` (:mod:`realnvp.bijections.cell_map`), so that marginals fit exactly
   before anything is trained. :math:`\log|\det J| = \log f_k - \log \varphi(v)`; of numbers, minus
   the logarithm of their step.
 * A **gap**, a value that another column, its status, declares missing:
@@ -26,62 +26,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from realnvp.bijections.atoms import between_atoms, with_atoms
-from realnvp.bijections.base import Bijection, constant
+from realnvp.bijections.base import constant
+from realnvp.bijections.cell_map import MOST, ON_GRID, CellMap, even_edges, score_of
 from realnvp.bijections.dequantization import Dequantization, Noise
+from realnvp.bijections.exact import Exact
 from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.bijections.smooth_map import SHAPES, TINY, SmoothMap
 
-__all__ = ["TableColumns", "even_edges"]
-
-ON_GRID = 1e-3
-"""Distance from its grid, in steps, up to which a number counts as on the grid."""
-
-FARTHEST = 30.0
-"""Logarithm of the largest distance beyond a column's cells that is drawn, in units of their
-range."""
-
-MOST = 10_000_000
-"""Largest number of cells, knots or atoms of a column."""
-
-
-class Exact(Bijection):
-    """A bijection whose buffers are computed from data; some stay float64 in a flow of any type."""
-
-    exact: ClassVar[tuple[str, ...]] = ()
-    """Names of the buffers that stay float64."""
-
-    def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors into the buffers of these names.
-
-        Raises:
-            ValueError: if they are not valid, such as knots that do not ascend.
-        """
-        for name, tensor in tensors.items():
-            own = getattr(self, name)
-            if not own.is_meta:
-                own.copy_(tensor)
-        if not any(buffer.is_meta for buffer in self.buffers(recurse=False)):
-            self.check_values()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
-        kept = {name: self._buffers[name] for name in self.exact if name in self._buffers}
-        super()._apply(fn, recurse)
-        for name, buffer in kept.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and not buffer.is_meta:
-                self._buffers[name] = buffer.to(moved.device)
-        return self
-
-
-def even_edges(sizes: Tensor, width: int) -> Tensor:
-    """Return rows of edges of ``sizes`` equal cells from 0 to 1, padded with ones to ``width``."""
-    return (torch.arange(width, dtype=torch.float64) / sizes[:, None]).clamp(max=1.0)
+__all__ = ["TableColumns"]
 
 
 class TableColumns(Exact, Dequantization):
@@ -170,9 +128,10 @@ class TableColumns(Exact, Dequantization):
                 self.register_buffer("atoms", line)
                 self.register_buffer("atom_edges", exact(n, most + 1))
         if n := len(self._cells):
-            width = 1 + max(self.columns[i]["size"] for i in self._cells)
+            sizes = [self.columns[i]["size"] for i in self._cells]
+            width = 1 + max(sizes)
             edges = constant(
-                lambda: even_edges(self._sizes("cpu"), width), n, width, dtype=torch.float64
+                lambda: even_edges(torch.tensor(sizes), width), n, width, dtype=torch.float64
             )
             self.register_buffer("cell_origin", exact(n))
             self.register_buffer("cell_step", exact(n, value=1.0))
@@ -202,14 +161,7 @@ class TableColumns(Exact, Dequantization):
             if (self.atom_edges[:, -1] >= 1).any():
                 raise ValueError("the edges of atoms must ascend to less than 1")
         if self._cells:
-            inside = torch.arange(self.edges.shape[1] - 1) < self._sizes("cpu")[:, None]
-            widths = self.edges.diff(dim=1).cpu()
-            if not ((widths > 0) | ~inside).all() or (self.edges < 0).any():
-                raise ValueError("edges must ascend from 0 or more")
-            if (self.edges > 1).any() or (widths < 0).any():
-                raise ValueError("edges must ascend to 1 or less")
-            if not ((self.cell_step > 0).all() and (self.tails > 0).all()):
-                raise ValueError("cell_step and tails must be positive")
+            self._cell_map.check()
 
     @property
     def _has_atoms(self) -> bool:
@@ -218,9 +170,6 @@ class TableColumns(Exact, Dequantization):
     def _counts(self, device: torch.device | str) -> Tensor:
         """Return the number of atoms of each smooth column."""
         return torch.tensor([self.columns[i]["atoms"] for i in self._smooth], device=device)
-
-    def _sizes(self, device: torch.device | str) -> Tensor:
-        return torch.tensor([self.columns[i]["size"] for i in self._cells], device=device)
 
     # ------------------------------------------------------------------ what can be
 
@@ -246,12 +195,7 @@ class TableColumns(Exact, Dequantization):
             low = t < torch.where(self._is_stepped(), -TINY, TINY)  # a step has noise above it
             good[:, self._smooth] &= ~on_grid & ~(log & low) & ~(logit & (t >= 1))
         if self._cells:
-            position = (filled[:, self._cells] - self.cell_origin) / self.cell_step
-            whole_cells = (position - position.round()).abs() <= ON_GRID
-            below, above = position.round() < 0, position.round() >= self._sizes(x.device)
-            low = below & ((self.edges[:, 0] == 0) | ~self._is_ordered())
-            high = above & ((self._last() >= 1) | ~self._is_ordered())
-            good[:, self._cells] &= whole_cells & ~low & ~high
+            good[:, self._cells] &= self._cell_map.possible(filled[:, self._cells])
         if self._gaps:
             good[:, self._gaps] |= gap & (status != 0)
         return good
@@ -301,8 +245,7 @@ class TableColumns(Exact, Dequantization):
             stepped = self.origin + self.step * index
             out[:, self._smooth] = torch.where(self._is_stepped(), stepped, part)
         if self._cells:
-            index = ((x[:, self._cells] - self.cell_origin) / self.cell_step + ON_GRID).floor()
-            out[:, self._cells] = self.cell_origin + self.cell_step * index
+            out[:, self._cells] = self._cell_map.snap(x[:, self._cells])
         return out
 
     # ------------------------------------------------------------------ the maps
@@ -342,12 +285,12 @@ class TableColumns(Exact, Dequantization):
                 filled[:, self._smooth], u[:, self._smooth]
             )
         if self._cells:
-            v[:, self._cells], slopes[:, self._cells] = self._cells_forward(
+            v[:, self._cells], slopes[:, self._cells] = self._cell_map(
                 filled[:, self._cells], u[:, self._cells]
             )
         if self._gaps:
             gap = torch.isnan(x[:, self._gaps])
-            score = _quantile(u[:, self._gaps])
+            score = score_of(u[:, self._gaps])
             v[:, self._gaps] = torch.where(gap, score, v[:, self._gaps])
             slopes[:, self._gaps] = torch.where(gap, -log_normal(score), slopes[:, self._gaps])
         return v.to(self._one.dtype), slopes
@@ -361,7 +304,7 @@ class TableColumns(Exact, Dequantization):
         if self._smooth:
             x[:, self._smooth], slopes[:, self._smooth] = self._smooth_inverse(z[:, self._smooth])
         if self._cells:
-            x[:, self._cells], slopes[:, self._cells] = self._cells_inverse(z[:, self._cells])
+            x[:, self._cells], slopes[:, self._cells] = self._cell_map.inverse(z[:, self._cells])
         if self._gaps:
             gap = x[:, self._status] != 0
             x[:, self._gaps] = torch.where(gap, math.nan, x[:, self._gaps])
@@ -433,17 +376,15 @@ class TableColumns(Exact, Dequantization):
         shapes = tuple(self.columns[i]["shape"] for i in self._smooth)
         return SmoothMap(shapes, self.center, self.scale, self.knots, self.values, self.slopes)
 
+    @property
+    def _cell_map(self) -> CellMap:
+        own = [self.columns[i] for i in self._cells]
+        sizes, ordered = (tuple(column[name] for column in own) for name in ("size", "ordered"))
+        return CellMap(sizes, ordered, self.cell_origin, self.cell_step, self.edges, self.tails)
+
     def _is_stepped(self) -> Tensor:
         flags = [self.columns[i]["step"] for i in self._smooth]
         return torch.tensor(flags, device=self._one.device)
-
-    def _is_ordered(self) -> Tensor:
-        flags = [self.columns[i]["ordered"] for i in self._cells]
-        return torch.tensor(flags, device=self._one.device)
-
-    def _last(self) -> Tensor:
-        """Return the upper edge of each column's last cell."""
-        return self.edges.gather(1, self._sizes(self.edges.device)[:, None])[:, 0]
 
     def _standardized(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers in their own scale, and their positions on the grid of steps."""
@@ -538,54 +479,6 @@ class TableColumns(Exact, Dequantization):
             inside = torch.maximum(stepped, self.origin + self.step * low)
             stepped = torch.where(self._smooth_map.has("log", "logit"), inside, stepped)
         return torch.where(self._is_stepped(), stepped, x)
-
-    def _cells_forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        k = ((x - self.cell_origin) / self.cell_step).round()
-        size = self._sizes(x.device)
-        inside = torch.minimum(k.clamp(min=0), size - 1.0).long()
-        start, stop = self._edge(inside), self._edge(inside + 1)
-        v = _quantile(start + (stop - start) * u)
-        slope = (stop - start).log() - log_normal(v)
-        for side, beyond in ((0, k < 0), (1, k >= size)):
-            tail, end, edge = self._tail(side)
-            far = torch.log1p((k + u - edge).abs() / size)
-            v = torch.where(beyond, end + (2 * side - 1) * tail * size * far, v)
-            slope = torch.where(beyond, tail.log() - far, slope)
-        return v, slope - self.cell_step.log()
-
-    def _cells_inverse(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        size = self._sizes(v.device)
-        share = torch.special.ndtr(v)
-        k = torch.searchsorted(self.edges, share.T.contiguous(), right=True).T - 1
-        k = torch.minimum(k.clamp(min=0), size - 1)
-        slope = (self._edge(k + 1) - self._edge(k)).log() - log_normal(v)
-        position = k.double()
-        for side in (0, 1):
-            tail, end, edge = self._tail(side)
-            beyond = (v < end) if side == 0 else (v >= end)
-            bounded = torch.isinf(end) | ~self._is_ordered()
-            far = (v - torch.where(bounded, 0.0, end)).abs() / (tail * size)
-            far = far.clamp(max=FARTHEST)
-            place = ((2 * side - 1) * size * torch.expm1(far)).floor() + edge
-            place = place.clamp(max=-1) if side == 0 else torch.maximum(place, size)
-            beyond = beyond & ~bounded
-            position = torch.where(beyond, place, position)
-            slope = torch.where(beyond, tail.log() - far, slope)
-        return self.cell_origin + self.cell_step * position, slope - self.cell_step.log()
-
-    def _tail(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the slope of a tail, the score where it begins, and the cell there."""
-        edge = self.edges[:, 0] if side == 0 else self._last()
-        end = torch.special.ndtri(edge)  # infinite at a bound, beyond which there is nothing
-        cell = torch.zeros_like(edge) if side == 0 else self._sizes(edge.device).double()
-        return self.tails[:, side], end, cell
-
-    def _edge(self, k: Tensor) -> Tensor:
-        return self.edges.gather(1, k.T).T
-
-
-def _quantile(share: Tensor) -> Tensor:
-    return torch.special.ndtri(share.clamp(TINY, 1 - TINY))
 
 
 def _where(

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import constant
-from realnvp.bijections.columns import Exact
 from realnvp.bijections.coupling import Coupling, Mask
+from realnvp.bijections.exact import Exact
 from realnvp.bijections.gaussian_mixture import smooth_quantile
 
 __all__ = ["PiecewiseLinearCoupling"]
