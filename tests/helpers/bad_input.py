@@ -95,7 +95,9 @@ BAD: dict[str, Bad] = {
     "zero steps": Bad("train digits --steps 0", "steps"),
     "negative minutes": Bad("train digits --minutes -1", " --minutes must be a positive number"),
     "nan": Bad("train digits --training.lr nan", " --training.lr must be"),
-    "negative rate": Bad("train moons --training.lr -1", " --training.lr must be a positive number"),
+    "negative rate": Bad(
+        "train moons --training.lr -1", " --training.lr must be a positive number"
+    ),
     "infinity": Bad("train digits --minutes inf", " --minutes must be"),
     "settings that exclude each other": Bad(
         "train digits --model.label_weight 1", " --model.label_weight needs labels"

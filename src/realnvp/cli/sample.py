@@ -130,7 +130,7 @@ def _write_table(
     """Write rows with the columns, types and decimals of the table, or a picture of them."""
     from realnvp import plots
     from realnvp.conditions import condition_of_text
-    from realnvp.estimator.inference import sample_table
+    from realnvp.estimator.sampling import sample_table
     from realnvp.pretrained import condition_names
     from realnvp.reports.samples import condition_values
     from realnvp.utils.files import replacing

@@ -43,7 +43,8 @@ from realnvp.estimator.columns import (
     schema_of,
 )
 from realnvp.estimator.fitting import fit_rows
-from realnvp.estimator.inference import category_proba, draw, impute, quantiles
+from realnvp.estimator.inference import category_proba, impute, quantiles
+from realnvp.estimator.sampling import draw
 from realnvp.evaluation import log_likelihood
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe

@@ -1,4 +1,4 @@
-r"""Queries of a table: rows that satisfy a rule, a column given the others, and imputation.
+r"""Queries of a table: a column given the others, and imputation.
 
 They take a flow and the columns of its table, and are used by the command line and the estimator.
 
@@ -19,11 +19,9 @@ flow's own samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
@@ -35,7 +33,7 @@ from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.utils.errors import some_of
 
-__all__ = ["category_log_probs", "category_proba", "draw", "impute", "quantiles", "sample_table"]
+__all__ = ["category_log_probs", "category_proba", "impute", "quantiles"]
 
 PILOT = 4_000
 """Number of samples of the flow to which the Gaussian of the candidates is fitted."""
@@ -45,12 +43,6 @@ WIDER = 1.3
 
 AT_ONCE = 2**15
 """Rows in a batch."""
-
-REDRAWS = 8
-"""Number of times that rows beyond the reach of the data are drawn again."""
-
-MOST_DRAWS = 1_000
-"""Largest number of rows that are drawn for each row that the rules accept."""
 
 
 def category_log_probs(
@@ -349,8 +341,8 @@ def quantiles(
     place = schema.places()[column]
     x[:, place] = math.nan
     generator = torch.Generator().manual_seed(seed)
-    levels = torch.tensor(list(q), dtype=torch.float64)
-    chosen = torch.empty(len(levels), len(x), flow.dim, dtype=torch.float64)
+    probabilities = torch.tensor(list(q), dtype=torch.float64)
+    chosen = torch.empty(len(probabilities), len(x), flow.dim, dtype=torch.float64)
     effective = torch.empty(len(x), dtype=torch.float64)
     done = 0
     for found in _candidates(flow, schema, x, condition, candidates, generator):
@@ -361,7 +353,7 @@ def quantiles(
         order = keys.view(rows, count).argsort(1)
         share = found.weight.gather(1, order).cumsum(1)
         share = share / share[:, -1:]
-        pick = torch.searchsorted(share, levels.expand(rows, -1).contiguous())
+        pick = torch.searchsorted(share, probabilities.expand(rows, -1).contiguous())
         pick = order.gather(1, pick.clamp(max=count - 1))
         chosen[:, found.rows] = found.values[torch.arange(rows)[:, None], pick].transpose(0, 1)
         effective[found.rows] = found.effective
@@ -413,126 +405,3 @@ def _proposed(
         log_density(drawn - mean[pattern], wide) + math.log(0.25),
     ])  # fmt: skip
     return drawn, both.logsumexp(0)
-
-
-# ---------------------------------------------------------------------- rows
-
-
-def draw(
-    flow: Flow,
-    schema: TableSchema,
-    n: int,
-    condition: Tensor | None = None,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> NDArray:
-    """Draw coordinates of rows ``(n, D')`` within the reach of the table's columns.
-
-    The few that are beyond it are drawn again.
-
-    Args:
-        flow: flow of the table.
-        schema: its columns.
-        n: number of rows.
-        condition: condition of each row, if the flow is conditional.
-        temperature: standard deviation of the latents.
-        generator: source of the latents.
-        progress: called with the number of rows drawn so far, and the total.
-
-    Raises:
-        ValueError: if samples are not finite.
-    """
-    x = flow.sample(n, temperature, condition, generator, progress=progress).cpu().numpy()
-    if not np.isfinite(x[:, schema.gapless]).all():
-        raise ValueError(
-            f"samples at temperature {temperature:g} are not finite: lower --temperature"
-        )
-    for _ in range(REDRAWS):
-        near = schema.within_reach(x)
-        (far,) = ((near != x) & ~np.isnan(x)).any(1).nonzero()
-        if not len(far):
-            break
-        own = None if condition is None else condition[torch.as_tensor(far)]
-        x[far] = flow.sample(len(far), temperature, own, generator).cpu().numpy()
-    return schema.within_reach(x)
-
-
-def sample_table(
-    flow: Flow,
-    schema: TableSchema,
-    n: int,
-    *,
-    condition: Callable[[int], Tensor | None] | None = None,
-    given: Mapping[str, Any] | None = None,
-    reject: Sequence[str] = (),
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> pd.DataFrame:
-    """Draw rows of a table that satisfy rules.
-
-    Args:
-        flow: flow of the table.
-        schema: its columns.
-        n: number of rows.
-        condition: returns the condition of a number of rows, if the flow is conditional.
-        given: values that columns of the table must have. Other rows are rejected, which draws from
-            the exact conditional distribution.
-        reject: expressions of ``pandas.DataFrame.query``; rows for which any is true are rejected.
-        temperature: standard deviation of the latents.
-        generator: source of the latents.
-        progress: called with the number of rows drawn so far, and the total.
-
-    Raises:
-        ValueError: if a rule is invalid, or almost no row passes.
-    """
-    found: list[pd.DataFrame] = []
-    have = drawn = 0
-    while have < n:
-        ask = n if not (given or reject) else min(max(2 * (n - have), 1_000), 50_000)
-        own = None if condition is None else condition(ask)
-        frame = schema.decode(draw(flow, schema, ask, own, temperature, generator, progress))
-        drawn += ask
-        for name, value in (given or {}).items():
-            frame = frame[_equals(frame[name], value)]
-        for rule in reject:
-            frame = frame[~_query(schema.parsed(frame), rule)]
-        found.append(frame)
-        have += len(frame)
-        if have < n and drawn >= MOST_DRAWS * max(1, have) and drawn >= 20_000:
-            raise ValueError(
-                f"only {have} of {drawn:,} drawn rows pass the rules: ask for fewer, or train with "
-                "the column as a condition (--condition NAME)"
-            )
-    return pd.concat(found, ignore_index=True).iloc[:n]
-
-
-def _equals(column: pd.Series, value: Any) -> NDArray:
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-        try:
-            result: NDArray = (column == float(value)).to_numpy(dtype=bool, na_value=False)
-        except ValueError as error:
-            raise ValueError(f"column {column.name!r} holds numbers, got {value!r}") from error
-        return result
-    text: NDArray = (column.astype(str) == str(value)).to_numpy(dtype=bool)
-    if len(column) > 500 and not text.any():
-        known = some_of(sorted(map(str, column.dropna().unique()))[:20])
-        raise ValueError(f"no row has {column.name} = {value!r}; there are {known}")
-    return text
-
-
-def _query(frame: pd.DataFrame, rule: str) -> NDArray:
-    try:
-        found = frame.eval(rule, engine="python")
-        result: NDArray = np.asarray(found, dtype=bool)
-    except Exception as error:  # any error that pandas raises for a rule
-        raise ValueError(
-            f"the rule {rule!r} cannot be applied: {' '.join(str(error).split())}; the columns are "
-            f"{some_of(list(frame.columns))}, and a name with spaces or dots is in backticks"
-        ) from error
-    if result.shape != (len(frame),):
-        raise ValueError(
-            f"the rule {rule!r} is not true or false for each row: write one such as 'age > 120'"
-        )
-    return result

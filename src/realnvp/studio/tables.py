@@ -185,7 +185,7 @@ def draw_table(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Return synthetic rows with the columns of the table, as ``realnvp sample`` writes them."""
-    from realnvp.estimator.inference import sample_table  # takes a second; no other tab needs it
+    from realnvp.estimator.sampling import sample_table  # takes a second; no other tab needs it
 
     schema = table_of(flow)
     assert schema is not None  # checked by the caller

@@ -1,0 +1,48 @@
+"""Rows that are drawn within the reach of the data, and that satisfy rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import realnvp
+from realnvp.data.columns import TableSchema
+from realnvp.estimator.density import RealNVPDensity
+from realnvp.estimator.sampling import draw, sample_table
+
+
+def test_rules():
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["cat", "dog", "ox"], 300, p=[0.5, 0.3, 0.2])
+    size = np.select([kind == "cat", kind == "dog"], [30.0, 60.0], 180.0)
+    table = pd.DataFrame({"kind": kind, "size": size * np.exp(0.1 * rng.normal(size=300))})
+    density = RealNVPDensity(max_steps=20, hidden=8, couplings=2, random_state=0).fit(table)
+    flow, schema = density.flow_, density._schema
+    drawn = sample_table(flow, schema, 50, given={"kind": "ox"}, reject=["size < 170"])
+    assert len(drawn) == 50
+    assert (drawn.kind == "ox").all()
+    assert (drawn["size"] >= 170).all()
+    with pytest.raises(ValueError, match=r"the rule 'sizes > 3' cannot be applied"):
+        sample_table(flow, schema, 5, reject=["sizes > 3"])
+    with pytest.raises(ValueError, match="no row has kind = 'cow'; there are cat, dog, ox"):
+        sample_table(flow, schema, 5, given={"kind": "cow"})
+    with pytest.raises(ValueError, match=r"only 0 of .* pass the rules"):
+        sample_table(flow, schema, 5, reject=["size > 0"])
+
+
+def test_samples_stay_within_reach_of_the_data():
+    flow = realnvp.vector_flow(2, coupling="affine", std=torch.tensor([1e6, 1e6])).eval()
+    day = pd.date_range("2024-01-01", periods=90)
+    schema = TableSchema.of(pd.DataFrame({"x": np.linspace(0.0, 1.0, 90) ** 2, "day": day}))
+    assert schema.columns[0].reach == (-1, 2)
+    x = draw(flow, schema, 500, generator=torch.Generator().manual_seed(0))
+    assert (x[:, 0].min(), x[:, 0].max()) == (-1, 2)
+    days = schema.decode(x)["day"]
+    assert (days.min(), days.max()) == (day[0] - (day[-1] - day[0]), day[-1] + (day[-1] - day[0]))
+    mean, std = torch.tensor([0.5, 19768.0]), torch.tensor([0.8, 40.0])
+    gaussian = realnvp.vector_flow(2, coupling="affine", mean=mean, std=std).eval()
+    x = draw(gaussian, schema, 500, generator=torch.Generator().manual_seed(0))
+    assert 0 < (x[:, 0] > 1).sum() < 250
+    assert (x[:, 0] == 2).sum() == 0, "rows beyond are drawn again"
