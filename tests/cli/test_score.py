@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,8 @@ def test_outliers_are_marked_explained_and_a_shift_is_told(here, capsys):
     capsys.readouterr()
     run("score runs/table --data new.csv --alpha 0.1 --explain --json --out s.parquet")
     captured = capsys.readouterr()
-    assert "differs" not in captured.err
+    assert "differ" not in captured.err
+    assert json.loads(captured.out)["shift_p_value"] > 0.001
     table = pd.read_parquet("s.parquet")
     assert np.array_equal(table["outlier"], table["p_value"] <= 0.1)
     assert table["outlier"][:3].all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from realnvp.outliers.score import CrossFitted, DensityScore, SymmetryScore, TailScore
+from realnvp.outliers.significance import shift_p_value
 
 
 def test_tails_add_up_and_grow_beyond_what_was_held_out():
@@ -35,6 +36,17 @@ def test_p_values_are_uniform_with_many_held_out_examples_and_with_few(fit, dim,
         values = rng.normal(size=(n + 1000, dim))
         small.append((CrossFitted(fit, values[:n]).p_values(values[n:]) <= 0.05).mean())
     assert 0.042 < np.mean(small) < 0.058
+
+
+def test_an_ordinary_file_does_not_differ_from_the_held_out_examples():
+    rng = np.random.default_rng(0)
+    mixing, index = rng.normal(size=(4, 20)), np.arange(1000)
+    for _ in range(5):  # of statistics that depend on each other, as those of images do
+        values = rng.normal(size=(1300, 4)) @ mixing + 0.1 * rng.normal(size=(1300, 20))
+        score = CrossFitted(DensityScore, values[:300])
+        own = score.like_held_out(values[300:], index)
+        assert shift_p_value(own, score.held_out) > 0.01
+    assert shift_p_value(score.like_held_out(values[300:] + 1, index), score.held_out) < 1e-6
 
 
 def test_an_unusual_combination_is_found_in_the_density_and_excess_in_one_direction_only():

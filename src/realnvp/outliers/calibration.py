@@ -184,9 +184,24 @@ class OutlierScorer:
         Raises:
             ValueError: if there is no calibration.
         """
+        return self._cross_fitted().p_values(self._features(statistics))
+
+    def like_held_out(self, statistics: dict[str, NDArray], index: NDArray) -> NDArray:
+        """Return scores to be compared with :attr:`held_out`, as a whole.
+
+        Args:
+            statistics: statistics by name, each ``(N,)``; see :meth:`statistics`.
+            index: ``(N,)`` indices of the examples in their file.
+
+        Raises:
+            ValueError: if there is no calibration.
+        """
+        return self._cross_fitted().like_held_out(self._features(statistics), index)
+
+    def _cross_fitted(self) -> CrossFitted:
         if not isinstance(self._score, CrossFitted):
             raise ValueError("p-values need the scores of held-out examples, and there are none")
-        return self._score.p_values(self._features(statistics))
+        return self._score
 
     def _features(self, found: dict[str, NDArray]) -> NDArray:
         """Return the columns that the score uses; the first one needs no calibration."""

@@ -77,6 +77,24 @@ class CrossFitted:
         """Return the scores ``(N,)`` of statistics ``(N, S)``."""
         return self._score(values)
 
+    def like_held_out(self, values: NDArray, index: NDArray) -> NDArray:
+        """Return scores that are distributed as :attr:`held_out`, if the examples are exchangeable.
+
+        Fits to more examples, and to others, have densities of another scale, by which a large file
+        would differ from the held-out examples. So the examples are scored in turn by the fits
+        without a fold, as those are.
+
+        Args:
+            values: ``(N, S)`` statistics.
+            index: ``(N,)`` indices of the examples in their file.
+        """
+        result = np.empty(len(values))
+        for k, (score, _) in enumerate(self._folds):
+            own = index % len(self._folds) == k
+            if own.any():
+                result[own] = score(values[own])
+        return result
+
     def count_as_unusual(self, values: NDArray) -> NDArray:
         """Return how many held-out examples are at least as unusual as each, ``(N,)``."""
         count = np.zeros(len(values))

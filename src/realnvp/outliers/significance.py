@@ -71,7 +71,9 @@ def shift_p_value(scores: ArrayLike, calibration: ArrayLike) -> float:
     shift of all examples, none of which is an outlier, is detected, too.
 
     Args:
-        scores: ``(N,)`` scores of the batch.
+        scores: ``(N,)`` scores of the batch, by the same function as those of the calibration. If
+            a calibration fits the function, too, they are those of
+            :meth:`~realnvp.outliers.OutlierScorer.like_held_out`.
         calibration: ``(M,)`` scores of held-out examples.
 
     >>> from scipy.stats import norm
