@@ -13,8 +13,16 @@ import torch
 import realnvp
 from helpers.bijections import randomize
 from helpers.flows import UniformToNormal, small_image_flow, small_images
-from realnvp import Chain, Flow, image_flow, vector_flow
-from realnvp.bijections import AffineCoupling, Dequantize, FactorOut, Logit
+from realnvp import MLP, Bijection, Chain, Flow, image_flow, vector_flow
+from realnvp.bijections import (
+    AffineCoupling,
+    ChannelMask,
+    ClassMeans,
+    Dequantize,
+    FactorOut,
+    Logit,
+    Rosenblatt,
+)
 from realnvp.data import Split
 from realnvp.evaluation import log_likelihoods
 
@@ -234,6 +242,27 @@ def test_paper_model_has_the_papers_size():
     with skip connections that the paper does not ask for."""
     flow = image_flow((3, 32, 32), hidden=64, blocks=8, scales=2)
     assert sum(p.numel() for p in flow.parameters()) == pytest.approx(18.6e6, rel=0.02)
+
+
+def test_a_condition_that_no_layer_takes_is_refused():
+    def coupling(condition_dim: int = 0) -> AffineCoupling:
+        return AffineCoupling(ChannelMask(), MLP(1, 2, 8, 1, condition_dim), 1)
+
+    class Shift(Bijection):
+        def forward(self, x, condition=None):
+            return x - condition, x.new_zeros(len(x))
+
+        def inverse(self, z, condition=None):
+            return z + condition, z.new_zeros(len(z))
+
+    unconditional = Rosenblatt(torch.zeros(1, 2))
+    for layers in ([], [coupling(), coupling()], [unconditional, coupling()]):
+        with pytest.raises(ValueError, match=r"no layer takes .* MLP\(..., condition_dim=2\)"):
+            Flow(Chain(*layers), (2,), condition_dim=2)
+    labeled = Rosenblatt(torch.zeros(2, 1, 2))  # a mixture for each of two classes
+    joint = Rosenblatt(torch.zeros(1, 4), condition_dim=2)
+    for layer in (coupling(2), FactorOut(Shift()), ClassMeans(2, (2,)), labeled, joint):
+        assert Flow(Chain(coupling(), layer), (2,), condition_dim=2).condition_dim == 2
 
 
 def test_conditional_flow():

@@ -97,9 +97,11 @@ class Conditioner(nn.Module, ABC):
 
     Attributes:
         compute_dtype: type of the network's arithmetic (autocast); None is that of the input.
+        takes_condition: whether the network may depend on the condition.
     """
 
     compute_dtype: torch.dtype | None = None
+    takes_condition = True
     last: nn.Linear | nn.Conv2d
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -289,6 +291,7 @@ class ResNet(Conditioner):
         self.blocks = nn.ModuleList(_Block(hidden, norm, gated) for _ in range(blocks))
         self.norm = _norm_layer(norm, hidden)
         self.last = nn.Conv2d(hidden, channels_out * patch**2, 1)
+        self.takes_condition = condition_dim > 0
         self.embed = nn.Linear(condition_dim, hidden * (blocks + 1)) if condition_dim else None
         self._zero_last()
 
@@ -384,7 +387,7 @@ class MLP(Conditioner):
         condition_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.joins = condition_dim > 0
+        self.takes_condition = condition_dim > 0
         self.first = nn.Linear(max(1, features_in + condition_dim), hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2 * blocks))
         self.last = nn.Linear(hidden, features_out)
@@ -394,7 +397,7 @@ class MLP(Conditioner):
         return [layer.weight for layer in (self.first, *self.layers)]
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        if self.joins and condition is not None:
+        if self.takes_condition and condition is not None:
             x = torch.cat((x, condition), dim=1)
         h = _linear(self.first, x if x.shape[1] else x.new_ones(x.shape[0], 1))
         layers = iter(self.layers)  # a slice of them would be a module, made in every call

@@ -6,12 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from realnvp.flow import Flow
 
-__all__ = ["as_condition", "condition_of_text"]
+__all__ = ["as_condition", "condition_of_text", "may_take_condition"]
 
 
 def as_condition(
@@ -74,6 +74,19 @@ def as_condition(
     # Not F.one_hot, which reads the labels to find the largest.
     numbers = torch.arange(condition_dim, device=condition.device)
     return (condition[:, None] == numbers).to(dtype)
+
+
+def may_take_condition(module: nn.Module) -> bool:
+    """Return whether a layer or a network may depend on the condition.
+
+    Of the library's own this is known. One that a user wrote may read the condition anywhere.
+
+    >>> from realnvp import MLP
+    >>> may_take_condition(MLP(1, 2, 8, 1)), may_take_condition(MLP(1, 2, 8, 1, condition_dim=3))
+    (False, True)
+    """
+    written_by_user = not type(module).__module__.startswith(("realnvp.", "torch."))
+    return getattr(module, "takes_condition", written_by_user)
 
 
 def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:

@@ -36,7 +36,7 @@ from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.outline import as_text, layer_rows
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
-from realnvp.conditions import as_condition
+from realnvp.conditions import as_condition, may_take_condition
 from realnvp.inputs import check_data, check_kind, check_overflow
 from realnvp.round_trip import exact_latents
 from realnvp.utils.allocation import keep_freed_memory
@@ -64,6 +64,10 @@ class Flow(nn.Module):
             last layer is :class:`realnvp.bijections.ClassMeans`.
         config: name and arguments of the builder that made it, which :meth:`save_pretrained`
             needs; see :func:`realnvp.register_builder`.
+
+    Raises:
+        ValueError: if there is a condition, but no layer takes one; if a layer after the first
+            dequantizes; or if the classes or the ``label_weight`` do not fit.
 
     Attributes:
         memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
@@ -112,6 +116,11 @@ class Flow(nn.Module):
         self.scale_penalty, self.label_weight = scale_penalty, label_weight
         if label_weight and self.class_means is None:
             raise ValueError("label_weight needs classes, and ClassMeans as the last layer")
+        if condition_dim and not any(may_take_condition(m) for m in bijection.modules()):
+            raise ValueError(
+                f"the flow has condition_dim={condition_dim}, but no layer takes a condition: make "
+                f"the conditioners for it, as in MLP(..., condition_dim={condition_dim})"
+            )
         self.memory: Memory = "standard"
         self.trained_on: dict[str, Any] | None = None
         self.made_with: dict[str, Any] | None = None

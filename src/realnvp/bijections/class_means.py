@@ -35,6 +35,8 @@ class ClassMeans(Bijection):
     [[0.0, 0.0, 0.0], [-5.0, -5.0, -5.0]]
     """
 
+    takes_condition = True
+
     def __init__(self, classes: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.centers = nn.Parameter(torch.zeros(classes, *shape))

@@ -101,6 +101,7 @@ class Rosenblatt(Bijection):
             )
         self.classes = classes[0] if classes else None
         self.condition_dim = condition_dim
+        self.takes_condition = bool(classes) or condition_dim > 0
         self.register_buffer("means", means.clone())
         self.register_buffer("factors", factors.clone())
         self.register_buffer("weights", weights.clone())
