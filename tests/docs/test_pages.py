@@ -1,8 +1,10 @@
-"""The Python of the how-to pages."""
+"""The Python of the how-to pages, and the names of the library that the course prints."""
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from realnvp.cli.main import main
 from realnvp.data.image_sets import IMAGE_SETS
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+CHAPTERS = sorted((PAGES.parent / "course").glob("*-*.md"))
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -28,6 +31,21 @@ def blocks(page: str, language: str = "python") -> list[str]:
 def run(code: str, names: dict) -> dict:
     exec(compile(code, "page", "exec"), names)
     return names
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_what_a_chapter_imports_and_prints_exists(chapter):
+    cells = re.findall(r"^```python.*?\n(.*?)^```$", chapter.read_text("utf-8"), flags=re.M | re.S)
+    names: dict = {}
+    printed = 0
+    for node in ast.walk(ast.parse("\n".join(cells))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(node), names)
+    for node in ast.walk(ast.parse("\n".join(cells))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "getsource":
+            assert inspect.getsource(eval(ast.unparse(node.args[0]), names))
+            printed += 1
+    assert printed
 
 
 def test_own_loop(capsys):
