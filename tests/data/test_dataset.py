@@ -92,3 +92,12 @@ def test_fingerprints_are_fast():
         split.x.add_(1)
     # As a ratio, for any machine: well under a second where memory moves at GB/s.
     assert hashed < 60 * (time.process_time() - start) / 20 + 0.2
+
+
+def test_parts_of_a_file_know_their_rows(tmp_path):
+    path = npz(tmp_path, x=LONG)
+    data = load(path)
+    _, train = load_part(DataConfig(str(path)), "train")
+    for split in (data.train, data.validation, data.test, train):
+        assert split is not None
+        assert np.array_equal(LONG[split.rows].astype(np.float32), split.x)

@@ -100,8 +100,9 @@ class Split:
             return [self.select(group) for group in groups]
         sizes = [len(group) for group in groups]
         in_order = torch.equal(torch.cat(list(groups)), torch.arange(len(self)))
+        tensors = self._tensors()
         # Each tensor once: the labels may be the condition, too.
-        for values in {id(values): values for values in self._tensors().values()}.values():
+        for values in {id(values): values for values in tensors.values()}.values():
             if in_order:
                 continue
             taken = [values[group] for group in groups[1:]]
@@ -117,7 +118,9 @@ class Split:
                 start += len(group)
         ends = np.cumsum(sizes).tolist()
         places = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-        return [self._map(lambda values, place=place: values[place]) for place in places]  # type: ignore[misc]
+        return [
+            Split(**{name: values[place] for name, values in tensors.items()}) for place in places
+        ]
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Split:
         return Split(**{name: change(values) for name, values in self._tensors().items()})
