@@ -16,6 +16,7 @@ from helpers.data_files import (
     png16,
     refused,
     save,
+    tiff16,
     write,
 )
 from realnvp.data.images import image_tensor
@@ -42,6 +43,15 @@ BAD = {
     ),
     "16 bits": (lambda p: save(GREY[0].astype(np.uint16), p / "a.png").parent, "8 bits"),
     "16 bits of color": (lambda p: png16(p / "a.png").parent, "8 bits"),
+    "16 bits of color, TIFF": (lambda p: tiff16(p / "a.tif").parent, "8 bits"),
+    "16 bits of color, PPM": (
+        lambda p: write(p / "a.ppm", b"P6\n1 1\n65535\n" + bytes(range(6))).parent,
+        "8 bits",
+    ),
+    "10 bits of color, plain PPM": (
+        lambda p: write(p / "a.ppm", b"P3\n1 1\n1023\n500 600 700\n").parent,
+        "8 bits",
+    ),
     "transparent": (
         lambda p: save(np.zeros((4, 4, 4), np.uint8), p / "a.png").parent,
         "transparent",

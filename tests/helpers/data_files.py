@@ -83,6 +83,19 @@ def png16(path: Path) -> Path:
     return write(path, b"\x89PNG\r\n\x1a\n" + header + body)
 
 
+def tiff16(path: Path) -> Path:
+    """Write a color TIFF of 16 bits per channel, with one pixel; see `png16`."""
+    values, size = struct.pack("<3H", 1000, 2000, 3000), 3
+    tags = {256: 1, 257: 1, 258: 14, 259: 1, 262: 2, 273: 8, 277: size, 278: 1, 279: len(values)}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3, size if tag == 258 else 1, value)
+        for tag, value in tags.items()
+    )
+    bits = struct.pack("<3H", 16, 16, 16)
+    folder = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return write(path, b"II*\0" + struct.pack("<I", 20) + values + bits + folder)
+
+
 def mnist_folder(folder: Path, compress: bool) -> torch.Tensor:
     for part, images, labels in (("train", GREY, LABELS), ("t10k", GREY[::-1], LABELS[::-1])):
         for name, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):

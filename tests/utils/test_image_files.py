@@ -23,6 +23,17 @@ def test_files_come_in_the_order_of_their_paths_without_hidden_ones(tmp_path):
     assert [*image_files(tmp_path)] == sorted(image_files(tmp_path))
 
 
+def test_links_are_followed_but_not_in_a_circle(tmp_path):
+    folder = tmp_path / "data"
+    write(tmp_path / "elsewhere/deep/b.png", "x")
+    write(folder / "a/a.png", "x")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "a/up").symlink_to(folder)
+    (tmp_path / "elsewhere/deep/itself").symlink_to(tmp_path / "elsewhere/deep")
+    found = [path.relative_to(folder).as_posix() for path in image_files(folder)]
+    assert found == ["a/a.png", "linked/deep/b.png"]
+
+
 def test_a_stack_says_what_is_not_in_it(tmp_path):
     bad = attempt(read_image, write(tmp_path / "bad.png", b"no"))
     assert isinstance(bad, UnusableImage)

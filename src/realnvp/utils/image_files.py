@@ -166,13 +166,13 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
     )  # fmt: skip
     try:
         with path.open("rb") if content is None else io.BytesIO(content) as file:
-            header = file.read(25)
-        if not header:
-            raise OSError("it is empty")
+            if not file.read(1):
+                raise OSError("it is empty")
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             # A phone's MPO holds a preview next to its picture: several frames, but not an
             # animation.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            deep = _is_reduced(image)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
     except unreadable as error:
@@ -180,8 +180,6 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
         raise UnusableImage(path, reason or f"damaged file ({type(error).__name__})") from error
     if frames > 1:
         raise UnusableImage(path, f"animated ({frames} frames)")
-    # Pillow silently reduces 16-bit color PNGs to 8 bits, so the depth is read from their header.
-    deep = header.startswith(b"\x89PNG") and header[24:] == b"\x10"
     if deep or image.mode.startswith(("I", "F")):
         raise UnusableImage(path, "more than 8 bits per channel")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
@@ -190,6 +188,18 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         return _opaque(image.convert("RGBA"), path, background, grey)
     return image.convert("L" if grey else "RGB")
+
+
+def _is_reduced(image: PILImage) -> bool:
+    """Return whether loading an image would silently reduce its values of 16 bits to 8.
+
+    Pillow does that to colors. Its plan of how to read the file names the type of the values there.
+    """
+    plan: Any = getattr(image, "tile", ())
+    given = [part[3] if isinstance(part[3], tuple) else (part[3],) for part in plan]
+    if image.format == "PPM":
+        return any(isinstance(value, int) and value > 255 for args in given for value in args)
+    return image.format in ("PNG", "TIFF") and any(";16" in str(args[0]) for args in given)
 
 
 def _opaque(image: PILImage, path: Path, background: str | None, grey: bool) -> PILImage:
@@ -259,10 +269,13 @@ class FileList(Sequence[Path]):
 
 
 def image_files(folder: Path) -> FileList:
-    """Return the image files in a folder and its subfolders, sorted, without hidden ones."""
+    """Return the image files in a folder and its subfolders, sorted, without hidden ones.
+
+    Links are followed, unless they lead back to a folder that they are in.
+    """
     found: list[str] = []
 
-    def look(inside: str) -> None:
+    def look(inside: str, above: tuple[str, ...]) -> None:
         try:
             with os.scandir(folder / inside) as entries:
                 here = sorted(entries, key=lambda entry: os.path.normcase(entry.name))
@@ -273,10 +286,13 @@ def image_files(folder: Path) -> FileList:
                 continue
             if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
                 found.append(inside + entry.name)
-            elif entry.is_dir() and not entry.is_symlink():
-                look(inside + entry.name + os.sep)
+            elif entry.is_dir():
+                own = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                if not own or own not in above:
+                    within = own or f"{above[-1]}{os.sep}{entry.name}"
+                    look(inside + entry.name + os.sep, (*above, within))
 
-    look("")
+    look("", (os.path.realpath(folder),))
     return FileList(folder, found)
 
 
