@@ -32,6 +32,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path / "b.txt", b"")
 
 
+def test_writers_of_one_file_do_not_meet_and_its_name_may_be_long(tmp_path):
+    path = tmp_path / f"{'a' * 251}.txt"  # 255 bytes are the most that file systems allow
+    with replacing(path) as one, replacing(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in (".a.12.tmp~.png", "deep/.b.1.tmp~.safetensors"):

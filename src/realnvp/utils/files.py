@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     In any case, ``path`` is the complete old or new file, and the temporary file is removed. It has
     the suffix of ``path``, by which libraries choose the format. The folder is made if needed.
+    Writers of the same path do not meet, also those of other machines.
 
     Args:
         path: file to replace.
@@ -85,7 +87,8 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> [file.name for file in folder.iterdir()]
     ['a.txt']
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{_MARK}{path.suffix}")
+    # The name of a file may be as long as the system allows, so only its beginning is used.
+    temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(4)}{_MARK}{path.suffix}")
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         if path.parent.exists() and not path.parent.is_dir():
