@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,14 @@ def test_labels_vectors_and_names_come_back():
         assert found.names == names
     with pytest.raises(ValueError, match="8 images, and 1 names"):
         compress(flow, images, vectors, names=["a"])
+
+
+def test_names_are_restored_whatever_they_are_or_refused():
+    flow, images = small_image_flow(), small_images(2)
+    names = [os.fsdecode(b"\xff.png"), "a" * 1023]
+    assert read_contents(flow, compress(flow, images, names=names)).names == names
+    with pytest.raises(ValueError, match=r"less than 1,024 bytes"):
+        compress(flow, images, names=["a" * 1024, "b"])
 
 
 def test_labels_need_not_be_given():

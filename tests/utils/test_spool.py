@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,3 +30,15 @@ def test_a_table_is_written_in_blocks(tmp_path, monkeypatch, suffix):
     assert list(read["image"]) == list(names)
     assert np.array_equal(read["y"], np.arange(8.0))
     assert np.array_equal(read["mark"], np.arange(8))
+
+
+def test_names_of_files_that_are_not_text_are_escaped(tmp_path):
+    name = os.fsdecode(b"\xff.png")
+    with Spool(["x"]) as spool:
+        spool.append({"x": np.ones(1)})
+        for path, read in (
+            (tmp_path / "t.csv", pd.read_csv),
+            (tmp_path / "t.parquet", pd.read_parquet),
+        ):
+            spool.write(path, lambda i, j: {"image": [name][i:j]})
+            assert list(read(path)["image"]) == ["\\udcff.png"]

@@ -59,6 +59,9 @@ MAX_VALUES = 1 << 28
 
 MAX_TEXT = 64
 
+MAX_NAME = 1024
+"""Most bytes of the name of an image, with the line's end."""
+
 ANY_SIZE = 15
 """Replaces the logarithm of the number of images of a group if it is not a power of two."""
 
@@ -166,7 +169,8 @@ def write_block(data: BlockData) -> bytes:
         simple = size == 1 << power and power < ANY_SIZE
         body += bytes([depth << 4 | (power if simple else ANY_SIZE)])
         body += (b"" if simple else _varint(size)) + _varint(times)
-    names = zlib.compress("\n".join(data.names).encode(), 9) if data.names else b""
+    text = "\n".join(data.names).encode(errors="surrogateescape")  # a file may have any name
+    names = zlib.compress(text, 9) if data.names else b""
     body += _varint(len(names)) + names
     body += data.block.words.astype("<u4").tobytes().rstrip(b"\0")
     framed = MARKER + _varint(len(body))
@@ -234,9 +238,9 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
 
 def _names(packed: bytes, images: int) -> tuple[str, ...]:
     """Return the names of a block: file names without folders above."""
-    raw = zlib.decompressobj().decompress(packed, 1024 * images + 1)
-    names = tuple(raw.decode().split("\n"))
-    if len(names) != images or len(raw) > 1024 * images:
+    raw = zlib.decompressobj().decompress(packed, MAX_NAME * images + 1)
+    names = tuple(raw.decode(errors="surrogateescape").split("\n"))
+    if len(names) != images or len(raw) > MAX_NAME * images:
         raise ValueError("a block does not have a name for each image")
     return names
 

@@ -18,6 +18,7 @@ from realnvp.codec.coder import FlowCoder, one_thread
 from realnvp.codec.container import (
     FINGERPRINT,
     MAX_BLOCK,
+    MAX_NAME,
     MAX_VALUES,
     BlockData,
     Header,
@@ -111,6 +112,8 @@ def compress(
         raise ValueError(f"there are {len(images)} images, and {len(names)} names")
     if any("\n" in name or not name for name in names):
         raise ValueError("the name of an image must be text of one line")
+    if any(len(name.encode(errors="surrogateescape")) >= MAX_NAME for name in names):
+        raise ValueError(f"the name of an image must have less than {MAX_NAME:,} bytes")
     most = min(MAX_BLOCK, MAX_VALUES // flow.dim)
     if batch is None:
         batch = max(1, min(BATCH_VALUES // flow.dim, LARGEST_BATCH))

@@ -119,13 +119,23 @@ class Spool:
         def blocks() -> Iterator[dict[str, Any]]:
             for start in range(0, self._rows, BLOCK):
                 stop = min(start + BLOCK, self._rows)
-                more = extra(start, stop)
+                more = {name: _text(values) for name, values in extra(start, stop).items()}
                 first = {k: v for k, v in more.items() if not k.startswith("_")}
                 last = {k[1:]: v for k, v in more.items() if k.startswith("_")}
                 yield {**first, **self.block(start, stop), **last}
 
         with replacing(path) as temporary:
             {".csv": _csv, ".parquet": _parquet, ".npz": _npz}[path.suffix](temporary, blocks)
+
+
+def _text(values: Any) -> Any:
+    """Return a column, with escapes for what is not text in names of files."""
+    if not isinstance(values, list):
+        return values
+    return [
+        value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for value in values
+    ]
 
 
 def _csv(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
