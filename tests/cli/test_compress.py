@@ -11,6 +11,7 @@ from PIL import Image
 pytest.importorskip("constriction")
 
 from helpers.command import json_of, refused, run
+from realnvp.cli.compress import _count_changed
 
 
 def test_an_array_is_compressed(runs, here, capsys):
@@ -39,6 +40,15 @@ def test_images_of_a_folder_come_back_by_name(runs, here, capsys):
     for name, image in images.items():
         with Image.open(f"back/{name}") as found:
             assert np.array_equal(np.array(found), image)
+
+
+def test_a_rotated_image_counts_as_it_is_displayed(tmp_path):
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    for name in ("a.tif", "a.png"):
+        Image.new("L", (4, 8)).save(tmp_path / name, exif=rotated)
+        assert _count_changed(tmp_path, [name], (1, 4, 8)) == 0
+        assert _count_changed(tmp_path, [name], (1, 8, 4)) == 1
 
 
 def test_images_that_are_not_the_models_are_not_called_unchanged(runs, here, capsys):

@@ -32,6 +32,15 @@ def test_an_image_of_the_right_kind_is_taken_as_it_is(tmp_path):
     assert note == "a.png: taken as it is"
 
 
+def test_more_than_256_levels_do_not_overflow_and_left_out_images_are_named(tmp_path):
+    Image.new("L", (4, 4), 255).save(tmp_path / "a.png")
+    flow = image_flow((1, 4, 4), levels=1024, hidden=4, blocks=0, scales=1)
+    split, names, note = read_uploads([str(tmp_path / "a.png")] * 66, flow)
+    assert (split.x == 1023).all()
+    assert len(split) == len(names) == 64
+    assert note.endswith("the other 2 images are left out, 64 is the most")
+
+
 def test_tables_are_read_as_the_command_line_does(tmp_path):
     (tmp_path / "t.csv").write_text("x1,x2\n1,2\n3,4\n")
     split, names, note = read_uploads([str(tmp_path / "t.csv")], load("moons"))

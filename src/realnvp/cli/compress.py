@@ -135,7 +135,8 @@ def _count_changed(folder: Path, names: Sequence[str], shape: tuple[int, ...]) -
     count = 0
     for name in names:
         with Image.open(folder / name) as image:  # the header only
-            turned = image.getexif().get(0x0112, 1) >= 5  # by a quarter
+            # By a quarter; the size of a TIFF file is that of the turned image already.
+            turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
             size = image.size if turned else image.size[::-1]
             exact = ("1", "L") if shape[0] == 1 else ("1", "L", "P", "RGB")
             count += size != shape[1:] or image.mode not in exact or "transparency" in image.info

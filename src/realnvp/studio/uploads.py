@@ -57,7 +57,8 @@ def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if flow.levels != 256:
         # As a grid of images shows them: level 0 is black, the highest one white.
-        pixels = np.rint(pixels * ((flow.levels - 1) / 255)).astype(np.uint8)
+        kind = np.uint8 if flow.levels <= 256 else np.int32
+        pixels = np.rint(pixels * ((flow.levels - 1) / 255)).astype(kind)
         done.append(f"rounded to {flow.levels} grey levels")
     note = f"{path.name}: {', '.join(done) or 'taken as it is'}"
     return torch.from_numpy(pixels.copy())[None], note
@@ -83,7 +84,10 @@ def read_uploads(
     if flow.levels is not None and all(path.suffix.lower() in SUFFIXES for path in paths):
         fitted = [fit_image(path, flow, invert) for path in paths[:MOST]]
         x = torch.cat([image for image, _ in fitted])
-        return Split(x), [path.name for path in paths[:MOST]], "; ".join(note for _, note in fitted)
+        notes = [note for _, note in fitted]
+        if len(paths) > MOST:
+            notes.append(f"the other {len(paths) - MOST:,} images are left out, {MOST} is the most")
+        return Split(x), [path.name for path in paths[:MOST]], "; ".join(notes)
     if len(paths) > 1:
         raise ValueError("upload images, or one table or array")
     known = flow.trained_on or {}
