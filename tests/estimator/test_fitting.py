@@ -171,16 +171,6 @@ def test_processes_train_the_same_members():
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-6)
 
 
-def test_many_numbers_of_a_condition_have_fewer_intervals():
-    density = RealNVPDensity(max_steps=1, members=2, validation_fraction=0, random_state=0)
-    y = np.random.default_rng(0).normal(size=(40, 1))
-    for count, expected in ((8, 32), (100, 19)):
-        density.fit(y[:, 0], condition=np.sin(y + np.arange(count)))
-        assert density._bins() == expected
-    density.fit(y)
-    assert density._bins() == 0
-
-
 def test_members_that_learn_nothing_are_no_better_than_the_start():
     generator = np.random.default_rng(1)
     x, y = generator.normal(size=(60, 2)), generator.normal(size=60)

@@ -42,6 +42,7 @@ from realnvp.estimator.columns import (
     row_weights,
     schema_of,
 )
+from realnvp.estimator.defaults import Defaults
 from realnvp.estimator.fitting import fit_rows
 from realnvp.estimator.inference import category_proba, impute, quantiles
 from realnvp.estimator.sampling import draw
@@ -55,39 +56,6 @@ __all__ = ["RealNVPDensity"]
 
 DRAWS = 16
 """Draws of the noise that a log-density with integer columns is averaged over."""
-
-
-MEMBERS = 8
-"""Flows that are averaged to model one column given numbers."""
-
-
-MOST_AVERAGED = 20_000
-"""Largest number of rows for which flows are averaged by default: eight take eight times as long,
-and their gain was measured on up to 10,000 rows."""
-
-
-MANY_ROWS = 10_000
-"""Number of rows above which several columns have wider networks that are trained for longer; the
-gain is in benchmarks/results/synthetic.md."""
-
-
-FEW_VALUES = 50
-"""Largest number of values of a column that a softmax classifier models: categories, or steps from
-the smallest number to the largest."""
-
-
-ROWS_PER_VALUE = 4
-"""Smallest number of rows per value of such a column: frequencies of fewer are too uncertain."""
-
-
-BINS = 32
-"""Quantile intervals in which each number of a condition is encoded, for a density of one
-column."""
-
-
-MOST_FEATURES = 2_000
-"""Largest number of features of a condition: with more numbers, there are fewer intervals of
-each."""
 
 
 NUMBERS = 2**17
@@ -257,9 +225,10 @@ class RealNVPDensity(
             given = condition[kept] if frame else np.asarray(condition)[kept]  # type: ignore[index]
         self._condition = Condition.of(given, int(kept.sum()), _name_of(condition))
         rows = torch.as_tensor(self._schema.encode(table[kept])[0])
-        few = bool(self._condition.dim) and _is_of_few_values(rows, self._schema)
-        members = self._count(few, len(rows))
-        recipe = self._recipe(_seed(self.random_state), members, few, len(rows))
+        kind = self._condition
+        defaults = Defaults.of(rows, self._schema, kind.dim, kind.classes)
+        members = self._count(defaults)
+        recipe = self._recipe(_seed(self.random_state), members, defaults)
         self.flow_, self.n_iter_ = fit_rows(
             rows,
             self._condition.codes(given, int(kept.sum())),
@@ -275,59 +244,40 @@ class RealNVPDensity(
         self._describe(recipe)
         return self
 
-    def _count(self, few: bool, rows: int) -> int:
-        """Return the number of flows to average: several for one column given numbers."""
+    def _count(self, defaults: Defaults) -> int:
+        """Return the number of flows to average."""
         if self.members is None:
-            regression = self._is_regression() and bool(self._condition.dim)
-            return MEMBERS if few or (regression and rows <= MOST_AVERAGED) else 1
+            return defaults.members
         if self.members < 1 or (self.members > 1 and self._schema.dim > 1):
             raise ValueError(f"members is 1, or more for one column, got {self.members}")
         return int(self.members)
 
-    def _is_regression(self) -> bool:
-        """Return whether the density is of one column, unconditional or given numbers."""
-        return self._schema.dim == 1 and self._condition.classes is None
-
-    def _bins(self) -> int:
-        """Return the number of intervals of each number of the condition of one column."""
-        count = self._condition.dim
-        if not self._is_regression() or not count:
-            return 0
-        return min(BINS, max(0, MOST_FEATURES // count - 1))
-
-    def _recipe(self, seed: int, members: int, few: bool, rows: int) -> VectorRecipe:
+    def _recipe(self, seed: int, members: int, defaults: Defaults) -> VectorRecipe:
         """Return the recipe ``table`` with the estimator's settings."""
-        mixture_init: int | str = "auto"
-        couplings, hidden, patience, steps, decay = 4, 32, 5, 2000, "constant"
-        if self._is_regression():
-            couplings, hidden, mixture_init, patience = 2, 64, 1, 15 if members == 1 else 8
-        elif rows > MANY_ROWS:
-            hidden, steps, decay = 64, 6000, "cosine"
-        coupling = self.coupling or ("piecewise_linear" if few else "gaussian_mixture")
-        classifier = few and coupling == "piecewise_linear"
-        if classifier:
-            couplings, patience = 1, 5 if members == 1 else 3
+        found = defaults.settings(self.coupling, members)
+        own = {name: getattr(self, name, None) for name in found if name != "coupling"}
+        found |= {name: value for name, value in own.items() if value is not None}
         recipe = load_recipe(
             "table",
             model={
-                "coupling": coupling,
-                "condition_bins": self._bins() if classifier or members > 1 else 0,
-                "couplings": couplings if self.couplings is None else self.couplings,
+                "coupling": found["coupling"],
+                "condition_bins": found["condition_bins"],
+                "couplings": found["couplings"],
                 "components": self.components,
-                "hidden": hidden if self.hidden is None else self.hidden,
+                "hidden": found["hidden"],
                 "blocks": self.blocks,
-                "mixture_init": mixture_init if self.mixture_init is None else self.mixture_init,
+                "mixture_init": found["mixture_init"],
             },
             data={"source": "table"},
             training={
-                "steps": steps if self.max_steps is None else self.max_steps,
+                "steps": found["max_steps"],
                 "batch_size": self.batch_size,
-                "decay": decay,
+                "decay": found["decay"],
                 "decay_fraction": 0.5,
-                "lr": "auto" if self.lr is None else self.lr,
-                "weight_decay": "auto" if self.weight_decay is None else self.weight_decay,
-                "smoothing": "auto" if self.smoothing is None else self.smoothing,
-                "patience": patience if self.patience is None else self.patience,
+                "lr": found["lr"],
+                "weight_decay": found["weight_decay"],
+                "smoothing": found["smoothing"],
+                "patience": found["patience"],
                 "accelerator": "cpu",
             },
             seed=seed,
@@ -715,14 +665,6 @@ def _seed(random_state: RandomState) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _is_of_few_values(rows: torch.Tensor, schema: TableSchema) -> bool:
-    """Return whether a table is a single discrete column with few cells."""
-    if schema.dim > 1 or schema.coordinates[0].kind == "number":
-        return False
-    cells = float(rows.max() - rows.min()) / schema.coordinates[0].step + 1
-    return cells <= FEW_VALUES and len(rows.unique()) * ROWS_PER_VALUE <= len(rows)
 
 
 def _as_columns(X: Any, condition: ArrayLike | None) -> Any:

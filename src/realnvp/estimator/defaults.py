@@ -1,0 +1,115 @@
+"""Settings of :class:`~realnvp.estimator.RealNVPDensity` that depend on what it is fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from realnvp.data.columns import TableSchema
+
+__all__ = ["Defaults"]
+
+MEMBERS = 8
+"""Flows that are averaged to model one column given numbers."""
+
+MOST_AVERAGED = 20_000
+"""Largest number of rows for which flows are averaged by default: eight take eight times as long,
+and their gain was measured on up to 10,000 rows."""
+
+MANY_ROWS = 10_000
+"""Number of rows above which several columns have wider networks that are trained for longer; the
+gain is in benchmarks/results/synthetic.md."""
+
+FEW_VALUES = 50
+"""Largest number of values of a column that a softmax classifier models: categories, or steps from
+the smallest number to the largest."""
+
+ROWS_PER_VALUE = 4
+"""Smallest number of rows per value of such a column: frequencies of fewer are too uncertain."""
+
+BINS = 32
+"""Quantile intervals in which each number of a condition is encoded, for a density of one
+column."""
+
+MOST_FEATURES = 2_000
+"""Largest number of features of a condition: with more numbers, there are fewer intervals of
+each."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The kind of density that is fitted, and the settings that suit it.
+
+    Args:
+        rows: number of rows.
+        condition_dim: size of the condition, 0 for none.
+        is_regression: whether the density is of one column, unconditional or given numbers.
+        is_of_few_values: whether this column is discrete, with few values, and there is a
+            condition.
+    """
+
+    rows: int
+    condition_dim: int
+    is_regression: bool
+    is_of_few_values: bool
+
+    @staticmethod
+    def of(rows: Tensor, schema: TableSchema, condition_dim: int, classes: int | None) -> Defaults:
+        """Return the settings for coordinates ``(N, D')`` of a table.
+
+        Args:
+            rows: the coordinates.
+            schema: columns of the table.
+            condition_dim: size of the condition, 0 for none.
+            classes: number of classes, if the condition is a class.
+        """
+        few = bool(condition_dim) and _is_of_few_values(rows, schema)
+        return Defaults(len(rows), condition_dim, schema.dim == 1 and classes is None, few)
+
+    @property
+    def members(self) -> int:
+        """Number of flows to average: several for one column given numbers."""
+        regression = self.is_regression and bool(self.condition_dim)
+        several = self.is_of_few_values or (regression and self.rows <= MOST_AVERAGED)
+        return MEMBERS if several else 1
+
+    @property
+    def bins(self) -> int:
+        """Number of intervals of each number of the condition of one column."""
+        if not self.is_regression or not self.condition_dim:
+            return 0
+        return min(BINS, max(0, MOST_FEATURES // self.condition_dim - 1))
+
+    def settings(self, coupling: str | None, members: int) -> dict[str, Any]:
+        """Return the settings by their names in the estimator, or in the recipe.
+
+        Args:
+            coupling: kind of the coupling layers, None for the default.
+            members: number of flows that are averaged.
+        """
+        few = self.is_of_few_values
+        found: dict[str, Any] = {
+            "coupling": coupling or ("piecewise_linear" if few else "gaussian_mixture"),
+            "couplings": 4, "hidden": 32, "mixture_init": "auto", "max_steps": 2000, "patience": 5,
+            "lr": "auto", "weight_decay": "auto", "smoothing": "auto", "decay": "constant",
+        }  # fmt: skip
+        if self.is_regression:
+            found |= {"couplings": 2, "hidden": 64, "mixture_init": 1}
+            found["patience"] = 15 if members == 1 else 8
+        elif self.rows > MANY_ROWS:
+            found |= {"hidden": 64, "max_steps": 6000, "decay": "cosine"}
+        classifier = few and found["coupling"] == "piecewise_linear"
+        if classifier:
+            found |= {"couplings": 1, "patience": 5 if members == 1 else 3}
+        found["condition_bins"] = self.bins if classifier or members > 1 else 0
+        return found
+
+
+def _is_of_few_values(rows: Tensor, schema: TableSchema) -> bool:
+    """Return whether a table is a single discrete column with few cells."""
+    if schema.dim > 1 or schema.coordinates[0].kind == "number":
+        return False
+    cells = float(rows.max() - rows.min()) / schema.coordinates[0].step + 1
+    return cells <= FEW_VALUES and len(rows.unique()) * ROWS_PER_VALUE <= len(rows)

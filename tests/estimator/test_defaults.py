@@ -1,0 +1,47 @@
+"""Settings that depend on what is fitted."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+from realnvp.data.columns import TableSchema
+from realnvp.estimator import RealNVPDensity
+from realnvp.estimator.defaults import Defaults
+
+
+def of_column(x: torch.Tensor, condition_dim: int = 0, classes: int | None = None) -> Defaults:
+    """Return the settings for a column of numbers."""
+    frame = pd.DataFrame({"x": x.numpy()})
+    schema = TableSchema.of(frame, numbers=True)
+    return Defaults.of(torch.as_tensor(schema.encode(frame)[0]), schema, condition_dim, classes)
+
+
+def test_many_rows_have_wider_networks_that_are_trained_for_longer():
+    many, few = (Defaults(n, 0, False, False).settings(None, 1) for n in (10_001, 10_000))
+    assert (many["hidden"], many["max_steps"], many["decay"]) == (64, 6_000, "cosine")
+    assert (few["hidden"], few["max_steps"], few["decay"]) == (32, 2_000, "constant")
+
+
+@pytest.mark.parametrize(("count", "expected"), [(8, 32), (100, 19), (3_000, 0), (0, 0)])
+def test_many_numbers_of_a_condition_have_fewer_intervals(count: int, expected: int):
+    assert Defaults(40, count, True, False).bins == expected
+
+
+def test_one_column_given_numbers_is_averaged_and_one_of_few_values_classified():
+    numbers = of_column(torch.randn(300), condition_dim=2)
+    assert (numbers.members, numbers.is_regression, numbers.is_of_few_values) == (8, True, False)
+    assert numbers.settings(None, 8)["coupling"] == "gaussian_mixture"
+    digits = of_column(torch.arange(300) % 10, condition_dim=2)
+    assert (digits.members, digits.is_of_few_values) == (8, True)
+    assert digits.settings(None, 8)["coupling"] == "piecewise_linear"
+    assert digits.settings("affine", 1)["condition_bins"] == 0
+    alone, of_classes = of_column(torch.randn(300)), of_column(torch.randn(300), 3, classes=3)
+    assert (alone.members, of_classes.members, of_classes.is_regression) == (1, 1, False)
+    assert Defaults(20_001, 2, True, False).members == 1
+
+
+def test_the_own_settings_of_an_estimator_take_precedence():
+    own = RealNVPDensity(hidden=7, patience=1)._recipe(0, 1, Defaults(99, 0, False, False))
+    assert (own.model.hidden, own.training.patience, own.training.steps) == (7, 1, 2_000)
