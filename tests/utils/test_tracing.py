@@ -51,6 +51,55 @@ def test_the_jacobian_gives_the_log_determinant():
     torch.testing.assert_close(flow.log_prob(x[:1]), prior + jacobian.det().abs().log())
 
 
+@pytest.mark.parametrize(
+    "kind", ["gaussian_mixture", "logistic_mixture", "affine", "piecewise_linear"]
+)
+def test_transforms_of_what_is_decoded(kind):
+    flow, z = flow_of(kind)
+    randomize(flow)
+
+    def one(latents):
+        return flow.decode(latents[None])[0]
+
+    def total(latents):
+        return one(latents).sum()
+
+    with torch.no_grad():
+        torch.testing.assert_close(vmap(one)(z), flow.decode(z))
+    jacobian = torch.stack([torch.autograd.functional.jacobian(one, row) for row in z])
+    torch.testing.assert_close(vmap(jacrev(one))(z), jacobian)
+    torch.testing.assert_close(vmap(jacfwd(one))(z), jacobian)
+    second = torch.stack([torch.autograd.functional.hessian(total, row) for row in z])
+    torch.testing.assert_close(vmap(hessian(total))(z), second)
+    third = torch.autograd.functional.jacobian(
+        lambda row: torch.autograd.functional.hessian(total, row, create_graph=True), z[0]
+    )
+    torch.testing.assert_close(jacrev(hessian(total))(z[0]), third)
+
+
+def test_gradients_of_samples_of_each_example():
+    flow, z = flow_of("gaussian_mixture")
+    weights = {name: p.detach() for name, p in flow.named_parameters()}
+
+    class Decoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flow = flow
+
+        def forward(self, latents):
+            return self.flow.decode(latents)
+
+    def loss(weights, row):
+        named = {f"flow.{name}": weight for name, weight in weights.items()}
+        return functional_call(Decoder(), named, (row[None],)).sum()
+
+    each = vmap(grad(loss), (None, 0))(weights, z)
+    flow.decode(z).sum().backward()
+    for name, parameter in flow.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(each[name].sum(0), parameter.grad)
+
+
 def test_gradients_of_each_example():
     flow, x = flow_of("gaussian_mixture")
     weights = {name: p.detach() for name, p in flow.named_parameters()}

@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realnvp.utils.tracing import is_transformed
+
 __all__ = ["MAX_ITERATIONS", "find_root", "implicit_inverse"]
 
 MAX_ITERATIONS = 200
@@ -176,6 +178,8 @@ def implicit_inverse(
 ) -> Tensor:
     """Return ``solve(y, *parameters)`` with the gradients of an inverse, of any order.
 
+    In a transform of ``torch.func``, derivatives are exact up to the third.
+
     Args:
         forward: the map, differentiable: ``x, *parameters`` -> its value and the logarithm of its
             derivative, elementwise.
@@ -189,7 +193,36 @@ def implicit_inverse(
     >>> torch.autograd.grad(x, (y, a))  # 1 / (3 a x^2), and -x / (3 a)
     (tensor([0.0417]), tensor([-0.3333]))
     """
-    return _Implicit.apply(forward, solve, y, *parameters)
+    if not is_transformed():
+        return _Implicit.apply(forward, solve, y, *parameters)
+    x = _Search.apply(solve, y.detach(), *(p.detach() for p in parameters))
+    # From a root without derivatives, steps of Newton's method give the first, then two more.
+    for _ in range(2):
+        value, log_slope = forward(x, *parameters)
+        x = x + (y - value) * torch.exp(-log_slope)
+    return x
+
+
+class _Search(torch.autograd.Function):
+    """A search as a function that ``vmap`` takes: its batch is one more axis of the elements."""
+
+    @staticmethod
+    def forward(solve: Callable[..., Tensor], y: Tensor, *parameters: Tensor) -> Tensor:
+        return solve(y, *parameters)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], solve: Callable[..., Tensor], *tensors: Tensor
+    ) -> tuple[Tensor, int]:
+        moved = [
+            t.unsqueeze(-1).expand(*t.shape, info.batch_size) if dim is None else t.movedim(dim, -1)
+            for t, dim in zip(tensors, in_dims[1:], strict=True)
+        ]
+        return _Search.apply(solve, *moved), -1
 
 
 class _Implicit(torch.autograd.Function):
