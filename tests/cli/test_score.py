@@ -213,7 +213,7 @@ def test_a_row_that_is_not_possible_has_a_likelihood_of_0(parquet_table, capsys)
     run("score m --data new.parquet --batch-size 50 --alpha 0.1 --explain --out new.out.csv")
     printed = capsys.readouterr()
     assert "4 of them -inf" in printed.out
-    assert "'green', first in row 251" in printed.err
+    assert "'green', first in row 250" in printed.err
     found = pd.read_csv("new.out.csv")
     bad = [250, 260, 270, 390]
     others = before.index.difference(bad)
@@ -227,7 +227,7 @@ def test_a_row_that_is_not_possible_has_a_likelihood_of_0(parquet_table, capsys)
     assert pd.isna(reasons.loc[250, "color"])
     run("score m --data new.parquet --batch-size 50 --samples 2 --out parts.csv")
     warned = capsys.readouterr().err
-    assert "new.parquet from row 201 on" in warned
+    assert "new.parquet from row 200 on" in warned
     assert warned.count("likelihood of 0") == 1  # not once for each part
     assert np.isneginf(pd.read_csv("parts.csv")["log_likelihood"][bad]).all()
 

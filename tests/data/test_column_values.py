@@ -62,5 +62,5 @@ def test_a_text_among_truth_values_or_numbers_changes_no_other_value(fitted, tex
     x, good = encode_column(column, given, "a", False, strict=False)
     assert good.tolist() == [True, True, False]
     assert (x[:2] == first).all()
-    with pytest.raises(ValueError, match=f"holds '{texts[2]}', first in row 3"):
+    with pytest.raises(ValueError, match=f"holds '{texts[2]}', first in row 2"):
         encode_column(column, given, "a", False)

@@ -109,9 +109,9 @@ def test_declared_kinds():
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("town", "Ulm", r"'Ulm', first in row 3 .* categories Bonn, Oslo, Rome"),
-        ("cylinders", 7, "7, first in row 3 .* declare it integer"),
-        ("town", None, "missing value, first in row 3"),
+        ("town", "Ulm", r"'Ulm', first in row 2 .* categories Bonn, Oslo, Rome"),
+        ("cylinders", 7, "7, first in row 2 .* declare it integer"),
+        ("town", None, "missing value, first in row 2"),
         ("born", "2021-13-01", "not a date in the format"),
         ("income", "much", "must hold numbers"),
     ],
@@ -160,7 +160,7 @@ def test_rows_that_do_not_follow_are_marked_where_they_should(column, value, mar
     other.loc[4, column] = value
     x, why = schema.marked_rows(other)
     assert why is not None
-    assert f"row 5 (counting from 1) of the table is impossible: {reason}" in why
+    assert f"row 4 (counting from 0) of the table is impossible: {reason}" in why
     names = [each.name for each in schema.coordinates]
     new = np.isnan(x) & ~np.isnan(before)
     where = [i for i in schema.gapless if marked is None or names[i] in marked]
@@ -177,7 +177,7 @@ def test_rows_that_do_not_follow_are_impossible():
         other.loc[3, column] = value
         possible = schema.encode(other)[1]
         assert not possible[3]
-        with pytest.raises(ValueError, match=r"row 4 .* is impossible"):
+        with pytest.raises(ValueError, match=r"row 3 .* is impossible"):
             schema.rows(other)
 
 

@@ -518,5 +518,5 @@ def test_gaps_in_an_array_are_said_to_belong_in_a_frame(method):
     X = np.random.default_rng(0).normal(size=(60, 2))
     density = RealNVPDensity(random_state=0, max_steps=1).fit(X)
     X[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"NaN, first in row 4 .* DataFrame"):
+    with pytest.raises(ValueError, match=r"NaN, first in row 3 .* DataFrame"):
         getattr(density, method)(X)

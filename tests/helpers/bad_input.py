@@ -143,11 +143,11 @@ BAD: dict[str, Bad] = {
     "two rows": Bad(TABLE + "t.csv", "2 examples are too few", text("t.csv", "a,b\n1,2\n3,5\n")),
     "only gaps": Bad(TABLE + "t.csv", "no column", text("t.csv", "a,b\n1,\n1,\n1,\n1,")),
     "mixed types": Bad(
-        TABLE + "t.csv", "'b' of t.csv mixes numbers and text: row 3",
+        TABLE + "t.csv", "'b' of t.csv mixes numbers and text: row 2",
         text("t.csv", "a,b\n1,2\n3,2.5\n5,x\n7,2\n9,1"),
     ),
     "dates in two formats": Bad(
-        TABLE + "t.csv", "dates in more than one format: row 3",
+        TABLE + "t.csv", "dates in more than one format: row 2",
         text("t.csv", "a,b\n1,2020-01-31\n3,2020-02-01\n5,13.02.2020\n7,2020-03-01"),
     ),
     "identifiers": Bad(

@@ -218,7 +218,7 @@ class TableColumns(Exact, Dequantization):
             why = "is not an integer, as all values of this column are"
         else:
             why = "is not on the column's grid, or not within its bounds"
-        raise ValueError(f"column {column}, row {row}: {value:.10g} {why}")
+        raise ValueError(f"column {column}, row {row} (counting from 0): {value:.10g} {why}")
 
     def mark(self, x: Tensor) -> Tensor:
         """Return rows with NaN for values without a density, and for their status, if any."""

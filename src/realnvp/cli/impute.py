@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import Parser, add_candidates, add_table, output_path
-from realnvp.cli.shared import print_json, read_model, table_rows, write_table
+from realnvp.cli.shared import print_json, read_model, table_rows
 
 __all__ = []
 
@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
 
     import torch
 
+    from realnvp.data.tables import write_frame
     from realnvp.estimator.inference import impute
     from realnvp.utils.progress import Bar, warn
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     for name, count in gaps.items():
         if count:
             found[name] = table[name]
-    write_table(found, path)
+    write_frame(found, path)
     changed = effective.isfinite()
     few = int((effective < FEW).sum())
     result = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_candidates, add_table, output_path
-from realnvp.cli.shared import print_json, print_table, read_model, table_rows, write_table
+from realnvp.cli.shared import print_json, print_table, read_model, table_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
+    from realnvp.data.tables import write_frame
     from realnvp.estimator.inference import category_proba, quantiles
     from realnvp.utils.errors import did_you_mean, some_of
     from realnvp.utils.progress import Bar
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> int:
         if truth is not None and len(levels) > 1:
             result |= _coverage(table, frame, schema, args.column)
         table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
-    write_table(table, path)
+    write_frame(table, path)
     if args.json:
         print_json(result)
         return 0

@@ -19,7 +19,6 @@ from realnvp.cli.shared import (
     given_condition,
     print_json,
     read_model,
-    write_table,
 )
 from realnvp.utils.errors import some_of
 
@@ -41,7 +40,9 @@ EPILOG = """examples:
   realnvp sample runs/digits --temperature 0.7         likelier, less varied
 """
 
-FORMATS = ".png", ".npz", ".npy", ".csv"
+TABLES = ".csv", ".parquet"
+
+FORMATS = (".png", ".npz", ".npy", *TABLES)
 
 
 def main(argv: list[str]) -> int:
@@ -79,8 +80,9 @@ def main(argv: list[str]) -> int:
     add_out(
         parser,
         None,
-        "a .png picture, a .npz or .npy array, or a .csv table; .npz and .csv also hold the\n"
-        "condition of each sample (default: samples.csv of a table's model, else samples.png)",
+        "a .png picture, a .npz or .npy array, or a .csv or .parquet table; tables, and .npz as\n"
+        "`y`, also hold the condition of each sample (default: samples.csv of a table's model,\n"
+        "else samples.png)",
     )
     add_json(parser)
     args = parser.parse_args(argv)
@@ -96,14 +98,16 @@ def main(argv: list[str]) -> int:
     schema = table_of(flow)
     args.out = args.out or ("samples.png" if schema is None else "samples.csv")
     path = output_path(args, *FORMATS)
-    if path.suffix == ".csv" and flow.levels is not None:
+    if path.suffix in TABLES and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
     generator = torch.Generator(flow.device).manual_seed(args.seed)
-    if schema is not None and path.suffix in (".csv", ".png"):
+    if schema is not None and path.suffix in (*TABLES, ".png"):
         _write_table(flow, schema, args, generator, path)
         return 0
     if args.given or args.reject:
-        raise ValueError("--given and --reject are for models of tables, and for .csv and .png")
+        raise ValueError(
+            "--given and --reject are for models of tables, and for .csv, .parquet and .png"
+        )
     condition = condition_of_text(flow, args.label, args.n)
     if condition is not None:
         condition = condition.to(flow.device)
@@ -130,6 +134,7 @@ def _write_table(
     """Write rows with the columns, types and decimals of the table, or a picture of them."""
     from realnvp import plots
     from realnvp.conditions import condition_of_text
+    from realnvp.data.tables import write_frame
     from realnvp.estimator.sampling import sample_table
     from realnvp.pretrained import condition_names
     from realnvp.reports.samples import condition_values
@@ -163,7 +168,7 @@ def _write_table(
     labels = None if own else condition_of_text(flow, args.label, args.n)
     if labels is not None and not (given or args.reject):  # rows are in the order of these
         frame[condition_names(flow)[0]] = condition_values(flow, labels)
-    write_table(frame, path)
+    write_frame(frame, path)
     _report(args, path)
 
 

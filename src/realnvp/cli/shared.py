@@ -6,7 +6,6 @@ is imported where it is used.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
@@ -41,7 +40,6 @@ __all__ = [
     "streamed",
     "table_rows",
     "true_log_density",
-    "write_table",
 ]
 
 
@@ -256,19 +254,6 @@ def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.
         frame, names, str(path), flow.class_names, table_of(flow, "condition_table")
     )
     return schema, frame, condition.to(flow.device)
-
-
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV or Parquet, by the ending of the file, atomically."""
-    from realnvp.utils.files import parquet_module, write_atomically
-
-    buffer = io.BytesIO()
-    if path.suffix == ".parquet":
-        parquet_module("writing")
-        frame.to_parquet(buffer, index=False)
-    else:
-        frame.to_csv(buffer, index=False)
-    write_atomically(path, buffer.getvalue())
 
 
 def true_log_density(flow: Flow, args: Any) -> Any:

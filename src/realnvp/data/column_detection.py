@@ -124,7 +124,7 @@ class ColumnDetector:
         if odd:
             row, value = self.row(there, odd[0]), plain[odd[0]]
             raise ValueError(
-                f"{self.where} mixes text and other values: row {row} (counting from 1) holds "
+                f"{self.where} mixes text and other values: row {row} (counting from 0) holds "
                 f"{value!r}; turn all of it into text, or into numbers"
             )
         words = pd.Series(plain, there.index)
@@ -173,8 +173,8 @@ class ColumnDetector:
         return replace(column, notation=str(notation), upper=upper)
 
     def row(self, there: pd.Series, i: int) -> int:
-        """Return the row of the i-th value, counting from 1."""
-        return int(np.flatnonzero(self.values.notna().to_numpy())[i]) + 1
+        """Return the row of the i-th value, counting from 0."""
+        return int(np.flatnonzero(self.values.notna().to_numpy())[i])
 
     def dates(self, words: pd.Series, declared: str | None, distinct: int) -> Column | None:
         """Return a column of dates that are written as text, None if most are not dates."""
@@ -185,11 +185,11 @@ class ColumnDetector:
             bad, good = int(np.argmin(fits)), int(np.argmax(fits))
             raise ValueError(
                 f"{self.where} holds dates in more than one format: row {self.row(words, bad)} "
-                f"(counting from 1) holds {words.iloc[bad]!r}, row {self.row(words, good)} "
+                f"(counting from 0) holds {words.iloc[bad]!r}, row {self.row(words, good)} "
                 f"{words.iloc[good]!r}; write all of them in one, or {self.declare}"
                 if fits.any()
                 else f"{self.where} is declared datetime, but row {self.row(words, 0)} (counting "
-                f"from 1) holds {words.iloc[0]!r}, which is not a date in a known format"
+                f"from 0) holds {words.iloc[0]!r}, which is not a date in a known format"
             )
         if declared is None and "%d" not in fmt.replace("-", "") and distinct <= FEW_VALUES:
             return None  # a few months are categories
@@ -267,7 +267,7 @@ class ColumnDetector:
             bad = int(np.argmin(np.isfinite(x)))
             raise ValueError(
                 f"{self.where} holds {x[bad]}, first in row {self.row(there, bad)} (counting "
-                "from 1): remove or fill in such rows"
+                "from 0): remove or fill in such rows"
             )
         missing = bool(self.values.isna().any())
         x = x[~np.isin(x, limits)]

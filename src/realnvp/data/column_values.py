@@ -45,8 +45,8 @@ def encode_column(
     if gap.any() and not column.missing and not unknown:
         if strict:
             raise ValueError(
-                f"{where} has a missing value, first in row {int(np.argmax(gap)) + 1} (counting "
-                "from 1), of which there were none in training"
+                f"{where} has a missing value, first in row {int(np.argmax(gap))} (counting "
+                "from 0), of which there were none in training"
             )
         good = ~gap
     no_value = 1.0 if column.missing and not unknown else np.nan  # the status of a gap
@@ -70,11 +70,11 @@ def encode_column(
             row = int(np.argmax(bad))
             raise ValueError(
                 f"{where} must hold numbers, as in training, but holds {values.iloc[row]!r} in row "
-                f"{row + 1} (counting from 1)"
+                f"{row} (counting from 0)"
             ) from error
         if np.isinf(number).any():
-            row = int(np.argmax(np.isinf(number))) + 1
-            raise ValueError(f"{where} holds infinity, first in row {row} (counting from 1)")
+            row = int(np.argmax(np.isinf(number)))
+            raise ValueError(f"{where} holds infinity, first in row {row} (counting from 0)")
         out = number[:, None].copy()
     if not column.has_status:
         return out, good
@@ -102,7 +102,7 @@ def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
-            f"{where} holds {values.iloc[row]!r} in row {row + 1} (counting from 1), which is not "
+            f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which is not "
             f"written as in training: {column.notation}"
         )
     return numbers
@@ -159,7 +159,7 @@ def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArr
             "" if isinstance(column.categories[0], str) else "; or declare it integer when training"
         )
         raise ValueError(
-            f"{where} holds {plain[row]!r}, first in row {row + 1} (counting from 1), which is "
+            f"{where} holds {plain[row]!r}, first in row {row} (counting from 0), which is "
             f"none of the known categories {some_of(known)}{remedy}"
         )
     return codes
@@ -175,7 +175,7 @@ def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
     if bad.any():
         row = int(np.argmax(bad.to_numpy()))
         raise ValueError(
-            f"{where} holds {values.iloc[row]!r} in row {row + 1} (counting from 1), which is not "
+            f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which is not "
             "a date in the format of training"
         )
     if column.zone is not None:

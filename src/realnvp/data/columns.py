@@ -266,7 +266,7 @@ class TableSchema:
             name = min(wrong, key=wrong.__getitem__)
             (column,) = (each for each in self.columns if each.name == name)
             raise ValueError(
-                f"row {wrong[name] + 1} (counting from 1) of {where} is impossible: {name!r} "
+                f"row {wrong[name]} (counting from 0) of {where} is impossible: {name!r} "
                 f"{self.rule(column)}"
             )
         return x

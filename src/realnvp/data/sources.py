@@ -274,7 +274,7 @@ def stream_examples(
 
     def parts() -> Iterator[Split]:
         for i, frame in enumerate(frames):
-            where = config.source if not i else f"{config.source} from row {i * rows + 1:,} on"
+            where = config.source if not i else f"{config.source} from row {i * rows:,} on"
             found = tables.table_parts(frame, where, config, known)
             yield _fitting(config, found, shape, None, classes)
 

@@ -8,6 +8,7 @@ rest), which float32 can distinguish; everything else is refused with the column
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.data.table_text import ALWAYS, MOST_INFLATED, read_text
 from realnvp.utils.errors import some_of
-from realnvp.utils.files import parquet_module
+from realnvp.utils.files import parquet_module, write_atomically
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "readable",
     "table_parts",
     "vector_tensor",
+    "write_frame",
 ]
 
 
@@ -126,7 +128,7 @@ def _check_column(values: np.ndarray, x: np.ndarray, where: str) -> None:
         what = "a missing value (NaN)" if np.isnan(value) else f"{value}"
         advice = " or is too large for float32" if np.isfinite(value) else ""
         raise ValueError(
-            f"{where} holds {what}{advice}, first in row {row + 1} (counting from 1): remove or "
+            f"{where} holds {what}{advice}, first in row {row} (counting from 0): remove or "
             "fill in such rows"
         )
     spread = values.std(dtype=np.float64)
@@ -260,8 +262,8 @@ def read_condition(
     column = frame[name]
     where = f"column {name!r} of {where}"
     if column.isna().any():
-        row = int(np.argmax(column.isna().to_numpy())) + 1
-        raise ValueError(f"{where} has a missing value, first in row {row} (counting from 1)")
+        row = int(np.argmax(column.isna().to_numpy()))
+        raise ValueError(f"{where} has a missing value, first in row {row} (counting from 0)")
     if name == "label" or categories is not None or not _is_numeric(column):
         values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
         return parse_labels(values, where, categories)
@@ -286,6 +288,17 @@ def read_frame(path: Path) -> pd.DataFrame:
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
     return _with_text_names(frame, path)
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV or Parquet, by the ending of the file, atomically."""
+    buffer = io.BytesIO()
+    if path.suffix == ".parquet":
+        parquet_module("writing")
+        frame.to_parquet(buffer, index=False)
+    else:
+        frame.to_csv(buffer, index=False)
+    write_atomically(path, buffer.getvalue())
 
 
 def _with_text_names(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -315,8 +328,8 @@ def _numbers(frame: pd.DataFrame, path: str) -> np.ndarray:
             text = frame[name].astype(str)
             row = int(np.argmax(pd.to_numeric(text, errors="coerce").isna().to_numpy()))
             raise ValueError(
-                f"column {name!r} of {path} is not numeric but {frame[name].dtype}: row {row + 1} "
-                f"(counting from 1) holds {text.iloc[row]!r}; drop it or turn it into numbers"
+                f"column {name!r} of {path} is not numeric but {frame[name].dtype}: row {row} "
+                f"(counting from 0) holds {text.iloc[row]!r}; drop it or turn it into numbers"
             )
     return frame.to_numpy(dtype=np.float64, na_value=np.nan)
 

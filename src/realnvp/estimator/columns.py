@@ -64,7 +64,7 @@ def check_no_gaps(X: Any) -> None:
     if isinstance(X, np.ndarray) and X.dtype.kind == "f" and np.isnan(X).any():
         row = int(np.argmax(np.isnan(X).reshape(len(X), -1).any(axis=1)))
         raise ValueError(
-            f"X has NaN, first in row {row + 1} (counting from 1): missing values are modeled in a "
+            f"X has NaN, first in row {row} (counting from 0): missing values are modeled in a "
             "DataFrame, pass pd.DataFrame(X)"
         )
 

@@ -316,7 +316,7 @@ class RealNVPDensity(
             row, column = unknown.nonzero()[0].tolist()
             warnings.warn(
                 f"{int(unknown.any(1).sum()):,} of {len(x):,} rows have a log-density of -inf, "
-                f"first row {row}: {self._schema.coordinates[column].name!r} is an unknown "
+                f"first row {row} (counting from 0): {self._schema.coordinates[column].name!r} is an unknown "
                 "category, or a gap, of which there were none in training",
                 stacklevel=2,
             )
@@ -509,7 +509,7 @@ class RealNVPDensity(
         x, possible, codes = self._check(X, condition)
         if not possible.all():
             raise ValueError(
-                f"row {int(np.argmin(possible))} has no latent: a left-out column does not have "
+                f"row {int(np.argmin(possible))} (counting from 0) has no latent: a left-out column does not have "
                 f"the value that follows from the others, or an integer column has a fraction"
             )
         with torch.no_grad():

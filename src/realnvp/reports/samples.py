@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from realnvp.data.tables import write_frame
 from realnvp.pretrained import condition_names, table_of
 from realnvp.utils.files import replacing, write_atomically
 from realnvp.utils.tiles import image_grid
@@ -37,33 +38,38 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
     Args:
         flow: model that they are drawn from.
         samples: ``(N, *shape)``.
-        condition: their condition, which .npz and .csv hold, too.
-        path: file to write: a .png picture; a .npz or .npy array; of vectors, a .csv table.
+        condition: their condition, which tables and .npz (as `y`, next to `x`) hold, too.
+        path: file to write: a .png picture; a .npz or .npy array; of vectors, a .csv or
+            .parquet table.
     """
     if path.suffix == ".png":
         _write_picture(flow, samples, path)
         return
-    buffer = io.BytesIO()
     array = samples.cpu().numpy()
     given = None if condition is None else condition_values(flow, condition)
+    if path.suffix in (".csv", ".parquet"):
+        write_frame(_with_condition(flow, array, given), path)
+        return
+    buffer = io.BytesIO()
     if path.suffix == ".npz":
-        arrays = {"images" if flow.levels is not None else "x": array}
-        if given is not None:
-            arrays["labels" if flow.classes is not None else "condition"] = given
+        arrays = {"x": array} if given is None else {"x": array, "y": given}
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    elif path.suffix == ".npy":
-        np.save(buffer, array)
     else:
-        import pandas as pd
-
-        table = pd.DataFrame(array, columns=flow.column_names)
-        if given is not None:
-            columns = given if given.ndim == 2 else given[:, None]
-            name = next(iter(condition_names(flow)), "condition")
-            for i in range(columns.shape[1]):
-                table[name if columns.shape[1] == 1 else f"{name}{i + 1}"] = columns[:, i]
-        table.to_csv(buffer, index=False, float_format="%.9g")
+        np.save(buffer, array)
     write_atomically(path, buffer.getvalue())
+
+
+def _with_condition(flow: Flow, array: NDArray, given: NDArray | None) -> pd.DataFrame:
+    """Return vectors as a table, with their condition in the last columns."""
+    import pandas as pd
+
+    table = pd.DataFrame(array, columns=flow.column_names)
+    if given is not None:
+        columns = given if given.ndim == 2 else given[:, None]
+        name = next(iter(condition_names(flow)), "condition")
+        for i in range(columns.shape[1]):
+            table[name if columns.shape[1] == 1 else f"{name}{i + 1}"] = columns[:, i]
+    return table
 
 
 def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:
