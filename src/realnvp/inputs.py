@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from realnvp.bijections.columns import TableColumns
+from realnvp.data.impossible import Impossible
 
-__all__ = ["check_data", "check_kind", "check_overflow", "without_marked"]
+__all__ = [
+    "check_data",
+    "check_kind",
+    "check_overflow",
+    "impossible_values",
+    "without_marked",
+]
 
 
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
@@ -74,6 +82,27 @@ def check_overflow(x: Tensor, result: Tensor, dtype: torch.dtype) -> None:
                 f"the data have values up to {x.abs().max().item():.1e}, with which the "
                 f"computation overflows: rescale them"
             )
+
+
+def impossible_values(
+    columns: TableColumns, x: Tensor, names: Sequence[str], where: str
+) -> list[Impossible]:
+    """Return the values of a table's coordinates that have no density.
+
+    Args:
+        columns: layer of the table's columns.
+        x: ``(B, D)`` coordinates; NaN is left out, as the mark of a value that is known to be
+            impossible, or unknown.
+        names: names of the coordinates.
+        where: name of the table, for messages.
+    """
+    bad, found = ~columns.possible(x) & ~x.isnan(), []
+    for j in bad.any(0).nonzero()[:, 0].tolist():
+        values = x[bad[:, j], j].tolist()
+        rows = bad[:, j].nonzero()[:, 0].tolist()
+        why = f"which {columns.rule(j, values[0])}"
+        found.append(Impossible(names[j], where, rows, values, why))
+    return found
 
 
 def without_marked(columns: TableColumns | None, x: Tensor) -> tuple[Tensor, Tensor | None]:

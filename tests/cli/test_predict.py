@@ -41,6 +41,28 @@ def test_the_column_need_not_be_there(mixed_run: Path, here: Path, capsys):
     assert "accuracy" not in json.loads(capsys.readouterr().out)
 
 
+def test_a_row_with_an_unknown_category_is_predicted_from_the_rest(
+    mixed_run: Path, here: Path, capsys
+):
+    table = pd.read_csv(mixed_run / "t.csv")[:30]
+    table.to_csv("known.csv", index=False)
+    table.loc[4, "color"] = "green"
+    table.to_csv("new.csv", index=False)
+    found = {}
+    for name in ("known", "new"):
+        run(f"predict {mixed_run / 'run'} --data {name}.csv --column day --out {name}-p.csv")
+        found[name] = pd.read_csv(f"{name}-p.csv")
+    assert "'color' of new.csv holds 'green' in row 4 (counting" in capsys.readouterr().err
+    assert found["new"].notna().all(axis=None)
+    table["size"] = None
+    table.to_csv("new.csv", index=False)
+    run(f"impute {mixed_run / 'run'} --data new.csv --candidates 50")
+    assert "'green' in row 4 (counting from 0), but had only blue, red" in capsys.readouterr().err
+    filled = pd.read_csv("imputed.csv")
+    assert filled["color"].tolist() == table["color"].tolist()
+    assert filled["size"].notna().all()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

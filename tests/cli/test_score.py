@@ -213,7 +213,7 @@ def test_a_row_that_is_not_possible_has_a_likelihood_of_0(parquet_table, capsys)
     run("score m --data new.parquet --batch-size 50 --alpha 0.1 --explain --out new.out.csv")
     printed = capsys.readouterr()
     assert "4 of them -inf" in printed.out
-    assert "'green', first in row 250" in printed.err
+    assert "'color' of new.parquet holds 'green' in row 250" in printed.err
     found = pd.read_csv("new.out.csv")
     bad = [250, 260, 270, 390]
     others = before.index.difference(bad)
@@ -224,12 +224,31 @@ def test_a_row_that_is_not_possible_has_a_likelihood_of_0(parquet_table, capsys)
     reasons = pd.read_csv("new.out-explained.csv").set_index("row")
     assert reasons.loc[bad, "most surprising"].tolist() == ["color", "b", "b", "b"]
     assert np.isinf(reasons.loc[250, "color: surprise"])
-    assert pd.isna(reasons.loc[250, "color"])
+    assert reasons.loc[250, "color"] == "green"
     run("score m --data new.parquet --batch-size 50 --samples 2 --out parts.csv")
     warned = capsys.readouterr().err
-    assert "new.parquet from row 200 on" in warned
+    assert "'color' of new.parquet holds 'green' in row 250" in warned
     assert warned.count("likelihood of 0") == 1  # not once for each part
     assert np.isneginf(pd.read_csv("parts.csv")["log_likelihood"][bad]).all()
+
+
+def test_a_constant_that_deviates_is_explained_by_itself(parquet_table, capsys):
+    table = pd.read_parquet("t.parquet").assign(unit="kg", twin=lambda t: t.a)
+    table.to_parquet("t2.parquet")
+    run("train table --data t2.parquet --out m2 --steps 2 --quiet --training.num_validations 1")
+    table.loc[7, "unit"] = table.loc[9, "unit"] = "lb"
+    table.loc[9, "color"] = "green"
+    table.loc[11, "twin"] += 1
+    table.to_parquet("new.parquet")
+    run("score m2 --data new.parquet --explain --out s.csv")
+    assert "'unit' of new.parquet holds 'lb' in rows 7, 9 (counting" in capsys.readouterr().err
+    reasons = pd.read_csv("s-explained.csv").set_index("row")
+    assert reasons.loc[7, "most surprising"] == "unit"
+    assert reasons.loc[7, "unit"] == "lb"
+    assert reasons.loc[7, "unit: nearest"] == "kg"
+    assert set(reasons.loc[9, "most surprising"].split(", ")) == {"color", "unit"}
+    assert set(reasons.loc[11, "most surprising"].split(", ")) == {"a", "twin"}
+    assert (reasons["unit: surprise"] > 0).sum() == 2
 
 
 def test_a_damaged_parquet_file_is_refused(parquet_table, capsys):

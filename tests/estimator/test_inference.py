@@ -86,6 +86,38 @@ def test_gaps_are_filled_from_the_rest_of_the_row(density):
     assert error.abs().median() < 0.3
 
 
+def test_an_impossible_value_is_unknown_and_changes_no_other_row(density):
+    real = frame()[:40].dropna().reset_index(drop=True)
+    new = real.copy()
+    new.loc[3, "kind"] = "hen"
+    says = r"'kind' of X holds 'hen' in row 3 \(counting from 0\), but had only cat, dog, ox"
+    with pytest.warns(UserWarning, match=says):
+        found = density.quantiles(new, column="size", random_state=0)
+    known = density.quantiles(real, column="size", random_state=0)
+    assert known[0.05][3] < found[0.5][3] < known[0.95][3]  # the weight says nearly all
+    with pytest.warns(UserWarning, match=says):
+        filled, effective = density.impute(new.assign(weight=np.nan), candidates=50)
+    assert filled.kind.tolist() == new.kind.tolist()
+    assert filled.weight.notna().all()
+    assert np.isfinite(effective).all()
+    with pytest.warns(UserWarning, match=says):
+        assert np.isneginf(density.score_samples(new)).nonzero()[0].tolist() == [3]
+
+
+def test_probabilities_given_an_unknown_number_are_an_integral_over_it(density):
+    new = frame().dropna()[:30]
+    new.loc[new.index[7], "size"] = None
+    with pytest.warns(UserWarning, match="'size' of X has a missing value in row 7"):
+        p = density.category_proba(new, "kind", random_state=0)
+    sizes = np.linspace(10, 400, 2000)
+    row = new.iloc[[7] * len(sizes)].assign(size=sizes)
+    joint = [np.exp(density.score_samples(row.assign(kind=kind))).sum() for kind in p]
+    np.testing.assert_allclose(p.iloc[7], np.array(joint) / np.sum(joint), atol=0.05)
+    others = new.drop(index=new.index[7])
+    same = density.category_proba(others, "kind")
+    np.testing.assert_allclose(p.drop(index=new.index[7]), same, atol=1e-12)
+
+
 def test_imputation_is_exact_for_a_gaussian():
     rng = np.random.default_rng(0)
     a = rng.normal(size=2000)

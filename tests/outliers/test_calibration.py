@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import realnvp
 from realnvp.data import Split
+from realnvp.estimator import RealNVPDensity
 from realnvp.evaluation import log_likelihoods
 from realnvp.outliers import Calibration, OutlierScorer, calibrate
 from realnvp.outliers.calibration import statistics_by_block
@@ -112,3 +114,19 @@ def test_images_are_compared_with_copies_if_the_calibration_has_them():
             OutlierScorer(flow, missing, symmetries=True)
     with pytest.raises(ValueError, match="model of vectors"):
         OutlierScorer(flow_of_vectors(), symmetries=True)
+
+
+def test_large_numbers_of_a_table_are_compared_with_themselves(tmp_path):
+    rng = np.random.default_rng(0)
+    ids = 10**15 + rng.permutation(400)
+    frame = pd.DataFrame({"id": ids, "v": rng.normal(size=400).round(2)})
+    density = RealNVPDensity(max_steps=5, hidden=4, mixture_init=1, random_state=0).fit(frame)
+    flow, x = density.flow_.float(), torch.as_tensor(density._schema.encode(frame)[0])
+    calibration = calibrate(flow, Split(x[:100]), Split(x[100:]))
+    assert calibration.statistics["latent_distance_1"].max() < 5
+    flow.calibration = calibration.as_tensors()
+    flow.save_pretrained(tmp_path)
+    twin = realnvp.load(tmp_path)
+    scorer = OutlierScorer(twin)
+    _, found = next(statistics_by_block(twin, Split(x[:100]), scorer.near))
+    assert 0.3 < np.median(scorer.p_values(found)) < 0.7

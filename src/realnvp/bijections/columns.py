@@ -207,18 +207,22 @@ class TableColumns(Exact, Dequantization):
             return
         row, column = (~good).nonzero()[0].tolist()
         value = x[row, column].item()
+        raise ValueError(
+            f"column {column}, row {row} (counting from 0): {value:.10g} {self.rule(column, value)}"
+        )
+
+    def rule(self, column: int, value: float) -> str:
+        """Return why a value has no density, for messages."""
         kind = self.columns[column]
         if math.isnan(value):
-            why = "is missing, and there were no missing values in training"
-        elif math.isinf(value):
-            why = "is not finite"
-        elif kind["kind"] == "cells" and not kind["ordered"]:
-            why = f"is not one of the {kind['size']} categories"
-        elif kind["kind"] == "plain":
-            why = "is not an integer, as all values of this column are"
-        else:
-            why = "is not on the column's grid, or not within its bounds"
-        raise ValueError(f"column {column}, row {row} (counting from 0): {value:.10g} {why}")
+            return "is missing, and there were no missing values in training"
+        if math.isinf(value):
+            return "is not finite"
+        if kind["kind"] == "cells" and not kind["ordered"]:
+            return f"is not one of the {kind['size']} categories"
+        if kind["kind"] == "plain":
+            return "is not an integer, as all values of this column are"
+        return "is not on the column's grid, or not within its bounds"
 
     def mark(self, x: Tensor) -> Tensor:
         """Return rows with NaN for values without a density, and for their status, if any."""

@@ -70,7 +70,7 @@ def _evaluate(
     from realnvp.evaluation import class_log_likelihoods, evaluate, round_trip
     from realnvp.utils.progress import Bar
 
-    read = partial(examples, flow, args, strict=False)
+    read = partial(examples, flow, args, noted=[])
     split, name = read() if processes is None else processes.rank_zero_first(read)
     impossible = 0
     # What is read by row groups are training rows, all of which are possible.

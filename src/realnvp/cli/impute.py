@@ -12,7 +12,9 @@ EPILOG = """examples:
   realnvp impute runs/table --data gaps.csv --seed 1 --out second.csv   multiple imputation
 
 The table that the model was trained on need not have had missing values. Each one is drawn from its
-distribution given the known values of its row, by sampling importance resampling.
+distribution given the known values of its row, by sampling importance resampling. A value that
+training shows to be impossible, such as an unknown category, tells nothing about the others of its
+row, and stays.
 """
 
 FEW = 10
@@ -35,38 +37,36 @@ def main(argv: list[str]) -> int:
     )
     args = parser.parse_args(argv)
 
-    import torch
+    import numpy as np
 
+    from realnvp.data.impossible import missing_instead
     from realnvp.data.tables import write_frame
-    from realnvp.estimator.inference import impute
+    from realnvp.estimator.inference import filled_table, impute, known_rows
     from realnvp.utils.progress import Bar, warn
 
     flow = read_model(args)
     path = output_path(args, ".csv", ".parquet")
     schema, frame, condition = table_rows(flow, args)
-    x = torch.as_tensor(schema.encode(frame, where=args.data, unknown=True)[0])
+    x = known_rows(
+        flow, schema, frame, where=args.data, unknown=True,
+        tolerate=lambda found: warn(f"{missing_instead(found)}; they stay in the table"),
+    )  # fmt: skip
     with Bar("imputing", visible=not args.json) as bar:
         filled, effective = impute(
             flow, schema, x, condition, candidates=args.candidates, seed=args.seed,
             progress=lambda done, all_: bar.update(done / all_),
         )  # fmt: skip
-    table = schema.decode(filled.numpy()).set_axis(frame.index)
-    found = frame.copy()
     gaps = {name: int(frame[name].isna().sum()) for name in schema.names if name in frame}
-    for name, count in gaps.items():
-        if count:
-            found[name] = table[name]
-    write_frame(found, path)
-    changed = effective.isfinite()
-    few = int((effective < FEW).sum())
+    write_frame(filled_table(schema, frame, filled), path)
+    changed = effective.numpy()[frame[list(gaps)].isna().any(axis=1)]
+    changed = changed[np.isfinite(changed)]
+    few = int((changed < FEW).sum())
     result = {
         "out": str(path),
         "rows": len(frame),
-        "imputed_rows": int(changed.sum()),
+        "imputed_rows": len(changed),
         "imputed": {name: count for name, count in gaps.items() if count},
-        "median_effective_candidates": float(effective[changed].median())
-        if changed.any()
-        else None,
+        "median_effective_candidates": float(np.median(changed)) if len(changed) else None,
         "rows_with_few_candidates": few,
     }
     if few:

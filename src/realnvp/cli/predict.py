@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from realnvp.data.columns import TableSchema
+    from realnvp.data.impossible import Impossible
 
 __all__ = []
 
@@ -20,7 +21,8 @@ EPILOG = """examples:
   realnvp predict runs/diamonds --data new.csv --column price          a 90 % interval
   realnvp predict runs/diamonds --data new.csv --column price --quantiles 0.25,0.5,0.75
 
-If the file has the column, the predictions are compared with it.
+If the file has the column, the predictions are compared with it. A value of another column that
+training shows to be impossible, such as an unknown category, counts as missing, with a warning.
 """
 
 
@@ -51,10 +53,11 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
+    from realnvp.data.impossible import missing_instead
     from realnvp.data.tables import write_frame
     from realnvp.estimator.inference import category_proba, quantiles
     from realnvp.utils.errors import did_you_mean, some_of
-    from realnvp.utils.progress import Bar
+    from realnvp.utils.progress import Bar, warn
 
     flow = read_model(args)
     path = output_path(args, ".csv", ".parquet")
@@ -66,11 +69,16 @@ def main(argv: list[str]) -> int:
             f"the model has no column {args.column!r}: {hint}there are {some_of(schema.names)}"
         )
     truth = frame[args.column] if args.column in frame.columns else None
+
+    def tolerate(found: list[Impossible]) -> None:
+        warn(missing_instead(found))
+
     result: dict[str, Any] = {"out": str(path), "rows": len(frame), "column": args.column}
     if kinds.get(args.column) == "categorical":
         with Bar("predicting", visible=not args.json) as bar:
             p = category_proba(
                 flow, schema, frame, args.column, condition,
+                candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
                 progress=lambda done, all_: bar.update(done / all_),
             )  # fmt: skip
         predicted = p.columns.to_numpy()[p.to_numpy().argmax(1)]
@@ -82,7 +90,7 @@ def main(argv: list[str]) -> int:
         with Bar("predicting", visible=not args.json) as bar:
             table, effective = quantiles(
                 flow, schema, frame, args.column, levels, condition,
-                candidates=args.candidates, seed=args.seed,
+                candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
                 progress=lambda done, all_: bar.update(done / all_),
             )  # fmt: skip
         counts = sorted(effective[np.isfinite(effective)])

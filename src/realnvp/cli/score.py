@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from realnvp.data import Split
+    from realnvp.data.columns import TableSchema
+    from realnvp.data.impossible import Impossible
     from realnvp.flow import Flow
     from realnvp.outliers import OutlierScorer
     from realnvp.training.launch import Processes
@@ -141,12 +143,13 @@ def _score(
     from realnvp.utils.progress import Bar, warn
     from realnvp.utils.spool import Spool
 
+    noted: list[Impossible] = []
     # Batches must begin where they do without streaming: then the results are the same bits.
     turn = args.batch_size * (1 if processes is None else processes.world_size)
     with nullcontext() if processes is None else processes.sync_errors():
         stream = None if args.explain else streamed(flow, args, -(-BLOCK // turn) * turn)
     if stream is None:
-        read = partial(examples, flow, args, strict=False)
+        read = partial(examples, flow, args, noted=noted)
         split, name = read() if processes is None else processes.rank_zero_first(read)
         count, parts = len(split), iter([split])
     else:
@@ -197,7 +200,7 @@ def _score(
         if main:
             result = _written(args, flow, path, split, name, spool, scorer, np.concatenate(tested))
             if explained is not None and split is not None:
-                result["explained"] = str(_explain(args, explained, split, spool, scorer))
+                result["explained"] = str(_explain(args, explained, split, spool, scorer, noted))
             _report(args, result, count)
 
 
@@ -307,7 +310,10 @@ def _report(args: Any, result: dict[str, Any], count: int) -> None:
 # ---------------------------------------------------------------------- explanations
 
 
-def _explain(args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierScorer) -> Path:
+def _explain(
+    args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierScorer,
+    noted: list[Impossible],
+) -> Path:  # fmt: skip
     """Write the most unusual and the most ordinary examples with explanations."""
     import numpy as np
     import torch
@@ -317,13 +323,14 @@ def _explain(args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierS
     chosen = np.concatenate([order[:few], order[len(order) - few :]])
     part = split.select(torch.as_tensor(chosen.copy()))
     if scorer.flow.levels is None:
-        return _explain_rows(args, Path(f"{stem}.csv"), part, chosen, spool, scorer)
+        return _explain_rows(args, Path(f"{stem}.csv"), part, chosen, spool, scorer, noted)
     return _explain_images(args, Path(f"{stem}.png"), part, few, scorer)
 
 
 def _explain_rows(
-    args: Any, path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer
-) -> Path:
+    args: Any, path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer,
+    noted: list[Impossible],
+) -> Path:  # fmt: skip
     import pandas as pd
     import torch
 
@@ -338,7 +345,7 @@ def _explain_rows(
     given = None if condition is None else condition.to(device)
     with Bar("explaining", visible=not args.json) as bar:
         found = surprises(
-            flow, part.x.to(device, flow.dtype), given,
+            flow, part.x.to(device), given,
             progress=lambda done, all_: bar.update(done / all_),
         ).numpy()  # fmt: skip
     near = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
@@ -355,6 +362,8 @@ def _explain_rows(
 
     values, nearest = shown(part.x), None if near is None else shown(near)
     reasons = sums_of_columns(flow, found)
+    if schema is not None:
+        _name_impossible(schema, noted, chosen, reasons, values)
     table: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
     for key in ("outlier_score", "p_value"):
         if key in spool.names:
@@ -368,6 +377,32 @@ def _explain_rows(
     content = pd.DataFrame(table).to_csv(index=False, float_format="%.9g")
     write_atomically(path, content.encode())
     return path
+
+
+def _name_impossible(
+    schema: TableSchema, noted: list[Impossible], chosen: Any, reasons: pd.DataFrame,
+    values: pd.DataFrame,
+) -> None:  # fmt: skip
+    """Give impossible values, which are shown, an infinite surprise in their own column.
+
+    The mark of a column without coordinates is in those that it follows from, and that of a
+    constant in all others, which are no reason.
+    """
+    import numpy as np
+
+    kinds = {column.name: column.kind for column in schema.columns}
+    own = [(each, np.isin(chosen, each.rows)) for each in noted if each.column in kinds]
+    for each, here in own:
+        if kinds[each.column] == "constant":
+            reasons.loc[here] = 0.0
+    for each, here in own:
+        if here.any():
+            if each.column not in reasons:
+                reasons[each.column] = 0.0
+            reasons.loc[here, each.column] = np.inf
+            cells = dict(zip(each.rows, each.values, strict=False))
+            values[each.column] = values[each.column].astype(object)
+            values.loc[here, each.column] = [cells.get(row) for row in chosen[here]]
 
 
 def _most(row: pd.Series) -> str:

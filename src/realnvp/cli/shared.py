@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from realnvp.data import Split
     from realnvp.data.columns import TableSchema
+    from realnvp.data.impossible import Impossible, Tolerate
     from realnvp.flow import Flow
     from realnvp.training.launch import Processes
 
@@ -71,11 +71,11 @@ DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadab
 """Settings of the data that may differ from those in training."""
 
 
-def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
+def examples(flow: Flow, args: Any, noted: list[Impossible] | None = None) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
 
-    Impossible rows of a table raise, unless ``strict`` is False: then they are marked
-    (`TableColumns.mark`), with a warning about the first.
+    Impossible rows of a table raise, unless there is a list to note them in: then they are marked
+    (`TableColumns.mark`), with a warning.
 
     A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
@@ -97,7 +97,7 @@ def examples(flow: Flow, args: Any, strict: bool = True) -> tuple[Split, str]:
     if args.data == "":
         raise ValueError("--data is empty: name a data set, or give a path")
     if args.data is not None and args.split is None:
-        tolerate = None if strict else _warning_once()
+        tolerate = None if noted is None else _warning_once(noted)
         return _other_examples(flow, args, config, tolerate), args.data
     if not settings:
         raise ValueError(
@@ -148,7 +148,8 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
         config, rows, shape=flow.shape, classes=flow.classes, tolerate=tolerate,
         **known_columns(flow),
     )  # fmt: skip
-    return count, (_checked(flow, args, split, tolerate) for split in parts)
+    checked = (_checked(flow, args, split, tolerate, i * rows) for i, split in enumerate(parts))
+    return count, checked
 
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
@@ -178,23 +179,25 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def _warning_once() -> Callable[[str], None]:
-    """Return a function that warns, once, why rows are impossible."""
+def _warning_once(noted: list[Impossible] | None = None) -> Tolerate:
+    """Return a function that warns about the first impossible values, and may note all of them."""
+    from realnvp.data.impossible import describe
     from realnvp.utils.progress import warn
 
-    said: list[str] = []
+    warned = False
 
-    def tolerate(reason: str) -> None:
-        if not said:
-            said.append(reason)
-            warn(f"some rows have a likelihood of 0: {reason}")
+    def tolerate(found: list[Impossible]) -> None:
+        nonlocal warned
+        if not warned:
+            warn(f"some rows have a likelihood of 0: {describe(found)}")
+        warned = True
+        if noted is not None:
+            noted.extend(found)
 
     return tolerate
 
 
-def _other_examples(
-    flow: Flow, args: Any, config: DataConfig, tolerate: Callable[[str], None] | None
-) -> Split:
+def _other_examples(flow: Flow, args: Any, config: DataConfig, tolerate: Tolerate | None) -> Split:
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
     from realnvp.data.sources import config_for_source
@@ -211,24 +214,23 @@ def _other_examples(
     return _checked(flow, args, split, tolerate)
 
 
-def _checked(flow: Flow, args: Any, split: Split, tolerate: Callable[[str], None] | None) -> Split:
-    """Return rows after a check against the columns of the model; see `load_examples`."""
-    from realnvp.inputs import without_marked
+def _checked(
+    flow: Flow, args: Any, split: Split, tolerate: Tolerate | None, start: int = 0
+) -> Split:
+    """Return rows, from ``start`` on, after a check against the model; see `load_examples`."""
+    from realnvp.data.impossible import describe
+    from realnvp.inputs import impossible_values
 
     columns = flow.columns
     if columns is None:
         return split
-    x = split.x if tolerate is None else without_marked(columns, split.x)[0]
-    try:
-        columns.check(x)
-    except ValueError as error:
-        names = dict(enumerate(map(repr, (flow.trained_on or {}).get("columns") or ())))
-        text = re.sub(r"column (\d+)", lambda m: f"column {names.get(int(m[1]), m[1])}", str(error))
-        if tolerate is None:
-            raise ValueError(f"{args.data} does not fit the model: {text}") from error
-        tolerate(text)
-        return replace(split, x=columns.mark(split.x))
-    return split
+    found = impossible_values(columns, split.x, flow.column_names, args.data)
+    if not found:
+        return split
+    if tolerate is None:
+        raise ValueError(f"{args.data} does not fit the model: {describe(found)}")
+    tolerate([each.from_row(start, args.data) for each in found])
+    return replace(split, x=columns.mark(split.x))
 
 
 def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.Tensor | None]:

@@ -19,7 +19,6 @@ from pandas.api import types
 from realnvp.data.column_kinds import DAY, Column
 from realnvp.data.date_formats import parse_dates, write_dates
 from realnvp.data.notations import Notation
-from realnvp.utils.errors import some_of
 
 __all__ = [
     "as_series",
@@ -36,23 +35,29 @@ __all__ = [
 
 
 def encode_column(
-    column: Column, values: pd.Series, where: str, unknown: bool, strict: bool = True
+    column: Column, values: pd.Series, where: str, unknown: bool
+) -> tuple[NDArray, NDArray]:
+    """Return the coordinates ``(N, size)`` of a column's values, and which of them are possible.
+
+    Impossible are an unknown category, a gap where there was none unless gaps are ``unknown``
+    values, and a date that is not of the column's unit; their coordinates are NaN.
+    """
+    x, good = _encoded(column, values, where, unknown)
+    x[~good] = np.nan
+    return x, good
+
+
+def _encoded(
+    column: Column, values: pd.Series, where: str, unknown: bool
 ) -> tuple[NDArray, NDArray]:
     values = numbers_of(column, values, where)
     n = len(values)
     gap = values.isna().to_numpy()
-    good = np.ones(n, dtype=bool)
-    if gap.any() and not column.missing and not unknown:
-        if strict:
-            raise ValueError(
-                f"{where} has a missing value, first in row {int(np.argmax(gap))} (counting "
-                "from 0), of which there were none in training"
-            )
-        good = ~gap
+    good = np.ones(n, dtype=bool) if column.missing or unknown else ~gap
     no_value = 1.0 if column.missing and not unknown else np.nan  # the status of a gap
     if column.kind == "categorical":
-        codes = _codes(column, values, where, strict)
-        x = np.where(gap, no_value * len(column.categories), np.where(codes < 0, np.nan, codes))
+        codes = _codes(column, values)
+        x = np.where(gap, no_value * len(column.categories), codes)
         return x[:, None], good & (codes >= 0)
     if column.kind == "datetime":
         numbers = _ticks(column, values, where)
@@ -133,8 +138,8 @@ def _written(value: Any) -> set[str]:
     return {text, text.lower(), text.upper()} if isinstance(value, bool) else {text}
 
 
-def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArray:
-    """Return indices of categories, 0 for gaps, and -1 for unknown ones unless strict."""
+def _codes(column: Column, values: pd.Series) -> NDArray:
+    """Return indices of categories, 0 for gaps, and -1 for unknown ones."""
     place = {value: i for i, value in enumerate(column.categories)}
     texts = {text: i for value, i in place.items() for text in _written(value)}
 
@@ -151,17 +156,6 @@ def _codes(column: Column, values: pd.Series, where: str, strict: bool) -> NDArr
     there = values.notna().to_numpy()
     codes = np.zeros(len(plain))
     codes[there] = [code(value) for value in plain[there]]
-    bad = codes < 0
-    if strict and bad.any():
-        row = int(np.argmax(bad))
-        known = list(map(str, column.categories))
-        remedy = (
-            "" if isinstance(column.categories[0], str) else "; or declare it integer when training"
-        )
-        raise ValueError(
-            f"{where} holds {plain[row]!r}, first in row {row} (counting from 0), which is "
-            f"none of the known categories {some_of(known)}{remedy}"
-        )
     return codes
 
 

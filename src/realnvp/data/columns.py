@@ -47,6 +47,7 @@ from realnvp.data.column_values import (
     same_values,
 )
 from realnvp.data.date_formats import parse_dates
+from realnvp.data.impossible import Impossible, describe
 from realnvp.utils.errors import did_you_mean, some_of
 
 __all__ = ["KINDS", "Column", "Coordinate", "TableSchema"]
@@ -188,40 +189,37 @@ class TableSchema:
     # ------------------------------------------------------------------ tables to numbers
 
     def encode(
-        self,
-        frame: pd.DataFrame,
-        *,
-        where: str = "the table",
-        unknown: bool = False,
-        strict: bool = True,
+        self, frame: pd.DataFrame, *, where: str = "the table", unknown: bool = False
     ) -> tuple[NDArray, NDArray]:
         """Return coordinates of a table's rows, and which rows are possible.
 
         Args:
             frame: table with the schema's columns, in any order; others are ignored. It may lack
-                those that add no information: constants, and those that follow from others.
+                those that add no information: constants, and those that follow from others. A
+                schema without names takes columns in order.
             where: name of the table in messages.
             unknown: treat every gap as a value to be filled in: all of its coordinates are NaN,
                 unless it follows from other columns.
-            strict: raise for an unknown category, and for a gap where there was none. Otherwise
-                such rows are impossible, and these coordinates are NaN.
 
         Returns:
-            ``(N, D')`` float64, with NaN for missing numbers; and ``(N,)``, False for rows with a
-            value that a column cannot have: off its grid, or not equal to what follows from other
-            columns.
+            ``(N, D')`` float64, with NaN for missing numbers and impossible values; and ``(N,)``,
+            False for rows with a value that a column cannot have: an unknown category, a gap where
+            there was none, a date off its grid, or one that does not follow from other columns.
 
         Raises:
-            ValueError: naming the column, if it is missing, or holds an unknown category, a gap
-                where there was none, or something other than numbers.
+            ValueError: naming the column, if it is missing, or holds something other than numbers
+                or dates.
         """
-        x, good = self._encode(frame, where, unknown, strict)
-        return x, np.logical_and.reduce([np.ones(len(frame), dtype=bool), *good.values()])
+        x, found = self.inspect(frame, where=where, unknown=unknown)
+        possible = np.ones(len(frame), dtype=bool)
+        for each in found:
+            possible[each.rows] = False
+        return x, possible
 
-    def _encode(
-        self, frame: pd.DataFrame, where: str, unknown: bool, strict: bool
-    ) -> tuple[NDArray, dict[str, NDArray]]:
-        """Return coordinates, and for each column which of its values are possible."""
+    def inspect(
+        self, frame: pd.DataFrame, *, where: str = "the table", unknown: bool = False
+    ) -> tuple[NDArray, list[Impossible]]:
+        """Return coordinates as :meth:`encode` does, and the values that are impossible."""
         held = {str(name): i for i, name in enumerate(frame.columns)}
         if not self.named and len(held) == len(self.columns):
             held = {column.name: i for i, column in enumerate(self.columns)}
@@ -231,7 +229,7 @@ class TableSchema:
                 f"{where} has no column {missing[0]!r}; its columns are {some_of(list(held))}"
             )
         x = np.full((len(frame), self.dim), np.nan)
-        good: dict[str, NDArray] = {}
+        found: list[Impossible] = []
         places = self.places()
         for i, column in enumerate(self.columns):
             if not column.size:
@@ -240,53 +238,68 @@ class TableSchema:
             for other in self.columns if unknown else ():
                 if other.kind == "copy" and other.source == i and other.name in held:
                     values = values.where(values.notna(), frame.iloc[:, held[other.name]])
-            x[:, places[column.name]], good[column.name] = encode_column(
-                column, values, f"column {column.name!r} of {where}", unknown, strict
+            x[:, places[column.name]], good = encode_column(
+                column, values, f"column {column.name!r} of {where}", unknown
             )
+            found += self._impossible(column, values, good, where)
         for column in self.columns:
             if column.kind in ("constant", "copy", "linear") and column.name in held:
                 values = frame.iloc[:, held[column.name]]
                 if unknown and column.kind == "linear":
                     self._solve(column, values, x)
-                found = self._follows(column, values, frame, held, x)
-                good[column.name] = (found | values.isna().to_numpy()) if unknown else found
-        return x, good
+                good = self._follows(column, values, frame, held, x)
+                good = (good | values.isna().to_numpy()) if unknown else good
+                found += self._impossible(column, values, good, where)
+        return x, found
+
+    def _impossible(
+        self, column: Column, values: pd.Series, good: NDArray, where: str
+    ) -> list[Impossible]:
+        """Return the impossible values of a column, and its impossible gaps."""
+        gap, found = values.isna().to_numpy(), []
+        for bad, gaps in ((~good & gap, True), (~good & ~gap, False)):
+            if bad.any():
+                cells = [] if gaps else values[bad].tolist()
+                why = f"but {self._gap_rule(column) if gaps else self.rule(column)}"
+                rows = np.flatnonzero(bad).tolist()
+                found.append(Impossible(column.name, where, rows, cells, why))
+        return found
 
     def rows(self, frame: pd.DataFrame, *, where: str = "the table") -> NDArray:
         """Return coordinates as :meth:`encode` does, of a table all of whose rows are possible.
 
-        A schema without names takes columns in order.
-
         Raises:
-            ValueError: naming the first impossible row, and as :meth:`encode` does.
+            ValueError: naming impossible values, and as :meth:`encode` does.
         """
-        x, good = self._encode(frame, where, unknown=False, strict=True)
-        wrong = {name: int(np.argmin(each)) for name, each in good.items() if not each.all()}
-        if wrong:
-            name = min(wrong, key=wrong.__getitem__)
-            (column,) = (each for each in self.columns if each.name == name)
-            raise ValueError(
-                f"row {wrong[name]} (counting from 0) of {where} is impossible: {name!r} "
-                f"{self.rule(column)}"
-            )
+        x, found = self.inspect(frame, where=where)
+        if found:
+            raise ValueError(describe(found))
         return x
+
+    def _gap_rule(self, column: Column) -> str:
+        return "had none in training" if column.size else self.rule(column)
 
     def rule(self, column: Column) -> str:
         """Return what all values of a column were in training, for messages."""
         if column.kind == "constant":
-            return f"was always {column.value!r} in training"
+            value = "empty" if column.value is None else repr(column.value)
+            return f"was always {value} in training"
         if column.kind == "copy":
             assert column.source is not None
             return f"was always equal to {self.columns[column.source].name!r} in training"
         if column.kind == "linear":
             names = [other.name for other in self._used(column)]
             return f"followed from {some_of(names)} in training"
+        if column.kind == "categorical":
+            number = not isinstance(column.categories[0], str | bool)
+            remedy = "; declare it integer when training, to allow others" if number else ""
+            return f"had only {some_of(list(map(str, column.categories)))} in training{remedy}"
         return f"had {'first days of months' if column.months else 'days'} only in training"
 
     def marked_rows(
         self, frame: pd.DataFrame, *, where: str = "the table"
-    ) -> tuple[NDArray, str | None]:
-        """Return coordinates, with a mark in impossible rows, and why the first is impossible.
+    ) -> tuple[NDArray, list[Impossible]]:
+        """Return coordinates, with a mark in impossible rows, and the values that make them so.
 
         The mark is a NaN in a coordinate that every other row has; see :attr:`gapless`. It is in
         those of the column that is impossible, or of the columns that it must follow from; a
@@ -295,21 +308,15 @@ class TableSchema:
         Raises:
             ValueError: naming the column, if it is missing, or does not hold numbers.
         """
-        try:
-            return self.rows(frame, where=where), None
-        except ValueError as error:
-            reason = str(error)
-        x, good = self._encode(frame, where, unknown=False, strict=False)
+        x, found = self.inspect(frame, where=where)
         gapless, places = np.asarray(self.gapless), self.places()
-        for column in self.columns:
-            if column.name not in good or good[column.name].all():
-                continue
+        for each in found:
+            (column,) = (column for column in self.columns if column.name == each.column)
             concerned = [column] if column.size else self._used(column)
             index = [i for each in concerned for i in range(*places[each.name].indices(self.dim))]
             marks = np.intersect1d(gapless, index) if index else gapless
-            unmarked = ~good[column.name] & ~np.isnan(x[:, marks]).any(axis=1)
-            x[np.ix_(unmarked, marks)] = np.nan
-        return x, reason
+            x[np.ix_(np.asarray(each.rows), marks)] = np.nan
+        return x, found
 
     def _used(self, column: Column) -> list[Column]:
         """Return the columns that a column without coordinates of its own follows from."""

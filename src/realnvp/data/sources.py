@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from realnvp.data import arrays, images, tables
 from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.grouped_rows import read_parts
 from realnvp.data.image_sets import IMAGE_SETS
+from realnvp.data.impossible import Impossible, Tolerate
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
 from realnvp.data.row_groups import reads_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
@@ -201,7 +202,7 @@ def load_examples(
     categories: Sequence[str] | None = None,
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
-    tolerate: Callable[[str], None] | None = None,
+    tolerate: Tolerate | None = None,
 ) -> Split:
     """Load examples to evaluate a model on, and check that they fit it.
 
@@ -220,8 +221,8 @@ def load_examples(
         categories: names of the classes in the model's order (`Dataset.categories`).
         schema: columns of a table that the model knows (`Dataset.schema`).
         condition_schema: the columns that it is conditioned on, if there are several.
-        tolerate: called with the reason if rows of a table are impossible, such as those with an
-            unknown category. They are then marked (`TableSchema.marked_rows`), and have a
+        tolerate: called with the impossible values of a table, such as unknown categories, if
+            there are any. Their rows are then marked (`TableSchema.marked_rows`), and have a
             likelihood of 0. None raises.
 
     Raises:
@@ -250,7 +251,7 @@ def stream_examples(
     categories: Sequence[str] | None = None,
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
-    tolerate: Callable[[str], None] | None = None,
+    tolerate: Tolerate | None = None,
 ) -> tuple[int, Iterator[Split]]:
     """Return the rows of a Parquet file, or of a folder of them, as `load_examples` does, in parts.
 
@@ -270,12 +271,19 @@ def stream_examples(
     """
     files = tables.parquet_files(Path(config.source).expanduser())
     count, frames = tables.parquet_blocks(files, rows)
-    known = tables.KnownColumns(columns, categories, schema, condition_schema, tolerate)
+    known = tables.KnownColumns(columns, categories, schema, condition_schema)
 
     def parts() -> Iterator[Split]:
         for i, frame in enumerate(frames):
-            where = config.source if not i else f"{config.source} from row {i * rows:,} on"
-            found = tables.table_parts(frame, where, config, known)
+            start = i * rows
+
+            def in_the_file(found: list[Impossible], start: int = start) -> None:
+                assert tolerate is not None
+                tolerate([each.from_row(start, config.source) for each in found])
+
+            own = replace(known, tolerate=None if tolerate is None else in_the_file)
+            where = f"{config.source} from row {start:,} on" if start else config.source
+            found = tables.table_parts(frame, where, config, own)
             yield _fitting(config, found, shape, None, classes)
 
     return count, parts()

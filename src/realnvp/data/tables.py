@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from realnvp.data.dataset import Split
+from realnvp.data.impossible import Tolerate
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.data.table_text import ALWAYS, MOST_INFLATED, read_text
@@ -55,15 +56,15 @@ class KnownColumns:
         categories: names of the condition's classes that are numbered already, in order.
         schema: columns of a table, which are then converted as for the model; others are ignored.
         condition_schema: the same for several columns that are conditioned on.
-        tolerate: called with the reason if rows are impossible under the schema; these are then
-            marked (`TableSchema.marked_rows`). None raises.
+        tolerate: called with the values that are impossible under the schema, if there are any;
+            their rows are then marked (`TableSchema.marked_rows`). None raises.
     """
 
     columns: Sequence[str] | None = None
     categories: Sequence[str] | None = None
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
-    tolerate: Callable[[str], None] | None = None
+    tolerate: Tolerate | None = None
 
     def with_schema(self, parts: Parts) -> KnownColumns:
         """Return a copy with the schema and the categories of a source."""
@@ -198,9 +199,9 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
         if known.tolerate is None:
             rows = schema.rows(frame[left], where=path)
         else:
-            rows, reason = schema.marked_rows(frame[left], where=path)
-            if reason is not None:
-                known.tolerate(reason)
+            rows, found = schema.marked_rows(frame[left], where=path)
+            if found:
+                known.tolerate(found)
         x = torch.from_numpy(rows)
         names = tuple(coordinate.name for coordinate in schema.coordinates)
         if not names:
@@ -213,10 +214,10 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
         own = {name: kind for name, kind in kinds.items() if name in given}
         condition_schema = TableSchema.of(frame[given], own, where=str(path))
         _warn_of_left_out(condition_schema, path)
-    values, found = read_condition(frame, given, str(path), known.categories, condition_schema)
+    values, categories = read_condition(frame, given, str(path), known.categories, condition_schema)
     labels = None if values.is_floating_point() else values
     return Parts(
-        lambda: Split(x, values, labels), columns=names, categories=found, schema=schema,
+        lambda: Split(x, values, labels), columns=names, categories=categories, schema=schema,
         condition_schema=condition_schema,
     )  # fmt: skip
 

@@ -34,6 +34,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
+from realnvp.data.impossible import Impossible, describe, missing_instead
 from realnvp.estimator.columns import (
     Condition,
     check_no_gaps,
@@ -44,9 +45,16 @@ from realnvp.estimator.columns import (
 )
 from realnvp.estimator.defaults import Defaults
 from realnvp.estimator.fitting import fit_rows
-from realnvp.estimator.inference import category_proba, impute, quantiles
+from realnvp.estimator.inference import (
+    category_proba,
+    filled_table,
+    impute,
+    known_rows,
+    quantiles,
+)
 from realnvp.estimator.sampling import draw
 from realnvp.evaluation import log_likelihood
+from realnvp.inputs import impossible_values
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
 from realnvp.utils.errors import some_of
@@ -305,20 +313,14 @@ class RealNVPDensity(
             condition: condition of each row, as in :meth:`fit`.
 
         Returns:
-            ``(N,)``; minus infinity where a constant or dependent column deviates from training, or
-            an integer column has a fraction; and, with a warning, where a category is unknown or a
-            value is missing in a column without gaps in training.
+            ``(N,)``; minus infinity where an integer column has a fraction; and, with a warning
+            that names column, rows and value, where a constant or dependent column deviates from
+            training, a category is unknown, or a value is missing in a column that had no gaps.
         """
-        x, possible, codes = self._check(X, condition, strict=False)
-        assert self.flow_.columns is not None  # every flow of a table has this layer
-        unknown = self.flow_.columns.marks(x)
-        if unknown.any():
-            row, column = unknown.nonzero()[0].tolist()
+        x, possible, codes, found = self._check(X, condition)
+        if found:
             warnings.warn(
-                f"{int(unknown.any(1).sum()):,} of {len(x):,} rows have a log-density of -inf, "
-                f"first row {row} (counting from 0): {self._schema.coordinates[column].name!r} is an unknown "
-                "category, or a gap, of which there were none in training",
-                stacklevel=2,
+                f"some rows have a log-density of minus infinity: {describe(found)}", stacklevel=2
             )
         log_p = np.full(len(x), -np.inf)
         if possible.any():
@@ -364,17 +366,27 @@ class RealNVPDensity(
     # ------------------------------------------------------------------ one column, and gaps
 
     def category_proba(
-        self, X: ArrayLike, column: str | int, condition: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        column: str | int,
+        condition: ArrayLike | None = None,
+        *,
+        candidates: int = 500,
+        random_state: RandomState = None,
     ) -> pd.DataFrame:
         """Return the probabilities of a categorical column's values, given the other columns.
 
         They follow from Bayes' rule over the values, exactly except for the noise of gaps and of
-        other discrete columns, averaged over 16 draws (:mod:`realnvp.estimator.inference`).
+        other discrete columns, averaged over 16 draws (:mod:`realnvp.estimator.inference`). A value
+        of another column that the model cannot have, such as an unknown category, counts as
+        missing, with a warning, here and in :meth:`quantiles` and :meth:`impute`.
 
         Args:
             X: table; its values in the column itself are ignored.
             column: name or index of the column.
             condition: condition of each row, as in :meth:`fit`.
+            candidates: number of candidates for the unknown values of a row.
+            random_state: seed or generator of these; that of the estimator by default.
 
         Returns:
             a row for each of ``X``, with a column for each category, and one called None for a gap
@@ -384,7 +396,11 @@ class RealNVPDensity(
         column = self._name(column)
         frame = self._with_column(X, column)
         codes = self._condition.codes(condition, len(frame))
-        return category_proba(self.flow_, self._schema, frame, column, codes)
+        seed = _seed(self.random_state if random_state is None else random_state)
+        return category_proba(
+            self.flow_, self._schema, frame, column, codes, candidates=candidates, seed=seed,
+            where="X", tolerate=_warn,
+        )  # fmt: skip
 
     def quantiles(
         self,
@@ -436,8 +452,9 @@ class RealNVPDensity(
         seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._condition.codes(condition, len(frame))
         found, _ = quantiles(
-            self.flow_, self._schema, frame, column, q, codes, candidates=candidates, seed=seed
-        )
+            self.flow_, self._schema, frame, column, q, codes, candidates=candidates, seed=seed,
+            where="X", tolerate=_warn,
+        )  # fmt: skip
         return found
 
     def _name(self, column: str | int) -> str:
@@ -480,24 +497,21 @@ class RealNVPDensity(
             random_state: seed or generator; that of the estimator by default.
 
         Returns:
-            the table without gaps, and the effective number of candidates of each row ``(N,)``,
-            infinite where there was no gap: below about 10, the draw is unreliable.
+            the table with all gaps filled in, and the effective number of candidates of each row
+            ``(N,)``, infinite where nothing is unknown: below about 10, the draw is unreliable.
         """
         check_is_fitted(self, "flow_")
         if not isinstance(X, pd.DataFrame) or not self._is_frame:
             raise ValueError("gaps are filled in DataFrames, by a density that was fitted to one")
-        x, _ = self._schema.encode(self._frame(X), unknown=True)
+        x = known_rows(
+            self.flow_, self._schema, self._frame(X), where="X", unknown=True, tolerate=_warn
+        )
         seed = _seed(self.random_state if random_state is None else random_state)
         filled, effective = impute(
-            self.flow_, self._schema, torch.as_tensor(x), self._condition.codes(condition, len(x)),
+            self.flow_, self._schema, x, self._condition.codes(condition, len(x)),
             candidates=candidates, seed=seed,
         )  # fmt: skip
-        table = self._schema.decode(filled.numpy()).set_index(X.index)
-        found = X.copy()
-        for name in X.columns:
-            if str(name) in table:
-                found[name] = table[str(name)]
-        return found, effective.numpy()
+        return filled_table(self._schema, X, filled), effective.numpy()
 
     # ------------------------------------------------------------------ latents
 
@@ -506,12 +520,11 @@ class RealNVPDensity(
 
         Integers are taken at the middle of their cell.
         """
-        x, possible, codes = self._check(X, condition)
-        if not possible.all():
-            raise ValueError(
-                f"row {int(np.argmin(possible))} (counting from 0) has no latent: a left-out column does not have "
-                f"the value that follows from the others, or an integer column has a fraction"
-            )
+        x, _, codes, found = self._check(X, condition)
+        assert self.flow_.columns is not None  # every flow of a table has this layer
+        found += impossible_values(self.flow_.columns, x, self.flow_.column_names, "X")
+        if found:
+            raise ValueError(f"some rows have no latents: {describe(found)}")
         with torch.no_grad():
             return _in_parts(self._encode, x, codes).numpy()
 
@@ -533,20 +546,21 @@ class RealNVPDensity(
         return self.flow_.dim
 
     def _check(
-        self, X: ArrayLike, condition: ArrayLike | None, strict: bool = True
-    ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None]:
-        """Return the rows' coordinates, which rows are possible, and the condition's codes.
+        self, X: ArrayLike, condition: ArrayLike | None
+    ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None, list[Impossible]]:
+        """Return the rows' coordinates, which rows are possible, the condition's codes, and why.
 
-        Rows with an unknown category, or a gap where there was none, raise a ValueError, unless
-        ``strict`` is False: then they are marked as impossible.
+        The last are the values that the schema shows to be impossible.
         """
         check_is_fitted(self, "flow_")
         table = self._frame(_as_columns(X, condition))
-        rows, follow = self._schema.encode(table, strict=strict)
+        rows, found = self._schema.inspect(table, where="X")
         x = torch.as_tensor(rows)
         assert self.flow_.columns is not None  # every flow of a table has this layer
-        possible = follow & self.flow_.columns.possible(x).all(1).numpy()
-        return x, possible, self._condition.codes(condition, len(table))
+        possible = self.flow_.columns.possible(x).all(1).numpy()
+        for each in found:
+            possible[each.rows] = False
+        return x, possible, self._condition.codes(condition, len(table)), found
 
     def _frame(self, X: Any, reset: bool = False) -> pd.DataFrame:
         """Return a table as a DataFrame, checked as scikit-learn does; see ``validate_data``.
@@ -658,6 +672,10 @@ class RealNVPDensity(
                 "n_iter": self.n_iter_,
             },
         }
+
+
+def _warn(found: list[Impossible]) -> None:
+    warnings.warn(missing_instead(found), stacklevel=4)
 
 
 def _seed(random_state: RandomState) -> int:

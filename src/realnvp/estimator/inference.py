@@ -7,6 +7,10 @@ exactly except for the noise of other discrete columns, which is the same for al
 
 .. math:: p(c \mid x) = \frac{p(c, x)}{\sum_{c'} p(c', x)}.
 
+A value that another column cannot have, such as a category that training did not have, or a gap
+where it had none, tells nothing about the rest of its row: it is unknown, and the probability is an
+average over draws of what is unknown given the rest.
+
 Gaps are filled in by sampling importance resampling (Rubin 1988). With :math:`v_k` the normal
 scores of what is known and candidates :math:`v_u \sim q(v_u \mid v_k)` from a Gaussian fitted to
 the flow's own samples, one of them is drawn with weights :math:`w \propto p(v_k, v_u) / q(v_u \mid
@@ -18,9 +22,11 @@ flow's own samples.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -29,11 +35,20 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from realnvp.data.columns import TableSchema
+from realnvp.data.impossible import Tolerate, describe
 from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
+from realnvp.inputs import impossible_values
 from realnvp.utils.errors import some_of
 
-__all__ = ["category_log_probs", "category_proba", "impute", "quantiles"]
+__all__ = [
+    "category_log_probs",
+    "category_proba",
+    "filled_table",
+    "impute",
+    "known_rows",
+    "quantiles",
+]
 
 PILOT = 4_000
 """Number of samples of the flow to which the Gaussian of the candidates is fitted."""
@@ -43,6 +58,9 @@ WIDER = 1.3
 
 AT_ONCE = 2**15
 """Rows in a batch."""
+
+FILLINGS = 16
+"""Draws of unknown values over which probabilities are averaged."""
 
 
 def category_log_probs(
@@ -116,6 +134,11 @@ def category_proba(
     frame: pd.DataFrame,
     column: str,
     condition: Tensor | None = None,
+    *,
+    candidates: int = 500,
+    seed: int = 0,
+    where: str = "the table",
+    tolerate: Tolerate | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Return the probabilities of a categorical column's values, given the other columns.
@@ -126,6 +149,9 @@ def category_proba(
         frame: table; it need not have the column itself.
         column: name of the column.
         condition: condition of each row, if the flow is conditional.
+        candidates: number of candidates for the unknown values of a row.
+        seed: seed of these.
+        where, tolerate: as in :func:`known_rows`.
         progress: called with the number of passes done, and the total.
 
     Returns:
@@ -135,8 +161,25 @@ def category_proba(
     Raises:
         ValueError: if there is no such categorical column.
     """
-    x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
-    p = category_log_probs(flow, schema, x, column, condition, progress=progress).exp()
+    x = known_rows(
+        flow, schema, _with_some(flow, schema, frame, column), where=where, tolerate=tolerate
+    )
+    unknown = x[:, schema.gapless].isnan().any(1)
+    given = condition
+    if unknown.any():
+        part = x[unknown]
+        part[:, schema.places()[column]] = math.nan
+        own = None if condition is None else condition[unknown]
+        generator = torch.Generator().manual_seed(seed)
+        drawn, _ = _fillings(flow, schema, part, own, FILLINGS, candidates, generator, gaps=column)
+        x = torch.cat((x[~unknown], *drawn))
+        if condition is not None and own is not None:
+            given = torch.cat((condition[~unknown], *[own] * FILLINGS))
+    each = category_log_probs(flow, schema, x, column, given, progress=progress).exp()
+    p = each.new_empty(len(frame), each.shape[1])
+    known = int((~unknown).sum())
+    p[~unknown] = each[:known]
+    p[unknown] = each[known:].view(FILLINGS, len(frame) - known, each.shape[1]).mean(0)
     own, implied = _implied(schema, frame, column)
     p[implied] = one_hot(own[implied, 0].long(), p.shape[1]).to(p)
     found = next(c for c in schema.columns if c.name == column)
@@ -157,9 +200,45 @@ def _implied(schema: TableSchema, frame: pd.DataFrame, column: str) -> tuple[Ten
     if not any(each.kind in ("copy", "linear") for each in schema.columns):
         found = torch.full((len(frame), place.stop - place.start), math.nan, dtype=torch.float64)
     else:
-        x = schema.encode(frame.assign(**{column: None}), unknown=True, strict=False)[0]
+        x = schema.encode(frame.assign(**{column: None}), unknown=True)[0]
         found = torch.as_tensor(x[:, place])
     return found, found.isfinite().all(1)
+
+
+def known_rows(
+    flow: Flow,
+    schema: TableSchema,
+    frame: pd.DataFrame,
+    *,
+    where: str = "the table",
+    unknown: bool = False,
+    tolerate: Tolerate | None = None,
+) -> Tensor:
+    """Return coordinates of a table's rows ``(N, D')``, NaN where they are unknown.
+
+    Args:
+        flow: flow of the table.
+        schema: its columns.
+        frame: the table.
+        where: name of the table, for messages.
+        unknown: as in :meth:`TableSchema.encode`.
+        tolerate: called with impossible values, if there are any, which are then unknown. None
+            raises.
+
+    Raises:
+        ValueError: as :meth:`TableSchema.encode` does.
+    """
+    layer = flow.columns
+    assert layer is not None  # every flow of a table has this layer
+    found = schema.inspect(frame, where=where, unknown=unknown)
+    x = torch.as_tensor(found[0]).to(flow.device)
+    names = [coordinate.name for coordinate in schema.coordinates]
+    impossible = [*found[1], *impossible_values(layer, x, names, where)]
+    if impossible and tolerate is None:
+        raise ValueError(describe(impossible))
+    if impossible and tolerate is not None:
+        tolerate(impossible)
+    return layer.mark(x).cpu()
 
 
 def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -206,8 +285,12 @@ def _candidates(
     condition: Tensor | None,
     count: int,
     generator: torch.Generator,
+    gaps: str | None = None,
 ) -> Iterator[_Candidates]:
-    """Yield candidates for the rows with unknown values (NaN), part by part."""
+    """Yield candidates for the rows with unknown values (NaN), part by part.
+
+    They are values, except in the column ``gaps``.
+    """
     layer = flow.columns
     assert layer is not None  # every flow of a table has this layer
     unknown = torch.isnan(x)
@@ -217,7 +300,7 @@ def _candidates(
     rows = unknown.any(1).nonzero()[:, 0]
     if not len(rows):
         return
-    forbidden = _gap_codes(schema)
+    forbidden = _gap_codes(schema, gaps)
     patterns, group = unknown[rows].unique(dim=0, return_inverse=True)
     at_once = max(1, AT_ONCE // count)
     with flow.evaluating():
@@ -282,17 +365,66 @@ def impute(
         gaps.
     """
     generator = torch.Generator().manual_seed(seed)
-    filled, effective = x.clone(), torch.full((len(x),), math.inf, dtype=torch.float64)
-    done = 0
-    for found in _candidates(flow, schema, x, condition, candidates, generator):
-        pick = torch.multinomial(found.weight, 1, generator=generator)[:, 0]
-        chosen = found.values[torch.arange(len(pick)), pick]
-        filled[found.rows] = torch.where(found.unknown, chosen, x[found.rows])
+    filled, effective = _fillings(
+        flow, schema, x, condition, 1, candidates, generator, progress=progress
+    )
+    return filled[0], effective
+
+
+def _fillings(
+    flow: Flow,
+    schema: TableSchema,
+    x: Tensor,
+    condition: Tensor | None,
+    count: int,
+    candidates: int,
+    generator: torch.Generator,
+    *,
+    gaps: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return rows with draws of their unknown values, ``(count, N, D')``, as :func:`impute` does.
+
+    The column ``gaps`` may be filled with a gap.
+    """
+    filled = x.repeat(count, 1, 1)
+    effective, done = torch.full((len(x),), math.inf, dtype=torch.float64), 0
+    for found in _candidates(flow, schema, x, condition, candidates, generator, gaps):
+        pick = torch.multinomial(found.weight, count, replacement=count > 1, generator=generator)
+        chosen = found.values[torch.arange(len(pick)), pick.T]
+        filled[:, found.rows] = torch.where(found.unknown, chosen, x[found.rows])
         effective[found.rows] = found.effective
         done += len(pick)
         if progress is not None:
             progress(done, len(x))
     return filled, effective
+
+
+def filled_table(schema: TableSchema, frame: pd.DataFrame, filled: Tensor) -> pd.DataFrame:
+    """Return a table with the values of filled rows in its gaps, and all else as it is.
+
+    Args:
+        schema: its columns.
+        frame: table with gaps.
+        filled: ``(N, D')``, the result of :func:`impute`.
+    """
+    drawn, found = schema.decode(filled.numpy()), frame.copy()
+    for name in frame.columns:
+        gap = frame[name].isna().to_numpy()
+        if str(name) in drawn and gap.any():
+            whole = frame[name].astype(object).mask(gap, drawn[str(name)].set_axis(frame.index))
+            found[name] = _typed(whole, frame[name].dtype, drawn[str(name)].dtype)
+    return found
+
+
+def _typed(values: pd.Series, *dtypes: Any) -> pd.Series:
+    """Return values as the first of some types that can hold all of them."""
+    for dtype in dtypes:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            typed = values.astype(dtype)
+            if typed.isna().equals(values.isna()):
+                return typed
+    return values
 
 
 def quantiles(
@@ -305,6 +437,8 @@ def quantiles(
     *,
     candidates: int = 500,
     seed: int = 0,
+    where: str = "the table",
+    tolerate: Tolerate | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, NDArray]:
     """Return quantiles of a column of numbers or dates given the others, assuming it has a value.
@@ -318,6 +452,7 @@ def quantiles(
         condition: condition of each row, if the flow is conditional.
         candidates: number of candidates for each row.
         seed: seed of all draws.
+        where, tolerate: as in :func:`known_rows`.
         progress: called with the number of rows done, and the total.
 
     Returns:
@@ -337,7 +472,9 @@ def quantiles(
         )
     if not len(q) or not all(0 < level < 1 for level in q):
         raise ValueError(f"the probabilities of quantiles are between 0 and 1, got {list(q)}")
-    x = torch.as_tensor(schema.encode(_with_some(flow, schema, frame, column))[0])
+    x = known_rows(
+        flow, schema, _with_some(flow, schema, frame, column), where=where, tolerate=tolerate
+    )
     place = schema.places()[column]
     x[:, place] = math.nan
     generator = torch.Generator().manual_seed(seed)
@@ -367,11 +504,11 @@ def quantiles(
     return table.set_axis(list(q), axis=1).set_axis(frame.index), effective.numpy()
 
 
-def _gap_codes(schema: TableSchema) -> dict[int, int]:
-    """Return the code of a gap for each coordinate that has one."""
+def _gap_codes(schema: TableSchema, but: str | None) -> dict[int, int]:
+    """Return the code of a gap for each coordinate that has one, but for those of a column."""
     places, codes = schema.places(), {}
     for column in schema.columns:
-        if column.missing:
+        if column.missing and column.name != but:
             first = places[column.name].start
             codes[first] = len(column.categories) if column.kind == "categorical" else 1
     return codes

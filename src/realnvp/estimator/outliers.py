@@ -270,7 +270,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             if member.density is None or member.components is not None:
                 continue
             schema = member.density._schema
-            x, possible, _ = member.density._check(table, None, strict=False)
+            x, possible, _, _ = member.density._check(table, None)
             flow = member.density.flow_
             assert flow.columns is not None  # every flow of a table has this layer
             known = torch.as_tensor(possible) | flow.columns.marks(x).any(1)
@@ -318,7 +318,7 @@ class _Member:
         """Return a table as numbers, with NaN for gaps and unknown categories."""
         if isinstance(table, np.ndarray) or self.schema is None:
             return np.asarray(table)
-        return self.schema.encode(table, strict=False)[0]
+        return self.schema.encode(table)[0]
 
     def measure_to(self, rows: NDArray) -> None:
         """Set the coordinates of rows that distances are measured to."""
@@ -343,7 +343,7 @@ class _Member:
         """Return minus the log-densities, and clamped latents."""
         density = self.density
         assert density is not None
-        x, possible, _ = density._check(rows, None, strict=False)
+        x, possible, _, _ = density._check(rows, None)
         surprise = np.full(len(rows), IMPOSSIBLE)
         z = np.full(tuple(x.shape), FARTHEST)
         if possible.any():

@@ -73,10 +73,14 @@ class Calibration:
         return len(next(iter(self.statistics.values())))
 
     def as_tensors(self) -> dict[str, Tensor]:
-        """Return tensors by name, in float32, to be saved with a model."""
+        """Return tensors by name, to be saved with a model.
+
+        Statistics are float32, and rows as they are: in float32, large numbers of a table, such as
+        identifiers and times in seconds, would be others.
+        """
         found = {f"statistic/{name}": value.float() for name, value in self.statistics.items()}
         if self.rows is not None:
-            found["rows"] = self.rows.float()
+            found["rows"] = self.rows
         if self.condition is not None:
             found["condition"] = self.condition
         return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
@@ -242,7 +246,7 @@ class Distances:
         categorical = [column["kind"] == "cells" and not column["ordered"] for column in columns]
         self._data = RowNeighbors(rows.double().numpy(), categorical)
         given = None if condition is None else condition.to(flow.device)
-        z = latents_of(flow, rows.to(flow.device, flow.dtype), given).cpu().double().numpy()
+        z = latents_of(flow, rows.to(flow.device), given).cpu().double().numpy()
         self._latents = Neighbors(z)
 
     def __call__(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:

@@ -202,7 +202,7 @@ def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> lis
     """Return the values for a table: no images, and the contribution of each column."""
     strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
     part = split.select(strangest)
-    found = surprises(flow, part.x.to(flow.dtype), part.condition).numpy()
+    found = surprises(flow, part.x, part.condition).numpy()
     table = sums_of_columns(flow, found)
     data = [
         [names[i], *(f"{v:.2f}" for v in row)]
