@@ -160,3 +160,17 @@ def test_first_and_second_derivatives_are_right(case: Case, direction: str):
     x.requires_grad_()
     assert torch.autograd.gradcheck(compute, x, fast_mode=True)
     assert torch.autograd.gradgradcheck(compute, x, fast_mode=True)
+
+
+@pytest.mark.parametrize("value", [0, torch.zeros(()), torch.zeros(3, 1)])
+def test_a_log_determinant_that_is_not_one_number_per_example(value):
+    class Same(Bijection):
+        def forward(self, x, condition=None):
+            return x, value
+
+        def inverse(self, z, condition=None):
+            return z, value
+
+    for call in (Chain(Same()), Chain(Same()).inverse, Chain(Same()).forward_terms):
+        with pytest.raises(ValueError, match=r"\(Same\) returned .* not a tensor of shape \(3,\)"):
+            call(torch.zeros(3, 2))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.bijections import affine
-from realnvp.bijections import AffineCoupling, ChannelMask, CheckerboardMask
+from realnvp.bijections import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
 from realnvp.conditioners import MLP, ResNet
 
 
@@ -53,3 +53,21 @@ def test_parameters_of_images_are_not_in_small_pieces():
 def test_too_few_parameters_are_refused_instead_of_broadcast(coupling, shape, direction):
     with pytest.raises(ValueError, match="conditioner"):
         getattr(coupling, direction)(torch.zeros(shape))
+
+
+def test_log_derivatives_that_are_no_tensor():
+    class Additive(Coupling):
+        @staticmethod
+        def num_params():
+            return 1
+
+        def transform(self, active, parameters):
+            return active + parameters, 0.0
+
+        def inverse_transform(self, active, parameters):
+            return active - parameters, 0.0
+
+    layer = Additive(ChannelMask(), MLP(1, 1, hidden=4, blocks=0), 1)
+    for call in (layer, layer.inverse):
+        with pytest.raises(ValueError, match=r"type float, not a tensor of shape \(3, 1\)"):
+            call(torch.zeros(3, 2))

@@ -82,13 +82,15 @@ def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") 
 
     >>> check_log_det(torch.zeros(()), torch.zeros(3, 2), Chain(), "layers.0")
     Traceback (most recent call last):
-    ValueError: layers.0 (Chain) returned log-determinants of shape () for 3 examples, not (3,): ...
+    ValueError: layers.0 (Chain) returned log-determinants of shape () for 3 examples, not a ...
     """
-    if log_det.shape != (x.shape[0],):
+    found = log_det.shape if isinstance(log_det, Tensor) else None  # None: a number, such as 0
+    if found != (x.shape[0],):
         kind = type(layer).__name__
+        what = f"of type {type(log_det).__name__}" if found is None else f"of shape {tuple(found)}"
         raise ValueError(
-            f"{f'{name} ({kind})' if name else kind} returned log-determinants of shape "
-            f"{tuple(log_det.shape)} for {x.shape[0]} examples, not ({x.shape[0]},): sum over all "
+            f"{f'{name} ({kind})' if name else kind} returned log-determinants {what} for "
+            f"{x.shape[0]} examples, not a tensor of shape ({x.shape[0]},): sum over all "
             "dimensions but the first"
         )
 

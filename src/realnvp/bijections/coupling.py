@@ -270,6 +270,11 @@ class Coupling(Bijection):
 
     def _checked(self, active: Tensor, found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return values and log-derivatives, which have been broadcast if the sizes are wrong."""
+        if not isinstance(found[1], Tensor):
+            raise ValueError(
+                f"{type(self).__name__} returned log-derivatives of type "
+                f"{type(found[1]).__name__}, not a tensor of shape {tuple(active.shape)}"
+            )
         if found[0].shape == found[1].shape == active.shape:
             return found
         raise ValueError(
