@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_names_cannot_lead_out_of_the_folder(model, here, capsys):
     Path("x.nvp").write_bytes(compress(model, small_images(1), names=["../../evil.png"]))
     assert "leads out" in refused(capsys, "decompress x.nvp --model model --out back")
     assert not list(here.parent.glob("**/evil.png"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its file names have neither")
+def test_names_with_colons_and_backslashes_are_kept(model, here):
+    names = ["at 12:30.png", "a\\b.png"]
+    Path("x.nvp").write_bytes(compress(model, small_images(2), names=names))
+    run("decompress x.nvp --model model --out back")
+    assert sorted(path.name for path in Path("back").iterdir()) == sorted(names)
 
 
 def test_labels_are_folders(here, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -133,7 +134,9 @@ def _write_folder(folder: Path, contents: Contents) -> None:
     if len(set(files)) != len(files):
         raise ValueError("two images have the same name: write a .npz file")
     for file in files:
-        if file.is_absolute() or ".." in file.parts or "\\" in str(file) or ":" in str(file):
+        # On Windows, a backslash separates folders, and a colon follows a drive.
+        foreign = os.name == "nt" and any(mark in str(file) for mark in "\\:")
+        if file.is_absolute() or ".." in file.parts or foreign:
             raise ValueError(
                 f"the name {str(file)[:50]!r} leads out of the folder: write a .npz file"
             )
