@@ -131,6 +131,10 @@ def test_labels_of_a_column(tmp_path):
     for column, message in (("Old", "no column 'Old': Smiling, Young"), ("image", "no column")):
         with pytest.raises(ValueError, match=message):
             load(tmp_path, condition=column)
+    write(tmp_path / "attributes.csv", "\n".join(["image,Smiling", "0.png,yes", "0.png,no"]))
+    with pytest.raises(ValueError, match=r"rows for '0\.png' that differ in 'Smiling'"):
+        load(tmp_path, condition="Smiling")
+    write(tmp_path / "attributes.csv", "\n".join(["image,Smiling,Young", *rows, rows[0]]))
     save(GREY[0], tmp_path / "6.png")
     with pytest.raises(ValueError, match=r"no row for 1 of 7 images: 6\.png"):
         load(tmp_path, condition="Smiling")

@@ -278,7 +278,13 @@ def _column(folder: Path, column: str, files: Sequence[Path]) -> np.ndarray:
         raise ValueError(
             f"{tables[0]} has no column {column!r}: {some_of([*table.columns[1:]], 10)}"
         )
-    rows = dict(zip(table.iloc[:, 0], table[column], strict=True))
+    known = table[[table.columns[0], column]].drop_duplicates()
+    several = known[known.duplicated(table.columns[0])]
+    if len(several):
+        raise ValueError(
+            f"{tables[0]} has rows for {several.iloc[0, 0]!r} that differ in {column!r}: keep one"
+        )
+    rows = dict(known.itertuples(index=False))
     paths = [path.relative_to(folder) for path in files]
     values = [rows.get(path.as_posix(), rows.get(path.name)) for path in paths]
     missing = [str(path) for path, value in zip(paths, values, strict=True) if value is None]
