@@ -30,7 +30,7 @@ def test_images_come_back(model, here, capsys):
     Path("x.nvp").write_bytes(compress(model, images))
     run("decompress x.nvp --model model --out x.npz --json")
     assert json_of(capsys)["images"] == 7
-    assert np.array_equal(np.load("x.npz")["x"], images.numpy())
+    assert np.array_equal(np.load("x.npz")["images"], images.numpy())
     assert "--overwrite" in refused(capsys, "decompress x.nvp --model model --out x.npz")
     assert "--model" in refused(capsys, "decompress x.nvp --out y.npz")
     Path("bad.nvp").write_bytes(b"PNG")
@@ -45,7 +45,7 @@ def test_salvage_leaves_out_what_is_damaged(model, here, capsys):
     assert "--salvage" in refused(capsys, "decompress x.nvp --model model --out x.npz --json")
     assert main(["decompress", "x.nvp", "--model", "model", "--out", "x.npz", "--salvage"]) == 1
     assert "damaged" in capsys.readouterr().err
-    assert np.array_equal(np.load("x.npz")["x"], images[:6].numpy())
+    assert np.array_equal(np.load("x.npz")["images"], images[:6].numpy())
 
 
 def test_names_cannot_lead_out_of_the_folder(model, here, capsys):
@@ -75,4 +75,4 @@ def test_labels_are_folders(here, capsys):
     run("compress model --data x.npz --out y.nvp")  # the likeliest labels are found
     run("decompress y.nvp --model model --out images.npz")
     with np.load("images.npz") as found:
-        assert np.array_equal(found["x"], images.numpy())
+        assert np.array_equal(found["images"], images.numpy())

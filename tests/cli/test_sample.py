@@ -22,7 +22,7 @@ def test_formats_seed_and_overwrite(runs, here, capsys):
     assert size_of("samples.png")[0] > 50
     for name in ("a.npz", "b.npz"):
         run(f"sample {model} -n 3 --out {name} --seed 5")
-    a, b = np.load("a.npz")["x"], np.load("b.npz")["x"]
+    a, b = np.load("a.npz")["images"], np.load("b.npz")["images"]
     assert a.shape == (3, 1, 8, 8)
     assert (a == b).all()
     run(f"sample {runs / 'moons'} --out points.csv -n 4")
@@ -53,9 +53,9 @@ def test_arrays_hold_the_labels(here):
     flow = image_flow((1, 8, 8), levels=17, hidden=4, blocks=1, classes=10)
     flow.eval().save_pretrained("m")
     run("sample m -n 20 --out s.npz")
-    assert list(np.load("s.npz")["y"]) == [i // 2 for i in range(20)]
+    assert list(np.load("s.npz")["labels"]) == [i // 2 for i in range(20)]
     run("sample m -n 2 --label 7 --out seven.npz")
-    assert list(np.load("seven.npz")["y"]) == [7, 7]
+    assert list(np.load("seven.npz")["labels"]) == [7, 7]
 
 
 def test_a_numeric_condition_is_written_too(here):
@@ -65,7 +65,7 @@ def test_a_numeric_condition_is_written_too(here):
     run("sample m -n 2 --label 0.5 --out s.csv")
     assert list(pd.read_csv("s.csv")["dose"]) == [0.5, 0.5]
     run("sample m -n 2 --label 0.5 --out s.npz")
-    assert np.load("s.npz")["y"].tolist() == [[0.5], [0.5]]
+    assert np.load("s.npz")["condition"].tolist() == [[0.5], [0.5]]
 
 
 def test_tables_with_any_column_names_come_back(here, capsys):

@@ -26,7 +26,7 @@ def test_a_file_is_what_its_ending_says(tmp_path):
         write_samples(flow, x, None, tmp_path / f"s.{ending}")
     with Image.open(tmp_path / "s.png") as image:
         assert image.width > image.height
-    assert (np.load(tmp_path / "s.npz")["x"] == x.numpy()).all()
+    assert (np.load(tmp_path / "s.npz")["images"] == x.numpy()).all()
     assert (np.load(tmp_path / "s.npy") == x.numpy()).all()
 
 
@@ -46,7 +46,7 @@ def test_classes_are_written_by_name_where_they_have_one(tmp_path, trained_on, e
     table = pd.read_csv(tmp_path / "s.csv")
     assert list(table.columns) == ["x1", "x2", name]
     assert list(table[name]) == expected
-    assert np.load(tmp_path / "s.npz")["y"].tolist() == expected
+    assert np.load(tmp_path / "s.npz")["labels"].tolist() == expected
 
 
 def towns() -> tuple[pd.DataFrame, TableSchema]:

@@ -31,7 +31,7 @@ def test_samples_are_those_of_the_command_line(digits, tmp_path):
         if kind == "png":
             assert got.read_bytes() == file.read_bytes()
         else:
-            assert (np.load(got)["x"] == np.load(file)["x"]).all()
+            assert (np.load(got)["images"] == np.load(file)["images"]).all()
 
 
 def test_a_walk_between_uploaded_images_shows_what_was_done_to_them(digits, tmp_path):

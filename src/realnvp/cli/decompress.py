@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     add_out(
         parser,
         "images.npz",
-        "a .npz array, with the labels as y and the names; or a folder of PNG files",
+        "a .npz array, with labels and names; or a folder of PNG files",
     )
     parser.add_argument("--salvage", action="store_true", help="skip damaged blocks")
     add_json(parser)
@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
     from realnvp.codec import read_contents
     from realnvp.codec.container import read_header
     from realnvp.pretrained import load, shipped_names
+    from realnvp.reports.samples import array_names
     from realnvp.utils.progress import Bar, warn
 
     header, _ = read_header(data)
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
         contents = read_contents(flow, data, salvage=args.salvage, progress=advance)
     seconds = time.monotonic() - started
     if path.suffix == ".npz":
-        _write_array(path, contents)
+        _write_array(path, contents, array_names(flow))
     else:
         _write_folder(path, contents)
     for line in contents.lost:
@@ -90,14 +91,15 @@ def main(argv: list[str]) -> int:
     return 1 if contents.lost else 0
 
 
-def _write_array(path: Path, contents: Contents) -> None:
+def _write_array(path: Path, contents: Contents, names: tuple[str, str]) -> None:
     import numpy as np
 
     from realnvp.utils.files import write_atomically
 
-    arrays: dict[str, Any] = {"x": contents.images.numpy()}
+    images, condition = names
+    arrays: dict[str, Any] = {images: contents.images.numpy()}
     if contents.condition is not None:
-        arrays["y"] = contents.condition.numpy()
+        arrays[condition] = contents.condition.numpy()
     if contents.names:
         arrays["names"] = np.array(contents.names)
     if contents.lost:

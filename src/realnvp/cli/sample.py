@@ -80,9 +80,9 @@ def main(argv: list[str]) -> int:
     add_out(
         parser,
         None,
-        "a .png picture, a .npz or .npy array, or a .csv or .parquet table; tables, and .npz as\n"
-        "`y`, also hold the condition of each sample (default: samples.csv of a table's model,\n"
-        "else samples.png)",
+        "a .png picture, a .npz or .npy array, or a .csv or .parquet table; .npz and tables\n"
+        "also hold the condition of each sample (default: samples.csv of a table's model, else\n"
+        "samples.png)",
     )
     add_json(parser)
     args = parser.parse_args(argv)

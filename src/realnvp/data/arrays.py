@@ -165,7 +165,7 @@ def read_array_file(
     if key is None:
         raise ValueError(
             f"{path} has the arrays {some_of(sorted(held)) or '(none)'}: name the data "
-            "'x', and labels 'y'"
+            "'images' or 'x', and labels 'labels'"
         )
     # Arrays are read only when they are needed: others may be large, or hold Python objects.
     member = partial(_read_member, path)

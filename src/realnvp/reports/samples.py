@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from realnvp.flow import Flow
 
 __all__ = [
+    "array_names",
     "condition_values",
     "picture_of_rows",
     "sums_of_columns",
@@ -38,9 +39,9 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
     Args:
         flow: model that they are drawn from.
         samples: ``(N, *shape)``.
-        condition: their condition, which tables and .npz (as `y`, next to `x`) hold, too.
-        path: file to write: a .png picture; a .npz or .npy array; of vectors, a .csv or
-            .parquet table.
+        condition: their condition, which tables and .npz hold, too.
+        path: file to write: a .png picture; a .npz (see :func:`array_names`) or .npy array; of
+            vectors, a .csv or .parquet table.
     """
     if path.suffix == ".png":
         _write_picture(flow, samples, path)
@@ -52,11 +53,18 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
         return
     buffer = io.BytesIO()
     if path.suffix == ".npz":
-        arrays = {"x": array} if given is None else {"x": array, "y": given}
+        named = zip(array_names(flow), (array, given), strict=True)
+        arrays = {name: each for name, each in named if each is not None}
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     else:
         np.save(buffer, array)
     write_atomically(path, buffer.getvalue())
+
+
+def array_names(flow: Flow) -> tuple[str, str]:
+    """Return the names in .npz files of a model's examples, and of their condition."""
+    examples = "x" if flow.levels is None else "images"
+    return examples, "condition" if flow.classes is None else "labels"
 
 
 def _with_condition(flow: Flow, array: NDArray, given: NDArray | None) -> pd.DataFrame:
