@@ -62,3 +62,17 @@ def test_a_text_among_truth_values_or_numbers_changes_no_other_value(fitted, tex
     x, good = encode_column(column, given, "a", False)
     assert good.tolist() == [True, True, False]
     assert (x[:2] == first).all()
+
+
+@pytest.mark.parametrize("fitted", [[True, False], ["yes", "no"], ["N", "Y"], [0, 1]])
+def test_truth_values_are_read_however_they_are_written(fitted):
+    frame = pd.DataFrame({"a": fitted * 20})
+    column = TableSchema.of(frame).columns[0]
+    truth = [str(value).lower() in ("true", "yes", "y", "1") for value in column.categories]
+    for words in (["Yes", "No"], ["true", "FALSE"], ["t", "f"], [True, False], ["1", "0"]):
+        x, good = encode_column(column, pd.Series(words, dtype=object), "a", False)
+        assert good.all()
+        assert [truth[int(code)] for code in x[:, 0]] == [True, False]
+    assert not encode_column(column, pd.Series(["perhaps"]), "a", False)[1].any()
+    sex = TableSchema.of(pd.DataFrame({"a": ["f", "m"] * 20})).columns[0]
+    assert not encode_column(sex, pd.Series(["no"]), "a", False)[1].any()

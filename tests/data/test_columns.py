@@ -112,7 +112,7 @@ def test_declared_kinds():
         ("town", "Ulm", r"'Ulm' in row 2 \(counting from 0\), but had only Bonn, Oslo, Rome in"),
         ("cylinders", 7, "7 in row 2 .* declare it integer"),
         ("town", None, "has a missing value in row 2 .*, but had none in training"),
-        ("born", "2021-13-01", "not a date in the format"),
+        ("born", "2021-13-01", "not a date: write dates in the format of training, %d/%m/%Y"),
         ("income", "much", "must hold numbers"),
     ],
 )

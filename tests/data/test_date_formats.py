@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from realnvp.data.columns import TableSchema
-from realnvp.data.date_formats import date_format, looks_like_a_date
+from realnvp.data.date_formats import date_format, looks_like_a_date, write_dates
 
 DAYS = pd.Series(pd.date_range("2021-01-03", "2023-06-30", periods=40))
 
@@ -48,3 +49,29 @@ def test_an_ambiguous_format_is_decided_by_all_dates():
 @pytest.mark.parametrize("word", ["1.5", "May", "12-5", "10 kg", "maybe 2020", "18-24", "x"])
 def test_other_texts_do_not_look_like_dates(word):
     assert not looks_like_a_date(word)
+
+
+@pytest.mark.parametrize("trained", ["31.01.2020", "1/31/2020", "2020-01-31", "Jan 31, 2020"])
+def test_dates_in_another_format_are_read_if_they_have_one_meaning(trained):
+    days = pd.Series(pd.date_range("2020-01-31", periods=60, freq="9D"))
+    fmt, _ = date_format(pd.Series([trained]))
+    schema = TableSchema.of(pd.DataFrame({"day": write_dates(days, fmt), "b": range(60)}))
+    known, _ = schema.encode(pd.DataFrame({"day": write_dates(days, fmt), "b": range(60)}))
+    for other in ("%d.%m.%Y", "%m/%d/%Y", "%Y-%m-%d", "%b %d, %Y"):
+        new = pd.DataFrame({"day": days.dt.strftime(other), "b": range(60)})
+        np.testing.assert_array_equal(schema.encode(new)[0], known)
+    short = pd.DataFrame({"day": ["02/03/2021"], "b": [1]})
+    if trained != "1/31/2020":
+        says = r"may be 0. \w+ 2021 or 0. \w+ 2021: write dates in the format of training"
+        with pytest.raises(ValueError, match=says):
+            schema.encode(short)
+
+
+def test_text_for_dates_is_not_guessed_month_first():
+    days = pd.Series(pd.date_range("2020-01-31", periods=60, freq="9D"))
+    schema = TableSchema.of(pd.DataFrame({"day": days, "b": range(60)}))
+    new = pd.DataFrame({"day": ["2021-02-03 00:00:00", None], "b": [1, 2]})
+    x, _ = schema.encode(new, unknown=True)
+    assert x[0, 0] == (pd.Timestamp("2021-02-03") - pd.Timestamp(0)).days
+    with pytest.raises(ValueError, match=r"may be 0. \w+ 2021 or 0. \w+ 2021: write"):
+        schema.encode(new.assign(day=["02/03/2021", "01/02/2021"]))

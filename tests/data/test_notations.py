@@ -172,3 +172,49 @@ def test_one_that_is_written_otherwise_is_named(table: pd.DataFrame):
     table.loc[3, "price"] = "5 dollars"
     with pytest.raises(ValueError, match=r"'price' .* holds '5 dollars' in row 3 .* #.###,# €"):
         schema.encode(table)
+
+
+def of_numbers(trained: list) -> TableSchema:
+    """Return the schema of a table whose column "a" has these numbers."""
+    frame = pd.DataFrame({"a": trained * 20, "b": range(len(trained) * 20)})
+    whole = isinstance(trained[0], int) or ":" in str(trained[0]) or "h" in str(trained[0])
+    return TableSchema.of(frame, {"a": "integer" if whole else "continuous"})
+
+
+@pytest.mark.parametrize(
+    ("trained", "texts", "numbers"),
+    [
+        ([0.5, 12.25, 1e6], ["1,234.5", "12.5", "950"], [1234.5, 12.5, 950]),
+        ([0.5, 12.25, 1e6], ["1.234,5", "950"], [1234.5, 950]),
+        ([0.5, 12.25, 1e6], ["$5", "$1,200.50"], [5, 1200.5]),
+        ([0.5, 12.25, 1e6], ["1e5", "2"], [1e5, 2]),
+        ([3, 40, 1000], ["1,234", "950"], [1234, 950]),  # a fraction would not be an integer
+        (["1.234,50 €", "7,25 €"], ["1234.5", "7.25"], [1234.5, 7.25]),
+        (["$1,234.50", "$7.25"], ["1 234,50", "7,25"], [1234.5, 7.25]),
+        (["1.234,50 €", "7,25 €"], ["€1234.5", "7.25"], [1234.5, 7.25]),
+        (["12.5%", "8.25%"], ["12,5 %", "8"], [12.5, 8]),
+        (["08:30", "17:05"], ["08:30:00", "7:05"], [510, 425]),
+        (["1h05m", "2h30m"], ["1h 5min", "45m"], [65, 45]),
+    ],
+)
+def test_other_notations_that_have_one_meaning_are_read(trained, texts, numbers):
+    schema = of_numbers(trained)
+    new = pd.DataFrame({"a": [*texts, None], "b": range(len(texts) + 1)})
+    x, _ = schema.encode(new, unknown=True)
+    np.testing.assert_allclose(x[:, schema.places()["a"].stop - 1], [*numbers, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("trained", "texts", "says"),
+    [
+        ([0.5, 12.25, 1e6], ["950", "1,234"], "'1,234' in row 1 .*, which may be 1234 or 1.234"),
+        ([0.5, 12.25, 1e6], ["950", "12%"], "'950' in row 0 .*, which may be 950 or 9.5"),
+        ([0.5, 12.25, 1e6], ["1,5", "2.5"], "must hold numbers, .* '1,5' in row 0"),
+        (["$1,234.50", "$7.25"], ["7 €", "8 €"], r"'7 €' in row 0 .* written .*: \$#,###.#"),
+        (["08:30:10", "17:05:20"], ["08:30", "17:05"], "'08:30' in row 0"),
+    ],
+)
+def test_other_notations_without_one_meaning_are_refused(trained, texts, says):
+    schema = of_numbers(trained)
+    with pytest.raises(ValueError, match=says):
+        schema.encode(pd.DataFrame({"a": texts, "b": range(len(texts))}))

@@ -8,6 +8,7 @@ table.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from realnvp.data.column_kinds import DAY, Column
-from realnvp.data.date_formats import parse_dates, write_dates
+from realnvp.data.date_formats import date_readings, parse_dates, write_dates
 from realnvp.data.notations import Notation
 
 __all__ = [
@@ -68,15 +69,7 @@ def _encoded(
         if not column.timed:
             good &= gap | (first if column.months else numbers % DAY == 0)
     else:
-        try:
-            number = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
-        except (ValueError, TypeError) as error:
-            bad = (pd.to_numeric(values, errors="coerce").isna() & ~gap).to_numpy()
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"{where} must hold numbers, as in training, but holds {values.iloc[row]!r} in row "
-                f"{row} (counting from 0)"
-            ) from error
+        number = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
         if np.isinf(number).any():
             row = int(np.argmax(np.isinf(number)))
             raise ValueError(f"{where} holds infinity, first in row {row} (counting from 0)")
@@ -95,22 +88,48 @@ def _encoded(
 def numbers_of(column: Column, values: pd.Series, where: str) -> pd.Series:
     """Return the numbers of a column that are written as text, or durations; all else as it is.
 
+    They may be written otherwise than in training, where that has one meaning.
+
     Raises:
-        ValueError: naming the first that is not written as in training.
+        ValueError: naming the first that is not a number, or that may be several.
     """
     if column.dtype.startswith("timedelta64"):
         return seconds_of(values)
-    if not column.notation or types.is_numeric_dtype(values.dtype):
+    numeric = column.kind in ("continuous", "decimal", "integer", "linear")
+    if not numeric or types.is_numeric_dtype(values.dtype):
         return values
-    numbers = pd.Series(Notation.from_text(column.notation).numbers(values), index=values.index)
-    bad = (numbers.isna() & values.notna()).to_numpy()
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(
-            f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which is not "
-            f"written as in training: {column.notation}"
+    notation = Notation.from_text(column.notation) if column.notation else Notation()
+    if not column.notation:
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().equals(values.notna()):
+            return numbers
+    whole = column.kind == "integer"
+    found = notation.readings(values, whole)
+    if len(found) == 1:
+        return pd.Series(found[0], index=values.index)
+    raise ValueError(_misread(column, values, where, notation, found))
+
+
+def _misread(
+    column: Column, values: pd.Series, where: str, notation: Notation, found: list[NDArray]
+) -> str:
+    """Return why texts are not read as numbers."""
+    here = "in row {} (counting from 0)"
+    written = f"written as in training: {column.notation or 'such as 1234.5'}"
+    if found:
+        differ = np.any([~np.equal(found[0], each) & ~np.isnan(each) for each in found[1:]], axis=0)
+        row = int(np.argmax(differ))
+        meanings = " or ".join(f"{each[row]:.12g}" for each in found)
+        return (
+            f"{where} holds {values.iloc[row]!r} {here.format(row)}, which may be {meanings}: it "
+            f"must be {written}"
         )
-    return numbers
+    known = notation.numbers(values) if column.notation else pd.to_numeric(values, errors="coerce")
+    row = int(np.argmax(np.isnan(np.asarray(known, dtype=np.float64)) & values.notna()))
+    return (
+        f"{where} must hold numbers, as in training, but holds {values.iloc[row]!r} "
+        f"{here.format(row)}, which is not {written}"
+    )
 
 
 def on_grid(column: Column, numbers: NDArray) -> NDArray:
@@ -132,16 +151,29 @@ def seconds_of(values: pd.Series) -> pd.Series:
     return pd.to_timedelta(values).dt.total_seconds()
 
 
-def _written(value: Any) -> set[str]:
-    """Return how a category may be written: booleans as in CSV files that hold nothing else."""
-    text = str(value)
-    return {text, text.lower(), text.upper()} if isinstance(value, bool) else {text}
+_TRUTH = (("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"), ("0", "1"), ("0.0", "1.0"))
+"""Pairs of words for truth values, in lower case."""
+
+
+def _truths(place: Mapping[Any, int]) -> dict[str, int]:
+    """Return the indices of categories that are truth values, by all words for these.
+
+    >>> found = _truths({"No": 0, "Yes": 1})
+    >>> found["true"], found["n"], _truths({"f": 0, "m": 1})
+    (1, 0, {})
+    """
+    own = [str(value).lower() for value in place]
+    if not all(isinstance(value, bool) for value in place) and tuple(sorted(own)) not in _TRUTH:
+        return {}
+    meant = {pair.index(word): i for i, word in enumerate(own) for pair in _TRUTH if word in pair}
+    return {pair[truth]: i for pair in _TRUTH for truth, i in meant.items()}
 
 
 def _codes(column: Column, values: pd.Series) -> NDArray:
     """Return indices of categories, 0 for gaps, and -1 for unknown ones."""
     place = {value: i for i, value in enumerate(column.categories)}
-    texts = {text: i for value, i in place.items() for text in _written(value)}
+    texts = {str(value): i for value, i in place.items()}
+    truths = _truths(place)
 
     @lru_cache(typed=True, maxsize=None)  # the same texts occur again, and parsing numbers is slow
     def code(value: Any) -> int:
@@ -150,6 +182,8 @@ def _codes(column: Column, values: pd.Series) -> NDArray:
             known = texts.get(str(value), -1)
         if known < 0 and isinstance(value, str):  # 1.0 is 1
             known = place.get(pd.to_numeric(value, errors="coerce"), -1)
+        if known < 0:  # True where it was yes
+            known = truths.get(str(value).strip().lower(), -1)
         return known
 
     plain = values.to_numpy(dtype=object)
@@ -161,17 +195,19 @@ def _codes(column: Column, values: pd.Series) -> NDArray:
 
 def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
     there = values
-    if column.format is not None and not types.is_datetime64_any_dtype(values):
-        there = parse_dates(date_texts(values), column.format)
-    elif not types.is_datetime64_any_dtype(values):
-        there = pd.to_datetime(values, errors="coerce", utc=column.zone is not None)
-    bad = there.isna() & values.notna()
-    if bad.any():
-        row = int(np.argmax(bad.to_numpy()))
-        raise ValueError(
-            f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which is not "
-            "a date in the format of training"
-        )
+    if not types.is_datetime64_any_dtype(values):
+        words = date_texts(values)
+        found = date_readings(words, column.format, column.zone is not None)
+        if len(found) != 1:
+            likely = column.format or "%Y-%m-%d"
+            bad = (found[0] != found[1]) if found else parse_dates(words, likely).isna()
+            row = int(np.argmax((bad & values.notna()).to_numpy()))
+            ways = f"may be {found[0][row]:%d %B %Y} or {found[1][row]:%d %B %Y}" if found else ""
+            raise ValueError(
+                f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which "
+                f"{ways or 'is not a date'}: write dates in the format of training, {likely}"
+            )
+        (there,) = found
     if column.zone is not None:
         there = (
             there.dt.tz_localize(column.zone)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["date_format", "looks_like_a_date", "parse_dates", "write_dates"]
+__all__ = ["date_format", "date_readings", "looks_like_a_date", "parse_dates", "write_dates"]
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
@@ -80,6 +80,36 @@ def date_format(words: pd.Series) -> tuple[str | None, NDArray]:
                 return _as_written(words, parsed, fmt), fits
             best = fits if fits.sum() > best.sum() else best
     return None, best
+
+
+def date_readings(words: pd.Series, fmt: str | None, zoned: bool) -> list[pd.Series]:
+    """Return all different dates that texts may mean, each as a column with the gaps of the texts.
+
+    In the format of training, there is one meaning; otherwise, all texts have the same format.
+
+    Args:
+        words: texts and gaps.
+        fmt: format of training, if those were texts.
+        zoned: whether dates have a time zone.
+
+    >>> [len(date_readings(pd.Series([text, None]), "%d.%m.%Y", False))
+    ...  for text in ("31.01.2020", "2020-01-31", "1/31/2020", "1/2/2020", "soon")]
+    [1, 1, 1, 2, 0]
+    """
+    there = words.dropna().str.strip()
+    if fmt is not None and (found := parse_dates(words, fmt)).notna().equals(words.notna()):
+        return [found]
+    if there.str.match(r"\d{4}-\d\d-\d\d").all():
+        found = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=zoned)
+        if found.notna().equals(words.notna()):
+            return [found]
+    meanings: list[pd.Series] = []
+    for example in (there.iloc[0], there.iloc[len(there) // 2], there.iloc[-1]):
+        for own in _candidates(example, there):
+            found = parse_dates(words.str.strip(), own)
+            if found.notna().equals(words.notna()) and not any(map(found.equals, meanings)):
+                meanings.append(found)
+    return meanings
 
 
 def _candidates(word: str, words: pd.Series) -> Iterator[str]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -124,9 +125,7 @@ class Notation:
             return Notation(before, "", ".", after, digits=size, brackets=brackets)
         plain: Notation | None = None
         for thousands, decimal in MARKS:
-            pattern = re.compile(
-                rf"(\d+|[1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+)({re.escape(decimal)}\d+)?"
-            )
+            pattern = _pattern(thousands, decimal)
             forms = [pattern.fullmatch(text) for text in digits]
             if not all(forms):
                 continue
@@ -168,6 +167,59 @@ class Notation:
         """Return the numbers of texts, ``(N,)``; NaN for other notations and for gaps."""
         return np.array([self._number(word) for word in words], dtype=np.float64)
 
+    def readings(self, words: Iterable[object], whole: bool = False) -> list[NDArray]:
+        """Return all different numbers, each ``(N,)``, that texts in some notation may mean.
+
+        In this notation, there is one meaning. Otherwise, all texts have the same notation: marks
+        of thousands and of decimals may be others, and a currency or a unit may be left out or
+        added. If percents are added, a number may be the percent or the share.
+
+        Args:
+            words: texts; other objects are numbers or gaps.
+            whole: whether numbers can only be integers.
+
+        >>> plain = Notation()
+        >>> plain.readings(["1,234.5", "$7"]), plain.readings(["1.234,5", "2"])
+        ([array([1234.5,    7. ])], [array([1234.5,    2. ])])
+        >>> plain.readings(["1,234"]), plain.readings(["1,234"], whole=True)
+        ([array([1234.]), array([1.234])], [array([1234.])])
+        >>> plain.readings(["12%"]), plain.readings(["many"])
+        ([array([12.]), array([0.12])], [])
+        """
+        words = list(words)
+        text = np.array([isinstance(word, str) for word in words], dtype=bool)
+        found: dict[bytes, NDArray] = {}
+        for notation, unit in self._notations([word for word in words if isinstance(word, str)]):
+            numbers = notation.numbers(words)
+            if np.isnan(numbers[text]).any():
+                continue
+            if notation == self:
+                return [numbers]
+            if not whole or (numbers[text] % 1 == 0).all():
+                for meant in (numbers, *([numbers / 100] if unit == "%" else [])):
+                    found.setdefault(meant.tobytes(), meant)
+        return list(found.values())
+
+    def _notations(self, words: list[str]) -> Iterator[tuple[Notation, str]]:
+        """Yield this notation, and others that texts may have, with the unit that they add."""
+        yield self, ""
+        if self.parts or self.clock:
+            return
+        matches = [match for word in words if (match := _WORD.fullmatch(_without_brackets(word)))]
+        first = {
+            name: next((text for match in matches if (text := match[name].strip())), "")
+            for name in ("before", "after")
+        }
+        before, after = first["before"], first["after"]
+        if (unit := self.before.strip() or self.after.strip()) and {before, after} - {"", unit}:
+            return  # it is another one
+        if _is_currency(before):
+            for thousands, decimal in MARKS:
+                other = replace(
+                    self, before=before, thousands=thousands, decimal=decimal, after=after
+                )
+                yield other, "" if self.after.strip() else after
+
     def _number(self, word: object) -> float:
         if not isinstance(word, str):
             try:
@@ -178,11 +230,11 @@ class Notation:
             side = -np.inf if word[0] == "<" else np.inf
             return float(np.nextafter(self._number(word[1:]), side))
         if self.parts:
-            units, own = self._units(), _PART.findall(word.strip())
-            if [label for _, label, _ in own] != [label for _, label, _ in units]:
+            own = _PART.findall(word.strip())
+            if not _is_duration(word.strip(), 1):
                 return np.nan
             total = sum(int(digits) * _SECONDS[unit] for digits, _, unit in own)
-            return float(total // _SECONDS[units[-1][2]])
+            return total / _SECONDS[self._units()[-1][2]]
         if self.clock == 4:
             long = _DAYS.fullmatch(word.strip())
             if not long:
@@ -192,22 +244,21 @@ class Notation:
             )
         if self.clock:
             found = _CLOCK.fullmatch(word.strip())
-            if not found or 2 + (found[3] is not None) != self.clock:
+            if not found or (self.clock == 3 and found[3] is None):  # perhaps minutes and seconds
                 return np.nan
             hours, minutes, seconds = (int(part or 0) for part in found.groups())
-            total = 60 * hours + minutes
-            return float(total if self.clock == 2 else 60 * total + seconds)
+            total = 3600 * hours + 60 * minutes + seconds
+            return float(total) if self.clock == 3 else total / 60
         plain_word = _without_brackets(word.strip())
         match = _WORD.fullmatch(plain_word)
         if not match or match["before"].strip() not in ("", self.before.strip()):
             return np.nan
         if match["after"].strip() not in ("", self.after.strip()):
             return np.nan
-        plain = match["digits"].replace(self.thousands or "\0", "").replace(self.decimal, ".")
-        try:
-            size = float(plain)
-        except ValueError:
+        if not _pattern(self.thousands, self.decimal).fullmatch(match["digits"]):
             return np.nan
+        plain = match["digits"].replace(self.thousands or "\0", "").replace(self.decimal, ".")
+        size = float(plain)
         negative = match["sign"] in ("-", "\u2212") or match["inner"]
         return -size if negative else size
 
@@ -300,12 +351,20 @@ class Notation:
         )  # fmt: skip
 
 
-def _is_duration(text: str) -> bool:
-    """Return whether a text is a notation of durations: in units, the largest first."""
+@cache
+def _pattern(thousands: str, decimal: str) -> re.Pattern[str]:
+    """Return the form of digits with marks of thousands, if there are any, and of decimals."""
+    grouped = rf"|[1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+" if thousands else ""
+    return re.compile(rf"(\d+{grouped})({re.escape(decimal)}\d+)?")
+
+
+def _is_duration(text: str, least: int = 2) -> bool:
+    """Return whether a text is a duration, or a notation of some: in units, the largest first."""
     found = _PART.findall(text)
     sizes = [_SECONDS.get(unit, 0) for _, _, unit in found]
-    descending = all(a > b > 0 for a, b in pairwise(sizes))
-    return len(found) > 1 and descending and "".join(f + label for f, label, _ in found) == text
+    descending = all(a > b for a, b in pairwise([*sizes, 0]))
+    whole = "".join(form + label for form, label, _ in found) == text
+    return len(found) >= least and descending and whole
 
 
 def _without_brackets(word: str) -> str:
