@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         "a .csv or .parquet table",
     )
     args = parser.parse_args(argv)
-    levels = _levels(args.quantiles)
+    probabilities = _probabilities(args.quantiles)
 
     import numpy as np
 
@@ -89,13 +89,13 @@ def main(argv: list[str]) -> int:
     else:
         with Bar("predicting", visible=not args.json) as bar:
             table, effective = quantiles(
-                flow, schema, frame, args.column, levels, condition,
+                flow, schema, frame, args.column, probabilities, condition,
                 candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
                 progress=lambda done, all_: bar.update(done / all_),
             )  # fmt: skip
         counts = sorted(effective[np.isfinite(effective)])
         result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
-        if truth is not None and len(levels) > 1:
+        if truth is not None and len(probabilities) > 1:
             result |= _coverage(table, frame, schema, args.column)
         table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
     write_frame(table, path)
@@ -110,14 +110,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _levels(text: str) -> list[float]:
+def _probabilities(text: str) -> list[float]:
     try:
-        levels = sorted({float(word) for word in text.split(",")})
+        probabilities = sorted({float(word) for word in text.split(",")})
     except ValueError as error:
         raise ValueError(f'--quantiles is a list such as "0.05,0.5,0.95", got {text!r}') from error
-    if not all(0 < level < 1 for level in levels):
+    if not all(0 < p < 1 for p in probabilities):
         raise ValueError(f"--quantiles are between 0 and 1, got {text!r}")
-    return levels
+    return probabilities
 
 
 def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:

@@ -223,7 +223,7 @@ class Condition:
         """Detect the kind of a condition from its values."""
         if condition is None:
             return Condition()
-        if isinstance(condition, pd.DataFrame) and _is_mixed(condition):
+        if isinstance(condition, pd.DataFrame) and _needs_schema(condition):
             schema = TableSchema.of(condition, where="condition")
             dim = schema.features(np.zeros((1, schema.dim))).shape[1]
             return Condition(None, dim, ",".join(schema.names), schema)
@@ -341,7 +341,7 @@ class Condition:
         return Condition(categories, int(value["dim"]), value["name"], schema, columns)
 
 
-def _is_mixed(condition: pd.DataFrame) -> bool:
+def _needs_schema(condition: pd.DataFrame) -> bool:
     """Return whether a table is neither numbers without gaps nor a single column of classes."""
     numeric = all(
         pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)

@@ -470,7 +470,7 @@ def quantiles(
             f"{column!r} is not a column of numbers or dates of the model, which has "
             f"{some_of(list(known)) or 'none'}"
         )
-    if not len(q) or not all(0 < level < 1 for level in q):
+    if not len(q) or not all(0 < p < 1 for p in q):
         raise ValueError(f"the probabilities of quantiles are between 0 and 1, got {list(q)}")
     x = known_rows(
         flow, schema, _with_some(flow, schema, frame, column), where=where, tolerate=tolerate
