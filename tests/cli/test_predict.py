@@ -22,6 +22,21 @@ def test_a_category_and_its_accuracy(mixed_run: Path, here: Path, capsys):
     assert (table["p(blue)"] + table["p(red)"]).to_numpy() == pytest.approx(1)
 
 
+def test_a_truth_that_is_written_otherwise_counts(here: Path, capsys):
+    frame = pd.DataFrame({"x": [i / 7 for i in range(60)], "late": [i >= 30 for i in range(60)]})
+    frame.to_csv("t.csv", index=False)
+    run("train table --data t.csv --steps 2 --quiet --training.num_validations 1")
+    found = []
+    for late in (frame["late"], frame["late"].map({True: "yes", False: "no"})):
+        frame.assign(late=late).to_csv("new.csv", index=False)
+        capsys.readouterr()
+        run("predict runs/table --data new.csv --column late --json --overwrite")
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[1] == found[0]
+    assert found[0]["accuracy"] > 0.5
+    assert found[0]["examples"] == 60
+
+
 def test_an_interval_and_its_coverage(mixed_run: Path, here: Path, capsys):
     run(
         f"predict {mixed_run / 'run'} --data {mixed_run / 't.csv'} --column day --candidates 100 "

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
         table = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
         table.insert(0, args.column, predicted)
         if truth is not None:
-            result |= _compared(p, truth)
+            result |= _compared(p, schema.encode(frame)[0][:, schema.places()[args.column]][:, 0])
     else:
         with Bar("predicting", visible=not args.json) as bar:
             table, effective = quantiles(
@@ -120,16 +120,18 @@ def _probabilities(text: str) -> list[float]:
     return probabilities
 
 
-def _compared(p: pd.DataFrame, truth: pd.Series) -> dict[str, Any]:
+def _compared(p: pd.DataFrame, truth: np.ndarray) -> dict[str, Any]:
     """Return the accuracy of the likeliest category, and the mean log-probability of the true one.
 
     A category that is unknown to the model counts as wrong, and is excluded from the mean.
+
+    Args:
+        p: probabilities of the categories.
+        truth: ``(N,)`` indices of the true ones, NaN if unknown.
     """
     import numpy as np
 
-    names = [None if name is None else str(name) for name in p.columns]
-    words = [None if gap else str(v) for v, gap in zip(truth, truth.isna(), strict=True)]
-    place = np.array([names.index(word) if word in names else -1 for word in words])
+    place = np.nan_to_num(truth, nan=-1).astype(int)
     known = place >= 0
     given = p.to_numpy(dtype=np.float64)[known, place[known]]
     return {
