@@ -60,7 +60,10 @@ class RunDirectory:
         if resume:
             remove_temporary(folder)
         elif not self._overwrite and folder.exists() and not self._is_unused():
-            remedy = "add --resume to continue it, --overwrite to replace it, or choose another"
+            remedy = (
+                "add --resume to continue it, --overwrite to replace it (resume=True and "
+                "overwrite=True in Python), or choose another"
+            )
             raise FileExistsError(
                 f"{folder} exists and is not a run: choose another folder with --out"
                 if overwrite or not self.config_path.is_file()
