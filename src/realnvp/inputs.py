@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from realnvp.bijections.columns import TableColumns
-from realnvp.data.impossible import Impossible
+
+if TYPE_CHECKING:
+    from realnvp.data.impossible import Impossible
 
 __all__ = [
     "check_data",
@@ -96,6 +99,8 @@ def impossible_values(
         names: names of the coordinates.
         where: name of the table, for messages.
     """
+    from realnvp.data.impossible import Impossible  # sampling needs no package for data
+
     bad, found = ~columns.possible(x) & ~x.isnan(), []
     for j in bad.any(0).nonzero()[:, 0].tolist():
         values = x[bad[:, j], j].tolist()
