@@ -34,6 +34,22 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     assert found == ["a/a.png", "linked/deep/b.png"]
 
 
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "a/a.png", "x")
+    write(tmp_path / "b/b.png", "x")
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [path.name for path in image_files(tmp_path)] == ["b.png"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{tmp_path / 'a'} is left out, as it cannot be read: Permission denied" in said
+
+
 def test_a_stack_says_what_is_not_in_it(tmp_path):
     bad = attempt(read_image, write(tmp_path / "bad.png", b"no"))
     assert isinstance(bad, UnusableImage)

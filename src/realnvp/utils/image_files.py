@@ -271,7 +271,8 @@ class FileList(Sequence[Path]):
 def image_files(folder: Path) -> FileList:
     """Return the image files in a folder and its subfolders, sorted, without hidden ones.
 
-    Links are followed, unless they lead back to a folder that they are in.
+    Links are followed, unless they lead back to a folder that they are in. A folder that cannot be
+    read is left out, with a warning.
     """
     found: list[str] = []
 
@@ -279,7 +280,10 @@ def image_files(folder: Path) -> FileList:
         try:
             with os.scandir(folder / inside) as entries:
                 here = sorted(entries, key=lambda entry: os.path.normcase(entry.name))
-        except OSError:
+        except OSError as error:
+            from realnvp.utils.progress import warn
+
+            warn(f"{folder / inside} is left out, as it cannot be read: {error.strerror}")
             return
         for entry in here:
             if entry.name.startswith("."):
