@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realnvp.data.impossible import Impossible, describe, missing_instead
+from realnvp.data.impossible import Impossible, impossible_text, missing_instead
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ def test_column_rows_and_values_are_named(rows, values, says):
 
 def test_only_the_first_columns_are_described():
     found = [Impossible(name, "t", [0], [1], "but why") for name in "abcde"]
-    assert describe(found[:3]).count("but why") == 3
-    assert describe(found).endswith("; and 2 more columns")
-    assert describe(found) in missing_instead(found)
+    assert impossible_text(found[:3]).count("but why") == 3
+    assert impossible_text(found).endswith("; and 2 more columns")
+    assert impossible_text(found) in missing_instead(found)
 
 
 def test_rows_of_a_part_are_rows_of_the_whole():

@@ -16,6 +16,7 @@ from realnvp.cli.shared import (
     read_model,
     start,
     true_log_density,
+    warning_once,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _evaluate(
     from realnvp.evaluation import class_log_likelihoods, evaluate, round_trip
     from realnvp.utils.progress import Bar
 
-    read = partial(examples, flow, args, noted=[])
+    read = partial(examples, flow, args, warning_once())
     split, name = read() if processes is None else processes.rank_zero_first(read)
     impossible = 0
     # What is read by row groups are training rows, all of which are possible.

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
         table = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
         table.insert(0, args.column, predicted)
         if truth is not None:
-            result |= _compared(p, schema.encode(frame)[0][:, schema.places()[args.column]][:, 0])
+            result |= _compared(p, schema.encode_values(args.column, truth)[:, 0])
     else:
         with Bar("predicting", visible=not args.json) as bar:
             table, effective = quantiles(
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
         counts = sorted(effective[np.isfinite(effective)])
         result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
         if truth is not None and len(probabilities) > 1:
-            result |= _coverage(table, frame, schema, args.column)
+            result |= _coverage(table, truth, schema, args.column)
         table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
     write_frame(table, path)
     if args.json:
@@ -142,19 +142,16 @@ def _compared(p: pd.DataFrame, truth: np.ndarray) -> dict[str, Any]:
 
 
 def _coverage(
-    table: pd.DataFrame, frame: pd.DataFrame, schema: TableSchema, name: str
+    table: pd.DataFrame, truth: pd.Series, schema: TableSchema, name: str
 ) -> dict[str, Any]:
     """Return the share of true values between the outermost quantiles, and its expected value."""
     import numpy as np
 
-    column = next(column for column in schema.columns if column.name == name)
-    place = schema.places()[name]
-
     def keys(values: pd.Series) -> np.ndarray:
-        return column.sort_keys(schema.encode(frame.assign(**{name: values}))[0][:, place])
+        return schema.column(name).sort_keys(schema.encode_values(name, values))
 
     lowest, highest = table.columns[0], table.columns[-1]
-    true = keys(frame[name])
+    true = keys(truth)
     there = np.isfinite(true)
     inside = (keys(table[lowest]) <= true) & (true <= keys(table[highest]))
     return {

@@ -18,7 +18,15 @@ from realnvp.cli.options import (
     add_processes,
     output_path,
 )
-from realnvp.cli.shared import examples, print_json, read_model, row_names, start, streamed
+from realnvp.cli.shared import (
+    examples,
+    print_json,
+    read_model,
+    row_names,
+    start,
+    streamed,
+    warning_once,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +157,7 @@ def _score(
     with nullcontext() if processes is None else processes.sync_errors():
         stream = None if args.explain else streamed(flow, args, -(-BLOCK // turn) * turn)
     if stream is None:
-        read = partial(examples, flow, args, noted=noted)
+        read = partial(examples, flow, args, warning_once(noted))
         split, name = read() if processes is None else processes.rank_zero_first(read)
         count, parts = len(split), iter([split])
     else:

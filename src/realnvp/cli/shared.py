@@ -40,6 +40,7 @@ __all__ = [
     "streamed",
     "table_rows",
     "true_log_density",
+    "warning_once",
 ]
 
 
@@ -71,11 +72,11 @@ DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadab
 """Settings of the data that may differ from those in training."""
 
 
-def examples(flow: Flow, args: Any, noted: list[Impossible] | None = None) -> tuple[Split, str]:
+def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[Split, str]:
     """Return the data of the arguments, checked against the model, and their name.
 
-    Impossible rows of a table raise, unless there is a list to note them in: then they are marked
-    (`TableColumns.mark`), with a warning.
+    Impossible rows of a table raise, unless there is a function to be called with them: then they
+    are marked (`TableColumns.mark`).
 
     A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
@@ -97,7 +98,6 @@ def examples(flow: Flow, args: Any, noted: list[Impossible] | None = None) -> tu
     if args.data == "":
         raise ValueError("--data is empty: name a data set, or give a path")
     if args.data is not None and args.split is None:
-        tolerate = None if noted is None else _warning_once(noted)
         return _other_examples(flow, args, config, tolerate), args.data
     if not settings:
         raise ValueError(
@@ -143,7 +143,7 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
         return None
     config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
     config = _with_options(config_for_source(config, args.data), args)
-    tolerate = _warning_once()
+    tolerate = warning_once()
     count, parts = stream_examples(
         config, rows, shape=flow.shape, classes=flow.classes, tolerate=tolerate,
         **known_columns(flow),
@@ -179,9 +179,9 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def _warning_once(noted: list[Impossible] | None = None) -> Tolerate:
+def warning_once(noted: list[Impossible] | None = None) -> Tolerate:
     """Return a function that warns about the first impossible values, and may note all of them."""
-    from realnvp.data.impossible import describe
+    from realnvp.data.impossible import impossible_text
     from realnvp.utils.progress import warn
 
     warned = False
@@ -189,7 +189,7 @@ def _warning_once(noted: list[Impossible] | None = None) -> Tolerate:
     def tolerate(found: list[Impossible]) -> None:
         nonlocal warned
         if not warned:
-            warn(f"some rows have a likelihood of 0: {describe(found)}")
+            warn(f"some rows have a likelihood of 0: {impossible_text(found)}")
         warned = True
         if noted is not None:
             noted.extend(found)
@@ -218,7 +218,7 @@ def _checked(
     flow: Flow, args: Any, split: Split, tolerate: Tolerate | None, start: int = 0
 ) -> Split:
     """Return rows, from ``start`` on, after a check against the model; see `load_examples`."""
-    from realnvp.data.impossible import describe
+    from realnvp.data.impossible import impossible_text
     from realnvp.inputs import impossible_values
 
     columns = flow.columns
@@ -228,7 +228,7 @@ def _checked(
     if not found:
         return split
     if tolerate is None:
-        raise ValueError(f"{args.data} does not fit the model: {describe(found)}")
+        raise ValueError(f"{args.data} does not fit the model: {impossible_text(found)}")
     tolerate([each.from_row(start, args.data) for each in found])
     return replace(split, x=columns.mark(split.x))
 

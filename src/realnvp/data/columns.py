@@ -47,7 +47,7 @@ from realnvp.data.column_values import (
     same_values,
 )
 from realnvp.data.date_formats import parse_dates
-from realnvp.data.impossible import Impossible, describe
+from realnvp.data.impossible import Impossible, impossible_text
 from realnvp.data.linear_columns import with_linear
 from realnvp.utils.errors import did_you_mean, some_of
 
@@ -183,6 +183,10 @@ class TableSchema:
         ends = np.cumsum([column.size for column in self.columns]).tolist()
         return {c.name: slice(e - c.size, e) for c, e in zip(self.columns, ends, strict=True)}
 
+    def column(self, name: str) -> Column:
+        """Return the column of a name, which must exist."""
+        return next(column for column in self.columns if column.name == name)
+
     # ------------------------------------------------------------------ tables to numbers
 
     def encode(
@@ -249,6 +253,10 @@ class TableSchema:
                 found += self._impossible(column, values, good, where)
         return x, found
 
+    def encode_values(self, name: str, values: pd.Series) -> NDArray:
+        """Return the coordinates ``(N, size)`` of the values of one column; see :meth:`encode`."""
+        return encode_column(self.column(name), values, f"column {name!r} of the table", False)[0]
+
     def _impossible(
         self, column: Column, values: pd.Series, good: NDArray, where: str
     ) -> list[Impossible]:
@@ -270,7 +278,7 @@ class TableSchema:
         """
         x, found = self.inspect(frame, where=where)
         if found:
-            raise ValueError(describe(found))
+            raise ValueError(impossible_text(found))
         return x
 
     def _gap_rule(self, column: Column) -> str:
@@ -308,7 +316,7 @@ class TableSchema:
         x, found = self.inspect(frame, where=where)
         gapless, places = np.asarray(self.gapless), self.places()
         for each in found:
-            (column,) = (column for column in self.columns if column.name == each.column)
+            column = self.column(each.column)
             concerned = [column] if column.size else self._used(column)
             index = [i for each in concerned for i in range(*places[each.name].indices(self.dim))]
             marks = np.intersect1d(gapless, index) if index else gapless

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from realnvp.utils.errors import some_of
 
-__all__ = ["Impossible", "Tolerate", "describe", "missing_instead"]
+__all__ = ["Impossible", "Tolerate", "impossible_text", "missing_instead"]
 
 MOST = 3
 """Largest number of columns, and of different values of each, in a message."""
@@ -61,10 +61,10 @@ Tolerate: TypeAlias = Callable[[list[Impossible]], None]
 
 def missing_instead(found: Sequence[Impossible]) -> str:
     """Return a warning that impossible values count as missing."""
-    return f"values that the model cannot have count as missing: {describe(found)}"
+    return f"values that the model cannot have count as missing: {impossible_text(found)}"
 
 
-def describe(found: Sequence[Impossible]) -> str:
+def impossible_text(found: Sequence[Impossible]) -> str:
     """Return a message about impossible values, with the first few columns."""
     left = len(found) - MOST
     more = f"; and {left:,} more column{'s' * (left > 1)}" if left > 0 else ""

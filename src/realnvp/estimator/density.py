@@ -34,7 +34,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
-from realnvp.data.impossible import Impossible, describe, missing_instead
+from realnvp.data.impossible import Impossible, impossible_text, missing_instead
 from realnvp.estimator.columns import (
     Condition,
     check_no_gaps,
@@ -320,7 +320,8 @@ class RealNVPDensity(
         x, possible, codes, found = self._check(X, condition)
         if found:
             warnings.warn(
-                f"some rows have a log-density of minus infinity: {describe(found)}", stacklevel=2
+                f"some rows have a log-density of minus infinity: {impossible_text(found)}",
+                stacklevel=2,
             )
         log_p = np.full(len(x), -np.inf)
         if possible.any():
@@ -524,7 +525,7 @@ class RealNVPDensity(
         assert self.flow_.columns is not None  # every flow of a table has this layer
         found += impossible_values(self.flow_.columns, x, self.flow_.column_names, "X")
         if found:
-            raise ValueError(f"some rows have no latents: {describe(found)}")
+            raise ValueError(f"some rows have no latents: {impossible_text(found)}")
         with torch.no_grad():
             return _in_parts(self._encode, x, codes).numpy()
 

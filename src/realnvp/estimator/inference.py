@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from realnvp.data.columns import TableSchema
-from realnvp.data.impossible import Tolerate, describe
+from realnvp.data.impossible import Tolerate, impossible_text
 from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import impossible_values
@@ -182,7 +182,7 @@ def category_proba(
     p[unknown] = each[known:].view(FILLINGS, len(frame) - known, each.shape[1]).mean(0)
     own, implied = _implied(schema, frame, column)
     p[implied] = one_hot(own[implied, 0].long(), p.shape[1]).to(p)
-    found = next(c for c in schema.columns if c.name == column)
+    found = schema.column(column)
     names = [*found.categories, *([None] if found.missing else [])]
     return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
 
@@ -235,7 +235,7 @@ def known_rows(
     names = [coordinate.name for coordinate in schema.coordinates]
     impossible = [*found[1], *impossible_values(layer, x, names, where)]
     if impossible and tolerate is None:
-        raise ValueError(describe(impossible))
+        raise ValueError(impossible_text(impossible))
     if impossible and tolerate is not None:
         tolerate(impossible)
     return layer.mark(x).cpu()

@@ -162,7 +162,7 @@ def _given_the_others(
     from realnvp.estimator.inference import category_proba, impute
 
     shown = schema.decode(x.numpy())
-    kind = next(c.kind for c in schema.columns if c.name == column)
+    kind = schema.column(column).kind
     if kind == "categorical":
         p = category_proba(flow, schema, shown, column, condition).iloc[0]
         return plots.probabilities(p, shown[column].iloc[0], column)
