@@ -12,6 +12,7 @@ from realnvp.codec.blocks import Block
 from realnvp.codec.container import (
     ANY_SIZE,
     MARKER,
+    VERSION,
     BlockData,
     Header,
     _varint,
@@ -72,7 +73,7 @@ def test_the_frame_takes_few_bytes():
 
 
 def test_files_of_another_version_are_refused_in_one_line():
-    for version in (1, 3):
+    for version in (VERSION - 1, VERSION + 1):
         with pytest.raises(ValueError, match=f"version {version} of the format") as found:
             read_header(b"NVP" + bytes([version]) + bytes(50))
         assert "\n" not in str(found.value)

@@ -120,6 +120,22 @@ def test_another_model_and_another_machine_are_named(monkeypatch):
         decompress(flow, data)
 
 
+def test_a_file_outlives_a_new_setting_and_another_summary(monkeypatch):
+    flow, images = small_image_flow(), small_images(3)
+    data = compress(flow, images)
+    monkeypatch.setattr(type(flow), "__repr__", lambda self: "another summary")
+    flow.config = {"builder": "image_flow", "arguments": {"a_later_setting": 1}}
+    assert torch.equal(decompress(flow, data), images)
+
+
+def test_equal_weights_in_another_arrangement_are_found():
+    flow, images = small_image_flow(alpha=0.05), small_images(3)
+    other = small_image_flow(alpha=0.1)
+    other.load_state_dict(flow.state_dict())
+    with pytest.raises(ValueError, match="computes differently"):
+        decompress(other, compress(flow, images))
+
+
 def test_threads_and_processes_agree(tmp_path):
     flow, images = small_image_flow(coupling="logistic_mixture", hidden=2), small_images(7)
     flow.save_pretrained(tmp_path)

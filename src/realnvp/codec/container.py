@@ -33,7 +33,7 @@ from realnvp.codec.blocks import Block
 __all__ = ["BlockData", "Header", "read_blocks", "read_header", "write_block", "write_header"]
 
 MAGIC = b"NVP"
-VERSION = 2
+VERSION = 3
 MARKER = b"\xf5\xb1"
 FINGERPRINT = 6
 PORTABLE = "portable"
