@@ -7,7 +7,7 @@ import torch
 
 from helpers.bijections import randomize
 from helpers.flows import small_image_flow, small_images
-from realnvp import image_flow, load
+from realnvp import image_flow, load, vector_flow
 from realnvp.latents import interpolate, levels, resample, walk
 
 
@@ -68,6 +68,13 @@ def test_latents_are_resampled_by_scale():
     assert told == [(4, 6), (6, 6)]
     with pytest.raises(ValueError, match=f"{count} amounts from 0 to 1"):
         again(*[2.0] * count)
+
+
+def test_integers_as_a_numeric_condition_are_numbers():
+    flow = randomize(vector_flow(2, condition_dim=1)).eval()
+    x, ages = torch.randn(4, 2), torch.tensor([[20], [30], [40], [50]])
+    for picture in (interpolate, walk):
+        assert torch.equal(picture(flow, x, 3, ages), picture(flow, x, 3, ages.float()))
 
 
 def test_what_lies_between_images_of_two_classes_is_between_the_classes():

@@ -74,7 +74,9 @@ def _vectors(
 ) -> Tensor | None:
     """Return the condition of examples as vectors, which have means: labels one-hot."""
     if flow.classes is None:
-        return condition
+        # Means of integers, and the weights of these means, would be rounded to integers.
+        integers = isinstance(condition, Tensor) and not condition.is_floating_point()
+        return condition.to(flow.dtype) if integers else condition  # type: ignore[union-attr]
     if condition is None:
         condition = flow.classify(x, generator)
     return flow.as_condition(condition, len(x))
