@@ -88,6 +88,17 @@ def test_overfit_adds_noise_to_integer_columns_before_they_are_standardized():
         overfit(flow, x[:1])
 
 
+def test_overfit_receives_a_numeric_condition_in_the_unit_of_the_flow():
+    flow = vector_flow(2, condition_dim=1, coupling="affine", couplings=2, hidden=16)
+    salary = torch.tensor([[20_000.0], [40_000.0], [60_000.0], [80_000.0]])
+    x = torch.cat((salary, -salary), dim=1)
+    flow.condition_shift.fill_(50_000.0)
+    flow.condition_scale.fill_(22_000.0)
+    other = vector_flow(2, condition_dim=1, coupling="affine", couplings=2, hidden=16)
+    expected = overfit(other, x, (salary - 50_000) / 22_000, steps=30)
+    assert overfit(flow, x, salary, steps=30) == pytest.approx(expected)
+
+
 def coupling_of(flow: Flow) -> tuple[str, Bijection]:
     return next((n, m) for n, m in flow.named_modules() if isinstance(m, AffineCoupling))
 

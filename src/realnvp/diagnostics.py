@@ -238,6 +238,9 @@ def overfit(
             x, _ = flow.columns(x, noise=generator)
         x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
     fresh: Flow = build(**arguments).to(flow.device)
+    if flow.condition_dim and flow.classes is None:  # its unit, which is no learned weight
+        fresh.condition_shift.copy_(flow.condition_shift)
+        fresh.condition_scale.copy_(flow.condition_scale)
     optimizer = torch.optim.Adam(fresh.parameters(), lr=lr)
     unit = flow.unit[0]
     losses = []
