@@ -42,6 +42,17 @@ def test_changed_settings_are_found_under_their_present_names(tmp_path):
     assert run.changes(new) == {"seed": (0, 1), "training.lr": (1e-3, 1e-4)}
 
 
+def test_a_setting_that_is_a_mapping_is_compared_as_a_whole(tmp_path):
+    run = made(tmp_path / "run")
+    old = {**CONFIG, "data": {"columns": None}, "model": {"coupling_options": {"bins": 3}}}
+    run.write_config(old)
+    new = {**CONFIG, "data": {"columns": {"age": "integer"}}, "model": {"coupling_options": None}}
+    assert run.changes(new) == {
+        "data.columns": (None, {"age": "integer"}),
+        "model.coupling_options": ({"bins": 3}, None),
+    }
+
+
 def test_overwriting_replaces_the_run_and_nothing_else(tmp_path):
     run = made(tmp_path / "run")
     run.save({"step": 2, "weights": torch.ones(3)})

@@ -360,7 +360,9 @@ def with_new_command(command: str) -> str:
 
 
 def flat_settings(settings: Any) -> dict[str, Any]:
-    """Join the names of nested settings by dots, under their present names.
+    """Return the settings of all sections as ``section.name``, under their present names.
+
+    A setting that is itself a mapping, such as ``data.columns``, is one value.
 
     >>> flat_settings({"kind": "image", "training": {"cooldown": 0.5}})
     {'kind': 'image', 'training.decay_fraction': 0.5}
@@ -369,7 +371,7 @@ def flat_settings(settings: Any) -> dict[str, Any]:
     for name, value in settings.items() if isinstance(settings, dict) else ():
         if isinstance(value, dict):
             section = with_new_names(value, settings.get("kind", ""))
-            found |= {f"{name}.{key}": item for key, item in flat_settings(section).items()}
+            found |= {f"{name}.{key}": item for key, item in section.items()}
         else:
             found[name] = value
     return found
