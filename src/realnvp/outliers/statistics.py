@@ -42,8 +42,8 @@ def statistics(
     For all flows: ``log_likelihood``, in nats; ``energy``, the mean of :math:`z^2`, which is 1 for
     typical examples; and ``log_det``, in nats per dimension. For images also, by scale,
     ``energy_S`` and ``log_det_S``; ``preprocessing``, the log-determinants of dequantization and
-    logit; ``correlation``, of latents that are neighbors, and ``kurtosis``, of all latents, which
-    are 0 and 3 for white noise; ``codec``, the size as a PNG in bits/dim
+    logit; ``correlation``, of latents that are neighbors, and ``kurtosis``, the logarithm of that
+    of all latents, which are 0 and log 3 for white noise; ``codec``, the size as a PNG in bits/dim
     (:func:`~realnvp.outliers.complexity.png_bits_per_dim`); and the image's power spectrum
     (:func:`~realnvp.outliers.spectrum.power_spectrum`).
 
