@@ -122,7 +122,7 @@ class ColumnDetector:
             raise ValueError(f"{self.where} holds Python dates: convert it with pandas.to_datetime")
         odd = [i for i, v in enumerate(plain) if not isinstance(v, str)]
         if odd:
-            row, value = self.row(there, odd[0]), plain[odd[0]]
+            row, value = self.row(odd[0]), plain[odd[0]]
             raise ValueError(
                 f"{self.where} mixes text and other values: row {row} (counting from 0) holds "
                 f"{value!r}; turn all of it into text, or into numbers"
@@ -143,8 +143,8 @@ class ColumnDetector:
         if numeric or (slips and mixed):
             bad = int(np.argmin(parsed))
             raise ValueError(
-                f"{self.where} mixes numbers and text: row {self.row(there, bad)} (counting from "
-                f"1) holds {plain[bad]!r}; leave it empty if it is a gap, {self.declare}, or "
+                f"{self.where} mixes numbers and text: row {self.row(bad)} (counting from "
+                f"0) holds {plain[bad]!r}; leave it empty if it is a gap, {self.declare}, or "
                 f"{self.remedy}"
             )
         distinct = words.nunique()
@@ -172,8 +172,8 @@ class ColumnDetector:
             upper = last  # the latest time of a day, or the largest code
         return replace(column, notation=str(notation), upper=upper)
 
-    def row(self, there: pd.Series, i: int) -> int:
-        """Return the row of the i-th value, counting from 0."""
+    def row(self, i: int) -> int:
+        """Return the row of the i-th value that is not a gap; both count from 0."""
         return int(np.flatnonzero(self.values.notna().to_numpy())[i])
 
     def dates(self, words: pd.Series, declared: str | None, distinct: int) -> Column | None:
@@ -184,11 +184,11 @@ class ColumnDetector:
                 return None
             bad, good = int(np.argmin(fits)), int(np.argmax(fits))
             raise ValueError(
-                f"{self.where} holds dates in more than one format: row {self.row(words, bad)} "
-                f"(counting from 0) holds {words.iloc[bad]!r}, row {self.row(words, good)} "
+                f"{self.where} holds dates in more than one format: row {self.row(bad)} "
+                f"(counting from 0) holds {words.iloc[bad]!r}, row {self.row(good)} "
                 f"{words.iloc[good]!r}; write all of them in one, or {self.declare}"
                 if fits.any()
-                else f"{self.where} is declared datetime, but row {self.row(words, 0)} (counting "
+                else f"{self.where} is declared datetime, but row {self.row(0)} (counting "
                 f"from 0) holds {words.iloc[0]!r}, which is not a date in a known format"
             )
         if declared is None and "%d" not in fmt.replace("-", "") and distinct <= FEW_VALUES:
@@ -266,7 +266,7 @@ class ColumnDetector:
         if not np.isfinite(x).all():
             bad = int(np.argmin(np.isfinite(x)))
             raise ValueError(
-                f"{self.where} holds {x[bad]}, first in row {self.row(there, bad)} (counting "
+                f"{self.where} holds {x[bad]}, first in row {self.row(bad)} (counting "
                 "from 0): remove or fill in such rows"
             )
         missing = bool(self.values.isna().any())
