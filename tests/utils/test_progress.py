@@ -60,6 +60,9 @@ def test_the_bar_gets_shorter_where_the_numbers_need_the_room():
 
 def test_names_in_brackets_are_text():
     assert "[red]" in rendered(100, "column [red]")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    Bar("training", console=console).say("age [years] of [/tmp]")
+    assert "age [years] of [/tmp]" in console.file.getvalue()
 
 
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):

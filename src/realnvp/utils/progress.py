@@ -173,7 +173,7 @@ class Bar:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self._terminal:
-            self._progress.console.print(text, highlight=False)
+            self._progress.console.print(text, highlight=False, markup=False)
         elif self._display is not None:
             print(text, flush=True)  # a notebook shows stderr as an error
         elif self._visible:
