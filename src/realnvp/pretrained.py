@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cards",
     "condition_names",
+    "data_settings",
     "known_columns",
     "load",
     "load_folder",
@@ -112,6 +113,13 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
     from realnvp.data.columns import TableSchema  # with pandas, which few models need
 
     return TableSchema.from_dict(saved)
+
+
+def data_settings(flow: Flow) -> DataConfig | None:
+    """Return the settings of the data that a model was trained with; None if there are none."""
+    saved = (flow.trained_on or {}).get("data")
+    # Before there was a test part to hold out, there was none: its rows were trained on.
+    return DataConfig(**{"test": 0.0, **saved}) if saved else None
 
 
 def known_columns(flow: Flow) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from realnvp.recipes import SECTIONS, config_sections, read_recipe
 
 __all__ = [
     "Parser",
+    "add_candidates",
     "add_count",
     "add_data",
     "add_device",
@@ -35,6 +36,7 @@ __all__ = [
     "add_processes",
     "add_seed",
     "add_settings",
+    "add_table",
     "expand",
     "given_settings",
     "output_path",

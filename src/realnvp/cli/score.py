@@ -206,7 +206,7 @@ def _score(
                         some = {key: column[few] for key, column in found.items()}
                         tested.append(scorer.like_held_out(some, index[few] // every))
         if main:
-            result = _written(args, flow, path, split, name, spool, scorer, np.concatenate(tested))
+            result = _written(args, path, split, name, spool, scorer, np.concatenate(tested))
             if explained is not None and split is not None:
                 result["explained"] = str(_explain(args, explained, split, spool, scorer, noted))
             _report(args, result, count)
@@ -234,7 +234,6 @@ def _columns(flow: Flow, scorer: OutlierScorer, found: dict[str, Any]) -> dict[s
 
 def _written(
     args: Any,
-    flow: Flow,
     path: Path,
     split: Split | None,
     name: str,

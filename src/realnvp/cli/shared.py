@@ -86,12 +86,10 @@ def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[S
         ValueError: if there are no data, or they do not fit the model.
     """
     from realnvp.data import load_part
-    from realnvp.pretrained import known_columns
+    from realnvp.pretrained import data_settings, known_columns
 
-    known = flow.trained_on or {}
-    settings = known.get("data")
-    # Before there was a test part to hold out, there was none: its rows were trained on.
-    config = DataConfig(**{"test": 0.0, **settings}) if settings else DataConfig()
+    recorded = data_settings(flow)
+    config = recorded or DataConfig()
     own = flow.origin == "run"
     if not own:
         config = replace(config, root=DataConfig().root, cache=None)
@@ -99,14 +97,14 @@ def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[S
         raise ValueError("--data is empty: name a data set, or give a path")
     if args.data is not None and args.split is None:
         return _other_examples(flow, args, config, tolerate), args.data
-    if not settings:
+    if recorded is None:
         raise ValueError(
             "--split selects a part of the data that a model was trained with, which this model "
             "does not record: leave it out"
             if args.split is not None
             else "the model does not record what it was trained on: give --data"
         )
-    fingerprint = known.get("fingerprint")
+    fingerprint = (flow.trained_on or {}).get("fingerprint")
     if args.data is None:
         if not own and not _is_embedded(config.source):
             raise ValueError(
@@ -135,14 +133,14 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     """
     from realnvp.data.sources import config_for_source, source_names, stream_examples
     from realnvp.data.tables import parquet_files
-    from realnvp.pretrained import known_columns
+    from realnvp.pretrained import data_settings, known_columns
 
     if flow.levels is not None or not args.data or args.data in source_names() or args.split:
         return None
     if not parquet_files(Path(args.data).expanduser()):
         return None
-    config = DataConfig(**((flow.trained_on or {}).get("data") or {}))
-    config = _with_options(config_for_source(config, args.data), args)
+    config = config_for_source(data_settings(flow) or DataConfig(), args.data)
+    config = _with_options(config, args)
     tolerate = warning_once()
     count, parts = stream_examples(
         config, rows, shape=flow.shape, classes=flow.classes, tolerate=tolerate,

@@ -249,7 +249,7 @@ class RealNVPDensity(
             n_jobs=self.n_jobs,
             verbose=bool(self.verbose),
         )
-        self._describe(recipe)
+        self._describe()
         return self
 
     def _count(self, defaults: Defaults) -> int:
@@ -647,7 +647,7 @@ class RealNVPDensity(
             density.feature_names_in_ = np.asarray(names, dtype=object)
         return density
 
-    def _describe(self, recipe: VectorRecipe) -> None:
+    def _describe(self) -> None:
         """Write into the flow what the command line and :meth:`load` need to know."""
         condition = self._condition
         if not hasattr(self, "feature_names_in_"):

@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
 from realnvp.flow import Flow
-from realnvp.pretrained import load_folder
+from realnvp.pretrained import data_settings, known_columns, load_folder
 from realnvp.recipes import flat_settings
 
 __all__ = ["Run", "find_runs", "parse_record", "read_records"]
@@ -138,14 +137,13 @@ class Run:
             ValueError: if the data are not those of the run, or were never in a file.
             FileNotFoundError: if they are no longer where they were.
         """
-        known = (self.flow.trained_on if self.flow is not None else None) or {}
-        if not known.get("data"):
+        config = None if self.flow is None else data_settings(self.flow)
+        if self.flow is None or config is None:
             raise ValueError("its data were in memory only")
-        # Before there was a test part to hold out, there was none: its rows were trained on.
-        config = DataConfig(**{"test": 0.0, **known["data"]})
         root = self.settings.get("data.root")
         config = config if root is None else replace(config, root=root)
-        return load_part(config, None, known.get("fingerprint"))
+        fingerprint = (self.flow.trained_on or {}).get("fingerprint")
+        return load_part(config, None, fingerprint, **known_columns(self.flow))
 
 
 def find_runs(folder: Path) -> Sequence[Run]:

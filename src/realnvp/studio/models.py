@@ -17,13 +17,12 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.conditions import condition_of_text
-from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
 from realnvp.data.toy import TOY
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.outliers import OutlierScorer
-from realnvp.pretrained import cards, known_columns, load, shipped_names
+from realnvp.pretrained import cards, data_settings, known_columns, load, shipped_names
 from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
 from realnvp.studio.stopping import stoppable
@@ -161,15 +160,13 @@ class Library:
         otherwise the model's own samples.
         """
         flow = self.get(name)
-        data = ((flow.trained_on or {}).get("data")) or None
-        embedded = data is not None and (data["source"] in TOY or data["source"] == "digits")
-        if data is not None and (embedded or flow.origin == "run"):
+        config = data_settings(flow)
+        embedded = config is not None and (config.source in TOY or config.source == "digits")
+        if config is not None and (embedded or flow.origin == "run"):
             try:
-                config = DataConfig(**{"test": 0.0, **data})
                 fingerprint = (flow.trained_on or {}).get("fingerprint")
                 part, split = load_part(config, None, fingerprint, **known_columns(flow))
-                source = Path(data["source"]).name
-                return split, f"held-out examples of {source} ({part})"
+                return split, f"held-out examples of {Path(config.source).name} ({part})"
             except (ValueError, OSError):
                 pass  # the data have moved: use samples instead
         n = 64 if flow.levels is not None else 2000
