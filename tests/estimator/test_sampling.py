@@ -9,6 +9,7 @@ import torch
 
 import realnvp
 from realnvp.data.columns import TableSchema
+from realnvp.estimator import sampling
 from realnvp.estimator.density import RealNVPDensity
 from realnvp.estimator.sampling import draw, sample_table
 
@@ -30,6 +31,14 @@ def test_rules():
         sample_table(flow, schema, 5, given={"kind": "cow"})
     with pytest.raises(ValueError, match=r"only 0 of .* pass the rules"):
         sample_table(flow, schema, 5, reject=["size > 0"])
+
+
+def test_rows_are_drawn_until_a_rare_category_comes(monkeypatch):
+    schema = TableSchema.of(pd.DataFrame({"kind": ["cat"] * 9 + ["ox"]}))
+    codes = iter([np.zeros((1000, 1)), np.ones((1000, 1))])
+    monkeypatch.setattr(sampling, "draw", lambda *_: next(codes))
+    drawn = sample_table(realnvp.vector_flow(1), schema, 2, given={"kind": "ox"})
+    assert drawn["kind"].tolist() == ["ox", "ox"]
 
 
 def test_samples_stay_within_reach_of_the_data():
