@@ -228,21 +228,11 @@ def train(
             }
         return flow
 
-    return _run(
-        load,
-        make,
-        chosen.training,
-        source=None if in_memory else chosen.data.source,
-        seed=chosen.seed,
-        settings=to_dict(chosen),
-        out=None if out is None else Path(out),
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        report=report,
-        callbacks=callbacks,
-        logger=logger,
+    options = _Options(
+        None if out is None else Path(out), resume, overwrite, quiet, report, callbacks, logger
     )
+    source = None if in_memory else chosen.data.source
+    return _run(load, make, chosen.training, chosen.seed, to_dict(chosen), options, source)
 
 
 def fit(
@@ -325,20 +315,10 @@ def fit(
                 standardize_condition(flow, dataset)
         return flow
 
-    return _run(
-        load,
-        check,
-        config,
-        seed=seed,
-        settings=settings,
-        out=None if out is None else Path(out),
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        report=report,
-        callbacks=callbacks,
-        logger=logger,
+    options = _Options(
+        None if out is None else Path(out), resume, overwrite, quiet, report, callbacks, logger
     )
+    return _run(load, check, config, seed, settings, options)
 
 
 def _dequantized(dataset: Dataset) -> list[str]:
@@ -349,31 +329,47 @@ def _dequantized(dataset: Dataset) -> list[str]:
     return [column.name for column in dataset.schema.columns if column.kind in discrete]
 
 
+@dataclass(frozen=True)
+class _Options:
+    """Arguments that :func:`train` and :func:`fit` share, and pass on as they are."""
+
+    out: Path | None
+    resume: bool
+    overwrite: bool
+    quiet: bool
+    report: bool
+    callbacks: Sequence[Callback]
+    logger: str | Any
+
+    def __post_init__(self) -> None:
+        if self.out is None and (self.resume or self.overwrite):
+            raise ValueError("nothing can be resumed or overwritten without out, the run directory")
+        if isinstance(self.logger, str) and self.logger not in LOGGERS:
+            raise ValueError(f"unknown logger {self.logger!r}: there are {', '.join(LOGGERS)}")
+
+
 def _run(
     load: Callable[[], Dataset],
     make: Callable[[Dataset, bool], Flow],
     config: TrainingConfig,
-    *,
-    source: str | None = None,
     seed: int,
     settings: dict[str, Any],
-    out: Path | None,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
-    report: bool,
-    callbacks: Sequence[Callback],
-    logger: str | Any,
+    options: _Options,
+    source: str | None = None,
 ) -> TrainingResult:
-    """Train what ``make`` returns for the data, in one process or many.
+    """Train a flow on data, in one process or many.
 
-    Its second argument is whether there is a checkpoint, from which the weights are read.
+    Args:
+        load: returns the data.
+        make: returns the flow, given the data and whether there is a checkpoint, from which the
+            weights are then read.
+        config: training settings.
+        seed: seed of the order of the data and of all noise.
+        settings: settings of the run, to be written into its directory.
+        options: common arguments of the callers.
+        source: data source that is checked before anything is made; None for data in memory.
     """
     check_budget(config)
-    if out is None and (resume or overwrite):
-        raise ValueError("nothing can be resumed or overwritten without out, the run directory")
-    if isinstance(logger, str) and logger not in LOGGERS:
-        raise ValueError(f"unknown logger {logger!r}: there are {', '.join(LOGGERS)}")
     keep_all_freed_memory()
     with (
         launch(config.accelerator, config.devices, config.nodes, config.strategy) as processes,
@@ -383,16 +379,16 @@ def _run(
         with processes.sync_errors():
             if processes.main and source is not None:
                 check_source(source)  # of two errors, the one to be fixed first
-            if processes.main and out is not None:
-                run = RunDirectory(out, resume=resume, overwrite=overwrite)
+            if processes.main and options.out is not None:
+                run = RunDirectory(options.out, resume=options.resume, overwrite=options.overwrite)
                 stack.callback(run.close)
-                if resume:
+                if options.resume:
                     notes = _changes(run, settings)
                     content = _newest(run)
         content = processes.broadcast(content)
         dataset = processes.rank_zero_first(load)
         with processes.sync_errors():
-            shards = None if out is None else out / "checkpoints"
+            shards = None if options.out is None else options.out / "checkpoints"
             flow = make(dataset, content is not None)
             trainer = Trainer(flow, dataset, config, seed=seed, processes=processes, shards=shards)
             if content is not None:
@@ -400,58 +396,98 @@ def _run(
                 check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)
                 trainer.load_state_dict(state)
         stack.enter_context(limited_threads(trainer.flow, config.batch_size))
-        progress = trainer.progress()
-        bar = Bar("training", progress, visible=not quiet, main=processes.main)
+        bar = Bar("training", trainer.progress(), visible=not options.quiet, main=processes.main)
         if trainer.is_finished:
             return _finished(trainer, bar, run, notes)
         stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
         for note in [*stored, *notes]:
             bar.say(note)
-        # The folder in which processes write their own shards.
-        apart = trainer.shards if processes.sharded else None
-        first = None if apart is not None else trainer.state_dict(keep=processes.main)
-        history = History()
         # From here on, an interrupted run can be resumed.
         signals = stack.enter_context(contextlib.ExitStack())
         stopped = signals.enter_context(stop_signals())
-        with processes.sync_errors():
-            # Made first: if that fails, no run is overwritten.
-            service = _service(logger, out) if processes.main else None
-            if run is not None:
-                run.write_config(settings) if resume else run.create(settings, first)
-                history = _run_logger(trainer, run, settings, tensorboard=logger == "tensorboard")
-            if service is not None:
-                tracker = LightningLogger(
-                    service, settings, trainer.flow.levels, dataset.columns, dataset.schema
-                )
-                stack.callback(tracker.close)
-                callbacks = [tracker, *callbacks]
-            trainer.callbacks = [history, *callbacks] if processes.main else []
-            trainer.log("run", provenance(processes.device))
-        if apart is not None:
-            with processes.sync_errors():
-                check_shared(apart)
-            if content is None:
-                trainer.finish()
+        history = _begin(trainer, run, settings, options, stack, resumed=content is not None)
         with signals, bar:
             trainer.fit(bar, stopped)
             if trainer.stopping:
                 trainer.finish()
             else:
-                likelihood = trainer.evaluate_best()
-                calibration = None if out is None else trainer.calibrate()
-                trainer.finish()
-                with processes.sync_errors():
-                    if run is not None and calibration is not None:
-                        run.save_calibration(calibration)
-                _warn_of_few_examples(likelihood, dataset, bar)
+                likelihood, calibration = _conclude(trainer, run, bar)
         if trainer.stopping:
-            raise _interrupted(trainer, out)
-        result = _result(trainer, likelihood, history.records, out)
+            raise _interrupted(trainer, options.out)
+        result = _result(trainer, likelihood, history.records, options.out)
         result.flow.calibration = calibration
-        if report and run is not None and processes.main:
-            _report(run, result, dataset, not quiet)
+        if options.report and run is not None:
+            _report(run, result, dataset, not options.quiet)
         return result
+
+
+def _begin(
+    trainer: Trainer,
+    run: RunDirectory | None,
+    settings: dict[str, Any],
+    options: _Options,
+    stack: contextlib.ExitStack,
+    *,
+    resumed: bool,
+) -> History:
+    """Make the files of a new run, or take up those of a resumed one, and set the callbacks.
+
+    Args:
+        trainer: trainer of the run, whose callbacks are set.
+        run: run directory, in the main process if there is one.
+        settings: settings of the run.
+        options: arguments of the caller.
+        stack: where trackers are closed at the end.
+        resumed: whether the state is that of a checkpoint.
+
+    Returns:
+        the callback that keeps the records.
+    """
+    processes, dataset = trainer.processes, trainer.dataset
+    # In a sharded run each process writes its own part of the state, into this folder.
+    apart = trainer.shards if processes.sharded else None
+    first = None if apart is not None else trainer.state_dict(keep=processes.main)
+    history, callbacks = History(), list(options.callbacks)
+    with processes.sync_errors():
+        # Made first: if that fails, no run is overwritten.
+        service = _service(options.logger, options.out) if processes.main else None
+        if run is not None:
+            run.write_config(settings) if options.resume else run.create(settings, first)
+            tensorboard = options.logger == "tensorboard"
+            history = _run_logger(trainer, run, settings, tensorboard=tensorboard)
+        if service is not None:
+            tracker = LightningLogger(
+                service, settings, trainer.flow.levels, dataset.columns, dataset.schema
+            )
+            stack.callback(tracker.close)
+            callbacks = [tracker, *callbacks]
+        trainer.callbacks = [history, *callbacks] if processes.main else []
+        trainer.log("run", provenance(processes.device))
+    if apart is not None:
+        with processes.sync_errors():
+            check_shared(apart)
+        if not resumed:
+            trainer.finish()
+    return history
+
+
+def _conclude(
+    trainer: Trainer, run: RunDirectory | None, bar: Bar
+) -> tuple[Likelihood, dict[str, Tensor] | None]:
+    """Evaluate the best model, calibrate it if it is saved, and save the last state."""
+    likelihood = trainer.evaluate_best()
+    calibration = None if trainer.shards is None else trainer.calibrate()
+    trainer.finish()
+    with trainer.processes.sync_errors():
+        if run is not None and calibration is not None:
+            run.save_calibration(calibration)
+    held_out = len(trainer.dataset.reporting[1])
+    if likelihood.examples < held_out:
+        bar.warn(
+            f"the result is of {likelihood.examples:,} of the {held_out:,} held-out "
+            f"examples: the budget is too short for all (realnvp eval evaluates all)"
+        )
+    return likelihood, calibration
 
 
 def _service(logger: str | Any, out: Path | None) -> Any:
@@ -480,15 +516,6 @@ def _run_logger(
         settings=settings,
         tensorboard=tensorboard,
     )
-
-
-def _warn_of_few_examples(likelihood: Likelihood, dataset: Dataset, bar: Bar) -> None:
-    held_out = len(dataset.reporting[1])
-    if likelihood.examples < held_out:
-        bar.warn(
-            f"the result is of {likelihood.examples:,} of the {held_out:,} held-out "
-            f"examples: the budget is too short for all (realnvp eval evaluates all)"
-        )
 
 
 def _interrupted(trainer: Trainer, out: Path | None) -> Exception:
