@@ -210,8 +210,6 @@ def vector_flow(
     """
     model = _model_settings(VectorModel, locals())
     _check_sizes(dim=dim, condition_dim=condition_dim, classes=classes)
-    gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
-    model = dataclasses.replace(model, mixture_init=gaussians)
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
     # Number of columns that the couplings transform, and size of the condition that they receive.
@@ -222,12 +220,13 @@ def vector_flow(
             raise ValueError("categories need the columns of a table, and at least one feature")
         layers_condition, layers_classes = layers_condition + condition_dim, None
     mean, std = _statistics("mean", mean, size), _statistics("std", std, size)
+    gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
     if mixture is not None:
         found = mixture[0].shape[-2]
         if gaussians not in (0, found):
             raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
-        model, gaussians = dataclasses.replace(model, mixture_init=found), found
-        conditional_mixture = tuple(mixture[0].shape) != (found, size)
+        gaussians, conditional_mixture = found, tuple(mixture[0].shape) != (found, size)
+    model = dataclasses.replace(model, mixture_init=gaussians)
     if model.condition_bins and (classes is not None or not condition_dim):
         raise ValueError("condition_bins needs a numeric condition, and this flow has none")
     _check_members(members, dim)

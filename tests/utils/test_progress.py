@@ -79,6 +79,12 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     assert TERMS in line
 
 
+def test_a_count_is_progress(capsys, monkeypatch):
+    monkeypatch.setattr("realnvp.utils.progress.LINE_EVERY", 0.0)
+    Bar("scoring").count(3, 4)
+    assert capsys.readouterr().err.startswith("scoring  75% ETA")
+
+
 def test_an_invisible_bar_shows_warnings_only(capsys):
     bar = Bar("training", visible=False)
     bar.update(0.5, LOSS)

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
             most=args.examples,
             batch_size=args.batch_size,
             seed=args.seed,
-            progress=lambda done, all_: bar.update(done / all_),
+            progress=bar.count,
         )
     folder = Path(args.model)
     folder = folder / "model" if (folder / "model").is_dir() else folder

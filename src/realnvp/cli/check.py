@@ -11,6 +11,7 @@ from realnvp.cli.shared import examples, print_json, print_table, read_model
 if TYPE_CHECKING:
     import torch
 
+    from realnvp.diagnostics import LayerReport
     from realnvp.flow import Flow
 
 __all__ = []
@@ -23,19 +24,7 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Print the errors of every layer; the exit status is 1 if a layer is wrong."""
-    parser = Parser(
-        "check", "Check a model layer by layer: round trip, log-determinant, latents.", EPILOG
-    )
-    add_model(parser)
-    add_data(parser)
-    add_count(parser, "--n", 64, "examples, 2 or more")
-    parser.add_argument(
-        "--overfit",
-        action="store_true",
-        help="also train new weights to memorize eight examples, for at most a minute",
-    )
-    add_json(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     if args.n < 2:
         raise ValueError(f"-n must be 2 or more, got {args.n}")
 
@@ -67,30 +56,7 @@ def main(argv: list[str]) -> int:
             }
         )
         return 1 if wrong else 0
-    print_table(
-        f"{args.model} on {len(few)} examples of {name}",
-        [
-            "layer",
-            "kind",
-            "mean",
-            "std",
-            "round trip",
-            "log_det + inverse's",
-            "log_det vs autograd",
-        ],
-        (
-            (
-                layer.name,
-                layer.kind,
-                f"{layer.mean:.3f}",
-                f"{layer.std:.3f}",
-                f"{layer.round_trip_error:.1e}",
-                f"{layer.antisymmetry_error:.1e}",
-                "" if layer.log_det_error is None else f"{layer.log_det_error:.1e}",
-            )
-            for layer in layers
-        ),
-    )
+    _print_layers(f"{args.model} on {len(few)} examples of {name}", layers)
     print_table(
         "latents: 0 and 1 if the model fits",
         ["", "mean", "std"],
@@ -107,6 +73,40 @@ def main(argv: list[str]) -> int:
         else "every layer inverts, with the correct log-determinant"
     )
     return 1 if wrong else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "check", "Check a model layer by layer: round trip, log-determinant, latents.", EPILOG
+    )
+    add_model(parser)
+    add_data(parser)
+    add_count(parser, "--n", 64, "examples, 2 or more")
+    parser.add_argument(
+        "--overfit",
+        action="store_true",
+        help="also train new weights to memorize eight examples, for at most a minute",
+    )
+    add_json(parser)
+    return parser
+
+
+def _print_layers(title: str, layers: list[LayerReport]) -> None:
+    columns = ["layer", "kind", "mean", "std"]
+    columns += ["round trip", "log_det + inverse's", "log_det vs autograd"]
+    rows = (
+        (
+            layer.name,
+            layer.kind,
+            f"{layer.mean:.3f}",
+            f"{layer.std:.3f}",
+            f"{layer.round_trip_error:.1e}",
+            f"{layer.antisymmetry_error:.1e}",
+            "" if layer.log_det_error is None else f"{layer.log_det_error:.1e}",
+        )
+        for layer in layers
+    )
+    print_table(title, columns, rows)
 
 
 def _overfit(

@@ -32,31 +32,7 @@ resized for the model are stored that way, with a warning. See docs/compression.
 
 def main(argv: list[str]) -> int:
     """Write images to a file about as small as their bits/dim."""
-    parser = Parser(
-        "compress",
-        "Compress images without loss to about their bits/dim under a model. Every group of\n"
-        "images is decoded and compared; images that differ are stored without the model.",
-        EPILOG,
-    )
-    add_model(parser)
-    add_data(parser)
-    add_out(parser, "images.nvp", "the file to write")
-    add_count(
-        parser,
-        "--batch-size",
-        None,
-        "largest number of images per batch (default: 1 to 256, by their size)",
-    )
-    add_count(parser, "--block", 1024, "images per block; damage to a file affects single blocks")
-    parser.add_argument(
-        "--portable",
-        action="store_true",
-        help="compute in float64, which takes longer, so that other processors decompress the file",
-    )
-    parser.add_argument("--no-verify", action="store_true", help="do not decode and compare")
-    add_seed(parser, "the noise of the model's bits/dim")
-    add_json(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     path = output_path(args, ".nvp")
 
     import torch
@@ -107,9 +83,7 @@ def main(argv: list[str]) -> int:
     seconds = time.monotonic() - started
     write_atomically(path, content)
     with Bar("evaluating", visible=not args.json) as bar:
-        log_p = log_likelihoods(
-            flow, split, seed=args.seed, progress=lambda done, all_: bar.update(done / all_)
-        )
+        log_p = log_likelihoods(flow, split, seed=args.seed, progress=bar.count)
     result = {
         "out": str(path),
         "images": len(split),
@@ -126,6 +100,34 @@ def main(argv: list[str]) -> int:
             f"{result['bits_per_dim']:.4f} bits/dim (the model: {result['model_bits_per_dim']:.4f})"
         )
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "compress",
+        "Compress images without loss to about their bits/dim under a model. Every group of\n"
+        "images is decoded and compared; images that differ are stored without the model.",
+        EPILOG,
+    )
+    add_model(parser)
+    add_data(parser)
+    add_out(parser, "images.nvp", "the file to write")
+    add_count(
+        parser,
+        "--batch-size",
+        None,
+        "largest number of images per batch (default: 1 to 256, by their size)",
+    )
+    add_count(parser, "--block", 1024, "images per block; damage to a file affects single blocks")
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="compute in float64, which takes longer, so that other processors decompress the file",
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not decode and compare")
+    add_seed(parser, "the noise of the model's bits/dim")
+    add_json(parser)
+    return parser
 
 
 def _count_changed(folder: Path, names: Sequence[str], shape: tuple[int, ...]) -> int:

@@ -26,23 +26,7 @@ EPILOG = """examples:
 
 def main(argv: list[str]) -> int:
     """Write the images of a compressed file."""
-    parser = Parser(
-        "decompress", "Restore the images of a file written by realnvp compress.", EPILOG
-    )
-    parser.add_argument("file", metavar="FILE", help="a file written by realnvp compress")
-    parser.add_argument(
-        "--model",
-        metavar="MODEL",
-        help="the model that it was compressed with; not needed for shipped models",
-    )
-    add_out(
-        parser,
-        "images.npz",
-        "a .npz array, with labels and names; or a folder of PNG files",
-    )
-    parser.add_argument("--salvage", action="store_true", help="skip damaged blocks")
-    add_json(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     path = Path(args.out)
     if path.suffix not in ("", ".npz"):
         raise ValueError(f"--out must be a .npz file or a folder, got {args.out!r}")
@@ -89,6 +73,26 @@ def main(argv: list[str]) -> int:
     else:
         print(f"{path}  {count:,} of {header.count:,} images")
     return 1 if contents.lost else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "decompress", "Restore the images of a file written by realnvp compress.", EPILOG
+    )
+    parser.add_argument("file", metavar="FILE", help="a file written by realnvp compress")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the model that it was compressed with; not needed for shipped models",
+    )
+    add_out(
+        parser,
+        "images.npz",
+        "a .npz array, with labels and names; or a folder of PNG files",
+    )
+    parser.add_argument("--salvage", action="store_true", help="skip damaged blocks")
+    add_json(parser)
+    return parser
 
 
 def _write_array(path: Path, contents: Contents, names: tuple[str, str]) -> None:

@@ -92,7 +92,7 @@ def _evaluate(
                 batch_size=args.batch_size,
                 seed=args.seed,
                 shared=shared,
-                progress=lambda done, all_: bar.update(done / all_),
+                progress=bar.count,
             )
         marginal = joint.logsumexp(1) - math.log(flow.classes)
         if args.samples == 1:  # as many draws of the noise as there
@@ -107,7 +107,7 @@ def _evaluate(
             seed=args.seed,
             true_log_density=true_log_density(flow, args),
             shared=shared,
-            progress=lambda done, all_: bar.update(done / all_),
+            progress=bar.count,
             log_p=log_p,
         )
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))

@@ -47,9 +47,7 @@ def main(argv: list[str]) -> int:
             raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
     flow = read_model(args, torch.device("cpu"))
     with Bar("exporting", visible=not args.json) as bar:
-        graphs = export(
-            flow, args.out, args.format, parts, lambda done, all_: bar.update(done / all_)
-        )
+        graphs = export(flow, args.out, args.format, parts, bar.count)
     if args.json:
         result = [
             {"part": g.part, "out": str(g.path), "inputs": g.inputs, "difference": g.difference}

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     with Bar("imputing", visible=not args.json) as bar:
         filled, effective = impute(
             flow, schema, x, condition, candidates=args.candidates, seed=args.seed,
-            progress=lambda done, all_: bar.update(done / all_),
+            progress=bar.count,
         )  # fmt: skip
     gaps = {name: int(frame[name].isna().sum()) for name in schema.names if name in frame}
     write_frame(filled_table(schema, frame, filled), path)

@@ -28,27 +28,7 @@ training shows to be impossible, such as an unknown category, counts as missing,
 
 def main(argv: list[str]) -> int:
     """Predict a column of a table given the others."""
-    parser = Parser(
-        "predict",
-        "Predict a column of a table from the others: the probability of each category, exact by\n"
-        "Bayes' rule, or the quantiles of a number or a date.",
-        EPILOG,
-    )
-    add_table(parser)
-    parser.add_argument("--column", required=True, metavar="NAME", help="column to predict")
-    parser.add_argument(
-        "--quantiles",
-        default="0.05,0.5,0.95",
-        metavar="X,X,...",
-        help="probabilities of the quantiles of a number",
-    )
-    add_candidates(
-        parser,
-        "draws per row, of which the quantiles are taken",
-        "predictions.csv",
-        "a .csv or .parquet table",
-    )
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     probabilities = _probabilities(args.quantiles)
 
     import numpy as np
@@ -79,7 +59,7 @@ def main(argv: list[str]) -> int:
             p = category_proba(
                 flow, schema, frame, args.column, condition,
                 candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
-                progress=lambda done, all_: bar.update(done / all_),
+                progress=bar.count,
             )  # fmt: skip
         predicted = p.columns.to_numpy()[p.to_numpy().argmax(1)]
         table = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
@@ -91,7 +71,7 @@ def main(argv: list[str]) -> int:
             table, effective = quantiles(
                 flow, schema, frame, args.column, probabilities, condition,
                 candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
-                progress=lambda done, all_: bar.update(done / all_),
+                progress=bar.count,
             )  # fmt: skip
         counts = sorted(effective[np.isfinite(effective)])
         result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
@@ -108,6 +88,30 @@ def main(argv: list[str]) -> int:
         print_table(f"{args.column} given the other columns", ["", "value"], rows)
     print(f"{path}  {len(frame):,} rows")
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "predict",
+        "Predict a column of a table from the others: the probability of each category, exact by\n"
+        "Bayes' rule, or the quantiles of a number or a date.",
+        EPILOG,
+    )
+    add_table(parser)
+    parser.add_argument("--column", required=True, metavar="NAME", help="column to predict")
+    parser.add_argument(
+        "--quantiles",
+        default="0.05,0.5,0.95",
+        metavar="X,X,...",
+        help="probabilities of the quantiles of a number",
+    )
+    add_candidates(
+        parser,
+        "draws per row, of which the quantiles are taken",
+        "predictions.csv",
+        "a .csv or .parquet table",
+    )
+    return parser
 
 
 def _probabilities(text: str) -> list[float]:

@@ -47,6 +47,43 @@ FORMATS = (".png", ".npz", ".npy", *TABLES)
 
 def main(argv: list[str]) -> int:
     """Draw samples, and write them in the format of the file's ending."""
+    args = _parser().parse_args(argv)
+    if args.out:
+        output_path(args, *FORMATS)  # refused immediately, before PyTorch is imported
+    import torch
+
+    from realnvp.conditions import condition_of_text
+    from realnvp.pretrained import table_of
+    from realnvp.reports.samples import write_samples
+
+    flow = read_model(args)
+    schema = table_of(flow)
+    args.out = args.out or ("samples.png" if schema is None else "samples.csv")
+    path = output_path(args, *FORMATS)
+    if path.suffix in TABLES and flow.levels is not None:
+        raise ValueError("images are written as .png, .npz or .npy")
+    generator = torch.Generator(flow.device).manual_seed(args.seed)
+    if schema is not None and path.suffix in (*TABLES, ".png"):
+        _write_table(flow, schema, args, generator, path)
+        return 0
+    if args.given or args.reject:
+        raise ValueError(
+            "--given and --reject are for models of tables, and for .csv, .parquet and .png"
+        )
+    condition = condition_of_text(flow, args.label, args.n)
+    if condition is not None:
+        condition = condition.to(flow.device)
+    samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
+    if not torch.isfinite(samples).all() and schema is None:
+        raise ValueError(
+            f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
+        )
+    write_samples(flow, samples, condition, path)
+    _report(args, path)
+    return 0
+
+
+def _parser() -> Parser:
     parser = Parser("sample", "Draw samples from a model.", EPILOG)
     add_model(parser)
     add_count(parser, "--n", 100, "number of samples")
@@ -85,40 +122,7 @@ def main(argv: list[str]) -> int:
         "samples.png)",
     )
     add_json(parser)
-    args = parser.parse_args(argv)
-    if args.out:
-        output_path(args, *FORMATS)  # refused immediately, before PyTorch is imported
-    import torch
-
-    from realnvp.conditions import condition_of_text
-    from realnvp.pretrained import table_of
-    from realnvp.reports.samples import write_samples
-
-    flow = read_model(args)
-    schema = table_of(flow)
-    args.out = args.out or ("samples.png" if schema is None else "samples.csv")
-    path = output_path(args, *FORMATS)
-    if path.suffix in TABLES and flow.levels is not None:
-        raise ValueError("images are written as .png, .npz or .npy")
-    generator = torch.Generator(flow.device).manual_seed(args.seed)
-    if schema is not None and path.suffix in (*TABLES, ".png"):
-        _write_table(flow, schema, args, generator, path)
-        return 0
-    if args.given or args.reject:
-        raise ValueError(
-            "--given and --reject are for models of tables, and for .csv, .parquet and .png"
-        )
-    condition = condition_of_text(flow, args.label, args.n)
-    if condition is not None:
-        condition = condition.to(flow.device)
-    samples = flow.sample(args.n, args.temperature, condition, generator).cpu()
-    if not torch.isfinite(samples).all() and schema is None:
-        raise ValueError(
-            f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
-        )
-    write_samples(flow, samples, condition, path)
-    _report(args, path)
-    return 0
+    return parser
 
 
 def _report(args: Any, path: Path) -> None:

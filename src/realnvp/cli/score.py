@@ -68,6 +68,25 @@ SHOWN = 20
 
 def main(argv: list[str]) -> int:
     """Write the log-likelihood, the outlier score and the p-value of every example."""
+    args = _parser().parse_args(argv)
+    path = output_path(args, ".csv", ".parquet", ".npz")
+    if args.alpha is not None and not 0 < args.alpha < 1:
+        raise ValueError(f"--alpha is a probability between 0 and 1, got {args.alpha:g}")
+    if args.fdr and args.alpha is None:
+        raise ValueError("--fdr needs --alpha, the share of false discoveries")
+    explained = _explained_path(args, path)
+    processes = start(args)
+    if processes is None:
+        _score(args, read_model(args), path, explained, None)
+        return 0
+    with processes:
+        with processes.sync_errors():
+            flow = read_model(args, processes.device)
+        _score(args, flow, path, explained, processes)
+    return 0
+
+
+def _parser() -> Parser:
     parser = Parser(
         "score",
         "Score every example: the log-likelihood in nats (higher is likelier), for images also\n"
@@ -110,22 +129,7 @@ def main(argv: list[str]) -> int:
         "of the row from 0; or a .npz file",
     )
     add_json(parser)
-    args = parser.parse_args(argv)
-    path = output_path(args, ".csv", ".parquet", ".npz")
-    if args.alpha is not None and not 0 < args.alpha < 1:
-        raise ValueError(f"--alpha is a probability between 0 and 1, got {args.alpha:g}")
-    if args.fdr and args.alpha is None:
-        raise ValueError("--fdr needs --alpha, the share of false discoveries")
-    explained = _explained_path(args, path)
-    processes = start(args)
-    if processes is None:
-        _score(args, read_model(args), path, explained, None)
-        return 0
-    with processes:
-        with processes.sync_errors():
-            flow = read_model(args, processes.device)
-        _score(args, flow, path, explained, processes)
-    return 0
+    return parser
 
 
 def _explained_path(args: Any, path: Path) -> Path | None:
@@ -353,7 +357,7 @@ def _explain_rows(
     with Bar("explaining", visible=not args.json) as bar:
         found = surprises(
             flow, part.x.to(device), given,
-            progress=lambda done, all_: bar.update(done / all_),
+            progress=bar.count,
         ).numpy()  # fmt: skip
     near = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
     schema = table_of(flow)

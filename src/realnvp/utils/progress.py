@@ -152,6 +152,10 @@ class Bar:
             self._last_line = now
             _print(f"{self.title} {fraction:4.0%} {' '.join(parts)}")
 
+    def count(self, done: int, total: int) -> None:
+        """Show how many of a total are done; functions take this method as their ``progress``."""
+        self.update(done / total)
+
     def _draw_in_cell(self, display: Callable[..., Any], fraction: float, text: str) -> None:
         line = f"{self.title} {fraction:4.0%} {text}"
         bar = f'<progress max="1" value="{fraction:.3f}" aria-label="{escape(self.title)}">'
