@@ -29,6 +29,7 @@ __all__ = [
     "TrainingConfig",
     "VectorModel",
     "VectorRecipe",
+    "given_text",
 ]
 
 
@@ -522,6 +523,20 @@ LEVELS = {"digits": 17}
 
 CLASSES = dict.fromkeys(("digits", "mnist", "fashion-mnist", "cifar10"), 10)
 """Number of classes of each named set that has labels."""
+
+
+def given_text(condition: str | None) -> str:
+    """Return what the name of a likelihood is followed by, if it is a conditional one.
+
+    Args:
+        condition: ``data.condition``.
+
+    >>> given_text("label"), given_text("Smiling"), given_text(None)
+    (' given the label', ' given Smiling', '')
+    """
+    if condition is None:
+        return ""
+    return " given the label" if condition == "label" else f" given {condition}"
 
 
 def _known_classes(data: DataConfig, condition_dim: int, classes: int | None) -> int | None:

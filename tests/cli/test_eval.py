@@ -81,6 +81,16 @@ def test_the_table_says_which_way_is_better(runs, capsys):
     assert "higher is better" in capsys.readouterr().out
 
 
+def test_the_table_says_what_the_density_is_given(conditional_table, tmp_path, capsys):
+    run("eval runs/table")
+    assert "log-density in nats given" in capsys.readouterr().out
+    flow = randomize(image_flow((1, 8, 8), hidden=4, blocks=1, classes=2))
+    flow.save_pretrained(tmp_path / "model")
+    np.save(tmp_path / "a.npy", np.zeros((4, 8, 8), np.uint8))
+    run(f"eval {tmp_path / 'model'} --data {tmp_path / 'a.npy'}")
+    assert "bits/dim without labels (lower" in capsys.readouterr().out
+
+
 def count_densities(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that receives the number of rows of each call of ``log_prob``."""
     seen, own = [], Flow.log_prob

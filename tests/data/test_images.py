@@ -64,9 +64,12 @@ BAD = {
         ),
         "animated",
     ),
-    "float images": (lambda p: npy(p, GREY / 255), "x \\* 255"),
+    "float images": (lambda p: npy(p, GREY / 255), ", \\(x \\* 255\\).round"),
+    "float images from -1 to 1": (lambda p: npy(p, GREY / 127.5 - 1), "\\(x \\+ 1\\) \\* 127.5"),
+    "float images to 255": (lambda p: npy(p, GREY / 1.0), ", x.round"),
+    "float images of other values": (lambda p: npy(p, GREY - 99.0), "from 0 to 255$"),
     "beyond 8 bits": (lambda p: npy(p, GREY.astype(int) * 2), "from 0 to"),
-    "truth values": (lambda p: npy(p, GREY > 100), "bool"),
+    "truth values": (lambda p: npy(p, GREY > 100), "bool.* \\* 255"),
     "four channels": (lambda p: npy(p, np.zeros((5, 8, 8, 4), np.uint8)), "RGBA"),
     "one image": (lambda p: npy(p, RGB[0]), "first axis"),
     "no images": (lambda p: npy(p, GREY[:0]), "empty"),
@@ -141,6 +144,66 @@ def test_labels_of_a_column(tmp_path):
     (tmp_path / "attributes.csv").unlink()
     with pytest.raises(ValueError, match="must hold one CSV file"):
         load(tmp_path, condition="Smiling")
+
+
+def test_labels_for_files_of_the_same_name(tmp_path):
+    for i in range(6):
+        save(GREY[i], tmp_path / "ab"[i % 2] / f"{i // 2}.png")
+    rows = "".join(f"{i}.png,{'no' if i else 'yes'}\n" for i in range(3))
+    write(tmp_path / "labels.csv", f"image,Smiling\n{rows}")
+    refused(tmp_path, r"one row, '0\.png', for a/0\.png and b/0\.png", condition="Smiling")
+    rows = "".join(f"{'ab'[i % 2]}/{i // 2}.png,{'no' if i % 2 else 'yes'}\n" for i in range(6))
+    write(tmp_path / "labels.csv", f"image,Smiling\n{rows}")
+    found = examples(tmp_path, settings={"condition": "Smiling"}, categories=("yes", "no"))
+    assert found.condition.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("image;Smiling", "cats/{}.png;{}"),
+        ("image\tSmiling", "cats/{}.png\t{}"),
+        ("image, Smiling", "{}.png, {}"),
+        ("image,Smiling", "{},{}"),
+        ("image,Smiling", "cats/{},{}"),
+        ("image,Smiling", "./cats/{}.png,{}"),
+        ("image,Smiling", "cats\\{}.png,{}"),
+    ],
+)
+def test_notations_of_the_file_with_labels(tmp_path, header, row):
+    for i in range(4):
+        save(GREY[i], tmp_path / f"cats/{i:02}.png")
+    lines = [row.format(f"{i:02}", -1 if i % 2 else 1) for i in range(4)]
+    write(tmp_path / "labels.csv", "\n".join([header, *lines]))
+    found = examples(tmp_path, settings={"condition": "Smiling"}, categories=("-1", "1"))
+    assert found.condition.tolist() == [1, 0, 1, 0]
+
+
+def test_images_without_a_value_in_the_file_with_labels(tmp_path):
+    for i in range(4):
+        save(GREY[i], tmp_path / f"{i}.png")
+    write(tmp_path / "labels.csv", "image,Smiling\n0.png,yes\n1.png,\n2.png,no\n3.png,no\n")
+    refused(tmp_path, r"no value of 'Smiling' for 1 of 4 images: 1\.png", condition="Smiling")
+
+
+def test_a_model_of_classes_takes_a_folder_without_labels(tmp_path):
+    for i in range(4):
+        save(GREY[i], tmp_path / f"{i}.png")
+    settings = {"condition": "Smiling"}
+    found = examples(tmp_path, settings=settings, categories=("no", "yes"), classes=2)
+    assert found.labels is None
+    assert found.condition is None
+
+
+def test_images_of_formats_that_are_not_read_are_named(tmp_path, capsys):
+    for i in range(4):
+        save(GREY[i], tmp_path / f"{i}.png")
+    write(tmp_path / "b/IMG_1.HEIC", "photo")
+    write(tmp_path / "notes.txt", "text")
+    assert len(examples(tmp_path)) == 4
+    warning = capsys.readouterr().err
+    assert "1 of 5 images in" in warning
+    assert "b/IMG_1.HEIC" in warning
 
 
 def test_the_middle_is_cut(tmp_path):

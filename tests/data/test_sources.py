@@ -30,6 +30,8 @@ BAD = {
     "unknown name": (lambda p: "mnst", "did you mean 'mnist'"),
     "missing file": (lambda p: p / "no.csv", "no file or folder"),
     "unknown kind": (lambda p: write(p / "a.bin", b"abcdefgh"), "cannot tell"),
+    "archive": (lambda p: write(p / "a.zip", b"PK"), "extract it"),
+    "pickle": (lambda p: write(p / "a.pt", b"PK"), "np.save"),
     "single image": (lambda p: save(GREY[0], p / "a.png"), "folder that holds"),
 }
 

@@ -18,8 +18,10 @@ from realnvp.cli.shared import (
     true_log_density,
     warning_once,
 )
+from realnvp.config import given_text
 
 if TYPE_CHECKING:
+    from realnvp.data import Split
     from realnvp.evaluation import RoundTrip
     from realnvp.flow import Flow
     from realnvp.training.launch import Processes
@@ -56,16 +58,16 @@ def main(argv: list[str]) -> int:
     with processes:
         with processes.sync_errors():
             flow = read_model(args, processes.device)
-        result, back, name = _evaluate(args, flow, processes)
+        found = _evaluate(args, flow, processes)
         if processes.main:
-            _report(args, result, back, name)
+            _report(args, *found)
     return 0
 
 
 def _evaluate(
     args: Any, flow: Flow, processes: Processes | None
-) -> tuple[dict[str, Any], RoundTrip, str]:
-    """Return the likelihood, the round trip and the name of the data."""
+) -> tuple[dict[str, Any], RoundTrip, str, str]:
+    """Return the likelihood, the round trip, and what is measured: the data, and what is given."""
     import torch
 
     from realnvp.evaluation import class_log_likelihoods, evaluate, round_trip
@@ -122,14 +124,24 @@ def _evaluate(
         if log_p is not None:
             name_of = "nats" if flow.levels is None else "bits_per_dim"
             result[f"{name_of}_without_labels"] = -marginal.mean().item() * flow.unit[0]
-    return result, back, name
+    return result, back, name, _given(flow, split)
 
 
-def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str) -> None:
+def _given(flow: Flow, split: Split) -> str:
+    """Return what the density of a split is given, in words."""
+    from realnvp.pretrained import data_settings
+
+    if split.condition is None:
+        return "" if flow.classes is None else " without labels"
+    config = data_settings(flow)
+    return given_text(None if config is None else config.condition) or " given the condition"
+
+
+def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str, given: str) -> None:
     if args.json:
         print_json({**result, "data": name, "round_trip": asdict(back)})
         return
-    rows = likelihood_rows(result)
+    rows = likelihood_rows(result, given)
     if "impossible" in result:
         rows.append(("left out, with a likelihood of 0", f"{result['impossible']:,}"))
     exact = f"{back.values - back.wrong_values:,} of {back.values:,} values exact"

@@ -312,26 +312,21 @@ def read_picture(
     return flow, chosen.x.to(flow.device), condition, generator
 
 
-def likelihood_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+def likelihood_rows(result: dict[str, Any], given: str = "") -> list[tuple[str, str]]:
     """Return the rows of the table of a likelihood.
 
     Args:
         result: ``Likelihood.as_dict()``.
+        given: what its name is followed by, such as " given the label"; see `given_text`.
     """
     rows = []
     if "bits_per_dim" in result:
-        rows.append(
-            named_row(
-                "bits/dim (lower is better)", result["bits_per_dim"], result["standard_error"]
-            )
-        )
+        name = f"bits/dim{given} (lower is better)"
+        rows.append(named_row(name, result["bits_per_dim"], result["standard_error"]))
         rows.append(("grey levels", str(result["levels"])))
     else:
-        rows.append(
-            named_row(
-                "log-density in nats (higher is better)", result["nats"], result["standard_error"]
-            )
-        )
+        name = f"log-density in nats{given} (higher is better)"
+        rows.append(named_row(name, result["nats"], result["standard_error"]))
     if result["noise_draws"]:
         rows.append(("noise draws", str(result["noise_draws"])))
     if "kl" in result:

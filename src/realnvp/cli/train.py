@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_json, add_settings, expand, given_settings
 from realnvp.cli.shared import likelihood_rows, print_json, print_table
-from realnvp.config import LOGGERS, Recipe
+from realnvp.config import LOGGERS, Recipe, given_text
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, as_jso
             }
         )
         return
-    rows = likelihood_rows(result)
+    rows = likelihood_rows(result, given_text(recipe.data.condition))
     ended = ", stopped early" if outcome.stopped_early else ""
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}{ended}")]
     rows += [("parameters", f"{outcome.parameters:,}")]

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -25,6 +25,7 @@ from realnvp.data.cache import default_folder, open_cached
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
+from realnvp.data.table_text import read_words
 from realnvp.utils.distributed import rank
 from realnvp.utils.errors import describe, some_of
 from realnvp.utils.image_files import (
@@ -81,10 +82,22 @@ def image_tensor(array: np.ndarray, where: str, reuse: bool = False) -> torch.Te
     if array.size == 0:
         raise ValueError(f"{where} is empty: its shape is {array.shape}")
     if array.dtype.kind == "f":
-        scale = "x" if (np.abs(array) > 1).any() else "x * 255"
+        low, high = array.min(), array.max()
+        held = f"{array.dtype} images of values from {low:.4g} to {high:.4g}"
+        scales = {
+            "x": low >= 0 and high <= 255,
+            "(x * 255)": low >= 0 and high <= 1,
+            "((x + 1) * 127.5)": -1 <= low < 0 and high <= 1,
+        }
+        scale = [each for each, fits in scales.items() if fits][-1:]
         raise ValueError(
-            f"{where} holds {array.dtype} images, but bits/dim are about integer grey levels: save "
-            f"them as uint8 from 0 to 255, for example ({scale}).round().astype(np.uint8)"
+            f"{where} holds {held}, but bits/dim are about integer grey levels: save them as uint8 "
+            "from 0 to 255" + "".join(f", {each}.round().astype(np.uint8)" for each in scale)
+        )
+    if array.dtype.kind == "b":
+        raise ValueError(
+            f"{where} holds bool values: save images as uint8 from 0 to 255, x.astype(np.uint8) * "
+            "255"
         )
     if array.dtype.kind not in "iu":
         raise ValueError(f"{where} holds {array.dtype} values: save images as uint8 from 0 to 255")
@@ -255,45 +268,73 @@ class ImageFiles:
         return x, found.kept
 
 
-def _column(folder: Path, column: str, files: Sequence[Path]) -> np.ndarray:
+def _column(
+    folder: Path, column: str, files: Sequence[Path], optional: bool = False
+) -> np.ndarray | None:
     """Return the values of a column of the CSV file in a folder, as text, for each image file.
 
-    Raises:
-        ValueError: when there is not one such file, column or row.
-    """
-    import pandas as pd
+    Its first column has paths below the folder, or names, with or without their suffix.
 
+    Args:
+        folder: the folder.
+        column: name of the column.
+        files: the image files.
+        optional: whether there may be no CSV file; the result is then None.
+
+    Raises:
+        ValueError: when there is not one such file, column, or value for each image.
+    """
     tables = sorted(folder.glob("*.csv"))
+    if not tables and optional:
+        return None
     if len(tables) != 1:
         found = f"{len(tables)}: {some_of([t.name for t in tables], 5)}" if tables else "none"
         raise ValueError(
             f"to condition images on {column!r}, {folder} must hold one CSV file, whose first "
             f"column has the names of the image files; found {found}"
         )
-    try:
-        table = pd.read_csv(tables[0], dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeError) as error:
-        raise ValueError(f"{tables[0]} is no CSV file: {error}") from error
+    table = read_words(tables[0])
     if column not in table.columns[1:]:
-        raise ValueError(
-            f"{tables[0]} has no column {column!r}: {some_of([*table.columns[1:]], 10)}"
-        )
+        others = some_of([*table.columns[1:]], 10) or f"all it has is {table.columns[0]!r}"
+        raise ValueError(f"{tables[0]} has no column {column!r}: {others}")
     known = table[[table.columns[0], column]].drop_duplicates()
     several = known[known.duplicated(table.columns[0])]
     if len(several):
         raise ValueError(
             f"{tables[0]} has rows for {several.iloc[0, 0]!r} that differ in {column!r}: keep one"
         )
-    rows = dict(known.itertuples(index=False))
+    # Windows paths, too: "cats\\1.jpg" and "./cats/1.jpg" are "cats/1.jpg".
+    rows = {PureWindowsPath(name).as_posix(): value for name, value in known.itertuples(False)}
     paths = [path.relative_to(folder) for path in files]
-    values = [rows.get(path.as_posix(), rows.get(path.name)) for path in paths]
-    missing = [str(path) for path, value in zip(paths, values, strict=True) if value is None]
+    keys = [_row_of(path, rows) for path in paths]
+    missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
     if missing:
         raise ValueError(
             f"{tables[0]} has no row for {len(missing)} of {len(files)} images: "
-            f"{some_of(missing, _NAMED)}"
+            f"{some_of(missing, _NAMED)}; its first column has {some_of([*rows], 3)}"
+        )
+    first: dict[str | None, Path] = {}
+    for path, key in zip(paths, keys, strict=True):
+        if first.setdefault(key, path) != path:
+            raise ValueError(
+                f"{tables[0]} has one row, {key!r}, for {first[key]} and {path}: give their paths "
+                f"below {folder}"
+            )
+    values = [rows[key] for key in keys if key is not None]
+    empty = [str(path) for path, value in zip(paths, values, strict=True) if not value]
+    if empty:
+        raise ValueError(
+            f"{tables[0]} has no value of {column!r} for {len(empty)} of {len(files)} images: "
+            f"{some_of(empty, _NAMED)}; leave these images out, or give them a class, such as "
+            "unknown"
         )
     return np.array(values, dtype=object)
+
+
+def _row_of(path: Path, rows: Collection[str]) -> str | None:
+    """Return which of the names of rows is meant for an image file; the longest one that fits."""
+    names = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem)
+    return next((name for name in names if name in rows), None)
 
 
 def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | None = None) -> Parts:
@@ -302,7 +343,8 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     When all the images lie in subfolders, one level deep, and there are at least two of these,
     their names are the labels; when conditioned on "label", the first level counts, however deep
     the images are. When the data are conditioned on a column, labels are that column's
-    values in the CSV file that the folder holds.
+    values in the CSV file that the folder holds. If it holds none, there are no labels for a model
+    that knows the classes, and its density is the marginal one.
 
     Args:
         folder: the folder.
@@ -321,6 +363,12 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
         raise ValueError(
             f"{folder} holds no images ({' '.join(SUFFIXES)}), nor IDX files: found {found}"
         )
+    if files.others and rank() == 0:
+        count = len(files.others)
+        warn(
+            f"{count} of {count + len(files)} images in {folder} are left out, since their format "
+            f"is not read: {some_of(files.others, 3)}; convert them, for example to PNG"
+        )
     inside = [name.rpartition(os.sep)[0] for name in files.names]
     split = {name: Path(name).parts for name in set(inside)}
     tops = sorted({parts[0] for parts in split.values() if parts})
@@ -331,8 +379,9 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
         )
     labels, names = None, None
     if config.condition not in (None, "label"):
-        values = _column(folder, config.condition, files)
-        labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
+        values = _column(folder, config.condition, files, optional=categories is not None)
+        if values is not None:
+            labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
     elif {len(parts) for parts in split.values()} == {1} and (len(tops) > 1 or categories):
         labels, names = parse_labels(np.array(inside), f"{folder}", categories)
     elif config.condition == "label" and all(split.values()) and (len(tops) > 1 or categories):

@@ -72,7 +72,7 @@ def parse_labels(
         if unknown:
             raise ValueError(
                 f"{where} holds {unknown[0]!r}, which is none of the known classes "
-                f"{some_of(tuple(codes))}"
+                f"{some_of(tuple(codes))}; without labels, the density is that of all of them"
             )
         numbers = np.array([codes[name] for name in names], dtype=np.int64)
         return torch.from_numpy(numbers), tuple(codes)

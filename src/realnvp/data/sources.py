@@ -48,6 +48,17 @@ _FILES = (
 )
 
 
+_UNREAD = {
+    SUFFIXES: "a single image: give the folder that holds the images",
+    (".zip", ".tar", ".tgz", ".7z", ".rar"): "an archive: extract it, and give the folder",
+    (".pt", ".pth", ".pkl", ".pickle"): (
+        "a file that can run code when it is loaded: save its array with np.save or np.savez"
+    ),
+    (".h5", ".hdf5", ".mat"): "a file of several arrays: save the one of the data with np.save",
+}
+"""What is wrong with files that are no source, by their suffixes."""
+
+
 _OF_FOLDERS = {
     "size": "resizes",
     "crop": "cuts",
@@ -425,8 +436,9 @@ def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
         return Parts((read.get("train") or read["test"]).train, test=test)
     if name.endswith((".npz", ".npy")):
         return arrays.read_array_file(path, condition, categories)
-    if name.endswith(SUFFIXES):
-        raise ValueError(f"{source} is a single image: give the folder that holds the images")
+    for suffixes, what in _UNREAD.items():
+        if name.endswith(suffixes):
+            raise ValueError(f"{source} is {what}")
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith((b"\x1f\x8b", b"\0\0")) or "-ubyte" in name or ".idx" in name:

@@ -26,7 +26,7 @@ from realnvp.utils.progress import warn
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALWAYS", "MOST_INFLATED", "read_text"]
+__all__ = ["ALWAYS", "MOST_INFLATED", "read_text", "read_words"]
 
 MOST_INFLATED = 200
 """Largest number of bytes of text, or cells, per byte of a compressed file."""
@@ -83,11 +83,7 @@ def read_text(path: Path) -> pd.DataFrame:
 
     try:
         encoding, padded = _looked_at(path)
-        with _opened(path) as raw, io.TextIOWrapper(raw, encoding, newline="") as text:
-            head = list(itertools.islice((line for line in text if line.strip()), 2))
-        if not head:
-            raise ValueError("it is empty")
-        separator = max(",;\t|", key=head[0].count)
+        head, separator = _head(path, encoding)
         rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
         named = not _are_data(rows)
         names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
@@ -119,6 +115,36 @@ def read_text(path: Path) -> pd.DataFrame:
         if kind.kind not in "iufb":
             frame.isetitem(i, _with_gaps(frame.iloc[:, i]).array)
     return frame
+
+
+def read_words(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file with names of columns; all values are text, and gaps empty text.
+
+    Raises:
+        ValueError: when the file is damaged, empty, or not text.
+    """
+    import pandas as pd
+
+    try:
+        encoding, _ = _looked_at(path)
+        _, separator = _head(path, encoding)
+        frame = pd.read_csv(
+            path, sep=separator, index_col=False, skipinitialspace=True, encoding=encoding,
+            dtype=str, keep_default_na=False,
+        )  # fmt: skip
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    frame.columns = frame.columns.str.strip()
+    return frame.apply(lambda words: words.str.strip())
+
+
+def _head(path: Path, encoding: str) -> tuple[list[str], str]:
+    """Return the first two lines of a text that are not empty, and what separates its columns."""
+    with _opened(path) as raw, io.TextIOWrapper(raw, encoding, newline="") as text:
+        head = list(itertools.islice((line for line in text if line.strip()), 2))
+    if not head:
+        raise ValueError("it is empty")
+    return head, max(",;\t|", key=head[0].count)
 
 
 def _looked_at(path: Path) -> tuple[str, bool]:

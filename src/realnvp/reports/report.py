@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from realnvp import plots
+from realnvp.config import given_text
 from realnvp.data import Split
 from realnvp.reports.compare import Comparison, compare, setting_text, with_error
 from realnvp.reports.findings import Findings, measure
@@ -105,7 +106,8 @@ def _numbers(subject: Subject) -> str:
     rows: list[tuple[str, str]] = []
     if record is not None:
         value = run.sign * record["loss"]
-        rows.append((run.unit, with_error(value, record.get("standard_error"))))
+        given = given_text(run.settings.get("data.condition"))
+        rows.append((run.unit + given, with_error(value, record.get("standard_error"))))
         if "kl" in record:
             rows.append(
                 ("KL(true || model), nats", with_error(record["kl"], record["kl_standard_error"]))

@@ -55,6 +55,13 @@ SUFFIXES = (
 )  # fmt: skip
 
 
+_OTHERS = (
+    ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".tga", ".svg", ".psd", ".exr", ".dcm", ".dng",
+    ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
+)  # fmt: skip
+"""Suffixes of pictures that are not read."""
+
+
 class UnusableImage(ValueError):
     """An image file that cannot be read, or not without changing its values.
 
@@ -244,14 +251,15 @@ class FileList(Sequence[Path]):
     Args:
         folder: the folder.
         names: paths of the files, relative to it.
+        others: paths of the pictures next to them whose format is not read, such as HEIC.
 
     >>> files = FileList(Path("photos"), ["a/1.png", "a/2.png", "b/1.png"])
     >>> files[1].name, len(files[:2]), [*files][2] == Path("photos/b/1.png")
     ('2.png', 2, True)
     """
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.folder, self.names = folder, names
+    def __init__(self, folder: Path, names: Sequence[str], others: Sequence[str] = ()) -> None:
+        self.folder, self.names, self.others = folder, names, others
 
     def __len__(self) -> int:
         return len(self.names)
@@ -275,6 +283,7 @@ def image_files(folder: Path) -> FileList:
     read is left out, with a warning.
     """
     found: list[str] = []
+    others: list[str] = []
 
     def look(inside: str, above: tuple[str, ...]) -> None:
         try:
@@ -290,6 +299,8 @@ def image_files(folder: Path) -> FileList:
                 continue
             if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
                 found.append(inside + entry.name)
+            elif entry.name.lower().endswith(_OTHERS):
+                others.append(inside + entry.name)
             elif entry.is_dir():
                 own = os.path.realpath(entry.path) if entry.is_symlink() else ""
                 if not own or own not in above:
@@ -297,7 +308,7 @@ def image_files(folder: Path) -> FileList:
                     look(inside + entry.name + os.sep, (*above, within))
 
     look("", (os.path.realpath(folder),))
-    return FileList(folder, found)
+    return FileList(folder, found, others)
 
 
 @dataclass
