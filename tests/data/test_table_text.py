@@ -85,3 +85,53 @@ def test_codes_keep_their_leading_zeros(tmp_path):
     assert frame["n"].tolist()[:2] == [1, 20]
     assert list(map(str, frame.dtypes))[1:] == ["Int64", "float64", "float64"]
     assert frame.isna().sum().tolist() == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "names", ["a (x, y, z);b, in kg;c", "a (x,y,z);b;c", "a|b;c|d;e"], ids=["text", "tie", "bars"]
+)
+def test_marks_in_names_are_no_separators(tmp_path, names):
+    frame = read_text(csv_file(tmp_path, f"{names}\n1,5;2;x\n2;3;y, z\n2,5;4;x\n"))
+    assert frame.columns.tolist() == names.split(";")
+    assert frame.iloc[:, 1].tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"SEP=;"', "sep=;\r"])
+def test_the_line_that_tells_excel_the_separator(tmp_path, line):
+    frame = read_text(csv_file(tmp_path, f"{line}\na;b\n1;x, y, z\n2;y, z, x\n"))
+    assert frame.to_dict("list") == {"a": [1, 2], "b": ["x, y, z", "y, z, x"]}
+
+
+def test_empty_rows_of_a_spreadsheet_are_left_out_at_its_end_only(tmp_path, capsys):
+    text = "a,b,c\n1,x,0.5\n2,,0.25\n" + ",,\n" * 1_500
+    frame = read_text(csv_file(tmp_path, text))
+    assert frame["a"].tolist() == [1, 2]
+    assert frame["a"].dtype == int
+    assert "its last 1,500 rows are empty, and left out" in capsys.readouterr().err
+    assert len(read_text(csv_file(tmp_path, "a,b\n1,x\n,\n2,y\n,\n"))) == 4, "rows of gaps occur"
+    assert len(read_text(csv_file(tmp_path, 'a\n1\n""\n'))) == 2
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "# made in 2020\n# by hand\na,b\n1,2\n",
+            r"line 3 has 2 cells, .*names of columns \(# made in 2020\)",
+        ),
+        ("Sales\n\na,b\n1,2\n", r"line 3 has 2 cells, .*\(Sales\): delete lines above the names"),
+        (
+            "a,b\n1,2\n3,x, y\n",
+            r"line 3 has 3 cells, more than there are names of columns \(a, b\)",
+        ),
+    ],
+)
+def test_surplus_cells_are_located(tmp_path, text, message):
+    refused(csv_file(tmp_path, text), message)
+
+
+def test_errors_of_excel_are_gaps(tmp_path):
+    frame = read_text(csv_file(tmp_path, "a,b\n0.5,x\n#DIV/0!,#DIV/0!\n#VALUE!,x\n1.5,y\n"))
+    assert frame["a"].isna().tolist() == [False, True, True, False]
+    assert frame["a"].dtype == float

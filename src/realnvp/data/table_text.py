@@ -7,6 +7,7 @@ are recognized.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
@@ -15,12 +16,14 @@ import math
 import re
 import warnings
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from realnvp.data.notations import Notation
+from realnvp.utils.errors import some_of
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -37,8 +40,15 @@ ALWAYS = 1 << 26
 _GAPS = {
     "", "?", "na", "n/a", "n.a.", "nan", "null", "(null)", "none", "nil", "n.d.", "missing",
     "unknown", "undefined", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "\\n",
+    "#div/0!", "#name?", "#null!", "#num!", "#ref!", "#value!",
 }  # fmt: skip
 """Words that stand for a gap among numbers and dates, in lower case."""
+
+_COMPARED = 20
+"""Number of lines that are compared to find the separator."""
+
+_EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""First line that tells Excel the separator."""
 
 _PADDED = re.compile(rb"(?:^|[\n\r,;\t|\"])[ \"]*0\d")
 
@@ -74,7 +84,8 @@ def read_text(path: Path) -> pd.DataFrame:
 
     A first column without a name whose values are all different numbers the rows: it is left out,
     as are empty columns without a name. Others without one are called ``Unnamed: 2``, as by pandas.
-    Numbers of which some begin with a zero, such as postal codes, stay text.
+    Numbers of which some begin with a zero, such as postal codes, stay text. Empty rows at the end,
+    which spreadsheets write, are left out with a warning, unless there are others.
 
     Raises:
         ValueError: when the file is damaged, empty, or not text.
@@ -83,31 +94,38 @@ def read_text(path: Path) -> pd.DataFrame:
 
     try:
         encoding, padded = _looked_at(path)
-        head, separator = _head(path, encoding)
-        rows = list(csv.reader(head, delimiter=separator, skipinitialspace=True))
-        named = not _are_data(rows)
+        rows, separator, skipped = _head(path, encoding)
+        named = not _are_data(rows[:2])
         names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
 
         def read(**options: Any) -> pd.DataFrame:
             with _opened(path) as file:
                 return pd.read_csv(
                     file, sep=separator, header=0 if named else None, index_col=False,
-                    skipinitialspace=True, encoding=encoding, low_memory=False, na_values=["?"],
-                    **options,
+                    skiprows=skipped, skipinitialspace=True, encoding=encoding,
+                    low_memory=False, na_values=["?"], **options,
                 )  # fmt: skip
 
         with warnings.catch_warnings():
             # pandas only warns when it drops the surplus cells of a row.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = read()
+            if count := _empty_at_the_end(frame):
+                frame = read(nrows=len(frame) - count)
             if len(names) != frame.shape[1]:
                 raise ValueError(f"it has {len(names)} names for {frame.shape[1]} columns")
             whole = [i for i in range(frame.shape[1]) if _is_whole(frame.iloc[:, i], padded)]
-            texts = read(usecols=whole, dtype=str) if whole else frame
+            texts = read(usecols=whole, dtype=str, nrows=len(frame)) if whole else frame
             for i, name in zip(whole, texts.columns, strict=False):
                 frame.isetitem(i, _as_written(frame.iloc[:, i], texts[name].str.strip()).array)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        why = _surplus(path, encoding, separator, names) or " ".join(str(error).split())
+        raise ValueError(f"cannot read {path}: {why}") from error
     except (OSError, ValueError, EOFError, zlib.error, csv.Error, Warning) as error:
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if count:
+        rows_are = f"its last {count:,} rows are" if count > 1 else "its last row is"
+        warn(f"{path}: {rows_are} empty, and left out")
     frame.columns = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
     kept = [i for i, name in enumerate(names) if name or not _says_nothing(frame.iloc[:, i], i)]
     frame = frame.iloc[:, kept]
@@ -127,10 +145,10 @@ def read_words(path: Path) -> pd.DataFrame:
 
     try:
         encoding, _ = _looked_at(path)
-        _, separator = _head(path, encoding)
+        _, separator, skipped = _head(path, encoding)
         frame = pd.read_csv(
-            path, sep=separator, index_col=False, skipinitialspace=True, encoding=encoding,
-            dtype=str, keep_default_na=False,
+            path, sep=separator, index_col=False, skiprows=skipped, skipinitialspace=True,
+            encoding=encoding, dtype=str, keep_default_na=False,
         )  # fmt: skip
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
@@ -138,13 +156,16 @@ def read_words(path: Path) -> pd.DataFrame:
     return frame.apply(lambda words: words.str.strip())
 
 
-def _head(path: Path, encoding: str) -> tuple[list[str], str]:
-    """Return the first two lines of a text that are not empty, and what separates its columns."""
+def _head(path: Path, encoding: str) -> tuple[list[list[str]], str, int]:
+    """Return the first rows of a text, what separates its columns, and how many lines to skip."""
     with _opened(path) as raw, io.TextIOWrapper(raw, encoding, newline="") as text:
-        head = list(itertools.islice((line for line in text if line.strip()), 2))
-    if not head:
+        lines = list(itertools.islice((line for line in text if line.strip()), _COMPARED))
+    chosen = _EXCEL_SEPARATOR.fullmatch(lines[0]) if lines else None
+    lines = lines[1:] if chosen else lines
+    if not lines:
         raise ValueError("it is empty")
-    return head, max(",;\t|", key=head[0].count)
+    separator = chosen[1] if chosen else _separator(lines)
+    return _rows(lines, separator), separator, 1 if chosen else 0
 
 
 def _looked_at(path: Path) -> tuple[str, bool]:
@@ -173,6 +194,48 @@ def _looked_at(path: Path) -> tuple[str, bool]:
         return "utf-8-sig", padded
     warn(f"{path} is not UTF-8 text: it is read as Windows-1252 (Latin-1)")
     return "cp1252", padded
+
+
+def _rows(lines: Iterable[str], separator: str) -> list[list[str]]:
+    return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+
+
+def _separator(lines: list[str]) -> str:
+    """Return the separator that divides most lines as the first; of several, the most frequent.
+
+    >>> _separator(["size (x, y, z);weight", "2;1.5", "3;2.5"])
+    ';'
+    """
+
+    def fits(separator: str) -> tuple[int, int]:
+        counts = [len(row) for row in _rows(lines, separator)]
+        return counts.count(counts[0]) if counts[0] > 1 else 0, counts[0]
+
+    return max(",;\t|", key=fits)
+
+
+def _surplus(path: Path, encoding: str, separator: str, names: list[str]) -> str | None:
+    """Return a message about the first line that has more cells than there are names."""
+    with contextlib.suppress(csv.Error), _opened(path) as raw:
+        reader = csv.reader(
+            io.TextIOWrapper(raw, encoding, newline=""), delimiter=separator, skipinitialspace=True
+        )
+        for row in reader:
+            count = max((i + 1 for i, cell in enumerate(row) if cell), default=0)
+            if count > len(names):
+                return (
+                    f"line {reader.line_num} has {count} cells, more than there are names of "
+                    f"columns ({some_of(names)}): delete lines above the names, and quote cells "
+                    f"that hold {separator!r}"
+                )
+    return None
+
+
+def _empty_at_the_end(frame: pd.DataFrame) -> int:
+    """Return the number of empty rows at the end of a table of several columns without others."""
+    there = np.flatnonzero(frame.notna().any(axis=1))
+    count = len(frame) - 1 - int(there[-1]) if len(there) else 0
+    return count if frame.shape[1] > 1 and len(there) + count == len(frame) else 0
 
 
 def _is_whole(values: pd.Series, padded: bool) -> bool:

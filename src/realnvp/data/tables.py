@@ -150,8 +150,8 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
 
     The first line of a text file names the columns, unless all of it is numbers: then the columns
     are called x0, x1, ... (a first line 0, 1, 2, ... names columns when the numbers below it have
-    a decimal point). The separator is the comma, semicolon, tab or bar, whichever the first line
-    has most of. A cell that is empty, or holds NA, N/A, NaN, null, None or ?, is a gap.
+    a decimal point). The separator is the comma, semicolon, tab or bar, whichever divides most
+    lines as the first. A cell that is empty, or holds NA, N/A, NaN, null, None or ?, is a gap.
 
     The columns that the density is conditioned on are taken out of `x`. A single column of numbers
     becomes the condition as it is, float32 `(N, 1)`. A column of text, and any column called
