@@ -56,17 +56,19 @@ def main(argv: list[str]) -> int:
             flow, schema, x, condition, candidates=args.candidates, seed=args.seed,
             progress=bar.count,
         )  # fmt: skip
-    gaps = {name: int(frame[name].isna().sum()) for name in schema.names if name in frame}
-    write_frame(filled_table(schema, frame, filled), path)
-    changed = effective.numpy()[frame[list(gaps)].isna().any(axis=1)]
-    changed = changed[np.isfinite(changed)]
-    few = int((changed < FEW).sum())
+    table = filled_table(schema, frame, filled)
+    write_frame(table, path)
+    imputed = frame.isna() & table.notna()  # not those of a column that was always empty
+    counts = imputed.sum()
+    drawn = effective.numpy()[imputed.any(axis=1)]
+    drawn = drawn[np.isfinite(drawn)]
+    few = int((drawn < FEW).sum())
     result = {
         "out": str(path),
         "rows": len(frame),
-        "imputed_rows": len(changed),
-        "imputed": {name: count for name, count in gaps.items() if count},
-        "median_effective_candidates": float(np.median(changed)) if len(changed) else None,
+        "imputed_rows": int(imputed.any(axis=1).sum()),
+        "imputed": {name: int(count) for name, count in counts.items() if count},
+        "median_effective_candidates": float(np.median(drawn)) if len(drawn) else None,
         "rows_with_few_candidates": few,
     }
     if few:
@@ -77,5 +79,5 @@ def main(argv: list[str]) -> int:
     if args.json:
         print_json(result)
     else:
-        print(f"{path}  {sum(gaps.values()):,} gaps in {result['imputed_rows']:,} rows filled in")
+        print(f"{path}  {counts.sum():,} gaps in {result['imputed_rows']:,} rows filled in")
     return 0
