@@ -76,3 +76,21 @@ def test_truth_values_are_read_however_they_are_written(fitted):
     assert not encode_column(column, pd.Series(["perhaps"]), "a", False)[1].any()
     sex = TableSchema.of(pd.DataFrame({"a": ["f", "m"] * 20})).columns[0]
     assert not encode_column(sex, pd.Series(["no"]), "a", False)[1].any()
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["dates", "text"])
+@pytest.mark.parametrize("far", ["9999-12-31", "1600-01-01"])
+def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
+    days = pd.Series(pd.date_range("2020-01-01", periods=30)).astype("datetime64[s]")
+    open_end = days.where(days.index % 4 > 0, pd.Timestamp(far))
+    if written:
+        days, open_end = days.dt.strftime("%Y-%m-%d"), open_end.dt.strftime("%Y-%m-%d")
+    with pytest.raises(ValueError, match=f"'end' of t holds {far}, but dates are from 1677"):
+        TableSchema.of(pd.DataFrame({"end": open_end}), where="t")
+    schema = TableSchema.of(pd.DataFrame({"end": days}))
+    with pytest.raises(ValueError, match=f"'end' of new holds {far}, .*empty if it"):
+        schema.encode(pd.DataFrame({"end": open_end}), where="new")
+    always = pd.DataFrame({"end": [far] * 30, "x": np.arange(30.0)})
+    schema = TableSchema.of(always)
+    assert schema.columns[0].kind == "constant"
+    assert schema.encode(always)[1].all()

@@ -197,13 +197,13 @@ class ColumnDetector:
 
     def datetime(self, there: pd.Series, fmt: str | None) -> Column:
         zone = None if there.dt.tz is None else str(there.dt.tz)
-        ticks = wall_clock(there)
+        if there.nunique() == 1 and not self.values.isna().any():
+            value = self.values.iloc[0]
+            return Column(self.name, "constant", self.dtype, value=str(value))
+        ticks = wall_clock(there, self.where)
         resolution = next(unit for unit in RESOLUTIONS if (ticks % unit == 0).all())
         days = ticks // DAY
         timed = resolution < DAY
-        if len(np.unique(ticks)) == 1 and not self.values.isna().any():
-            value = self.values.iloc[0]
-            return Column(self.name, "constant", self.dtype, value=str(value))
         # With enough rows as evidence, dates in between are impossible.
         enough = not timed and len(ticks) >= ENOUGH_ROWS
         counts, first = months_of(ticks)

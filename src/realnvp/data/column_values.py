@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 
+FIRST_DAY, LAST_DAY = np.datetime64("1677-09-22"), np.datetime64("2262-04-10")
+"""Days that nanoseconds since 1970 can count."""
+
+
 def encode_column(
     column: Column, values: pd.Series, where: str, unknown: bool
 ) -> tuple[NDArray, NDArray]:
@@ -214,7 +218,7 @@ def _ticks(column: Column, values: pd.Series, where: str) -> NDArray:
             if there.dt.tz is None
             else there.dt.tz_convert(column.zone)
         )
-    return wall_clock(there.fillna(pd.Timestamp(0, tz=there.dt.tz)))
+    return wall_clock(there.fillna(pd.Timestamp(0, tz=there.dt.tz)), where)
 
 
 def decode_column(column: Column, x: NDArray, bounded: bool = True) -> pd.Series:
@@ -297,10 +301,22 @@ def _as_whole(text: pd.Series, dtype: Any) -> pd.Series:
     return pd.to_numeric(text).astype("Float64").astype(dtype)
 
 
-def wall_clock(there: pd.Series) -> NDArray:
-    """Return times as nanoseconds since 1970, of local clock time."""
+def wall_clock(there: pd.Series, where: str) -> NDArray:
+    """Return times as nanoseconds since 1970, of local clock time.
+
+    Raises:
+        ValueError: if a date is too far away for them.
+    """
     local = there.dt.tz_localize(None) if there.dt.tz is not None else there
-    ticks: NDArray = local.to_numpy().astype("datetime64[ns]").astype(np.int64)
+    stamps = local.to_numpy()
+    days = stamps.astype("datetime64[D]")
+    far = (days < FIRST_DAY) | (days > LAST_DAY)
+    if far.any():
+        raise ValueError(
+            f"{where} holds {days[far][0]}, but dates are from {FIRST_DAY} to {LAST_DAY}: leave it "
+            "empty if it stands for a gap"
+        )
+    ticks: NDArray = stamps.astype("datetime64[ns]").astype(np.int64)
     return ticks
 
 

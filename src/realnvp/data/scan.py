@@ -52,7 +52,7 @@ class RepresentativeRows:
             if not len(there):
                 continue
             if types.is_datetime64_any_dtype(values):
-                ticks = wall_clock(values.iloc[there])
+                ticks = wall_clock(values.iloc[there], f"column {name!r}")
                 found |= self._extremes(name, ticks, there)
                 for unit in RESOLUTIONS:
                     found |= self._first(name, f"unit {unit}", ticks % unit != 0, there)
