@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
+from datetime import date, time
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
 from realnvp.data.columns import TableSchema
-from realnvp.estimator.columns import Condition, named_by_text, row_weights, schema_of
+from realnvp.estimator import RealNVPDensity
+from realnvp.estimator.columns import Condition, as_table, row_weights, schema_of
 
 
 def table(n: int = 50) -> np.ndarray:
@@ -155,4 +159,61 @@ def test_numbers_of_a_condition_are_matched_by_the_names_of_their_columns():
 def test_two_columns_of_one_name_are_refused():
     frame = pd.DataFrame(table(), columns=["a", 3, "3"])
     with pytest.raises(ValueError, match="two columns are called '3'"):
-        named_by_text(frame)
+        as_table(frame)
+
+
+def in_types_of_others() -> pd.DataFrame:
+    """Return a table of databases' and Arrow's types, with a gap in the last row."""
+    when = [date(2020, 1, 31), date(2021, 2, 28), None]
+    arrow = {"n": [1, 2, None], "d": when, "price": [Decimal("0.10"), Decimal(2), None]}
+    frame = pa.table(arrow).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame.assign(
+        when=pd.Series(when, dtype=object),
+        time=pd.Series([time(8, 30), time(9), None], dtype=object),
+        cost=pd.Series([Decimal("0.10"), 3, None], dtype=object),
+        month=pd.PeriodIndex(["2020-01", "2021-02", None], freq="M"),
+        bin=pd.cut(pd.Series([0.5, 1.5, np.nan]), [0, 1, 2]),
+        half=np.array([0.1, 2.5, np.nan], dtype=np.float16),
+        wide=np.array([0.1, 2.5, np.nan], dtype=np.longdouble),
+        kind=pd.array(["a", "b", None]),
+    )
+
+
+def test_types_of_databases_and_arrow_are_as_in_files():
+    frame = in_types_of_others().set_axis([7, 7, 3])
+    table = as_table(frame)
+    assert table.index.tolist() == [7, 7, 3]
+    assert table.isna().sum().tolist() == [1] * 11
+    row = table.iloc[0].to_dict()
+    days = (row.pop("d"), row.pop("when"), row.pop("month"))
+    assert days == tuple(map(pd.Timestamp, ("2020-01-31", "2020-01-31", "2020-01-01")))
+    assert row.pop("half") == pytest.approx(0.1, rel=1e-3)
+    assert row == {
+        "n": 1, "price": 0.1, "time": "08:30:00", "cost": 0.1, "bin": "(0, 1]", "wide": 0.1,
+        "kind": "a",
+    }  # fmt: skip
+    assert table["bin"].cat.ordered
+    assert table["n"].dtype == frame["n"].dtype, "its gap needs it"
+
+
+@pytest.mark.filterwarnings("ignore:.*(left out of it|Degrees|cannot)")
+def test_tables_of_databases_are_fitted_and_filled_in():
+    several = pd.concat([in_types_of_others()] * 40, ignore_index=True)
+    several["n"] = pd.array(range(120), dtype="int64[pyarrow]")
+    several["x"] = np.random.default_rng(0).normal(size=120)
+    density = RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(several)
+    assert np.isfinite(density.score_samples(several)).all()
+    assert density.sample(20).isna().any().sum() > 4
+    filled, _ = density.impute(several, candidates=20)
+    assert not filled.isna().any(axis=None)
+    assert set(filled["bin"]) == {"(0, 1]", "(1, 2]"}
+
+
+def test_conditions_with_two_columns_of_one_name_are_refused():
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    with pytest.raises(ValueError, match="two columns are called 'a'"):
+        Condition.of(pd.DataFrame(x, columns=["a", "a"]), 30)
+    with pytest.raises(ValueError, match="two columns are called 'a'"):
+        Condition.of(pd.DataFrame(x, columns=["a", "b"]), 30).codes(
+            pd.DataFrame(x, columns=["a", "a"]), 30
+        )

@@ -7,9 +7,13 @@ model with a warning, and restored in samples.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -23,13 +27,14 @@ from sklearn.utils.validation import (
 )
 
 from realnvp.data.columns import KINDS, TableSchema
+from realnvp.data.tables import to_pandas
 from realnvp.utils.errors import some_of
 
 __all__ = [
     "Condition",
+    "as_table",
     "check_no_gaps",
     "checked_frame",
-    "named_by_text",
     "row_weights",
     "schema_of",
 ]
@@ -43,20 +48,64 @@ ROWS_PER_CLASS = 4
 missing."""
 
 
-def named_by_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose column names are text, as those of a schema are.
+def as_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with names and types as a schema has them, and as in files.
+
+    Names are text. Dates and decimal numbers that are Python objects or of Arrow become those of
+    pandas, periods their first day, times and intervals text.
 
     Raises:
         ValueError: if two columns have the same name.
 
-    >>> named_by_text(pd.DataFrame({3: [0.5]})).columns.tolist()
+    >>> as_table(pd.DataFrame({3: [0.5]})).columns.tolist()
     ['3']
+    >>> as_table(pd.DataFrame({"when": [date(2020, 1, 31), None]})).dtypes.tolist()
+    [dtype('<M8[s]')]
     """
     names = [str(name) for name in frame.columns]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two columns are called {twice!r}: rename one of them")
-    return frame.set_axis(names, axis=1)
+    frame = frame.set_axis(names, axis=1)
+    return frame.assign(
+        **{
+            name: _plain(frame[name])
+            for name, kind in zip(names, frame.dtypes, strict=True)
+            if kind in (np.float16, np.longdouble, object) or not isinstance(kind, np.dtype)
+        }
+    )
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Return a column in a type of NumPy or pandas, the same one if it has one already."""
+    kind = values.dtype
+    if isinstance(kind, pd.ArrowDtype):
+        import pyarrow as pa
+
+        if pa.types.is_temporal(kind.pyarrow_dtype) or pa.types.is_decimal(kind.pyarrow_dtype):
+            held = pa.table({"": pa.chunked_array(values.array.__arrow_array__())})
+            return to_pandas(held)[""].set_axis(values.index)
+        return values.astype("category") if pa.types.is_dictionary(kind.pyarrow_dtype) else values
+    if isinstance(kind, pd.PeriodDtype):
+        return values.dt.to_timestamp()
+    if isinstance(kind, pd.IntervalDtype):
+        return values.astype(str).where(values.notna())
+    if isinstance(kind, pd.CategoricalDtype):
+        odd = not all(isinstance(v, str | Number | np.bool_) for v in kind.categories)
+        return values.cat.rename_categories(list(map(str, kind.categories))) if odd else values
+    if kind in (np.float16, np.longdouble):
+        return values.astype(np.float32 if kind == np.float16 else np.float64)
+    if not pd.api.types.is_object_dtype(kind):
+        return values
+    there = values.dropna()
+    if len(there) and all(isinstance(v, date) for v in there):
+        with contextlib.suppress(ValueError):  # several time zones
+            return pd.to_datetime(values)
+    if len(there) and all(isinstance(v, time) for v in there):
+        return values.map(str, na_action="ignore")
+    decimals = any(isinstance(v, Decimal) for v in there)
+    numbers = decimals and all(isinstance(v, Number) for v in there)
+    return pd.to_numeric(values) if numbers else values
 
 
 def check_no_gaps(X: Any) -> None:
@@ -223,6 +272,8 @@ class Condition:
         """Detect the kind of a condition from its values."""
         if condition is None:
             return Condition()
+        if isinstance(condition, pd.DataFrame):
+            condition = as_table(condition)
         if isinstance(condition, pd.DataFrame) and _needs_schema(condition):
             schema = TableSchema.of(condition, where="condition")
             dim = schema.features(np.zeros((1, schema.dim))).shape[1]
@@ -264,6 +315,8 @@ class Condition:
             return None
         if condition is None:
             raise ValueError("the density was fitted with a condition: pass one for each row")
+        if isinstance(condition, pd.DataFrame):
+            condition = as_table(condition)
         if self.schema is not None:
             return self._features(condition, n, repeat)
         values = condition = self._in_order(condition)
@@ -294,13 +347,12 @@ class Condition:
         """Return the columns of a table in the order of the fitted table."""
         if self.columns is None or not isinstance(condition, pd.DataFrame):
             return condition
-        place = {str(column): i for i, column in enumerate(condition.columns)}
-        missing = [column for column in self.columns if column not in place]
+        missing = [column for column in self.columns if column not in condition.columns]
         if missing:
             raise ValueError(
                 f"condition has no column {missing[0]!r}: pass {some_of(list(self.columns))}"
             )
-        return condition.iloc[:, [place[column] for column in self.columns]]
+        return condition[list(self.columns)]
 
     def _features(self, condition: Any, n: int, repeat: bool) -> torch.Tensor:
         assert self.schema is not None

@@ -37,9 +37,9 @@ from realnvp.data.columns import TableSchema
 from realnvp.data.impossible import Impossible, impossible_text, missing_instead
 from realnvp.estimator.columns import (
     Condition,
+    as_table,
     check_no_gaps,
     checked_frame,
-    named_by_text,
     row_weights,
     schema_of,
 )
@@ -471,7 +471,7 @@ class RealNVPDensity(
         """Return a table as a DataFrame, which need not have the column in question."""
         names = self._schema.names
         if isinstance(X, pd.DataFrame) and self._is_frame:
-            X = named_by_text(X)
+            X = as_table(X)
             if column in names and column not in X.columns:
                 X = X.assign(**{column: None})
             order = [c for c in getattr(self, "feature_names_in_", names) if c in X.columns]
@@ -512,7 +512,8 @@ class RealNVPDensity(
             self.flow_, self._schema, x, self._condition.codes(condition, len(x)),
             candidates=candidates, seed=seed,
         )  # fmt: skip
-        return filled_table(self._schema, X, filled), effective.numpy()
+        own = as_table(X).set_axis(X.columns, axis=1)
+        return filled_table(self._schema, own, filled), effective.numpy()
 
     # ------------------------------------------------------------------ latents
 
@@ -571,7 +572,7 @@ class RealNVPDensity(
         if reset:
             self._is_frame = isinstance(X, pd.DataFrame)
         if isinstance(X, pd.DataFrame) and self._is_frame:
-            X = named_by_text(X)
+            X = as_table(X)
             return checked_frame(self, X if reset else self._with_dropped(X), reset)
         check_no_gaps(X)
         table = validate_data(

@@ -27,9 +27,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.data.columns import KINDS, TableSchema
 from realnvp.estimator.columns import (
+    as_table,
     check_no_gaps,
     checked_frame,
-    named_by_text,
     schema_of,
 )
 from realnvp.estimator.density import RandomState, RealNVPDensity
@@ -173,7 +173,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         if reset:
             self._is_frame = isinstance(X, pd.DataFrame) and self._is_mixed(X)
         if self._is_frame and isinstance(X, pd.DataFrame):
-            return checked_frame(self, named_by_text(X), reset)
+            return checked_frame(self, as_table(X), reset)
         check_no_gaps(X)
         least = 2 if reset else 1
         table = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=least)
