@@ -197,3 +197,22 @@ def test_a_batch_without_statistics_is_refused():
     with pytest.raises(ValueError, match='use larger batches, or conditioner_norm "none"'):
         flow.loss_terms(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
     flow.loss_terms(torch.zeros(2, 3, 1, 1, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("net", "x", "condition"),
+    [
+        (MLP(1, 2, 8, 1, condition_dim=2), torch.zeros(5, 1), torch.zeros(5, 3)),
+        (MLP(1, 2, 8, 1, condition_dim=2), torch.zeros(5, 1), None),
+        (MLP(1, 2, 8, 1), torch.zeros(5, 2), None),
+        (MLP(3, 2, 8, 1), torch.zeros(5, 3, 4, 4), None),
+        (ResNet(3, 2, 8, 1, condition_dim=2), torch.zeros(5, 3, 4, 4), torch.zeros(5, 3)),
+        (ResNet(3, 2, 8, 1, condition_dim=2), torch.zeros(5, 3, 4, 4), None),
+        (ResNet(3, 2, 8, 1, context_channels=2), torch.zeros(5, 3, 4, 4), None),
+        (ResNet(3, 2, 8, 1), torch.zeros(5, 2, 4, 4), None),
+        (ResNet(3, 2, 8, 1), torch.zeros(5, 3), None),
+    ],
+)
+def test_inputs_of_other_sizes_are_refused_in_words(net, x, condition):
+    with pytest.raises(ValueError, match=r"this (MLP|ResNet) was made for .* and a condition of"):
+        net(x, condition)

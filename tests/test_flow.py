@@ -419,6 +419,43 @@ def test_no_examples_have_no_densities():
     assert flow.log_prob(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)).shape == (0,)
 
 
+@pytest.mark.parametrize("norm", ["batch", "act"])
+def test_no_examples_have_no_loss_and_leave_no_trace(norm: str):
+    """Normalizations would keep NaN as their statistics."""
+    flow = vector_flow(2, coupling="affine", norm=norm).train()
+    with pytest.raises(ValueError, match="a batch without examples"):
+        flow.loss_terms(torch.zeros(0, 2))
+    assert all(torch.isfinite(tensor).all() for tensor in flow.state_dict().values())
+
+
+@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan])
+def test_noise_outside_the_unit_interval_is_refused(bad: float):
+    flow, x = small_image_flow(classes=2).eval(), small_images()
+    noise = torch.rand(x.shape)
+    noise[1, 0, 2, 3] = bad
+    label = torch.zeros(len(x), dtype=torch.int64)
+    for call in (flow.log_prob, flow.bits_per_dim, flow.encode, flow.log_prob_terms):
+        with pytest.raises(ValueError, match=r"uniform numbers in \[0, 1\), got"):
+            call(x, label, noise)
+    with pytest.raises(ValueError, match="uniform numbers"):
+        flow.class_log_probs(x, noise)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Flow(Chain(), 2), "the shape of an example"),
+        (lambda: Flow(Chain(), (2.0,)), "the shape of an example"),
+        (lambda: Flow([Logit()], (2,)), "made of a bijection, such as a Chain, got a list"),
+        (lambda: Flow(Chain(), (2,)).sample((3,)), "number of samples must be an integer"),
+        (lambda: Flow(Chain(), (2,)).sample(3, batch_size=0), "batch_size must be an integer"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(make, message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_vector_flow_refuses(value: float):
     with pytest.raises(ValueError, match="NaN or infinite"):

@@ -64,3 +64,11 @@ def test_rows_that_are_not_possible_are_set_aside():
     assert torch.equal(found[[0, 2]], x[[0, 2]])
     assert without_marked(columns, x[[0, 2]])[1] is None
     assert without_marked(None, x)[1] is None
+
+
+def test_types_without_arithmetic_are_refused():
+    check_kind(torch.zeros(3, 2, dtype=torch.uint16), (2,), None)  # of numbers, it is converted
+    with pytest.raises(ValueError, match=r"pass x.to\(torch.int32\)"):
+        check_kind(torch.zeros(3, 2, dtype=torch.uint16), (2,), 256)
+    with pytest.raises(ValueError, match="real numbers, got"):
+        check_kind(torch.zeros(3, 2, dtype=torch.complex64), (2,), None)

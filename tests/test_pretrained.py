@@ -17,14 +17,14 @@ import torch
 
 import realnvp
 from helpers.flows import small_image_flow
-from realnvp import Chain, image_flow, pretrained, vector_flow
+from realnvp import Bijection, Chain, Flow, image_flow, pretrained, register_builder, vector_flow
 from realnvp.bijections import Inverse, InvertibleLinear
 from realnvp.cli.main import main
 from realnvp.config import ImageModel, VectorModel
 from realnvp.data.toy import TOY
 from realnvp.outliers import OutlierScorer
 from realnvp.pretrained import cards, load_shipped, pack, rebuild, shipped_names, unpack
-from realnvp.utils.registry import ARCHITECTURES, COUPLINGS
+from realnvp.utils.registry import ARCHITECTURES, BUILDERS, COUPLINGS
 
 
 def test_what_is_there():
@@ -477,3 +477,40 @@ def test_a_flow_that_was_changed_after_it_was_built_is_not_saved(tmp_path, chang
     with pytest.raises(ValueError, match=r"changed after|rebuilt"):
         flow.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_models_keep_their_type_whatever_the_default_is(double_by_default, tmp_path):
+    flow = realnvp.load("moons")
+    assert flow.dtype == torch.float32
+    flow.save_pretrained(tmp_path)
+    assert torch.equal(realnvp.load(tmp_path).encode(x := flow.sample(3)), flow.encode(x))
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_a_layer_of_your_own_may_hold_float64(tmp_path, monkeypatch, double: bool):
+    class Shift(Bijection):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2))
+            self.register_buffer("by", torch.ones(2, dtype=torch.float64))
+
+        def forward(self, x, condition=None):
+            return x - self.by.to(x) - self.weight, x.new_zeros(len(x))
+
+        def inverse(self, z, condition=None):
+            return z + self.by.to(z) + self.weight, z.new_zeros(len(z))
+
+    monkeypatch.setattr(BUILDERS, "_entries", dict(BUILDERS._entries))
+    flow = register_builder("shifted")(lambda: Flow(Chain(Shift()), (2,)))()
+    flow = flow.double() if double else flow
+    flow.save_pretrained(tmp_path)
+    again = realnvp.load(tmp_path)
+    assert again.dtype == flow.dtype
+    assert torch.equal(again.log_prob(x := torch.randn(3, 2)), flow.log_prob(x))

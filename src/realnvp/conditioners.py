@@ -147,6 +147,21 @@ class Conditioner(nn.Module, ABC):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
 
+def _check_sizes(network: MLP | ResNet, x: Tensor, condition: Tensor | None) -> None:
+    """Raise ValueError unless the passive part and the condition are what a network is made for.
+
+    Any other sizes would fail in a matrix product or a convolution, which cannot say why.
+    """
+    found = x.shape[1], 0 if condition is None else condition.shape[1]
+    if x.ndim != network.ndim or found != network.sizes:
+        kind = "an image (B, C, H, W)" if network.ndim == 4 else "vectors (B, C)"
+        raise ValueError(
+            f"this {type(network).__name__} was made for {kind} with C = {network.sizes[0]} and a "
+            f"condition of size {network.sizes[1]}, but the passive part has the shape "
+            f"{tuple(x.shape)}, and the condition the size {found[1]}"
+        )
+
+
 class WeightNormConv2d(nn.Module):
     r"""A convolution with weight normalization (arXiv 1602.07868) and "same" padding.
 
@@ -268,6 +283,7 @@ class ResNet(Conditioner):
     """
 
     memory_format = torch.channels_last
+    ndim = 4
 
     def __init__(
         self,
@@ -286,6 +302,7 @@ class ResNet(Conditioner):
             raise ValueError(f'block is "residual" or "gated", got {block!r}')
         gated = block == "gated"
         self.patch = patch
+        self.sizes = channels_in, condition_dim or context_channels
         self.first = WeightNormConv2d((channels_in + context_channels) * patch**2, hidden)
         self.joins = context_channels > 0
         self.blocks = nn.ModuleList(_Block(hidden, norm, gated) for _ in range(blocks))
@@ -319,6 +336,7 @@ class ResNet(Conditioner):
         return found
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        _check_sizes(self, x, condition if self.joins or self.takes_condition else None)
         if self.joins and condition is not None:
             x = torch.cat((x, condition), dim=1)
         if self.patch > 1:  # patches of a single pixel would be copied
@@ -378,6 +396,8 @@ class MLP(Conditioner):
     0.0
     """
 
+    ndim = 2
+
     def __init__(
         self,
         features_in: int,
@@ -388,6 +408,7 @@ class MLP(Conditioner):
     ) -> None:
         super().__init__()
         self.takes_condition = condition_dim > 0
+        self.sizes = features_in, condition_dim
         self.first = nn.Linear(max(1, features_in + condition_dim), hidden)
         self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2 * blocks))
         self.last = nn.Linear(hidden, features_out)
@@ -397,7 +418,9 @@ class MLP(Conditioner):
         return [layer.weight for layer in (self.first, *self.layers)]
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        if self.takes_condition and condition is not None:
+        condition = condition if self.takes_condition else None
+        _check_sizes(self, x, condition)
+        if condition is not None:
             x = torch.cat((x, condition), dim=1)
         h = _linear(self.first, x if x.shape[1] else x.new_ones(x.shape[0], 1))
         layers = iter(self.layers)  # a slice of them would be a module, made in every call

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ from realnvp.bijections.outline import as_text, layer_rows
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition, may_take_condition
-from realnvp.inputs import check_data, check_kind, check_overflow
+from realnvp.inputs import check_data, check_kind, check_noise, check_overflow
 from realnvp.round_trip import exact_latents
 from realnvp.utils.allocation import keep_freed_memory
 from realnvp.utils.evaluation_mode import EvaluationMode, modules
@@ -67,7 +68,7 @@ class Flow(nn.Module):
 
     Raises:
         ValueError: if there is a condition, but no layer takes one; if a layer after the first
-            dequantizes; or if the classes or the ``label_weight`` do not fit.
+            dequantizes; or if another argument does not fit.
 
     Attributes:
         memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
@@ -106,6 +107,12 @@ class Flow(nn.Module):
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(bijection, Bijection):
+            raise ValueError(
+                f"a Flow is made of a bijection, such as a Chain, got a {type(bijection).__name__}"
+            )
+        if not isinstance(shape, Iterable) or not all(isinstance(n, Integral) for n in shape):
+            raise ValueError(f"the shape of an example is (D,) or (C, H, W), got {shape!r}")
         if classes is not None and classes != condition_dim:
             raise ValueError(f"{classes} classes need condition_dim={classes}, got {condition_dim}")
         self.bijection = bijection
@@ -296,7 +303,7 @@ class Flow(nn.Module):
             x: ``(B, *shape)``; integers ``0 .. levels - 1`` (uint8) for images, floats for vectors.
             condition: labels ``(B,)`` or vectors ``(B, K)`` if the flow is conditional.
             noise: source of the dequantization noise: a generator, None for PyTorch's global one,
-                or the uniform numbers themselves, of the shape of ``x``.
+                or the uniform numbers in [0, 1) themselves, of the shape of ``x``.
 
         Returns:
             ``(B,)``, float32 or wider.
@@ -308,7 +315,7 @@ class Flow(nn.Module):
         if condition is None and self.classes is not None:
             joint = self.class_log_probs(x, noise)
             return torch.logsumexp(joint, dim=1) - math.log(self.classes)
-        self.check(x)
+        self.check(x, noise)
         self._warn_of_uninitialized()
         with self.evaluating():
             z, log_det = self.latents_and_log_det(
@@ -340,7 +347,7 @@ class Flow(nn.Module):
         """
         if self.classes is None:
             raise ValueError("only a class-conditional flow can classify")
-        self.check(x)
+        self.check(x, noise)
         if self.noisy and not isinstance(noise, Tensor):
             noise = torch.rand(x.shape, generator=noise, dtype=self.dtype, device=x.device)
         if self.class_means is None:
@@ -436,7 +443,7 @@ class Flow(nn.Module):
         >>> torch.allclose(sum(terms.values()), flow.log_prob(x))
         True
         """
-        self.check(x)
+        self.check(x, noise)
         with self.evaluating():
             given = self.as_condition(condition, x.shape[0])
             v, log_det = self.dequantize(x, given, noise)
@@ -499,8 +506,13 @@ class Flow(nn.Module):
             couplings' learned scales, 5e-5 in the paper, section 4). With ``label_weight`` also
             "labels": that weight times the cross-entropy of the labels by Bayes' rule (the
             information bottleneck of arXiv 2001.06448, section 3).
+
+        Raises:
+            ValueError: if there are no examples, or they are not what the flow models.
         """
         check_kind(x, self.shape, self.levels)
+        if x.shape[0] == 0:  # their statistics are NaN, which normalizations would keep
+            raise ValueError("the loss of a batch without examples is not defined")
         # Values of labels on another device are not checked: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
         given = self.as_condition(condition, x.shape[0], check)
@@ -548,7 +560,7 @@ class Flow(nn.Module):
             ValueError: if the input is not what the flow models, or if some examples are stretched
                 so much that no latents in the flow's precision decode to them.
         """
-        self.check(x)
+        self.check(x, noise)
         if condition is None and self.classes is not None:
             condition = self.classify(x, noise)
         with self.evaluating():
@@ -639,13 +651,14 @@ class Flow(nn.Module):
             ``(n, *shape)``, as :meth:`decode` returns them.
 
         Raises:
-            ValueError: if ``n`` is less than 1, the temperature is negative or not finite, or the
-                condition does not fit the flow.
+            ValueError: if ``n`` or ``batch_size`` is no integer from 1, the temperature is negative
+                or not finite, or the condition does not fit the flow.
         """
         if batch_size is None:
             batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
-        if n < 1:
-            raise ValueError(f"the number of samples must be 1 or more, got {n}")
+        for name, count in (("the number of samples", n), ("batch_size", batch_size)):
+            if not isinstance(count, Integral) or count < 1:
+                raise ValueError(f"{name} must be an integer, 1 or more, got {count}")
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature is a standard deviation, 0 or more, got {temperature}")
         z = temperature * torch.randn(
@@ -787,16 +800,22 @@ class Flow(nn.Module):
 
     # ------------------------------------------------------------------ internals
 
-    def check(self, x: Tensor) -> None:
-        """Raise a ValueError unless data are what the flow models.
+    def check(self, x: Tensor, noise: Noise = None) -> None:
+        """Raise a ValueError unless data are what the flow models, and noise is uniform.
 
         Values are not checked in a graph that is being compiled or exported, or in a function that
         ``torch.func`` transforms: there they cannot be read.
+
+        Args:
+            x: as in :meth:`log_prob`.
+            noise: as in :meth:`log_prob`.
         """
         if self.columns is None and not is_traced():
             check_data(x, self.shape, self.levels)
         else:  # a table's layer checks the values, since gaps are valid there
             check_kind(x, self.shape, self.levels)
+        if isinstance(noise, Tensor) and not is_traced():
+            check_noise(noise)
 
     def _warn_of_uninitialized(self) -> None:
         """Warn, once, if normalization layers have seen no data."""

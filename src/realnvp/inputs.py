@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 __all__ = [
     "check_data",
     "check_kind",
+    "check_noise",
     "check_overflow",
     "impossible_values",
     "without_marked",
 ]
+
+
+_WITHOUT_ARITHMETIC = (torch.uint16, torch.uint32, torch.uint64)
+"""Types of integers that PyTorch can only convert."""
 
 
 def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
@@ -37,10 +42,16 @@ def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     if tuple(x.shape[1:]) != shape or x.ndim < 2:
         sizes = ", ".join(map(str, shape))
         raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")
+    if x.is_complex():
+        raise ValueError(f"a flow takes real numbers, got {x.dtype}")
     if levels is not None and (x.is_floating_point() or x.dtype == torch.bool):
         raise ValueError(
             f"this flow models integers 0 .. {levels - 1} (uint8), got {x.dtype}: "
             f"pass raw pixels, preprocessing is part of the model"
+        )
+    if levels is not None and x.dtype in _WITHOUT_ARITHMETIC:
+        raise ValueError(
+            f"PyTorch cannot compute with {x.dtype}: pass x.to(torch.int32) or x.to(torch.int64)"
         )
 
 
@@ -61,6 +72,22 @@ def check_data(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     if len(x) and (int(x.min()) < 0 or int(x.max()) >= levels):
         raise ValueError(
             f"this flow models integers 0 .. {levels - 1}, got {int(x.min())} .. {int(x.max())}"
+        )
+
+
+def check_noise(noise: Tensor) -> None:
+    """Raise a ValueError unless all numbers are between 0 and 1, as uniform noise is.
+
+    With other noise, a value would be dequantized to the cell of another one, with its density.
+
+    >>> check_noise(torch.tensor([0.5, -0.1]))
+    Traceback (most recent call last):
+    ValueError: noise is uniform numbers in [0, 1), got -0.1 .. 0.5: use torch.rand
+    """
+    if noise.numel() and not (noise.min() >= 0 and noise.max() <= 1):  # NaN is neither
+        low, high = noise.min().item(), noise.max().item()
+        raise ValueError(
+            f"noise is uniform numbers in [0, 1), got {low:.6g} .. {high:.6g}: use torch.rand"
         )
 
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections import CategoriesFirst, TableColumns
 from realnvp.conditioners import WeightNormConv2d
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
@@ -213,12 +212,15 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         or not isinstance(config.get("arguments"), dict)
     ):
         raise ValueError(f"{what} cannot be rebuilt: its config does not describe a realnvp model")
-    double = any(t.dtype == torch.float64 and not _is_exact(n) for n, t in sizes.items())
 
     def build() -> Flow:
         flow: Flow = BUILDERS[config["builder"]](**arguments)
         flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
-        return flow.double() if double else flow
+        own = flow.state_dict()
+        # Of the types that differ, one decides: tensors that are float64 in every flow stay so.
+        differ = (t.dtype for n, t in sizes.items() if n in own and own[n].dtype != t.dtype)
+        other = next((d for d in differ if d in (torch.float32, torch.float64)), None)
+        return flow if other is None else flow.to(other)
 
     try:
         arguments = config["arguments"]
@@ -241,13 +243,6 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
     return build
-
-
-def _is_exact(name: str) -> bool:
-    """Return whether a tensor is in float64 in every flow: of a table's columns, and all edges."""
-    first = {f"bijection.layers.0.{own}" for own in TableColumns.exact}
-    second = {f"bijection.layers.1.{own}" for own in CategoriesFirst.exact}
-    return name in first | second or name.endswith(".edges")
 
 
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:

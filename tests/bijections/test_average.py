@@ -88,3 +88,10 @@ def test_what_cannot_be_averaged():
     for pair in ([flow(0), flow(0, hidden=8)], [flow(0, members=2)] * 2):
         with pytest.raises(ValueError, match="built with equal arguments"):
             average_flow(pair)
+
+
+def test_what_cannot_be_averaged_is_refused():
+    with pytest.raises(ValueError, match="that of bijections, got a Linear"):
+        Average(Affine(torch.zeros(1)), torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="has 1 channel,"):
+        Average(Affine(torch.zeros(2)))(torch.zeros(3, 2))

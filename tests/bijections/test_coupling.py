@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.bijections import affine
-from realnvp.bijections import AffineCoupling, ChannelMask, CheckerboardMask, Coupling
+from realnvp.bijections import AffineCoupling, BlockMask, ChannelMask, CheckerboardMask, Coupling
 from realnvp.conditioners import MLP, ResNet
 
 
@@ -71,3 +71,18 @@ def test_log_derivatives_that_are_no_tensor():
     for call in (layer, layer.inverse):
         with pytest.raises(ValueError, match=r"type float, not a tensor of shape \(3, 1\)"):
             call(torch.zeros(3, 2))
+
+
+def test_a_checkerboard_of_vectors_is_refused():
+    """Its rows would be the examples, whose densities would depend on their place in the batch."""
+    layer = AffineCoupling(CheckerboardMask(), MLP(4, 8, 8, 1), 2)
+    for direction in (layer, layer.inverse):
+        with pytest.raises(ValueError, match="vectors need a ChannelMask"):
+            direction(torch.randn(6, 4))
+
+
+def test_blocks_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="3 blocks cannot be block 3"):
+        BlockMask(3, 3)
+    with pytest.raises(ValueError, match="4 channels have no 3 equal blocks"):
+        BlockMask(1, 3).split(torch.zeros(2, 4))

@@ -15,6 +15,7 @@ from realnvp.bijections.gaussian_mixture import (
     gaussianize,
     invert_mixture,
     normal_quantile,
+    smooth_log_cdf,
     smooth_quantile,
 )
 from realnvp.conditioners import MLP
@@ -182,3 +183,32 @@ def test_the_quantile_has_derivatives_of_first_and_second_order():
     assert torch.allclose(smooth_quantile(log_p), normal_quantile(log_p), rtol=1e-12)
     assert torch.autograd.gradcheck(smooth_quantile, log_p)
     assert torch.autograd.gradgradcheck(smooth_quantile, log_p)
+
+
+# ---------------------------------------------------------------------- tails
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [100.0, 1e3, 1e4, 1e5, 1e7])
+def test_gradients_of_small_probabilities_are_exact(far: float, dtype: torch.dtype):
+    """PyTorch's own gradient of ``log_ndtr`` is six times too large at -10,000 in float32."""
+    z = torch.tensor([-far], dtype=dtype, requires_grad=True)
+    exact = far + 1 / far - 2 / far**3  # of log Phi; the inverse has the reciprocal
+    log_p = smooth_log_cdf(z)
+    (slope,) = torch.autograd.grad(log_p, z, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, z)
+    assert slope.item() == pytest.approx(exact, rel=1e-6)
+    assert bend.item() == pytest.approx(-1 + 1 / far**2, rel=1e-5)
+    back = log_p.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(smooth_quantile(back), back)
+    assert slope.item() == pytest.approx(1 / exact, rel=1e-6)
+
+
+def test_a_coupling_that_was_made_without_values_gets_its_constants():
+    """As for sharded models: construction on the meta device, then the weights of a file."""
+    with torch.device("meta"):
+        flow = vector_flow(3, coupling="gaussian_mixture", couplings=2, hidden=8, norm="none")
+    like = vector_flow(3, coupling="gaussian_mixture", couplings=2, hidden=8, norm="none")
+    flow.to_empty(device="cpu").load_state_dict(like.state_dict())
+    x = torch.randn(5, 3)
+    assert torch.equal(flow.log_prob(x), like.log_prob(x))

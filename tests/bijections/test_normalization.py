@@ -75,3 +75,19 @@ def test_actnorm_initializes_from_data_only():
     other.load_state_dict(state)
     other(torch.randn(8, 2))  # initialized before: must not do so again
     assert torch.equal(other.shift, layer.shift)
+
+
+def test_a_single_value_has_no_variance():
+    """It would be normalized to zero, and its log-determinant would grow without bound."""
+    layer = RunningBatchNorm(2)
+    with pytest.raises(ValueError, match="one value per channel has no variance"):
+        layer(torch.ones(1, 2))
+    assert not layer.initialized
+    layer(torch.ones(1, 2, 2, 1))  # of two pixels
+    layer.eval()(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("layer", [ActNorm(3), RunningBatchNorm(3)])
+def test_the_first_batch_has_the_channels_of_the_layer(layer):
+    with pytest.raises(ValueError, match="the layer has 3 channels"):
+        layer(torch.randn(5, 2))

@@ -5,6 +5,8 @@ Invertibility and the log-determinant are tested in ``test_base.py``, for all bi
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.distributions import Normal
@@ -57,3 +59,17 @@ def test_edges_stay_exact_and_are_checked(layer):
     for bad in ([0, 0.5, 0.5, 0.7, 1], [0.1, 0.2, 0.3, 0.4, 1], [0, 0.2, 0.3, 0.4, 0.9]):
         with pytest.raises(ValueError, match="edges must ascend from 0 to 1"):
             layer.fill({"edges": torch.tensor(bad)})
+
+
+@pytest.mark.parametrize("far", [1e3, 1e5, 1e7])
+def test_far_values_have_gradients_in_float32(layer, far: float):
+    x, condition = torch.tensor([[far], [-far], [far / 2]]).double(), torch.randn(3, 2).double()
+    grads, values = [], []
+    for each, inputs in ((layer, x), (copy.deepcopy(layer).float(), x.float())):
+        inputs.requires_grad_()
+        z, log_det = each(inputs, condition.to(inputs.dtype))
+        log_p = log_det - 0.5 * z.square()[:, 0]
+        values.append(log_p.double())
+        grads.append(torch.autograd.grad(log_p.sum(), inputs)[0].double())
+    torch.testing.assert_close(values[1], values[0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-5, atol=1e-4)

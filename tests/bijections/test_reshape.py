@@ -11,6 +11,7 @@ from realnvp.bijections import (
     FactorOut,
     Inverse,
     Logit,
+    Refine,
     Squeeze,
 )
 
@@ -46,3 +47,16 @@ def test_scale_labels_follow_the_entries():
     scales = chain.permute_index(labels)
     assert torch.bincount(scales.flatten()).tolist() == [8, 4, 4]
     assert torch.equal(chain.unpermute_index(scales), labels)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FactorOut(Chain(), 0), lambda: Refine(lambda x, c: x, Chain(), 0)]
+)
+def test_no_channels_cannot_be_split_off(make):
+    with pytest.raises(ValueError, match="channels must be 1 or more, got 0"):
+        make()
+
+
+def test_vectors_cannot_be_squeezed():
+    with pytest.raises(ValueError, match="squeezing is for images"):
+        Squeeze()(torch.zeros(6, 4))

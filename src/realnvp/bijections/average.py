@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from realnvp.bijections.base import Bijection
+from realnvp.bijections.base import Bijection, check_channels
 from realnvp.bijections.gaussian_mixture import gaussianize
 from realnvp.bijections.root_finding import find_root
 
@@ -35,7 +35,7 @@ class Average(Bijection):
         members: bijections of ``(B, 1)``, with log-determinants of the term "coupling".
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or they are no bijections.
 
     >>> from realnvp.bijections import Affine
     >>> layer = Average(*(Affine(torch.tensor([m])) for m in (-3.0, 3.0)))
@@ -51,6 +51,10 @@ class Average(Bijection):
         super().__init__()
         if not members:
             raise ValueError("an average needs at least one bijection")
+        for member in members:
+            if not isinstance(member, Bijection):
+                kind = type(member).__name__
+                raise ValueError(f"an average is that of bijections, got a {kind}")
         self.members = nn.ModuleList(members)
 
     def _each(self) -> list[Bijection]:
@@ -60,6 +64,7 @@ class Average(Bijection):
         return f"{len(self.members)} members"
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(1, x)
         found = [member(x, condition) for member in self._each()]
         latents = torch.cat([z for z, _ in found], dim=1).T  # (M, B)
         log_dets = torch.stack([log_det for _, log_det in found])

@@ -78,11 +78,16 @@ class BlockMask:
         index: index of the active block.
         blocks: number of blocks, which divides that of the channels.
 
+    Raises:
+        ValueError: if there is no such block.
+
     >>> BlockMask(1, 3).split(torch.tensor([[1, 2, 3]]))
     (tensor([[1, 3]]), tensor([[2]]))
     """
 
     def __init__(self, index: int, blocks: int) -> None:
+        if not 0 <= index < blocks:
+            raise ValueError(f"the active one of {blocks} blocks cannot be block {index}")
         self.index = index
         self.blocks = blocks
 
@@ -90,6 +95,8 @@ class BlockMask:
         return f"BlockMask({self.index}, {self.blocks})"
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[1] % self.blocks:
+            raise ValueError(f"{x.shape[1]} channels have no {self.blocks} equal blocks")
         size = x.shape[1] // self.blocks
         before, active, after = x.tensor_split([self.index * size, (self.index + 1) * size], dim=1)
         return torch.cat((before, after), dim=1), active
@@ -134,6 +141,11 @@ class CheckerboardMask:
         return ((rows + columns) % 2 == int(self.flip)).to(x.dtype)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.ndim != 4:  # the rows of a batch of vectors are its examples
+            raise ValueError(
+                f"a checkerboard is for images (B, C, H, W), got {tuple(x.shape)}: vectors need a "
+                "ChannelMask"
+            )
         return x * self._passive(x), self.take(x)
 
     def take(self, parameters: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ of the lower tail, which ``erfc`` gives exactly until it underflows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ __all__ = [
     "invert_mixture",
     "log_normal",
     "normal_quantile",
+    "smooth_log_cdf",
     "smooth_quantile",
 ]
 
@@ -76,27 +78,62 @@ def normal_quantile(log_p: Tensor) -> Tensor:
     z = torch.where(log_p > -80.0, near, -square.sqrt())
     # One step of Newton's method on log Phi(z) = log p: both starts are good to a few digits.
     log_cdf = torch.special.log_ndtr(z)
-    # The inverse of its derivative, Phi / Phi'. Far out the difference of logarithms is only
-    # rounding, and the asymptotic series exact.
-    grad = torch.exp((log_cdf + 0.5 * z.square() + HALF_LOG_2PI).clamp(max=1.0))
+    # Above the median, where nothing calls it, the step is shorter than Newton's, but finite.
+    return z - (log_cdf - log_p) * _mills_ratio(z, log_cdf)[0].clamp(max=math.e)
+
+
+def _mills_ratio(z: Tensor, log_cdf: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return :math:`h = \Phi(z) / \varphi(z)`, and its derivative :math:`1 + z h`.
+
+    It is the derivative of the quantile with respect to :math:`\log p`.
+    """
+    near = torch.exp(log_cdf + 0.5 * z.square() + HALF_LOG_2PI)
+    # Far out, the difference of logarithms is only rounding, and the asymptotic series exact.
+    far = z < FAR[z.dtype]
     inverse = 1 / z.clamp(max=-1.0).square()
-    series = -(1 - inverse + 3 * inverse.square()) / z.clamp(max=-1.0)
-    return z - (log_cdf - log_p) * torch.where(z > -30.0, grad, series)
+    slope = inverse * (1 - inverse * (3 - 15 * inverse))
+    ratio = torch.where(far, (slope - 1) / z.clamp(max=-1.0), near)
+    return ratio, torch.where(far, slope, 1 + z * near)
+
+
+FAR = {torch.float32: -10.0, torch.float64: -60.0}
+"""Where :func:`_mills_ratio` changes to the series, whose error is then below the rounding's."""
 
 
 def smooth_quantile(log_p: Tensor) -> Tensor:
-    """Return :func:`normal_quantile` with its derivatives, up to the third.
+    r"""Return :func:`normal_quantile` with its derivatives, up to the third.
 
-    Newton's steps from the solution do not move it: one has the derivative of the implicit
-    function, a second one those of second and third order.
+    They are :math:`h`, :math:`h q` and :math:`h (2 q^2 - q + h^2)`, with :math:`q = 1 + z h`, and
+    this is the Taylor polynomial that has them.
     """
     z = normal_quantile(log_p.detach())
-    if not (is_transformed() or (torch.is_grad_enabled() and log_p.requires_grad)):
+    if not _is_differentiated(log_p):
         return z
-    for _ in range(2):
-        log_cdf = torch.special.log_ndtr(z)
-        z = z - (log_cdf - log_p) * torch.exp(log_cdf + 0.5 * z.square() + HALF_LOG_2PI)
-    return z
+    h, q = _mills_ratio(z, torch.special.log_ndtr(z))
+    step = log_p - log_p.detach()  # zero
+    return z + step * h * (1 + step / 2 * (q + step / 3 * (2 * q.square() - q + h.square())))
+
+
+def smooth_log_cdf(z: Tensor) -> Tensor:
+    r"""Return :math:`\log \Phi(z)` with its derivatives, up to the third.
+
+    PyTorch's own gradient of ``log_ndtr`` is off by a factor of 6 at -10,000 in float32, and zero
+    farther out. This is a Taylor polynomial, as that of :func:`smooth_quantile`.
+    """
+    at = z.detach()
+    log_cdf = torch.special.log_ndtr(at)
+    if not _is_differentiated(z):
+        return log_cdf
+    h, q = _mills_ratio(at, log_cdf)
+    r = 1 / h
+    second = torch.where(at < 0, -q * r.square(), -r * (at + r))
+    third = -second * (at + r) - r * (1 + second)
+    step = z - at  # zero
+    return log_cdf + step * (r + step / 2 * (second + step / 3 * third))
+
+
+def _is_differentiated(x: Tensor) -> bool:
+    return is_transformed() or (torch.is_grad_enabled() and x.requires_grad)
 
 
 Gaussianized = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -129,7 +166,7 @@ def _terms(
     # Which side of the median? The sum of pi erf(u / sqrt 2) is 2 cdf - 1.
     above = (log_weight.exp() * torch.erf(u * math.sqrt(0.5))).sum(0) > 0
     side = 1.0 - 2.0 * above.to(x.dtype)
-    return log_terms, side, log_weight + torch.special.log_ndtr(side * u)
+    return log_terms, side, log_weight + smooth_log_cdf(side * u)
 
 
 def _by_probabilities(
@@ -199,7 +236,7 @@ class _GaussianizeMixture(torch.autograd.Function):
             side = 1.0 - 2.0 * (z > 0).to(x.dtype)
             log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
             share = torch.exp(log_terms - log_density)
-            log_tails = log_weight + torch.special.log_ndtr(side * u)
+            log_tails = log_weight + smooth_log_cdf(side * u)
             ratio = side * torch.exp(log_tails - log_phi)
         along = grad_z * torch.exp(log_density - log_phi)
         by_density = share * grad_log_density
@@ -259,6 +296,15 @@ class GaussianMixtureCoupling(Coupling):
         self.components = components
         start = constant(lambda: self._start(components), 3, components)
         self.register_buffer("start", start, persistent=False)
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> GaussianMixtureCoupling:
+        was_meta = self.start.is_meta
+        super()._apply(fn, recurse)
+        if was_meta and not self.start.is_meta:  # no file has the values, which are constants
+            self.start.copy_(self._start(self.components))
+        return self
 
     @staticmethod
     def _start(components: int) -> Tensor:

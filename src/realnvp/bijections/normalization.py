@@ -92,7 +92,13 @@ class RunningBatchNorm(Bijection):
             raise ValueError(f"running_var must be 0 or more, got {self.running_var.min().item()}")
 
     def _update(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var, _ = mean_and_variance(x)
+        check_channels(len(self.running_mean), x)
+        mean, var, count = mean_and_variance(x)
+        if count < 2:
+            raise ValueError(
+                "a batch of one value per channel has no variance to normalize by: use larger "
+                'batches, or norm "act"'
+            )
         if is_recomputing():  # the averages have been updated already: only gradients flow
             mean, var = (self.momentum * (value - value.detach()) for value in (mean, var))
             old_mean, old_var = self._averages()
@@ -168,6 +174,7 @@ class ActNorm(Bijection):
 
     def _initialize(self, x: Tensor) -> None:
         if not self.initialized:
+            check_channels(len(self.shift), x)
             with torch.no_grad():
                 mean, var, _ = mean_and_variance(x)
                 self.shift.copy_(mean)

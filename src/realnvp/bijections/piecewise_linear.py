@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from realnvp.bijections.base import constant
 from realnvp.bijections.coupling import Coupling, Mask
 from realnvp.bijections.exact import Exact
-from realnvp.bijections.gaussian_mixture import smooth_quantile
+from realnvp.bijections.gaussian_mixture import smooth_log_cdf, smooth_quantile
 
 __all__ = ["PiecewiseLinearCoupling"]
 
@@ -141,7 +141,7 @@ def _log_share(x: Tensor, k: Tensor, starts: Tensor, before: Tensor, after: Tens
     start, width = starts.gather(1, k)[:, 0], before.gather(1, k)[:, 0]
     to, log_mass = _starts(after).gather(1, k)[:, 0], after.gather(1, k)[:, 0]
     first = k[:, 0] == 0
-    log_p = torch.special.log_ndtr(x)
+    log_p = smooth_log_cdf(x)
     place = ((torch.where(first, 0.5, log_p.exp()) - start) / width.exp()).clamp(0, 1)
     inner = (torch.where(first, 0.5, to) + log_mass.exp() * place).log()
     return torch.where(first, log_p + log_mass - width, inner)  # however far out in the tail

@@ -56,6 +56,8 @@ class Squeeze(Bijection):
         return self.unpermute_index(z), zero_log_det(z)
 
     def permute_index(self, labels: Tensor) -> Tensor:
+        if labels.ndim != 4:
+            raise ValueError(f"squeezing is for images (B, C, H, W), got {tuple(labels.shape)}")
         if labels.shape[-2] % 2 or labels.shape[-1] % 2:
             raise ValueError(
                 f"squeezing needs an even height and width, got {tuple(labels.shape[-2:])}"
@@ -115,6 +117,9 @@ class FactorOut(Bijection):
         channels: number of the last channels, which ``inner`` transforms; by default half of them
             (the larger half, if their number is odd).
 
+    Raises:
+        ValueError: if there are no such channels.
+
     >>> from realnvp.bijections import Affine
     >>> double = Affine(torch.zeros(1), torch.full((1,), 0.5))
     >>> FactorOut(double)(torch.tensor([[3.0, 5.0]]))[0]
@@ -123,6 +128,8 @@ class FactorOut(Bijection):
 
     def __init__(self, inner: Bijection, channels: int | None = None) -> None:
         super().__init__()
+        if channels is not None:
+            _check_count(channels)
         self.inner = inner
         self.channels = channels
 
@@ -177,6 +184,9 @@ class Refine(Bijection):
         inner: the bijection of the first channels, conditioned on the features.
         channels: number of channels that pass unchanged, the last ones.
 
+    Raises:
+        ValueError: if there are no such channels.
+
     >>> from realnvp.bijections import Affine
     >>> double = Affine(torch.zeros(1), torch.full((1,), 0.5))
     >>> Refine(lambda x, c: x, double, channels=1)(torch.tensor([[3.0, 5.0]]))[0]
@@ -187,6 +197,7 @@ class Refine(Bijection):
 
     def __init__(self, features: nn.Module, inner: Bijection, channels: int) -> None:
         super().__init__()
+        _check_count(channels)
         self.features = features
         self.inner = inner
         self.channels = channels
@@ -200,3 +211,9 @@ class Refine(Bijection):
         first, last = z.tensor_split([-self.channels], dim=1)
         first, log_det = self.inner.inverse(first, self.features(last, condition))
         return torch.cat((first, last), dim=1), log_det
+
+
+def _check_count(channels: int) -> None:
+    """Raise ValueError unless a number of channels is positive: a slice of -0 would be all."""
+    if channels < 1:
+        raise ValueError(f"the number of channels must be 1 or more, got {channels}")
