@@ -49,12 +49,11 @@ def test_what_a_chapter_imports_and_prints_exists(chapter):
 
 
 def test_own_loop(capsys):
-    first, second = blocks("loop")
-    short = [code.replace("500", "5") for code in (first, second)]
     names = {"points": torch.randn(100, 2)}
-    for code in short:
-        run(code, names)
+    for code in blocks("loop"):
+        run(code.replace("500", "5"), names)
     assert re.match(r"tensor\(-\d", capsys.readouterr().out)
+    assert torch.isfinite(names["loss"])
 
 
 def test_notebooks(monkeypatch, capsys):
@@ -87,12 +86,17 @@ def test_own_data_set(tmp_path, monkeypatch, capsys):
 
 
 def test_conditional_models():
-    labels, numbers = blocks("conditional")
+    labels, numbers, posterior = blocks("conditional")
     names = run(labels.replace("10,", "2,"), {})
     assert names["threes"].shape == (2, 1, 28, 28)
     x = np.random.default_rng(0).normal(size=(60, 1))
     names = run(numbers, {"y": x + 0.1 * np.random.default_rng(1).normal(size=(60, 1)), "x": x})
     assert names["density"].sample(3, condition=[[0.5]]).shape == (3, 1)
+    theta = torch.randn(60, 2)
+    pairs = {"theta": theta, "x": torch.cat((theta, theta.sum(1, keepdim=True)), dim=1)}
+    names = run(posterior.replace("steps=2000", "steps=2, quiet=True"), pairs)
+    assert names["draws"].shape == (1000, 2)
+    assert names["several"].batch_shape == (5,)
 
 
 @pytest.mark.filterwarnings("ignore:.*dequantized:UserWarning")

@@ -53,8 +53,9 @@ def test_samples_have_the_density_and_gradients():
 def test_conditions_that_do_not_fit():
     with pytest.raises(ValueError, match="conditional: pass vectors"):
         FlowDistribution(small(condition_dim=3))
-    with pytest.raises(ValueError, match="must have shape"):
-        FlowDistribution(small(condition_dim=3), torch.zeros(4, 2))
+    for shape in ((4, 2), (3, 1), ()):
+        with pytest.raises(ValueError, match=r"conditions have the shape \(..., 3\), got"):
+            FlowDistribution(small(condition_dim=3), torch.zeros(shape))
     with pytest.raises(ValueError, match="not conditional"):
         FlowDistribution(small(), torch.zeros(4, 2))
 

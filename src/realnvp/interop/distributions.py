@@ -30,6 +30,10 @@ def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
             raise ValueError(f"this flow is conditional: pass vectors (..., {flow.condition_dim})")
         return torch.Size()
     labels = flow.classes is not None and not condition.is_floating_point()
+    if flow.condition_dim and not labels and condition.shape[-1:] != (flow.condition_dim,):
+        raise ValueError(
+            f"conditions have the shape (..., {flow.condition_dim}), got {tuple(condition.shape)}"
+        )
     shape = condition.shape if labels else condition.shape[:-1]
     flow.as_condition(_flat(condition, shape), shape.numel())  # checks it
     return shape
