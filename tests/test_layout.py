@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 
 import rooms
 
@@ -20,6 +21,15 @@ def test_an_upward_import_and_a_circle_are_found(monkeypatch):
     monkeypatch.setattr(rooms, "graph", lambda: wrong)
     assert rooms.upward_imports() == ["flow imports training.trainer"]
     assert rooms.circles() == [["flow", "training.trainer"]]
+
+
+def test_few_modules_look_others_up_by_name_and_find_them():
+    """So may call what is above: the methods of a flow, names in settings, and public names."""
+    found = rooms.lookups()
+    assert set(found) == {"", "flow", "utils.registry"}
+    for path in {path for paths in found.values() for path in paths}:
+        module, _, attribute = path.partition(":")
+        assert hasattr(import_module(module), attribute or "__name__"), path
 
 
 def test_every_room_has_its_place_and_few_are_modules_at_the_top():

@@ -1,13 +1,14 @@
 """The rooms of the source tree and the imports between them: python tools/rooms.py [OUT.png]
 
-Reads every import of ``src/realnvp``, those inside functions included, and knows the order in which
-rooms may import each other. ``tests/test_layout.py`` fails on what this finds wrong; run as a
-program it draws the picture of docs/architecture.md.
+Reads every import of ``src/realnvp``, those inside functions included, and what modules look up by
+name instead, and knows the order in which rooms may import each other. ``tests/test_layout.py``
+fails on what this finds wrong; run as a program it draws the picture of docs/architecture.md.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -71,6 +72,17 @@ def graph() -> dict[str, set[str]]:
     """Return which modules each module imports, by dotted name."""
     known = modules()
     return {name: imports_of(path, known) - {name} for name, path in known.items()}
+
+
+def lookups() -> dict[str, list[str]]:
+    """Return what each module looks up by name, ``realnvp.module:attribute``, with no import."""
+    found: dict[str, list[str]] = {}
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and re.fullmatch(r"realnvp(\.\w+)+:\w*", text):
+                found.setdefault(name, []).append(text)
+    return found
 
 
 def room_of(module: str) -> str:

@@ -183,7 +183,7 @@ class ImageLayers:
         model = self.model
         # The statistics of a single position are its value: instance norm would erase it.
         single = pixels == patch**2
-        norm = "none" if model.conditioner_norm == "instance" and single else None
+        norm = "none" if model.conditioner_norm == "instance" and single else model.conditioner_norm
         layer = make_coupling(
             mask,
             channels,
@@ -191,7 +191,7 @@ class ImageLayers:
             self.condition_dim,
             hidden=hidden * patch,
             blocks=blocks,
-            norm=norm or model.conditioner_norm,
+            norm=norm,
             patch=patch,
             block=model.block,
             context_channels=context,

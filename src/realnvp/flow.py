@@ -697,6 +697,8 @@ class Flow(nn.Module):
         return self.bijection.permute_index(torch.zeros(1, *self.shape, dtype=torch.int64))[0]
 
     # ------------------------------------------------------------------ saving
+    #
+    # Loading and the hub are layers above the flow, which looks them up by name when it is asked.
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the weights, from which the model can be rebuilt.
@@ -739,7 +741,6 @@ class Flow(nn.Module):
             FileNotFoundError: if the folder has no saved model.
             ValueError: if its files are corrupt.
         """
-        # Looked up by name, as the builder in config.json is: loading is a layer above the flow.
         return find("realnvp.pretrained:load_folder")(Path(folder))
 
     def push_to_hub(

@@ -1,7 +1,6 @@
 r"""Explore the latents: interpolate between examples, and resample the finer scales.
 
-Both follow the paper's figures (arXiv 1605.08803, section 4.2 and
-appendices B and D).
+Both follow the paper's figures (arXiv 1605.08803, section 4.2 and appendices B and D).
 """
 
 from __future__ import annotations

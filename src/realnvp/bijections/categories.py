@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det, constant
 from realnvp.bijections.cell_map import MOST, even_edges
-from realnvp.bijections.exact import Exact
+from realnvp.bijections.fitted import Fitted
 from realnvp.bijections.gaussian_mixture import normal_quantile
 from realnvp.bijections.smooth_map import TINY
 
@@ -51,7 +51,7 @@ FLOOR = 1e-4
 """Weight of the table in the probabilities given a condition, so that none vanishes."""
 
 
-class CategoriesFirst(Exact):
+class CategoriesFirst(Fitted):
     """Make normal scores of categories independent, and transform the other columns given them.
 
     Args:

@@ -35,14 +35,14 @@ from realnvp.bijections.atoms import between_atoms, with_atoms
 from realnvp.bijections.base import constant
 from realnvp.bijections.cell_map import MOST, ON_GRID, CellMap, even_edges, score_of
 from realnvp.bijections.dequantization import Dequantization, Noise
-from realnvp.bijections.exact import Exact
+from realnvp.bijections.fitted import Fitted
 from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.bijections.smooth_map import SHAPES, TINY, SmoothMap
 
 __all__ = ["TableColumns"]
 
 
-class TableColumns(Exact, Dequantization):
+class TableColumns(Fitted, Dequantization):
     r"""Map the columns of a table to normal scores, each by its own map; see the module.
 
     The parameters of the maps are float64 buffers, whatever the type of the flow, so that dates in

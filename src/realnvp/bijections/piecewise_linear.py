@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from realnvp.bijections.base import constant
 from realnvp.bijections.coupling import Coupling, Mask
-from realnvp.bijections.exact import Exact
+from realnvp.bijections.fitted import Fitted
 from realnvp.bijections.gaussian_mixture import smooth_log_cdf, smooth_quantile
 
 __all__ = ["PiecewiseLinearCoupling"]
@@ -33,7 +33,7 @@ FLOOR = 1e-4
 """Fraction of every interval's mass that is its own width, so that none vanishes."""
 
 
-class PiecewiseLinearCoupling(Exact, Coupling):
+class PiecewiseLinearCoupling(Fitted, Coupling):
     r"""Stretch intervals of a normal variable's distribution; see the module.
 
     .. math:: g = (1 - \epsilon) \, \mathrm{softmax}(\log f + \mathrm{conditioner}(x_p))

@@ -113,9 +113,8 @@ def _shrunk(rows: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         held_out[held] = True
     d = rows.shape[1]
     w_held = w * held_out / (w * held_out).sum()
-    n = max(
-        1 / w.square().sum().item(), 3.5
-    )  # number of rows, or the effective number if weights are unequal
+    # Number of rows, or the effective number if weights are unequal.
+    n = max(1 / w.square().sum().item(), 3.5)
     inflation = (squares @ w_held / d).clamp(min=(n + 1) / (n - 3))[:, None]
     scores = -0.5 * (squares / inflation + log_dets + d * (inflation * 2 * math.pi).log())
     best = int((scores @ w_held).argmax())
@@ -266,18 +265,17 @@ class _Choice:
     def mixture(self, x: Tensor, w: Tensor, m: int = 0) -> tuple[Mixture, Tensor]:
         """Return a mixture, and the held-out log-density of rows given their first columns.
 
+        Data that twice as many Gaussians always fit much better are not a mixture but curved:
+        couplings learn that better from a single Gaussian.
+
         Args:
             x: ``(N, D)`` rows.
             w: ``(N,)`` weights.
             m: number of leading columns that are conditioned on.
 
-        Data that twice as many Gaussians always fit much better are not a mixture but curved:
-        couplings learn that better from a single Gaussian.
-
         Returns:
             the mixture, and ``(N,)`` log-densities, NaN in rows that no fold held out.
         """
-
         if self.components is not None or len(x) < 4 * FOLDS:
             return self.fit(x, w, self.components or 1), torch.full_like(w, math.nan)
         everything, weight, n = x, w, len(x)

@@ -65,7 +65,7 @@ IMAGES, POINTS = 100, 2000
 def check_budget(config: TrainingConfig) -> None:
     """Raise ValueError unless there is a budget that ends training."""
     if config.minutes is None and config.epochs is None and config.steps is None:
-        raise ValueError("no budget: give --minutes, --epochs or --steps")
+        raise ValueError("no budget: give minutes, epochs or steps")
 
 
 class Trainer:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from realnvp.bijections import Chain
-from realnvp.bijections.exact import Exact
+from realnvp.bijections.fitted import Fitted
 
 
-class Shift(Exact):
+class Shift(Fitted):
     """Subtract an origin that stays float64."""
 
     exact = ("origin",)

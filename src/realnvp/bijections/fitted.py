@@ -9,10 +9,10 @@ from torch import Tensor
 
 from realnvp.bijections.base import Bijection
 
-__all__ = ["Exact"]
+__all__ = ["Fitted"]
 
 
-class Exact(Bijection):
+class Fitted(Bijection):
     """A bijection whose buffers are computed from data; some stay float64 in a flow of any type."""
 
     exact: ClassVar[tuple[str, ...]] = ()
@@ -31,7 +31,7 @@ class Exact(Bijection):
         if not any(buffer.is_meta for buffer in self.buffers(recurse=False)):
             self.check_values()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fitted:
         kept = {name: self._buffers[name] for name in self.exact if name in self._buffers}
         super()._apply(fn, recurse)
         for name, buffer in kept.items():
