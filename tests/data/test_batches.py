@@ -11,7 +11,7 @@ import torch
 
 from realnvp.data import Split
 from realnvp.data.batches import Batches, Prefetcher, draw_weighted, to_device
-from realnvp.data.stored import StoredImages
+from realnvp.data.stored_images import StoredImages
 
 
 def test_batches_are_an_epoch_without_repeats():

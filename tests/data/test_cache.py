@@ -20,7 +20,7 @@ from helpers.kills import in_child
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
 from realnvp.data import cache, images
 from realnvp.data.dataset import Dataset
-from realnvp.data.stored import StoredImages
+from realnvp.data.stored_images import StoredImages
 from realnvp.training.train import train
 
 

@@ -28,7 +28,7 @@ from realnvp.config import DataConfig
 from realnvp.data import Split, cache, images, load_part, source_names
 from realnvp.data.image_sets import IMAGE_SETS, ImageSet, register_image_set
 from realnvp.data.images import ImageFiles, image_tensor
-from realnvp.data.stored import StoredImages
+from realnvp.data.stored_images import StoredImages
 from realnvp.utils.image_files import read_image
 
 

@@ -15,7 +15,7 @@ from helpers.data_files import load, refused
 from realnvp.data import cache, images
 from realnvp.data.saved_sets import has_images, is_saved_set
 from realnvp.data.sources import is_image_folder
-from realnvp.data.stored import StoredImages
+from realnvp.data.stored_images import StoredImages
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 8, 6, 3), dtype=np.uint8)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
-from realnvp.data.grouped_rows import GroupedRows
-from realnvp.data.stored import StoredImages
+from realnvp.data.stored_images import StoredImages
+from realnvp.data.stored_rows import StoredRows
 from realnvp.utils.rng import Stream, seed_of
 
 __all__ = [
@@ -149,7 +149,7 @@ class Batches:
         share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
         x, condition = self.split.x, self.split.condition
-        if isinstance(x, GroupedRows):  # both are read together
+        if isinstance(x, StoredRows):  # both are read together
             rows = x.reader.gather(index)
             return self._pinned(rows.x), rows.condition
         return self._pinned(x[index]), None if condition is None else condition[index]
@@ -162,7 +162,7 @@ class Batches:
 
     def _order(self, epoch: int, start: int, stop: int) -> Tensor:
         """Return the indices of the examples at positions ``start`` to ``stop`` of an epoch."""
-        if isinstance(self.split.x, GroupedRows):
+        if isinstance(self.split.x, StoredRows):
             return self.split.x.reader.order(self._seed, epoch, start, stop)
         order = self._orders.get(epoch)
         if order is None:
@@ -226,7 +226,7 @@ def to_device_unless_stored(split: Split, device: torch.device) -> Split:
     soon as they are read.
     """
     x = split.x
-    if isinstance(x, GroupedRows):
+    if isinstance(x, StoredRows):
         return Split(x, split.condition)
     if not isinstance(x, StoredImages):
         return to_device(split, device)

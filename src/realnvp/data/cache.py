@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from realnvp.data.stored import ArrayFile, StoredImages
+from realnvp.data.stored_images import ArrayFile, StoredImages
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import remove_temporary, write_atomically
 from realnvp.utils.image_files import (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from realnvp.data.stored import StoredImages
+from realnvp.data.stored_images import StoredImages
 
 if TYPE_CHECKING:
     from realnvp.data.columns import Coordinate, TableSchema
@@ -35,8 +35,8 @@ class Split:
 
     Args:
         x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
-            :class:`~realnvp.data.stored.StoredImages` or, also as the condition,
-            :class:`~realnvp.data.grouped_rows.GroupedRows` in place of a tensor.
+            :class:`~realnvp.data.stored_images.StoredImages` or, also as the condition,
+            :class:`~realnvp.data.stored_rows.StoredRows` in place of a tensor.
         condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
             numbers, or None.
         labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 
 from realnvp.data import arrays, images, tables
 from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
-from realnvp.data.grouped_rows import read_parts
 from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.impossible import Impossible, Tolerate
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
 from realnvp.data.row_groups import reads_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
+from realnvp.data.stored_rows import read_row_groups
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
@@ -379,7 +379,7 @@ def _read_divided(config: DataConfig, known: tables.KnownColumns) -> Parts:
     if config.source in source_names() or not reads_row_groups(config):
         return _read(config, known)
     _no_images_settings(config)
-    return read_parts(config, known)
+    return read_row_groups(config, known)
 
 
 def _set_parts(config: DataConfig) -> Parts:

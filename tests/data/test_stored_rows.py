@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
-from realnvp.data import Dataset, grouped_rows, load_data, load_examples, load_part, row_groups
+from realnvp.data import Dataset, load_data, load_examples, load_part, row_groups, stored_rows
 from realnvp.data.batches import Batches, to_device_unless_stored
 from realnvp.data.columns import TableSchema
-from realnvp.data.grouped_rows import GroupedRows
 from realnvp.data.scan import RepresentativeRows
+from realnvp.data.stored_rows import StoredRows
 from realnvp.training.train import train
 
 pytest.importorskip("pyarrow")
@@ -57,7 +57,7 @@ def parquet(tmp_path):
 def _small(monkeypatch):
     """Look at few rows, and shuffle and keep few at once."""
     monkeypatch.setattr(row_groups, "SAMPLE", 60)
-    monkeypatch.setattr(grouped_rows, "WINDOW", 250 * 8 * 8)
+    monkeypatch.setattr(stored_rows, "WINDOW", 250 * 8 * 8)
 
 
 def load(source, **settings) -> Dataset:
@@ -69,7 +69,7 @@ def test_one_pass_finds_what_columns_hold(parquet):
     whole = TableSchema.of(frame())
     assert data.schema == whole
     assert {c.name: c.kind for c in whole.columns}["b"] == "decimal"
-    assert isinstance(data.train.x, GroupedRows)
+    assert isinstance(data.train.x, StoredRows)
     assert (len(data.train), len(data.validation), len(data.test)) == (960, 120, 120)
     assert len(data.train_in_memory) == 60
     parts = [data.train.x[:], data.validation.x, data.test.x]
@@ -114,7 +114,7 @@ def test_few_rows_are_kept(parquet, monkeypatch):
     for start in range(0, 900, 40):
         data.train.x[start : start + 40]
     assert (
-        sum(len(split) for split in reader._held.values()) * reader._row <= 2 * grouped_rows.WINDOW
+        sum(len(split) for split in reader._held.values()) * reader._row <= 2 * stored_rows.WINDOW
     )
     assert len(reader._held) < 12
 
@@ -161,9 +161,9 @@ def test_a_part_is_found_again_and_a_changed_file_noticed(parquet):
 def test_one_file_is_read_by_row_groups_if_it_is_large_or_so_wished(parquet, monkeypatch):
     one = parquet / "0.parquet"
     assert isinstance(load(one).train.x, torch.Tensor)
-    assert isinstance(load(one, storage="disk").train.x, GroupedRows)
+    assert isinstance(load(one, storage="disk").train.x, StoredRows)
     monkeypatch.setattr(row_groups, "LARGE", 1000)
-    assert isinstance(load(one).train.x, GroupedRows)
+    assert isinstance(load(one).train.x, StoredRows)
     assert isinstance(load("moons").train.x, torch.Tensor)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from realnvp.config import DataConfig
 
-__all__ = ["GroupReader", "GroupedRows", "read_parts"]
+__all__ = ["GroupReader", "StoredRows", "read_row_groups"]
 
 WINDOW = 1 << 28
 """Bytes of rows that are shuffled together."""
@@ -173,7 +173,7 @@ def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
     known[key] = value
 
 
-class GroupedRows:
+class StoredRows:
     """Training rows in row groups, or their conditions, with the needed part of Tensor's interface.
 
     Indexing reads the groups that have the rows.
@@ -222,7 +222,7 @@ class GroupedRows:
         return self._key
 
 
-def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
+def read_row_groups(config: DataConfig, known: KnownColumns) -> Parts:
     """Return the parts of a table that is read by row groups; see `reads_row_groups`.
 
     Args:
@@ -275,7 +275,7 @@ def read_parts(config: DataConfig, known: KnownColumns) -> Parts:
 
     def train() -> Split:
         def field(name: str, example: Tensor) -> Tensor:
-            return cast("Tensor", GroupedRows(reader, name, example, key, top))
+            return cast("Tensor", StoredRows(reader, name, example, key, top))
 
         condition = None
         if example.condition is not None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from realnvp.data import Split
-from realnvp.data.stored import ArrayFile, StoredImages
+from realnvp.data.stored_images import ArrayFile, StoredImages
 
 RNG = np.random.default_rng(0)
 SHARDS = [
