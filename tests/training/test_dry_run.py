@@ -37,6 +37,12 @@ def test_steps_take_their_time_and_validations_theirs(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_number_of_validations_is_that_of_whole_batches(devices):
+    training = TrainingConfig(steps=300, batch_size=32, devices=devices)
+    assert estimate(replace(TINY, training=training), quiet=True).validations == 6
+
+
 def test_a_budget_of_minutes_is_that_of_all():
     minutes = replace(TINY, training=TrainingConfig(minutes=2.0, batch_size=32))
     found = estimate(minutes, quiet=True)

@@ -149,13 +149,12 @@ def _plan(
     config = trainer.config
     held_out = len(trainer.dataset.reporting[1])
     total = math.inf if config.minutes is None else 60 * config.minutes
-    planned = trainer.planned_examples()
     budgets = [math.inf if config.steps is None else float(config.steps)]
     if config.epochs is not None:
         budgets.append(config.epochs * trainer.batches.per_epoch / processes)
-    by_clock = total / each
-    if planned is None:
-        planned = min(by_clock, *budgets) * trainer.batches.size
+    planned = trainer.planned_examples()
+    if planned != math.inf:  # the trainer knows its own share of each batch only
+        planned = min(total / each, *budgets) * trainer.batches.size * processes
     trainer.plan.choose(planned)
     plan = trainer.plan.now
     during = plan.times * plan.examples * evaluation + plan.pictures * plan.samples * picture
