@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ def _numbers(subject: Subject) -> str:
         rows.append(("skipped batches", str(skipped)))
     made = next((r for r in run.records if r["kind"] == "run"), {})
     known = ("kind", "step", "seconds")
-    rows += [(str(k), str(v)) for k, v in made.items() if k not in known]
+    rows += [(str(k).replace("_", " "), str(v)) for k, v in made.items() if k not in known]
     return table(("", "value"), rows, head=False)
 
 
@@ -245,8 +246,19 @@ def _extremes(subject: Subject) -> str | None:
     return '<div class="row">' + "".join(parts) + "</div>"
 
 
-def _cell(value: object) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+def _cell(value: Any) -> str:
+    """Return a value of a table as text; "" for a gap, and days without an hour.
+
+    >>> _cell(123456.7), _cell(0.123456), _cell(float("nan")), _cell("2020-01-31 00:00:00")
+    ('123457', '0.12346', '', '2020-01-31')
+    """
+    from pandas import isna  # which reports of images do not need
+
+    if isna(value):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.5g}"
+    return str(value).removesuffix(" 00:00:00")
 
 
 def _scales(subject: Subject) -> str | None:
