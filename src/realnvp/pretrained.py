@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +36,8 @@ from realnvp.utils.settings import as_list
 
 if TYPE_CHECKING:
     from realnvp.data.columns import TableSchema
+    from realnvp.data.dataset import Split
+    from realnvp.data.impossible import Tolerate
 
 __all__ = [
     "cards",
@@ -49,6 +52,7 @@ __all__ = [
     "shipped_names",
     "table_of",
     "unpack",
+    "with_marks",
 ]
 
 LAYERS = ("scales", "steps", "couplings", "blocks")
@@ -130,6 +134,36 @@ def known_columns(flow: Flow) -> dict[str, Any]:
         "schema": table_of(flow),
         "condition_schema": table_of(flow, "condition_table"),
     }
+
+
+def with_marks(
+    flow: Flow, split: Split, where: str, tolerate: Tolerate | None, start: int = 0
+) -> Split:
+    """Return rows in which values that a model of a table cannot have are marked.
+
+    Args:
+        flow: the model.
+        split: the rows, as :func:`realnvp.data.load_examples` returns them.
+        where: name of the table, for messages.
+        tolerate: called with such values, if there are any; None raises.
+        start: index of the first row in the table.
+
+    Raises:
+        ValueError: if there are such values, and nothing to be called with them.
+    """
+    from realnvp.data.impossible import impossible_text
+    from realnvp.inputs import impossible_values
+
+    columns = flow.columns
+    if columns is None:
+        return split
+    found = impossible_values(columns, split.x, flow.column_names, where)
+    if not found:
+        return split
+    if tolerate is None:
+        raise ValueError(f"{where} does not fit the model: {impossible_text(found)}")
+    tolerate([each.from_row(start, where) for each in found])
+    return replace(split, x=columns.mark(split.x))
 
 
 def condition_names(flow: Flow) -> list[str]:

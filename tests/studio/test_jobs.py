@@ -8,7 +8,7 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from realnvp.studio.jobs import Arrivals, Jobs, Results, guarded  # noqa: E402
+from realnvp.studio.jobs import Arrivals, Jobs, Results, guarded, integer  # noqa: E402
 from realnvp.studio.stopping import Cancelled  # noqa: E402
 
 
@@ -22,6 +22,11 @@ def test_what_a_visitor_can_mend_is_one_line_and_a_bug_is_raised():
         guarded(fail)(Cancelled())
     with pytest.raises(KeyError):
         guarded(fail)(KeyError("bug"))
+
+
+def test_an_empty_field_is_named():
+    with pytest.raises(ValueError, match="the seed is empty"):
+        integer(None, "seed")
 
 
 def test_only_the_visitors_own_work_is_cancelled(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from realnvp import load, recipe, train, vector_flow
+from realnvp import load, plots, recipe, train, vector_flow
 from realnvp.evaluation import evaluate
 from realnvp.studio.models import EVERY, Library, condition_of_label, labels_of
 
@@ -56,6 +57,28 @@ def test_scores_are_compared_with_held_out_data_where_they_are(library):
     assert len(log_p) == 2000, "those of its calibration"
     _, what = library.examples("mnist")
     assert what.startswith("samples of the model itself")
+
+
+def test_portraits_of_points_are_samples_of_the_model(library, monkeypatch):
+    shown = []
+    draw = plots.points
+    monkeypatch.setattr(plots, "points", lambda x: shown.append(x) or draw(x))
+    library.portrait("moons")
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(shown[0], load("moons").sample(1000, generator=generator))
+
+
+def test_the_gallery_has_runs_with_a_model_and_short_commands(library):
+    (library.runs / "begun").mkdir()
+    (library.runs / "begun" / "config.yaml").write_text("data: {source: moons}\n")
+    try:
+        assert "begun" in library.found_runs()
+        rows = {row[0]: row for row in library.rows()}
+        assert "runs/begun" not in rows
+        assert all(len(row[4]) <= 30 for row in rows.values())
+        assert rows["cifar10"][4].startswith("realnvp train cifar10 ")
+    finally:
+        shutil.rmtree(library.runs / "begun")
 
 
 def test_conditions_are_checked():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from helpers.browser import Page
@@ -84,6 +86,35 @@ def test_the_keyboard_is_enough(page, model, tab, button, picture):
     page.tab_to(f"e.id === '{button}'")
     page.key(Keys.ENTER)
     page.picture(picture, not_=before)
+
+
+def test_a_model_that_cannot_be_opened_shows_nothing_of_the_one_before(page, library):
+    broken = library.runs / "broken"
+    shutil.copytree(library.runs / "a", broken)
+    shutil.rmtree(broken / "samples")
+    (broken / "model" / "model.safetensors").write_bytes(b"cut")
+    try:
+        page.choose_model("digits")
+        page.choose("#model", "runs/broken")
+        page.text("#facts", "runs/broken cannot be opened: ", "it is cut off")
+        page.text("#sample-note", "Press Sample")
+        assert "it is cut off" in page.error()
+        page.tab("Models")
+        page.text("#models-pictures", "runs/a", "runs/b")
+        assert "runs/broken" not in page.find("#models-pictures").text
+    finally:
+        shutil.rmtree(broken)
+    page.choose_model("digits")
+
+
+def test_the_page_is_in_the_middle_and_its_bold_letters_are_there(page):
+    left, right, weights = page.driver.execute_script(
+        "const box = document.querySelector('main').getBoundingClientRect();"
+        "const room = document.documentElement.clientWidth;"
+        "return [box.left, room - box.right, [...document.fonts].map(font => font.weight)]"
+    )
+    assert left == pytest.approx(right, abs=1)
+    assert "600" not in weights, "Gradio's files of that weight lack most letters"
 
 
 def test_arrow_keys_choose_a_model(page):

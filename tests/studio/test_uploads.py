@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from realnvp import image_flow, load
+from realnvp.outliers.calibration import statistics_by_block
 from realnvp.studio.uploads import fit_image, read_uploads
 
 
@@ -58,6 +60,7 @@ def test_tables_are_read_as_the_command_line_does(tmp_path):
         ),
         ("t.txt", "hello", "cannot tell what t.txt is"),
         ("t.npz", "hello", "t.npz"),
+        ("a.png", "hello", "upload a table"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_own_name(tmp_path, name, content, message):
@@ -66,6 +69,24 @@ def test_what_does_not_fit_is_refused_by_its_own_name(tmp_path, name, content, m
         read_uploads([str(tmp_path / name)], load("moons"))
     assert message in str(error.value)
     assert str(tmp_path) not in str(error.value)
+
+
+def test_an_image_that_cannot_be_used_is_refused_by_its_own_name(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"^deep\.png: more than 8 bits per channel"):
+        read_uploads([str(tmp_path / "deep.png")], load("digits"))
+
+
+def test_impossible_rows_are_marked_as_on_the_command_line(library, tmp_path):
+    table = pd.read_csv(library.runs / "t.csv").head(4)
+    table.loc[1, "color"] = "green"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    flow = library.get("runs/mixed")
+    split, _, note = read_uploads([str(tmp_path / "t.csv")], flow)
+    what = "column 'color' of t.csv holds 'green' in row 1 (counting from 0)"
+    assert note.startswith(f"4 examples; some have a likelihood of 0: {what}")
+    ((_, found),) = statistics_by_block(flow, split, None)
+    assert np.isneginf(found["bound"]).tolist() == [False, True, False, False]
 
 
 def test_nothing_and_too_much_are_refused(tmp_path):

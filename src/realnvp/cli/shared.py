@@ -133,7 +133,7 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     """
     from realnvp.data.sources import config_for_source, source_names, stream_examples
     from realnvp.data.tables import parquet_files
-    from realnvp.pretrained import data_settings, known_columns
+    from realnvp.pretrained import data_settings, known_columns, with_marks
 
     if flow.levels is not None or not args.data or args.data in source_names() or args.split:
         return None
@@ -146,8 +146,10 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
         config, rows, shape=flow.shape, classes=flow.classes, tolerate=tolerate,
         **known_columns(flow),
     )  # fmt: skip
-    checked = (_checked(flow, args, split, tolerate, i * rows) for i, split in enumerate(parts))
-    return count, checked
+    marked = (
+        with_marks(flow, split, args.data, tolerate, i * rows) for i, split in enumerate(parts)
+    )
+    return count, marked
 
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig, tolerate: Tolerat
     """Return the examples of ``--data``."""
     from realnvp.data import load_examples
     from realnvp.data.sources import config_for_source
-    from realnvp.pretrained import known_columns
+    from realnvp.pretrained import known_columns, with_marks
 
     split = load_examples(
         _with_options(config_for_source(config, args.data), args),
@@ -209,26 +211,7 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig, tolerate: Tolerat
         tolerate=tolerate,
         **known_columns(flow),
     )
-    return _checked(flow, args, split, tolerate)
-
-
-def _checked(
-    flow: Flow, args: Any, split: Split, tolerate: Tolerate | None, start: int = 0
-) -> Split:
-    """Return rows, from ``start`` on, after a check against the model; see `load_examples`."""
-    from realnvp.data.impossible import impossible_text
-    from realnvp.inputs import impossible_values
-
-    columns = flow.columns
-    if columns is None:
-        return split
-    found = impossible_values(columns, split.x, flow.column_names, args.data)
-    if not found:
-        return split
-    if tolerate is None:
-        raise ValueError(f"{args.data} does not fit the model: {impossible_text(found)}")
-    tolerate([each.from_row(start, args.data) for each in found])
-    return replace(split, x=columns.mark(split.x))
+    return with_marks(flow, split, args.data, tolerate)
 
 
 def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.Tensor | None]:

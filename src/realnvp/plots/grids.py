@@ -64,10 +64,19 @@ def term_maps(x: Tensor, z: Tensor, terms: Mapping[str, Tensor], *, levels: int 
         images(x[i : i + 1], levels=levels, ax=panels[0, i])
         shown = panels[1, i].imshow(maps[i], cmap="magma", vmin=darkest, vmax=0)
         panels[1, i].set_axis_off()
-        text = "\n".join(f"{name} {float(values[i]):,.0f}" for name, values in terms.items())
+        text = "\n".join(f"{name} {_short(float(values[i]))}" for name, values in terms.items())
         panels[1, i].set_title(text, fontsize=10)
     figure.colorbar(shown, ax=panels[1].tolist(), shrink=0.8, label="nats, up to a constant")
     return figure
+
+
+def _short(value: float) -> str:
+    """Return a number that fits beside its neighbors.
+
+    >>> _short(-15681.3), _short(-816621929103360.0)
+    ('-15,681', '-8.17e+14')
+    """
+    return f"{value:,.0f}" if abs(value) < 1e8 else f"{value:.3g}"
 
 
 def explained(

@@ -16,9 +16,12 @@ import gradio as gr
 from realnvp.studio.stopping import STOP, Cancelled
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Arrivals", "Jobs", "Results", "guarded"]
+__all__ = ["Arrivals", "Jobs", "Results", "guarded", "integer", "seed_box"]
 
 _ARRIVED = "realnvp.arrived"
+
+LARGEST_SEED = 2**53
+"""Largest integer below which JavaScript has all others, too."""
 
 
 class Arrivals:
@@ -137,6 +140,28 @@ class Results:
     def empty(self) -> list[Any]:
         """Return the values of :attr:`outputs` that hide them, such as those of another model."""
         return [self.hint, gr.Column(visible=False)]
+
+
+def seed_box(name: str, info: str) -> gr.Number:
+    """Make the field of a seed, ``#NAME-seed``."""
+    return gr.Number(
+        0, label="Seed", info=info, precision=0, minimum=0, maximum=LARGEST_SEED,
+        elem_id=f"{name}-seed",
+    )  # fmt: skip
+
+
+def integer(value: float | None, name: str) -> int:
+    """Return the value of a field.
+
+    Raises:
+        ValueError: if the visitor has left it empty.
+
+    >>> integer(3.0, "seed")
+    3
+    """
+    if value is None:
+        raise ValueError(f"the {name} is empty: type an integer")
+    return int(value)
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

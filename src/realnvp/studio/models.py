@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import textwrap
 import threading
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ REFERENCE = 128
 
 EVERY = "all in turn"
 """Choice of all classes, one after the other."""
+
+LONGEST = 30
+"""Number of characters of a command in the gallery; ``realnvp models`` shows the whole."""
 
 SOURCES = ("examples", "samples")
 """What :meth:`Library.some` returns."""
@@ -67,10 +71,12 @@ class Library:
         """Return the runs in the folder, newest first, by name."""
         return {run.name: run for run in find_runs(self.runs)}
 
+    def _with_model(self) -> dict[str, Run]:
+        return {n: run for n, run in self.found_runs().items() if (run.folder / "model").is_dir()}
+
     def names(self) -> list[str]:
         """Return the available names: the first model, those of the package, runs with a model."""
-        runs = [n for n, run in self.found_runs().items() if (run.folder / "model").is_dir()]
-        offered = [self.first, *shipped_names(), *(f"runs/{n}" for n in runs)]
+        offered = [self.first, *shipped_names(), *(f"runs/{n}" for n in self._with_model())]
         return _most_exact_first(list(dict.fromkeys(offered)))
 
     def rows(self) -> list[list[str]]:
@@ -85,9 +91,9 @@ class Library:
             )
             quality = f"{'KL ' if kl else ''}{value:.4f} ± {error:.4f} {card['unit']}"
             parameters = f"{card['parameters']:,}"
-            command = with_new_command(card["command"])
+            command = textwrap.shorten(with_new_command(card["command"]), LONGEST, placeholder=" …")
             found.append([name, str(card["data"]), quality, parameters, command])
-        for name, run in self.found_runs().items():
+        for name, run in self._with_model().items():
             record = run.final or run.best
             quality = "" if record is None else f"{run.sign * record['loss']:.4f} {run.unit}"
             data = str(run.settings.get("data.source", ""))
@@ -114,7 +120,9 @@ class Library:
             generator = torch.Generator().manual_seed(0)
             x = flow.sample(16, condition=condition, generator=generator)
             return plots.tiles(x, levels=flow.levels, columns=4, width=240)
-        x = self.examples(name)[0].x[:1000]
+        given = self.examples(name)[0].condition
+        condition = None if given is None else given[torch.arange(1000) % len(given)]
+        x = flow.sample(1000, condition=condition, generator=torch.Generator().manual_seed(0))
         # Two columns that visibly vary, in their own order: not those of a few categories.
         distinct = torch.tensor([len(column.unique()) for column in x.T])
         two = distinct.argsort(descending=True, stable=True)[:2].sort().values

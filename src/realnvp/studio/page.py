@@ -15,11 +15,12 @@ from realnvp.studio.pictures import sample_tab, scales_tab, walk_tab
 from realnvp.studio.plane import plane_tab
 from realnvp.studio.scoring import score_tab
 from realnvp.studio.tables import columns_of, table_tab
+from realnvp.utils.errors import describe, is_expected
 
 __all__ = ["CSS", "build"]
 
 CSS = """
-.gradio-container { max-width: 1100px !important; }
+.gradio-container { width: 100%; max-width: 1100px !important; margin: 0 auto !important; }
 #sample-grid img, #walk-frame img, #walk-film img, #walk-ends img, #scales-grid img,
 #score-seen img { image-rendering: pixelated; }
 #sample-grid img { width: 100%; }
@@ -59,7 +60,7 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             with gr.Tab("Scales", id="scales") as scales:
                 amounts, scaled, offered = scales_tab(library, jobs, model)
             with gr.Tab("Score", id="score"):
-                scored = score_tab(library, jobs, model)
+                scored, invert = score_tab(library, jobs, model)
             with gr.Tab("Plane", id="plane", interactive=False) as plane:
                 planes = plane_tab(library, jobs, model, label, plane)
             with gr.Tab("Tables", id="tables", interactive=False) as tables:
@@ -67,7 +68,10 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             with gr.Tab("Runs", id="runs") as runs:
                 runs_tab(library, jobs, runs)
             with gr.Tab("Models", id="models") as models:
-                gr.Markdown("Click a picture, or a row of the table, to choose a model.")
+                gr.Markdown(
+                    "Click a picture, or a row of the table, to choose a model. `realnvp models "
+                    "NAME` shows the whole command of one that comes with the package."
+                )
                 portraits = gr.Gallery(
                     label="Samples of each", elem_id="models-pictures", columns=5,
                     allow_preview=False, object_fit="contain", buttons=[], height="auto",
@@ -86,9 +90,19 @@ def build(library: Library, folder: Path) -> gr.Blocks:
 
         @guarded
         def choose(name: str, before: str, request: gr.Request) -> list[Any]:
-            """Show the tabs for this kind of model, with its classes, scales and columns."""
+            """Show the tabs for this kind of model, with its classes, scales and columns.
+
+            Results of the model before are hidden, also if this one cannot be opened.
+            """
             jobs.cancel(request)
-            flow = library.get(name)
+            empty = [value for result in results for value in result.empty()]
+            try:
+                flow = library.get(name)
+            except Exception as error:
+                if not is_expected(error):
+                    raise
+                others = [gr.skip() for _ in outputs[2 : len(outputs) - len(empty)]]
+                return [f"{name} cannot be opened: {describe(error)}.", before, *others, *empty]
             images = flow.levels is not None
             now = "images" if images else "plane" if flow.shape == (2,) else "table"
             labels = labels_of(flow)
@@ -108,14 +122,15 @@ def build(library: Library, folder: Path) -> gr.Blocks:
                 gr.Tab(interactive=images),
                 gr.Tab(interactive=now == "plane"),
                 gr.Tab(interactive=not images),
+                gr.Checkbox(visible=images),
                 *offered(count),
                 # A list that has been shown and becomes empty is an error in the browser.
                 gr.Dropdown(choices=columns, value=columns[0]) if columns else gr.skip(),
-                *(value for result in results for value in result.empty()),
+                *empty,
             ]
 
         outputs = [
-            facts, shape, tabs, label, walk, scales, plane, tables, *amounts, column,
+            facts, shape, tabs, label, walk, scales, plane, tables, invert, *amounts, column,
             *(output for result in results for output in result.outputs),
         ]  # fmt: skip
 
@@ -138,16 +153,20 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             notify, names, shown = jobs.begin(request, progress, "drawing"), library.names(), []
             for i, name in enumerate(names):
                 notify(i, len(names))
-                shown.append((library.portrait(name), name))
+                try:
+                    shown.append((library.portrait(name), name))
+                except (ValueError, OSError):
+                    continue  # one that cannot be opened does not hide the others
             return shown
 
         models.select(paint, None, portraits)
 
+        # By name: runs may have appeared since these were shown.
         def pick_row(event: gr.SelectData) -> list[Any]:
-            return [library.rows()[event.index[0]][0], gr.Tabs(selected="sample")]
+            return [event.row_value[0], gr.Tabs(selected="sample")]
 
         def pick_portrait(event: gr.SelectData) -> list[Any]:
-            return [library.names()[event.index], gr.Tabs(selected="sample")]
+            return [event.value["caption"], gr.Tabs(selected="sample")]
 
         gallery.select(pick_row, None, [model, tabs])
         portraits.select(pick_portrait, None, [model, tabs])
@@ -172,8 +191,12 @@ def _facts(library: Library, name: str, flow: Flow) -> str:
 
 
 def _example_condition(library: Library, name: str) -> str:
-    """Return the condition of an example as the initial value."""
-    if not library.get(name).condition_dim:
+    """Return the condition of an example as the initial value; "" without one."""
+    flow = library.get(name)
+    if not flow.condition_dim:
         return ""
-    condition = library.examples(name)[0].condition
+    try:
+        condition = library.examples(name)[0].condition
+    except ValueError:  # the data have moved, and samples need a condition
+        condition = None
     return "" if condition is None else ",".join(f"{value:.4g}" for value in condition[0].tolist())

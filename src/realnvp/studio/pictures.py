@@ -14,7 +14,7 @@ from realnvp import latents, plots
 from realnvp.flow import Flow
 from realnvp.pretrained import table_of
 from realnvp.reports.samples import write_samples
-from realnvp.studio.jobs import Jobs, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded, integer, seed_box
 from realnvp.studio.models import EVERY, SOURCES, Library, condition_of_label
 from realnvp.studio.tables import draw_table
 from realnvp.studio.uploads import read_uploads
@@ -25,8 +25,6 @@ SCALES = 6
 """Number of sliders; a model shows as many as it has scales."""
 
 FROM = (*SOURCES, "uploads")
-
-SEED = "Another one, other samples."
 
 
 def sample_tab(
@@ -42,7 +40,7 @@ def sample_tab(
         "seed gives the same samples, here and on the command line."
     )
     with gr.Row():
-        seed = gr.Number(0, label="Seed", info=SEED, precision=0, minimum=0, elem_id="sample-seed")
+        seed = seed_box("sample", "Another one, other samples.")
         label = gr.Dropdown(
             [], label="Label", info="The class, or numbers with commas.",
             allow_custom_value=True, visible=False, elem_id="label",
@@ -72,7 +70,7 @@ def sample_tab(
     @guarded
     def draw(
         name: str,
-        seed: float,
+        seed: float | None,
         n: float,
         temperature: float,
         label: str,
@@ -81,11 +79,11 @@ def sample_tab(
     ) -> list[Any]:
         notify = jobs.begin(request, progress, "sampling")
         flow = library.get(name)
-        count = int(n)
-        generator = torch.Generator(flow.device).manual_seed(int(seed))
+        count, seed = int(n), integer(seed, "seed")
+        generator = torch.Generator(flow.device).manual_seed(seed)
         condition = condition_of_label(flow, label, count)
         file = jobs.path("samples.npz" if flow.levels is not None else "samples.csv")
-        options = ["--n", count, "--seed", int(seed)]
+        options = ["--n", count, "--seed", seed]
         options += [] if temperature == 1 else ["--temperature", f"{temperature:g}"]
         options += [] if condition is None or label == EVERY else ["--label", label]
         options += [] if flow.levels is not None else ["--out", file.name]
@@ -132,10 +130,7 @@ def _source(name: str) -> tuple[gr.Radio, gr.Number, gr.Checkbox, gr.File]:
             list(FROM), value="examples", label="From", elem_id=f"{name}-source",
             info="Examples of the data, samples of the model, or files of your own.",
         )  # fmt: skip
-        seed = gr.Number(
-            0, label="Seed", info="Another seed takes other images.", precision=0, minimum=0,
-            elem_id=f"{name}-seed",
-        )  # fmt: skip
+        seed = seed_box(name, "Another seed takes other images.")
     with gr.Row(visible=False) as own:
         files = gr.File(
             file_count="multiple", label="Your images", elem_id=f"{name}-files", height=150,
@@ -210,19 +205,18 @@ def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
         name: str,
         number: int,
         source: str,
-        seed: float,
+        seed: float | None,
         invert: bool,
         files: list[str] | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
         notify = jobs.begin(request, progress, "walking")
-        flow, x, condition, what = _stops(
-            library, name, source, int(seed), files, invert, int(number)
-        )
+        seed = integer(seed, "seed")
+        flow, x, condition, what = _stops(library, name, source, seed, files, invert, int(number))
         levels = flow.levels or 256
         steps = 24 if len(x) == 2 else 10
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = torch.Generator().manual_seed(seed)
         images = latents.walk(flow, x, steps, condition, generator, progress=notify)
         shown = [plots.tiles(one[None], levels=levels, border=0, width=300) for one in images]
         films = [jobs.path(f"walk.{kind}") for kind in ("gif", "webp")]
@@ -276,7 +270,7 @@ def scales_tab(
     def again(
         name: str,
         source: str,
-        seed: float,
+        seed: float | None,
         invert: bool,
         files: list[str] | None,
         request: gr.Request,
@@ -284,12 +278,13 @@ def scales_tab(
         *amounts: float,
     ) -> list[Any]:
         notify = jobs.begin(request, progress, "drawing")
-        flow, x, condition, what = _stops(library, name, source, int(seed), files, invert, 1)
+        seed = integer(seed, "seed")
+        flow, x, condition, what = _stops(library, name, source, seed, files, invert, 1)
         count = int(flow.latent_scales().max()) + 1
         draws = x.expand(8, *x.shape[1:])
         if condition is not None:
             condition = condition.expand(8, *condition.shape[1:])
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = torch.Generator().manual_seed(seed)
         new = latents.resample(flow, draws, amounts[:count], condition, generator, notify)
         both = torch.cat([x, new.to(x)])
         picture = plots.tiles(both, levels=flow.levels or 256, columns=9)

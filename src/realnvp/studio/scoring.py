@@ -42,8 +42,8 @@ SHOWN = 200
 """Number of rows of the table that are shown, and of marks in the histogram."""
 
 
-def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
-    """Make the tab."""
+def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> tuple[Results, gr.Checkbox]:
+    """Make the tab; return its results, and a choice that only images have."""
     gr.Markdown(
         "How likely are your files under the model, and how unusual compared with its training "
         "data? Nothing leaves this machine."
@@ -122,7 +122,7 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     go.click(uploaded, [model, files, invert], outputs, show_progress_on=results.note)
     for source, button in tries.items():
         button.click(tried(source), model, outputs, show_progress_on=results.note)
-    return results
+    return results, invert
 
 
 def _scored(
@@ -149,12 +149,15 @@ def _scored(
     ]
     value = {"headers": ["example", unit, "outlier score", "p-value"], "data": rows}
     figure = plots.scores(scale * others, f"{unit} of {what}", marks=scale * log_p[:SHOWN])
+    command = library.command("score", name, "--data", "FILE")
     note = f"Compared with {len(others):,} {what}: the p-value is the share of them " + (
-        f"with as high an outlier score, as {library.command('score', name)} says."
+        f"with as high an outlier score, as {command} says."
         if calibrated
         else "that is as improbable. For the outlier scores of the command line, "
         f"{library.command('calibrate', name)} comes first."
     )
+    if len(split) > SHOWN:
+        note += f" The first {SHOWN} are shown."
     more = _terms(flow, split) if flow.levels is not None else _reasons(flow, split, names, scores)
     return note, [value, as_image(figure), *more]
 
@@ -205,7 +208,7 @@ def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> lis
     found = surprises(flow, part.x, part.condition).numpy()
     table = sums_of_columns(flow, found)
     data = [
-        [names[i], *(f"{v:.2f}" for v in row)]
+        [names[i], *("" if v != v else f"{v:.2f}" for v in row)]
         for i, row in zip(strangest.tolist(), table.to_numpy().tolist(), strict=True)
     ]
     value = {"headers": ["example", *table.columns], "data": data}

@@ -69,7 +69,15 @@ def serving(
                 allowed_paths=[temporary],
                 app_kwargs={"middleware": [Middleware(Arrivals)]},
                 max_file_size="200mb",
-                theme=gr.themes.Default().set(
+                # Of weight 600, the usual one, Gradio's files have few letters.
+                theme=gr.themes.Default(
+                    font=[
+                        gr.themes.LocalFont("Source Sans Pro", (400, 700)),
+                        "system-ui",
+                        "sans-serif",
+                    ],
+                    font_mono=[gr.themes.LocalFont("IBM Plex Mono", (400, 700)), "monospace"],
+                ).set(
                     block_info_text_color="*neutral_500",
                     block_info_text_color_dark="*neutral_300",
                 ),

@@ -16,7 +16,7 @@ from realnvp.evaluation import Progress, column_density
 from realnvp.flow import Flow
 from realnvp.pretrained import condition_names, table_of
 from realnvp.reports.samples import condition_values, write_samples
-from realnvp.studio.jobs import Jobs, Results, guarded
+from realnvp.studio.jobs import Jobs, Results, guarded, integer, seed_box
 from realnvp.studio.models import Library, condition_of_label
 from realnvp.studio.scoring import as_image
 
@@ -36,10 +36,7 @@ def table_tab(
             1000, label="Number", info="How many rows to draw.", precision=0, minimum=1,
             maximum=1_000_000, elem_id="table-n",
         )  # fmt: skip
-        seed = gr.Number(
-            0, label="Seed", info="The same seed gives the same rows.", precision=0, minimum=0,
-            elem_id="table-seed",
-        )  # fmt: skip
+        seed = seed_box("table", "The same seed gives the same rows.")
     go = jobs.buttons("table", "Draw rows")
     drawn = Results(
         "table",
@@ -75,8 +72,8 @@ def table_tab(
     def draw(
         name: str,
         label: str | None,
-        n: float,
-        seed: float,
+        n: float | None,
+        seed: float | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
@@ -84,8 +81,8 @@ def table_tab(
         flow = library.get(name)
         if flow.levels is not None:
             raise ValueError("the model is one of images: this is of tables")
-        generator = torch.Generator().manual_seed(int(seed))
-        schema, count = table_of(flow), int(n)
+        count, seed = integer(n, "number"), integer(seed, "seed")
+        generator, schema = torch.Generator().manual_seed(seed), table_of(flow)
         path = jobs.path("synthetic.csv")
         if schema is None:
             condition = condition_of_label(flow, label, count)
@@ -101,7 +98,7 @@ def table_tab(
             real, synthetic = schema.parsed(real), schema.parsed(synthetic)
         synthetic = synthetic[list(real.columns)]
         figure = plots.table_marginals(real, synthetic)
-        options = ["--n", count, "--seed", int(seed), "--out", "synthetic.csv"]
+        options = ["--n", count, "--seed", seed, "--out", "synthetic.csv"]
         note = f"Real: {what}. On the command line: {library.command('sample', name, *options)}"
         facts = _facts(real, synthetic, schema)
         return [*drawn.shown(note), str(path), facts, as_image(figure)]
@@ -111,7 +108,7 @@ def table_tab(
         name: str,
         label: str | None,
         column: str,
-        row: float,
+        row: float | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
@@ -120,7 +117,7 @@ def table_tab(
         split, what = library.examples(name)
         if flow.levels is not None or column not in columns_of(flow):
             raise ValueError(f"there is no column {column!r}")
-        i = int(row)
+        i = integer(row, "row")
         if not 0 <= i < len(split):
             raise ValueError(f"there are {len(split):,} rows, 0 to {len(split) - 1}")
         schema, x = table_of(flow), split.x[i : i + 1]
@@ -216,7 +213,7 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
 
 def _facts(real: pd.DataFrame, synthetic: pd.DataFrame, schema: TableSchema | None) -> dict:
     """Return a summary of each column, real and synthetic, and the shares of gaps, if any."""
-    headers = ["column", "kind", "real", "synthetic", "gaps, real", "gaps, synthetic"]
+    headers = ["column", "kind", "real", "synthetic", "real gaps", "synthetic gaps"]
     kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
     data = []
     for name in real.columns:
@@ -234,10 +231,22 @@ def _summary(values: pd.Series) -> str:
     if not len(values):
         return ""
     if values.dtype.kind in "mM":
-        return f"median {values.quantile(0.5, interpolation='lower')}"
+        middle = str(values.quantile(0.5, interpolation="lower"))
+        return f"median {middle.removesuffix(' 00:00:00')}"
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return f"{values.mean():.4g} ± {values.std():.3g}"
+        return f"{_readable(values.mean(), 4)} ± {_readable(values.std(), 3)}"
     counts = values.astype(str).value_counts(normalize=True)
     return f"{counts.index[0]} {counts.iloc[0]:.0%}" + (
         f", {len(counts) - 1} more" if len(counts) > 1 else ""
     )
+
+
+def _readable(value: float, digits: int) -> str:
+    """Return a number in so many digits, without an exponent unless it is very large or small.
+
+    >>> _readable(40860.3, 4), _readable(0.0123456, 3), _readable(3.2e12, 3)
+    ('40,860', '0.0123', '3.2e+12')
+    """
+    if 10 ** (digits - 1) <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"

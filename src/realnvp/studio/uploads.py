@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_examples
+from realnvp.data.impossible import Impossible, impossible_text
+from realnvp.data.sources import config_for_source
 from realnvp.flow import Flow
-from realnvp.pretrained import known_columns
+from realnvp.pretrained import data_settings, known_columns, with_marks
+from realnvp.utils.errors import describe
 from realnvp.utils.image_files import SUFFIXES, open_image
 
 __all__ = ["fit_image", "read_uploads"]
@@ -81,8 +85,8 @@ def read_uploads(
     if not files:
         raise ValueError("upload a file first")
     paths = [Path(file) for file in files]
-    if flow.levels is not None and all(path.suffix.lower() in SUFFIXES for path in paths):
-        fitted = [fit_image(path, flow, invert) for path in paths[:MOST]]
+    if all(path.suffix.lower() in SUFFIXES for path in paths):
+        fitted = [_fitted(path, flow, invert) for path in paths[:MOST]]
         x = torch.cat([image for image, _ in fitted])
         notes = [note for _, note in fitted]
         if len(paths) > MOST:
@@ -90,16 +94,34 @@ def read_uploads(
         return Split(x), [path.name for path in paths[:MOST]], "; ".join(notes)
     if len(paths) > 1:
         raise ValueError("upload images, or one table or array")
-    known = flow.trained_on or {}
-    config = DataConfig(str(paths[0]), condition=(known.get("data") or {}).get("condition"))
-    try:
+    config = config_for_source(data_settings(flow) or DataConfig(), str(paths[0]))
+    impossible: list[Impossible] = []
+    with _by_own_name(paths[0]):
         split = load_examples(
             config,
             shape=flow.shape,
             levels=flow.levels,
             classes=flow.classes,
+            tolerate=impossible.extend,
             **known_columns(flow),
         )
-    except (ValueError, OSError) as error:  # visitors know their file by its own name
-        raise ValueError(str(error).replace(str(paths[0]), paths[0].name)) from error
-    return split, [f"row {i}" for i in range(len(split))], f"{len(split):,} examples"
+        split = with_marks(flow, split, paths[0].name, impossible.extend)
+    note = f"{len(split):,} examples"
+    if impossible:
+        note += f"; some have a likelihood of 0: {impossible_text(impossible)}"
+    rows = range(len(split)) if split.rows is None else split.rows.tolist()
+    return split, [f"row {i}" for i in rows], note.replace(str(paths[0]), paths[0].name)
+
+
+def _fitted(path: Path, flow: Flow, invert: bool) -> tuple[Tensor, str]:
+    with _by_own_name(path):
+        return fit_image(path, flow, invert)
+
+
+@contextmanager
+def _by_own_name(path: Path) -> Iterator[None]:
+    """Name an upload in errors as its visitor does, not by its temporary path."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(describe(error).replace(str(path), path.name)) from error
