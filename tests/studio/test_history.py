@@ -10,7 +10,12 @@ from selenium.webdriver.common.keys import Keys
 
 def test_runs_are_compared(page):
     page.tab("Runs")
-    first = page.picture("#runs-curves")  # of the newest run and others in its unit
+    page.picture("#runs-curves")  # of the newest run, and of others of its data, which has none
+    page.text("#runs-note", "realnvp report")
+    for name in "ab":
+        box = f"//*[@id='runs-chosen']//label[normalize-space()='{name}']//input"
+        page.driver.execute_script("arguments[0].click()", page.driver.find_element("xpath", box))
+    first = page.draw("#runs-go", "#runs-curves")
     page.text("#runs-table", "KL(true || model)")
     page.text("#runs-settings", "training.steps", "data.source")
     page.text("#runs-note", "realnvp compare")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from realnvp.cli.main import main
+from realnvp.studio.tables import _facts
 
 
 def test_samples_of_a_table_are_its_rows(page, library, tmp_path):
@@ -38,6 +40,15 @@ def test_a_table_of_text_dates_and_gaps_has_its_columns(page):
         page.choose("#table-column", column)
         page.draw("#table-ask-go", "#table-answer")
     page.text("#table-held", "20")
+
+
+def test_without_real_rows_only_synthetic_ones_are_summarized():
+    synthetic = pd.DataFrame({"day": pd.to_datetime(["2020-01-31"] * 2), "n": [40860.0, 40861.0]})
+    facts = _facts(synthetic.iloc[:0], synthetic, None)
+    assert facts["headers"] == ["column", "kind", "synthetic"]
+    assert [cells[2] for cells in facts["data"]] == ["median 2020-01-31", "40,860 ± 0.707"]
+    both = _facts(synthetic, synthetic.assign(n=None), None)
+    assert both["headers"][2:] == ["real", "synthetic", "real gaps", "synthetic gaps"]
 
 
 def test_a_row_that_is_not_there_gets_one_line(page):

@@ -344,7 +344,7 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
     for i, name in enumerate(names):
         axes = figure.axes[i]
         if i in ticks and len(ticks[i]) <= 8:
-            shown = [plain(text)[:9] for text in ticks[i]]
+            shown = [plain(text if len(text) <= 12 else f"{text[:11]}…") for text in ticks[i]]
             axes.set_xticks(range(len(shown)), shown, rotation=30, ha="right")
         elif _is_date(real[name]):
             axes.xaxis_date()

@@ -103,12 +103,12 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         ]
 
     def look(chosen: list[str] | None) -> gr.CheckboxGroup:
-        """Return the runs to choose from: initially, the newest run and others with its unit."""
+        """Return the runs to choose from: initially, the newest run and others of its data."""
         found = library.found_runs()
         kept = [name for name in chosen or () if name in found]
         if not kept:
-            units = {name: run.is_of_images for name, run in found.items()}
-            kept = [name for name in found if units[name] == units[next(iter(found))]][:FIRST]
+            data = {n: (run.unit, run.settings.get("data.source")) for n, run in found.items()}
+            kept = [name for name in found if data[name] == data[next(iter(found))]][:FIRST]
         return gr.CheckboxGroup(choices=list(found), value=kept)
 
     def opened(

@@ -28,7 +28,7 @@ from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
 from realnvp.studio.stopping import stoppable
 
-__all__ = ["Library", "condition_of_label", "labels_of", "shell_command"]
+__all__ = ["OWN_SAMPLES", "Library", "condition_of_label", "labels_of", "shell_command"]
 
 REFERENCE = 128
 """Number of images whose scores make the histogram; ten times as many rows."""
@@ -38,6 +38,9 @@ EVERY = "all in turn"
 
 LONGEST = 30
 """Number of characters of a command in the gallery; ``realnvp models`` shows the whole."""
+
+OWN_SAMPLES = "samples of the model itself (its data are not here)"
+"""What takes the place of examples."""
 
 SOURCES = ("examples", "samples")
 """What :meth:`Library.some` returns."""
@@ -181,7 +184,7 @@ class Library:
         condition = condition_of_label(flow, EVERY, n)
         generator = torch.Generator().manual_seed(1)
         samples = flow.sample(n, condition=condition, generator=generator)
-        return Split(samples, condition), "samples of the model itself (its data are not here)"
+        return Split(samples, condition), OWN_SAMPLES
 
     def some(
         self, name: str, source: str, n: int, seed: int = 0, label: Any = None

@@ -95,10 +95,10 @@ def plane_tab(
         )
 
     @functools.lru_cache(maxsize=32)
-    def drawn(flow: Flow, name: str, label: str | None) -> tuple[plots.Plane, str]:
+    def drawn(flow: Flow, name: str, label: str | None) -> tuple[plots.Plane, str, str]:
         if flow.shape != (2,):
             raise ValueError("this picture is of two columns, and the model has another shape")
-        split, _ = library.examples(name)
+        split, what = library.examples(name)
         source = ((flow.trained_on or {}).get("data") or {}).get("source")
         known = TOY.get(str(source))
         first, second = flow.column_names
@@ -111,9 +111,9 @@ def plane_tab(
             true_log_density=known.log_density if known else None,
             columns=None if known else (first, second),
         )
-        return plane, plots.data_uri(plots.heat_image(plane))
+        return plane, plots.data_uri(plots.heat_image(plane)), what
 
-    def plane_of(name: str, label: str | None) -> tuple[plots.Plane, str]:
+    def plane_of(name: str, label: str | None) -> tuple[plots.Plane, str, str]:
         return drawn(library.get(name), name, label)
 
     @guarded
@@ -124,15 +124,15 @@ def plane_tab(
         progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
     ) -> list[Any]:
         notify = jobs.begin(request, progress, "drawing")
-        plane, _ = plane_of(name, label)
-        note = f"On the command line: {library.command('plot', name)}"
+        plane, _, what = plane_of(name, label)
+        note = f"Data: {what}. On the command line: {library.command('plot', name)}"
         point = move(name, label, np.zeros(2), False)
         notify(1, 2)
         return [*results.shown(note), *point, as_image(plots.planes([plane]))]
 
     def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:
         """Return both pads and a text, given a point of the data or of the latents."""
-        plane, heat = plane_of(name, label)
+        plane, heat, _ = plane_of(name, label)
         flow = library.get(name)
         condition = condition_of_label(flow, label, 1)
         given = torch.as_tensor(at, dtype=flow.dtype, device=flow.device)[None]

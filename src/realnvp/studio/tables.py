@@ -17,7 +17,7 @@ from realnvp.flow import Flow
 from realnvp.pretrained import condition_names, table_of
 from realnvp.reports.samples import condition_values, write_samples
 from realnvp.studio.jobs import Jobs, Results, guarded, integer, seed_box
-from realnvp.studio.models import Library, condition_of_label
+from realnvp.studio.models import OWN_SAMPLES, Library, condition_of_label
 from realnvp.studio.scoring import as_image
 
 __all__ = ["columns_of", "draw_table", "table_tab"]
@@ -97,6 +97,8 @@ def table_tab(
         if schema is not None:  # so that dates and numbers that are text can be plotted
             real, synthetic = schema.parsed(real), schema.parsed(synthetic)
         synthetic = synthetic[list(real.columns)]
+        if what == OWN_SAMPLES:  # which are no real rows to compare with
+            real, what = real.iloc[:0], "its data are not here"
         figure = plots.table_marginals(real, synthetic)
         options = ["--n", count, "--seed", seed, "--out", "synthetic.csv"]
         note = f"Real: {what}. On the command line: {library.command('sample', name, *options)}"
@@ -212,18 +214,23 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
 
 
 def _facts(real: pd.DataFrame, synthetic: pd.DataFrame, schema: TableSchema | None) -> dict:
-    """Return a summary of each column, real and synthetic, and the shares of gaps, if any."""
-    headers = ["column", "kind", "real", "synthetic", "real gaps", "synthetic gaps"]
+    """Return a summary of each column, real and synthetic, and the shares of gaps, if any.
+
+    Without real rows, only the synthetic ones.
+    """
+    frames = {"real": real, "synthetic": synthetic}
+    frames = {what: frame for what, frame in frames.items() if len(frame)}
+    with_gaps = any(frame.isna().any(axis=None) for frame in frames.values())
     kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
     data = []
     for name in real.columns:
-        both = real[name], synthetic[name]
-        facts = [_summary(values.dropna()) for values in both]
-        gaps = [f"{values.isna().mean():.1%}" for values in both]
-        data.append([name, kinds.get(name, "continuous"), *facts, *gaps])
-    if not real.isna().any(axis=None) and not synthetic.isna().any(axis=None):
-        headers, data = headers[:4], [cells[:4] for cells in data]
-    return {"headers": headers, "data": data}
+        cells = [name, kinds.get(name, "continuous")]
+        cells += [_summary(frame[name].dropna()) for frame in frames.values()]
+        if with_gaps:
+            cells += [f"{frame[name].isna().mean():.1%}" for frame in frames.values()]
+        data.append(cells)
+    gaps = [f"{what} gaps" for what in frames] if with_gaps else []
+    return {"headers": ["column", "kind", *frames, *gaps], "data": data}
 
 
 def _summary(values: pd.Series) -> str:
