@@ -429,7 +429,8 @@ class Flow(nn.Module):
 
         Args:
             x: as in :meth:`log_prob`.
-            condition: as in :meth:`log_prob`.
+            condition: as in :meth:`log_prob`, but labels cannot be left out: each term is that
+                of one class.
             noise: as in :meth:`log_prob`.
 
         Returns:
