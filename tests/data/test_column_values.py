@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from realnvp.data.column_values import decode_column, encode_column, same_values
+from realnvp.data.column_values import are_constant, decode_column, encode_column, same_values
 from realnvp.data.columns import TableSchema
 
 
@@ -94,3 +94,36 @@ def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     schema = TableSchema.of(always)
     assert schema.columns[0].kind == "constant"
     assert schema.encode(always)[1].all()
+
+
+@pytest.mark.parametrize(
+    ("fitted", "same", "other"),
+    [
+        (pd.Timestamp("2020-01-31"), ["2020-01-31", "2020-01-31 00:00:00"], ["2020-02-01", "x"]),
+        (pd.Timestamp("2020-01-31", tz="UTC"), ["2020-01-31T00:00:00Z"], ["2020-01-31T01:00Z"]),
+        (pd.Timestamp("9999-12-31"), [pd.Timestamp("9999-12-31")], ["2020-02-01"]),
+        (pd.Timedelta("90s"), ["0 days 00:01:30", 90.0], ["0 days 00:01:31", 91.0, "x"]),
+        (1.5, ["1.5", "1.50", 1.5], ["1.51", "x", 2]),
+        (0.1, np.array([0.1], np.float32), np.array([0.2], np.float32)),
+        (1_000_000_007, ["1000000007", 1e9 + 7], [1e9 + 8, "1000000008"]),
+        (True, ["True", "yes", 1, "1.0"], ["no", 0, False]),
+        ("yes", ["yes"], ["no", "Yes "]),
+        (None, [None], ["x", 0.0]),
+    ],
+)
+def test_a_constant_may_be_written_otherwise(fitted, same, other):
+    column = TableSchema.of(pd.DataFrame({"a": [fitted] * 30, "x": np.arange(30.0)})).columns[0]
+    assert column.kind == "constant"
+    for values, expected in ((same, True), (other, False)):
+        for value in values:
+            found = are_constant(column, pd.Series([value], dtype=getattr(values, "dtype", None)))
+            assert found.tolist() == [expected], value
+    assert are_constant(column, pd.Series([None])).tolist() == [fitted is None]
+
+
+def test_a_constant_date_is_the_same_after_a_round_trip_through_text(tmp_path):
+    when = pd.Timestamp("2020-01-01")
+    frame = pd.DataFrame({"x": np.arange(30.0), "when": when, "took": pd.Timedelta("1h")})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    schema = TableSchema.of(frame)
+    assert schema.encode(pd.read_csv(tmp_path / "t.csv"))[1].all()

@@ -248,3 +248,16 @@ def test_numbers_and_dates_in_text_are_parsed():
     assert parsed["cost"].tolist() == [i + 0.25 for i in range(40)]
     assert parsed["born"].iloc[1] == pd.Timestamp("2021-03-02")
     assert parsed["town"].tolist() == frame["town"].tolist()
+
+
+def test_a_gap_that_a_copy_fills_contradicts_nothing():
+    frame = pd.DataFrame({"x": np.linspace(0, 1, 40) ** 2, "y": np.linspace(1, 3, 40) ** 3})
+    schema = TableSchema.of(frame.assign(copy=frame.x))
+    gaps = frame.assign(copy=frame.x)
+    gaps.loc[[0, 1], "x"] = gaps.loc[[1, 2], "copy"] = None
+    x, found = schema.inspect(gaps, unknown=True)
+    assert not found
+    assert np.isnan(x[:, 0]).tolist() == [False, True] + [False] * 38
+    assert x[0, 0] == frame.x[0]
+    gaps.loc[3, "copy"] = 7.0
+    assert [each.rows for each in schema.inspect(gaps, unknown=True)[1]] == [[3]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from realnvp.data.date_formats import date_readings, parse_dates, write_dates
 from realnvp.data.notations import Notation
 
 __all__ = [
+    "are_constant",
     "as_series",
     "date_texts",
     "decode_column",
@@ -325,6 +327,27 @@ def months_of(ticks: NDArray) -> tuple[NDArray, NDArray]:
     stamps = ticks.astype("datetime64[ns]")
     months = stamps.astype("datetime64[M]")
     return months.astype(np.int64), months.astype("datetime64[ns]") == stamps
+
+
+def are_constant(column: Column, values: pd.Series) -> NDArray:
+    """Return which values are that of a constant column, which may be written otherwise."""
+    there = values.notna().to_numpy()
+    if column.value is None:
+        return ~there
+    if values.dtype == np.float32 and isinstance(column.value, float):
+        return (values == np.float32(column.value)).to_numpy()
+    if not column.dtype.startswith(("datetime64", "timedelta64")):
+        return there & (_codes(replace(column, categories=(column.value,)), values) == 0)
+    own = as_series([column.value], column)
+    try:
+        if column.dtype.startswith("timedelta64"):
+            return there & (seconds_of(values) == seconds_of(own)[0]).to_numpy()
+        zone = None if own.dt.tz is None else str(own.dt.tz)
+        dated = Column(column.name, "datetime", column.dtype, zone=zone)
+        ticks = _ticks(dated, values, column.name)
+        return there & (ticks == wall_clock(own, column.name)[0])
+    except ValueError:  # neither dates nor durations, or too far away
+        return same_values(values, pd.Series([own[0]] * len(values)))
 
 
 def same_values(one: pd.Series, other: pd.Series) -> NDArray:

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from realnvp.data.column_detection import ColumnDetector
 from realnvp.data.column_kinds import DAY, KINDS, Column, Coordinate
 from realnvp.data.column_values import (
+    are_constant,
     as_series,
     date_texts,
     decode_column,
@@ -249,7 +250,9 @@ class TableSchema:
                 if unknown and column.kind == "linear":
                     self._solve(column, values, x)
                 good = self._follows(column, values, frame, held, x)
-                good = (good | values.isna().to_numpy()) if unknown else good
+                for each in (column, *self._source(column)) if unknown else ():
+                    if each.name in held:  # a gap contradicts nothing
+                        good = good | frame.iloc[:, held[each.name]].isna().to_numpy()
                 found += self._impossible(column, values, good, where)
         return x, found
 
@@ -323,11 +326,14 @@ class TableSchema:
             x[np.ix_(np.asarray(each.rows), marks)] = np.nan
         return x, found
 
+    def _source(self, column: Column) -> list[Column]:
+        """Return the column that a copy equals."""
+        return [] if column.source is None else [self.columns[column.source]]
+
     def _used(self, column: Column) -> list[Column]:
         """Return the columns that a column without coordinates of its own follows from."""
         if column.kind == "copy":
-            assert column.source is not None
-            source = self.columns[column.source]
+            (source,) = self._source(column)
             return [source] if source.size else self._used(source)
         return [other for _, other in self._terms(column)] if column.kind == "linear" else []
 
@@ -342,13 +348,12 @@ class TableSchema:
     ) -> NDArray:  # fmt: skip
         """Return which values of a column without coordinates are what the other columns imply."""
         if column.kind == "copy":
-            assert column.source is not None
-            source = self.columns[column.source].name
-            if source not in held:
+            (source,) = self._source(column)
+            if source.name not in held:
                 return np.ones(len(values), dtype=bool)
-            return same_values(values, frame.iloc[:, held[source]])
+            return same_values(values, frame.iloc[:, held[source.name]])
         if column.kind == "constant":
-            return same_values(values, pd.Series(as_series([column.value] * len(values), column)))
+            return are_constant(column, values)
         expected = self._linear(column, x)
         got = numbers_of(column, values, column.name).to_numpy(dtype=np.float64, na_value=np.nan)
         near: NDArray = np.abs(got - expected) <= column.weights[-1]
