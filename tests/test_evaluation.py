@@ -34,6 +34,20 @@ def test_likelihood_is_the_mean_with_its_standard_error():
     assert evaluate(flow, Split(x), seed=4) != result
 
 
+def test_arrays_are_evaluated_as_splits_are():
+    flow, x = small_image_flow(), small_images(50)
+    assert evaluate(flow, x) == evaluate(flow, x.numpy()) == evaluate(flow, Split(x))
+    given = randomize(image_flow((1, 8, 8), levels=17, hidden=4, blocks=1, classes=3)).eval()
+    labels = torch.arange(50) % 3
+    expected = evaluate(given, Split(x, condition=labels))
+    assert evaluate(given, x, labels) == evaluate(given, x, labels.tolist()) == expected
+    assert evaluate(given, x) != expected
+    with pytest.raises(ValueError, match="there are 50 examples, but 49 conditions"):
+        evaluate(given, x, labels[1:])
+    with pytest.raises(ValueError, match="return_inverse"):
+        evaluate(given, x, ["a"] * 50)
+
+
 def test_noise_depends_on_the_example_only():
     flow, x = small_image_flow(), small_images(50)
     whole = log_likelihoods(flow, Split(x), samples=2)

@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from realnvp.bijections.dequantization import Noise
-from realnvp.data import Split
+from realnvp.data import Split, as_split
 from realnvp.flow import Flow
 from realnvp.round_trip import exact_latents
 from realnvp.utils.distributed import all_reduce, rank, world_size
@@ -192,7 +193,8 @@ def log_likelihoods(
 @torch.no_grad()
 def evaluate(
     flow: Flow,
-    split: Split,
+    data: Split | ArrayLike | Tensor,
+    condition: ArrayLike | Tensor | None = None,
     *,
     samples: int = 1,
     batch_size: int = 250,
@@ -202,11 +204,12 @@ def evaluate(
     progress: Progress | None = None,
     log_p: Tensor | None = None,
 ) -> Likelihood:
-    """Return the likelihood of the examples of a split, with reproducible noise.
+    """Return the likelihood of examples, with reproducible noise.
 
     Args:
         flow: flow to evaluate; its mode is left as it was.
-        split: examples to evaluate.
+        data: examples to evaluate: an array of images or vectors, or a split of a data set.
+        condition: their labels ``(N,)``, or vectors ``(N, K)``, if the flow is conditional.
         samples: number of noise draws per example, for images and integer columns.
         batch_size: number of examples per batch.
         seed: seed of the noise.
@@ -221,6 +224,7 @@ def evaluate(
     Raises:
         ValueError: if there are no examples, or they are not what the flow models.
     """
+    split = as_split(data, condition, least=1)
     if log_p is None:
         log_p = log_likelihoods(
             flow,

@@ -20,11 +20,20 @@ from helpers.data_files import (
 )
 from helpers.loading import peaks
 from realnvp.config import DataConfig
-from realnvp.data import Split, load_data, load_part
+from realnvp.data import Split, as_dataset, load_data, load_part
 from realnvp.data.images import image_tensor
 from realnvp.data.parts import Parts, assemble, hold_out
 
 LONG = np.random.default_rng(1).normal(size=(2000, 3))
+
+
+@pytest.mark.parametrize(("top", "warned"), [(1, True), (31, True), (32, False)])
+def test_images_that_are_nearly_black(tmp_path, capsys, top, warned):
+    images = np.minimum(GREY, top)
+    load(npy(tmp_path, images))
+    assert (f"go up to {top}, of 255" in capsys.readouterr().err) == warned
+    as_dataset(images, DataConfig("images"), levels=top + 1)
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("holdout", ["last", "random"])

@@ -12,12 +12,20 @@ whatever is ambiguous is an error with a remedy.
 """
 
 from realnvp.data.dataset import Dataset, Split
-from realnvp.data.sources import as_dataset, load_data, load_examples, load_part, source_names
+from realnvp.data.sources import (
+    as_dataset,
+    as_split,
+    load_data,
+    load_examples,
+    load_part,
+    source_names,
+)
 
 __all__ = [
     "Dataset",
     "Split",
     "as_dataset",
+    "as_split",
     "load_data",
     "load_examples",
     "load_part",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from realnvp.data.dataset import Dataset, Part, Split
+from realnvp.utils.distributed import rank
+from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -31,6 +33,8 @@ __all__ = [
     "integer_columns",
     "read_part",
 ]
+
+_DARK = 32  # of 255: images of 8 bits that have no brighter pixels are hardly visible
 
 MIN_ROWS_FOR_TEST = 1_000
 """Smallest number of rows of a table of which some are held out for testing by default."""
@@ -214,12 +218,24 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         if parts.toy is None and parts.schema is None and config.integers == "auto":
             columns = [set(integer_columns(split.x)) for split in splits]
             integers = tuple(sorted(set.intersection(*columns)))
+    levels = parts.levels or (256 if len(shape) == 3 else None)
+    if levels == 256 and isinstance(train.x, torch.Tensor) and rank() == 0:
+        _warn_of_darkness(max(1, *(int(split.x.max()) for split in splits if len(split))), name)
     return Dataset(
-        name, train, validation, found.get("test"), shape,
-        parts.levels or (256 if len(shape) == 3 else None), classes, parts.columns,
+        name, train, validation, found.get("test"), shape, levels, classes, parts.columns,
         parts.categories, parts.toy, config.flip, config.shift, integers,
         parts.schema, parts.condition_schema, parts.sample,
     )  # fmt: skip
+
+
+def _warn_of_darkness(top: int, name: str) -> None:
+    """Warn of images that are nearly black, as are those of few levels or of mistaken units."""
+    if top < _DARK:
+        warn(
+            f"the grey levels of {name} go up to {top}, of 255: images that are nearly black. "
+            f"Multiply them by {255 // top}, or give the number of their levels to "
+            f"realnvp.image_flow(levels={top + 1})"
+        )
 
 
 def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:

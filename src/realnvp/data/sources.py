@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_dataset",
+    "as_split",
     "check_source",
     "config_for_source",
     "is_image_folder",
@@ -189,18 +190,47 @@ def as_dataset(
     """
     if isinstance(data, Dataset):
         return data
+    split = as_split(data, condition, least)
+    return assemble(Parts(lambda: split, levels=levels, owned=False), config)
+
+
+def as_split(
+    data: Split | ArrayLike | torch.Tensor,
+    condition: ArrayLike | torch.Tensor | None = None,
+    least: int = 2,
+) -> Split:
+    """Return examples in memory, with their condition, as a split.
+
+    Args:
+        data: a split, or an array of images (see `image_tensor`) or vectors, which is left as it
+            is.
+        condition: labels `(N,)`, or vectors `(N, K)`, that the density is conditioned on.
+        least: smallest number of columns of vectors.
+
+    Raises:
+        ValueError: if they are not examples, or there is not one condition for each.
+
+    >>> as_split(np.zeros((5, 8, 8), np.uint8), [0, 1, 1, 0, 1]).labels
+    tensor([0, 1, 1, 0, 1])
+    """
     if not isinstance(data, Split):
         values = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
         data = arrays.array_split(values, "the array", least=least)
-    if condition is not None:
+    if condition is None:
+        return data
+    try:
         given = torch.as_tensor(condition)
-        if len(given) != len(data):
-            raise ValueError(f"there are {len(data)} examples, but {len(given)} conditions")
-        real = given.is_floating_point()
-        data = replace(data, condition=given.float() if real else given.long())
-        data = data if real else replace(data, labels=data.condition)
-    split = data
-    return assemble(Parts(lambda: split, levels=levels, owned=False), config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"conditions are numbers, or classes 0, 1, 2, ...: {error}; of names, give "
+            "np.unique(names, return_inverse=True)[1]"
+        ) from error
+    if given.ndim == 0 or len(given) != len(data):
+        count = given.numel() if given.ndim == 0 else len(given)
+        raise ValueError(f"there are {len(data)} examples, but {count} conditions")
+    if given.is_floating_point():
+        return replace(data, condition=given.float())
+    return replace(data, condition=given.long(), labels=given.long())
 
 
 def load_examples(
@@ -461,7 +491,8 @@ def _only_label(config: DataConfig) -> None:
     if config.condition not in (None, "label"):
         raise ValueError(
             f"{config.source} has no columns, so it cannot be conditioned on "
-            f"{config.condition!r}: data.condition can be 'label' where there are labels"
+            f"{config.condition!r}: data.condition can be 'label' where there are labels, and the "
+            "column of a CSV file in a folder of images"
         )
 
 

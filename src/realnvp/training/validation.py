@@ -61,7 +61,7 @@ def plan(most: Plan, trained: float, share: float) -> Plan:
     >>> plan(most, trained=6_000, share=0.1)
     Plan(times=4, examples=200, pictures=3, samples=100)
     >>> plan(most, trained=600, share=0.1)
-    Plan(times=1, examples=83, pictures=1, samples=33)
+    Plan(times=1, examples=83, pictures=1, samples=30)
     """
     if share >= 1 or math.isinf(trained):
         return most
@@ -72,7 +72,8 @@ def plan(most: Plan, trained: float, share: float) -> Plan:
         times, examples = 1, min(most.examples, max(int(half / EVALUATED), FEWEST[1]))
     samples, pictures = most.samples, min(times, most.pictures, int(half / SAMPLED / most.samples))
     if pictures == 0:
-        samples, pictures = min(samples, max(int(half / SAMPLED), FEWEST[2])), 1
+        rows = int(half / SAMPLED) // FEWEST[2]  # of a picture: all of them full
+        samples, pictures = min(samples, max(rows, 1) * FEWEST[2]), 1
     return Plan(times, examples, pictures, samples)
 
 
