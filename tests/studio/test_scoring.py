@@ -1,13 +1,28 @@
-"""The tab of scores, driven in a browser."""
+"""The tab of scores, driven in a browser; and the terms that it draws."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+import realnvp
 from realnvp.cli.main import main
+from realnvp.data import Split
+from realnvp.outliers.calibration import statistics_by_block
+
+
+def test_terms_add_up_to_the_scores():
+    from realnvp.studio.scoring import _log_prob_terms
+
+    flow = realnvp.load("digits")
+    x = flow.sample(5, generator=torch.Generator().manual_seed(0))
+    split = Split(x, flow.classify(x) if flow.classes else None)
+    _, terms = _log_prob_terms(flow, split)
+    ((_, found),) = statistics_by_block(flow, split)
+    np.testing.assert_allclose(sum(terms.values()).numpy(), found["bound"], rtol=1e-6)
 
 
 def test_an_image_is_scored_among_the_others(page, tmp_path):

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 from realnvp import plots
+from realnvp.bijections.base import Terms
 from realnvp.data import Split
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
@@ -21,6 +23,7 @@ from realnvp.reports.samples import sums_of_columns
 from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library
 from realnvp.studio.uploads import read_uploads
+from realnvp.utils.rng import Stream
 
 __all__ = ["score_tab"]
 
@@ -166,11 +169,7 @@ def _terms(flow: Flow, split: Split) -> list[Any]:
     """Return the values for images: these, the terms of their log-density, and no table."""
     assert flow.levels is not None  # the caller has images
     few = split.select(torch.arange(min(len(split), 6)))
-    noise = flow.example_noise((0, 0), 0, len(few))
-    condition = few.condition
-    if flow.classes is not None and condition is None:  # the terms are those of one class
-        condition = flow.class_log_probs(few.x, noise).argmax(1)
-    z, terms = flow.log_prob_terms(few.x, condition, noise)
+    z, terms = _log_prob_terms(flow, few)
     maps = as_image(plots.term_maps(few.x, z, terms, levels=flow.levels))
     picture = plots.tiles(split.x[:16], levels=flow.levels, columns=16, width=900)
     return [
@@ -178,6 +177,15 @@ def _terms(flow: Flow, split: Split) -> list[Any]:
         gr.Image(value=maps, visible=True),
         gr.Dataframe(visible=False),
     ]
+
+
+def _log_prob_terms(flow: Flow, split: Split) -> tuple[Tensor, Terms]:
+    """Return latents, and the terms of the log-densities of the table of scores."""
+    noise = flow.example_noise((0, Stream.DRAWS, 0), 0, len(split))  # that of the scores
+    condition = split.condition
+    if flow.classes is not None and condition is None:  # the terms are those of one class
+        condition = flow.class_log_probs(split.x, noise).argmax(1)
+    return flow.log_prob_terms(split.x, condition, noise)
 
 
 def _strange(library: Library, name: str) -> tuple[Split, str]:
