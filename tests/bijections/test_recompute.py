@@ -178,3 +178,40 @@ def test_a_backward_pass_does_not_initialize_an_inverted_norm(memory):
     before = flow.loss_terms(x)["prior"]
     before.backward()
     assert torch.equal(flow.loss_terms(x)["prior"], before)
+
+
+NESTED = {
+    "details": lambda: image_flow(
+        (1, 8, 8), architecture="coarse_to_fine", steps=[2, 2], scales=2, hidden=4, blocks=1,
+        norm="batch", conditioner_norm="none",
+    ),
+    "encoded condition": lambda: vector_flow(
+        3, condition_dim=2, condition_bins=3, coupling="affine", norm="batch", hidden=4
+    ),
+    "averages": lambda: vector_flow(
+        1, members=2, condition_dim=2, coupling="affine", norm="batch", hidden=4
+    ),
+    "couplings": lambda: vector_flow(3, coupling="affine", norm="batch", hidden=4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "invertible"])
+@pytest.mark.parametrize("name", NESTED)
+def test_a_sum_of_losses_has_the_gradients_of_each_batch(name, memory):
+    """The averages of norms are those of the first batch there, also inside layers of layers."""
+
+    def gradients(memory: str) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        flow = randomize(NESTED[name](), last=0.1).double().train()
+        flow.memory = memory
+        condition = torch.randn(6, 2) if flow.condition_dim else None
+        losses = []
+        for spread in (1, 16):  # of the second batch, all statistics differ
+            x = torch.randn(6, *flow.shape) * spread
+            x = x if flow.levels is None else x.abs().long()
+            noise = torch.rand(x.shape)
+            losses.append(sum(flow.loss_terms(x, condition, noise).values()))
+        sum(losses).backward()
+        return {n: p.grad for n, p in flow.named_parameters() if p.grad is not None}
+
+    torch.testing.assert_close(gradients(memory), gradients("standard"))

@@ -35,6 +35,7 @@ from realnvp.bijections import (
 )
 from realnvp.bijections.base import Terms, check_log_det
 from realnvp.bijections.normalization import recomputing
+from realnvp.utils.evaluation_mode import modules
 
 __all__ = ["Memory", "forward_terms"]
 
@@ -93,6 +94,12 @@ def _term(step: Bijection) -> str:
     return step.inner.term if isinstance(step, Inverse) else step.term
 
 
+def _norms(step: Bijection) -> list[RunningBatchNorm]:
+    """Return the normalizations by running averages in a layer, which may be a layer of layers."""
+    inside = () if isinstance(step, Coupling) else modules(step)  # networks have none
+    return [each for each in inside if isinstance(each, RunningBatchNorm)]
+
+
 def _keeps_input(step: Step, memory: Memory) -> bool:
     if not isinstance(step, Bijection):
         return False
@@ -116,7 +123,7 @@ class _Recomputed(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         kept: list[Tensor] = []
-        averages: list[tuple[Tensor, Tensor]] = []
+        averages: list[list[tuple[Tensor, Tensor]]] = []
         aside: list[Tensor] = []
         log_dets: Terms = {}
         for step in steps:
@@ -132,8 +139,9 @@ class _Recomputed(torch.autograd.Function):
                     kept.append(x)
                 x, log_det = step(x, condition)
                 check_log_det(log_det, x, step)
-                if isinstance(step, RunningBatchNorm):  # they are updated with the next batch
-                    averages.append((step.running_mean.clone(), step.running_var.clone()))
+                # They are updated with the next batch.
+                found = [(n.running_mean.clone(), n.running_var.clone()) for n in _norms(step)]
+                averages.append(found)
                 name = _term(step)
                 log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
         ctx.steps, ctx.names, ctx.memory, ctx.averages = steps, names, memory, averages
@@ -168,11 +176,12 @@ class _Recomputed(torch.autograd.Function):
                 given = None if condition is None else condition.detach()
                 if given is not None and ctx.needs_input_grad[4]:
                     given.requires_grad_()
-                if isinstance(step, RunningBatchNorm):
-                    step.replayed = averages.pop()
+                norms = _norms(step)
+                for norm, replayed in zip(norms, averages.pop(), strict=True):
+                    norm.replayed = replayed
                 z, grad, own = _backward_of(step, z, x, given, grad, of_terms[_term(step)])
-                if isinstance(step, RunningBatchNorm):
-                    step.replayed = None
+                for norm in norms:
+                    norm.replayed = None
                 for parameter, value in own.items():
                     known = found.get(parameter)
                     found[parameter] = value if known is None else known + value
