@@ -35,7 +35,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.data.columns import TableSchema
 from realnvp.data.impossible import Impossible, impossible_text, missing_instead
-from realnvp.estimator.columns import (
+from realnvp.estimator.checks import (
     Condition,
     as_table,
     check_no_gaps,

@@ -26,7 +26,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.data.columns import KINDS, TableSchema
-from realnvp.estimator.columns import (
+from realnvp.estimator.checks import (
     as_table,
     check_no_gaps,
     checked_frame,

@@ -15,7 +15,7 @@ import torch
 
 from realnvp.data.columns import TableSchema
 from realnvp.estimator import RealNVPDensity
-from realnvp.estimator.columns import Condition, as_table, row_weights, schema_of
+from realnvp.estimator.checks import Condition, as_table, row_weights, schema_of
 
 
 def table(n: int = 50) -> np.ndarray:
