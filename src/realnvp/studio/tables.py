@@ -46,8 +46,8 @@ def table_tab(
     with drawn:
         file = gr.DownloadButton("Synthetic rows (CSV)", elem_id="table-csv")
         columns = gr.Dataframe(
-            label="Columns: mean ± standard deviation, or the commonest value", interactive=False,
-            elem_id="table-columns", buttons=[],
+            label="Columns: mean ± standard deviation, or the commonest value; gaps",
+            interactive=False, elem_id="table-columns", buttons=[],
         )  # fmt: skip
         pictures = gr.Image(label="Real and synthetic", elem_id="table-marginals", buttons=[])
     gr.Markdown(
@@ -214,34 +214,32 @@ def _frame(flow: Flow, schema: TableSchema | None, x: Tensor) -> pd.DataFrame:
 
 
 def _facts(real: pd.DataFrame, synthetic: pd.DataFrame, schema: TableSchema | None) -> dict:
-    """Return a summary of each column, real and synthetic, and the shares of gaps, if any.
-
-    Without real rows, only the synthetic ones.
-    """
+    """Return a summary of each column, real and synthetic; without real rows, only synthetic."""
     frames = {"real": real, "synthetic": synthetic}
     frames = {what: frame for what, frame in frames.items() if len(frame)}
-    with_gaps = any(frame.isna().any(axis=None) for frame in frames.values())
     kinds = {} if schema is None else {c.name: c.kind for c in schema.columns}
-    data = []
-    for name in real.columns:
-        cells = [name, kinds.get(name, "continuous")]
-        cells += [_summary(frame[name].dropna()) for frame in frames.values()]
-        if with_gaps:
-            cells += [f"{frame[name].isna().mean():.1%}" for frame in frames.values()]
-        data.append(cells)
-    gaps = [f"{what} gaps" for what in frames] if with_gaps else []
-    return {"headers": ["column", "kind", *frames, *gaps], "data": data}
+    data = [
+        [name, kinds.get(name, "continuous"), *(_summary(f[name]) for f in frames.values())]
+        for name in real.columns
+    ]
+    return {"headers": ["column", "kind", *frames], "data": data}
 
 
 def _summary(values: pd.Series) -> str:
+    """Return what is typical of a column, and the share of gaps, if any."""
+    gaps = float(values.isna().mean())
+    parts = [_typical(values.dropna())] if gaps < 1 else []
+    return ", ".join([*parts, *([f"{gaps:.1%} gaps"] if gaps else [])])
+
+
+def _typical(values: pd.Series) -> str:
     """Return mean and deviation, the median of dates and durations, or the commonest category."""
-    if not len(values):
-        return ""
     if values.dtype.kind in "mM":
         middle = str(values.quantile(0.5, interpolation="lower"))
         return f"median {middle.removesuffix(' 00:00:00')}"
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return f"{_readable(values.mean(), 4)} ± {_readable(values.std(), 3)}"
+        mean = _readable(values.mean(), 4)
+        return f"{mean} ± {_readable(values.std(), 3)}" if len(values) > 1 else mean
     counts = values.astype(str).value_counts(normalize=True)
     return f"{counts.index[0]} {counts.iloc[0]:.0%}" + (
         f", {len(counts) - 1} more" if len(counts) > 1 else ""
