@@ -117,3 +117,10 @@ def test_values_of_another_event_are_refused_without_validation_too():
     with pytest.raises(ValueError, match="a condition is a tensor, got int"):
         FlowDistribution(vector_flow(2, classes=3), 1)
     assert FlowDistribution(flow).sample((0,)).shape == (0, 2)
+
+
+def test_a_base_of_another_type_is_converted():
+    base = Independent(Normal(torch.zeros(2).double(), torch.ones(2).double()), 1)
+    moved = TransformedDistribution(base, [FlowTransform(small())])
+    assert moved.sample((3,)).dtype == torch.float32
+    assert moved.log_prob(torch.zeros(3, 2).double()).shape == (3,)

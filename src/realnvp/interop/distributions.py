@@ -210,9 +210,9 @@ class FlowTransform(Transform):
     def with_cache(self, cache_size: int = 1) -> FlowTransform:
         return FlowTransform(self.flow, self.condition, cache_size)
 
-    def _given(self, n: int) -> Tensor | None:
+    def _repeated(self, n: int) -> Tensor | None:
         given = self.condition
-        return self.flow.as_condition(None if given is None else given.expand(n, *given.shape), n)
+        return None if given is None else given.expand(n, *given.shape)
 
     def _flat(self, x: Tensor) -> Tensor:
         _check_event(x, self.flow.shape)
@@ -220,17 +220,18 @@ class FlowTransform(Transform):
 
     def _call(self, x: Tensor) -> Tensor:
         flat = self._flat(x)
-        with self.flow.evaluating():
-            return self.flow.bijection.inverse(flat, self._given(len(flat)))[0].reshape(x.shape)
+        return self.flow.decode(flat, self._repeated(len(flat))).reshape(x.shape)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        flat = self._flat(y)
-        with self.flow.evaluating():
-            return self.flow.latents_and_log_det(flat, self._given(len(flat)))[0].reshape(y.shape)
+        return self._encoded(y)[0].reshape(y.shape)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the log-determinant of the map from latents to data, ``(...)``."""
+        return -self._encoded(y)[1].reshape(y.shape[: y.ndim - len(self.flow.shape)])
+
+    def _encoded(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents and log-determinants of a flat batch of data."""
         flat = self._flat(y)
         with self.flow.evaluating():
-            _, log_det = self.flow.latents_and_log_det(flat, self._given(len(flat)))
-        return -log_det.reshape(y.shape[: y.ndim - len(self.flow.shape)])
+            given = self.flow.as_condition(self._repeated(len(flat)), len(flat))
+            return self.flow.latents_and_log_det(flat, given)
