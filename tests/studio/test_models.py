@@ -11,6 +11,7 @@ import torch
 from realnvp import load, plots, recipe, train, vector_flow
 from realnvp.evaluation import evaluate
 from realnvp.studio.models import EVERY, Library, condition_of_label, labels_of
+from realnvp.studio.page import _example_condition
 
 
 def test_models_of_the_package_and_runs_are_offered(library):
@@ -79,6 +80,15 @@ def test_the_gallery_has_runs_with_a_model_and_short_commands(library):
         assert rows["cifar10"][4].startswith("realnvp train cifar10 ")
     finally:
         shutil.rmtree(library.runs / "begun")
+
+
+def test_without_data_a_model_given_numbers_has_no_examples_and_can_be_chosen(tmp_path):
+    folder = str(tmp_path / "m")
+    vector_flow(2, condition_dim=1).save_pretrained(folder)
+    library = Library(tmp_path, folder)
+    with pytest.raises(ValueError, match="there are no examples: the data of"):
+        library.examples(folder)
+    assert _example_condition(library, folder) == ""
 
 
 def test_conditions_are_checked():

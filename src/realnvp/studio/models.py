@@ -169,6 +169,9 @@ class Library:
 
         They are held-out data where these are in the package or belong to a run of the user, and
         otherwise the model's own samples.
+
+        Raises:
+            ValueError: if the data are not there, and samples need a numeric condition.
         """
         flow = self.get(name)
         config = data_settings(flow)
@@ -180,6 +183,11 @@ class Library:
                 return split, f"held-out examples of {Path(config.source).name} ({part})"
             except (ValueError, OSError):
                 pass  # the data have moved: use samples instead
+        if flow.condition_dim and flow.classes is None:
+            raise ValueError(
+                f"there are no examples: the data of {name} are not here, and its own samples "
+                "need numbers that they are given"
+            )
         n = 64 if flow.levels is not None else 2000
         condition = condition_of_label(flow, EVERY, n)
         generator = torch.Generator().manual_seed(1)
