@@ -15,6 +15,7 @@ from helpers.bijections import randomize
 from helpers.flows import UniformToNormal, small_image_flow, small_images
 from realnvp import MLP, Bijection, Chain, Flow, image_flow, vector_flow
 from realnvp.bijections import (
+    ActNorm,
     AffineCoupling,
     ChannelMask,
     ClassMeans,
@@ -163,6 +164,33 @@ def test_loss_terms_add_up_to_the_loss():
     torch.testing.assert_close(terms["regularizer"], 5e-5 * penalty)
     torch.testing.assert_close(sum(terms.values()), -log_prob.mean() + 5e-5 * penalty)
     assert all(abs(terms[name]) > 0 for name in terms)
+
+
+@pytest.mark.parametrize("memory", ["standard", "checkpoint", "invertible"])
+def test_a_layer_may_name_a_term_of_its_own(memory):
+    """It was left out of the loss, so that such a layer was trained without its log-determinant."""
+
+    class Double(Bijection):
+        term = "doubling"
+
+        def forward(self, x, condition=None):
+            return 2 * x, x.new_full((len(x),), 2 * math.log(2))
+
+        def inverse(self, z, condition=None):
+            return z / 2, z.new_full((len(z),), -2 * math.log(2))
+
+    flow = Flow(Chain(Double(), ActNorm(2)), (2,), scale_penalty=0).eval()
+    flow.memory = memory
+    x = torch.randn(5, 2)
+    terms = flow.loss_terms(x)
+    assert terms["doubling"].item() == pytest.approx(-2 * math.log(2))
+    with pytest.warns(UserWarning, match="have seen no data"):
+        torch.testing.assert_close(sum(terms.values()), -flow.log_prob(x).mean())
+    _, parts = flow.log_prob_terms(x)
+    torch.testing.assert_close(sum(parts.values()), flow.log_prob(x))
+    Double.term = "prior"
+    with pytest.raises(ValueError, match="the term 'prior' is not that of a layer"):
+        Flow(Chain(Double()), (2,))
 
 
 def test_bits_per_dim_is_the_log_prob():

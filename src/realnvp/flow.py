@@ -50,6 +50,12 @@ from realnvp.utils.tracing import is_traced
 
 __all__ = ["Flow"]
 
+_LAYER_TERMS = ("coupling", "norm", "preprocessing")
+"""Terms of the library's own layers, which every loss has."""
+
+_OTHER_TERMS = ("prior", "regularizer", "labels", "loss", "gradient", "lr")
+"""Other numbers that are reported under the names of terms."""
+
 
 class Flow(nn.Module):
     r"""A density :math:`p_X`: a bijection from data to latents under a standard normal prior.
@@ -145,6 +151,11 @@ class Flow(nn.Module):
         for module in bijection.modules():
             if isinstance(module, Dequantization) and module is not first:
                 raise ValueError("dequantization must be the first layer of the flow's chain")
+            if isinstance(module, Bijection) and module.term in _OTHER_TERMS:
+                raise ValueError(
+                    f"the term {module.term!r} is not that of a layer: name that of "
+                    f"{type(module).__name__} otherwise"
+                )
 
     @property
     def dequantization(self) -> Dequantization | None:
@@ -436,7 +447,7 @@ class Flow(nn.Module):
         Returns:
             latents ``(B, *shape)``, without gradients, and the terms, each ``(B,)`` in nats:
             "prior", the latents' log-density, and the log-determinants of the layers: "coupling",
-            "norm" and "preprocessing".
+            "norm", "preprocessing", and any other :attr:`realnvp.Bijection.term` of theirs.
 
         >>> from realnvp import vector_flow
         >>> flow, x = vector_flow(2).eval(), torch.randn(3, 2)
@@ -451,7 +462,7 @@ class Flow(nn.Module):
             z, log_dets = self.body.forward_terms(v, given)
         zero = torch.zeros_like(log_det)
         terms = {"prior": self.log_prior(z)}
-        terms |= {name: log_dets.get(name, zero) for name in ("coupling", "norm", "preprocessing")}
+        terms |= {name: log_dets.get(name, zero) for name in (*_LAYER_TERMS, *log_dets)}
         terms["preprocessing"] = terms["preprocessing"] + log_det
         return z, terms
 
@@ -502,11 +513,11 @@ class Flow(nn.Module):
                 one.
 
         Returns:
-            scalars "prior" (minus the latents' log-density), "coupling", "norm" and
-            "preprocessing" (minus those layers' log-determinants), and "regularizer" (L2 of the
-            couplings' learned scales, 5e-5 in the paper, section 4). With ``label_weight`` also
-            "labels": that weight times the cross-entropy of the labels by Bayes' rule (the
-            information bottleneck of arXiv 2001.06448, section 3).
+            scalars "prior" (minus the latents' log-density), "coupling", "norm", "preprocessing"
+            and any other :attr:`realnvp.Bijection.term` (minus those layers' log-determinants), and
+            "regularizer" (L2 of the couplings' learned scales, 5e-5 in the paper, section 4). With
+            ``label_weight`` also "labels": that weight times the cross-entropy of the labels by
+            Bayes' rule (the information bottleneck of arXiv 2001.06448, section 3).
 
         Raises:
             ValueError: if there are no examples, or they are not what the flow models.
@@ -526,7 +537,7 @@ class Flow(nn.Module):
         zero = z.new_zeros(())
         log_dets["preprocessing"] = log_dets.get("preprocessing", zero) + log_det
         terms = {"prior": -self.log_prior(z).mean()}
-        for name in ("coupling", "norm", "preprocessing"):
+        for name in dict.fromkeys((*_LAYER_TERMS, *log_dets)):
             terms[name] = -log_dets.get(name, zero).mean()
         couplings = dict.fromkeys(m for m in modules(self) if isinstance(m, Coupling))
         penalty = zero + sum(coupling.penalty() for coupling in couplings)

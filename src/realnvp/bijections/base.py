@@ -150,7 +150,7 @@ class Bijection(nn.Module, ABC):
     """
 
     term: ClassVar[str] = "coupling"
-    """Name of the term of the loss to which the log-determinant belongs."""
+    """Name of the term of the loss to which the log-determinant belongs; it may be a new one."""
 
     has_analytic_inverse: ClassVar[bool] = True
     """Whether the inverse has a closed form, so that it costs no more than the forward map."""
