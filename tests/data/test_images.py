@@ -190,9 +190,15 @@ def test_a_model_of_classes_takes_a_folder_without_labels(tmp_path):
     for i in range(4):
         save(GREY[i], tmp_path / f"{i}.png")
     settings = {"condition": "Smiling"}
-    found = examples(tmp_path, settings=settings, categories=("no", "yes"), classes=2)
+    known = {"settings": settings, "categories": ("no", "yes"), "classes": 2}
+    found = examples(tmp_path, **known)
     assert found.labels is None
     assert found.condition is None
+    write(tmp_path / "scores.csv", "image,outlier_score\n0.png,1\n")
+    assert examples(tmp_path, **known).condition is None
+    refused(tmp_path, r"scores.csv has no column 'Smiling': outlier_score", **settings)
+    write(tmp_path / "labels.csv", "image,Smiling\n" + "".join(f"{i}.png,no\n" for i in range(4)))
+    assert examples(tmp_path, **known).condition.tolist() == [0] * 4
 
 
 def test_images_of_formats_that_are_not_read_are_named(tmp_path, capsys):

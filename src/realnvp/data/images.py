@@ -279,14 +279,16 @@ def _column(
         folder: the folder.
         column: name of the column.
         files: the image files.
-        optional: whether there may be no CSV file; the result is then None.
+        optional: whether there may be no CSV file with that column; the result is then None.
 
     Raises:
         ValueError: when there is not one such file, column, or value for each image.
     """
     tables = sorted(folder.glob("*.csv"))
-    if not tables and optional:
-        return None
+    if optional:  # other files may be there, such as scores
+        tables = [path for path in tables if column in read_words(path).columns[1:]]
+        if not tables:
+            return None
     if len(tables) != 1:
         found = f"{len(tables)}: {some_of([t.name for t in tables], 5)}" if tables else "none"
         raise ValueError(
@@ -343,8 +345,8 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     When all the images lie in subfolders, one level deep, and there are at least two of these,
     their names are the labels; when conditioned on "label", the first level counts, however deep
     the images are. When the data are conditioned on a column, labels are that column's
-    values in the CSV file that the folder holds. If it holds none, there are no labels for a model
-    that knows the classes, and its density is the marginal one.
+    values in the CSV file that the folder holds. Without it, there are no labels for a model that
+    knows the classes, and its density is the marginal one.
 
     Args:
         folder: the folder.

@@ -80,7 +80,7 @@ def _short(value: float) -> str:
 
 
 def explained(
-    x: Tensor, maps: Tensor, nearest: Tensor | None, strangest: int, levels: int = 256
+    x: Tensor, maps: Tensor, nearest: Tensor | None, unusual: int, levels: int = 256
 ) -> Figure:
     """Draw the most unusual and the most ordinary images, heat maps, and the nearest images.
 
@@ -88,7 +88,7 @@ def explained(
         x: integers ``(N, C, H, W)``, the most unusual first.
         maps: ``(N, H, W)`` contributions of the pixels.
         nearest: the nearest training image of each, if known.
-        strangest: number of images that are the most unusual; the others are the most ordinary.
+        unusual: number of images that are the most unusual; the others are the most ordinary.
         levels: number of grey levels.
 
     >>> import torch
@@ -99,14 +99,14 @@ def explained(
     # A few extreme pixels must not make all others black.
     low, high = np.quantile(maps.numpy(), (0.02, 0.98))
     heat = ((maps - low) / max(high - low, 1e-12)).clamp(0, 1)[:, None] * 255
-    rows = [("images", x, levels), ("where they are strange", heat.round(), 256)]
+    rows = [("images", x, levels), ("what is unusual in them, white", heat.round(), 256)]
     if nearest is not None:
         rows.append(("nearest training images", nearest, levels))
-    figure = Picture(figsize=(12, 1.3 * len(rows) * 2), layout="constrained")
+    figure = Picture(figsize=(12, 1.6 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 2, squeeze=False)
     parts = (
-        ("the strangest", slice(None, strangest)),
-        ("the most ordinary", slice(strangest, None)),
+        ("the most unusual", slice(None, unusual)),
+        ("the most ordinary", slice(unusual, None)),
     )
     for row, (what, pictures, own) in enumerate(rows):
         for column, (name, part) in enumerate(parts):
