@@ -231,6 +231,11 @@ def test_what_does_not_fit_the_flow_is_refused(x, arguments, message):
         realnvp.fit(own_flow(), x, steps=2, quiet=True, **arguments)
 
 
+def test_a_flow_with_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="nothing to train"):
+        realnvp.fit(own_flow().requires_grad_(False), correlated(), steps=2, quiet=True)
+
+
 def test_callbacks_of_ones_own_are_called():
     seen: list[str] = []
 

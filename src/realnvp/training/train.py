@@ -279,8 +279,8 @@ def fit(
             Lightning's loggers; "none"; or a logger of Lightning.
 
     Raises:
-        ValueError: if the examples do not fit the flow, or no budget is given; and see
-            :func:`train`.
+        ValueError: if the examples do not fit the flow, it has nothing to train, or no budget is
+            given; and see :func:`train`.
 
     >>> import torch
     >>> from realnvp import MLP, Chain
@@ -291,6 +291,8 @@ def fit(
     >>> result.likelihood.examples, result.steps
     (20, 10)
     """
+    if not any(parameter.requires_grad for parameter in flow.parameters()):
+        raise ValueError("the flow has no parameter that requires gradients: nothing to train")
     config = training or TrainingConfig()
     if any(value is not None for value in (minutes, epochs, steps)):
         config = dataclasses.replace(config, minutes=minutes, epochs=epochs, steps=steps)
