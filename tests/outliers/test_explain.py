@@ -25,6 +25,17 @@ def test_the_contribution_is_the_conditional_surprise():
         assert torch.allclose(found[:, j], residual.square() / 0.38 - 0.5, atol=0.3)
 
 
+def test_columns_that_nearly_follow_from_each_other():
+    rho = 0.9999
+    factor = torch.tensor([[1.0, 0.0], [rho, (1 - rho**2) ** 0.5]])
+    near = Chain(Rosenblatt(torch.zeros(1, 2), factor[None], torch.ones(1)))
+    x = torch.tensor([[0.321, 0.321], [-1.0, -1.01], [0.5, 0.6]]).double()
+    found = surprises(realnvp.Flow(near, (2,)).double(), x)
+    residual = (x[:, 0] - rho * x[:, 1]).square() / (1 - rho**2) / 2
+    assert torch.allclose(found[:, 0], residual - 0.5, atol=0.16)
+    assert found[0].abs().max() < 0.6, "an ordinary row has nothing to explain"
+
+
 def test_the_unit_does_not_count():
     x = torch.tensor([[1.0, -0.5]]).double()
     unit = torch.tensor([100.0, 0.01]).double()

@@ -254,7 +254,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
 
         .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x),
 
-        which is about 0 for an ordinary value and does not depend on the unit. It takes 64
+        which is about 0 for an ordinary value and does not depend on the unit. It takes 130
         densities per column and row. Infinite for a category that was never seen, or a gap where
         there was none. NaN where the column is not modeled by itself: it is constant, follows from
         others, or there are more than ``max_features``; and in all other columns of a row with an

@@ -5,8 +5,9 @@ expected from the rest of the row,
 
 .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x).
 
-The conditional density is that of the flow along the column, computed on a grid. The latents of an
-image have the places of its pixels, so that their energy is a heat map.
+The conditional density is that of the flow along the column, computed on a grid that is refined
+where the density is largest. The latents of an image have the places of its pixels, so that their
+energy is a heat map.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ __all__ = ["heat_map", "surprises"]
 
 GRID = 64
 """Largest number of values of a column at which the density is computed."""
+
+REFINED = 32
+"""Number of values that a refinement of the grid adds."""
+
+BESIDE = 4
+"""They are within so many values of the likeliest one, on both sides."""
 
 AT_ONCE = 2**14
 """Rows in a batch."""
@@ -71,43 +78,75 @@ def surprises(
     for j in range(x.shape[1]):
         there = (~x[:, j].isnan()).nonzero()[:, 0]  # a gap is explained by its status
         if len(there) and not drawn[:, j].isnan().all():
-            values = _grid(drawn[:, j], x[there, j], j in flow.integers)
+            known = _known(drawn[:, j], x[there, j], j in flow.integers)
+            values = _grid(drawn[:, j], known)
             for part in there.split(max(1, AT_ONCE // len(values))):
                 own = None if condition is None else condition[part]
-                found[part, j] = _surprise(flow, x[part], j, values, own)
+                found[part, j] = _surprise(flow, x[part], j, values, known, own)
         if progress is not None:
             progress(j + 1, x.shape[1])
     return found
 
 
-def _surprise(flow: Flow, x: Tensor, j: int, values: Tensor, condition: Tensor | None) -> Tensor:
-    """Return the contribution of one column of rows ``(R, D)``, given a grid of its values."""
-    rows = x[:, None].repeat(1, len(values) + 1, 1)
-    rows[:, :-1, j] = values
-    log_p = grid_log_probs(flow, rows, condition).cpu()
-    along, own = log_p[:, :-1], log_p[:, -1]
-    width = torch.ones(len(values), dtype=torch.float64)
-    if len(values) > 1 and (j not in flow.integers or len(values) >= GRID):
-        width = torch.gradient(values.double().cpu(), edge_order=1)[0]
-        if flow.columns is not None:
-            atom = flow.columns.atom_widths(rows[0, :-1])[:, j].cpu()
-            width = torch.where(atom.isnan(), width, atom)
-    share = (along + width.clamp(min=1e-300).log()).nan_to_num(-torch.inf).softmax(1)
-    expected = (share * along.nan_to_num(0.0, 0.0, -1e30)).sum(1)
-    return expected - own
+def _surprise(
+    flow: Flow, x: Tensor, j: int, values: Tensor, known: Tensor | None, condition: Tensor | None
+) -> Tensor:
+    """Return the contribution of one column of rows ``(R, D)``, given a grid of its values.
+
+    The grid is refined twice where the density of a row is largest, since given the other columns
+    the values may be much closer to each other than in all rows.
+    """
+
+    def at(points: Tensor) -> Tensor:
+        rows = x[:, None].repeat(1, points.shape[1], 1)
+        rows[..., j] = points
+        return grid_log_probs(flow, rows, condition).cpu().nan_to_num(-torch.inf)
+
+    own = at(x[:, [j]])
+    if known is not None and len(known) < GRID:  # these are all values
+        along = at(values.expand(len(x), -1))
+        return (along.softmax(1) * along.clamp(min=-1e30)).sum(1) - own[:, 0]
+    points = torch.cat((values.expand(len(x), -1), x[:, [j]]), 1)
+    along = torch.cat((at(points[:, :-1]), own), 1)
+    share = torch.linspace(0, 1, REFINED + 2, dtype=x.dtype)[1:-1].to(x.device)
+    for _ in range(2):
+        points, order = points.sort(1)
+        along = along.gather(1, order.cpu())
+        best = along.argmax(1, keepdim=True).to(x.device)
+        low = points.gather(1, (best - BESIDE).clamp(min=0))
+        high = points.gather(1, (best + BESIDE).clamp(max=points.shape[1] - 1))
+        more = low + (high - low) * share
+        if known is not None:
+            more = known[torch.searchsorted(known, more).clamp(max=len(known) - 1)]
+        points, along = torch.cat((points, more), 1), torch.cat((along, at(more)), 1)
+    points, order = points.sort(1)
+    along = along.gather(1, order.cpu())
+    width = torch.gradient(points.double().cpu(), dim=1, edge_order=1)[0]
+    if flow.columns is not None:
+        rows = x[:, None].repeat(1, points.shape[1], 1)
+        rows[..., j] = points
+        atom = flow.columns.atom_widths(rows.flatten(0, 1))[:, j].view(points.shape).cpu()
+        atom[:, 1:] = atom[:, 1:].masked_fill((points[:, 1:] == points[:, :-1]).cpu(), 0.0)
+        width = torch.where(atom.isnan(), width, atom)
+    weight = (along + width.clamp(min=1e-300).log()).softmax(1)
+    return (weight * along.clamp(min=-1e30)).sum(1) - own[:, 0]
 
 
-def _grid(drawn: Tensor, own: Tensor, integer: bool) -> Tensor:
+def _known(drawn: Tensor, own: Tensor, integer: bool) -> Tensor | None:
+    """Return the ascending values of a discrete column in rows and what a flow draws, or None."""
+    return torch.cat((drawn[~drawn.isnan()], own)).unique() if integer else None
+
+
+def _grid(drawn: Tensor, known: Tensor | None) -> Tensor:
     """Return ascending values of a column that the flow draws, or between those.
 
-    For discrete columns, they are values of the rows or the flow: all of them if there are few.
+    For discrete columns, they are known values: all of them if there are few.
     """
     drawn = drawn[~drawn.isnan()]
     share = torch.linspace(0, 1, GRID // 2, dtype=drawn.dtype)
     even = torch.linspace(float(drawn.min()), float(drawn.max()), GRID // 2, dtype=drawn.dtype)
-    if not integer:
+    if known is None:
         return torch.cat((drawn.quantile(share), even)).unique()
-    known = torch.cat((drawn, own)).unique()
     if len(known) < GRID:
         return known
     quantiles = drawn.sort().values[(share * (len(drawn) - 1)).long()]
