@@ -13,6 +13,7 @@ from helpers.data_files import (
     examples,
     load,
     npy,
+    npz,
     png16,
     refused,
     save,
@@ -199,6 +200,16 @@ def test_a_model_of_classes_takes_a_folder_without_labels(tmp_path):
     refused(tmp_path, r"scores.csv has no column 'Smiling': outlier_score", **settings)
     write(tmp_path / "labels.csv", "image,Smiling\n" + "".join(f"{i}.png,no\n" for i in range(4)))
     assert examples(tmp_path, **known).condition.tolist() == [0] * 4
+
+
+def test_a_model_of_a_column_takes_arrays(tmp_path):
+    settings = {"condition": "Smiling"}
+    known = {"settings": settings, "categories": ("-1", "1"), "classes": 2}
+    assert examples(npy(tmp_path, GREY), **known).condition is None
+    for labels in (np.array(["1", "-1"] * 6), np.array([1, -1] * 6)):
+        found = examples(npz(tmp_path, images=GREY, labels=labels), **known)
+        assert found.condition.tolist() == [1, 0] * 6
+    refused(tmp_path / "a.npz", "no columns", **settings)
 
 
 def test_images_of_formats_that_are_not_read_are_named(tmp_path, capsys):

@@ -278,6 +278,9 @@ def load_examples(
     ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
     known = tables.KnownColumns(columns, categories, schema, condition_schema, tolerate)
+    if classes is not None and config.source.lower().endswith((".npz", ".npy")):
+        # An array has no column of that name, but may have labels, as samples of the model do.
+        config = replace(config, condition=config.condition and "label")
     parts = _read(config, known)
     return _fitting(config, parts, shape, levels, classes)
 
