@@ -146,6 +146,20 @@ def test_what_was_never_seen_is_strange_and_named():
     assert np.isinf(reasons[2]).tolist() == [False, False, False, True]
 
 
+@pytest.mark.filterwarnings("ignore:.*left out of it")
+def test_what_contradicts_a_constant_or_a_copy_is_explained():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["x", "y"])
+    table = table.assign(copy=table.x, year=2020, empty=None)
+    detector = quick().fit(table)
+    rows = table[:4].copy()
+    rows.loc[0, "copy"], rows.loc[1, "year"], rows.loc[2, "empty"] = 9.0, 2021, "x"
+    found = np.isinf(detector.explain(rows))
+    assert found[:, 2:].tolist() == [
+        [True, False, False], [False, True, False], [False, False, True], [False] * 3,
+    ]  # fmt: skip
+    assert not found[:, :2].any()
+
+
 def test_kinds_of_columns_can_be_declared_and_are_those_of_all_rows():
     table = mixed(60, 0).assign(year=np.repeat([2001, 2002], [57, 3]))
     detector = quick()

@@ -255,10 +255,10 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         .. math:: E_{x_j' \sim p(x_j | x_{-j})}[\log p(x_j', x_{-j})] - \log p(x),
 
         which is about 0 for an ordinary value and does not depend on the unit. It takes 130
-        densities per column and row. Infinite for a category that was never seen, or a gap where
-        there was none. NaN where the column is not modeled by itself: it is constant, follows from
-        others, or there are more than ``max_features``; and in all other columns of a row with an
-        impossible value.
+        densities per column and row. Infinite for a category that was never seen, a gap where there
+        was none, or another value of a column that was constant or followed from others. NaN where
+        the column is not modeled by itself: it is constant, follows from others, or there are more
+        than ``max_features``; and in all other columns of a row with an impossible value.
 
         Args:
             X: ``(N, D)``.
@@ -270,7 +270,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             if member.density is None or member.components is not None:
                 continue
             schema = member.density._schema
-            x, possible, _, _ = member.density._check(table, None)
+            x, possible, _, found = member.density._check(table, None)
             flow = member.density.flow_
             assert flow.columns is not None  # every flow of a table has this layer
             known = torch.as_tensor(possible) | flow.columns.marks(x).any(1)
@@ -283,6 +283,12 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                     there = possible | np.isinf(own)
                     total[there, i] += own[there]
                     count[there, i] += 1
+            kinds = () if member.schema is None else member.schema.columns
+            for i, column in enumerate(kinds):
+                for each in found:
+                    if each.column == column.name and not column.size:
+                        total[each.rows, i] = np.inf
+                        count[each.rows, i] += 1
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
