@@ -76,7 +76,7 @@ def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[S
     """Return the data of the arguments, checked against the model, and their name.
 
     Impossible rows of a table raise, unless there is a function to be called with them: then they
-    are marked (`TableColumns.mark`).
+    are marked (``TableColumns.mark``).
 
     A model names the data that it was trained with. That is only followed for a run directory,
     and for data that need neither files nor a network: what an untrusted model names, such as a
@@ -124,7 +124,7 @@ def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[S
 def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | None:
     """Return the number of rows of a Parquet ``--data`` and its parts; None for other data.
 
-    Impossible rows are marked (`TableColumns.mark`), with a warning about the first.
+    Impossible rows are marked (``TableColumns.mark``), with a warning about the first.
 
     Args:
         flow: a model of vectors.
@@ -300,7 +300,7 @@ def likelihood_rows(result: dict[str, Any], given: str = "") -> list[tuple[str, 
 
     Args:
         result: ``Likelihood.as_dict()``.
-        given: what its name is followed by, such as " given the label"; see `given_text`.
+        given: what its name is followed by, such as " given the label"; see ``given_text``.
     """
     rows = []
     if "bits_per_dim" in result:

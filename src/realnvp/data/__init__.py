@@ -1,9 +1,9 @@
 """Data: named sets, toy sets, images, arrays and tables, as tensors in memory.
 
-`load_data` turns the settings of a run into a `Dataset` of parts that share no example; `load_part`
-loads one of them, and refuses it if it has changed; `load_examples` reads other data that a trained
-model is to be evaluated on. A likelihood is only as honest as its data, so nothing is guessed:
-whatever is ambiguous is an error with a remedy.
+``load_data`` turns the settings of a run into a ``Dataset`` of parts that share no example;
+``load_part`` loads one of them, and refuses it if it has changed; ``load_examples`` reads other
+data that a trained model is to be evaluated on. A likelihood is only as honest as its data, so
+nothing is guessed: whatever is ambiguous is an error with a remedy.
 
 >>> from realnvp.config import DataConfig
 >>> data = load_data(DataConfig("moons", points=100))

@@ -1,4 +1,4 @@
-"""Array files: `.npy`, `.npz` and IDX (the format of MNIST), of images or of vectors.
+"""Array files: ``.npy``, ``.npz`` and IDX (the format of MNIST), of images or of vectors.
 
 The type and shape of an array determine what it holds: uint8 with three or four axes are images,
 two axes of floating-point numbers or integers are vectors. Files are never unpickled, because a
@@ -81,9 +81,10 @@ def array_split(
     """Turn an array, with labels or without, into a split of images or of vectors.
 
     Args:
-        array: images (see `image_tensor`) or `(N, D)` vectors; its memory is shared if possible.
+        array: images (see ``image_tensor``) or ``(N, D)`` vectors; its memory is shared if
+            possible.
         where: name of the array, for messages.
-        labels: int64 `(N,)` classes; see `class_labels`.
+        labels: int64 ``(N,)`` classes; see ``class_labels``.
         reuse: whether the array's memory may be rearranged, rather than copied.
         least: smallest number of columns of vectors.
 
@@ -140,10 +141,11 @@ def class_labels(
 def read_array_file(
     path: Path, condition: str | None = None, categories: Sequence[str] | None = None
 ) -> Parts:
-    """Read a `.npy` file, or a `.npz` file with arrays of common names.
+    """Read a ``.npy`` file, or a ``.npz`` file with arrays of common names.
 
-    The data are `images`, `x`, `X`, `data`, `x_train`, `train`, ... or the only array; labels
-    are `labels`, `y`, `targets`, `y_train`, ...; a test part is `x_test` or `test`, with `y_test`.
+    The data are ``images``, ``x``, ``X``, ``data``, ``x_train``, ``train``, ... or the only array;
+    labels are ``labels``, ``y``, ``targets``, ``y_train``, ...; a test part is ``x_test`` or
+    ``test``, with ``y_test``.
 
     Args:
         path: the file.
@@ -151,7 +153,7 @@ def read_array_file(
         categories: names of the labels that are numbered already, in order.
 
     Raises:
-        ValueError: when the file is damaged, or it is unclear which array is meant.
+        ValueError: if the file is damaged, or it is unclear which array is meant.
     """
     with path.open("rb") as file:
         zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")
@@ -210,7 +212,7 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _read_member(path: Path, name: str) -> np.ndarray:
-    """Read one array of a `.npz` file."""
+    """Read one array of a ``.npz`` file."""
     with _reading(path), zipfile.ZipFile(path) as archive:
         full = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
         info = archive.getinfo(full)
@@ -268,7 +270,7 @@ def read_idx(path: Path) -> np.ndarray:
     """Read an IDX file, compressed by gzip or not.
 
     Raises:
-        ValueError: when the file is damaged or of another format.
+        ValueError: if the file is damaged or of another format.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -323,7 +325,7 @@ def find_idx(folder: Path, name: str) -> Path | None:
 def read_idx_file(path: Path, condition: str | None = None) -> Parts:
     """Read one IDX file of images or vectors, and the file of labels next to it.
 
-    The labels of `train-images-idx3-ubyte` are `train-labels-idx1-ubyte`, compressed or not.
+    The labels of ``train-images-idx3-ubyte`` are ``train-labels-idx1-ubyte``, compressed or not.
     """
 
     def train() -> Split:

@@ -196,7 +196,7 @@ def draw_weighted(weight: Tensor, generator: torch.Generator) -> Tensor:
     By systematic sampling, each example is drawn its expected number of times, rounded down or up.
 
     Args:
-        weight: `(N,)` weights of the examples.
+        weight: ``(N,)`` weights of the examples.
         generator: source of the one random number.
 
     >>> draw_weighted(torch.tensor([1.0, 0.0, 3.0, 0.0]), torch.Generator().manual_seed(0))
@@ -222,8 +222,8 @@ def to_device_unless_stored(split: Split, device: torch.device) -> Split:
     """Move a split to the device's memory, except examples that are better left in files.
 
     Labels are left out. An accelerator holds images of the cache where they take at most half
-    of its free memory, and the setting `data.storage` allows it; on the CPU, they are in memory as
-    soon as they are read.
+    of its free memory, and the setting ``data.storage`` allows it; on the CPU, they are in memory
+    as soon as they are read.
     """
     x = split.x
     if isinstance(x, StoredRows):

@@ -140,14 +140,14 @@ def open_cached(
         files: the image files.
         read: reads one of them, with settings as keywords; it can be passed to other processes.
         root: folder of the cache.
-        on_device: see `StoredImages`.
+        on_device: see ``StoredImages``.
         part: name of the part of a set that the files belong to, if the folder has files of other
             parts.
         version: name of the content of all files, if they do not exist as single files.
 
     Returns:
         the images, or None if there are none or their sizes differ; and which files they come from,
-        as `stack` returns it. Its array has the shape of one image, but no images.
+        as ``stack`` returns it. Its array has the shape of one image, but no images.
 
     Raises:
         OSError: if the cache cannot be written, or the disk has no room for it.

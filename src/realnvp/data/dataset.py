@@ -34,14 +34,14 @@ class Split:
     """One part of the data.
 
     Args:
-        x: the examples: uint8 `(N, C, H, W)` images, or float32 `(N, D)` vectors; or
+        x: the examples: uint8 ``(N, C, H, W)`` images, or float32 ``(N, D)`` vectors; or
             :class:`~realnvp.data.stored_images.StoredImages` or, also as the condition,
             :class:`~realnvp.data.stored_rows.StoredRows` in place of a tensor.
-        condition: what the density is conditioned on: int64 `(N,)` classes, float32 `(N, K)`
+        condition: what the density is conditioned on: int64 ``(N,)`` classes, float32 ``(N, K)``
             numbers, or None.
-        labels: int64 `(N,)` labels of the set where it has them, conditioned on or not.
-        weight: float32 `(N,)` weights of the examples; None for equal ones.
-        rows: int64 `(N,)` indices of the examples in their source; None for all in order.
+        labels: int64 ``(N,)`` labels of the set where it has them, conditioned on or not.
+        weight: float32 ``(N,)`` weights of the examples; None for equal ones.
+        rows: int64 ``(N,)`` indices of the examples in their source; None for all in order.
 
     >>> split = Split(torch.zeros(3, 2), labels=torch.tensor([0, 1, 1]))
     >>> len(split), len(split.select(torch.tensor([2])))
@@ -58,7 +58,7 @@ class Split:
         return len(self.x)
 
     def select(self, index: torch.Tensor) -> Split:
-        """Return a copy of the examples at `index`, int64 `(M,)`; stored images stay in files."""
+        """Return a copy of the examples at ``index``, int64 ``(M,)``; images stay in files."""
         return self._map(
             lambda values: values.take(index) if isinstance(values, StoredImages) else values[index]
         )
@@ -154,13 +154,13 @@ class Dataset:
         train: part to train on.
         validation: part to make choices on; it shares no example with the others.
         test: part that is only reported, or None where there is none.
-        shape: shape of one example: `(C, H, W)` or `(D,)`.
+        shape: shape of one example: ``(C, H, W)`` or ``(D,)``.
         levels: number of grey levels of the images, None for vectors. bits/dim of different
             levels are not comparable.
         classes: number of classes, where there are labels.
-        columns: names of a table's columns, in the order of `x`.
+        columns: names of a table's columns, in the order of ``x``.
         categories: names of the classes in the order of their numbers, where they are names
-            (subfolders, a table's text column); `load_examples` numbers other data the same way.
+            (subfolders, a table's text column); ``load_examples`` numbers other data the same way.
         toy: toy set, which knows its true log-density, if it is one.
         flip: train on random horizontal flips.
         shift: move half of the training images by up to this number of pixels at random.

@@ -1,8 +1,8 @@
 """The image sets that are known by name, in torchvision's folder layouts.
 
-Each is one entry of `IMAGE_SETS`. All have their own test part; digits and celeba have a validation
-part of their own, too; for the others it is held out of the training part. torchvision downloads
-what is missing. Another set is one more entry:
+Each is one entry of ``IMAGE_SETS``. All have their own test part; digits and celeba have a
+validation part of their own, too; for the others it is held out of the training part. torchvision
+downloads what is missing. Another set is one more entry:
 
 >>> import torch
 >>> from realnvp.data.image_sets import IMAGE_SETS, ImageSet, register_image_set
@@ -47,14 +47,14 @@ class ImageSet:
     """An image set that is known by name.
 
     Args:
-        name: name, as in `DataConfig.source`.
+        name: name, as in ``DataConfig.source``.
         levels: number of grey levels.
-        read: `(root, part, size) -> Split | ImageFiles`: reads one part from a folder of sets, or
+        read: ``(root, part, size) -> Split | ImageFiles``: reads one part from a folder of sets, or
             returns its image files and how one is read: large numbers of them are then decoded
             once, into the cache. A returned split must not be shared, as it may be rearranged.
-            `size` is None unless the set is resizable. It raises ValueError for damaged files, and
-            FileNotFoundError for missing ones.
-        resizable: whether images can be resized to other sizes (`DataConfig.size`).
+            ``size`` is None unless the set is resizable. It raises ValueError for damaged files,
+            and FileNotFoundError for missing ones.
+        resizable: whether images can be resized to other sizes (``DataConfig.size``).
         parts: parts that the set defines itself; others are held out of the training part.
     """
 
@@ -228,7 +228,7 @@ def read_celeba(path: Path, size: int) -> np.ndarray:
     """Read an aligned CelebA image: the central 148x148 pixels, resized (bilinear, antialiased).
 
     Returns:
-        uint8 `(size, size, 3)`.
+        uint8 ``(size, size, 3)``.
     """
     from PIL.Image import Resampling
 

@@ -1,4 +1,4 @@
-"""Images: arrays of them, and folders of image files, as uint8 tensors `(N, C, H, W)`.
+"""Images: arrays of them, and folders of image files, as uint8 tensors ``(N, C, H, W)``.
 
 The likelihood of an image depends on its exact grey levels, so nothing here changes them silently:
 a file whose 8-bit values are not what is displayed (16 bits, transparency, several frames) is
@@ -60,14 +60,14 @@ _NAMED = 10  # unusable files that a message names
 
 
 def image_tensor(array: np.ndarray, where: str, reuse: bool = False) -> torch.Tensor:
-    """Turn an array of images into a uint8 tensor `(N, C, H, W)`.
+    """Turn an array of images into a uint8 tensor ``(N, C, H, W)``.
 
-    `(N, H, W)` are grey images. With four axes, the channels are the axis of length 1 or 3: the
+    ``(N, H, W)`` are grey images. With four axes, the channels are the axis of length 1 or 3: the
     last one, as image libraries store it, or the second, as PyTorch does. Where both fit, the
     second is taken.
 
     Args:
-        array: integers from 0 to 255, `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`.
+        array: integers from 0 to 255, ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``.
         where: name of the array, for messages.
         reuse: whether the array's memory may be rearranged, rather than copied.
 
@@ -130,7 +130,7 @@ def image_tensor(array: np.ndarray, where: str, reuse: bool = False) -> torch.Te
 
 
 def _channels_first(array: np.ndarray, reuse: bool) -> np.ndarray:
-    """Move the last axis of `(N, H, W, C)` images to the second place."""
+    """Move the last axis of ``(N, H, W, C)`` images to the second place."""
     if not (reuse and array.flags.c_contiguous and array.flags.writeable):
         return array.transpose(0, 3, 1, 2)
     moved = array.reshape(len(array), array.shape[3], *array.shape[1:3])  # the same memory
@@ -146,11 +146,11 @@ def read_images(
 
     Args:
         files: the files, at least one.
-        read: reads one of them, as `read_image` does.
+        read: reads one of them, as ``read_image`` does.
         skip_unreadable: leave out files that cannot be used, with a warning.
 
     Returns:
-        uint8 `(M, C, H, W)`, one channel when all the files are grey, otherwise three; and the
+        uint8 ``(M, C, H, W)``, one channel when all the files are grey, otherwise three; and the
         indices of the files that were read.
 
     Raises:
@@ -220,9 +220,9 @@ class ImageFiles:
     Args:
         folder: folder that holds the files.
         files: the files, at least one.
-        read: reads one of them, as `read_image` does: a function of a module, whose settings are
+        read: reads one of them, as ``read_image`` does: a function of a module, whose settings are
             keywords. The cache identifies it by its name and its settings.
-        labels: int64 `(N,)` labels of the files, if there are any.
+        labels: int64 ``(N,)`` labels of the files, if there are any.
         part: name of the part of a set that the files belong to, if other parts have other files.
         version: name of the content of all, if they are rows of a set rather than files.
     """
@@ -238,7 +238,7 @@ class ImageFiles:
         """Read the images, or open those that the cache holds.
 
         Args:
-            config: settings: `cache`, `storage`, `skip_unreadable`.
+            config: settings: ``cache``, ``storage``, ``skip_unreadable``.
 
         Raises:
             ValueError: names the files that cannot be used.
@@ -282,7 +282,7 @@ def _column(
         optional: whether there may be no CSV file with that column; the result is then None.
 
     Raises:
-        ValueError: when there is not one such file, column, or value for each image.
+        ValueError: if there is not one such file, column, or value for each image.
     """
     tables = sorted(folder.glob("*.csv"))
     if optional:  # other files may be there, such as scores
@@ -350,11 +350,12 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
 
     Args:
         folder: the folder.
-        config: settings: `size`, `crop`, `channels`, `background`, `skip_unreadable`, `condition`.
+        config: settings: ``size``, ``crop``, ``channels``, ``background``, ``skip_unreadable``,
+            ``condition``.
         categories: labels that are numbered already, in order.
 
     Raises:
-        ValueError: when there are no images, or they cannot be read as they are.
+        ValueError: if there are no images, or they cannot be read as they are.
     """
     if config.background is not None:
         background_color(config.background)

@@ -39,12 +39,13 @@ def parse_labels(
     """Turn labels, as they are found in files, into classes 0, 1, 2, ...
 
     Args:
-        values: `(N,)` or `(N, 1)`: integers from 0, or names, which are numbered in sorted order.
+        values: ``(N,)`` or ``(N, 1)``: integers from 0, or names, which are numbered in sorted
+            order.
         where: name of the labels, for messages.
         categories: names that are numbered already, in order; other names are then an error.
 
     Returns:
-        int64 `(N,)`, and the names in order where the labels are names.
+        int64 ``(N,)``, and the names in order where the labels are names.
 
     Raises:
         ValueError: for negative or fractional labels, and for unknown names.

@@ -1,8 +1,8 @@
 """The parts of a data source: training, validation and test, which share no example.
 
 A density model is judged on examples that it has not seen, so the parts are made once, here:
-`train` is for training; `validation` for choices (stopping, checkpoints, settings); `test` is only
-reported. A source's own test part is used as it is; missing parts are held out of its training
+``train`` is for training; ``validation`` for choices (stopping, checkpoints, settings); ``test`` is
+only reported. A source's own test part is used as it is; missing parts are held out of its training
 part.
 """
 
@@ -42,7 +42,7 @@ MIN_ROWS_FOR_TEST = 1_000
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Parts that a source holds, each read when it is called; other fields are as in `Dataset`.
+    """Parts that a source holds, each read when it is called; other fields are as in ``Dataset``.
 
     Args:
         owned: whether the arrays that are read belong to the source, so that they can be split in
@@ -80,7 +80,7 @@ def integer_columns(x: torch.Tensor) -> tuple[int, ...]:
 def hold_out(
     n: int, validation: float, holdout: str = "random", seed: int = 0, name: str = "validation"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose which of `n` examples train and which are held out.
+    """Choose which of ``n`` examples train and which are held out.
 
     Args:
         n: number of examples.
@@ -93,7 +93,7 @@ def hold_out(
         Two ascending int64 index tensors, training first.
 
     Raises:
-        ValueError: when fewer than two examples would be left to train on.
+        ValueError: if fewer than two examples would be left to train on.
 
     >>> hold_out(5, 0.4, "last")
     (tensor([0, 1, 2]), tensor([3, 4]))
@@ -120,7 +120,7 @@ def hold_out(
 
 
 def held_out_count(n: int, share: float) -> int:
-    """Return the number of examples to hold out of `n`: at least one.
+    """Return the number of examples to hold out of ``n``: at least one.
 
     >>> held_out_count(1000, 0.1), held_out_count(1000, 50), held_out_count(3, 0.1)
     (100, 50, 1)
@@ -132,7 +132,7 @@ def condition_on_labels(split: Split, condition: str | None, where: str) -> Spli
     """Return the split with its labels as its condition, where it is to be conditioned on them.
 
     Raises:
-        ValueError: when there are no labels.
+        ValueError: if there are no labels.
     """
     if condition is None or split.condition is not None:  # a table has set its own condition
         return split
@@ -172,7 +172,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     """Read all parts, hold out those that the source lacks, and apply the condition.
 
     Raises:
-        ValueError: when the parts are too small, or the settings do not fit the data.
+        ValueError: if the parts are too small, or the settings do not fit the data.
     """
     name, whole = config.source, parts.train()
     found: dict[Part, Split] = {"train": whole}
@@ -239,15 +239,15 @@ def _warn_of_darkness(top: int, name: str) -> None:
 
 
 def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:
-    """Read one part, as `assemble` makes it, and only what is needed for it.
+    """Read one part, as ``assemble`` makes it, and only what is needed for it.
 
     Args:
         parts: source.
         config: settings.
-        part: name of the part; None for the one that is reported (`Dataset.reporting`).
+        part: name of the part; None for the one that is reported (``Dataset.reporting``).
 
     Raises:
-        ValueError: when there is no such part, and as `assemble` does.
+        ValueError: if there is no such part, and as ``assemble`` does.
     """
     own = {"validation": parts.validation, "test": parts.test}
     if part is None and parts.is_divided:

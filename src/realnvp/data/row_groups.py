@@ -78,7 +78,7 @@ def row_groups(files: Sequence[Path]) -> list[RowGroup]:
 def reads_row_groups(config: DataConfig) -> bool:
     """Return whether a source is a table that is read by row groups.
 
-    This applies to folders of Parquet files, and to a file that is large, or that `data.storage`
+    This applies to folders of Parquet files, and to a file that is large, or that ``data.storage``
     keeps on the disk. It does not depend on the machine, since the choice of held-out rows depends
     on it.
     """

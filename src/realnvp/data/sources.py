@@ -82,8 +82,8 @@ def check_source(source: str) -> None:
     """Raise unless a source is the name of a set, or a file or folder that exists.
 
     Raises:
-        ValueError: when it is neither a name nor a path.
-        FileNotFoundError: when there is no such file or folder.
+        ValueError: if it is neither a name nor a path.
+        FileNotFoundError: if there is no such file or folder.
     """
     path = Path(source).expanduser()
     if source not in source_names() and not path.exists():
@@ -94,21 +94,21 @@ def load_data(config: DataConfig) -> Dataset:
     """Load a data set into memory and split it.
 
     The name of a known set takes precedence over a file of the same name, which can be given as
-    `./name`. Sets with an official validation part (digits, celeba) keep it; of all others,
-    `config.validation` of the training part is held out. The test part is the set's own: toy sets
-    draw one, a `.npz` file has it as `x_test`, a folder of MNIST's IDX files as `t10k-*`. Of other
-    files, `config.test` is held out.
+    ``./name``. Sets with an official validation part (digits, celeba) keep it; of all others,
+    ``config.validation`` of the training part is held out. The test part is the set's own: toy sets
+    draw one, a ``.npz`` file has it as ``x_test``, a folder of MNIST's IDX files as ``t10k-*``. Of
+    other files, ``config.test`` is held out.
 
     Args:
         config: source and settings.
 
     Returns:
-        The data: uint8 `(N, C, H, W)` images or float32 `(N, D)` vectors.
+        The data: uint8 ``(N, C, H, W)`` images or float32 ``(N, D)`` vectors.
 
     Raises:
-        ValueError: when the source is unknown, damaged or not suited to a density model, or a
+        ValueError: if the source is unknown, damaged or not suited to a density model, or a
             setting does not apply to it.
-        FileNotFoundError: when there is no such file, or a named set cannot be downloaded.
+        FileNotFoundError: if there is no such file, or a named set cannot be downloaded.
 
     >>> from realnvp.config import DataConfig
     >>> data = load_data(DataConfig("digits"))
@@ -128,25 +128,26 @@ def load_part(
     schema: TableSchema | None = None,
     condition_schema: TableSchema | None = None,
 ) -> tuple[Part, Split]:
-    """Load one part of what `load_data` loads, and only what is needed for it.
+    """Load one part of what ``load_data`` loads, and only what is needed for it.
 
     Args:
         config: source and settings.
         part: name of the part; None for the one that is reported, which is the test part where
             there is one, and else the validation part.
-        fingerprint: fingerprint of the data that a model was trained with (`Dataset.fingerprint`).
-        columns: as in `load_examples`.
-        categories: as in `load_examples`.
-        schema: as in `load_examples`.
-        condition_schema: as in `load_examples`.
+        fingerprint: fingerprint of the data that a model was trained with
+            (``Dataset.fingerprint``).
+        columns: as in ``load_examples``.
+        categories: as in ``load_examples``.
+        schema: as in ``load_examples``.
+        condition_schema: as in ``load_examples``.
 
     Returns:
         The name of the part, and its examples.
 
     Raises:
-        ValueError: when there is no such part, or it is not the one of the fingerprint, since a
-            file or a setting has changed; and as `load_data` does.
-        FileNotFoundError: as `load_data` does.
+        ValueError: if there is no such part, or it is not the one of the fingerprint, since a
+            file or a setting has changed; and as ``load_data`` does.
+        FileNotFoundError: as ``load_data`` does.
 
     >>> from realnvp.config import DataConfig
     >>> name, split = load_part(DataConfig("digits"))
@@ -172,9 +173,9 @@ def as_dataset(
 
     Args:
         data: a data set, which is returned as it is; a split; or an array of images (see
-            `image_tensor`) or vectors, which is left as it is.
+            ``image_tensor``) or vectors, which is left as it is.
         config: settings of the split; the source names the data in messages.
-        condition: labels `(N,)`, or vectors `(N, K)`, that the density is conditioned on.
+        condition: labels ``(N,)``, or vectors ``(N, K)``, that the density is conditioned on.
         levels: number of grey levels of images; 256 if left out.
         least: smallest number of columns of vectors.
 
@@ -202,9 +203,9 @@ def as_split(
     """Return examples in memory, with their condition, as a split.
 
     Args:
-        data: a split, or an array of images (see `image_tensor`) or vectors, which is left as it
+        data: a split, or an array of images (see ``image_tensor``) or vectors, which is left as it
             is.
-        condition: labels `(N,)`, or vectors `(N, K)`, that the density is conditioned on.
+        condition: labels ``(N,)``, or vectors ``(N, K)``, that the density is conditioned on.
         least: smallest number of columns of vectors.
 
     Raises:
@@ -248,27 +249,27 @@ def load_examples(
     """Load examples to evaluate a model on, and check that they fit it.
 
     For a named set, and for a file that has a test part, that is the test part; for a toy set a
-    fresh sample, which shares nothing with those that `load_data` draws; for any other file or
+    fresh sample, which shares nothing with those that ``load_data`` draws; for any other file or
     folder everything in it.
 
     Args:
-        config: source and settings, such as the condition; see `config_for_source`.
-        shape: shape of the model's data, `(C, H, W)` or `(D,)`; None takes any.
+        config: source and settings, such as the condition; see ``config_for_source``.
+        shape: shape of the model's data, ``(C, H, W)`` or ``(D,)``; None takes any.
         levels: number of grey levels of the model; None takes any.
         classes: number of classes of a model that is conditioned on classes; data without labels
             have no condition then.
         columns: names of the table's columns that the model knows, in its order; others are
             ignored.
-        categories: names of the classes in the model's order (`Dataset.categories`).
-        schema: columns of a table that the model knows (`Dataset.schema`).
+        categories: names of the classes in the model's order (``Dataset.categories``).
+        schema: columns of a table that the model knows (``Dataset.schema``).
         condition_schema: the columns that it is conditioned on, if there are several.
         tolerate: called with the impossible values of a table, such as unknown categories, if
-            there are any. Their rows are then marked (`TableSchema.marked_rows`), and have a
+            there are any. Their rows are then marked (``TableSchema.marked_rows``), and have a
             likelihood of 0. None raises.
 
     Raises:
-        ValueError: when the data do not fit the model, and as `load_data` does.
-        FileNotFoundError: as `load_data` does.
+        ValueError: if the data do not fit the model, and as ``load_data`` does.
+        FileNotFoundError: as ``load_data`` does.
 
     >>> from realnvp.config import DataConfig
     >>> load_examples(DataConfig("digits"), shape=(1, 8, 8), levels=17).x.shape
@@ -297,18 +298,19 @@ def stream_examples(
     condition_schema: TableSchema | None = None,
     tolerate: Tolerate | None = None,
 ) -> tuple[int, Iterator[Split]]:
-    """Return the rows of a Parquet file, or of a folder of them, as `load_examples` does, in parts.
+    """Return the rows of a Parquet file, or of a folder of them, as ``load_examples`` does, in
+    parts.
 
     Args:
         config: source and settings.
         rows: number of rows of each part but the last.
-        shape: as in `load_examples`.
-        classes: as in `load_examples`.
-        columns: as in `load_examples`.
-        categories: as in `load_examples`.
-        schema: as in `load_examples`.
-        condition_schema: as in `load_examples`.
-        tolerate: as in `load_examples`.
+        shape: as in ``load_examples``.
+        classes: as in ``load_examples``.
+        columns: as in ``load_examples``.
+        categories: as in ``load_examples``.
+        schema: as in ``load_examples``.
+        condition_schema: as in ``load_examples``.
+        tolerate: as in ``load_examples``.
 
     Returns:
         the number of all rows, and the parts.
@@ -340,7 +342,7 @@ def _fitting(
     levels: int | None,
     classes: int | None,
 ) -> Split:
-    """Return the examples of a source, checked against a model; see `load_examples`."""
+    """Return the examples of a source, checked against a model; see ``load_examples``."""
     source = config.source
     if None not in (levels, parts.levels) and parts.levels != levels:
         raise ValueError(
@@ -377,7 +379,7 @@ def config_for_source(config: DataConfig, source: str) -> DataConfig:
 
 
 def resizes(source: str) -> bool:
-    """Return whether `size` is for a source: for folders of images, and for CelebA.
+    """Return whether ``size`` is for a source: for folders of images, and for CelebA.
 
     >>> resizes("celeba"), resizes("mnist"), resizes("no-such-folder")
     (True, False, False)

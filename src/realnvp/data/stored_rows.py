@@ -55,7 +55,7 @@ class GroupReader:
     Args:
         groups: the row groups.
         division: which of their rows are training rows.
-        read: makes examples and conditions of a table: `(frame, where) -> Split`.
+        read: makes examples and conditions of a table: ``(frame, where) -> Split``.
         columns: number of values of a row.
         most: bytes of rows that are kept in memory, at least.
     """
@@ -223,14 +223,14 @@ class StoredRows:
 
 
 def read_row_groups(config: DataConfig, known: KnownColumns) -> Parts:
-    """Return the parts of a table that is read by row groups; see `reads_row_groups`.
+    """Return the parts of a table that is read by row groups; see ``reads_row_groups``.
 
     Args:
         config: source and settings.
         known: the columns that a model knows.
 
     Raises:
-        ValueError: when a file is damaged, files differ, or a column cannot be modeled.
+        ValueError: if a file is damaged, files differ, or a column cannot be modeled.
     """
     from realnvp.data.scan import scan  # with pandas, which images do not need
 

@@ -88,7 +88,7 @@ def read_text(path: Path) -> pd.DataFrame:
     which spreadsheets write, are left out with a warning, unless there are others.
 
     Raises:
-        ValueError: when the file is damaged, empty, or not text.
+        ValueError: if the file is damaged, empty, or not text.
     """
     import pandas as pd
 
@@ -139,7 +139,7 @@ def read_words(path: Path) -> pd.DataFrame:
     """Read a CSV or TSV file with names of columns; all values are text, and gaps empty text.
 
     Raises:
-        ValueError: when the file is damaged, empty, or not text.
+        ValueError: if the file is damaged, empty, or not text.
     """
     import pandas as pd
 

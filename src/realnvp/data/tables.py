@@ -1,4 +1,4 @@
-"""Vectors and tables: `(N, D)` arrays as float32, and CSV, TSV and Parquet files.
+"""Vectors and tables: ``(N, D)`` arrays as float32, and CSV, TSV and Parquet files.
 
 The columns of a file may be of every kind: :mod:`realnvp.data.columns` makes float64 coordinates of
 them. An array needs numbers in at least two columns (a coupling transforms one part given the
@@ -57,7 +57,7 @@ class KnownColumns:
         schema: columns of a table, which are then converted as for the model; others are ignored.
         condition_schema: the same for several columns that are conditioned on.
         tolerate: called with the values that are impossible under the schema, if there are any;
-            their rows are then marked (`TableSchema.marked_rows`). None raises.
+            their rows are then marked (``TableSchema.marked_rows``). None raises.
     """
 
     columns: Sequence[str] | None = None
@@ -79,10 +79,10 @@ class KnownColumns:
 def vector_tensor(
     values: np.ndarray, where: str, names: Sequence[str] | None = None, least: int = 2
 ) -> torch.Tensor:
-    """Turn rows of numbers into a float32 tensor `(N, D)`.
+    """Turn rows of numbers into a float32 tensor ``(N, D)``.
 
     Args:
-        values: `(N, D)`, floating-point numbers or integers.
+        values: ``(N, D)``, floating-point numbers or integers.
         where: name of the values, for messages.
         names: names of the columns, for messages.
         least: smallest number of columns.
@@ -153,26 +153,26 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
     a decimal point). The separator is the comma, semicolon, tab or bar, whichever divides most
     lines as the first. A cell that is empty, or holds NA, N/A, NaN, null, None or ?, is a gap.
 
-    The columns that the density is conditioned on are taken out of `x`. A single column of numbers
-    becomes the condition as it is, float32 `(N, 1)`. A column of text, and any column called
-    "label", becomes classes, int64 `(N,)`; so does any, where the classes are known. Several
-    columns become float32 `(N, K)` by `TableSchema.features`.
+    The columns that the density is conditioned on are taken out of ``x``. A single column of
+    numbers becomes the condition as it is, float32 ``(N, 1)``. A column of text, and any column
+    called "label", becomes classes, int64 ``(N,)``; so does any, where the classes are known.
+    Several columns become float32 ``(N, K)`` by ``TableSchema.features``.
 
     Args:
         path: the file.
-        config: settings: `condition`, the column to condition on, or several with commas;
-            `columns`, kinds of columns by name, instead of the detected ones; `integers`, "none"
-            for continuous ones, unless their kind is declared; `keep_range`.
+        config: settings: ``condition``, the column to condition on, or several with commas;
+            ``columns``, kinds of columns by name, instead of the detected ones; ``integers``,
+            "none" for continuous ones, unless their kind is declared; ``keep_range``.
         known: the columns that a model knows.
 
     Raises:
-        ValueError: when the file is damaged, or a column is missing or cannot be modeled.
+        ValueError: if the file is damaged, or a column is missing or cannot be modeled.
     """
     return table_parts(read_frame(path), str(path), config, known)
 
 
 def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: KnownColumns) -> Parts:
-    """Return the parts of a table; see `read_table`. ``path`` names it in messages."""
+    """Return the parts of a table; see ``read_table``. ``path`` names it in messages."""
     from realnvp.data.columns import TableSchema  # with pandas, which images do not need
 
     condition, kinds = config.condition, config.columns or {}
@@ -246,10 +246,10 @@ def read_condition(
         schema: schema of several columns.
 
     Returns:
-        float32 `(N, K)`, or int64 labels `(N,)`; and the names of the classes.
+        float32 ``(N, K)``, or int64 labels ``(N,)``; and the names of the classes.
 
     Raises:
-        ValueError: when a column is missing, has a gap, or cannot be a condition.
+        ValueError: if a column is missing, has a gap, or cannot be a condition.
     """
     for name in names:
         if name not in frame.columns:
@@ -278,7 +278,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read a CSV, TSV or Parquet file, or a folder of Parquet files, with text for names.
 
     Raises:
-        ValueError: when the file is damaged or empty, or two columns have the same name.
+        ValueError: if the file is damaged or empty, or two columns have the same name.
     """
     if path.is_dir():
         import pandas as pd
@@ -372,7 +372,7 @@ def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.D
     The files are read in pieces, so that memory does not depend on their size.
 
     Raises:
-        ValueError: when pyarrow is not installed, or a file is damaged; also while reading.
+        ValueError: if pyarrow is not installed, or a file is damaged; also while reading.
     """
     parquet = parquet_module("reading")
     count = 0

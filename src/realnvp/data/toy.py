@@ -50,7 +50,7 @@ class ToySet:
     """A distribution in the plane that can be sampled and whose log-density is known.
 
     Attributes:
-        name: the key in `TOY`.
+        name: the key in ``TOY``.
         bounds: ``(xmin, xmax, ymin, ymax)``, a rectangle that holds all but less than 1e-6 of
             the mass, for pictures and for integration. Bounded supports get a margin, so that
             a picture shows their edge; with a multiple of ten cells per side, cell borders lie
@@ -72,7 +72,7 @@ class ToySet:
 
         Args:
             n: number of points, at least 1.
-            seed: seed of a fresh `numpy.random.Generator`, at least 0.
+            seed: seed of a fresh ``numpy.random.Generator``, at least 0.
 
         Returns:
             float32 array of shape ``(n, 2)``: draws from the density, then rounded.
@@ -85,9 +85,9 @@ class ToySet:
         return self._draw(np.random.default_rng(index(seed)), n).astype(np.float32)
 
     def log_density(self, x: npt.ArrayLike) -> Array:
-        """Natural logarithm of the density that `sample` draws from, in nats.
+        """Natural logarithm of the density that ``sample`` draws from, in nats.
 
-        Accurate to 1e-12 nats inside `bounds`. Far outside it is ``-inf`` for a bounded support
+        Accurate to 1e-12 nats inside ``bounds``. Far outside it is ``-inf`` for a bounded support
         and finite for the others; there the quadrature of ``moons`` and ``spirals`` gets coarse
         for the ever narrower integrand, and the value is good to 1e-5 of itself.
 

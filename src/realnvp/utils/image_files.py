@@ -96,7 +96,7 @@ def read_image(
         content: the file's bytes, if they are not in a file.
 
     Returns:
-        uint8 `(H, W)` for grey images, `(H, W, 3)` for all others.
+        uint8 ``(H, W)`` for grey images, ``(H, W, 3)`` for all others.
 
     Raises:
         UnusableImage: when the file cannot be read, or not without changing its values.
@@ -118,12 +118,12 @@ def read_image(
 
 
 def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
-    """Read an image of a set that the library ``datasets`` has saved; see `read_image`.
+    """Read an image of a set that the library ``datasets`` has saved; see ``read_image``.
 
     Args:
         path: folder of the set, followed by the number of the row.
         column: column of the images.
-        settings: those of `read_image`.
+        settings: those of ``read_image``.
     """
     held = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
     content = held.get("bytes")
@@ -162,7 +162,7 @@ def open_saved_set(folder: str) -> Any:
 
 
 def open_image(path: Path, background: str | None = None, content: bytes | None = None) -> PILImage:
-    """Return the image of a file in mode "L" or "RGB"; see `read_image`."""
+    """Return the image of a file in mode "L" or "RGB"; see ``read_image``."""
     from PIL import Image, ImageOps
 
     # What Pillow's plugins raise for broken files, in addition to OSError.
@@ -366,7 +366,7 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
     Args:
         files: the files.
         path: file to write, without its suffixes: ``.npy`` has the images, and ``.json``, which is
-            written last, the rest of `ImageStack`.
+            written last, the rest of ``ImageStack``.
         read: reads one of the files.
     """
     with no_bombs():
