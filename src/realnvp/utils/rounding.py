@@ -1,9 +1,10 @@
 """Convolution kernels in nine bits per weight, for small model files.
 
 With weight normalization only the direction of a kernel matters, and rounding its weights to
-511 levels costs 0.0015 bits/dim (benchmarks/results/search.md): a byte for the high bits of each
-weight, and one byte for the lowest bits of eight weights, instead of two bytes per weight in half
-precision.
+511 levels costs less than 0.001 bits/dim (benchmarks/results/search.md): a byte for the high bits
+of each weight, and one byte for the lowest bits of eight weights, instead of two bytes per weight
+in half precision. The levels are denser near zero, where most weights are: of a channel's weights
+the largest is 3 to 6 times the standard deviation, and equal steps err by a third more.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ MOST = 255
 LOW, LARGEST = "#low", "#largest"
 """Name suffixes of the tensors that accompany the high bits."""
 
+POWER = 1.5
+"""A level is this power of its index, up to the channel's maximum and the sign: the least error of
+1, 1.25, 1.5, 1.75 and 2 for the kernels of ``cifar10``."""
+
 PLACES = torch.arange(8, dtype=torch.uint8)
 """Places of the lowest bits of eight integers in a byte."""
 
 
 def to_nine_bits(name: str, kernel: Tensor) -> dict[str, Tensor]:
-    r"""Return tensors of bytes that hold :math:`\operatorname{round}(255 \, v / \max |v|)`.
+    r"""Return tensors of bytes that hold each weight :math:`v` as an integer.
+
+    It is :math:`\operatorname{sign}(v) \operatorname{round}(255 \, (|v| / \max |v|)^{2/3})`.
 
     Args:
         name: name of the kernel.
@@ -39,11 +46,12 @@ def to_nine_bits(name: str, kernel: Tensor) -> dict[str, Tensor]:
     >>> {name: tensor.dtype for name, tensor in tensors.items()}
     {'k': torch.uint8, 'k#low': torch.uint8, 'k#largest': torch.float32}
     >>> from_nine_bits(tensors)["k"]
-    tensor([[ 0.2500, -0.1000],
-            [ 1.0000,  3.0000]])
+    tensor([[ 0.2500, -0.0995],
+            [ 1.0050,  3.0000]])
     """
     largest = kernel.abs().amax(dim=tuple(range(1, kernel.ndim)), keepdim=True)
-    integers = (kernel * (MOST / largest)).round().to(torch.int16) + MOST
+    indices = MOST * (kernel.abs() / largest.clamp(min=1e-30)) ** (1 / POWER)
+    integers = (kernel.sign() * indices).round().to(torch.int16) + MOST
     bits = torch.zeros(-(-integers.numel() // 8), 8, dtype=torch.uint8)
     bits.view(-1)[: integers.numel()] = (integers & 1).flatten()
     return {
@@ -64,5 +72,6 @@ def from_nine_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         low, high = found.pop(f"{name}{LOW}"), found[name]
         bits = (low[:, None] >> PLACES & 1).flatten()[: high.numel()]
         integers = 2.0 * high + bits.view(high.shape) - MOST
-        found[name] = integers * (found.pop(f"{name}{LARGEST}") / MOST)
+        largest = found.pop(f"{name}{LARGEST}")
+        found[name] = integers.sign() * (integers.abs() / MOST) ** POWER * largest
     return found
