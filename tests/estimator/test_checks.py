@@ -217,3 +217,10 @@ def test_conditions_with_two_columns_of_one_name_are_refused():
         Condition.of(pd.DataFrame(x, columns=["a", "b"]), 30).codes(
             pd.DataFrame(x, columns=["a", "a"]), 30
         )
+
+
+def test_a_class_for_each_row_is_no_condition():
+    dates = [f"2024-01-{day:02d}" for day in range(1, 21)]
+    with pytest.raises(ValueError, match=r"20 different classes in 20 rows.*dates to numbers"):
+        Condition.of(dates, 20)
+    assert Condition.of(["a", "b", "c"], 3).classes == 3

@@ -281,6 +281,11 @@ class Condition:
         values = _as_rows(condition, n)
         if values.shape[1] == 1 and values.dtype.kind in "OUSbiu":
             classes = np.unique(_comparable(values[:, 0]))
+            if values.dtype.kind in "OUS" and len(classes) == n > FEW_CLASSES:
+                raise ValueError(
+                    f"condition has {n} different classes in {n} rows, such as '{classes[0]}': "
+                    "convert numbers that are text with astype(float), and dates to numbers"
+                )
             most = min(MOST_CLASSES, max(FEW_CLASSES, n / ROWS_PER_CLASS))
             if values.dtype.kind not in "iu" or len(classes) <= most:
                 return Condition(classes, name=name or "label")
