@@ -187,10 +187,10 @@ BAD: dict[str, Bad] = {
     ),
     "beyond 8 bits": Bad(IMAGES + "o.npy", "255", array("o.npy", np.full((9, 8, 8), 300))),
     "odd sizes": Bad(
-        "train digits --data o.npy", "1 scale", array("o.npy", np.zeros((9, 7, 7), np.uint8))
+        "train digits --data o.npy", "1 scale", array("o.npy", np.full((9, 7, 7), 255, np.uint8))
     ),
     "odd sizes in patches": Bad(
-        IMAGES + "o.npy", "lower --model.patch", array("o.npy", np.zeros((9, 7, 7), np.uint8))
+        IMAGES + "o.npy", "lower --model.patch", array("o.npy", np.full((9, 7, 7), 255, np.uint8))
     ),
     "nothing for data": Bad("eval m --data=", "--data is empty", model()),
     "nothing for a run": Bad("train moons --steps 1 --out=", "--out is empty"),
