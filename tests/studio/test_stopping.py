@@ -102,14 +102,14 @@ def test_cancel_ends_what_a_tab_does(page, library: Library, model, tab, button)
 
 def test_comparing_runs_ends_between_its_parts(page, monkeypatch):
     page.tab("Runs")
-    page.picture("#runs-curves")
+    page.picture("#runs-curves")  # of the newest run, by itself
     reached = threading.Event()
 
     def wait(*_: object, **__: object) -> None:
         reached.set()
         assert STOP.get().wait(WAIT)
 
-    monkeypatch.setattr("realnvp.studio.history.plots.run_curves", wait)
+    monkeypatch.setattr("realnvp.studio.history.plots.learning_curves", wait)
     page.click("#runs-go")
     assert reached.wait(WAIT)
     page.click("#runs-stop")
