@@ -171,8 +171,8 @@ def condition_names(flow: Flow) -> list[str]:
     schema = table_of(flow, "condition_table")
     if schema is not None:
         return list(schema.names)
-    name = ((flow.trained_on or {}).get("data") or {}).get("condition")
-    return [name] if name else []
+    config = data_settings(flow)
+    return [config.condition] if config is not None and config.condition else []
 
 
 def load_folder(folder: Path) -> Flow:

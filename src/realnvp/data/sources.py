@@ -231,7 +231,8 @@ def as_split(
         raise ValueError(f"there are {len(data)} examples, but {count} conditions")
     if given.is_floating_point():
         return replace(data, condition=given.float())
-    return replace(data, condition=given.long(), labels=given.long())
+    labels = given.long()
+    return replace(data, condition=labels, labels=labels)
 
 
 def load_examples(

@@ -284,11 +284,12 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                     total[there, i] += own[there]
                     count[there, i] += 1
             kinds = () if member.schema is None else member.schema.columns
-            for i, column in enumerate(kinds):
-                for each in found:
-                    if each.column == column.name and not column.size:
-                        total[each.rows, i] = np.inf
-                        count[each.rows, i] += 1
+            implied = {column.name: i for i, column in enumerate(kinds) if not column.size}
+            for each in found:
+                if each.column in implied:
+                    i = implied[each.column]
+                    total[each.rows, i] = np.inf
+                    count[each.rows, i] += 1
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 

@@ -97,35 +97,37 @@ def _surprise(
     the values may be much closer to each other than in all rows.
     """
 
-    def at(points: Tensor) -> Tensor:
+    def with_values(points: Tensor) -> Tensor:
         rows = x[:, None].repeat(1, points.shape[1], 1)
         rows[..., j] = points
-        return grid_log_probs(flow, rows, condition).cpu().nan_to_num(-torch.inf)
+        return rows
+
+    def at(points: Tensor) -> Tensor:
+        return grid_log_probs(flow, with_values(points), condition).cpu().nan_to_num(-torch.inf)
+
+    def in_order(points: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        points, order = points.sort(1)
+        return points, along.gather(1, order.cpu())
 
     own = at(x[:, [j]])
     if known is not None and len(known) < GRID:  # these are all values
         along = at(values.expand(len(x), -1))
         return (along.softmax(1) * along.clamp(min=-1e30)).sum(1) - own[:, 0]
-    points = torch.cat((values.expand(len(x), -1), x[:, [j]]), 1)
-    along = torch.cat((at(points[:, :-1]), own), 1)
+    grid = values.expand(len(x), -1)
+    points, along = in_order(torch.cat((grid, x[:, [j]]), 1), torch.cat((at(grid), own), 1))
     share = torch.linspace(0, 1, REFINED + 2, dtype=x.dtype)[1:-1].to(x.device)
     for _ in range(2):
-        points, order = points.sort(1)
-        along = along.gather(1, order.cpu())
         best = along.argmax(1, keepdim=True).to(x.device)
         low = points.gather(1, (best - BESIDE).clamp(min=0))
         high = points.gather(1, (best + BESIDE).clamp(max=points.shape[1] - 1))
         more = low + (high - low) * share
         if known is not None:
             more = known[torch.searchsorted(known, more).clamp(max=len(known) - 1)]
-        points, along = torch.cat((points, more), 1), torch.cat((along, at(more)), 1)
-    points, order = points.sort(1)
-    along = along.gather(1, order.cpu())
+        points, along = in_order(torch.cat((points, more), 1), torch.cat((along, at(more)), 1))
     width = torch.gradient(points.double().cpu(), dim=1, edge_order=1)[0]
     if flow.columns is not None:
-        rows = x[:, None].repeat(1, points.shape[1], 1)
-        rows[..., j] = points
-        atom = flow.columns.atom_widths(rows.flatten(0, 1))[:, j].view(points.shape).cpu()
+        rows = with_values(points).flatten(0, 1)
+        atom = flow.columns.atom_widths(rows)[:, j].view(points.shape).cpu()
         atom[:, 1:] = atom[:, 1:].masked_fill((points[:, 1:] == points[:, :-1]).cpu(), 0.0)
         width = torch.where(atom.isnan(), width, atom)
     weight = (along + width.clamp(min=1e-300).log()).softmax(1)

@@ -232,8 +232,8 @@ class Library:
         flow = self.get(name)
         calibration = self.scorer(name).calibration
         if calibration is not None:
-            source = ((flow.trained_on or {}).get("data") or {}).get("source", "its data")
-            source = Path(str(source)).name
+            config = data_settings(flow)
+            source = "its data" if config is None else Path(config.source).name
             return calibration.statistics["log_likelihood"], f"held-out examples of {source}"
         known = self._reference.get(flow)
         if known is None:  # concurrent requests compute the same; none waits for another

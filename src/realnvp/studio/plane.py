@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from realnvp import plots
 from realnvp.data.toy import TOY
 from realnvp.flow import Flow
+from realnvp.pretrained import data_settings
 from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, condition_of_label
 from realnvp.studio.scoring import as_image
@@ -99,8 +100,8 @@ def plane_tab(
         if flow.shape != (2,):
             raise ValueError("this picture is of two columns, and the model has another shape")
         split, what = library.examples(name)
-        source = ((flow.trained_on or {}).get("data") or {}).get("source")
-        known = TOY.get(str(source))
+        config = data_settings(flow)
+        known = None if config is None else TOY.get(config.source)
         first, second = flow.column_names
         plane = plots.Plane.of(
             flow,
