@@ -39,18 +39,6 @@ def test_every_room_has_its_place_and_few_are_modules_at_the_top():
     assert len(top) <= 14
 
 
-def test_every_module_has_its_test_file():
-    tests = rooms.SOURCE.parents[1] / "tests"
-    missing = []
-    for name, path in rooms.modules().items():
-        if not name or path.name in ("__init__.py", "__main__.py"):
-            continue
-        *folders, last = name.split(".")
-        if not tests.joinpath(*folders, f"test_{last}.py").is_file():
-            missing.append(name)
-    assert missing == []
-
-
 def test_benchmarks_import_from_each_other_what_is_there():
     files = sorted(rooms.SOURCE.parents[1].joinpath("benchmarks").glob("*.py"))
     trees = {file.stem: ast.parse(file.read_text()) for file in files}

@@ -12,7 +12,7 @@ from torch import Tensor
 from realnvp.bijections.columns import TableColumns
 
 if TYPE_CHECKING:
-    from realnvp.data.impossible import Impossible
+    from realnvp.columns.impossible import Impossible
 
 __all__ = [
     "check_data",
@@ -126,7 +126,7 @@ def impossible_values(
         names: names of the coordinates.
         where: name of the table, for messages.
     """
-    from realnvp.data.impossible import Impossible  # sampling needs no package for data
+    from realnvp.columns.impossible import Impossible  # sampling needs no package for data
 
     bad, found = ~columns.possible(x) & ~x.isnan(), []
     for j in bad.any(0).nonzero()[:, 0].tolist():

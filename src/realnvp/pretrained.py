@@ -35,9 +35,9 @@ from realnvp.utils.serialization import check_like, seal, unseal
 from realnvp.utils.settings import as_list
 
 if TYPE_CHECKING:
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.impossible import Tolerate
+    from realnvp.columns.schema import TableSchema
     from realnvp.data.dataset import Split
-    from realnvp.data.impossible import Tolerate
 
 __all__ = [
     "cards",
@@ -113,7 +113,7 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
     saved = (flow.trained_on or {}).get(name)
     if saved is None:
         return None
-    from realnvp.data.columns import TableSchema  # with pandas, which few models need
+    from realnvp.columns.schema import TableSchema  # with pandas, which few models need
 
     return TableSchema.from_dict(saved)
 
@@ -151,7 +151,7 @@ def with_marks(
     Raises:
         ValueError: if there are such values, and nothing to be called with them.
     """
-    from realnvp.data.impossible import impossible_text
+    from realnvp.columns.impossible import impossible_text
     from realnvp.inputs import impossible_values
 
     columns = flow.columns

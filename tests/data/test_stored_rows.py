@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import Dataset, load_data, load_examples, load_part, row_groups, stored_rows
 from realnvp.data.batches import Batches, to_device_unless_stored
-from realnvp.data.columns import TableSchema
 from realnvp.data.scan import RepresentativeRows
 from realnvp.data.stored_rows import StoredRows
 from realnvp.training.train import train

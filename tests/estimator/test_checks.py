@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.estimator import RealNVPDensity
 from realnvp.estimator.checks import Condition, as_table, row_weights, schema_of
 

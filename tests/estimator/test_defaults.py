@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.estimator import RealNVPDensity
 from realnvp.estimator.defaults import Defaults
 

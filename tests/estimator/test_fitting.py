@@ -13,8 +13,8 @@ import scipy.stats
 import torch
 
 from realnvp.bijections import EncodedCondition
+from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
-from realnvp.data.columns import TableSchema
 from realnvp.data.dataset import Split
 from realnvp.estimator import RealNVPDensity, fitting
 from realnvp.estimator.fitting import _gain, _is_positive, _without_copies

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import realnvp
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.estimator import sampling
 from realnvp.estimator.density import RealNVPDensity
 from realnvp.estimator.sampling import draw, sample_table
@@ -45,7 +45,7 @@ def test_samples_stay_within_reach_of_the_data():
     flow = realnvp.vector_flow(2, coupling="affine", std=torch.tensor([1e6, 1e6])).eval()
     day = pd.date_range("2024-01-01", periods=90)
     schema = TableSchema.of(pd.DataFrame({"x": np.linspace(0.0, 1.0, 90) ** 2, "day": day}))
-    assert schema.columns[0].reach == (-1, 2)
+    assert schema.columns[0].range == (-1, 2)
     x = draw(flow, schema, 500, generator=torch.Generator().manual_seed(0))
     assert (x[:, 0].min(), x[:, 0].max()) == (-1, 2)
     days = schema.decode(x)["day"]

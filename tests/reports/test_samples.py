@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from realnvp import load, vector_flow
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.reports.samples import (
     condition_values,
     picture_of_rows,

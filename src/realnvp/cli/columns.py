@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     add_json(parser)
     args = parser.parse_args(argv)
 
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.schema import TableSchema
     from realnvp.data.tables import read_frame
 
     path = Path(args.file).expanduser()

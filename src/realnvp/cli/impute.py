@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from realnvp.data.impossible import missing_instead
+    from realnvp.columns.impossible import missing_instead
     from realnvp.data.tables import write_frame
     from realnvp.estimator.inference import filled_table, impute, known_rows
     from realnvp.utils.progress import Bar, warn

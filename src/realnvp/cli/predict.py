@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from realnvp.data.columns import TableSchema
-    from realnvp.data.impossible import Impossible
+    from realnvp.columns.impossible import Impossible
+    from realnvp.columns.schema import TableSchema
 
 __all__ = []
 
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from realnvp.data.impossible import missing_instead
+    from realnvp.columns.impossible import missing_instead
     from realnvp.data.tables import write_frame
     from realnvp.estimator.inference import category_proba, quantiles
     from realnvp.utils.errors import did_you_mean, some_of

@@ -25,7 +25,7 @@ from realnvp.utils.errors import some_of
 if TYPE_CHECKING:
     import torch
 
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.schema import TableSchema
     from realnvp.flow import Flow
 
 __all__ = []

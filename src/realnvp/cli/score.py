@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from realnvp.columns.impossible import Impossible
+    from realnvp.columns.schema import TableSchema
     from realnvp.data import Split
-    from realnvp.data.columns import TableSchema
-    from realnvp.data.impossible import Impossible
     from realnvp.flow import Flow
     from realnvp.outliers import OutlierScorer
     from realnvp.training.launch import Processes

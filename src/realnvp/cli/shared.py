@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from realnvp.columns.impossible import Impossible, Tolerate
+    from realnvp.columns.schema import TableSchema
     from realnvp.data import Split
-    from realnvp.data.columns import TableSchema
-    from realnvp.data.impossible import Impossible, Tolerate
     from realnvp.flow import Flow
     from realnvp.training.launch import Processes
 
@@ -181,7 +181,7 @@ def _with_options(config: DataConfig, args: Any) -> DataConfig:
 
 def warning_once(noted: list[Impossible] | None = None) -> Tolerate:
     """Return a function that warns about the first impossible values, and may note all of them."""
-    from realnvp.data.impossible import impossible_text
+    from realnvp.columns.impossible import impossible_text
     from realnvp.utils.progress import warn
 
     warned = False
@@ -269,7 +269,7 @@ def given_condition(
     import pandas as pd
     import torch
 
-    row = schema.features(schema.rows(pd.DataFrame([given]), where="--given"))
+    row = schema.as_condition(schema.rows(pd.DataFrame([given]), where="--given"))
     return torch.from_numpy(row).float().expand(n, -1)
 
 

@@ -18,7 +18,8 @@ import torch
 from realnvp.data.stored_images import StoredImages
 
 if TYPE_CHECKING:
-    from realnvp.data.columns import Coordinate, TableSchema
+    from realnvp.columns.kinds import Feature
+    from realnvp.columns.schema import TableSchema
     from realnvp.data.toy import ToySet
 
 __all__ = ["Dataset", "Part", "Split", "check_fingerprint"]
@@ -165,7 +166,7 @@ class Dataset:
         flip: train on random horizontal flips.
         shift: move half of the training images by up to this number of pixels at random.
         integers: indices of an array's columns that hold integers, to be dequantized.
-        schema: columns of a table, whose coordinates ``x`` holds, in float64.
+        schema: columns of a table, whose features ``x`` holds, in float64.
         condition_schema: the same for the columns that the density is conditioned on.
         sample: random training examples, in memory, of a set whose training part stays in files.
     """
@@ -193,9 +194,9 @@ class Dataset:
         return self.train if self.sample is None else self.sample
 
     @property
-    def coordinates(self) -> tuple[Coordinate, ...]:
+    def features(self) -> tuple[Feature, ...]:
         """Meaning of each number of a table's row; empty if the data are not a table."""
-        return () if self.schema is None else self.schema.coordinates
+        return () if self.schema is None else self.schema.features
 
     @property
     def kind(self) -> Literal["image", "vector"]:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from realnvp.columns.text import read_words
 from realnvp.data.cache import default_folder, open_cached
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
-from realnvp.data.table_text import read_words
 from realnvp.utils.distributed import rank
 from realnvp.utils.errors import describe, some_of
 from realnvp.utils.image_files import (

@@ -20,8 +20,8 @@ from realnvp.utils.distributed import rank
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
+    from realnvp.columns.schema import TableSchema
     from realnvp.config import DataConfig
-    from realnvp.data.columns import TableSchema
     from realnvp.data.toy import ToySet
 
 __all__ = [

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realnvp.data.column_detection import MOST_CATEGORIES
-from realnvp.data.column_kinds import DAY, RESOLUTIONS
-from realnvp.data.column_values import months_of, wall_clock
+from realnvp.columns.dates import DAY, months_of, wall_clock
+from realnvp.columns.kinds.date import RESOLUTIONS
+from realnvp.columns.look import MOST_CATEGORIES
 from realnvp.data.row_groups import Division, RowGroup, iter_row_groups, to_frame
 from realnvp.utils.distributed import rank
 from realnvp.utils.files import hash_file

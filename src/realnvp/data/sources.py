@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from realnvp.columns.impossible import Impossible, Tolerate
 from realnvp.data import arrays, images, tables
 from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.image_sets import IMAGE_SETS
-from realnvp.data.impossible import Impossible, Tolerate
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
 from realnvp.data.row_groups import reads_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
@@ -26,8 +26,8 @@ from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
 
 if TYPE_CHECKING:
+    from realnvp.columns.schema import TableSchema
     from realnvp.config import DataConfig
-    from realnvp.data.columns import TableSchema
 
 __all__ = [
     "as_dataset",

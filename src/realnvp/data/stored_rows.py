@@ -254,7 +254,7 @@ def read_row_groups(config: DataConfig, known: KnownColumns) -> Parts:
         sample = split.select(torch.arange(size))
     names = tuple(known.columns or ())
     if known.schema is not None:
-        names = tuple(coordinate.name for coordinate in known.schema.coordinates)
+        names = tuple(coordinate.name for coordinate in known.schema.features)
 
     def read(frame: pd.DataFrame, where: str) -> Split:
         return table_parts(frame, where, config, known).train()

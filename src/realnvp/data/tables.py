@@ -1,6 +1,6 @@
 """Vectors and tables: ``(N, D)`` arrays as float32, and CSV, TSV and Parquet files.
 
-The columns of a file may be of every kind: :mod:`realnvp.data.columns` makes float64 coordinates of
+The columns of a file may be of every kind: :mod:`realnvp.columns` makes float64 coordinates of
 them. An array needs numbers in at least two columns (a coupling transforms one part given the
 rest), which float32 can distinguish; everything else is refused with the column's name.
 """
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from realnvp.columns.impossible import Tolerate
+from realnvp.columns.text import ALWAYS, MOST_INFLATED, read_text
 from realnvp.data.dataset import Split
-from realnvp.data.impossible import Tolerate
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
-from realnvp.data.table_text import ALWAYS, MOST_INFLATED, read_text
 from realnvp.utils.errors import some_of
 from realnvp.utils.files import parquet_module, write_atomically
 from realnvp.utils.progress import warn
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow
 
+    from realnvp.columns.schema import TableSchema
     from realnvp.config import DataConfig
-    from realnvp.data.columns import TableSchema
 
 __all__ = [
     "KnownColumns",
@@ -173,7 +173,7 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
 
 def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: KnownColumns) -> Parts:
     """Return the parts of a table; see ``read_table``. ``path`` names it in messages."""
-    from realnvp.data.columns import TableSchema  # with pandas, which images do not need
+    from realnvp.columns.schema import TableSchema  # with pandas, which images do not need
 
     condition, kinds = config.condition, config.columns or {}
     columns, schema, condition_schema = known.columns, known.schema, known.condition_schema
@@ -203,7 +203,7 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
             if found:
                 known.tolerate(found)
         x = torch.from_numpy(rows)
-        names = tuple(coordinate.name for coordinate in schema.coordinates)
+        names = tuple(coordinate.name for coordinate in schema.features)
         if not names:
             raise ValueError(f"{path} has no column that varies, so there is nothing to model")
         if known.schema is None:
@@ -224,7 +224,7 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
 
 def _warn_of_left_out(schema: TableSchema, path: str) -> None:
     """Warn about columns that are left out because they cannot be modeled."""
-    found = [f"{column.name!r} ({column.note})" for column in schema.columns if column.note]
+    found = [f"{name!r} ({why})" for name, why in schema.left_out.items()]
     if found:
         warn(f"left out of {path}, and of samples: {some_of(found)}")
 
@@ -258,7 +258,7 @@ def read_condition(
             )
     if schema is not None:
         rows = schema.rows(frame[list(names)], where=where)
-        return torch.from_numpy(schema.features(rows)).float(), None
+        return torch.from_numpy(schema.as_condition(rows)).float(), None
     (name,) = names
     column = frame[name]
     where = f"column {name!r} of {where}"

@@ -26,7 +26,7 @@ from sklearn.utils.validation import (
     _check_sample_weight,
 )
 
-from realnvp.data.columns import KINDS, TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.data.tables import to_pandas
 from realnvp.utils.errors import some_of
 
@@ -194,19 +194,20 @@ def schema_of(
         raise ValueError(
             f"a density needs a column that varies, and all of {len(names)} are constant"
         )
-    found = {kind: [c.name for c in schema.columns if c.kind == kind] for kind in ALL_KINDS}
     declared = set(kinds) if isinstance(kinds, dict) else set(names)
     _warn(
         "columns are left out, and samples do not have them",
-        [f"{column.name} ({column.note})" for column in schema.columns if column.note],
+        [f"{name} ({why})" for name, why in schema.left_out.items()],
     )
-    _warn("constant columns have no density and are left out of it", found["constant"])
+    _warn("constant columns have no density and are left out of it", _of_kind(schema, "constant"))
     _warn(
         "columns that are a linear function of others have no density of their own and are left "
         "out of it",
-        [c.name for c in schema.columns if c.kind in ("copy", "linear")],
+        _of_kind(schema, "copy", "linear"),
     )
-    if numbers and (chosen := [name for name in found["integer"] if name not in declared]):
+    if numbers and (
+        chosen := [name for name in _of_kind(schema, "integer") if name not in declared]
+    ):
         warnings.warn(
             f"integer columns are dequantized, their density is a probability: {some_of(chosen)}; "
             f'declare them with integers=[...], or integers="none"',
@@ -215,7 +216,8 @@ def schema_of(
     return schema
 
 
-ALL_KINDS = (*KINDS, "constant", "copy", "linear")
+def _of_kind(schema: TableSchema, *kinds: str) -> list[str]:
+    return [column.name for column in schema.columns if column.kind in kinds]
 
 
 def _declared(
@@ -276,7 +278,7 @@ class Condition:
             condition = as_table(condition)
         if isinstance(condition, pd.DataFrame) and _needs_schema(condition):
             schema = TableSchema.of(condition, where="condition")
-            dim = schema.features(np.zeros((1, schema.dim))).shape[1]
+            dim = schema.as_condition(np.zeros((1, schema.dim))).shape[1]
             return Condition(None, dim, ",".join(schema.names), schema)
         values = _as_rows(condition, n)
         if values.shape[1] == 1 and values.dtype.kind in "OUSbiu":
@@ -371,7 +373,9 @@ class Condition:
             condition = condition.loc[condition.index.repeat(n)]
         if len(condition) != n:
             raise ValueError(f"condition must have one row for each of {n}, got {len(condition)}")
-        return torch.as_tensor(self.schema.features(self.schema.rows(condition, where="condition")))
+        return torch.as_tensor(
+            self.schema.as_condition(self.schema.rows(condition, where="condition"))
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

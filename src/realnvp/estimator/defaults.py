@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 
 __all__ = ["Defaults"]
 
@@ -109,7 +109,7 @@ class Defaults:
 
 def _is_of_few_values(rows: Tensor, schema: TableSchema) -> bool:
     """Return whether a table is a single discrete column with few cells."""
-    if schema.dim > 1 or schema.coordinates[0].kind == "number":
+    if schema.dim > 1 or schema.features[0].kind == "number":
         return False
-    cells = float(rows.max() - rows.min()) / schema.coordinates[0].step + 1
+    cells = float(rows.max() - rows.min()) / schema.features[0].step + 1
     return cells <= FEW_VALUES and len(rows.unique()) * ROWS_PER_VALUE <= len(rows)

@@ -32,9 +32,9 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from realnvp.columns.impossible import Impossible, impossible_text, missing_instead
+from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, VectorRecipe
-from realnvp.data.columns import TableSchema
-from realnvp.data.impossible import Impossible, impossible_text, missing_instead
 from realnvp.estimator.checks import (
     Condition,
     as_table,
@@ -663,7 +663,7 @@ class RealNVPDensity(
             parameters["integers"] = list(self.integers)
         self.flow_.trained_on = {
             "data": to_dict(DataConfig(source="table", condition=condition.name)),
-            "columns": [coordinate.name for coordinate in self._schema.coordinates],
+            "columns": [coordinate.name for coordinate in self._schema.features],
             "table": self._schema.as_dict(),
             "condition_table": None if (s := condition.schema) is None else s.as_dict(),
             "categories": None if categories is None else [str(value) for value in categories],

@@ -16,8 +16,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
 from realnvp.builders import average_flow
+from realnvp.columns.kinds import Feature
+from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
-from realnvp.data.columns import Coordinate, TableSchema
 from realnvp.data.dataset import Dataset, Split
 from realnvp.data.parts import hold_out
 from realnvp.evaluation import log_likelihoods
@@ -73,7 +74,7 @@ def fit_rows(
     out, except where all columns are discrete and copies are to be expected.
 
     Args:
-        x: ``(N, D)`` coordinates of a table's rows, float64.
+        x: ``(N, D)`` features of a table's rows, float64.
         condition: classes ``(N,)`` or numbers ``(N, K)``, float64 in any unit.
         weight: ``(N,)`` positive weights; equal by default.
         recipe: model and training settings.
@@ -92,10 +93,10 @@ def fit_rows(
         given = moments(condition, weight)
         condition = ((condition - given[0]) / given[1]).float()
     split = Split(x, condition, weight=None if weight is None else weight.float())
-    if any(coordinate.kind == "number" for coordinate in schema.coordinates):
+    if any(feature.kind == "number" for feature in schema.features):
         split = _without_copies(split)
 
-    spread = partial(_spread, coordinates=schema.coordinates)
+    spread = partial(_spread, features=schema.features)
 
     def dataset(learn: Split, check: Split, sample: Split | None = None) -> Dataset:
         return Dataset(
@@ -269,7 +270,7 @@ def _without_copies(split: Split) -> Split:
     return Split(kept.x, kept.condition, weight=None if equal else total / total.mean())
 
 
-def _spread(split: Split, coordinates: Sequence[Coordinate]) -> Split:
+def _spread(split: Split, features: Sequence[Feature]) -> Split:
     """Return the split with several rows in place of one heavy row, each with a part of its weight.
 
     A flow starts as a mixture fitted to rows with noise, where there are gaps, categories, integers
@@ -278,13 +279,13 @@ def _spread(split: Split, coordinates: Sequence[Coordinate]) -> Split:
 
     Args:
         split: rows; no two are equal.
-        coordinates: the coordinates of their columns.
+        features: the features of their columns.
     """
     if split.weight is None:
         return split
     copies = (split.weight / split.weight.mean()).floor().clamp(min=1).long()
-    always = torch.tensor([each.kind != "number" for each in coordinates])
-    often = torch.tensor([each.flexible for each in coordinates]) & (copies >= OFTEN)[:, None]
+    always = torch.tensor([each.kind != "number" for each in features])
+    often = torch.tensor([each.flexible for each in features]) & (copies >= OFTEN)[:, None]
     copies[~(split.x[:].isnan() | always | often).all(1)] = 1
     spread = split.select(torch.arange(len(split)).repeat_interleave(copies))
     weight = (split.weight / copies).repeat_interleave(copies)

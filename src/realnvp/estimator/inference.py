@@ -34,8 +34,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from realnvp.data.columns import TableSchema
-from realnvp.data.impossible import Tolerate, impossible_text
+from realnvp.columns.impossible import Tolerate, impossible_text
+from realnvp.columns.kinds import Category
+from realnvp.columns.kinds.implied import Implied
+from realnvp.columns.schema import TableSchema
 from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import impossible_values
@@ -99,8 +101,8 @@ def category_log_probs(
             f"{column!r} is not a categorical column of the model, which has "
             f"{some_of(known) or 'none'}"
         )
-    place = schema.places()[column].start
-    size = schema.coordinates[place].size
+    place = schema.places[column].start
+    size = schema.features[place].size
     generator = torch.Generator(flow.device).manual_seed(seed)
     noise = torch.rand((draws, flow.dim), generator=generator, dtype=flow.dtype, device=flow.device)
 
@@ -164,11 +166,11 @@ def category_proba(
     x = known_rows(
         flow, schema, _with_some(flow, schema, frame, column), where=where, tolerate=tolerate
     )
-    unknown = x[:, schema.gapless].isnan().any(1)
+    unknown = x[:, schema.always_present].isnan().any(1)
     given = condition
     if unknown.any():
         part = x[unknown]
-        part[:, schema.places()[column]] = math.nan
+        part[:, schema.places[column]] = math.nan
         own = None if condition is None else condition[unknown]
         generator = torch.Generator().manual_seed(seed)
         drawn, _ = _fillings(flow, schema, part, own, FILLINGS, candidates, generator, gaps=column)
@@ -182,22 +184,23 @@ def category_proba(
     p[unknown] = each[known:].view(FILLINGS, len(frame) - known, each.shape[1]).mean(0)
     own, implied = _implied(schema, frame, column)
     p[implied] = one_hot(own[implied, 0].long(), p.shape[1]).to(p)
-    found = schema.column(column)
-    names = [*found.categories, *([None] if found.missing else [])]
+    category = schema.column(column)
+    assert isinstance(category, Category)  # its values have probabilities
+    names = [*category.categories, *([None] if category.missing else [])]
     return pd.DataFrame(p.numpy(), columns=pd.Index(names, dtype=object), index=frame.index)
 
 
 def _check_own(schema: TableSchema, column: str) -> None:
     """Raise ValueError if a column has no distribution of its own, and say why."""
     for each in schema.columns:
-        if each.name == column and each.kind in ("constant", "copy", "linear"):
+        if each.name == column and not each.size:
             raise ValueError(f"{column!r} cannot be predicted: it {schema.rule(each)}")
 
 
 def _implied(schema: TableSchema, frame: pd.DataFrame, column: str) -> tuple[Tensor, Tensor]:
     """Return the coordinates of a column that follow from its copies, and in which rows they do."""
-    place = schema.places()[column]
-    if not any(each.kind in ("copy", "linear") for each in schema.columns):
+    place = schema.places[column]
+    if not any(isinstance(each, Implied) for each in schema.columns):
         found = torch.full((len(frame), place.stop - place.start), math.nan, dtype=torch.float64)
     else:
         x = schema.encode(frame.assign(**{column: None}), unknown=True)[0]
@@ -232,7 +235,7 @@ def known_rows(
     assert layer is not None  # every flow of a table has this layer
     found = schema.inspect(frame, where=where, unknown=unknown)
     x = torch.as_tensor(found[0]).to(flow.device)
-    names = [coordinate.name for coordinate in schema.coordinates]
+    names = [coordinate.name for coordinate in schema.features]
     impossible = [*found[1], *impossible_values(layer, x, names, where)]
     if impossible and tolerate is None:
         raise ValueError(impossible_text(impossible))
@@ -294,9 +297,9 @@ def _candidates(
     layer = flow.columns
     assert layer is not None  # every flow of a table has this layer
     unknown = torch.isnan(x)
-    for i, coordinate in enumerate(schema.coordinates):
-        if coordinate.status is not None:  # without a number where the status marks a gap
-            unknown[:, i] = torch.isnan(x[:, coordinate.status])
+    for i, coordinate in enumerate(schema.features):
+        if coordinate.indicator is not None:  # without a number where the status marks a gap
+            unknown[:, i] = torch.isnan(x[:, coordinate.indicator])
     rows = unknown.any(1).nonzero()[:, 0]
     if not len(rows):
         return
@@ -475,7 +478,7 @@ def quantiles(
     x = known_rows(
         flow, schema, _with_some(flow, schema, frame, column), where=where, tolerate=tolerate
     )
-    place = schema.places()[column]
+    place = schema.places[column]
     x[:, place] = math.nan
     generator = torch.Generator().manual_seed(seed)
     probabilities = torch.tensor(list(q), dtype=torch.float64)
@@ -506,11 +509,10 @@ def quantiles(
 
 def _gap_codes(schema: TableSchema, but: str | None) -> dict[int, int]:
     """Return the code of a gap for each coordinate that has one, but for those of a column."""
-    places, codes = schema.places(), {}
+    places, codes = schema.places, {}
     for column in schema.columns:
         if column.missing and column.name != but:
-            first = places[column.name].start
-            codes[first] = len(column.categories) if column.kind == "categorical" else 1
+            codes[places[column.name].start] = column.code_of_missing
     return codes
 
 

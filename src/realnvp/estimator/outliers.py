@@ -25,7 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from realnvp.data.columns import KINDS, TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.estimator.checks import (
     as_table,
     check_no_gaps,
@@ -199,7 +199,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         density = RealNVPDensity() if self.density is None else clone(self.density)
         density.set_params(random_state=seed)
         if member.schema is not None:  # a part of the rows might not show what a column holds
-            kinds = {c.name: c.kind for c in member.schema.columns if c.kind in KINDS}
+            kinds = {c.name: c.kind for c in member.schema.columns if c.declarable}
             density.set_params(columns=kinds, integers="auto")
         if len(learned) >= FOR_A_FLOW and rows.shape[1] > 1:
             try:
@@ -329,7 +329,7 @@ class _Member:
 
     def measure_to(self, rows: NDArray) -> None:
         """Set the coordinates of rows that distances are measured to."""
-        known = () if self.schema is None else self.schema.coordinates
+        known = () if self.schema is None else self.schema.features
         self.near = RowNeighbors(rows, [each.kind == "category" for each in known])
 
     def find_components(self, rows: NDArray, most: int, seed: int) -> None:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.data.columns import TableSchema
+from realnvp.columns.kinds import Category
+from realnvp.columns.schema import TableSchema
 from realnvp.flow import Flow
 from realnvp.utils.errors import some_of
 
@@ -53,18 +54,18 @@ def draw(
         ValueError: if samples are not finite.
     """
     x = flow.sample(n, temperature, condition, generator, progress=progress).cpu().numpy()
-    if not np.isfinite(x[:, schema.gapless]).all():
+    if not np.isfinite(x[:, schema.always_present]).all():
         raise ValueError(
             f"samples at temperature {temperature:g} are not finite: lower --temperature"
         )
     for _ in range(REDRAWS):
-        near = schema.within_reach(x)
+        near = schema.within_range(x)
         (far,) = ((near != x) & ~np.isnan(x)).any(1).nonzero()
         if not len(far):
             break
         own = None if condition is None else condition[torch.as_tensor(far)]
         x[far] = flow.sample(len(far), temperature, own, generator).cpu().numpy()
-    return schema.within_reach(x)
+    return schema.within_range(x)
 
 
 def sample_table(
@@ -122,7 +123,8 @@ def sample_table(
 def _check_category(schema: TableSchema, name: str, value: Any) -> None:
     """Raise ValueError if a column of categories does not have the one that is asked for."""
     # Drawn rows cannot show this: those drawn first may lack a rare category.
-    known = pd.Series(schema.column(name).categories, name=name)
+    column = schema.column(name)
+    known = pd.Series(column.categories if isinstance(column, Category) else (), name=name)
     if len(known) and not _equals(known, value).any():
         names = some_of(list(map(str, known)))
         raise ValueError(f"no row has {name} = {value!r}; there are {names}")

@@ -21,7 +21,7 @@ from realnvp.utils.rng import Stream
 if TYPE_CHECKING:
     import pandas as pd
 
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.schema import TableSchema
 
 __all__ = ["Findings", "measure"]
 

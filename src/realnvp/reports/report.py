@@ -146,7 +146,7 @@ def _samples(subject: Subject) -> str | None:
         ) + _tiles(found.cool, found.flow.levels, 8, "temperature 0.7: likelier, less varied")
     if found.flow.dim != 2 or found.flow.condition_dim:  # a plane is of one condition
         return None
-    if found.schema is not None and any(c.kind == "category" for c in found.schema.coordinates):
+    if found.schema is not None and any(c.kind == "category" for c in found.schema.features):
         return None
     plane = plots.Plane.of(
         found.flow,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.schema import TableSchema
     from realnvp.flow import Flow
 
 __all__ = [
@@ -138,7 +138,7 @@ def table_of_rows(x: Tensor, columns: Sequence[str], schema: TableSchema | None)
     rows = x.detach().cpu().double().numpy()
     if schema is None:
         return pd.DataFrame(rows, columns=list(columns))
-    good = np.isfinite(rows[:, schema.gapless]).all(1) & ~np.isinf(rows).any(1)
+    good = np.isfinite(rows[:, schema.always_present]).all(1) & ~np.isinf(rows).any(1)
     return schema.parsed(schema.decode(rows[good]))
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from realnvp import plots
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 from realnvp.evaluation import Progress, column_density
 from realnvp.flow import Flow
 from realnvp.pretrained import condition_names, table_of
@@ -168,7 +168,7 @@ def _given_the_others(
     if kind in ("constant", "copy", "linear"):
         raise ValueError(f"column {column!r} follows from the others: it has one value only")
     unknown = x.expand(DRAWS, -1).clone()
-    unknown[:, schema.places()[column]] = float("nan")
+    unknown[:, schema.places[column]] = float("nan")
     repeated = None if condition is None else condition.expand(DRAWS, *condition.shape[1:])
     filled, _ = impute(flow, schema, unknown, repeated, progress=progress)
     draws = schema.parsed(schema.decode(filled.numpy()))[column]

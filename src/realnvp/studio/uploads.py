@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from realnvp.columns.impossible import Impossible, impossible_text
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_examples
-from realnvp.data.impossible import Impossible, impossible_text
 from realnvp.data.sources import config_for_source
 from realnvp.flow import Flow
 from realnvp.pretrained import data_settings, known_columns, with_marks

@@ -31,7 +31,7 @@ from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
 
 if TYPE_CHECKING:
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.schema import TableSchema
 
 __all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter"]
 

@@ -81,14 +81,14 @@ def fit_categories(
 def _fit(
     dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None
 ) -> FittedCategories:
-    coordinates = dataset.coordinates
-    if not coordinates:
+    features = dataset.features
+    if not features:
         return None, {}
     w = weight.cpu().numpy() * len(weight)
     intervals, codes_of, own_of = _intervals(dataset, scores, w)
-    where = [i for i, c in enumerate(coordinates) if c.kind == "category" or i in intervals]
+    where = [i for i, c in enumerate(features) if c.kind == "category" or i in intervals]
     least = 1 if given is None else min(1, 2 - len(where))
-    if not where or len(coordinates) - len(where) < least:
+    if not where or len(features) - len(where) < least:
         return None, {}
     codes, own = np.column_stack([codes_of[i] for i in where]), [own_of[i] for i in where]
     sizes = [len(intervals[i]) - 1 for i in where]
@@ -98,10 +98,10 @@ def _fit(
         {"column": where[j], "size": sizes[j], "parents": [place[p] for p in parents[j]]}
         for j in order
     ]
-    others = scores[:, [i for i in range(len(coordinates)) if i not in where]].numpy()
+    others = scores[:, [i for i in range(len(features)) if i not in where]].numpy()
     parts = embedding(codes[:, order], [sizes[j] for j in order], others, w)
     for k, j in enumerate(order):
-        if coordinates[where[j]].kind != "category":  # also its magnitude
+        if features[where[j]].kind != "category":  # also its magnitude
             parts[k] = np.column_stack([parts[k], SIZE * _middles(intervals[where[j]])])
     total, done = sum(part.shape[1] for part in parts), 0
     rows = []
@@ -134,17 +134,17 @@ def _intervals(
     Returns:
         the edges of each column, the intervals of the rows, and how often each occurs.
     """
-    coordinates = dataset.coordinates
+    features = dataset.features
     columns, tensors = fit_columns(dataset)
     assert columns is not None  # a table has maps
     edges = {i: row.numpy() for i, row in _cell_edges(columns, tensors).items()}
-    found = {i: row for i, row in edges.items() if coordinates[i].kind == "category"}
+    found = {i: row for i, row in edges.items() if features[i].kind == "category"}
     numbers = []
-    if len(w) >= MANY_ROWS and len(coordinates) <= MOST_COLUMNS:
+    if len(w) >= MANY_ROWS and len(features) <= MOST_COLUMNS:
         for i in edges.keys() - found.keys():
             own = np.unique(np.concatenate(([0.0], edges[i], [1.0])))
             there = np.bincount(_codes(scores[:, i].numpy(), own), minlength=len(own) - 1) > 0
-            if there.sum() <= MOST_VALUES and coordinates[i].status is None:
+            if there.sum() <= MOST_VALUES and features[i].indicator is None:
                 inner = there[:-1] | there[1:]
                 found[i] = own[np.concatenate(([True], inner, [True]))]
                 numbers.append(i)

@@ -1,6 +1,6 @@
 r"""The maps of a table's columns, fitted to its training rows: marginal normal scores.
 
-:class:`~realnvp.data.columns.Coordinate` describes what a column is; the map that makes it normal
+:class:`~realnvp.data.columns.Feature` describes what a column is; the map that makes it normal
 is chosen here, by the likelihood of held-out rows: for numbers, the shape of their tails and the
 number of knots of their spline. Numbers that are repeated far more often than their neighbors are
 atoms (:mod:`realnvp.bijections.atoms`). For numbers on a grid with many ties and for categories,
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from realnvp.bijections import TableColumns
+from realnvp.columns.kinds import Feature
 from realnvp.data import Dataset
-from realnvp.data.column_kinds import Coordinate
 
 __all__ = ["fit_columns"]
 
@@ -78,7 +78,7 @@ def fit_columns(dataset: Dataset) -> FittedColumns:
 
 
 def _fit(dataset: Dataset) -> FittedColumns:
-    if not dataset.coordinates:
+    if not dataset.features:
         if not dataset.integers:
             return None, {}
         plain = [{"kind": "plain", "step": i in dataset.integers} for i in range(dataset.shape[0])]
@@ -88,7 +88,7 @@ def _fit(dataset: Dataset) -> FittedColumns:
     if dataset.train_in_memory.weight is not None:
         weight = dataset.train_in_memory.weight.double().cpu().numpy()
     return layer_settings([
-        fit_column(coordinate, x[:, i], weight) for i, coordinate in enumerate(dataset.coordinates)
+        fit_column(feature, x[:, i], weight) for i, feature in enumerate(dataset.features)
     ])  # fmt: skip
 
 
@@ -117,26 +117,26 @@ def layer_settings(columns: Sequence[tuple[dict[str, Any], dict[str, NDArray]]])
 
 
 def fit_column(
-    coordinate: Coordinate, x: NDArray, weight: NDArray
+    feature: Feature, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return settings and tensors of one column.
 
     Args:
-        coordinate: description of the column.
+        feature: description of the column.
         x: ``(N,)`` values, NaN where there is a gap.
         weight: ``(N,)`` weights.
     """
     here = ~np.isnan(x)
     x, weight = x[here], weight[here]
-    if coordinate.kind == "category":
-        counts = np.bincount(x.astype(int), weight, minlength=coordinate.size) + 0.5
-        return _cells({"size": coordinate.size}, counts / counts.sum(), 0.0, 1.0, (0.0, 0.0))
-    if coordinate.kind == "step" and len(x):
-        index = np.rint((x - x.min()) / coordinate.step)
+    if feature.kind == "category":
+        counts = np.bincount(x.astype(int), weight, minlength=feature.size) + 0.5
+        return _cells({"size": feature.size}, counts / counts.sum(), 0.0, 1.0, (0.0, 0.0))
+    if feature.kind == "step" and len(x):
+        index = np.rint((x - x.min()) / feature.step)
         few = len(np.unique(index)) <= max(TIES * len(x), 2)
         if few and index.max() < MOST_CELLS:
-            return _ordered_cells(coordinate, x, weight)
-    return _smooth(coordinate, x, weight)
+            return _ordered_cells(feature, x, weight)
+    return _smooth(feature, x, weight)
 
 
 # ---------------------------------------------------------------------- cells
@@ -160,15 +160,15 @@ def _cells(
 
 
 def _ordered_cells(
-    coordinate: Coordinate, x: NDArray, weight: NDArray
+    feature: Feature, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return one cell for each step between the smallest and the largest number."""
     from scipy.special import ndtri
 
-    step, low, high = coordinate.step, x.min(), x.max()
+    step, low, high = feature.step, x.min(), x.max()
     size = round((high - low) / step) + 1
     bounded = [False, False]
-    for side, bound in ((0, coordinate.lower), (1, coordinate.upper)):
+    for side, bound in ((0, feature.lower), (1, feature.upper)):
         end = (low, high)[side]
         if bound is not None and abs(end - bound) <= 0.2 * size * step:
             # The bound itself need not be on the grid, as 0 is not on that of 0.5, 1.5, ...
@@ -193,7 +193,7 @@ def _ordered_cells(
     # A tail beyond the ends is assumed to be as long as the distance from the median to the ends.
     middle, end = float(np.median(index)), -ndtri(0.5 / (n + 1))
     tails = (end / max(1.0, middle), end / max(1.0, size - middle))
-    settings = {"size": size, "ordered": True, "status": coordinate.status}
+    settings = {"size": size, "ordered": True, "status": feature.indicator}
     return _cells(settings, share, low, step, (outside[0], outside[1]), tails)
 
 
@@ -201,7 +201,7 @@ def _ordered_cells(
 
 
 def _smooth(
-    coordinate: Coordinate, x: NDArray, weight: NDArray
+    feature: Feature, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return the smooth map of the values between atoms, and the atoms.
 
@@ -210,10 +210,10 @@ def _smooth(
     """
     from scipy.special import ndtr
 
-    if not coordinate.flexible or len(x) < FEW_ROWS:
-        return _without_atoms(coordinate, x, weight)
-    stepped = coordinate.kind == "step"
-    index = np.rint((x - coordinate.origin) / coordinate.step) if stepped else x
+    if not feature.flexible or len(x) < FEW_ROWS:
+        return _without_atoms(feature, x, weight)
+    stepped = feature.kind == "step"
+    index = np.rint((x - feature.origin) / feature.step) if stepped else x
     values, which, rows = np.unique(index, return_inverse=True, return_counts=True)
     counts = np.bincount(which, weight)
     often = rows >= OFTEN
@@ -221,13 +221,13 @@ def _smooth(
         often &= counts > np.sort(counts)[-MOST_ATOMS - 1]
     width = 0.0
     if stepped:
-        values, width = coordinate.origin + coordinate.step * values, coordinate.step
+        values, width = feature.origin + feature.step * values, feature.step
     for _ in range(ROUNDS):
         rest = ~often[which]
         if not rest.any():  # once each
             rest = np.zeros(len(x), dtype=bool)
             rest[np.unique(which, return_index=True)[1]] = True
-        found = _without_atoms(coordinate, x[rest], weight[rest])
+        found = _without_atoms(feature, x[rest], weight[rest])
         ends = np.concatenate((values[often], values[often] + width))
         low, high = np.split(ndtr(_evaluate(found, ends)[0]), 2)
         expected = weight[rest].sum() * (high - low)
@@ -244,16 +244,16 @@ def _smooth(
 
 
 def _without_atoms(
-    coordinate: Coordinate, x: NDArray, weight: NDArray
+    feature: Feature, x: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return the smooth map with the best likelihood of held-out rows, the simplest of equals."""
     rng = np.random.default_rng(0)
-    if coordinate.kind == "step":
-        y = x + coordinate.step * rng.random(len(x))
+    if feature.kind == "step":
+        y = x + feature.step * rng.random(len(x))
     else:
         y = x
-    shapes = _shapes(coordinate, x)
-    knots = [k for k in KNOTS if k == 2 or k * PER_KNOT <= len(x)] if coordinate.flexible else [2]
+    shapes = _shapes(feature, x)
+    knots = [k for k in KNOTS if k == 2 or k * PER_KNOT <= len(x)] if feature.flexible else [2]
     best = (shapes[0], 2)
     if len(shapes) * len(knots) > 1 and len(x) >= FEW_ROWS:
         some = rng.permutation(len(x))[:MOST_ROWS]
@@ -262,38 +262,38 @@ def _without_atoms(
         for shape in shapes:
             for count in knots:
                 scores = np.concatenate([
-                    _scores(_map(coordinate, shape, count, x[kept], y[kept], weight[kept]), y[held])
+                    _scores(_map(feature, shape, count, x[kept], y[kept], weight[kept]), y[held])
                     for kept, held in folds
                 ])  # fmt: skip
                 held_weight = np.concatenate([weight[held] for _, held in folds])
                 if top is None or _is_clearly_better(scores, top, held_weight):
                     top, best = scores, (shape, count)
-    return _map(coordinate, *best, x, y, weight)
+    return _map(feature, *best, x, y, weight)
 
 
-def _shapes(coordinate: Coordinate, x: NDArray) -> list[str]:
+def _shapes(feature: Feature, x: NDArray) -> list[str]:
     """Return the shapes that a column may have; the first is the simplest."""
-    if coordinate.lower is not None and coordinate.upper is not None:
+    if feature.lower is not None and feature.upper is not None:
         return ["logit"]
-    if coordinate.lower is not None:
+    if feature.lower is not None:
         return ["log"]
-    return ["linear", "asinh"] if coordinate.flexible and len(x) else ["linear"]
+    return ["linear", "asinh"] if feature.flexible and len(x) else ["linear"]
 
 
 def _map(
-    coordinate: Coordinate, shape: str, count: int, x: NDArray, y: NDArray, weight: NDArray
+    feature: Feature, shape: str, count: int, x: NDArray, y: NDArray, weight: NDArray
 ) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Fit a map of a shape and a number of knots.
 
     Args:
-        coordinate: description of the column.
+        feature: description of the column.
         shape: one of the shapes of :class:`~realnvp.bijections.TableColumns`.
         count: number of knots.
         x: ``(N,)`` values.
         y: ``(N,)`` values with noise.
         weight: ``(N,)`` weights.
     """
-    center, scale = _location(coordinate, shape, x, weight)
+    center, scale = _location(feature, shape, x, weight)
     t = (y - center) / scale
     if shape == "asinh":
         w = np.arcsinh(t)
@@ -305,20 +305,18 @@ def _map(
     else:
         w = t
     knots, values, slopes = _line(w, weight) if count == 2 else _quantiles(w, weight, count)
-    settings = {"kind": "smooth", "shape": shape, "knots": len(knots), "status": coordinate.status}
-    settings["step"] = coordinate.kind == "step"
+    settings = {"kind": "smooth", "shape": shape, "knots": len(knots), "status": feature.indicator}
+    settings["step"] = feature.kind == "step"
     tensors = {
-        "center": center, "scale": scale, "origin": coordinate.origin,
-        "step": coordinate.step if coordinate.kind == "step" else 1.0,
+        "center": center, "scale": scale, "origin": feature.origin,
+        "step": feature.step if feature.kind == "step" else 1.0,
         "knots": knots, "values": values, "slopes": slopes,
         "atoms": np.zeros(0), "atom_edges": np.zeros(1),
     }  # fmt: skip
     return settings, {name: np.asarray(value) for name, value in tensors.items()}
 
 
-def _location(
-    coordinate: Coordinate, shape: str, x: NDArray, weight: NDArray
-) -> tuple[float, float]:
+def _location(feature: Feature, shape: str, x: NDArray, weight: NDArray) -> tuple[float, float]:
     """Return the shift of a column, and the scale by which it is then divided."""
     if not len(x):
         return 0.0, 1.0
@@ -333,9 +331,9 @@ def _location(
             return mean, std
         low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
         return middle, (high - low) / 1.35 if high > low else std
-    low, high = coordinate.lower, coordinate.upper
+    low, high = feature.lower, feature.upper
     assert low is not None  # both shapes have a lower bound
-    if coordinate.kind == "number":
+    if feature.kind == "number":
         # A number at its bound would have an infinite score, so the bound is set a little further
         # out.
         gaps = np.diff(np.unique(x))
@@ -344,7 +342,7 @@ def _location(
         # Logarithms of smaller numbers are clamped: numbers may span more decades than that.
         std = min(std, (x.min() - low) / SMALLEST) or std
     elif high is not None:
-        high = high + coordinate.step
+        high = high + feature.step
     return low, std if high is None else high - low
 
 

@@ -21,7 +21,7 @@ from realnvp.utils.errors import did_you_mean
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
-    from realnvp.data.columns import TableSchema
+    from realnvp.columns.schema import TableSchema
 
 __all__ = ["LightningLogger", "callback_named", "lightning_logger"]
 

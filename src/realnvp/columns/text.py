@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from realnvp.data.notations import Notation
+from realnvp.columns.notations import Notation
 from realnvp.utils.errors import some_of
 from realnvp.utils.progress import warn
 
@@ -270,7 +270,7 @@ def _with_gaps(values: pd.Series) -> pd.Series:
     """
     import pandas as pd
 
-    from realnvp.data.date_formats import looks_like_a_date
+    from realnvp.columns.dates import looks_like_a_date
 
     words = values.dropna()
     if not len(words) or not all(isinstance(word, str) for word in words):

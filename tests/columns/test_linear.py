@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from realnvp.data.column_kinds import Column
-from realnvp.data.linear_columns import with_linear
+from realnvp.columns.kinds import Continuous, Decimal, Linear
 
-REAL = [Column(name, "continuous", "float64") for name in "abc"]
+REAL = [Continuous(name, "float64") for name in "abc"]
 
 
 def table(n: int = 50) -> pd.DataFrame:
@@ -19,7 +18,7 @@ def table(n: int = 50) -> pd.DataFrame:
 
 
 def test_a_linear_function_has_the_weights_of_its_columns():
-    found = with_linear(REAL, table())
+    found = Linear.among(REAL, table())
     (linear,) = (column for column in found if column.kind == "linear")
     frame = table()
     expected = linear.weights[0] + frame.to_numpy() @ np.array(linear.weights[1:-1])
@@ -36,11 +35,11 @@ def test_independent_columns_few_rows_and_steps_are_left_as_they_are():
         (REAL[:2], table()[["a", "b"]]),
         (REAL, noisy),
         (REAL, table(4)),
-        ([Column(c.name, "decimal", "float64", step=0.1) for c in REAL], table()),
+        ([Decimal(c.name, "float64", step=0.1) for c in REAL], table()),
     ):
-        assert with_linear(columns, frame) == tuple(columns)
+        assert Linear.among(columns, frame) == tuple(columns)
 
 
 def test_a_column_that_float64_cannot_resolve_is_named():
     with pytest.raises(ValueError, match="column a varies less"):
-        with_linear(REAL, table().assign(a=lambda t: 1e16 + 2 * (t.a > 0)))
+        Linear.among(REAL, table().assign(a=lambda t: 1e16 + 2 * (t.a > 0)))

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from realnvp.data.columns import TableSchema
-from realnvp.data.date_formats import date_format, looks_like_a_date, write_dates
+from realnvp.columns.dates import date_format, looks_like_a_date, write_dates
+from realnvp.columns.schema import TableSchema
 
 DAYS = pd.Series(pd.date_range("2021-01-03", "2023-06-30", periods=40))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realnvp.data.impossible import Impossible, impossible_text, missing_instead
+from realnvp.columns.impossible import Impossible, impossible_text, missing_instead
 
 
 @pytest.mark.parametrize(

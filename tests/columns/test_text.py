@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from helpers.data_files import csv_file, examples, refused, write
-from realnvp.data import table_text
-from realnvp.data.columns import TableSchema
-from realnvp.data.table_text import read_text
+from realnvp.columns import text as table_text
+from realnvp.columns.schema import TableSchema
+from realnvp.columns.text import read_text
 
 
 @pytest.mark.parametrize("line", ["1,2\n", "0"])

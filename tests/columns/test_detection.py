@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from realnvp.data.column_detection import ColumnDetector
-from realnvp.data.columns import TableSchema
+from realnvp.columns.kinds.base import detect
+from realnvp.columns.look import Look
+from realnvp.columns.schema import TableSchema
 
 
 def found(values, declared=None, numbers=False):
     """Return what is found of a column."""
-    return ColumnDetector(pd.Series(values), "a", "column a", numbers, False).column(declared)
+    return detect(Look(pd.Series(values), "a", "column a", declared, numbers))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def found(values, declared=None, numbers=False):
 )
 def test_numbers_have_the_largest_step_that_fits(values, kind, step):
     column = found(values)
-    assert (column.kind, column.step) == (kind, step)
+    assert (column.kind, getattr(column, "step", 0.0)) == (kind, step)
 
 
 def test_whole_numbers_stay_so_if_declared_or_of_an_array():
@@ -91,7 +92,7 @@ def test_codes_for_gaps_do_not_widen_the_range(code):
     x[:30] = code
     column = found(x)
     assert (column.repeated, column.lower) == ((code,), 0.0)
-    assert -10 < column.reach[0] < column.reach[1] < 20
+    assert -10 < column.range[0] < column.range[1] < 20
     schema = TableSchema.of(pd.DataFrame({"a": x}))
     coordinates, possible = schema.encode(pd.DataFrame({"a": x}))
     assert possible.all()
@@ -133,7 +134,7 @@ def test_days_as_integers():
 def test_dates_on_a_grid_stay_on_it(every, months, step, words):
     frame = pd.DataFrame({"day": pd.date_range("1951-01-01", periods=40, freq=every)})
     schema = TableSchema.of(frame)
-    (column,), (coordinate,) = schema.columns, schema.coordinates
+    (column,), (coordinate,) = schema.columns, schema.features
     assert (column.months, column.describe()) == (months, words)
     assert (coordinate.kind, coordinate.step) == ("step", step)
     x, possible = schema.encode(frame)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from realnvp.data.columns import TableSchema
+from realnvp.columns.schema import TableSchema
 
 N = 400
 
@@ -54,7 +54,7 @@ def test_kinds_are_found_and_the_table_comes_back():
     for known in (schema, TableSchema.from_dict(json.loads(json.dumps(schema.as_dict())))):
         assert known == schema
         x, possible = known.encode(frame)
-        assert x.shape == (N, known.dim) == (N, len(known.coordinates))
+        assert x.shape == (N, known.dim) == (N, len(known.features))
         assert possible.all()
         back = known.decode(x)
         assert (back.dtypes == frame.dtypes).all()
@@ -85,9 +85,9 @@ def test_numbers_keep_to_steps_and_bounds():
     schema = TableSchema.of(people())
     x, _ = schema.encode(people())
     x = x + np.random.default_rng(0).normal(scale=50, size=x.shape)
-    places = schema.places()
+    places = schema.places
     for column in schema.columns:  # codes of categories are always codes
-        if column.kind == "categorical" or column.has_status:
+        if column.kind == "categorical" or getattr(column, "has_indicator", False):
             x[:, places[column.name].start] = 0
     back = schema.decode(x)
     assert ((back.temperature * 2) % 1 == 0).all()
@@ -132,7 +132,7 @@ def test_values_that_training_did_not_have_may_be_impossible_instead():
     other.loc[1, "town"], other.loc[2, "town"], other.loc[3, "cylinders"] = "Ulm", None, 7
     x, possible = schema.encode(other)
     assert possible.tolist() == [True, False, False, False, True]
-    places = schema.places()
+    places = schema.places
     assert np.isnan(x[[1, 2, 3], [places[c].start for c in ("town", "town", "cylinders")]]).all()
     known, _ = schema.encode(frame[:5])
     assert np.array_equal(x[[0, 4]], known[[0, 4]], equal_nan=True)
@@ -165,9 +165,9 @@ def test_rows_that_do_not_follow_are_marked_where_they_should(column, value, mar
     x, (found,) = schema.marked_rows(other)
     cell = f"column {column!r} of the table holds {value!r} in row 4 (counting from 0), {reason}"
     assert str(found) == cell
-    names = [each.name for each in schema.coordinates]
+    names = [each.name for each in schema.features]
     new = np.isnan(x) & ~np.isnan(before)
-    where = [i for i in schema.gapless if marked is None or names[i] in marked]
+    where = [i for i in schema.always_present if marked is None or names[i] in marked]
     assert np.flatnonzero(new[4]).tolist() == where
     assert not np.delete(new, 4, 0).any()
 
@@ -200,10 +200,10 @@ def test_unknown_gaps_are_what_columns_that_follow_from_them_say():
     other.loc[4, ["town2", "twice", "size2"]] = None
     x, _ = schema.encode(other, unknown=True)
     for name in ("town", "income", "size", "visits"):
-        place = schema.places()[name]
+        place = schema.places[name]
         np.testing.assert_allclose(x[:4, place], known[:4, place], rtol=1e-9)
         assert np.isnan(x[4, place]).all()
-    assert (x[:4, schema.places()["visits"]] % 1 == 0).all()
+    assert (x[:4, schema.places["visits"]] % 1 == 0).all()
 
 
 def test_unknown_gaps_are_left_open():
@@ -212,13 +212,13 @@ def test_unknown_gaps_are_left_open():
     frame.loc[0, ["temperature", "loss", "town", "town2"]] = np.nan
     x, _ = schema.encode(frame, unknown=True)
     for name in ("temperature", "loss", "town"):
-        assert np.isnan(x[0, schema.places()[name]]).all()
+        assert np.isnan(x[0, schema.places[name]]).all()
 
 
 def test_features_are_one_hot_and_finite():
     frame = people()[["town", "loss"]]
     schema = TableSchema.of(frame)
-    features = schema.features(schema.encode(frame)[0])
+    features = schema.as_condition(schema.encode(frame)[0])
     assert features.shape == (N, 3 + 2 + 1)
     assert (features[:, :3].sum(1) == 1).all()
     assert np.isfinite(features).all()

@@ -1,4 +1,4 @@
-"""Formats of dates in text: detected once, then used to read dates and to write them back.
+"""Dates: formats of text, detected once to read dates and to write them back; and clock time.
 
 A format is one of ``strftime``, and may have ``%-d``, ``%-m``, ``%-H`` and ``%-I`` for numbers
 without a leading zero, ``%3f`` for fewer digits of a second, and ``%:z`` for offsets with a colon.
@@ -12,8 +12,26 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api import types
 
-__all__ = ["date_format", "date_readings", "looks_like_a_date", "parse_dates", "write_dates"]
+__all__ = [
+    "DAY",
+    "date_format",
+    "date_readings",
+    "date_texts",
+    "looks_like_a_date",
+    "months_of",
+    "parse_dates",
+    "ticks_of",
+    "wall_clock",
+    "write_dates",
+]
+
+DAY = 86_400 * 10**9
+"""Nanoseconds."""
+
+FIRST_DAY, LAST_DAY = np.datetime64("1677-09-22"), np.datetime64("2262-04-10")
+"""Days that nanoseconds since 1970 can count."""
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
@@ -177,3 +195,69 @@ def write_dates(stamps: pd.Series, fmt: str) -> pd.Series:
             part = stamps.dt.strftime(piece) if piece else ""
         text = text + part
     return text.where(stamps.notna(), None)
+
+
+def date_texts(values: pd.Series) -> pd.Series:
+    """Return dates as text, also those that are written as integers, 20200131."""
+    if types.is_numeric_dtype(values.dtype):
+        return values.astype("Int64").astype("string").astype(object).where(values.notna(), None)
+    return values.astype(object).where(values.notna(), None)
+
+
+def ticks_of(values: pd.Series, fmt: str | None, zone: str | None, where: str) -> NDArray:
+    """Return dates as nanoseconds since 1970, of local clock time; those of 1970 if missing.
+
+    Args:
+        values: dates, or texts, which may be written otherwise than in training, where that has
+            one meaning.
+        fmt: format of training, if those were texts.
+        zone: time zone.
+        where: name of the column in messages.
+
+    Raises:
+        ValueError: naming the first text that is not a date, or that may be several.
+    """
+    stamps = values
+    if not types.is_datetime64_any_dtype(values):
+        words = date_texts(values)
+        found = date_readings(words, fmt, zone is not None)
+        if len(found) != 1:
+            likely = fmt or "%Y-%m-%d"
+            bad = (found[0] != found[1]) if found else parse_dates(words, likely).isna()
+            row = int(np.argmax((bad & values.notna()).to_numpy()))
+            ways = f"may be {found[0][row]:%d %B %Y} or {found[1][row]:%d %B %Y}" if found else ""
+            raise ValueError(
+                f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which "
+                f"{ways or 'is not a date'}: write dates in the format of training, {likely}"
+            )
+        (stamps,) = found
+    if zone is not None:
+        local = stamps.dt.tz is None
+        stamps = stamps.dt.tz_localize(zone) if local else stamps.dt.tz_convert(zone)
+    return wall_clock(stamps.fillna(pd.Timestamp(0, tz=stamps.dt.tz)), where)
+
+
+def wall_clock(there: pd.Series, where: str) -> NDArray:
+    """Return times as nanoseconds since 1970, of local clock time.
+
+    Raises:
+        ValueError: if a date is too far away for them.
+    """
+    local = there.dt.tz_localize(None) if there.dt.tz is not None else there
+    stamps = local.to_numpy()
+    days = stamps.astype("datetime64[D]")
+    far = (days < FIRST_DAY) | (days > LAST_DAY)
+    if far.any():
+        raise ValueError(
+            f"{where} holds {days[far][0]}, but dates are from {FIRST_DAY} to {LAST_DAY}: leave it "
+            "empty if it stands for a gap"
+        )
+    ticks: NDArray = stamps.astype("datetime64[ns]").astype(np.int64)
+    return ticks
+
+
+def months_of(ticks: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the months since 1970 of nanoseconds, and which are the start of a month."""
+    stamps = ticks.astype("datetime64[ns]")
+    months = stamps.astype("datetime64[M]")
+    return months.astype(np.int64), months.astype("datetime64[ns]") == stamps

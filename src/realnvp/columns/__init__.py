@@ -1,0 +1,1 @@
+"""Columns of tables: everything that knows what a column is."""
