@@ -22,6 +22,7 @@ __all__ = [
     "looks_like_a_date",
     "months_of",
     "parse_dates",
+    "swapped",
     "ticks_of",
     "wall_clock",
     "write_dates",
@@ -155,6 +156,19 @@ def _candidates(word: str, words: pd.Series) -> Iterator[str]:
                     yield f"{name}{mark} {fmt}{end}"
 
 
+def swapped(fmt: str) -> str | None:
+    """Return a format of numbers with day and month exchanged; None if there is no such one.
+
+    >>> swapped("%d/%m/%Y"), swapped("%-m/%-d/%y %H:%M"), swapped("%Y-%m-%d")
+    ('%m/%d/%Y', '%-d/%-m/%y %H:%M', None)
+    """
+    match = re.match(r"(%-?)([dm])([-/.])(%-?)([dm])", fmt)
+    if match is None:
+        return None
+    one, first, mark, two, second = match.groups()
+    return f"{one}{second}{mark}{two}{first}{fmt[match.end() :]}"
+
+
 def _as_written(words: pd.Series, parsed: pd.Series, fmt: str) -> str:
     """Return the variant of a format that reproduces the words, or most of them."""
     variants = [fmt]
@@ -204,7 +218,9 @@ def date_texts(values: pd.Series) -> pd.Series:
     return values.astype(object).where(values.notna(), None)
 
 
-def ticks_of(values: pd.Series, fmt: str | None, zone: str | None, where: str) -> NDArray:
+def ticks_of(
+    values: pd.Series, fmt: str | None, zone: str | None, where: str, utc: bool = False
+) -> NDArray:
     """Return dates as nanoseconds since 1970, of local clock time; those of 1970 if missing.
 
     Args:
@@ -213,6 +229,7 @@ def ticks_of(values: pd.Series, fmt: str | None, zone: str | None, where: str) -
         fmt: format of training, if those were texts.
         zone: time zone.
         where: name of the column in messages.
+        utc: count in UTC, instead of local clock time.
 
     Raises:
         ValueError: naming the first text that is not a date, or that may be several.
@@ -234,6 +251,8 @@ def ticks_of(values: pd.Series, fmt: str | None, zone: str | None, where: str) -
     if zone is not None:
         local = stamps.dt.tz is None
         stamps = stamps.dt.tz_localize(zone) if local else stamps.dt.tz_convert(zone)
+    if utc and stamps.dt.tz is not None:
+        stamps = stamps.dt.tz_convert("UTC")
     return wall_clock(stamps.fillna(pd.Timestamp(0, tz=stamps.dt.tz)), where)
 
 

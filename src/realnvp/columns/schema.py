@@ -163,6 +163,15 @@ class TableSchema:
         dropped = [column for column in self.columns if isinstance(column, Dropped)]
         return {column.name: column.note for column in dropped if column.note}
 
+    def doubts(self, frame: pd.DataFrame) -> list[str]:
+        """Return sentences about values of the training table that may be meant otherwise."""
+        columns = zip(self.columns, frame.columns, strict=True)
+        return [
+            f"column {column.name!r} {doubt}"
+            for column, name in columns
+            for doubt in column.doubts(frame[name])
+        ]
+
     def column(self, name: str) -> Column:
         """Return the column of a name, which must exist."""
         return next(column for column in self.columns if column.name == name)

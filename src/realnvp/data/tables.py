@@ -207,13 +207,13 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
         if not names:
             raise ValueError(f"{path} has no column that varies, so there is nothing to model")
         if known.schema is None:
-            _warn_of_left_out(schema, path)
+            _warn_of_columns(schema, frame[left], path)
     if condition is None:
         return Parts(lambda: Split(x), columns=names, schema=schema)
     if len(given) > 1 and condition_schema is None:
         own = {name: kind for name, kind in kinds.items() if name in given}
         condition_schema = TableSchema.of(frame[given], own, where=str(path))
-        _warn_of_left_out(condition_schema, path)
+        _warn_of_columns(condition_schema, frame[given], path)
     values, categories = read_condition(frame, given, str(path), known.categories, condition_schema)
     labels = None if values.is_floating_point() else values
     return Parts(
@@ -222,8 +222,10 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
     )  # fmt: skip
 
 
-def _warn_of_left_out(schema: TableSchema, path: str) -> None:
-    """Warn about columns that are left out because they cannot be modeled."""
+def _warn_of_columns(schema: TableSchema, frame: pd.DataFrame, path: str) -> None:
+    """Warn about columns that are left out, and about values that may be meant otherwise."""
+    for doubt in schema.doubts(frame):
+        warn(f"{path}: {doubt}")
     found = [f"{name!r} ({why})" for name, why in schema.left_out.items()]
     if found:
         warn(f"left out of {path}, and of samples: {some_of(found)}")

@@ -199,6 +199,8 @@ def schema_of(
         "columns are left out, and samples do not have them",
         [f"{name} ({why})" for name, why in schema.left_out.items()],
     )
+    for doubt in schema.doubts(frame):
+        warnings.warn(doubt, stacklevel=3)
     _warn("constant columns have no density and are left out of it", _of_kind(schema, "constant"))
     _warn(
         "columns that are a linear function of others have no density of their own and are left "

@@ -138,6 +138,13 @@ class Column(ABC):
         """Return values with numbers and dates in place of text that stands for them."""
         return values
 
+    def doubts(self, values: pd.Series) -> list[str]:
+        """Return what may be meant otherwise in the values that it was detected from.
+
+        Each is the end of a sentence that begins with the column's name.
+        """
+        return []
+
     def rounded(self, numbers: NDArray) -> NDArray:
         """Return numbers rounded to the column's grid, if it has one."""
         return numbers

@@ -22,6 +22,7 @@ from realnvp.columns.dates import (
     date_texts,
     months_of,
     parse_dates,
+    swapped,
     ticks_of,
     wall_clock,
     write_dates,
@@ -55,6 +56,8 @@ class Date(Column):
         months: whether all dates are the first of a month.
         zone: time zone.
         format: how dates are written as text, or as an integer.
+        utc: whether dates are counted in UTC rather than local time: some are in the hour that
+            daylight saving repeats, which local time cannot tell apart.
     """
 
     step: float = 1.0
@@ -65,6 +68,7 @@ class Date(Column):
     months: bool = False
     zone: str | None = None
     format: str | None = None
+    utc: bool = False
 
     kind: ClassVar[str] = "datetime"
     is_number: ClassVar[bool] = True
@@ -109,7 +113,11 @@ class Date(Column):
     @classmethod
     def of(cls, look: Look, stamps: pd.Series, fmt: str | None = None) -> Column:
         """Return the column of dates without missing ones."""
+        zone = None if stamps.dt.tz is None else str(stamps.dt.tz)
         ticks = wall_clock(stamps, look.where)
+        utc = zone is not None and bool((_local(ticks, zone).to_numpy() != stamps.to_numpy()).any())
+        if utc:
+            ticks = wall_clock(stamps.dt.tz_convert("UTC"), look.where)
         resolution = next(unit for unit in RESOLUTIONS if (ticks % unit == 0).all())
         timed = resolution < DAY
         # With enough rows as evidence, dates in between are impossible.
@@ -121,7 +129,7 @@ class Date(Column):
             look.name, look.dtype, look.missing,
             step=float(np.gcd.reduce(np.diff(counts))) if enough and len(counts) > 1 else 1.0,
             origin=float(counts[0]), range=range_of(counts), resolution=resolution, timed=timed,
-            months=months, zone=None if stamps.dt.tz is None else str(stamps.dt.tz), format=fmt,
+            months=months, zone=zone, format=fmt, utc=utc,
         )  # fmt: skip
 
     def features(self) -> tuple[Feature, ...]:
@@ -135,7 +143,7 @@ class Date(Column):
         self, values: pd.Series, where: str, unknown: bool = False
     ) -> tuple[NDArray, NDArray]:
         missing = values.isna().to_numpy()
-        ticks = ticks_of(values, self.format, self.zone, where)
+        ticks = ticks_of(values, self.format, self.zone, where, self.utc)
         months, first = months_of(ticks)
         possible = ~missing | self.missing | unknown
         if not self.timed:
@@ -156,10 +164,7 @@ class Date(Column):
         ticks = whole.astype(np.int64) * DAY
         if self.timed:
             ticks = ticks + np.rint(np.nan_to_num(x[:, -1])).astype(np.int64) * self.resolution
-        stamps = pd.Series(ticks.astype("datetime64[ns]")).mask(np.isnan(days))
-        if self.zone is not None:
-            every = np.ones(len(stamps), dtype=bool)
-            stamps = stamps.dt.tz_localize(self.zone, ambiguous=every, nonexistent="shift_forward")
+        stamps = _local(ticks, self.zone, self.utc).mask(np.isnan(days))
         dtype: Any = self.dtype
         if self.format is None:
             return stamps.astype(dtype)
@@ -190,6 +195,15 @@ class Date(Column):
     def rule(self, sources: Sequence[str] = ()) -> str:
         return f"had {'first days of months' if self.months else 'days'} only in training"
 
+    def doubts(self, values: pd.Series) -> list[str]:
+        other = None if self.format is None else swapped(self.format)
+        if other is None or not parse_dates(date_texts(values.dropna()), other).notna().all():
+            return []
+        return [
+            f"holds dates such as {values.dropna().iloc[0]!r}, which are read as {self.format}, "
+            f"but may be {other}: write them as 2020-01-31 if so"
+        ]
+
     def words(self) -> list[str]:
         unit = "months" if self.months else RESOLUTIONS[self.resolution]
         unit = f"every {self.step:g} {unit}" if self.step > 1 else unit
@@ -197,6 +211,17 @@ class Date(Column):
 
     def is_valid(self, count: int) -> bool:
         return self.step > 0 and self.resolution in RESOLUTIONS and len(self.range) in (0, 2)
+
+
+def _local(ticks: NDArray, zone: str | None, utc: bool = False) -> pd.Series:
+    """Return nanoseconds since 1970, of local clock time or in UTC, as dates of a time zone."""
+    stamps = pd.Series(ticks.astype("datetime64[ns]"))
+    if zone is None:
+        return stamps
+    if utc:
+        return stamps.dt.tz_localize("UTC").dt.tz_convert(zone)
+    first = np.ones(len(stamps), dtype=bool)
+    return stamps.dt.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
 
 
 def _written_days(look: Look) -> pd.Series | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,9 +18,12 @@ from realnvp.utils.errors import some_of
 
 __all__ = ["Linear"]
 
+ROUNDING = 5e-7
+"""Relative error of numbers in float32."""
+
 DEPENDENT = 1e-7
-"""Residual, in standard deviations, up to which a column is a linear function of others: smaller
-ones cannot be distinguished from rounding in float32."""
+"""Residual, in standard deviations or the distance of quartiles, up to which a column is a linear
+function of others: smaller ones cannot be distinguished from rounding in float32."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,15 @@ class Linear(Implied):
             row = np.zeros(len(found))
             row[[index[k] for k in some]] = slopes
             offset = mean[j] - slopes @ mean[some]
-            weights = (float(offset), *row.tolist(), float(10 * DEPENDENT * std[j]))
+            low, high = np.quantile(X[:, j], [0.25, 0.75])
+            # A few huge values, such as fills, make everything else look like rounding.
+            scale = min(std[j], high - low) or std[j]
+            weights = (float(offset), *row.tolist(), float(10 * DEPENDENT * scale))
             old = found[index[j]]
             assert isinstance(old, Number)
-            found[index[j]] = cls(old.name, old.dtype, False, weights, old.decimals, old.notation)
+            column = cls(old.name, old.dtype, False, weights, old.decimals, old.notation)
+            if column.agree(X[:, j], X, {i: k for k, i in enumerate(index)}).all():
+                found[index[j]] = column
         return tuple(found)
 
     @property
@@ -97,8 +105,22 @@ class Linear(Implied):
         return tuple(i for i, weight in enumerate(self.weights[1:-1]) if weight)
 
     def agrees(self, values: pd.Series, table: Encoded, where: str) -> NDArray:
-        expected = self._expected(table.x, table.last)
-        near: NDArray = np.abs(self._numbers(values, where) - expected) <= self.weights[-1]
+        places = {i: table.last[i] for i in self.sources}
+        return self.agree(self._numbers(values, where), table.x, places)
+
+    def agree(self, numbers: NDArray, x: NDArray, places: Mapping[int, int]) -> NDArray:
+        """Return which numbers are the linear function of others, or unknown, ``(N,)``.
+
+        Args:
+            numbers: ``(N,)`` numbers of this column.
+            x: ``(N, K)`` numbers of others.
+            places: where those of each source are.
+        """
+        terms = [self.weights[1 + i] * x[:, places[i]] for i in self.sources]
+        expected = self.weights[0] + np.sum(terms, axis=0)
+        largest = np.abs(self.weights[0]) + np.sum(np.abs(terms), axis=0)
+        rounding = largest * (ROUNDING if self.dtype.endswith("32") else 1e-12)
+        near: NDArray = np.abs(numbers - expected) <= self.weights[-1] + rounding
         return near | np.isnan(expected)
 
     def implied(self, table: Encoded) -> pd.Series:

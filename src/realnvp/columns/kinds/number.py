@@ -68,7 +68,8 @@ class Number(Column):
         bins = (rest[-1] - rest[0]) / step if step else math.inf
         # Where nearly all rows have a value that occurs again, none is singled out.
         ties = counts[counts > 5].sum() >= 0.95 * len(x)
-        if not look.is_array and bins > 20_000 and not ties:
+        # A probability among densities per step would depend on the unit; atoms do not.
+        if not look.is_array and bins > 20_000 and not ties and step in (0.0, 1.0):
             often = often | (counts > max(5, REPEATED * len(x)))
             if (~often).sum() < 2:
                 return Category.of(look)
@@ -121,6 +122,23 @@ class Number(Column):
         for i, value in enumerate(self.repeated):
             number[x[:, 0] == 1 + self.missing + i] = value
         return number_series(number, self.dtype, self.notation, self.decimals)
+
+    def doubts(self, values: pd.Series) -> list[str]:
+        numbers = read_numbers(values, self.dtype, self.name, self.notation)
+        numbers = numbers[~np.isnan(numbers)]
+        doubts = []
+        fills = [value for value in _fill_values(numbers) if value not in self.repeated]
+        if fills:
+            doubts.append(
+                f"holds {' and '.join(f'{value:g}' for value in fills)}, far from all other "
+                "numbers and more than once: leave such values empty if they stand for missing ones"
+            )
+        if np.abs(numbers).max(initial=0) > 2**53 and "int" in self.dtype.lower():
+            doubts.append(
+                "holds integers beyond 2**53, whose last digits are lost: drop it if they are "
+                "identifiers, or turn them into text"
+            )
+        return doubts
 
     def parsed(self, values: pd.Series) -> pd.Series:
         if not self.notation:
@@ -188,12 +206,13 @@ def range_of(distinct: NDArray) -> tuple[float, ...]:
 def grid_of(look: Look, numbers: Numbers) -> tuple[int | None, float]:
     """Return the number of decimals, and the largest step of which all numbers are multiples.
 
-    They are None and 0 for numbers with full precision.
+    They are None and 0 for numbers with full precision. A step has to be much larger than the
+    rounding of the numbers: beyond 2**40 steps, positions on the grid would be off by rounding.
     """
     x, distinct, _ = numbers
     narrow = look.values.dtype == np.float32
     for decimals in range(5 if narrow else 10):
-        if np.abs(distinct).max() * 10.0**decimals > 2**52:
+        if np.abs(distinct).max() * 10.0**decimals > (2**40 if decimals else 2**52):
             break
         rounded = np.round(distinct, decimals)
         if (
@@ -211,6 +230,18 @@ def grid_of(look: Look, numbers: Numbers) -> tuple[int | None, float]:
                 step = 1
             return decimals, step / 10.0**decimals
     return None, 0.0
+
+
+def _fill_values(x: NDArray) -> list[float]:
+    """Return the smallest and the largest number, if they are repeated and far from all others."""
+    distinct, counts = np.unique(x, return_counts=True)
+    if len(distinct) < 16:
+        return []
+    # Of a heavy tail, distances grow, too, but values are not repeated.
+    inner = distinct[2:-2]
+    width = 100 * (inner[-1] - inner[0])
+    ends = ((0, distinct[1] - distinct[0]), (-1, distinct[-1] - distinct[-2]))
+    return [float(distinct[i]) for i, apart in ends if counts[i] > 1 and apart > width]
 
 
 def stand_for_missing(numbers: Numbers) -> NDArray:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from realnvp.bijections.cell_map import ON_GRID
 from realnvp.columns.kinds.base import Column, Feature
 from realnvp.columns.kinds.number import Number, grid_of, stand_for_missing
 from realnvp.columns.look import FEW_ROWS, Look
@@ -60,6 +61,8 @@ class Decimal(Stepped):
             return None
         x, distinct, _ = look.numbers
         step = grid_of(look, look.numbers)[1]
+        if step and not _are_on_grid(distinct, step):  # such as decimals in float32
+            step = 0.0
         if look.declared is not None:
             if not step:
                 raise ValueError(f"{look.where} is declared decimal, but its numbers have no step")
@@ -74,6 +77,12 @@ class Decimal(Stepped):
         coarse = (rest[-1] - rest[0]) / step <= 20 * len(x)
         ties = len(distinct) < 0.99 * len(x)
         return cls.of(look, look.numbers, step) if coarse or ties else None
+
+
+def _are_on_grid(distinct: NDArray, step: float) -> bool:
+    """Return whether numbers are so close to a grid that rounding does not make them impossible."""
+    position = (distinct - distinct[0]) / step
+    return bool((np.abs(position - np.rint(position)) < ON_GRID / 4).all())
 
 
 @dataclass(frozen=True)
