@@ -142,7 +142,7 @@ def test_held_out_rows_choose_whether_a_condition_is_encoded_in_intervals(monkey
     def encoded(flow: Any) -> bool:
         return any(isinstance(layer, EncodedCondition) for layer in flow.modules())
 
-    def untrained(recipe, data, report, steps=None, mixture=None):
+    def untrained(recipe, data, report, steps=None, mixture=None, known=None):
         trained.append(recipe.model.condition_bins)
         return build(recipe, data, mixture), 1
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
 import torch
 
 from helpers.rows import normals, vectors
-from realnvp.training.rows import moments, rows_of, training_condition
+from realnvp.config import DataConfig, VectorModel, VectorRecipe
+from realnvp.data import load_data
+from realnvp.training.initialization import build
+from realnvp.training.rows import TableStart, moments, training_condition
 
 
 def test_moments_of_constant_and_huge_columns():
@@ -19,12 +26,29 @@ def test_moments_of_constant_and_huge_columns():
 
 def test_rows_and_conditions_have_the_form_that_layers_take():
     x = normals(6).float()
-    rows, shares = rows_of(vectors(x, weight=torch.arange(1.0, 7)), seed=0)
-    assert torch.equal(rows, x.double())
-    torch.testing.assert_close(shares, torch.arange(1.0, 7, dtype=torch.float64) / 21)
+    start = TableStart.of(vectors(x, weight=torch.arange(1.0, 7)), seed=0)
+    assert torch.equal(start.rows, x.double())
+    torch.testing.assert_close(start.weight, torch.arange(1.0, 7, dtype=torch.float64) / 21)
     assert training_condition(vectors(x)) is None
     classes = training_condition(vectors(x, condition=torch.arange(6) % 3))
     assert classes.tolist() == 2 * torch.eye(3).tolist()
     numbers = training_condition(vectors(x, condition=normals(6, 2) * 1e6 + 1e9))
     torch.testing.assert_close(numbers.mean(0), torch.zeros(2, dtype=torch.float64))
     torch.testing.assert_close(numbers.std(0, correction=0), torch.ones(2, dtype=torch.float64))
+
+
+def test_another_seed_is_not_the_first_one_again(tmp_path):
+    """The tables of categories were once those of the first seed that a data set was used with."""
+    generator = np.random.default_rng(0)
+    kind = generator.integers(0, 3, 200)
+    path = tmp_path / "table.csv"
+    pd.DataFrame({
+        "kind": [f"k{k}" for k in kind], "count": generator.poisson(3 + 4 * kind)
+    }).to_csv(path, index=False)  # fmt: skip
+    data = load_data(DataConfig(str(path)))
+    recipes = [VectorRecipe(VectorModel(mixture_init=1, hidden=4), seed=seed) for seed in (0, 1)]
+    fresh = [build(recipe, replace(data)).state_dict() for recipe in recipes]
+    again = [build(recipe, data).state_dict() for recipe in recipes]
+    assert not all(torch.equal(v, fresh[1][name]) for name, v in fresh[0].items())
+    for one, other in zip(fresh, again, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())

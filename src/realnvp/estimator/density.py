@@ -332,7 +332,7 @@ class RealNVPDensity(
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
         # The same noise for all rows, spread evenly: a row's score does not depend on the others.
-        draws = torch.as_tensor(qmc.Sobol(x.shape[1], seed=0).random(DRAWS))
+        draws = torch.as_tensor(_even_noise(x.shape[1]))
         return log_likelihood(
             self.flow_, x, codes, samples=DRAWS, generator=lambda draw: draws[draw].expand_as(x)
         )
@@ -698,6 +698,15 @@ def _name_of(condition: Any) -> str | None:
     """Return the name of a pandas column, or of the single column of a frame."""
     names = list(getattr(condition, "columns", [getattr(condition, "name", None)]))
     return str(names[0]) if len(names) == 1 and names[0] is not None else None
+
+
+def _even_noise(columns: int) -> NDArray:
+    """Return :data:`DRAWS` points, ``(DRAWS, columns)``, that are spread evenly over the cube."""
+    if columns <= qmc.Sobol.MAXDIM:
+        points: NDArray = qmc.Sobol(columns, seed=0).random(DRAWS)
+    else:  # even in each column
+        points = qmc.LatinHypercube(columns, seed=0).random(DRAWS)
+    return points
 
 
 def _in_parts(

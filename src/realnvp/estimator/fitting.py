@@ -28,7 +28,7 @@ from realnvp.training.initialization import build, mixture_of
 from realnvp.training.launch import launch
 from realnvp.training.marginals import OFTEN
 from realnvp.training.mixtures import Mixture
-from realnvp.training.rows import moments
+from realnvp.training.rows import TableStart, moments
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
 
@@ -134,12 +134,13 @@ def _fit(
     held_out = min(validation_fraction, MOST_HELD_OUT / len(split))
     learn, check = hold_out(len(split), held_out, seed=recipe.seed)
     trial = dataset(split.select(learn), split.select(check))
-    mixture = mixture_of(recipe, trial)
-    start, _ = _start(recipe, trial, mixture)
+    known = TableStart.of(trial, recipe.seed)
+    mixture = mixture_of(recipe, trial, known)
+    start, _ = _start(recipe, trial, mixture, known)
     if mixture is not None and len(split) >= MANY_ROWS:  # the number of Gaussians is known by now
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
-    flow, steps = _train(recipe, trial, report, mixture=mixture)
+    flow, steps = _train(recipe, trial, report, mixture=mixture, known=known)
     if steps == 0 or not _is_positive(*_gain(flow, start, trial.validation, recipe.seed)):
         return _start(recipe, everything)
     if len(split) >= MANY_ROWS:
@@ -181,8 +182,9 @@ def _fit_members(
         # All members start alike, so maps of the column and the condition are fitted to all rows.
         trial = dataset(*parts, sample=split)
         option = dataclasses.replace(option, seed=option.seed + i)
-        flow, steps = _train(option, trial, report, mixture=mixture)
-        start, _ = _start(option, trial, mixture)
+        known = TableStart.of(trial, option.seed)
+        flow, steps = _train(option, trial, report, mixture=mixture, known=known)
+        start, _ = _start(option, trial, mixture, known)
         return _Member(flow, steps, *_gain(flow, start, trial.validation, option.seed))
 
     options, first = _options(recipe), members
@@ -223,10 +225,15 @@ def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
     return [dataclasses.replace(recipe, model=without), recipe]
 
 
-def _start(recipe: VectorRecipe, data: Dataset, mixture: Mixture | None = None) -> tuple[Flow, int]:
+def _start(
+    recipe: VectorRecipe,
+    data: Dataset,
+    mixture: Mixture | None = None,
+    known: TableStart | None = None,
+) -> tuple[Flow, int]:
     """Return the mixture alone: affine couplings are the identity before they are trained."""
     model = dataclasses.replace(recipe.model, coupling="affine", condition_bins=0)
-    return build(dataclasses.replace(recipe, model=model), data, mixture), 0
+    return build(dataclasses.replace(recipe, model=model), data, mixture, known), 0
 
 
 def _train(
@@ -235,6 +242,7 @@ def _train(
     report: _Report,
     steps: int | None = None,
     mixture: Mixture | None = None,
+    known: TableStart | None = None,
 ) -> tuple[Flow, int]:
     """Train for ``steps``, or until validation no longer improves; return the best model."""
     # Here, a validation costs little compared with what it saves.
@@ -242,7 +250,7 @@ def _train(
     if steps is not None:
         training = dataclasses.replace(training, steps=steps, num_validations=1, patience=None)
     with launch("cpu", local=True) as processes:
-        flow = build(recipe, data, mixture)
+        flow = build(recipe, data, mixture, known)
         callbacks = [report] if steps is None else []
         trainer = Trainer(
             flow, data, training, seed=recipe.seed, processes=processes, callbacks=callbacks

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from realnvp.training.category_tables import (
     fit_tables,
     pair,
 )
-from realnvp.training.marginals import fit_columns
+from realnvp.training.marginals import FittedColumns
 
 __all__ = ["fit_categories"]
 
@@ -57,11 +56,13 @@ columns."""
 ROUGH = 0.05
 """Gain in nats over a Gaussian copula from which on the table of a pair is kept."""
 
-_KNOWN: WeakKeyDictionary[Dataset, FittedCategories] = WeakKeyDictionary()
-
 
 def fit_categories(
-    dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None = None
+    dataset: Dataset,
+    maps: FittedColumns,
+    scores: Tensor,
+    weight: Tensor,
+    given: Tensor | None = None,
 ) -> FittedCategories:
     """Return settings and tensors of the categories of a table; None if they are not modeled first.
 
@@ -69,23 +70,16 @@ def fit_categories(
 
     Args:
         dataset: data set of vectors. Only its training rows are used.
+        maps: the maps of its columns; see :func:`~realnvp.training.marginals.fit_columns`.
         scores: ``(N, D)`` normal scores of the rows.
         weight: ``(N,)`` weights of the rows, which add up to 1.
         given: ``(N, K)`` condition of the rows in the form that layers take, or None.
     """
-    if dataset not in _KNOWN:
-        _KNOWN[dataset] = _fit(dataset, scores, weight, given)
-    return _KNOWN[dataset]
-
-
-def _fit(
-    dataset: Dataset, scores: Tensor, weight: Tensor, given: Tensor | None
-) -> FittedCategories:
     features = dataset.features
     if not features:
         return None, {}
     w = weight.cpu().numpy() * len(weight)
-    intervals, codes_of, own_of = _intervals(dataset, scores, w)
+    intervals, codes_of, own_of = _intervals(dataset, maps, scores, w)
     where = [i for i, c in enumerate(features) if c.kind == "category" or i in intervals]
     least = 1 if given is None else min(1, 2 - len(where))
     if not where or len(features) - len(where) < least:
@@ -122,7 +116,7 @@ def _fit(
 
 
 def _intervals(
-    dataset: Dataset, scores: Tensor, w: NDArray
+    dataset: Dataset, maps: FittedColumns, scores: Tensor, w: NDArray
 ) -> tuple[dict[int, NDArray], dict[int, NDArray], dict[int, Frequencies]]:
     """Return the edges of the intervals of every column that is modeled first, from 0 to 1.
 
@@ -135,7 +129,7 @@ def _intervals(
         the edges of each column, the intervals of the rows, and how often each occurs.
     """
     features = dataset.features
-    columns, tensors = fit_columns(dataset)
+    columns, tensors = maps
     assert columns is not None  # a table has maps
     edges = {i: row.numpy() for i, row in _cell_edges(columns, tensors).items()}
     found = {i: row for i, row in edges.items() if features[i].kind == "category"}

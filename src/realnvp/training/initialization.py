@@ -26,16 +26,8 @@ from realnvp.bijections import (
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
 from realnvp.flow import Flow
-from realnvp.training.categories import fit_categories
-from realnvp.training.marginals import fit_columns
 from realnvp.training.mixtures import Mixture, choose_mixture
-from realnvp.training.rows import (
-    given_and_rows,
-    moments,
-    rows_of,
-    standardization,
-    training_condition,
-)
+from realnvp.training.rows import TableStart, moments, standardization
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import seeded
 
@@ -54,7 +46,12 @@ MOST_INTERVALS = 500
 """Largest number of cells of a column that piecewise-linear couplings use as their intervals."""
 
 
-def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> Flow:
+def build(
+    recipe: Recipe,
+    dataset: Dataset,
+    mixture: Mixture | None = None,
+    start: TableStart | None = None,
+) -> Flow:
     """Return the recipe's untrained model of a data set.
 
     Its weights are a function of the recipe's seed. PyTorch's global generator is unchanged, and
@@ -64,6 +61,7 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         recipe: recipe.
         dataset: data set, of which the training part is used.
         mixture: mixture that the model starts as; :func:`choose_mixture` fits it by default.
+        start: ``TableStart.of(dataset, recipe.seed)``, where it is known; for vectors.
 
     Raises:
         ValueError: if the recipe is for the other kind of data.
@@ -79,25 +77,24 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         first: dict[str, Any] = {}
         make = partial(recipe.build, (channels, height, width), dataset.levels, **condition)
     elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        columns, tensors = fit_columns(dataset)
+        start = start or TableStart.of(dataset, recipe.seed)
+        columns, tensors = start.maps
         edges = cell_edges(recipe, columns, tensors)
         if edges is not None:  # the model starts as the frequencies of the cells
             model = dataclasses.replace(recipe.model, components=len(edges) - 1, mixture_init=0)
             recipe, mixture = dataclasses.replace(recipe, model=model), None
         elif mixture is None:
-            mixture = mixture_of(recipe, dataset)
+            mixture = mixture_of(recipe, dataset, start)
         if mixture is not None:
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
-        categories, tables = fit_categories(
-            dataset, *rows_of(dataset, recipe.seed), training_condition(dataset)
-        )
+        categories, tables = start.categories
         make = partial(
             recipe.build, dataset.shape[0], columns=columns, categories=categories, **condition
         )
         first = {"column_tensors": tensors, "category_tensors": tables}
         if edges is None:
-            first |= _first_layer(dataset, recipe, mixture)
+            first |= _first_layer(start, mixture)
     else:
         kind = "images" if isinstance(recipe, ImageRecipe) else "vectors"
         raise ValueError(
@@ -111,12 +108,10 @@ def build(recipe: Recipe, dataset: Dataset, mixture: Mixture | None = None) -> F
         standardize_condition(flow, dataset)
         encoders = [each for each in flow.modules() if isinstance(each, EncodedCondition)]
         if encoders:
-            given = training_condition(dataset)
-            if categories is not None:
-                given, _, _ = given_and_rows(dataset, recipe.seed)
-            assert given is not None
+            assert start is not None  # images' conditions are not encoded
+            assert start.condition is not None
             for encoder in encoders:
-                encoder.fit(given.float())
+                encoder.fit(start.condition.float())
     if edges is not None:
         for layer in flow.modules():
             if isinstance(layer, PiecewiseLinearCoupling):
@@ -183,21 +178,22 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
     return dataclasses.replace(config, **found)
 
 
-def mixture_of(recipe: VectorRecipe, dataset: Dataset) -> Mixture | None:
+def mixture_of(
+    recipe: VectorRecipe, dataset: Dataset, start: TableStart | None = None
+) -> Mixture | None:
     """Return the mixture that a recipe's model starts as, fitted to the data, or None."""
     wanted = recipe.model.mixture_init
     if not wanted:
         return None
-    return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed)
+    return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed, start)
 
 
-def _first_layer(dataset: Dataset, recipe: VectorRecipe, mixture: Mixture | None) -> dict[str, Any]:
+def _first_layer(start: TableStart, mixture: Mixture | None) -> dict[str, Any]:
     """Return the mixture that the first layer starts as, or what it standardizes with."""
     if mixture is not None:
         means, factors, weights = (tensor.float() for tensor in mixture)
         return {"mixture": (means, factors, weights)}
-    _, x, weight = given_and_rows(dataset, recipe.seed)
-    mean, std = moments(x, weight)
+    mean, std = moments(start.rows, start.weight)
     return {"mean": mean.float(), "std": std.float()}
 
 

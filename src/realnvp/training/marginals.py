@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -63,8 +62,6 @@ MOST_ATOMS = 1_000
 TIES = 0.5
 """Number of distinct values per row, up to which numbers with a step have cells."""
 
-_KNOWN: WeakKeyDictionary[Dataset, FittedColumns] = WeakKeyDictionary()
-
 
 def fit_columns(dataset: Dataset) -> FittedColumns:
     """Return settings and tensors of the first layer of a table; None if it needs no layer.
@@ -72,12 +69,6 @@ def fit_columns(dataset: Dataset) -> FittedColumns:
     Args:
         dataset: data set of vectors. Only its training rows are used.
     """
-    if dataset not in _KNOWN:
-        _KNOWN[dataset] = _fit(dataset)
-    return _KNOWN[dataset]
-
-
-def _fit(dataset: Dataset) -> FittedColumns:
     if not dataset.features:
         if not dataset.integers:
             return None, {}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from realnvp.data import Dataset
 from realnvp.data.batches import draw_weighted
-from realnvp.training.rows import given_and_rows, moments, shares_of, training_condition
+from realnvp.training.rows import TableStart, moments, shares_of
 
 __all__ = [
     "Mixture",
@@ -203,7 +203,10 @@ def _given(rows: Tensor, mixture: Mixture, m: int) -> Tensor:
 
 
 def choose_mixture(
-    dataset: Dataset, components: int | None = None, seed: int = 0
+    dataset: Dataset,
+    components: int | None = None,
+    seed: int = 0,
+    start: TableStart | None = None,
 ) -> Mixture | None:
     """Fit the mixture of Gaussians that the model of a data set starts as.
 
@@ -216,12 +219,14 @@ def choose_mixture(
         components: number of Gaussians, of each class if there are classes; chosen by
             cross-validation by default.
         seed: seed of the first guess and of the dequantization.
+        start: ``TableStart.of(dataset, seed)``, where it is known.
 
     Returns:
         the tensors that :class:`~realnvp.bijections.Rosenblatt` takes; None if all columns are
         categories, which are modeled first.
     """
-    features, x, w = given_and_rows(dataset, seed)
+    start = start or TableStart.of(dataset, seed)
+    x, w = start.rows, start.weight
     if not x.shape[1]:
         return None
     mean, std = moments(x, w)
@@ -229,19 +234,19 @@ def choose_mixture(
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
     choose = _Choice(dataset.train_in_memory.weight is not None, components, seed)
     condition = dataset.train_in_memory.condition
-    if features is not None:
+    if start.categories[0] is not None:
         # With many rows of many columns, couplings learn more than several Gaussians do.
         choose = replace(choose, components=components or (1 if len(x) >= MANY_ROWS else None))
-        mixture = choose.joint(features[few], x[few], w[few])
+        assert start.condition is not None  # features of the categories
+        mixture = choose.joint(start.condition[few], x[few], w[few])
     elif condition is None:
         mixture, _ = choose.mixture(x[few], w[few])
     elif condition.ndim == 1:
         labels = condition.cpu()[few]
         mixture = choose.classes(x[few], w[few], labels, dataset.condition_classes)
     else:
-        numbers = training_condition(dataset)
-        assert numbers is not None
-        mixture = choose.joint(numbers[few], x[few], w[few])
+        assert start.condition is not None  # the numbers, standardized
+        mixture = choose.joint(start.condition[few], x[few], w[few])
     means, factors, weights = mixture
     given = torch.zeros(means.shape[-1] - len(mean), dtype=mean.dtype)
     mean, std = torch.cat((given, mean)), torch.cat((given + 1, std))

@@ -5,20 +5,21 @@ Nothing depends on the unit of a column, of the condition or of the weights.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from realnvp.bijections import CategoriesFirst, Chain, TableColumns
 from realnvp.data import Dataset
-from realnvp.training.categories import fit_categories
-from realnvp.training.marginals import fit_columns
+from realnvp.training.categories import FittedCategories, fit_categories
+from realnvp.training.marginals import FittedColumns, fit_columns
 from realnvp.utils.rng import Stream, uniform
 
 __all__ = [
-    "given_and_rows",
+    "TableStart",
     "moments",
-    "rows_of",
     "shares_of",
     "standardization",
     "training_condition",
@@ -28,36 +29,52 @@ AT_ONCE = 20_000
 """Rows per batch of scores: a layer takes about twenty times their memory."""
 
 
-def rows_of(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the training rows as couplings receive them, in float64; and weights of sum 1."""
-    x = dataset.train_in_memory.x.double().cpu()
-    columns, tensors = fit_columns(dataset)
-    if columns is not None:
-        layer = TableColumns(columns).double()
-        layer.fill(tensors)
-        noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
-        x = torch.cat(
-            [
-                layer(part, noise=own)[0]
-                for part, own in zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
-            ]
-        )
-    return x, shares_of(x, dataset.train_in_memory.weight)
+@dataclass(frozen=True, eq=False)
+class TableStart:
+    """What a model of vectors starts from: computed once, as it takes a pass over the rows.
 
+    Args:
+        maps: the maps of the columns; see :func:`~realnvp.training.marginals.fit_columns`.
+        categories: what is modeled first; see :func:`~realnvp.training.categories.fit_categories`.
+        condition: ``(N, K)`` condition that the layers of the other columns take: features of the
+            categories, or the condition of the rows; None if there is neither.
+        rows: ``(N, M)`` the other columns as couplings receive them, in float64.
+        weight: ``(N,)`` weights of the rows, which add up to 1.
+    """
 
-def given_and_rows(dataset: Dataset, seed: int) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return the condition of the columns after the categories, these columns, and weights."""
-    x, weight = rows_of(dataset, seed)
-    given = training_condition(dataset)
-    categories, tensors = fit_categories(dataset, x, weight, given)
-    if categories is None:
-        return None, x, weight
-    layer = CategoriesFirst(
-        categories["links"], x.shape[1], categories["features"], Chain(),
-        condition_dim=0 if given is None else given.shape[1],
-    ).double()  # fmt: skip
-    layer.fill(tensors)
-    return layer.features(x, given), x[:, layer.others], weight
+    maps: FittedColumns
+    categories: FittedCategories
+    condition: Tensor | None
+    rows: Tensor
+    weight: Tensor
+
+    @staticmethod
+    def of(dataset: Dataset, seed: int) -> TableStart:
+        """Return the start of a data set.
+
+        Args:
+            dataset: data set of vectors. Only its training rows are used.
+            seed: seed of the dequantization.
+        """
+        maps = columns, tensors = fit_columns(dataset)
+        x = dataset.train_in_memory.x.double().cpu()
+        if columns is not None:
+            layer = TableColumns(columns).double()
+            layer.fill(tensors)
+            noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
+            parts = zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
+            x = torch.cat([layer(part, noise=own)[0] for part, own in parts])
+        weight = shares_of(x, dataset.train_in_memory.weight)
+        given = training_condition(dataset)
+        found = categories, tables = fit_categories(dataset, maps, x, weight, given)
+        if categories is not None:
+            first = CategoriesFirst(
+                categories["links"], x.shape[1], categories["features"], Chain(),
+                condition_dim=0 if given is None else given.shape[1],
+            ).double()  # fmt: skip
+            first.fill(tables)
+            given, x = first.features(x, given), x[:, first.others]
+        return TableStart(maps, found, given, x, weight)
 
 
 def training_condition(dataset: Dataset) -> Tensor | None:
