@@ -257,3 +257,15 @@ def test_a_damaged_parquet_file_is_refused(parquet_table, capsys):
     assert "cannot read bad.parquet" in refused(capsys, "score m --data bad.parquet --out s.csv")
     table.drop(columns="a").to_parquet("bad.parquet")
     assert "'a'" in refused(capsys, "score m --data bad.parquet --out s.csv")
+
+
+def test_explanations_keep_columns_of_a_table_that_are_called_as_results(here, capsys):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"row": rng.normal(60, 1, 200), "p_value": rng.normal(size=200)})
+    frame.to_csv("t.csv", index=False)
+    run("train table --data t.csv --steps 2 --quiet --out r")
+    run("score r --data t.csv --explain --out s.csv")
+    explained = pd.read_csv("s-explained.csv")
+    rows = explained["row (realnvp)"]
+    assert np.allclose(explained["row"], frame["row"][rows], atol=1e-6)
+    assert explained["p_value (realnvp)"].between(0, 1).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -205,3 +207,29 @@ def test_a_table_of_numbers_is_as_an_array_of_them():
     one = quick().fit(x).score_samples(x[:50])
     other = quick().fit(pd.DataFrame(x)).score_samples(pd.DataFrame(x[:50]))
     assert np.allclose(one, other, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["binary", "integers"])
+def test_p_values_of_discrete_rows_are_valid(kind):
+    """New rows equal learning rows as often as held-out rows do."""
+    small = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        rows = rng.random((800, 8)) < 0.3 if kind == "binary" else rng.integers(20, size=(800, 2))
+        density = RealNVPDensity(max_steps=1, integers="none")
+        detector = RealNVPOutlierDetector(density, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            detector.fit(rows[:400].astype(float))
+        small.append((detector.p_values(rows[400:].astype(float)) <= 0.05).mean())
+    assert np.mean(small) < 0.05 + 2 * np.std(small) / len(small) ** 0.5
+
+
+def test_few_rows_have_no_outliers_among_them():
+    rows = np.random.default_rng(0).normal(size=(9, 2))
+    detector = RealNVPOutlierDetector(RealNVPDensity(max_steps=1), random_state=0)
+    with pytest.warns(UserWarning, match="no p-value can be 0.05 or less"):
+        detector.fit(rows)
+    new = np.random.default_rng(1).normal(size=(50, 2))
+    assert (detector.p_values(new) > 0.05).all()
+    assert (detector.predict(new) == 1).all()

@@ -375,11 +375,13 @@ def _explain_rows(
     reasons = sums_of_columns(flow, found)
     if schema is not None:
         _name_impossible(schema, noted, chosen, reasons, values)
-    table: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
+    results: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
     for key in ("outlier_score", "p_value"):
         if key in spool.names:
-            table[key] = spool.column(key)[chosen]
-    table["most surprising"] = [_most(row) for _, row in reasons.iterrows()]
+            results[key] = spool.column(key)[chosen]
+    results["most surprising"] = [_most(row) for _, row in reasons.iterrows()]
+    # A table may have columns of these names itself.
+    table = {f"{key} (realnvp)" if key in reasons else key: v for key, v in results.items()}
     for name in reasons.columns:
         table[name] = values[name]
         table[f"{name}: surprise"] = reasons[name].round(3)

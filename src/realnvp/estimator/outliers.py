@@ -147,23 +147,30 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         for held in held_out:
             learned = _rows(table, np.setdiff1d(order, held))
             member = _Member(schema, clean=share == "auto")
-            if share == "auto":  # no row is its own neighbor, so held-out rows may be neighbors
-                member.measure_to(member.coordinates(table))
-            else:
-                coordinates = member.coordinates(learned)
-                member.measure_to(coordinates)
-                kept = _usual(member.near, coordinates, float(share))
+            # Distances are to learning rows only: a held-out row must be treated like a new one,
+            # which is not among the rows that it is measured to, although it may equal one.
+            rows = member.features(learned)
+            member.measure_to(rows)
+            if share != "auto":
+                kept = _usual(member.near, rows, float(share))
                 learned = _rows(learned, kept)
-                member.measure_to(coordinates[kept])
+                member.measure_to(rows[kept])
             self._fit_flow(member, learned, int(random.integers(2**31 - 1)))
             member.score = CrossFitted(TailScore, member.statistics(_rows(table, held)))
             self._members.append(member)
         self.calibration_scores_ = np.concatenate([m.score.held_out for m in self._members])
         if share == "auto":
-            # The smallest score with a p-value of at most ALPHA is beyond this one.
+            # A score with a p-value of at most ALPHA is beyond all but so many held-out ones.
             n = len(self.calibration_scores_)
-            rank = max(0, int(np.floor(ALPHA * (n + 1))) - 1)
-            self.offset_ = -float(np.sort(self.calibration_scores_)[::-1][rank])
+            beyond = int(np.floor(ALPHA * (n + 1)))
+            ordered = np.sort(self.calibration_scores_)[::-1]
+            self.offset_ = -float(ordered[beyond - 1]) if beyond else -np.inf
+            if not beyond:
+                warnings.warn(
+                    f"with {n} rows no p-value can be {ALPHA:g} or less, so no row is an outlier: "
+                    "fit at least 19, or use score_samples",
+                    stacklevel=2,
+                )
         else:
             self.offset_ = float(np.percentile(self.score_samples(X), 100 * float(share)))
         return self
@@ -321,14 +328,14 @@ class _Member:
         self.density: RealNVPDensity | None = None
         self.latents: Neighbors | None = None
 
-    def coordinates(self, table: Table) -> NDArray:
-        """Return a table as numbers, with NaN for gaps and unknown categories."""
+    def features(self, table: Table) -> NDArray:
+        """Return a table as numbers, with NaN for missing values and unknown categories."""
         if isinstance(table, np.ndarray) or self.schema is None:
             return np.asarray(table)
         return self.schema.encode(table)[0]
 
     def measure_to(self, rows: NDArray) -> None:
-        """Set the coordinates of rows that distances are measured to."""
+        """Set the features of the rows that distances are measured to."""
         known = () if self.schema is None else self.schema.features
         self.near = RowNeighbors(rows, [each.kind == "category" for each in known])
 
@@ -366,10 +373,10 @@ class _Member:
 
     def statistics(self, table: Table) -> NDArray:
         """Return the statistics of rows, ``(N, S)``, all of them larger for more unusual rows."""
-        coordinates = self.coordinates(table)
-        distances = self.near.distances(coordinates, NEIGHBORS)
+        rows = self.features(table)
+        distances = self.near.distances(rows, NEIGHBORS)
         if self.clean:
-            distances = np.hstack([distances, self.near.squashed(coordinates, (1,))])
+            distances = np.hstack([distances, self.near.squashed(rows, (1,))])
         if self.density is None or self.latents is None:
             return distances
         surprise, z = self.likelihood_and_latents(self.modeled(table))
