@@ -2,14 +2,17 @@
 
 Reads every import of ``src/realnvp``, those inside functions included, and what modules look up by
 name instead, and knows the order in which rooms may import each other. ``tests/test_layout.py``
-fails on what this finds wrong; run as a program it draws the picture of docs/architecture.md.
+fails on what this finds wrong; run as a program it prints files and lines of code by room, and
+draws the picture of docs/architecture.md.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from collections import defaultdict
 from pathlib import Path
 
@@ -36,6 +39,12 @@ ORDER = (
 """Rooms from the lowest to the highest: a room imports from itself and from lower rows only."""
 
 RANK = {room: rank for rank, row in enumerate(ORDER) for room in row}
+
+
+_NO_CODE = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
@@ -141,6 +150,33 @@ def circles() -> list[list[str]]:
     return found
 
 
+def code_lines(text: str) -> int:
+    r"""Return the number of lines with code: without blanks, comments and docstrings.
+
+    A string that is a statement is a docstring, also below a constant.
+
+    >>> code_lines("'A module.'\n\nx = (  # one\n    1\n)\n'A number.'\n")
+    3
+    """
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            lines.difference_update(range(value.lineno, (value.end_lineno or value.lineno) + 1))
+    return len(lines)
+
+
+def sizes() -> dict[str, tuple[int, int]]:
+    """Return the numbers of files and of lines of code of each room; the root's name is empty."""
+    rooms: dict[str, list[int]] = defaultdict(list)
+    for name, path in modules().items():
+        rooms[room_of(name)].append(code_lines(path.read_text("utf-8")))
+    return {room: (len(counts), sum(counts)) for room, counts in sorted(rooms.items())}
+
+
 def draw(out: Path) -> None:
     """Draw the rooms, higher ones above, with an arrow for each import between two of them."""
     from matplotlib.figure import Figure
@@ -183,6 +219,11 @@ def draw(out: Path) -> None:
 
 
 def main() -> None:
+    rooms = sizes()
+    for room, (files, lines) in sorted(rooms.items(), key=lambda item: -item[1][1]):
+        print(f"{room or 'the root':16}{files:4} files{lines:8,} lines of code")
+    files, lines = map(sum, zip(*rooms.values(), strict=True))
+    print(f"{'all':16}{files:4} files{lines:8,} lines of code")
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures/rooms.png")
     draw(out)
     print(f"{out}  {len(upward_imports())} upward imports, {len(circles())} circles")
