@@ -68,12 +68,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Run the cells of a chapter, and lead links to measurements to their pages."""
-    if "/" not in page.file.src_uri:
-        markdown = markdown.replace("](../benchmarks/results/", "](benchmarks/")
-    if not page.file.src_uri.startswith("course/") or page.file.name == "index":
-        return markdown
-    return notebooks.render(Path(page.file.abs_src_path))
+    """Run the cells of a chapter, and turn links of a clone into links of the site."""
+    uri = page.file.src_uri
+    if uri.startswith("course/") and page.file.name != "index":
+        markdown = notebooks.render(Path(page.file.abs_src_path))
+    if uri.startswith("benchmarks/"):
+        return markdown.replace("](../../docs/", "](../")
+    return re.sub(r"\]\((\.\./)?\.\./benchmarks/results/", r"](\1benchmarks/", markdown)
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:

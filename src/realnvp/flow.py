@@ -791,7 +791,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the flow was not made by a builder, or ``repo_id`` is not such a name.
             OSError: if the hub refuses, or cannot be reached.
-            ModuleNotFoundError: without ``pip install 'realnvp[hub]'``.
+            ModuleNotFoundError: without ``pip install '.[hub]'``.
         """
         return find("realnvp.reports.card:push_to_hub")(
             self,

@@ -83,7 +83,7 @@ def load(model: str | Path) -> Flow:
         FileNotFoundError: if there is no such model.
         ValueError: if its files are corrupt, or refer to a module that is not imported.
         OSError: if the hub cannot be reached.
-        ModuleNotFoundError: for the hub, without ``pip install 'realnvp[hub]'``.
+        ModuleNotFoundError: for the hub, without ``pip install '.[hub]'``.
 
     >>> load("moons").sample(3).shape
     torch.Size([3, 2])

@@ -41,7 +41,7 @@ def test_a_folder_without_the_library(tmp_path, monkeypatch):
     assert has_images(folder)
     assert is_image_folder(str(folder))
     monkeypatch.setitem(sys.modules, "datasets", None)
-    refused(folder, r"data set of Hugging Face's library: pip install 'realnvp\[datasets\]'")
+    refused(folder, r"data set of Hugging Face's library: pip install '\.\[datasets\]'")
     (folder / "dataset_info.json").write_text("{")
     refused(folder, "cannot read .*dataset_info.json")
     (folder / "dataset_dict.json").write_text('{"splits": ["en", "fr"]}')

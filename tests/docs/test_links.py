@@ -1,10 +1,12 @@
-"""The tool that asks for outside pages, against a server of this machine."""
+"""The tool that asks for outside pages, against a server of this machine; and links in a clone."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +49,18 @@ def test_a_server_that_is_not_there_is_a_fault():
 
 def test_the_sources_have_links():
     assert len(links.links(links.SOURCES.read_text("utf-8"))) > 30
+
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("docs", "benchmarks/results")
+PAGES = [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_relative_links_lead_somewhere_in_a_clone(page):
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    assert "github.com/realnvp/realnvp/blob" not in text
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file = target.partition("#")[0]
+        if file and not re.match(r"\w+:", file):
+            assert (page.parent / file).exists(), target

@@ -77,20 +77,6 @@ def test_nothing_is_fetched_from_elsewhere_to_read_it():
     assert not [name for name in SETTINGS.get("extra_javascript", ()) if "//" in name]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_of_a_page_lead_somewhere(page):
-    text = re.sub(r"^ *```.*?^ *```", "", (DOCS / page).read_text("utf-8"), flags=re.M | re.S)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        file = target.partition("#")[0]
-        if "//" in target or not file:
-            continue
-        path = (DOCS / page).parent.joinpath(file).resolve()
-        if path.is_relative_to(ROOT / "benchmarks" / "results") and "/" not in page:
-            assert path.is_file(), target  # the site has these as pages of its own
-            continue
-        assert exists(path.relative_to(DOCS.resolve()).as_posix()), target
-
-
 def texts(*roots: Path) -> str:
     """Return all pages and sources below some folders, and the README, without code blocks."""
     files = [ROOT / "README.md"]

@@ -169,5 +169,5 @@ def test_the_page_of_the_documentation(hub, tmp_path, monkeypatch):
 
 def test_the_extra_is_named_where_it_is_missing(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install 'realnvp[hub]'" in refused(capsys, "eval hf://me/tiny --data digits")
-    assert "pip install 'realnvp[hub]'" in refused(capsys, "push moons me/moons")
+    assert "pip install '.[hub]'" in refused(capsys, "eval hf://me/tiny --data digits")
+    assert "pip install '.[hub]'" in refused(capsys, "push moons me/moons")

@@ -32,7 +32,7 @@ def test_what_cannot_be_served_is_refused(tmp_path, capsys):
 
 def test_without_gradio_it_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    with pytest.raises(ValueError, match=r"pip install 'realnvp\[studio\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[studio\]'"):
         serving(Library(tmp_path, "moons")).__enter__()
 
 

@@ -35,25 +35,6 @@ def test_every_file_that_is_no_code_is_package_data():
     assert sum(path.stat().st_size for path in others) < 40e6
 
 
-def test_links_and_pictures_of_the_readme_work_elsewhere_too():
-    text = (ROOT / "README.md").read_text("utf-8")
-    targets = re.findall(r"\]\(([^)]*)\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
-    assert len(targets) >= 30
-    own = re.compile(
-        r"https://(raw\.githubusercontent\.com/realnvp/realnvp/main"
-        r"|github\.com/realnvp/realnvp/(blob|tree)/main)/(?P<path>[^#]+)(#[\w-]+)?"
-    )
-    for target in targets:
-        assert re.fullmatch(r"https://[\w.-]+/\S*", target), f"{target} is not absolute"
-        found = own.fullmatch(target)
-        if found is None:
-            assert "realnvp/realnvp" not in target, target
-        else:
-            assert (ROOT / found["path"]).exists(), target
-            is_picture = found["path"].endswith((".png", ".gif", ".jpg"))
-            assert is_picture is ("raw.githubusercontent" in target), target
-
-
 def test_workflows_run_targets_that_there_are():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     runs = []

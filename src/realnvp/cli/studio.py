@@ -13,7 +13,7 @@ EPILOG = """examples:
   realnvp studio runs/digits             starts with a model of your own
   realnvp studio --port 8000 --no-browser
 
-It needs Gradio: pip install 'realnvp[studio]'. Ctrl-C ends it.
+It needs Gradio: pip install '.[studio]'. Ctrl-C ends it.
 """
 
 

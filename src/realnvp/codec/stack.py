@@ -56,7 +56,7 @@ def _constriction() -> Any:
         import constriction
     except ImportError as error:
         raise ValueError(
-            "compression needs the package constriction: pip install 'realnvp[codec]'"
+            "compression needs the package constriction: pip install '.[codec]'"
         ) from error
     return constriction.stream
 

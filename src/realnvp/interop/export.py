@@ -105,7 +105,7 @@ def export(
     Args:
         flow: the flow, on the CPU.
         folder: where to write ``sampler.onnx`` and ``log_prob.onnx``, or ``.pt2``; made if needed.
-        format: "onnx", for ONNX Runtime and others, which needs ``pip install 'realnvp[onnx]'``; or
+        format: "onnx", for ONNX Runtime and others, which needs ``pip install '.[onnx]'``; or
             "torch", for :func:`torch.export.load`.
         parts: the graphs to write.
         progress: called with the number of steps done, and the total.

@@ -2,7 +2,7 @@
 
 A repository holds the files of a saved model (:mod:`realnvp.utils.model_folder`) and a card,
 ``README.md``, as ``ModelHubMixin`` of huggingface_hub lays them out. Its client, which the extra
-``realnvp[hub]`` installs, uploads and downloads files, and manages the cache and the tokens.
+the extra ``hub`` installs, uploads and downloads files, and manages the cache and the tokens.
 
 Files of the hub are untrusted. A revision is first resolved to a commit, and all files are those
 of that commit. Each must have the size and the checksum that the commit gives; only the files of a

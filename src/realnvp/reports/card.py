@@ -252,7 +252,7 @@ def _card(
         f"---\n{head}---",
         f"# {repo.partition('/')[2]}",
         f"A normalizing flow of {_kind(flow)}, made with [realnvp]({HOME}).",
-        f"```sh\npip install 'realnvp[hub]'\nrealnvp sample {PREFIX}{repo}\n```",
+        f"```sh\npip install '.[hub]'  # in a clone of realnvp\nrealnvp sample {PREFIX}{repo}\n```",
         "```python\n"
         + ("import torch\n" if condition else "")
         + f'import realnvp\n\nflow = realnvp.load("{PREFIX}{repo}")  # @COMMIT after it pins one\n'

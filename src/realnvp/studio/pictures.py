@@ -171,8 +171,8 @@ def _stops(
 def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     """Make the tab that interpolates between two or four images."""
     gr.Markdown(
-        "From one image to the next through the latents: every step is an image that is plausible "
-        "under the model, unlike a mixture of the pixels."
+        "From one image to the next through the latents: every step is decoded from a "
+        "latent, unlike a mixture of the pixels. It need not look plausible."
     )
     number = gr.Radio(
         [2, 4], value=2, label="Images", info="How many the path leads through.",

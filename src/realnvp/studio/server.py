@@ -42,7 +42,7 @@ def serving(
             import gradio as gr
         except ImportError as error:
             raise ValueError(
-                "the studio needs Gradio, which is not installed: pip install 'realnvp[studio]'"
+                "the studio needs Gradio, which is not installed: pip install '.[studio]'"
             ) from error
         from starlette.middleware import Middleware  # FastAPI's, on which Gradio is built
 

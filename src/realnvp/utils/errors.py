@@ -30,12 +30,12 @@ _REMEDIES = {
 
 
 _PACKAGES = {
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "'realnvp[onnx]'"),
-    "gradio": "'realnvp[studio]'",
-    "huggingface_hub": "'realnvp[hub]'",
-    "constriction": "'realnvp[codec]'",
-    "pyarrow": "'realnvp[parquet]'",
-    "datasets": "'realnvp[datasets]'",
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "'.[onnx]'"),
+    "gradio": "'.[studio]'",
+    "huggingface_hub": "'.[hub]'",
+    "constriction": "'.[codec]'",
+    "pyarrow": "'.[parquet]'",
+    "datasets": "'.[datasets]'",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "lightning_fabric": "lightning-fabric",

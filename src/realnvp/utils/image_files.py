@@ -153,7 +153,7 @@ def open_saved_set(folder: str) -> Any:
         import datasets
     except ImportError as error:
         raise ValueError(
-            f"{folder} is a data set of Hugging Face's library: pip install 'realnvp[datasets]'"
+            f"{folder} is a data set of Hugging Face's library: pip install '.[datasets]'"
         ) from error
     try:
         return datasets.load_from_disk(folder)
