@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -133,6 +134,7 @@ def test_loading_takes_little_more_than_the_data(tmp_path):
     megabytes = 64
     images = np.zeros((megabytes * 256, 64, 64), np.uint8)
     images += np.arange(64, dtype=np.uint8)
+    images[:, 0, :2] = np.arange(len(images), dtype=np.uint16).view(np.uint8).reshape(-1, 2)
     color = images.reshape(-1, 32, 32, 4)[..., :3].copy()  # channels last: they are moved
     np.save(tmp_path / "a.npy", images)
     np.savez(tmp_path / "b.npz", x=color, x_test=color)
@@ -209,3 +211,27 @@ def test_parts_are_read_once_and_only_when_asked_for():
     assert read == ["test", "train"]
     assemble(parts(), config)
     assert read == ["test", "train", "train", "test"]
+
+
+@pytest.mark.parametrize("times", [2, 5])
+@pytest.mark.parametrize("holdout", ["random", "last"])
+def test_copies_of_a_row_are_in_one_part(tmp_path, times, holdout):
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    frame = pd.DataFrame(
+        np.repeat(rows, times, 0)[np.random.default_rng(1).permutation(300 * times)]
+    )
+    frame.columns = list("abc")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = load_data(DataConfig(str(tmp_path / "t.csv"), test=0.1, holdout=holdout))
+    parts = [data.train.x, data.validation.x, data.test.x]
+    assert sum(map(len, parts)) == len(frame)
+    assert 0.05 < len(data.test) / len(frame) < 0.15
+    distinct = [set(map(tuple, part.tolist())) for part in parts]
+    assert sum(map(len, distinct)) == 300
+
+
+def test_copies_of_discrete_rows_are_to_be_expected(tmp_path):
+    rows = np.random.default_rng(0).integers(3, size=(600, 2))
+    pd.DataFrame(rows, columns=["a", "b"]).to_csv(tmp_path / "t.csv", index=False)
+    data = load_data(DataConfig(str(tmp_path / "t.csv")))
+    assert len(set(map(tuple, data.train.x.tolist()))) == 9

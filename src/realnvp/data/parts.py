@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from realnvp.data.dataset import Dataset, Part, Split
@@ -28,6 +29,7 @@ __all__ = [
     "Parts",
     "assemble",
     "condition_on_labels",
+    "groups_of_copies",
     "held_out_count",
     "hold_out",
     "integer_columns",
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 _DARK = 32  # of 255: images of 8 bits that have no brighter pixels are hardly visible
+
+CHANCE = 4
+"""Rows per distinct row of a discrete table, beyond which copies are to be expected."""
 
 MIN_ROWS_FOR_TEST = 1_000
 """Smallest number of rows of a table of which some are held out for testing by default."""
@@ -128,6 +133,39 @@ def held_out_count(n: int, share: float) -> int:
     return max(1, round(n * share)) if share < 1 else int(share)
 
 
+def groups_of_copies(split: Split, discrete: bool) -> torch.Tensor | None:
+    """Return groups of equal examples, numbered by their first ones; None if there are none.
+
+    A copy in a held-out part of what is trained on would be an example that has been seen. Where
+    all columns are discrete and most rows have copies, these are to be expected, as new rows will
+    have them, too: they are no groups.
+
+    Args:
+        split: examples; those with another condition are others.
+        discrete: whether no column has a density.
+
+    >>> x = torch.tensor([[0.5], [1.5], [0.5]])
+    >>> groups_of_copies(Split(x), discrete=False)
+    tensor([0, 1, 0])
+    """
+    if not isinstance(split.x, torch.Tensor):  # read from files, part by part
+        return None
+    columns = [split.x.flatten(1).numpy()]
+    if split.condition is not None:
+        columns.append(split.condition.reshape(len(split), -1).numpy())
+    digests = np.empty(len(split), dtype=np.int64)
+    for i, rows in enumerate(zip(*columns, strict=True)):
+        digest = hashlib.blake2b(digest_size=8)
+        for row in rows:
+            digest.update((row + 0).tobytes())  # -0 equals 0
+        digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
+    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    expected = discrete and len(group) > CHANCE * len(first)
+    if expected or len(first) == len(group) or len(first) < 3:  # too few to divide
+        return None
+    return torch.from_numpy(np.argsort(np.argsort(first))[group])
+
+
 def condition_on_labels(split: Split, condition: str | None, where: str) -> Split:
     """Return the split with its labels as its condition, where it is to be conditioned on them.
 
@@ -157,15 +195,26 @@ def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torc
         raise ValueError(
             f"{config.source} has a test part of its own: leave data.test out, which holds out one"
         )
-    learn, held = torch.arange(n), torch.arange(0)
+    discrete = parts.schema is not None and all(f.kind != "number" for f in parts.schema.features)
+    group = groups_of_copies(train, discrete)
+    # Copies stay together: what is held out is groups, in the order of their first rows.
+    size = n if group is None else int(group.max()) + 1
+
+    def groups_held_out(share: float) -> int:
+        return max(1, round(held_out_count(n, share) * size / n))
+
+    learn, held = torch.arange(size), torch.arange(0)
     if share:
-        learn, held = hold_out(n, share, config.holdout, config.seed, "test")
+        learn, held = hold_out(size, groups_held_out(share), config.holdout, config.seed, "test")
     index: dict[Part, torch.Tensor] = {"train": learn}
     if parts.validation is None:
-        count = held_out_count(n, config.validation)
+        count = groups_held_out(config.validation)
         keep, check = hold_out(len(learn), count, config.holdout, config.seed)
         index = {"train": learn[keep], "validation": learn[check]}
-    return {**index, "test": held} if share else index
+    index = {**index, "test": held} if share else index
+    if group is None:
+        return index
+    return {part: torch.isin(group, chosen).nonzero()[:, 0] for part, chosen in index.items()}
 
 
 def assemble(parts: Parts, config: DataConfig) -> Dataset:

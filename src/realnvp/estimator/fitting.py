@@ -20,7 +20,7 @@ from realnvp.columns.kinds import Feature
 from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Dataset, Split
-from realnvp.data.parts import hold_out
+from realnvp.data.parts import groups_of_copies, hold_out
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
@@ -93,7 +93,8 @@ def fit_rows(
         given = moments(condition, weight)
         condition = ((condition - given[0]) / given[1]).float()
     split = Split(x, condition, weight=None if weight is None else weight.float())
-    if any(feature.kind == "number" for feature in schema.features):
+    discrete = all(feature.kind != "number" for feature in schema.features)
+    if groups_of_copies(split, discrete) is not None:
         split = _without_copies(split)
 
     spread = partial(_spread, features=schema.features)
