@@ -206,3 +206,19 @@ def test_a_column_with_a_copy_is_what_the_copy_says():
     ):
         with pytest.raises(ValueError, match=reason):
             density.quantiles(few, column=column)
+
+
+def test_a_column_with_a_copy_and_an_index_that_counts_all_columns():
+    rng = np.random.default_rng(0)
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 200), unit="D")
+    names = [f"n{i}" for i in range(200)]
+    frame = pd.DataFrame({"name": names, "day": days, "same": days, "x": rng.normal(size=200)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = RealNVPDensity(max_steps=1, random_state=0).fit(frame)
+    new = frame.drop(columns="day").assign(same=None)
+    with pytest.warns(UserWarning, match="column 'same' of X has missing values"):
+        found = density.quantiles(new, column="day")
+    assert (found[0.5].dt.year >= 2019).all()
+    index = density.quantiles(frame, column=3, random_state=0)
+    pd.testing.assert_frame_equal(index, density.quantiles(frame, column="x", random_state=0))

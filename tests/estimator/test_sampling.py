@@ -55,3 +55,14 @@ def test_samples_stay_within_reach_of_the_data():
     x = draw(gaussian, schema, 500, generator=torch.Generator().manual_seed(0))
     assert 0 < (x[:, 0] > 1).sum() < 250
     assert (x[:, 0] == 2).sum() == 0, "rows beyond are drawn again"
+
+
+def test_a_missing_value_satisfies_no_rule():
+    whole = pd.array([None if i % 5 == 0 else i % 23 for i in range(400)], "Int64")
+    frame = pd.DataFrame({"k": whole, "x": np.random.default_rng(0).normal(size=400)})
+    density = realnvp.RealNVPDensity(max_steps=1, random_state=0).fit(frame)
+    generator = torch.Generator().manual_seed(0)
+    rows = sample_table(density.flow_, density._schema, 200, reject=["k > 5"], generator=generator)
+    assert len(rows) == 200
+    assert rows.k.isna().any()
+    assert rows.k.dropna().le(5).all()

@@ -115,7 +115,9 @@ def date_readings(words: pd.Series, fmt: str | None, zoned: bool) -> list[pd.Ser
     ...  for text in ("31.01.2020", "2020-01-31", "1/31/2020", "1/2/2020", "soon")]
     [1, 1, 1, 2, 0]
     """
-    there = words.dropna().str.strip()
+    there = words.dropna().astype(object).str.strip() if words.notna().any() else words.dropna()
+    if not len(there):
+        return [pd.to_datetime(words.astype(object))]
     if fmt is not None and (found := parse_dates(words, fmt)).notna().equals(words.notna()):
         return [found]
     if there.str.match(r"\d{4}-\d\d-\d\d").all():

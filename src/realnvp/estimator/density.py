@@ -460,7 +460,7 @@ class RealNVPDensity(
 
     def _name(self, column: str | int) -> str:
         """Return the name of a column, which may itself be a number."""
-        names = self._schema.names
+        names = [each.name for each in self._schema.columns]  # also those without a density
         if isinstance(column, str) or str(column) in names:
             return str(column)
         if not -len(names) <= column < len(names):

@@ -144,6 +144,8 @@ def _equals(column: pd.Series, value: Any) -> NDArray:
 def _query(frame: pd.DataFrame, rule: str) -> NDArray:
     try:
         found = frame.eval(rule, engine="python")
+        if isinstance(found, pd.Series):  # a missing value satisfies no rule
+            found = found.astype("boolean").fillna(False)
         result: NDArray = np.asarray(found, dtype=bool)
     except Exception as error:  # any error that pandas raises for a rule
         raise ValueError(
