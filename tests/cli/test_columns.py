@@ -19,7 +19,13 @@ def test_kinds_are_shown(here: Path, capsys):
     Path("t.csv").write_text(f"town,size,gap,day\n{rows}")
     run("columns t.csv")
     printed = capsys.readouterr().out
-    for words in ("2 categories: Oslo, Rome", "step 0.25", "with gaps", "days", "90 rows"):
+    for words in (
+        "2 categories: Oslo, Rome",
+        "step 0.25",
+        "with missing values",
+        "days",
+        "90 rows",
+    ):
         assert words in printed
     run("columns t.csv --json")
     found = json.loads(capsys.readouterr().out)

@@ -156,5 +156,5 @@ assert compress(flow, images) == data
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "constriction", None)
-    with pytest.raises(ValueError, match=r"realnvp\[codec\]"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[codec\]'"):
         compress(small_image_flow(), small_images(2))

@@ -144,9 +144,9 @@ def groups_of_copies(split: Split, discrete: bool) -> torch.Tensor | None:
         split: examples; those with another condition are others.
         discrete: whether no column has a density.
 
-    >>> x = torch.tensor([[0.5], [1.5], [0.5]])
+    >>> x = torch.tensor([[0.5], [1.5], [0.5], [2.5]])
     >>> groups_of_copies(Split(x), discrete=False)
-    tensor([0, 1, 0])
+    tensor([0, 1, 0, 2])
     """
     if not isinstance(split.x, torch.Tensor):  # read from files, part by part
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from realnvp.bijections import TableColumns
-from realnvp.columns.kinds import Feature
 from realnvp.data import Dataset
+
+if TYPE_CHECKING:
+    from realnvp.columns.kinds import Feature  # with pandas, which images do not need
 
 __all__ = ["fit_columns"]
 
