@@ -49,6 +49,7 @@ test-studio: $(VENV)/installed-test
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/codec_faults.py $(if $(FAST),--fast)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/system/table_faults.py $(if $(FAST),--fast)
 
 BENCHES ?= speed memory sampling toy tables gpu
 bench: $(VENV)/installed-test

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,3 +89,34 @@ def test_integers_whose_digits_are_lost_are_named():
     frame = pd.DataFrame({"id": RNG.integers(2**60, 2**62, 300), "x": RNG.normal(size=300)})
     with pytest.warns(UserWarning, match=r"column 'id' holds integers beyond 2\*\*53"):
         RealNVPDensity(max_steps=1).fit(frame)
+
+
+@pytest.mark.filterwarnings("ignore:column 'a' holds")
+def test_a_fill_value_leaves_numbers_below_the_others_possible():
+    frame = pd.DataFrame({"a": 1.7e9 + 3600 * RNG.random(300), "b": RNG.normal(size=300)})
+    frame.loc[:1, "a"] = 1e30
+    density = RealNVPDensity(max_steps=1, random_state=0).fit(frame)
+    assert np.isfinite(density.score_samples(frame)).all()
+    assert np.isfinite(density.score_samples(frame.assign(a=1e5))).all()
+
+
+def test_keep_range_of_an_array_is_refused():
+    with pytest.raises(ValueError, match="keep_range is for the columns of a DataFrame"):
+        RealNVPDensity(max_steps=1, keep_range=True).fit(RNG.normal(size=(300, 2)))
+
+
+def test_saved_columns_with_other_types_are_refused():
+    frame = pd.DataFrame({
+        "a": np.round(RNG.normal(size=300), 2), "b": ["x", "y"] * 150,
+        "c": pd.date_range("2020", periods=300), "d": RNG.normal(size=300),
+    })  # fmt: skip
+    saved = TableSchema.of(frame.assign(e=2 * frame.d)).as_dict()
+    for i, column in enumerate(saved["columns"]):
+        for key in column:
+            for value in ([], "x", None, 1.5, True, {}, [[1]], -1, [None]):
+                columns = [*saved["columns"]]
+                columns[i] = {**column, key: value}
+                with contextlib.suppress(ValueError):  # anything else is a fault
+                    TableSchema.from_dict({**saved, "columns": columns}).encode(
+                        frame.assign(e=2 * frame.d)
+                    )

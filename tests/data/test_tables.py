@@ -145,3 +145,12 @@ def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):
     pd.DataFrame({"a": np.ones(2**21), "b": np.ones(2**21)}).to_parquet(path)
     assert path.stat().st_size < 20_000
     refused(path, "announce 2,097,152 rows of 2 columns")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("a.jsonl", "a JSON file"), ("a.json.gz", "JSON"), ("a.xlsx", "spreadsheet")]
+)
+def test_formats_that_are_not_read_are_named(tmp_path, name, what):
+    (tmp_path / name).write_text('{"x": 1}\n{"x": 2}\n')
+    with pytest.raises(ValueError, match=f"{what}.*, which is not read: save it as CSV"):
+        tables.read_frame(tmp_path / name)

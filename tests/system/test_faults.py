@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("faults.py")
+TABLES = SCRIPT.with_name("table_faults.py")
 
 
 def test_faults_end_as_they_must():
@@ -17,3 +18,9 @@ def test_faults_end_as_they_must():
     assert [line.split()[:3:2] for line in lines[:4]] == [
         ["3", "3"], ["1,000", "1,000"], ["80", "80"], ["11", "11"]
     ]  # fmt: skip
+
+
+def test_generated_tables_have_no_faults():
+    command = [sys.executable, str(TABLES), "--fast"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr

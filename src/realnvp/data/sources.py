@@ -55,6 +55,8 @@ _UNREAD = {
     (".pt", ".pth", ".pkl", ".pickle"): (
         "a file that can run code when it is loaded: save its array with np.save or np.savez"
     ),
+    (".json", ".jsonl", ".ndjson"): "a JSON file: save it as CSV or Parquet",
+    (".xls", ".xlsx", ".ods"): "a spreadsheet: save it as CSV or Parquet",
     (".h5", ".hdf5", ".mat"): "a file of several arrays: save the one of the data with np.save",
 }
 """What is wrong with files that are no source, by their suffixes."""

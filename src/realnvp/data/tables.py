@@ -47,6 +47,17 @@ __all__ = [
 ]
 
 
+_UNREAD = {
+    **dict.fromkeys(("json", "jsonl", "ndjson"), "a JSON file"),
+    **dict.fromkeys(("xls", "xlsx", "xlsm", "ods"), "a spreadsheet"),
+    **dict.fromkeys(("feather", "arrow", "orc"), "an Arrow or ORC file"),
+    **dict.fromkeys(("npy", "npz", "h5", "hdf5", "mat"), "a file of arrays"),
+    **dict.fromkeys(("pkl", "pickle"), "a pickle"),
+    **dict.fromkeys(("sav", "dta", "sas7bdat"), "a file of a statistics program"),
+}
+"""What files of tables are that are not read, by their endings."""
+
+
 @dataclass(frozen=True)
 class KnownColumns:
     """The columns that a model knows from its training data; empty for new data.
@@ -280,14 +291,20 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read a CSV, TSV or Parquet file, or a folder of Parquet files, with text for names.
 
     Raises:
-        ValueError: if the file is damaged or empty, or two columns have the same name.
+        ValueError: if the file is damaged or empty, two columns have the same name, or its ending
+            is that of a format that is not read.
     """
     if path.is_dir():
         import pandas as pd
 
         frame = pd.concat(map(_read_parquet, parquet_files(path)), ignore_index=True)
     else:
-        frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else read_text(path)
+        ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+        if ending in _UNREAD:
+            raise ValueError(
+                f"{path} is {_UNREAD[ending]}, which is not read: save it as CSV, TSV or Parquet"
+            )
+        frame = _read_parquet(path) if ending == "parquet" else read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
     return _with_text_names(frame, path)

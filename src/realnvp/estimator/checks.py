@@ -189,6 +189,8 @@ def schema_of(
         assert kinds is not None
         kinds |= {str(name): kind for name, kind in dict(columns or {}).items()}  # type: ignore[arg-type]
         kinds = {**_declared(frame, names, integers, numbers), **kinds}
+    if numbers and keep_range:
+        raise ValueError("keep_range is for the columns of a DataFrame, and X is an array")
     schema = TableSchema.of(frame, kinds, numbers=numbers, keep_range=keep_range)
     if schema.dim < 1:
         raise ValueError(

@@ -332,8 +332,9 @@ def _location(feature: Feature, shape: str, x: NDArray, weight: NDArray) -> tupl
         gaps = np.diff(np.unique(x))
         room = 0.5 * gaps.min() if len(gaps) else 1.0
         low, high = low - room, None if high is None else high + room
-        # Logarithms of smaller numbers are clamped: numbers may span more decades than that.
-        std = min(std, (x.min() - low) / SMALLEST) or std
+        # Logarithms of smaller numbers are clamped. A fill value such as 1e20 must not set a scale
+        # by which all numbers are smaller.
+        std = min(std, room / SMALLEST) or std
     elif high is not None:
         high = high + feature.step
     return low, std if high is None else high - low

@@ -110,6 +110,9 @@ class Category(Column):
         values = [self.categories[code] if code < count else None for code in codes]
         return category_series(values, self.dtype, self.levels or self.categories, self.ordered)
 
+    def is_valid(self, count: int) -> bool:
+        return bool(self.categories)
+
     def rule(self, sources: Sequence[str] = ()) -> str:
         is_number = not isinstance(self.categories[0], str | bool)
         remedy = "; declare it integer when training, to allow others" if is_number else ""
