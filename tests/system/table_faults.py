@@ -159,11 +159,11 @@ def sums(rng: Rng) -> str | None:
     values = pd.Series(NUMBERS[name](rng, n)).astype(float)
     if rng.random() < 0.4:
         values[rng.random(n) < 0.1] = np.nan
-    density = fitted(pd.DataFrame({"a": values}))
-    (column,) = TableSchema.of(pd.DataFrame({"a": values})).columns
-    step = getattr(column, "step", 0.0)
-    if not step:
-        return f"{name} has no step"
+    frame = pd.DataFrame({"a": values})
+    kind = "integer" if name in ("counts", "int8") else "decimal"
+    density = fitted(frame, columns={"a": kind})  # few prices on a fine grid have no step
+    (column,) = TableSchema.of(frame, {"a": kind}).columns
+    step = column.step  # type: ignore[attr-defined]
     decimals = 2 if step < 1 else 0
     top = 3 * values.abs().max() + 100 * step
     low = -top if values.min() < 0 else 0.0
