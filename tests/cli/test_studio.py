@@ -32,6 +32,6 @@ def test_it_serves_until_a_signal_and_cleans_up(monkeypatch, capsys, number):
             main(command)
     else:
         assert main(command) == 0
-    assert asked == [("moons", "r", "127.0.0.1", 8000, False), "removed"]
+    assert asked == [("moons", "r", "127.0.0.1", 8000, False, []), "removed"]
     assert signal.getsignal(signal.SIGTERM) == usual
     assert "http://127.0.0.1:1" in capsys.readouterr().out

@@ -33,6 +33,14 @@ def main(argv: list[str]) -> int:
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on"
     )
     parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name or address of this machine by which the page may be opened, in addition to "
+        "localhost, its host name and --host; repeatable",
+    )
+    parser.add_argument(
         "--port", type=int, metavar="N", help="port (default: a free one from 7860)"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -47,7 +55,9 @@ def main(argv: list[str]) -> int:
     library = Library(Path(args.runs), args.model)
     usual = signal.signal(signal.SIGTERM, _exit)  # so that the temporary folder is removed
     try:
-        with serving(library, args.host, args.port, not args.no_browser) as address:
+        with serving(
+            library, args.host, args.port, not args.no_browser, args.allow_host
+        ) as address:
             print(f"{address}  the studio; Ctrl-C ends it", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
