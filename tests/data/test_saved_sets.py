@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,8 @@ from realnvp.data import cache, images
 from realnvp.data.saved_sets import has_images, is_saved_set
 from realnvp.data.sources import is_image_folder
 from realnvp.data.stored_images import StoredImages
+from realnvp.utils import image_files
+from realnvp.utils.image_files import UnusableImage, read_saved_image
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 8, 6, 3), dtype=np.uint8)
@@ -29,8 +33,6 @@ def png(array: np.ndarray) -> bytes:
 
 
 def test_a_folder_without_the_library(tmp_path, monkeypatch):
-    import sys
-
     folder = tmp_path / "set"
     folder.mkdir()
     assert not is_saved_set(folder)
@@ -88,6 +90,31 @@ def test_images_are_its_pixels(pictures, monkeypatch, tmp_path):
         assert isinstance(found.train.x, StoredImages)
         assert found.fingerprint == data.fingerprint
         monkeypatch.setattr(cache, "write_stack", None)
+
+
+def test_a_strangers_path_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "private.png"
+    path.write_bytes(png(PIXELS[0]))
+    rows = [{"image": {"bytes": None, "path": str(path)}}]
+    monkeypatch.setattr(image_files, "_undecoded", lambda folder, column: rows)
+    with pytest.raises(UnusableImage, match="there is no image in this row"):
+        read_saved_image(tmp_path / "set" / "0", "image")
+
+
+@pytest.mark.parametrize("name", ["../private", "/private", ".."])
+def test_splits_and_files_elsewhere_are_refused(tmp_path, monkeypatch, name):
+    folder, opened = tmp_path / "set", []
+    folder.mkdir()
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    refused(folder, "has no split called train: give one of its folders, none")
+    library = SimpleNamespace(load_from_disk=opened.append)
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": f"{name}/a"}]}))
+    with pytest.raises(ValueError, match="is not a file in it"):
+        image_files.open_saved_set(str(folder))
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "a"}]}))
+    image_files.open_saved_set(str(folder))
+    assert opened == [str(folder)]
 
 
 def test_an_image_that_is_not_there_is_named(datasets, tmp_path):

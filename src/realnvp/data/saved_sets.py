@@ -22,7 +22,7 @@ from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.data.tables import KnownColumns, table_parts
 from realnvp.utils.errors import some_of
-from realnvp.utils.image_files import background_color, open_saved_set, read_saved_image
+from realnvp.utils.image_files import background_color, is_name, open_saved_set, read_saved_image
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -56,7 +56,9 @@ def _splits(path: Path) -> dict[Part, str]:
     if not (path / "dataset_dict.json").is_file():
         return {"train": ""}
     names = _json(path / "dataset_dict.json").get("splits")
-    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    names = names if isinstance(names, list) else []
+    # A stranger's set may name folders elsewhere.
+    names = [name for name in names if isinstance(name, str) and is_name(name)]
     found: dict[Part, str] = {}
     for part, known in _NAMES.items():
         name = next((name for name in known if name in names), None)

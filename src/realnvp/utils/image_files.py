@@ -37,6 +37,7 @@ __all__ = [
     "background_color",
     "end_with",
     "image_files",
+    "is_name",
     "no_bombs",
     "open_image",
     "open_saved_set",
@@ -126,10 +127,8 @@ def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
         settings: those of ``read_image``.
     """
     held = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
+    # A path, which whoever made the set has chosen, is not read: ``save_to_disk`` stores the bytes.
     content = held.get("bytes")
-    if content is None and held.get("path"):
-        with contextlib.suppress(OSError):
-            content = Path(held["path"]).read_bytes()
     if content is None:
         raise UnusableImage(path, "there is no image in this row")
     return read_image(path, content=content, **settings)
@@ -141,6 +140,15 @@ def _undecoded(folder: str, column: str) -> Any:
 
     rows = open_saved_set(folder).select_columns([column])
     return rows.cast_column(column, Image(decode=False))
+
+
+def is_name(path: str) -> bool:
+    """Return whether a path, which a stranger may have written, stays in the folder it is in.
+
+    >>> is_name("train"), is_name("../train"), is_name("/train"), is_name("..")
+    (True, False, False, False)
+    """
+    return path == Path(path).name != ".."
 
 
 def open_saved_set(folder: str) -> Any:
@@ -156,6 +164,9 @@ def open_saved_set(folder: str) -> Any:
             f"{folder} is a data set of Hugging Face's library: pip install '.[datasets]'"
         ) from error
     try:
+        for held in json.loads(Path(folder, "state.json").read_text("utf-8"))["_data_files"]:
+            if not is_name(held["filename"]):
+                raise ValueError(f"{held['filename']!r} is not a file in it")
         return datasets.load_from_disk(folder)
     except Exception as error:  # from Arrow, JSON and the library itself
         raise ValueError(f"cannot read {folder}: {' '.join(str(error).split())}") from error
