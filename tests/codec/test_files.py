@@ -136,6 +136,19 @@ def test_equal_weights_in_another_arrangement_are_found():
         decompress(other, compress(flow, images))
 
 
+def test_another_machine_that_the_probe_misses_is_not_called_damage(monkeypatch):
+    monkeypatch.setattr(files, "_probe", lambda coder: 7)
+    flow, images = small_image_flow(alpha=0.05), small_images(9)
+    other = small_image_flow(alpha=0.1)
+    other.load_state_dict(flow.state_dict())
+    data = compress(flow, images, verify=False, block=3)
+    with pytest.raises(ValueError, match="computes differently") as caught:
+        decompress(other, data)
+    assert not re.search("salvage|damaged", str(caught.value))
+    with pytest.raises(ValueError, match=r"no block .* computes differently"):
+        read_contents(other, data, salvage=True)
+
+
 def test_threads_and_processes_agree(tmp_path):
     flow, images = small_image_flow(coupling="logistic_mixture", hidden=2), small_images(7)
     flow.save_pretrained(tmp_path)

@@ -199,13 +199,15 @@ def read_contents(
             last = item.first + item.block.count
             expected = last
             where = f"the block of images {item.first + 1} to {last} is not readable"
+            # Its bytes are undamaged, by their checksum: only other arithmetic decodes them amiss.
             try:
                 images, condition, crc = decode_block(coder, item.block, progress)
+                if _crc(images, condition) != crc:
+                    raise ValueError("it is not what was encoded")
             except ValueError as error:
-                _lose(lost, f"{where}: {error}", salvage)
-                continue
-            if _crc(images, condition) != crc:
-                _lose(lost, f"{where}: {_differs(header)}", salvage)
+                lost.append(f"{where}: {_differs(header)}")
+                if not salvage:
+                    raise ValueError(lost[-1]) from error
                 continue
             found.append((item, images, condition))
     if expected < header.count:
