@@ -22,6 +22,12 @@ def case(request: pytest.FixtureRequest) -> Case:
     return BIJECTIONS[request.param]
 
 
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the lines that a busy machine would print: there is one every ten seconds."""
+    monkeypatch.setattr("realnvp.utils.progress.LINE_EVERY", float("inf"))
+
+
 @pytest.fixture
 def reports() -> None:
     """Let trainings of a test write their reports."""

@@ -206,12 +206,12 @@ def hostile(folder: Path, **changes: Any) -> Path:
 )  # fmt: skip
 def test_a_model_with_hostile_settings_is_refused_at_once(tmp_path, changes, message):
     folder = hostile(tmp_path, **changes)
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         realnvp.load(folder)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-    assert time.monotonic() - begin < 20  # without memory, it is a second on an idle machine
+    assert time.process_time() - begin < 20  # without memory, it is a second on an idle machine
 
 
 STRANGE = [
@@ -304,10 +304,10 @@ def test_a_huge_file_of_weights_is_refused_before_it_is_read(tmp_path):
     small_image_flow().save_pretrained(tmp_path)
     os.truncate(tmp_path / "model.safetensors", 6 * 2**30)  # sparse: it takes no room on the disk
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(ValueError, match="its size is not that of its tensors"):
         realnvp.load(tmp_path)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB on Linux
 
 

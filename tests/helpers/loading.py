@@ -20,7 +20,7 @@ def peaks(*cases: dict[str, Any]) -> list[float]:
     """
     done = subprocess.run(
         [sys.executable, "-m", "helpers.loading", json.dumps(cases)],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return json.loads(done.stdout)

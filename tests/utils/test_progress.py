@@ -66,11 +66,14 @@ def test_names_in_brackets_are_text():
 
 
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("realnvp.utils.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("realnvp.utils.progress.LINE_EVERY", 10.0)
     bar = Bar("training")
+    now += 9
     bar.update(0.1, LOSS, RATE, TERMS)
     assert capsys.readouterr().err == "", "not more often than every ten seconds"
-    monkeypatch.setattr("realnvp.utils.progress.LINE_EVERY", 0.0)
-    bar._start -= 100
+    now += 91
     bar.update(0.5, LOSS, RATE, TERMS)
     line = capsys.readouterr().err
     assert line.startswith("training  50% ETA 1:40 ")
