@@ -311,6 +311,25 @@ def test_a_huge_file_of_weights_is_refused_before_it_is_read(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB on Linux
 
 
+def test_units_of_a_condition_are_float64_whatever_the_type_of_the_flow(tmp_path):
+    flow = vector_flow(2, condition_dim=1, couplings=2, hidden=4).eval()
+    flow.condition_shift.fill_(1.7e9 + 0.25)
+    for convert in (lambda f: f.float(), lambda f: f.double().float(), lambda f: f.to("cpu")):
+        flow = convert(flow)
+        assert (flow.dtype, flow.condition_shift.dtype) == (torch.float32, torch.float64)
+        assert flow.condition_shift.item() == 1.7e9 + 0.25
+    given = torch.tensor([[1.7e9 + 1.25]], dtype=torch.float64)
+    assert flow.as_condition(given, 1).item() == 1
+    flow.save_pretrained(tmp_path / "new")
+    assert realnvp.load(tmp_path / "new").condition_shift.item() == 1.7e9 + 0.25
+    # Earlier versions saved them in the type of the flow.
+    former = {name: tensor.float() for name, tensor in flow.state_dict().items()}
+    flow.save_pretrained(tmp_path / "old", former)
+    old = realnvp.load(tmp_path / "old")
+    assert (old.dtype, old.condition_shift.dtype) == (torch.float32, torch.float64)
+    assert old.condition_shift.item() == pytest.approx(1.7e9, abs=128)
+
+
 FORGED = [
     ({}, "norm1.running_var", -1.0, "running variance is negative"),
     ({}, "conv1.direction", 0.0, "has no direction"),

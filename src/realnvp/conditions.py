@@ -105,7 +105,7 @@ def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:
     >>> condition_of_text(vector_flow(2, classes=3), "1", 2)
     tensor([1, 1])
     >>> condition_of_text(vector_flow(2, condition_dim=2), "0.5,3", 1)
-    tensor([[0.5000, 3.0000]])
+    tensor([[0.5000, 3.0000]], dtype=torch.float64)
     """
     if flow.condition_dim == 0:
         if label is not None:
@@ -121,7 +121,7 @@ def condition_of_text(flow: Flow, label: str | None, n: int) -> Tensor | None:
                 f"the label of this model must be numbers, {flow.condition_dim} with commas "
                 f"between them, got {label!r}"
             )
-        return torch.tensor(values).expand(n, len(values))
+        return torch.tensor(values, dtype=torch.float64).expand(n, len(values))
     if label is None:
         return torch.arange(n) * flow.classes // n
     names = flow.class_names

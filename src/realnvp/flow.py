@@ -48,7 +48,10 @@ from realnvp.utils.registry import find
 from realnvp.utils.rng import uniform
 from realnvp.utils.tracing import is_traced
 
-__all__ = ["Flow"]
+__all__ = ["CONDITION_UNITS", "Flow"]
+
+CONDITION_UNITS = ("condition_shift", "condition_scale")
+"""Names of the buffers that standardize a numeric condition, which are float64 in every flow."""
 
 _LAYER_TERMS = ("coupling", "norm", "preprocessing")
 """Terms of the library's own layers, which every loss has."""
@@ -140,8 +143,8 @@ class Flow(nn.Module):
         self.calibration: dict[str, Tensor] | None = None
         if condition_dim and classes is None:
             # Numbers in any unit reach the layers with mean 0 and standard deviation 1.
-            self.register_buffer("condition_shift", torch.zeros(condition_dim))
-            self.register_buffer("condition_scale", torch.ones(condition_dim))
+            self.register_buffer("condition_shift", torch.zeros(condition_dim, dtype=torch.float64))
+            self.register_buffer("condition_scale", torch.ones(condition_dim, dtype=torch.float64))
         self.origin: Literal["run", "folder", "shipped", "hub"] | None = None
         self.source: str | None = None
         self._evaluation_mode = EvaluationMode()
@@ -855,6 +858,22 @@ class Flow(nn.Module):
     def evaluating(self) -> AbstractContextManager[None]:
         """Compute in evaluation mode inside this context; several threads may be in it."""
         return self._evaluation_mode.of(self)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Flow:
+        """Convert or move all tensors; the units of a condition stay float64, where there is that.
+
+        In float32, seconds since 1970 would be two minutes apart.
+        """
+        units = {name: self._buffers[name] for name in CONDITION_UNITS if name in self._buffers}
+        for name, unit in units.items():
+            self._buffers[name] = None if unit is None else unit.float()
+        super()._apply(fn, recurse)
+        for name, unit in units.items():
+            moved = self._buffers[name]
+            if unit is not None and moved is not None and moved.device.type != "mps":
+                own = moved.double() if unit.is_meta else unit.to(moved.device)
+                self._buffers[name] = own
+        return self
 
     def as_condition(
         self, condition: Tensor | None, batch: int, check: bool = True

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from realnvp.conditioners import WeightNormConv2d
 from realnvp.config import DataConfig
-from realnvp.flow import Flow
+from realnvp.flow import CONDITION_UNITS, Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.recipes import with_new_names
 from realnvp.utils.errors import did_you_mean
@@ -252,7 +252,8 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
         own = flow.state_dict()
         # Of the types that differ, one decides: tensors that are float64 in every flow stay so.
-        differ = (t.dtype for n, t in sizes.items() if n in own and own[n].dtype != t.dtype)
+        saved = _completed(sizes, flow)
+        differ = (t.dtype for n, t in saved.items() if n in own and own[n].dtype != t.dtype)
         other = next((d for d in differ if d in (torch.float32, torch.float64)), None)
         return flow if other is None else flow.to(other)
 
@@ -303,12 +304,13 @@ def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> F
 
 
 def _completed(tensors: dict[str, Tensor], flow: Flow) -> dict[str, Tensor]:
-    """Add the units of a numeric condition, which earlier versions took as it was."""
+    """Add the units of a numeric condition in float64.
+
+    Earlier versions took a condition as it was, or had its units in the flow's type.
+    """
     own = flow.state_dict()
-    units: dict[str, Tensor] = {
-        name: own[name] for name in ("condition_shift", "condition_scale") if name in own
-    }
-    return {**units, **tensors}
+    units = {name: own[name] for name in CONDITION_UNITS if name in own}
+    return tensors | {name: tensors.get(name, unit).to(unit.dtype) for name, unit in units.items()}
 
 
 def _check_trained_on(flow: Flow) -> None:

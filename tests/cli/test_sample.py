@@ -49,6 +49,36 @@ def test_a_conditional_table_has_its_class_column(conditional_table, capsys):
     assert "4 log-likelihoods" in capsys.readouterr().out
 
 
+def test_rows_under_a_rule_have_their_class_and_are_of_all(conditional_table, capsys):
+    run("sample runs/table -n 60 --out s.csv", "--reject", "x > 1e9")
+    drawn = pd.read_csv("s.csv")
+    assert list(drawn) == ["x", "y", "kind"]
+    assert drawn["kind"].value_counts().min() > 15
+    for option in ("--label b", "--given kind=b"):
+        run(f"sample runs/table -n 6 --overwrite --out s.csv {option}", "--reject", "x > 1e9")
+        assert pd.read_csv("s.csv")["kind"].tolist() == ["b"] * 6
+
+
+def test_text_that_is_a_formula_can_be_escaped(here):
+    town = ["=1+1", "@SUM(A1)", "-5", "-x", "Rome"] * 20
+    frame = pd.DataFrame({"town": town, "n": np.random.default_rng(0).normal(size=100)})
+    RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(frame).save("m")
+    frame.assign(town=frame["town"].where(frame["n"] > 0)).to_csv("t.csv", index=False)
+    escaped = {"'=1+1", "'@SUM(A1)", "-5", "'-x", "Rome"}
+    for command, out in (
+        ("sample m -n 200", "samples.csv"),
+        ("impute m --data t.csv --candidates 20", "imputed.csv"),
+        ("predict m --data t.csv --column town", "predictions.csv"),
+    ):
+        run(command)
+        assert set(pd.read_csv(out)["town"]) <= set(town)
+        run(f"{command} --escape-formulas --overwrite")
+        assert set(pd.read_csv(out)["town"]) <= escaped
+    run("score m --data t.csv --explain --escape-formulas")
+    explained = pd.read_csv("scores-explained.csv")["town"].dropna()
+    assert set(explained) <= escaped
+
+
 def test_arrays_hold_the_labels(here):
     flow = image_flow((1, 8, 8), levels=17, hidden=4, blocks=1, classes=10)
     flow.eval().save_pretrained("m")
@@ -66,6 +96,8 @@ def test_a_numeric_condition_is_written_too(here):
     assert list(pd.read_csv("s.csv")["dose"]) == [0.5, 0.5]
     run("sample m -n 2 --label 0.5 --out s.npz")
     assert np.load("s.npz")["condition"].tolist() == [[0.5], [0.5]]
+    run("sample m -n 1 --label 1700000000.25 --out t.csv")
+    assert list(pd.read_csv("t.csv")["dose"]) == [1700000000.25]
 
 
 def test_tables_with_any_column_names_come_back(here, capsys):

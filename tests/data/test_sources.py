@@ -129,3 +129,11 @@ def test_data_in_memory_are_left_as_they_are():
     assert (numbers.condition_classes, numbers.condition_dim) == (0, 2)
     with pytest.raises(ValueError, match="12 examples, but 3 conditions"):
         as_dataset(TABLE, DataConfig("rows"), condition=LABELS[:3])
+
+
+def test_a_condition_that_float32_cannot_tell_apart_is_refused():
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    fine = np.arange(100.0).reshape(50, 2)
+    assert as_dataset(x, DataConfig("rows"), condition=fine).condition_dim == 2
+    with pytest.raises(ValueError, match=r"of the condition varies by .* subtract its mean first"):
+        as_dataset(x, DataConfig("rows"), condition=1.7e9 + np.arange(50.0)[:, None])

@@ -491,6 +491,20 @@ def test_classes_that_are_numbers_are_known_to_the_command_line(tmp_path, capsys
     assert "none of the known classes 3, 7" in capsys.readouterr().err
 
 
+def test_a_condition_in_seconds_is_known_to_the_command_line(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    t = pd.Series(1.7e9 + 20 * rng.random(300), name="t")
+    frame = pd.DataFrame({"y": np.sin(t - 1.7e9) + 0.1 * rng.normal(size=300)})
+    frame["z"] = frame["y"] + rng.normal(size=300)
+    density = RealNVPDensity(max_steps=100, mixture_init=1, random_state=0)
+    density.fit(frame, condition=t).save(tmp_path / "model")
+    frame.assign(t=t).to_csv(tmp_path / "rows.csv", index=False)
+    command = ["eval", str(tmp_path / "model"), "--data", str(tmp_path / "rows.csv"), "--json"]
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nats"] == pytest.approx(density.score(frame, condition=t), abs=1e-6)
+
+
 def test_unknown_categories_have_no_probability():
     generator = np.random.default_rng(0)
     frame = pd.DataFrame({"town": ["Rome", "Oslo"] * 30, "x": generator.normal(size=60)})

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from realnvp.estimator import inference
 from realnvp.estimator.density import RealNVPDensity
-from realnvp.estimator.inference import impute
+from realnvp.estimator.inference import _without, impute
 
 
 def frame(n: int = 600) -> pd.DataFrame:
@@ -217,8 +218,88 @@ def test_a_column_with_a_copy_and_an_index_that_counts_all_columns():
         warnings.simplefilter("ignore")
         density = RealNVPDensity(max_steps=1, random_state=0).fit(frame)
     new = frame.drop(columns="day").assign(same=None)
-    with pytest.warns(UserWarning, match="column 'same' of X has missing values"):
-        found = density.quantiles(new, column="day")
+    found = density.quantiles(new, column="day")
     assert (found[0.5].dt.year >= 2019).all()
     index = density.quantiles(frame, column=3, random_state=0)
     pd.testing.assert_frame_equal(index, density.quantiles(frame, column="x", random_state=0))
+
+
+def test_values_that_are_nearly_always_missing_are_filled_in():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=1500)})
+    few = rng.random(1500) < 0.01
+    table["number"] = np.where(few, table["a"], np.nan)
+    table["word"] = np.where(few, np.where(table["a"] > 0, "up", "down"), None)
+    density = RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(table)
+    filled, effective = density.impute(table[:300], candidates=50, random_state=0)
+    assert filled.notna().all(axis=None)
+    assert effective[np.isfinite(effective)].min() > 10
+    nothing = pd.DataFrame({"a": [np.nan] * 40, "number": [np.nan] * 40, "word": [None] * 40})
+    filled, effective = density.impute(nothing, candidates=50, random_state=0)
+    assert filled.notna().all(axis=None)
+    assert effective.min() > 10
+
+
+def test_candidates_outside_an_interval_have_the_density_that_they_say():
+    v = torch.linspace(-6, 6, 20001).double()
+    moved, change = _without(v, 0.2, 0.9)
+    share = torch.special.ndtr(moved)
+    assert ((share <= 0.2) | (share >= 0.9)).all()
+    # The logarithm of dv / dv', by differences between neighbors that are on the same side.
+    slope = v.diff() / moved.diff()
+    inside = (moved.diff() < 0.01) & (moved[1:].abs() < 4)
+    assert inside.sum() > 1000
+    middle = (change[1:] + change[:-1]) / 2
+    torch.testing.assert_close(slope.log()[inside], middle[inside], atol=1e-2, rtol=0)
+
+
+def test_a_row_without_a_possible_candidate_stays_as_it_is(density, monkeypatch):
+    real = frame()[:6].assign(weight=np.nan)
+
+    def impossible(known, pattern, mean, covariance, generator):
+        drawn = known.new_zeros(len(known), int(pattern.sum()))
+        return drawn, known.new_full((len(known),), math.nan)
+
+    monkeypatch.setattr(inference, "_proposed", impossible)
+    filled, effective = density.impute(real, candidates=20)
+    assert filled["weight"].isna().all()
+    assert (effective == 0).all()
+    assert density.quantiles(real, column="size", candidates=20).isna().all(axis=None)
+
+
+def test_an_index_counts_all_columns():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"id": [f"n{i}" for i in range(80)], "x": rng.normal(size=80)})
+    table["y"] = table["x"] + 100
+    table["y"] += rng.normal(size=80)
+    with pytest.warns(UserWarning, match="left out"):
+        density = RealNVPDensity(random_state=0, max_steps=1).fit(table)
+    for index in (2, -1):
+        found = density.quantiles(table, column=index, candidates=20)
+        assert found.min(axis=None) > 50
+    with pytest.raises(ValueError, match="'id' cannot be predicted: it is left out"):
+        density.quantiles(table, column=0)
+    with pytest.raises(ValueError, match="there are 3 columns"):
+        density.quantiles(table, column=3)
+    array = table[["x", "y"]].to_numpy()
+    array = np.column_stack([rng.normal(size=80), array])
+    density = RealNVPDensity(random_state=0, max_steps=1, columns={0: "drop"}).fit(array)
+    assert density.quantiles(array, column=2, candidates=20).min(axis=None) > 50
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Rome"])
+@pytest.mark.filterwarnings("ignore:.*left out of it")
+def test_a_date_with_a_copy_has_quantiles(zone):
+    days = pd.date_range("2024-01-01", periods=90, tz=zone).to_series(index=range(90))
+    x = np.arange(90.0) + np.random.default_rng(0).normal(size=90)
+    table = pd.DataFrame({"day": days, "x": x, "same": days})
+    density = RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(table)
+    found = density.quantiles(table, column="day", candidates=20)
+    assert (found[0.5] == days).all()
+    new = table.drop(columns="day")
+    new.loc[3, "same"] = pd.NaT
+    found = density.quantiles(new, column="day", candidates=20)
+    assert (found[0.5] == days).drop(3).all()
+    assert found[0.05][3] < found[0.95][3]
+    filled, _ = density.impute(table.assign(day=None), candidates=20)
+    assert (filled["day"] == days).all()

@@ -66,3 +66,22 @@ def test_a_missing_value_satisfies_no_rule():
     assert len(rows) == 200
     assert rows.k.isna().any()
     assert rows.k.dropna().le(5).all()
+    with pytest.raises(ValueError, match="'k' is not true or false for each row"):
+        sample_table(density.flow_, density._schema, 3, reject=["k"])
+
+
+def test_rows_under_a_rule_are_of_all_classes_and_name_theirs():
+    rng = np.random.default_rng(0)
+    kind = pd.Series(rng.choice(["u", "v", "w"], 300), name="kind")
+    frame = pd.DataFrame({"a": rng.normal(size=300), "few": rng.choice(["x", "y"], 300)})
+    density = RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(frame, condition=kind)
+    flow, schema = density.flow_, density._schema
+    for rules in ({"reject": ["a > 1e9"]}, {"given": {"few": "x"}}, {"reject": ["kind == 'u'"]}):
+        drawn = sample_table(
+            flow, schema, 300, condition=lambda n: torch.arange(n) * 3 // n,
+            generator=torch.Generator().manual_seed(0), **rules,
+        )  # fmt: skip
+        assert list(drawn) == ["a", "few", "kind"]
+        counts = drawn["kind"].value_counts()
+        assert set(counts.index) == ({"v", "w"} if "kind" in str(rules) else {"u", "v", "w"})
+        assert counts.min() > 60

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.distributions import Independent, Normal, TransformedDistribution, constraints
@@ -11,6 +13,7 @@ from torch.distributions import Independent, Normal, TransformedDistribution, co
 from helpers.bijections import randomize
 from helpers.flows import small_image_flow, small_images
 from realnvp import vector_flow
+from realnvp.estimator import RealNVPDensity
 from realnvp.interop import FlowDistribution, FlowTransform, LazyDistribution
 
 SMALL = {"couplings": 2, "hidden": 4, "blocks": 0, "norm": "none"}
@@ -124,3 +127,21 @@ def test_a_base_of_another_type_is_converted():
     moved = TransformedDistribution(base, [FlowTransform(small())])
     assert moved.sample((3,)).dtype == torch.float32
     assert moved.log_prob(torch.zeros(3, 2).double()).shape == (3,)
+
+
+@pytest.mark.filterwarnings("ignore:.*left out of it")
+def test_samples_of_a_table_are_in_its_support():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"kind": rng.choice(["a", "b"], 200), "x": rng.normal(size=200)})
+    table.loc[::3, "x"] = np.nan
+    table.loc[::5, "kind"] = None
+    density = RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(table)
+    p = density.flow_.as_distribution()
+    x = p.sample((4, 50))
+    assert x.isnan().any()
+    assert p.support.check(x).all()
+    assert p.log_prob(x).isfinite().all()
+    x[0, 0, 0] = 7
+    assert p.support.check(x).sum() == 199
+    with pytest.raises(ValueError, match="to be within the support"):
+        p.log_prob(x)

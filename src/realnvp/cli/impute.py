@@ -57,12 +57,12 @@ def main(argv: list[str]) -> int:
             progress=bar.count,
         )  # fmt: skip
     table = filled_table(schema, frame, filled)
-    write_frame(table, path)
+    write_frame(table, path, escape=args.escape_formulas)
     imputed = frame.isna() & table.notna()  # not those of a column that was always empty
     counts = imputed.sum()
-    drawn = effective.numpy()[imputed.any(axis=1)]
-    drawn = drawn[np.isfinite(drawn)]
-    few = int((drawn < FEW).sum())
+    drawn = effective.numpy()
+    drawn = drawn[(imputed.any(axis=1).to_numpy() | (drawn == 0)) & np.isfinite(drawn)]
+    few, failed = int((drawn < FEW).sum()), int((drawn == 0).sum())
     result = {
         "out": str(path),
         "rows": len(frame),
@@ -75,6 +75,11 @@ def main(argv: list[str]) -> int:
         warn(
             f"{few:,} row{'' if few == 1 else 's'} had fewer than {FEW} effective candidates of "
             f"{args.candidates:,}: such draws are unreliable; increase --candidates"
+        )
+    if failed:
+        warn(
+            f"{failed:,} row{' keeps its' if failed == 1 else 's keep their'} missing values: no "
+            "candidate is possible given the known ones"
         )
     if args.json:
         print_json(result)

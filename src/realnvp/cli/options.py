@@ -37,6 +37,7 @@ __all__ = [
     "add_seed",
     "add_settings",
     "add_table",
+    "add_table_out",
     "expand",
     "given_settings",
     "output_path",
@@ -361,7 +362,7 @@ def add_candidates(parser: Parser, what: str, out: str, written: str) -> None:
     """
     add_count(parser, "--candidates", 500, what)
     add_seed(parser, "the draws")
-    add_out(parser, out, written)
+    add_table_out(parser, out, written)
     add_device(parser)
     add_json(parser)
 
@@ -375,6 +376,17 @@ def add_out(parser: Parser, default: str | None, what: str) -> None:
     """Add the file to write, and whether it may be replaced."""
     parser.add_argument("--out", default=default, metavar="FILE", help=what)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+
+def add_table_out(parser: Parser, default: str | None, what: str) -> None:
+    """Add the file to write, which may be a CSV file, and how its text is written."""
+    add_out(parser, default, what)
+    parser.add_argument(
+        "--escape-formulas",
+        action="store_true",
+        help="write ' before text in a .csv file that a spreadsheet would run as a formula, since\n"
+        "it begins with =, +, - or @; such text is written as it is by default",
+    )
 
 
 def add_json(parser: Parser) -> None:

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         if truth is not None and len(probabilities) > 1:
             result |= _coverage(table, truth, schema, args.column)
         table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
-    write_frame(table, path)
+    write_frame(table, path, escape=args.escape_formulas)
     if args.json:
         print_json(result)
         return 0

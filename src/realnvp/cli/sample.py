@@ -11,8 +11,8 @@ from realnvp.cli.options import (
     add_count,
     add_json,
     add_model,
-    add_out,
     add_seed,
+    add_table_out,
     output_path,
 )
 from realnvp.cli.shared import (
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(
             f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
         )
-    write_samples(flow, samples, condition, path)
+    write_samples(flow, samples, condition, path, escape=args.escape_formulas)
     _report(args, path)
     return 0
 
@@ -111,10 +111,10 @@ def _parser() -> Parser:
         action="append",
         metavar="RULE",
         help="leave out rows of a table that satisfy a rule, in the syntax of pandas' query; may\n"
-        "be repeated",
+        "be repeated; one that a missing value makes unknown is not satisfied",
     )
     add_seed(parser, "the latents")
-    add_out(
+    add_table_out(
         parser,
         None,
         "a .png picture, a .npz or .npy array, or a .csv or .parquet table; .npz and tables\n"
@@ -137,11 +137,9 @@ def _write_table(
 ) -> None:
     """Write rows with the columns, types and decimals of the table, or a picture of them."""
     from realnvp import plots
-    from realnvp.conditions import condition_of_text
     from realnvp.data.tables import write_frame
     from realnvp.estimator.sampling import sample_table
-    from realnvp.pretrained import condition_names
-    from realnvp.reports.samples import condition_values
+    from realnvp.pretrained import condition_names, table_of
     from realnvp.utils.files import replacing
 
     given = _given(args.given)
@@ -164,15 +162,12 @@ def _write_table(
     )  # fmt: skip
     if path.suffix == ".png":
         with replacing(path) as temporary:
-            plots.save_figure(plots.table_rows(schema.parsed(frame)), temporary)
+            plots.save_figure(plots.table_rows(schema.parsed(frame[[*schema.names]])), temporary)
         _report(args, path)
         return
-    for name, value in own.items():
-        frame[name] = value
-    labels = None if own else condition_of_text(flow, args.label, args.n)
-    if labels is not None and not (given or args.reject):  # rows are in the order of these
-        frame[condition_names(flow)[0]] = condition_values(flow, labels)
-    write_frame(frame, path)
+    if table_of(flow, "condition_table") is not None:
+        frame = frame.assign(**own)
+    write_frame(frame, path, escape=args.escape_formulas)
     _report(args, path)
 
 

@@ -14,8 +14,8 @@ from realnvp.cli.options import (
     add_draws,
     add_json,
     add_model,
-    add_out,
     add_processes,
+    add_table_out,
     output_path,
 )
 from realnvp.cli.shared import (
@@ -122,7 +122,7 @@ def _parser() -> Parser:
         help="explain the 20 most unusual and the 20 most ordinary examples, next to the nearest\n"
         "training examples, in FILE-explained.csv, or in a picture of images",
     )
-    add_out(
+    add_table_out(
         parser,
         "scores.csv",
         "a .csv or .parquet table, whose first column is the name of the image, or the number\n"
@@ -300,7 +300,7 @@ def _written(
             more = {key: values[start:stop] for key, values in labels.items()}
         return more if marked is None else {**more, "_outlier": marked[start:stop].astype(int)}
 
-    spool.write(path, extra)
+    spool.write(path, extra, escape=args.escape_formulas)
     return result
 
 
@@ -348,7 +348,7 @@ def _explain_rows(
     from realnvp.outliers.explain import surprises
     from realnvp.pretrained import table_of
     from realnvp.reports.samples import sums_of_columns
-    from realnvp.utils.files import write_atomically
+    from realnvp.utils.files import csv_text, write_atomically
     from realnvp.utils.progress import Bar
 
     flow = scorer.flow
@@ -387,7 +387,7 @@ def _explain_rows(
         table[f"{name}: surprise"] = reasons[name].round(3)
         if nearest is not None:
             table[f"{name}: nearest"] = nearest[name]
-    content = pd.DataFrame(table).to_csv(index=False, float_format="%.9g")
+    content = csv_text(pd.DataFrame(table), escape=args.escape_formulas, float_format="%.9g")
     write_atomically(path, content.encode())
     return path
 

@@ -270,7 +270,7 @@ def given_condition(
     import torch
 
     row = schema.as_condition(schema.rows(pd.DataFrame([given]), where="--given"))
-    return torch.from_numpy(row).float().expand(n, -1)
+    return torch.from_numpy(row).expand(n, -1)
 
 
 def read_picture(

@@ -29,7 +29,7 @@ from realnvp.codec.container import (
 from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
 from realnvp.data.dataset import Split
 from realnvp.evaluation import class_log_likelihoods
-from realnvp.flow import Flow
+from realnvp.flow import CONDITION_UNITS, Flow
 from realnvp.inputs import check_data
 
 __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
@@ -236,6 +236,8 @@ def fingerprint(flow: Flow) -> bytes:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(flow.state_dict().items()):
+        if name in CONDITION_UNITS:  # as they were when they had the type of the flow
+            tensor = tensor.to(flow.dtype)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.digest()[:FINGERPRINT]

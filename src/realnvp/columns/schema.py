@@ -186,6 +186,13 @@ class TableSchema:
         sources = column.sources if isinstance(column, Implied) else ()
         return column.rule([self.columns[i].name for i in sources])
 
+    def following(self, name: str) -> list[int]:
+        """Return the indices of the columns that follow from a column with features."""
+        return [
+            i for i, each in enumerate(self.columns)
+            if isinstance(each, Implied) and name in [used.name for used in self._used(each)]
+        ]  # fmt: skip
+
     def _used(self, column: Column) -> list[Column]:
         """Return the columns with features that a column follows from."""
         sources = [self.columns[i] for i in column.sources] if isinstance(column, Implied) else []
@@ -247,7 +254,8 @@ class TableSchema:
         for i, column in enumerate(self.columns if unknown else ()):
             if isinstance(column, Copy) and i in values and column.source in values:
                 source = values[column.source]
-                values[column.source] = source.where(source.notna(), values[i])
+                # A column of None is one of objects, which the copy's values are not.
+                values[column.source] = source.where(source.notna(), values[i]).infer_objects()
         x = np.full((len(frame), self.dim), np.nan)
         table, impossible = self._encoded(values, x), []
         implied = [i for i in values if isinstance(self.columns[i], Implied)]

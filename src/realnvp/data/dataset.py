@@ -38,8 +38,8 @@ class Split:
         x: the examples: uint8 ``(N, C, H, W)`` images, or float32 ``(N, D)`` vectors; or
             :class:`~realnvp.data.stored_images.StoredImages` or, also as the condition,
             :class:`~realnvp.data.stored_rows.StoredRows` in place of a tensor.
-        condition: what the density is conditioned on: int64 ``(N,)`` classes, float32 ``(N, K)``
-            numbers, or None.
+        condition: what the density is conditioned on: int64 ``(N,)`` classes, ``(N, K)`` numbers,
+            float64 from a file, or None.
         labels: int64 ``(N,)`` labels of the set where it has them, conditioned on or not.
         weight: float32 ``(N,)`` weights of the examples; None for equal ones.
         rows: int64 ``(N,)`` indices of the examples in their source; None for all in order.
@@ -81,6 +81,8 @@ class Split:
         fields = "x", "condition", "labels", "weight"
         values = {name: getattr(self, name) for name in fields}
         held = {name: tensor for name, tensor in values.items() if tensor is not None}
+        if (given := held.get("condition")) is not None and given.is_floating_point():
+            held["condition"] = given.float()  # as it was kept when most models were saved
         if not isinstance(self.x, torch.Tensor):
             others = [values for name, values in held.items() if name != "x"]
             return self.x.cached_fingerprint(others, lambda: _hash_of(held))

@@ -232,6 +232,9 @@ def as_split(
         count = given.numel() if given.ndim == 0 else len(given)
         raise ValueError(f"there are {len(data)} examples, but {count} conditions")
     if given.is_floating_point():
+        if given.ndim == 2:
+            array = given.detach().cpu().numpy()
+            given = tables.vector_tensor(array, "the condition", least=1)
         return replace(data, condition=given.float())
     labels = given.long()
     return replace(data, condition=labels, labels=labels)

@@ -23,7 +23,7 @@ from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.utils.errors import some_of
-from realnvp.utils.files import parquet_module, write_atomically
+from realnvp.utils.files import csv_text, parquet_module, write_atomically
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -165,9 +165,9 @@ def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
     lines as the first. A cell that is empty, or holds NA, N/A, NaN, null, None or ?, is a gap.
 
     The columns that the density is conditioned on are taken out of ``x``. A single column of
-    numbers becomes the condition as it is, float32 ``(N, 1)``. A column of text, and any column
+    numbers becomes the condition as it is, float64 ``(N, 1)``. A column of text, and any column
     called "label", becomes classes, int64 ``(N,)``; so does any, where the classes are known.
-    Several columns become float32 ``(N, K)`` by ``TableSchema.features``.
+    Several columns become float64 ``(N, K)`` by ``TableSchema.as_condition``.
 
     Args:
         path: the file.
@@ -259,7 +259,7 @@ def read_condition(
         schema: schema of several columns.
 
     Returns:
-        float32 ``(N, K)``, or int64 labels ``(N,)``; and the names of the classes.
+        float64 ``(N, K)``, or int64 labels ``(N,)``; and the names of the classes.
 
     Raises:
         ValueError: if a column is missing, has a gap, or cannot be a condition.
@@ -271,7 +271,7 @@ def read_condition(
             )
     if schema is not None:
         rows = schema.rows(frame[list(names)], where=where)
-        return torch.from_numpy(schema.as_condition(rows)).float(), None
+        return torch.from_numpy(schema.as_condition(rows)), None
     (name,) = names
     column = frame[name]
     where = f"column {name!r} of {where}"
@@ -281,9 +281,9 @@ def read_condition(
     if name == "label" or categories is not None or not _is_numeric(column):
         values = column.to_numpy() if _is_numeric(column) else column.to_numpy(dtype=object)
         return parse_labels(values, where, categories)
-    number = torch.from_numpy(column.to_numpy(dtype=np.float32, na_value=np.nan))[:, None]
+    number = torch.tensor(column.to_numpy(dtype=np.float64, na_value=np.nan))[:, None]
     if not number.isfinite().all():
-        raise ValueError(f"{where} holds values that are not finite in float32")
+        raise ValueError(f"{where} holds values that are not finite")
     return number, None
 
 
@@ -310,14 +310,20 @@ def read_frame(path: Path) -> pd.DataFrame:
     return _with_text_names(frame, path)
 
 
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV or Parquet, by the ending of the file, atomically."""
+def write_frame(frame: pd.DataFrame, path: Path, *, escape: bool = False) -> None:
+    """Write a table as CSV or Parquet, by the ending of the file, atomically.
+
+    Args:
+        frame: the table.
+        path: the file.
+        escape: as in :func:`realnvp.utils.files.csv_text`.
+    """
     buffer = io.BytesIO()
     if path.suffix == ".parquet":
         parquet_module("writing")
         frame.to_parquet(buffer, index=False)
     else:
-        frame.to_csv(buffer, index=False)
+        buffer.write(csv_text(frame, escape=escape).encode())
     write_atomically(path, buffer.getvalue())
 
 

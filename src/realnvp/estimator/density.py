@@ -476,7 +476,7 @@ class RealNVPDensity(
                 X = X.assign(**{column: None})
             order = [c for c in getattr(self, "feature_names_in_", names) if c in X.columns]
             return self._frame(X[order])
-        return self._frame(X).set_axis(list(names), axis=1)
+        return self._frame(X).set_axis([each.name for each in self._schema.columns], axis=1)
 
     def impute(
         self,
@@ -499,7 +499,8 @@ class RealNVPDensity(
 
         Returns:
             the table with all gaps filled in, and the effective number of candidates of each row
-            ``(N,)``, infinite where nothing is unknown: below about 10, the draw is unreliable.
+            ``(N,)``, infinite where nothing is unknown: below about 10, the draw is unreliable. If
+            it is 0, all candidates were impossible, and the row stays as it is.
         """
         check_is_fitted(self, "flow_")
         if not isinstance(X, pd.DataFrame) or not self._is_frame:

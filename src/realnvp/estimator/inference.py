@@ -34,6 +34,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from realnvp.bijections.cell_map import score_of
+from realnvp.bijections.columns import TableColumns
+from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.columns.impossible import Tolerate, impossible_text
 from realnvp.columns.kinds import Category
 from realnvp.columns.kinds.implied import Implied
@@ -252,6 +255,9 @@ def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str
     layer = flow.columns
     assert layer is not None  # every flow of a table has this layer
     some = schema.decode(layer.some_values().view(1, -1).numpy())[column]
+    # What follows from the column contradicts an arbitrary value; see _implied for what it says.
+    names = [schema.columns[i].name for i in schema.following(column)]
+    frame = frame.drop(columns=names, errors="ignore")
     return frame.assign(**{column: some.iloc[[0] * len(frame)].set_axis(frame.index)})
 
 
@@ -266,18 +272,16 @@ class _Candidates:
         rows: indices ``(R,)`` of the rows.
         unknown: ``(D',)``, coordinates that are unknown in them.
         values: ``(R, K, D')`` coordinates of the candidates.
-        weight: ``(R, K)``, largest 1; 0 for an impossible candidate.
+        weight: ``(R, K)``, largest 1; 0 for an impossible candidate. All are 1 if all candidates
+            are impossible.
+        effective: ``(R,)``, effective number of candidates; 0 if all are impossible.
     """
 
     rows: Tensor
     unknown: Tensor
     values: Tensor
     weight: Tensor
-
-    @property
-    def effective(self) -> Tensor:
-        """Effective number of candidates of each row ``(R,)``."""
-        return self.weight.sum(1).square() / self.weight.square().sum(1)
+    effective: Tensor
 
 
 @torch.no_grad()
@@ -303,19 +307,23 @@ def _candidates(
     rows = unknown.any(1).nonzero()[:, 0]
     if not len(rows):
         return
-    forbidden = _gap_codes(schema, gaps)
+    forbidden = _forbidden(schema, layer, gaps)
     patterns, group = unknown[rows].unique(dim=0, return_inverse=True)
     at_once = max(1, AT_ONCE // count)
     with flow.evaluating():
         given = flow.as_condition(condition, len(x))
         z = torch.randn(PILOT, flow.dim, generator=generator, dtype=flow.dtype).to(flow.device)
-        start = None if given is None else given[torch.arange(PILOT) % len(given)]
+        start = None  # rows may be sorted by their condition
+        if given is not None:
+            start = given[torch.randint(len(given), (PILOT,), generator=generator)]
         pilot = flow.body.inverse(z, start)[0].double().cpu()
         mean, covariance = pilot.mean(0), pilot.T.cov() + 1e-6 * torch.eye(flow.dim).double()
         for p, pattern in enumerate(patterns):
+            avoided = {i: each for i, each in forbidden.items() if pattern[i]}
+            rare = all(high - low < 0.5 for _, low, high in avoided.values())
             for part in rows[group == p].split(at_once):
                 own = None if given is None else given[part].repeat_interleave(count, 0)
-                if pattern.all():
+                if pattern.all() and rare:
                     size = (len(part) * count, flow.dim)
                     z = torch.randn(size, generator=generator, dtype=flow.dtype)
                     v = flow.body.inverse(z.to(flow.device), own)[0]
@@ -328,17 +336,23 @@ def _candidates(
                     v[:, pattern], log_q = _proposed(
                         v[:, ~pattern], pattern, mean, covariance, generator
                     )
+                    for i, (_, low, high) in avoided.items():
+                        v[:, i], change = _without(v[:, i], low, high)
+                        log_q = log_q + change
                     v = v.to(flow.device, flow.dtype)
                     latents, log_det = flow.body(v, own)
                     log_w = (log_det - 0.5 * latents.square().sum(1)).double().cpu() - log_q
                     log_w += slopes[:, ~pattern].sum(1).double().cpu()
                 values = layer.inverse(v)[0].cpu()
-                for i, code in forbidden.items():
-                    if pattern[i]:
-                        log_w[values[:, i] == code] = -math.inf
+                for i, (code, _, _) in avoided.items():
+                    log_w[values[:, i] == code] = -math.inf
                 log_w = log_w.view(len(part), count).nan_to_num(-math.inf, neginf=-math.inf)
                 weight = (log_w - log_w.amax(1, keepdim=True)).nan_to_num(0.0).exp()
-                yield _Candidates(part, pattern, values.view(len(part), count, -1), weight)
+                effective = weight.sum(1).square() / weight.square().sum(1)
+                effective[log_w.isneginf().all(1)] = 0.0
+                yield _Candidates(
+                    part, pattern, values.view(len(part), count, -1), weight, effective
+                )
 
 
 def impute(
@@ -364,14 +378,15 @@ def impute(
         progress: called with the number of rows done, and the total.
 
     Returns:
-        the filled rows, and the effective number of candidates ``(N,)``, infinite for rows without
-        gaps.
+        the filled rows, and the effective number of candidates ``(N,)``: infinite for rows without
+        gaps, and 0 for those whose candidates are all impossible, which stay as they are.
     """
     generator = torch.Generator().manual_seed(seed)
     filled, effective = _fillings(
         flow, schema, x, condition, 1, candidates, generator, progress=progress
     )
-    return filled[0], effective
+    failed = (effective == 0)[:, None]
+    return torch.where(failed, x, filled[0]), effective
 
 
 def _fillings(
@@ -460,8 +475,9 @@ def quantiles(
 
     Returns:
         a row for each of the table and a column for each probability, in the unit and the type of
-        the column; and the effective number of candidates ``(N,)``, infinite where the value
-        follows from another column.
+        the column; and the effective number of candidates ``(N,)``: infinite where the value
+        follows from another column, and 0 where all candidates are impossible, so that the
+        quantiles are missing.
 
     Raises:
         ValueError: if there is no such column of numbers, or a probability is out of range.
@@ -496,6 +512,7 @@ def quantiles(
         pick = torch.searchsorted(share, probabilities.expand(rows, -1).contiguous())
         pick = order.gather(1, pick.clamp(max=count - 1))
         chosen[:, found.rows] = found.values[torch.arange(rows)[:, None], pick].transpose(0, 1)
+        chosen[:, found.rows[found.effective == 0]] = math.nan
         effective[found.rows] = found.effective
         done += rows
         if progress is not None:
@@ -507,13 +524,37 @@ def quantiles(
     return table.set_axis(list(q), axis=1).set_axis(frame.index), effective.numpy()
 
 
-def _gap_codes(schema: TableSchema, but: str | None) -> dict[int, int]:
-    """Return the code of a gap for each coordinate that has one, but for those of a column."""
-    places, codes = schema.places, {}
+def _forbidden(
+    schema: TableSchema, layer: TableColumns, but: str | None
+) -> dict[int, tuple[int, float, float]]:
+    """Return the code of a missing value for each feature that has one, and its probabilities.
+
+    These are the normal CDF of the scores where it begins and ends. The features of the column
+    ``but`` are left out.
+    """
+    found = {}
     for column in schema.columns:
         if column.missing and column.name != but:
-            codes[places[column.name].start] = column.code_of_missing
-    return codes
+            i = schema.places[column.name].start
+            x = layer.some_values().repeat(2, 1)
+            x[:, i] = column.code_of_missing
+            ends = torch.tensor([0.0, 1.0], device=x.device)[:, None].expand_as(x)
+            scores = layer.scores(x, ends)[0][:, i].double()
+            low, high = torch.special.ndtr(scores).tolist()
+            found[i] = column.code_of_missing, low, high
+    return found
+
+
+def _without(v: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Return scores moved out of an interval of probabilities, and the change of the log-density.
+
+    Their probabilities are compressed to what is outside, so that no candidate is wasted, however
+    probable the interval is.
+    """
+    left = 1 - (high - low)
+    share = torch.special.ndtr(v) * left
+    moved = score_of(torch.where(share < low, share, share + (high - low)))
+    return moved, log_normal(moved) - log_normal(v) - math.log(left)
 
 
 def _proposed(

@@ -17,6 +17,7 @@ from torch import Tensor
 from realnvp.columns.kinds import Category
 from realnvp.columns.schema import TableSchema
 from realnvp.flow import Flow
+from realnvp.reports.samples import with_condition
 from realnvp.utils.errors import some_of
 
 __all__ = ["draw", "sample_table"]
@@ -80,7 +81,7 @@ def sample_table(
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Draw rows of a table that satisfy rules.
+    """Draw rows of a table that satisfy rules, with their condition in the last columns.
 
     Args:
         flow: flow of the table.
@@ -90,6 +91,7 @@ def sample_table(
         given: values that columns of the table must have. Other rows are rejected, which draws from
             the exact conditional distribution.
         reject: expressions of ``pandas.DataFrame.query``; rows for which any is true are rejected.
+            One that a missing value makes unknown is not true.
         temperature: standard deviation of the latents.
         generator: source of the latents.
         progress: called with the number of rows drawn so far, and the total.
@@ -104,7 +106,12 @@ def sample_table(
     while have < n:
         ask = n if not (given or reject) else min(max(2 * (n - have), 1_000), 50_000)
         own = None if condition is None else condition(ask)
-        frame = schema.decode(draw(flow, schema, ask, own, temperature, generator, progress))
+        if own is not None and (given or reject):
+            # Conditions may be sorted, and the first rows that pass would be of the first ones.
+            order = torch.randperm(ask, generator=generator, device=own.device)
+            own = own[order]
+        x = draw(flow, schema, ask, own, temperature, generator, progress)
+        frame = with_condition(flow, schema.decode(x), own)
         drawn += ask
         for name, value in (given or {}).items():
             frame = frame[_equals(frame[name], value)]
@@ -144,16 +151,15 @@ def _equals(column: pd.Series, value: Any) -> NDArray:
 def _query(frame: pd.DataFrame, rule: str) -> NDArray:
     try:
         found = frame.eval(rule, engine="python")
-        if isinstance(found, pd.Series):  # a missing value satisfies no rule
-            found = found.astype("boolean").fillna(False)
-        result: NDArray = np.asarray(found, dtype=bool)
     except Exception as error:  # any error that pandas raises for a rule
         raise ValueError(
             f"the rule {rule!r} cannot be applied: {' '.join(str(error).split())}; the columns are "
             f"{some_of(list(frame.columns))}, and a name with spaces or dots is in backticks"
         ) from error
-    if result.shape != (len(frame),):
+    each = pd.Series(found).convert_dtypes()
+    if len(each) != len(frame) or not pd.api.types.is_bool_dtype(each.dtype):
         raise ValueError(
             f"the rule {rule!r} is not true or false for each row: write one such as 'age > 120'"
         )
+    result: NDArray = each.to_numpy(dtype=bool, na_value=False)  # a missing value satisfies no rule
     return result

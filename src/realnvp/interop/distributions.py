@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform, constraints
 
+from realnvp.bijections.columns import TableColumns
 from realnvp.flow import Flow
 
 __all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution"]
@@ -41,6 +42,34 @@ def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
 
 def _flat(condition: Tensor, batch: torch.Size) -> Tensor:
     return condition.reshape(batch.numel(), *condition.shape[len(batch) :])
+
+
+class _PossibleRows(constraints.Constraint):
+    """Rows of a table that have a density: categories by their index, NaN for missing values.
+
+    Args:
+        layer: layer of the table's columns.
+    """
+
+    event_dim = 1
+
+    def __init__(self, layer: TableColumns) -> None:
+        self.layer, self.is_discrete = layer, layer.noisy
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        flat = value.reshape(-1, value.shape[-1])
+        return self.layer.possible(flat).all(1).reshape(value.shape[:-1])
+
+
+def _support(flow: Flow) -> constraints.Constraint:
+    """Return which values a flow models."""
+    if flow.columns is not None:
+        return _PossibleRows(flow.columns)
+    one: Any = constraints.real
+    if flow.levels is not None:
+        one = constraints.integer_interval(0, flow.levels - 1)
+    return constraints.independent(one, len(flow.shape))
 
 
 def _check_event(value: Tensor, event: tuple[int, ...]) -> None:
@@ -87,11 +116,8 @@ class FlowDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Integers below the grey levels, or all real numbers."""
-        one: Any = constraints.real
-        if self.flow.levels is not None:
-            one = constraints.integer_interval(0, self.flow.levels - 1)
-        return constraints.independent(one, len(self.flow.shape))
+        """Integers below the grey levels, possible rows of a table, or all real numbers."""
+        return _support(self.flow)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
         """Return the distribution with a larger batch shape, without copying."""
@@ -205,7 +231,8 @@ class FlowTransform(Transform):
         if condition is not None and _batch_shape(flow, condition):
             raise ValueError("a transform takes one condition: a label (), or a vector (K,)")
         self.flow, self.condition = flow, condition
-        self.domain = self.codomain = constraints.independent(constraints.real, len(flow.shape))
+        self.domain = constraints.independent(constraints.real, len(flow.shape))
+        self.codomain = _support(flow)
 
     def with_cache(self, cache_size: int = 1) -> FlowTransform:
         return FlowTransform(self.flow, self.condition, cache_size)

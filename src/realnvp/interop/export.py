@@ -185,7 +185,8 @@ def _inputs(flow: Flow, part: Part, n: int) -> dict[str, Tensor]:
         condition = torch.arange(n) % flow.classes
     elif flow.condition_dim:
         normal = torch.randn(n, flow.condition_dim, generator=generator, dtype=flow.dtype)
-        condition = flow.condition_shift + flow.condition_scale * normal
+        wide = flow.dtype if flow.columns is None else torch.float64  # the type of ``x``
+        condition = (flow.condition_shift + flow.condition_scale * normal).to(wide)
     if part == "sampler":
         found["latents"] = torch.randn(n, *flow.shape, generator=generator, dtype=flow.dtype)
     else:

@@ -29,11 +29,14 @@ __all__ = [
     "picture_of_rows",
     "sums_of_columns",
     "table_of_rows",
+    "with_condition",
     "write_samples",
 ]
 
 
-def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: Path) -> None:
+def write_samples(
+    flow: Flow, samples: Tensor, condition: Tensor | None, path: Path, *, escape: bool = False
+) -> None:
     """Write samples in the format of a file's ending.
 
     Args:
@@ -42,15 +45,19 @@ def write_samples(flow: Flow, samples: Tensor, condition: Tensor | None, path: P
         condition: their condition, which tables and .npz hold, too.
         path: file to write: a .png picture; a .npz (see :func:`array_names`) or .npy array; of
             vectors, a .csv or .parquet table.
+        escape: as in :func:`realnvp.data.tables.write_frame`.
     """
     if path.suffix == ".png":
         _write_picture(flow, samples, path)
         return
     array = samples.cpu().numpy()
-    given = None if condition is None else condition_values(flow, condition)
     if path.suffix in (".csv", ".parquet"):
-        write_frame(_with_condition(flow, array, given), path)
+        import pandas as pd
+
+        table = pd.DataFrame(array, columns=flow.column_names)
+        write_frame(with_condition(flow, table, condition), path, escape=escape)
         return
+    given = None if condition is None else condition_values(flow, condition)
     buffer = io.BytesIO()
     if path.suffix == ".npz":
         named = zip(array_names(flow), (array, given), strict=True)
@@ -67,17 +74,21 @@ def array_names(flow: Flow) -> tuple[str, str]:
     return examples, "condition" if flow.classes is None else "labels"
 
 
-def _with_condition(flow: Flow, array: NDArray, given: NDArray | None) -> pd.DataFrame:
-    """Return vectors as a table, with their condition in the last columns."""
-    import pandas as pd
+def with_condition(flow: Flow, table: pd.DataFrame, condition: Tensor | None) -> pd.DataFrame:
+    """Return a table of samples with their condition in the last columns.
 
-    table = pd.DataFrame(array, columns=flow.column_names)
-    if given is not None:
-        columns = given if given.ndim == 2 else given[:, None]
-        name = next(iter(condition_names(flow)), "condition")
-        for i in range(columns.shape[1]):
-            table[name if columns.shape[1] == 1 else f"{name}{i + 1}"] = columns[:, i]
-    return table
+    Args:
+        flow: model that they are drawn from.
+        table: the samples.
+        condition: their condition; encoded columns of a table are left out.
+    """
+    if condition is None or table_of(flow, "condition_table") is not None:
+        return table
+    given = condition_values(flow, condition)
+    columns = given if given.ndim == 2 else given[:, None]
+    name = next(iter(condition_names(flow)), "condition")
+    names = [name] if columns.shape[1] == 1 else [f"{name}{i + 1}" for i in range(columns.shape[1])]
+    return table.assign(**dict(zip(names, columns.T, strict=True)))
 
 
 def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:

@@ -14,8 +14,8 @@ from realnvp import plots
 from realnvp.columns.schema import TableSchema
 from realnvp.evaluation import Progress, column_density
 from realnvp.flow import Flow
-from realnvp.pretrained import condition_names, table_of
-from realnvp.reports.samples import condition_values, write_samples
+from realnvp.pretrained import table_of
+from realnvp.reports.samples import write_samples
 from realnvp.studio.jobs import Jobs, Results, guarded, integer, seed_box
 from realnvp.studio.models import OWN_SAMPLES, Library, condition_of_label
 from realnvp.studio.scoring import as_image
@@ -188,14 +188,10 @@ def draw_table(
 
     schema = table_of(flow)
     assert schema is not None  # checked by the caller
-    frame = sample_table(
+    return sample_table(
         flow, schema, n, condition=lambda m: condition_of_label(flow, label, m),
         temperature=temperature, generator=generator, progress=progress,
     )  # fmt: skip
-    condition = condition_of_label(flow, label, n)
-    if condition is not None and table_of(flow, "condition_table") is None:
-        frame[condition_names(flow)[0]] = condition_values(flow, condition)
-    return frame
 
 
 def columns_of(flow: Flow) -> list[str]:

@@ -7,13 +7,18 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Appender",
+    "csv_text",
     "hash_file",
     "parquet_module",
     "remove_temporary",
@@ -24,6 +29,35 @@ __all__ = [
 ]
 
 _MARK = ".tmp~"
+
+_FORMULA = re.compile(r"[=+\-@\t\r](?![\d.,\s]+(e[+-]?\d+)?%?$)")
+"""Text that a spreadsheet would run, rather than show; negative numbers are none."""
+
+
+def csv_text(frame: pd.DataFrame, *, escape: bool = False, **options: Any) -> str:
+    """Return a table as CSV.
+
+    Args:
+        frame: the table.
+        escape: write an apostrophe before text and names that a spreadsheet would take for a
+            formula.
+        options: arguments of ``DataFrame.to_csv``.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"town": ["=1+1", "-5", "Rome"], "@n": [-1, 2, 3]})
+    >>> csv_text(frame, escape=True).split()
+    ["town,'@n", "'=1+1,-1", '-5,2', 'Rome,3']
+    """
+    if escape:
+        text = frame.select_dtypes(["object", "string", "category"]).columns
+        frame = frame.assign(**{name: frame[name].map(_escaped) for name in text})
+        frame = frame.rename(columns=_escaped)
+    written: str = frame.to_csv(index=False, **options)
+    return written
+
+
+def _escaped(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def standard_json(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realnvp.utils.files import parquet_module, replacing
+from realnvp.utils.files import csv_text, parquet_module, replacing
 
 __all__ = ["SUFFIXES", "Spool"]
 
@@ -103,13 +103,14 @@ class Spool:
             count += len(finite)
         return math.fsum(sums) / count if count else math.nan, count
 
-    def write(self, path: Path, extra: Extra) -> None:
+    def write(self, path: Path, extra: Extra, *, escape: bool = False) -> None:
         """Write a table as CSV, Parquet or NPZ, atomically.
 
         Args:
             path: file to write; its suffix is one of :data:`SUFFIXES`.
             extra: function that returns further columns of a block; those named with a leading
                 underscore come last, without it.
+            escape: as in :func:`realnvp.utils.files.csv_text`.
 
         Raises:
             OSError: if the file cannot be written.
@@ -125,7 +126,10 @@ class Spool:
                 yield {**first, **self.block(start, stop), **last}
 
         with replacing(path) as temporary:
-            {".csv": _csv, ".parquet": _parquet, ".npz": _npz}[path.suffix](temporary, blocks)
+            if path.suffix == ".csv":
+                _csv(temporary, blocks, escape)
+            else:
+                {".parquet": _parquet, ".npz": _npz}[path.suffix](temporary, blocks)
 
 
 def _text(values: Any) -> Any:
@@ -138,13 +142,13 @@ def _text(values: Any) -> Any:
     ]
 
 
-def _csv(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:
+def _csv(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]], escape: bool) -> None:
     import pandas as pd
 
     with path.open("w", newline="", encoding="utf-8") as file:
         for i, block in enumerate(blocks()):
             frame = pd.DataFrame(block)
-            frame.to_csv(file, index=False, header=i == 0, float_format="%.9g")
+            file.write(csv_text(frame, escape=escape, header=i == 0, float_format="%.9g"))
 
 
 def _parquet(path: Path, blocks: Callable[[], Iterator[dict[str, Any]]]) -> None:

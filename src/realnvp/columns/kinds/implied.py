@@ -73,6 +73,9 @@ class Dropped(_WithoutFeatures):
     def decode(self, x: NDArray, bounded: bool = True) -> pd.Series:
         raise TypeError("a dropped column has no values")
 
+    def rule(self, sources: Sequence[str] = ()) -> str:
+        return f"is left out ({self.note})" if self.note else "is left out"
+
     def words(self) -> list[str]:
         return [f"left out: {self.note}" if self.note else ""]
 
