@@ -124,7 +124,7 @@ def test_a_short_budget_of_minutes_is_kept_with_its_evaluations(monkeypatch):
     it.callbacks = [history]
     it.fit()
     likelihood = it.evaluate_best()
-    assert it.seconds == pytest.approx(6, rel=0.1)
+    assert it.seconds == pytest.approx(6, rel=0.2)  # an evaluation that does not fit is left out
     kinds = [record["kind"] for record in history.records]
     assert kinds[-1] == "final"
     assert "validation" in kinds
