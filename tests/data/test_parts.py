@@ -224,7 +224,8 @@ def test_copies_of_a_row_are_in_one_part(tmp_path, times, holdout):
     frame.to_csv(tmp_path / "t.csv", index=False)
     data = load_data(DataConfig(str(tmp_path / "t.csv"), test=0.1, holdout=holdout))
     parts = [data.train.x, data.validation.x, data.test.x]
-    assert sum(map(len, parts)) == len(frame)
+    assert len(data.train) + (len(data.validation) + len(data.test)) // times == 300
+    assert data.train.weight is None  # all have as many copies
     assert 0.05 < len(data.test) / len(frame) < 0.15
     distinct = [set(map(tuple, part.tolist())) for part in parts]
     assert sum(map(len, distinct)) == 300

@@ -16,8 +16,9 @@ from realnvp.bijections import EncodedCondition
 from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Split
+from realnvp.data.parts import without_copies
 from realnvp.estimator import RealNVPDensity, fitting
-from realnvp.estimator.fitting import _gain, _is_positive, _without_copies
+from realnvp.estimator.fitting import _gain, _is_positive
 from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
 from realnvp.training.initialization import build
@@ -76,12 +77,12 @@ def test_the_flow_is_in_the_units_of_the_rows(mixture_init: int):
 
 def test_copies_count_as_one_row_of_more_weight():
     x = torch.tensor([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0], [1.0, 2.0]])
-    split = _without_copies(Split(x))
+    split = without_copies(Split(x), False)
     assert split.x.tolist() == [[1.0, 2.0], [0.0, 1.0]]
     assert split.weight is not None
     assert split.weight.tolist() == [1.5, 0.5]
-    assert _without_copies(Split(x.repeat(2, 1), torch.arange(8))).x.shape == (8, 2)
-    assert _without_copies(Split(x[:2].repeat(3, 1))).weight is None
+    assert without_copies(Split(x.repeat(2, 1), torch.arange(8)), False).x.shape == (8, 2)
+    assert without_copies(Split(x[:2].repeat(3, 1)), False).weight is None
 
 
 def test_chance_is_not_taken_for_a_gain():

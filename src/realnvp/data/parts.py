@@ -34,6 +34,7 @@ __all__ = [
     "hold_out",
     "integer_columns",
     "read_part",
+    "without_copies",
 ]
 
 _DARK = 32  # of 255: images of 8 bits that have no brighter pixels are hardly visible
@@ -161,9 +162,31 @@ def groups_of_copies(split: Split, discrete: bool) -> torch.Tensor | None:
         digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
     _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     expected = discrete and len(group) > CHANCE * len(first)
-    if expected or len(first) == len(group) or len(first) < 3:  # too few to divide
+    if expected or len(first) == len(group):
         return None
     return torch.from_numpy(np.argsort(np.argsort(first))[group])
+
+
+def without_copies(split: Split, discrete: bool) -> Split:
+    """Return examples with one in place of equal ones, with the sum of their weights.
+
+    What is fitted to some of the examples and judged by others is misled by copies among them.
+    Those that :func:`groups_of_copies` expects stay.
+
+    Args:
+        split: vectors.
+        discrete: whether no column has a density.
+    """
+    group = groups_of_copies(split, discrete)
+    if group is None:
+        return split
+    weight = torch.ones(len(split)) if split.weight is None else split.weight
+    total = torch.zeros(int(group.max()) + 1).index_add_(0, group, weight)
+    order = torch.argsort(group, stable=True)
+    sizes = group.bincount()
+    first = order[sizes.cumsum(0) - sizes]
+    equal = bool((total == total[0]).all())
+    return replace(split.select(first), weight=None if equal else total / total.mean())
 
 
 def condition_on_labels(split: Split, condition: str | None, where: str) -> Split:
@@ -182,6 +205,11 @@ def condition_on_labels(split: Split, condition: str | None, where: str) -> Spli
     return replace(split, condition=split.labels)
 
 
+def _is_discrete(parts: Parts) -> bool:
+    """Return whether a source is a table of which no column has a density."""
+    return parts.schema is not None and all(f.kind != "number" for f in parts.schema.features)
+
+
 def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torch.Tensor]:
     """Choose the held-out examples: indices of every part that the training part is split into.
 
@@ -195,8 +223,9 @@ def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torc
         raise ValueError(
             f"{config.source} has a test part of its own: leave data.test out, which holds out one"
         )
-    discrete = parts.schema is not None and all(f.kind != "number" for f in parts.schema.features)
-    group = groups_of_copies(train, discrete)
+    group = groups_of_copies(train, _is_discrete(parts))
+    if group is not None and int(group.max()) < 2:  # too few to divide
+        group = None
     # Copies stay together: what is held out is groups, in the order of their first rows.
     size = n if group is None else int(group.max()) + 1
 
@@ -239,6 +268,9 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     found = {
         part: condition_on_labels(split, config.condition, name) for part, split in found.items()
     }
+    if not parts.is_divided and parts.toy is None and found["train"].x.ndim == 2:
+        merged = without_copies(found["train"], _is_discrete(parts))
+        found["train"] = merged if len(merged) > 1 else found["train"]
     train, validation, splits = found["train"], found["validation"], list(found.values())
     if len(train) < 2 or len(validation) < 1:
         raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from realnvp.columns.kinds import Feature
 from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Dataset, Split
-from realnvp.data.parts import groups_of_copies, hold_out
+from realnvp.data.parts import hold_out, without_copies
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
@@ -94,8 +93,7 @@ def fit_rows(
         condition = ((condition - given[0]) / given[1]).float()
     split = Split(x, condition, weight=None if weight is None else weight.float())
     discrete = all(feature.kind != "number" for feature in schema.features)
-    if groups_of_copies(split, discrete) is not None:
-        split = _without_copies(split)
+    split = without_copies(split, discrete)
 
     spread = partial(_spread, features=schema.features)
 
@@ -259,24 +257,6 @@ def _train(
         with limited_threads(flow, training.batch_size):
             trainer.fit()
     return trainer.best_flow(), trainer.selection.step
-
-
-def _without_copies(split: Split) -> Split:
-    """Return the split with one row in place of equal ones, with the sum of their weights."""
-    parts = [split.x.nan_to_num(math.inf)]  # NaN would not equal NaN
-    parts += [] if split.condition is None else [split.condition.double()]
-    table = torch.cat([part.reshape(len(split), -1) for part in parts], dim=1).numpy()
-    table = table + 0.0  # -0.0 is 0.0
-    rows = table.view(np.dtype((np.void, table.itemsize * table.shape[1])))[:, 0]
-    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    if len(first) == len(split):
-        return split
-    weight = torch.ones(len(split)) if split.weight is None else split.weight
-    total = torch.zeros(len(first)).index_add_(0, torch.as_tensor(inverse).view(-1), weight)
-    order = np.argsort(first)  # in the original order
-    kept, total = split.select(torch.as_tensor(first[order])), total[order]
-    equal = bool((total == total[0]).all())
-    return Split(kept.x, kept.condition, weight=None if equal else total / total.mean())
 
 
 def _spread(split: Split, features: Sequence[Feature]) -> Split:
