@@ -46,7 +46,7 @@ def mixed_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mixed")
     rng = np.random.default_rng(0)
     color = rng.choice(["red", "blue"], 300)
-    size = np.round(rng.normal(size=300) + 4 * (color == "red"), 1)
+    size = np.round(rng.normal(size=300) + 4 * (color == "red"), 2)
     days = pd.to_timedelta(np.rint(10 * size) + 100, unit="D")
     table = pd.DataFrame({"color": color, "size": size, "day": pd.Timestamp("2020-01-01") + days})
     table.loc[::10, "size"] = np.nan
