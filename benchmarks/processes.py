@@ -23,9 +23,6 @@ from common import table, write
 MODELS = 16, 48
 """Feature maps of two models: what grows with the parameters is the difference."""
 
-FORMULAS = {"ddp": lambda ranks: 8 * (ranks - 1), "fsdp": lambda ranks: 16 * (ranks - 1)}
-"""Bytes that all processes together send in a step, for each parameter, with Gloo."""
-
 
 def speed(recipe: str, steps: int, data: str | None) -> list[str]:
     """Return the images per second of a recipe by 2 x 1 and by 1 x 2 processes and threads."""
@@ -52,7 +49,7 @@ def loopback() -> int:
 
 
 def child(steps: int) -> None:
-    """Train every model in both ways as one of several processes, and print what that sent."""
+    """Train every model as one of several processes, and print what that sent."""
     import torch
 
     from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
@@ -61,25 +58,22 @@ def child(steps: int) -> None:
 
     torch.set_num_threads(1)
     found = []
-    for strategy in FORMULAS:
-        for hidden in MODELS:
-            recipe = ImageRecipe(
-                ImageModel(scales=1, hidden=hidden, blocks=2, norm="act", conditioner_norm="none"),
-                DataConfig("digits"),
-                TrainingConfig(
-                    steps=10**6, batch_size=16, precision="float32", strategy=strategy,
-                ),
-            )  # fmt: skip
-            trainer = Trainer.from_recipe(recipe, load_data(recipe.data))
-            count = sum(p.numel() for p in trainer.flow.parameters())
-            for _ in range(2):
-                trainer.train_step(1e-4)
-            torch.distributed.barrier()
-            before = loopback()
-            for _ in range(steps):
-                trainer.train_step(1e-4)
-            torch.distributed.barrier()
-            found.append([strategy, count, (loopback() - before) / steps])
+    for hidden in MODELS:
+        recipe = ImageRecipe(
+            ImageModel(scales=1, hidden=hidden, blocks=2, norm="act", conditioner_norm="none"),
+            DataConfig("digits"),
+            TrainingConfig(steps=10**6, batch_size=16, precision="float32"),
+        )
+        trainer = Trainer.from_recipe(recipe, load_data(recipe.data))
+        count = sum(p.numel() for p in trainer.flow.parameters())
+        for _ in range(2):
+            trainer.train_step(1e-4)
+        torch.distributed.barrier()
+        before = loopback()
+        for _ in range(steps):
+            trainer.train_step(1e-4)
+        torch.distributed.barrier()
+        found.append([count, (loopback() - before) / steps])
     if trainer.processes.main:
         print("RESULT", json.dumps(found), flush=True)
 
@@ -103,16 +97,18 @@ def processes(count: int, steps: int) -> list[list]:
 
 
 def traffic(counts: list[int], steps: int) -> str:
-    """Return bytes per parameter and step over all processes, beside the formula."""
+    """Return the bytes that all processes send, per parameter and step, beside the formula.
+
+    The formula is that of an all-reduce in a ring, of 4 bytes each: 8 (N - 1) for N processes.
+    """
     lines = []
     for count in counts:
-        found = processes(count, steps)
-        for (strategy, few, small), (_, many, large) in zip(found[::2], found[1::2], strict=True):
-            each = (large - small) / (many - few)
-            beside = f"{(small - each * few) / 1e3:.0f}"
-            lines.append([strategy, count, FORMULAS[strategy](count), f"{each:.2f}", beside])
-            print(lines[-1], file=sys.stderr, flush=True)
-    columns = ["strategy", "processes", "bytes per parameter: formula", "measured", "KB beside"]
+        (few, small), (many, large) = processes(count, steps)
+        each = (large - small) / (many - few)
+        beside = f"{(small - each * few) / 1e3:.0f}"
+        lines.append([count, 8 * (count - 1), f"{each:.2f}", beside])
+        print(lines[-1], file=sys.stderr, flush=True)
+    columns = ["processes", "bytes per parameter: formula", "measured", "KB beside"]
     return table(columns, lines)
 
 

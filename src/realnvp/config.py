@@ -336,8 +336,6 @@ class TrainingConfig:
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: number of processes on each machine, one per device.
         nodes: number of machines.
-        strategy: how several processes share the work: "ddp" copies the model to each, "fsdp"
-            shards its parameters over all of them.
     """
 
     minutes: float | None = None
@@ -367,7 +365,6 @@ class TrainingConfig:
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
-    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -376,15 +373,6 @@ class TrainingConfig:
             self, "minutes", "epochs", "steps", "batch_size", "lr", "clip", "num_validations",
             "patience", "checkpoint_every", "validation_examples", "devices", "nodes",
         )  # fmt: skip
-        require(
-            self.memory == "standard" or self.strategy != "fsdp",
-            'strategy "fsdp" gathers parameters layer by layer, which needs memory "standard": '
-            'use "ddp"',
-        )
-        require(
-            self.optimizer != "muon" or self.strategy != "fsdp",
-            'optimizer "muon" needs whole matrices, which strategy "fsdp" shards: use "ddp"',
-        )
         require(
             self.optimizer != "muon" or self.weight_decay == 0,
             f'optimizer "muon" has no weight decay, got {self.weight_decay}: use "adamw"',

@@ -98,8 +98,8 @@ def batches(
     """Yield the batches of a split in order.
 
     With ``shared``, each process gets some of the batches, which are the same for any number of
-    processes. All get equally many, since sharded parameters are gathered by all processes for each
-    batch: a process without a last batch repeats the first one, and those results are dropped.
+    processes. All get equally many, so that all know the names of the results: a process without a
+    last batch repeats the first one, and those results are dropped.
 
     Yields:
         index of the first example, ``x``, ``condition``, and whether the results count.

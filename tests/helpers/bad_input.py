@@ -80,15 +80,11 @@ BAD: dict[str, Bad] = {
     "fraction for a count": Bad("train digits --model.hidden 2.5", "model.hidden"),
     "wrong choice": Bad("train digits --model.norm layer", "'batch', 'act', 'none'"),
     "unknown memory": Bad("train digits --memory none", "memory"),
-    "sharded and invertible": Bad(
-        "train digits --memory invertible --strategy fsdp", 'use "ddp"'
-    ),
     "smoothing of images": Bad("train digits --steps 1 --training.smoothing 0.5", "smoothing"),
     "negative smoothing": Bad("train moons --training.smoothing -1", "smoothing"),
     "more Gaussians than rows": Bad(
         TABLE + "t.csv --model.mixture_init 50", "as many rows", text("t.csv", GOOD_CSV)
     ),
-    "wrong strategy": Bad("train digits --strategy magic", "strategy"),
     "no budget": Bad("train r.yaml", "no budget", text("r.yaml", "kind: vector\n")),
     # numbers
     "zero": Bad("train digits --model.hidden 0", "hidden"),

@@ -71,7 +71,6 @@ class CheckpointFile(Callback):
 def train_some(
     recipe: Recipe,
     double: bool = False,
-    strategy: str = "ddp",
     stop: Path | None = None,
     resume: Path | None = None,
 ) -> dict[str, Tensor]:
@@ -80,18 +79,13 @@ def train_some(
     Args:
         recipe: recipe.
         double: in float64.
-        strategy: "ddp" or "fsdp".
-        stop: file to write a checkpoint to in the middle, in which the training ends; beside it
-            are the shards of a sharded one.
+        stop: file to write a checkpoint to in the middle, in which the training ends.
         resume: checkpoint to go on from.
     """
     dataset = load_data(recipe.data)
     flow = build(recipe, dataset)
-    training = replace(recipe.training, strategy=strategy)
-    file = stop or resume
     it = Trainer(
-        flow.double() if double else flow, dataset, training, seed=recipe.seed,
-        shards=file and file.parent,
+        flow.double() if double else flow, dataset, recipe.training, seed=recipe.seed
     )  # fmt: skip
     if resume is not None:
         it.load_state_dict(from_bytes(resume.read_bytes()))
@@ -155,7 +149,7 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor], only: str = "
 
 
 def main(out: str, *names: str) -> None:
-    """Train the recipes of these names, each followed by "double" or a strategy if asked for.
+    """Train the recipes of these names, each followed by "double" if asked for.
 
     With "stop=FILE", a training ends in the middle, with a checkpoint; with "resume=FILE", it goes
     on from there.
@@ -164,9 +158,8 @@ def main(out: str, *names: str) -> None:
     found = {}
     for name in names:
         base, *options = name.split("+")
-        strategy = "fsdp" if "fsdp" in options else "ddp"
         files = {key: Path(path) for key, _, path in (o.partition("=") for o in options) if path}
-        found[name] = train_some(recipes()[base], "double" in options, strategy, **files)
+        found[name] = train_some(recipes()[base], "double" in options, **files)
     Path(out).write_bytes(to_bytes(found))
 
 

@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import realnvp
 from helpers import bad_input, data_files, kills, poison, processes
-from helpers import shard_kills as pairs
 from helpers.memory import memory_growth
 from realnvp.cli.main import main as command_line
 from realnvp.config import (
@@ -75,26 +74,6 @@ def kill_points(folder: Path, fast: bool) -> Result:
             print(f"killed at moment {point}, {moments[point]}: {found}", file=sys.stderr)
     say = f"kills of {len(moments)} moments resumed bit for bit, {torn} from a torn checkpoint"
     return good, len(points), say
-
-
-def shard_kills(folder: Path, fast: bool) -> Result:
-    """Kill one of two processes of a sharded training, resume both, and compare."""
-    points, names = [], {}
-    for who in range(2):
-        status = pairs.run_pair(folder / f"whole{who}", who=who)
-        assert status == [0, 0], (folder / f"whole{who}-{who}.log").read_text()
-        names[who] = json.loads((folder / f"moments{who}.json").read_text())
-        points += [(who, point) for point in spread(1 if fast else 6, len(names[who]))]
-    good = 0
-    for number, (who, point) in enumerate(points):
-        run = folder / f"{who}-{point}"
-        pairs.kill_and_resume_pair(run, point, who, tear=number % 3 == 1)
-        found = pairs.pair_differences(folder / "whole0", run)
-        good += not found
-        if found:
-            print(f"rank {who} killed at {point}, {names[who][point]}: {found}", file=sys.stderr)
-    say = f"kills of {sum(map(len, names.values()))} moments of two processes resumed bit for bit"
-    return good, len(points), f"{say}, with shards"
 
 
 def full_disks(folder: Path, fast: bool) -> Result:
@@ -314,7 +293,7 @@ def process_counts(folder: Path, fast: bool) -> Result:
     """Compare a training by one process and by several."""
     names = ["batch norm", "batch norm+double", "invertible+double"]
     if not fast:
-        names += ["act norm+double", "vectors+double", "act norm+double+fsdp"]
+        names += ["act norm+double", "vectors+double"]
     ones = {
         name: processes.train_some(processes.recipes()[name.split("+")[0]], "double" in name)
         for name in names
@@ -364,7 +343,6 @@ def mutated_files(folder: Path, fast: bool) -> Result:
 
 CHECKS: dict[str, Callable[[Path, bool], Result]] = {
     "kills": kill_points,
-    "shards": shard_kills,
     "disks": full_disks,
     "cache": cached_images,
     "files": damaged_files,

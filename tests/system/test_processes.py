@@ -21,9 +21,7 @@ from realnvp.conditioners import BatchNorm2d
 from realnvp.training.launch import launch
 from realnvp.utils.serialization import from_bytes
 
-NAMES = [
-    "batch norm", "batch norm+double", "invertible+double", "muon+double", "act norm+double+fsdp"
-]  # fmt: skip
+NAMES = ["batch norm", "batch norm+double", "invertible+double", "muon+double", "act norm+double"]
 TRAIN = [
     "train", "digits", "--model.scales", "1", "--model.hidden", "4", "--model.blocks", "1",
     "--precision", "float32", "--quiet", "--no-report", "--training.calibration", "50",
@@ -31,7 +29,7 @@ TRAIN = [
 ]  # fmt: skip
 
 
-ELASTIC = {"batch norm+double": "state", "act norm+double+fsdp": "sharded"}
+ELASTIC = {"batch norm+double": "batch", "act norm+double": "act"}
 """Trainings of two processes that others go on with, and the checkpoint of each."""
 
 
@@ -64,29 +62,15 @@ def test_two_processes_with_half_of_every_batch_are_one_with_the_whole(two, name
 
 
 def test_a_run_of_two_processes_goes_on_in_one_and_in_three(two, folder, tmp_path):
-    """As if there had always been as many; one process is never sharded, three may be."""
+    """As if there had always been as many."""
     resumed = {name: f"{name}+resume={folder / file}" for name, file in ELASTIC.items()}
-    unsharded = resumed["act norm+double+fsdp"].replace("+fsdp", "")
-    three = in_processes(3, tmp_path, *resumed.values(), unsharded)[2]
+    three = in_processes(3, tmp_path, *resumed.values())[2]
     for name, file in ELASTIC.items():
         recipe = recipes()[name.partition("+")[0]]
         whole = train_some(recipe, double=True)
         one = train_some(recipe, double=True, resume=folder / file)
         assert largest_difference(one, whole) < 1e-9
         assert largest_difference(three[resumed[name]], whole) < 1e-9
-        if "fsdp" in name:
-            assert largest_difference(three[unsharded], whole) < 1e-9
-
-
-def test_no_process_writes_the_shards_of_another(two, folder):
-    state = from_bytes((folder / "sharded").read_bytes())
-    place = folder / state["shards"]["folder"]
-    sizes = [(place / name).stat().st_size for name in state["shards"]["files"]]
-    assert len(sizes) == 2
-    assert max(sizes) < 1.1 * min(sizes)
-    model, moments = state["now"]["model"], state["now"]["moments"]
-    assert any(tensor is None for tensor in model.values())
-    assert all(moment["exp_avg"] is None for moment in moments.values())
 
 
 def test_batch_norm_of_one_process_is_pytorchs():
@@ -110,10 +94,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys, strategy):
+def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    options = ["--steps", "5000", "--training.checkpoint_every", "0.1", "--strategy", strategy]
+    options = ["--steps", "5000", "--training.checkpoint_every", "0.1"]
     with start(tmp_path, *TRAIN, *options) as first:
         while not Path("runs/digits/checkpoints/previous.safetensors").exists():
             assert first.poll() is None
@@ -126,7 +109,6 @@ def test_devices_train_stop_resume_and_evaluate(tmp_path, monkeypatch, capsys, s
     assert "stopped at step" in errors
     state = from_bytes(Path("runs/digits/checkpoints/last.safetensors").read_bytes())
     step = state["now"]["step"]
-    assert ("shards" in state) == (strategy == "fsdp")
     # another number of processes may go on
     assert main([*TRAIN, "--steps", str(step + 2), "--resume", "--devices", "1"]) == 0
     capsys.readouterr()

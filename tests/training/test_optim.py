@@ -147,9 +147,7 @@ def test_a_run_goes_on_bit_for_bit(tmp_path):
     assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
 
 
-def test_it_does_not_go_with_sharding_or_weight_decay():
-    with pytest.raises(ValueError, match="needs whole matrices"):
-        TrainingConfig(steps=1, optimizer="muon", strategy="fsdp")
+def test_it_does_not_go_with_weight_decay():
     with pytest.raises(ValueError, match="no weight decay"):
         TrainingConfig(steps=1, optimizer="muon", weight_decay=0.1)
 

@@ -65,7 +65,6 @@ SHORT = {
     "training.accelerator": "--device",
     "training.devices": "--devices",
     "training.nodes": "--nodes",
-    "training.strategy": "--strategy",
 }
 """Short names of the settings that are set most."""
 

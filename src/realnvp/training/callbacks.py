@@ -70,8 +70,6 @@ class Callback:
     def save(self, state: dict[str, Any], *, final: bool = False) -> None:
         """Receive the state, which changes as soon as this returns.
 
-        In a sharded run, sharded tensors are replaced by None, and are in files.
-
         Raises:
             OSError: if it cannot be written, and it is the ``final`` one.
         """
@@ -325,7 +323,6 @@ class RunLogger(History):
         saved = (now["step"], now["best"], now["worse"], factor, state["evaluated"])
         # Writing the same state again would only drop the older of the two checkpoints.
         if final and saved == self._saved:
-            self.run.tidy()
             return
 
         def write() -> None:

@@ -1,22 +1,18 @@
 """Capture the state of training from the model, its average and the optimizer, and restore it.
 
-Every process holds its own shards of sharded parameters. It writes them itself (see ``shards``), or
-they are gathered one after the other. Either way, a run can be resumed with a different number of
-processes.
+All processes of a run have the same state, so a run can be resumed with a different number of them.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from realnvp.bijections import ActNorm
-from realnvp.bijections.dequantization import Noise
 from realnvp.flow import Flow
 from realnvp.training.optim import EMA
 from realnvp.utils.serialization import check_like
@@ -24,12 +20,8 @@ from realnvp.utils.serialization import check_like
 __all__ = [
     "Statistics",
     "capture",
-    "full_tensor",
-    "gather",
-    "initialize",
     "restore",
     "snapshot",
-    "tensors_like",
 ]
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
@@ -77,49 +69,6 @@ class Statistics:
             torch._foreach_copy_(buffers, kept)
 
 
-@torch.no_grad()
-def initialize(flow: Flow, x: Tensor, condition: Tensor | None, noise: Noise) -> None:
-    """Initialize layers that the first batch initializes, such as :class:`ActNorm`.
-
-    Running statistics are unchanged. Call this before parameters are sharded.
-
-    Args:
-        flow: the model.
-        x: first batch.
-        condition: its condition, if the flow is conditional.
-        noise: its dequantization noise.
-    """
-    statistics = Statistics(
-        buffer
-        for module in flow.modules()
-        for buffer in module.buffers(recurse=False)
-        if not isinstance(module, ActNorm)
-    )
-    flow.train()
-    flow.loss_terms(x, condition, noise)
-    statistics.restore()
-
-
-def full_tensor(tensor: Tensor) -> Tensor:
-    """Return a tensor, gathered into main memory if it is sharded.
-
-    All processes must call it then. Main memory is used because a model is sharded when it does not
-    fit on a device.
-    """
-    return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
-
-
-@torch.no_grad()
-def _assign(mine: Tensor, value: Tensor) -> None:
-    """Copy a tensor, which may be full, into one that may be sharded."""
-    if hasattr(mine, "full_tensor") and not hasattr(value, "full_tensor"):
-        from torch.distributed.tensor import distribute_tensor
-
-        placed = value.to(mine.device)
-        value = distribute_tensor(placed, mine.device_mesh, mine.placements)  # type: ignore[attr-defined]
-    mine.copy_(value)
-
-
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
@@ -140,40 +89,6 @@ def capture(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str,
     }
 
 
-def tensors_like(flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> dict[str, Tensor]:
-    """Return, for each tensor that :func:`capture` may return, one of its shape, type and shards.
-
-    Their names are paths, such as "moments/0/exp_avg".
-    """
-    moments = {
-        f"moments/{index}/{name}": parameter
-        for index, parameter in enumerate(_parameters(optimizer))
-        for name in MOMENTS - {"step"}
-    }
-    model = {f"model/{name}": tensor for name, tensor in flow.state_dict().items()}
-    return {**model, **{f"average/{name}": t for name, t in ema.average.items()}, **moments}
-
-
-def gather(state: dict[str, Any], keep: bool = True) -> dict[str, Any]:
-    """Return a state with full tensors, gathered into main memory one by one.
-
-    All processes must call it.
-
-    Args:
-        state: state, whose tensors may be sharded.
-        keep: whether this process needs the state; the others hold one tensor at a time, and get
-            None in place of each.
-    """
-
-    def one(tensor: Tensor) -> Tensor | None:
-        if not hasattr(tensor, "full_tensor"):
-            return tensor
-        full = full_tensor(tensor)
-        return full if keep else None
-
-    return _mapped(state, one)
-
-
 def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer, ema: EMA) -> None:
     """Restore what :func:`capture` returned.
 
@@ -187,14 +102,9 @@ def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer,
     _check_moments(state.get("moments"), optimizer)
     for name in ("model", "average", "updates", "rng"):
         check_like(state.get(name), expected[name], name)
-    tensors = flow.state_dict()
-    if any(hasattr(tensor, "full_tensor") for tensor in tensors.values()):
-        for name, value in state["model"].items():
-            _assign(tensors[name], value)
-    else:
-        flow.load_state_dict(state["model"])
+    flow.load_state_dict(state["model"])
     for name, value in state["average"].items():
-        _assign(ema.average[name], value)
+        ema.average[name].copy_(value)
     ema.updates = int(state["updates"])
     torch.set_rng_state(state["rng"].cpu())
     optimizer.state.clear()
@@ -204,8 +114,7 @@ def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer,
         for name, value in moments.items():
             # in the parameter's memory layout, which the fused optimizer relies on
             like = torch.zeros((), device=parameter.device) if name == "step" else parameter
-            placed[name] = torch.zeros_like(like, requires_grad=False)
-            _assign(placed[name], value)
+            placed[name] = torch.zeros_like(like, requires_grad=False).copy_(value)
         optimizer.state[parameter] = placed
 
 
@@ -228,15 +137,10 @@ def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
         check_like(found.get(str(index)), example, f"moments.{index}")
 
 
-def snapshot(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a state, which training does not change."""
-    return _mapped(state, lambda tensor: tensor.detach().clone())
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """Return a copy of a nested state, with changed tensors."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
-    return copy.deepcopy(value)
+def snapshot(state: Any) -> Any:
+    """Return a copy of a nested state, which training does not change."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {name: snapshot(value) for name, value in state.items()}
+    return copy.deepcopy(state)

@@ -28,7 +28,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from realnvp.conditioners import Conditioner
 from realnvp.flow import Flow
 from realnvp.utils.distributed import all_reduce, alone
 from realnvp.utils.errors import RemoteRankError, describe, is_expected
@@ -55,7 +54,6 @@ class Processes:
     Args:
         device: device that this process computes on.
         fabric: launched Fabric; None for a single process without a launcher.
-        sharded: shard the parameters over the processes.
         local: ignore any process group, inside the context.
 
     Attributes:
@@ -70,10 +68,9 @@ class Processes:
         self,
         device: torch.device,
         fabric: Fabric | None = None,
-        sharded: bool = False,
         local: bool = False,
     ) -> None:
-        self.device, self.sharded, self.local = device, sharded, local
+        self.device, self.local = device, local
         self._fabric = fabric
         self._context = contextlib.ExitStack()
         self.rank, self.world_size, self._local_rank = 0, 1, 0
@@ -94,7 +91,7 @@ class Processes:
         """Place a model on the device; return the model to train, and its optimizer.
 
         Args:
-            flow: the model, which is moved, or sharded, in place.
+            flow: the model, which is moved in place.
             make: function that makes the optimizer.
 
         Returns:
@@ -103,11 +100,7 @@ class Processes:
         """
         if self._fabric is None:
             return flow.to(self.device), make(flow)
-        if self.sharded:  # sharding replaces the parameters
-            wrapped = self._fabric.setup_module(flow)
-            optimizer = self._fabric.setup_optimizers(make(flow))
-        else:
-            wrapped, optimizer = self._fabric.setup(flow, make(flow))
+        wrapped, optimizer = self._fabric.setup(flow, make(flow))
         wrapped.mark_forward_method("loss_terms")
         return wrapped, optimizer
 
@@ -248,7 +241,6 @@ def launch(
     accelerator: str = "auto",
     devices: int = 1,
     nodes: int = 1,
-    strategy: str = "ddp",
     *,
     local: bool = False,
 ) -> Processes:
@@ -258,7 +250,6 @@ def launch(
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: processes on each machine; under ``torchrun``, those that it has started.
         nodes: machines; under ``torchrun``, those that it has started.
-        strategy: "ddp" or "fsdp", for several processes.
         local: use this process only, and ignore ``torchrun``, Slurm and any process group.
 
     Raises:
@@ -279,24 +270,21 @@ def launch(
     if world_size == 1 and (local or not STARTED & os.environ.keys()):
         return Processes(_device(accelerator), local=local)
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import ModelParallelStrategy
 
-    chosen: Any = "auto"
-    if world_size > 1 and strategy == "fsdp":
-        chosen = ModelParallelStrategy(
-            _shard, data_parallel_size=world_size, tensor_parallel_size=1
-        )
-    elif world_size > 1:
-        chosen = _ddp()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it prints a greeting
     try:
-        fabric = Fabric(accelerator=accelerator, strategy=chosen, devices=devices, num_nodes=nodes)
+        fabric = Fabric(
+            accelerator=accelerator,
+            strategy=_ddp() if world_size > 1 else "auto",
+            devices=devices,
+            num_nodes=nodes,
+        )
         fabric.launch()
     except (RuntimeError, ValueError, AssertionError) as error:  # Fabric's own derive from these
         raise ValueError(
             f"cannot use {devices} devices of kind {accelerator!r}: {describe(error)}"
         ) from error
-    return Processes(fabric.device, fabric, sharded=world_size > 1 and strategy == "fsdp")
+    return Processes(fabric.device, fabric)
 
 
 def _device(accelerator: str) -> torch.device:
@@ -323,20 +311,3 @@ def _ddp() -> DDPStrategy:
     # For 1x1 convolutions in channels_last: two names for one order in memory.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DDPStrategy(gradient_as_bucket_view=True, **{name: False})  # type: ignore[arg-type]
-
-
-def _shard(flow: nn.Module, mesh: Any) -> nn.Module:
-    """Shard the parameters over the processes; each conditioner is gathered when it computes."""
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-
-    mesh = mesh["data_parallel"]
-    for parameter in flow.parameters():  # FSDP shards only this memory order
-        parameter.data = parameter.data.contiguous()
-    for module in flow.modules():
-        if isinstance(module, Conditioner):
-            fully_shard(module, mesh=mesh)
-    # By default the outermost module stays gathered, and a stale copy would be saved.
-    fully_shard(flow, mesh=mesh, reshard_after_forward=True)
-    for method in ("log_prob", "loss_terms", "encode", "decode", "sample"):
-        register_fsdp_forward_method(flow, method)
-    return flow

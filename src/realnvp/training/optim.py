@@ -203,17 +203,13 @@ class EMA:
         tensors = {n: t for n, t in model.state_dict().items() if t.is_floating_point()}
         self._model = tensors
         self.average = {name: tensor.clone() for name, tensor in tensors.items()}
-        # Sharded parameters and full buffers cannot be averaged in one call.
-        kinds = {type(tensor) for tensor in tensors.values()}
-        names = [[n for n, t in tensors.items() if type(t) is kind] for kind in kinds]
-        self._pairs = [([self.average[n] for n in g], [tensors[n] for n in g]) for g in names]
 
     @torch.no_grad()
     def update(self) -> None:
         """Add the model's current weights to the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
-        for mine, its in self._pairs:
-            torch._foreach_lerp_(mine, its, 1 - decay)
+        averages, tensors = list(self.average.values()), list(self._model.values())
+        torch._foreach_lerp_(averages, tensors, 1 - decay)
         self.updates += 1
 
     @contextmanager

@@ -22,7 +22,6 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from realnvp.recipes import flat_settings
-from realnvp.training.shards import check_shards, remove_shards
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
 from realnvp.utils.model_folder import write_calibration
@@ -141,7 +140,7 @@ class RunDirectory:
 
     # ------------------------------------------------------------------ settings and state
 
-    def create(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
+    def create(self, config: dict[str, Any], state: dict[str, Any]) -> None:
         """Make a new run with its settings and first checkpoint, or nothing.
 
         A run that is to be overwritten is removed after the new one's files are written, so that it
@@ -149,7 +148,7 @@ class RunDirectory:
 
         Args:
             config: resolved settings.
-            state: first state; None if it is saved later.
+            state: first state.
 
         Raises:
             OSError: if that is not possible; what was made is removed again.
@@ -164,17 +163,15 @@ class RunDirectory:
             self._remove_temporary()
             (self.folder / "samples").mkdir(exist_ok=True)
             self.write_config(config)
-            if state is not None:
-                self.save(state)
+            self.save(state)
 
-    def _replace(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
+    def _replace(self, config: dict[str, Any], state: dict[str, Any]) -> None:
         self._remove_temporary()
         new = RunDirectory(self.folder / ".new.tmp~")
         try:
             new.last.parent.mkdir(parents=True)
             new.write_config(config)
-            if state is not None:
-                new.save(state)
+            new.save(state)
         except OSError:
             shutil.rmtree(new.folder, ignore_errors=True)
             raise
@@ -182,7 +179,6 @@ class RunDirectory:
         # run that has not begun.
         self.previous.unlink(missing_ok=True)
         self.last.unlink(missing_ok=True)
-        self.tidy()
         shutil.rmtree(self.model_folder, ignore_errors=True)
         shutil.rmtree(self.folder / "samples", ignore_errors=True)
         for pattern in ("metrics.jsonl", "curves.png", "report.html", "events.out.tfevents*"):
@@ -190,8 +186,7 @@ class RunDirectory:
                 path.unlink()
         (self.folder / "samples").mkdir(exist_ok=True)
         new.config_path.replace(self.config_path)
-        if state is not None:
-            new.last.replace(self.last)
+        new.last.replace(self.last)
         shutil.rmtree(new.folder, ignore_errors=True)
 
     def _remove_temporary(self) -> None:
@@ -239,27 +234,11 @@ class RunDirectory:
         Raises:
             OSError: if it cannot be written; the existing checkpoints are then unchanged.
         """
-        try:
-            if isinstance(state.get("shards"), OSError):
-                raise state["shards"]
-            self._save(state)
-        finally:
-            self.tidy()
-
-    def _save(self, state: dict[str, Any]) -> None:
         with replacing(self.last) as temporary:
             checkpoint.write_state(state, temporary)
             sync_file(temporary)
             if self.last.exists():
                 self.last.replace(self.previous)
-
-    def tidy(self) -> None:
-        """Remove shards that belong to no checkpoint."""
-        used = []
-        for path in (self.last, self.previous):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                used.append(checkpoint.peek(path)[1]["state"]["shards"]["folder"])
-        remove_shards(self.last.parent, used)
 
     def save_calibration(self, calibration: dict[str, Tensor]) -> None:
         """Write the calibration of the saved model, if the flow is one that can be saved.
@@ -286,7 +265,7 @@ class RunDirectory:
                 continue
             try:
                 content = path.read_bytes()
-                check_shards(checkpoint.from_bytes(content), path.parent)
+                checkpoint.from_bytes(content)
             except (OSError, ValueError) as error:
                 damaged[path] = path.name, str(error)
                 continue

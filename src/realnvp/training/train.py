@@ -33,7 +33,6 @@ from realnvp.training.runtime import (
     provenance,
     stop_signals,
 )
-from realnvp.training.shards import check_shared
 from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import POINTS, Trainer, check_budget
 from realnvp.training.warm_start import warm_start
@@ -374,7 +373,7 @@ def _run(
     check_budget(config)
     keep_all_freed_memory()
     with (
-        launch(config.accelerator, config.devices, config.nodes, config.strategy) as processes,
+        launch(config.accelerator, config.devices, config.nodes) as processes,
         contextlib.ExitStack() as stack,
     ):
         run, content, notes = None, None, []
@@ -390,9 +389,8 @@ def _run(
         content = processes.broadcast(content)
         dataset = processes.rank_zero_first(load)
         with processes.sync_errors():
-            shards = None if options.out is None else options.out / "checkpoints"
             flow = make(dataset, content is not None)
-            trainer = Trainer(flow, dataset, config, seed=seed, processes=processes, shards=shards)
+            trainer = Trainer(flow, dataset, config, seed=seed, processes=processes)
             if content is not None:
                 state = checkpoint.from_bytes(content)
                 check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)
@@ -407,13 +405,13 @@ def _run(
         # From here on, an interrupted run can be resumed.
         signals = stack.enter_context(contextlib.ExitStack())
         stopped = signals.enter_context(stop_signals())
-        history = _begin(trainer, run, settings, options, stack, resumed=content is not None)
+        history = _begin(trainer, run, settings, options, stack)
         with signals, bar:
             trainer.fit(bar, stopped)
             if trainer.stopping:
                 trainer.finish()
             else:
-                likelihood, calibration = _conclude(trainer, run, bar)
+                likelihood, calibration = _conclude(trainer, run, options, bar)
         if trainer.stopping:
             raise _interrupted(trainer, options.out)
         result = _result(trainer, likelihood, history.records, options.out)
@@ -429,8 +427,6 @@ def _begin(
     settings: dict[str, Any],
     options: _Options,
     stack: contextlib.ExitStack,
-    *,
-    resumed: bool,
 ) -> History:
     """Make the files of a new run, or take up those of a resumed one, and set the callbacks.
 
@@ -440,21 +436,20 @@ def _begin(
         settings: settings of the run.
         options: arguments of the caller.
         stack: where trackers are closed at the end.
-        resumed: whether the state is that of a checkpoint.
 
     Returns:
         the callback that keeps the records.
     """
     processes, dataset = trainer.processes, trainer.dataset
-    # In a sharded run each process writes its own part of the state, into this folder.
-    apart = trainer.shards if processes.sharded else None
-    first = None if apart is not None else trainer.state_dict(keep=processes.main)
     history, callbacks = History(), list(options.callbacks)
     with processes.sync_errors():
         # Made first: if that fails, no run is overwritten.
         service = _service(options.logger, options.out) if processes.main else None
         if run is not None:
-            run.write_config(settings) if options.resume else run.create(settings, first)
+            if options.resume:
+                run.write_config(settings)
+            else:
+                run.create(settings, trainer.state_dict())
             tensorboard = options.logger == "tensorboard"
             history = _run_logger(trainer, run, settings, tensorboard=tensorboard)
         if service is not None:
@@ -465,20 +460,15 @@ def _begin(
             callbacks = [tracker, *callbacks]
         trainer.callbacks = [history, *callbacks] if processes.main else []
         trainer.log("run", provenance(processes.device))
-    if apart is not None:
-        with processes.sync_errors():
-            check_shared(apart)
-        if not resumed:
-            trainer.finish()
     return history
 
 
 def _conclude(
-    trainer: Trainer, run: RunDirectory | None, bar: Bar
+    trainer: Trainer, run: RunDirectory | None, options: _Options, bar: Bar
 ) -> tuple[Likelihood, dict[str, Tensor] | None]:
     """Evaluate the best model, calibrate it if it is saved, and save the last state."""
     likelihood = trainer.evaluate_best()
-    calibration = None if trainer.shards is None else trainer.calibrate()
+    calibration = None if options.out is None else trainer.calibrate()
     trainer.finish()
     with trainer.processes.sync_errors():
         if run is not None and calibration is not None:

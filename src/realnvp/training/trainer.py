@@ -9,11 +9,9 @@ compute for the whole batch.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -32,12 +30,8 @@ from realnvp.training.callbacks import Callback
 from realnvp.training.checkpoint import (
     Statistics,
     capture,
-    full_tensor,
-    gather,
-    initialize,
     restore,
     snapshot,
-    tensors_like,
 )
 from realnvp.training.initialization import build, resolve, smoothing_of
 from realnvp.training.launch import Processes, launch
@@ -45,7 +39,6 @@ from realnvp.training.optim import EMA, learning_rate, make_optimizer
 from realnvp.training.rollback import LIMIT, Rollback
 from realnvp.training.runtime import compile_conditioners, compute_dtype, uncompiled
 from realnvp.training.selection import Selection
-from realnvp.training.shards import read_shards, write_shards
 from realnvp.training.validation import Plan, ValidationPlan
 from realnvp.utils.progress import Bar, duration
 from realnvp.utils.rng import Stream, normal_of, uniform
@@ -78,8 +71,6 @@ class Trainer:
         seed: seed of the order of the data and of all noise.
         processes: processes that train; by default those that the settings ask for.
         callbacks: objects that receive records, pictures and states.
-        shards: folder on a disk that all processes share, where each writes its part of a sharded
-            state; without it, such a state is gathered.
 
     Attributes:
         step: number of optimizer steps so far.
@@ -99,21 +90,17 @@ class Trainer:
         seed: int = 0,
         processes: Processes | None = None,
         callbacks: Sequence[Callback] = (),
-        shards: Path | None = None,
     ) -> None:
         check_budget(config)
         if processes is None:
-            processes = launch(config.accelerator, config.devices, config.nodes, config.strategy)
+            processes = launch(config.accelerator, config.devices, config.nodes)
         config = resolve(config, dataset)
         self.flow, self.dataset, self.config = flow, dataset, config
         self.seed, self.processes, self.callbacks = seed, processes, list(callbacks)
-        self.shards = shards
         device = processes.device
         dtype = compute_dtype(config, flow, device)
         flow.set_compute_dtype(dtype)
         flow.memory = config.memory
-        # Sharding changes the modules permanently: the best model is then loaded into this copy.
-        self._unsharded = copy.deepcopy(flow) if processes.sharded else None
         if config.compile:
             compile_conditioners(flow, device)
         self.batches = Batches(
@@ -130,8 +117,6 @@ class Trainer:
                 f"{processes.world_size} processes: raise --training.batch_size, or use fewer"
             )
         self.smoothing = smoothing_of(flow, dataset, resolved(config.smoothing), device)
-        if processes.sharded:
-            initialize(flow.to(device), *self.batch(0)[:3])
         # The optimizer may be Fabric's wrapper of one.
         self.wrapped, self.optimizer = processes.setup(flow, lambda it: make_optimizer(it, config))
         self._parameters = list(flow.parameters())
@@ -279,7 +264,7 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum() / self.flow.dim
         self.processes.backward(loss)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
+        norm = torch.nn.utils.get_total_norm(gradients)
         # The only values that are read from the device: every read waits for it.
         values = torch.stack((loss.detach(), norm.to(loss))).tolist()
         bad, *largest = self.all_reduce_max(not all(map(math.isfinite, values)), *values)
@@ -370,11 +355,8 @@ class Trainer:
             callback.log(kind, self.step, self.seconds, values)
 
     def _save(self, final: bool = False) -> None:
-        """Hand the state to the callbacks. All processes write or gather shards."""
-        if self.processes.sharded and self.shards is not None:
-            state = write_shards(self._state(lambda part: part), self.shards, self.processes)
-        else:
-            state = self.state_dict(keep=self.processes.main)
+        """Hand the state to the callbacks."""
+        state = self.state_dict()
         with self.processes.sync_errors() if final else contextlib.nullcontext():
             for callback in self.callbacks:
                 callback.save(state, final=final)
@@ -416,13 +398,11 @@ class Trainer:
             evaluated = time.monotonic()
             record = {"loss": result.loss, "standard_error": result.standard_error}
             self.log("validation", {**record, "examples": result.examples})
-            draws = any(callback.draws for callback in self.callbacks)
-            # All processes take part in gathering shards.
-            if picture and (draws or self.processes.sharded):
+            if picture and any(callback.draws for callback in self.callbacks):
                 samples = self.draw(self.plan.now.samples, held_out.condition)
                 for callback in self.callbacks:
                     callback.picture(self.step, samples)
-            if not math.isfinite(result.loss) and not self.processes.sharded:
+            if not math.isfinite(result.loss):
                 where = self._first_non_finite(held_out)
                 bar.warn(f"step {self.step}: the validation is not finite: {where}")
         known = math.isfinite(result.standard_error)  # with one example, it is not finite
@@ -442,9 +422,8 @@ class Trainer:
         self.plan.add(*self.all_reduce_max(*took))
 
     def _weights(self) -> dict[str, Tensor]:
-        """Return copies of the weights, gathered where they are sharded."""
-        tensors = self.flow.state_dict().items()
-        return {name: full_tensor(tensor).detach().clone() for name, tensor in tensors}
+        """Return copies of the weights."""
+        return {name: tensor.clone() for name, tensor in self.flow.state_dict().items()}
 
     def validation_examples(self, count: int) -> Split:
         """Return examples of the validation part on the device, always the same ones."""
@@ -546,7 +525,6 @@ class Trainer:
         finding = find_non_finite(
             self.flow,
             *self.batch(self.step)[:3],
-            gradients=not processes.sharded,
             anywhere=lambda flag: bool(processes.all_reduce_max(flag)[0]),
         )
         findings = processes.gather(finding)
@@ -573,12 +551,9 @@ class Trainer:
                 "no validation was finite, so there is no best model: lower --training.lr, and "
                 "look for extreme values in the data"
             )
-        flow = self.flow
-        if self._unsharded is not None:
-            flow = self._unsharded.to(self.processes.device)
-        flow.load_state_dict(self.selection.weights)
-        flow.set_compute_dtype(None)
-        return flow.eval()
+        self.flow.load_state_dict(self.selection.weights)
+        self.flow.set_compute_dtype(None)
+        return self.flow.eval()
 
     def evaluate_best(self) -> Likelihood:
         """Evaluate the best model on the part that is reported, all of it if there is time.
@@ -652,17 +627,12 @@ class Trainer:
     @contextlib.contextmanager
     def _best(self) -> Iterator[Flow]:
         """Yield :meth:`best_flow`, and restore the weights of the flow in training afterwards."""
-        current = {name: tensor.clone() for name, tensor in self._own_state().items()}
+        current = self._weights()
         dtype = compute_dtype(self.config, self.flow, self.processes.device)
         with uncompiled(self.config):
             yield self.best_flow()
-        if current:
-            self.flow.load_state_dict(current)
-            self.flow.set_compute_dtype(dtype)
-
-    def _own_state(self) -> dict[str, Tensor]:
-        """Return the tensors that :meth:`best_flow` replaces."""
-        return self.flow.state_dict() if self._unsharded is None else {}
+        self.flow.load_state_dict(current)
+        self.flow.set_compute_dtype(dtype)
 
     def _now(self) -> dict[str, Any]:
         return {
@@ -672,23 +642,12 @@ class Trainer:
             **self.selection.state_dict(),
         }
 
-    def state_dict(self, keep: bool = True) -> dict[str, Any]:
-        """Return everything that is needed to continue: nothing else has a state.
-
-        Args:
-            keep: whether this process needs it, where parameters are sharded; all must call it.
-        """
-        return self._state(lambda part: gather(part, keep))
-
-    def _state(self, hold: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that is needed to continue: nothing else has a state."""
         good = self.rollback.good
-        if good is not None and good["step"] != self.step:
-            good = {**hold(good), "best_weights": good["best_weights"]}
-        else:
-            good = None
         return {
-            "now": {**hold(self._now()), "best_weights": self.selection.weights},
-            "good": good,
+            "now": {**self._now(), "best_weights": self.selection.weights},
+            "good": None if good is None or good["step"] == self.step else good,
             "rollback": self.rollback.state_dict(),
             "validation": self.plan.state_dict(),
             "evaluated": self.evaluated,
@@ -702,9 +661,6 @@ class Trainer:
         Raises:
             ValueError: if the checkpoint belongs to another model or run.
         """
-        if state.get("shards") is not None and self.shards is not None:
-            like = tensors_like(self.flow, self.optimizer, self.ema)
-            state = read_shards(state, self.shards, like)
         try:
             self.rollback.load_state_dict(state["rollback"])
             self.plan.load_state_dict(state["validation"])
