@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch.distributions import Normal
 
 import realnvp
 from helpers.bijections import randomize
@@ -213,6 +214,38 @@ def test_sample_shape_type_seed_and_temperature():
     assert torch.equal(*flow.sample(2, temperature=0.0))  # the mode of the prior, twice
     points = vector_flow(2).sample(20_000, temperature=0.5, generator=torch.Generator())
     assert points.std().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("coupling", ["affine", "gaussian_mixture", "logistic_mixture"])
+def test_samples_come_with_the_density_that_they_were_drawn_from(coupling: str):
+    flow = vector_flow(2, condition_dim=1, couplings=2, hidden=4, coupling=coupling)
+    flow = randomize(flow).double().eval()
+    condition, t = torch.randn(400, 1).double(), 0.7
+    draws = [torch.Generator().manual_seed(3) for _ in range(3)]
+    x, log_prob = flow.sample_and_log_prob(400, condition, t, draws[0])
+    torch.testing.assert_close(x, flow.sample(400, t, condition, draws[1]))
+    # Tempering replaces the prior: log N(z; 0, t^2) for log N(z; 0, 1).
+    z = flow.encode(x, condition)
+    tempered = Normal(0.0, t).log_prob(z).sum(1) - Normal(0.0, 1.0).log_prob(z).sum(1)
+    torch.testing.assert_close(log_prob, flow.log_prob(x, condition) + tempered)
+    # Gradients are the total derivatives: through the samples, and through the density.
+    x, log_prob = flow.rsample_and_log_prob(400, condition, generator=draws[2])
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    targets = (log_prob.sum(), flow.log_prob(x, condition).sum())
+    grads, expected = (
+        torch.autograd.grad(target, parameters, retain_graph=True) for target in targets
+    )
+    assert any(grad.abs().max() > 1e-3 for grad in grads)
+    torch.testing.assert_close(grads, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_samples_without_a_single_density_are_refused():
+    with pytest.raises(ValueError, match="discrete values has no density of single samples"):
+        small_image_flow().sample_and_log_prob(2)
+    with pytest.raises(ValueError, match="pass labels"):
+        vector_flow(2, classes=3).rsample_and_log_prob(2)
+    with pytest.raises(ValueError, match="must be above 0"):
+        vector_flow(2).sample_and_log_prob(2, temperature=0.0)
 
 
 def test_sampling_leaves_the_mode_as_it_was():

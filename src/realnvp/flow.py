@@ -627,6 +627,12 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the shape of the latents or the condition does not fit the flow.
         """
+        return self.decode_and_log_det(z, condition)[0]
+
+    def decode_and_log_det(
+        self, z: Tensor, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return :meth:`decode` of latents, and the log-determinants ``(B,)`` of that map."""
         if not isinstance(z, Tensor):
             raise ValueError(
                 f"latents are a tensor, got {type(z).__name__}: pass torch.as_tensor(z)"
@@ -638,7 +644,7 @@ class Flow(nn.Module):
             given = self.as_condition(condition, z.shape[0])
             x, log_det = self.bijection.inverse(z.to(self.dtype), given)
         check_log_det(log_det, z, self.bijection, "the inverse of the bijection")
-        return x
+        return x, log_det
 
     @torch.no_grad()
     def sample(
@@ -670,26 +676,126 @@ class Flow(nn.Module):
                 or not finite, or the condition does not fit the flow.
         """
         if batch_size is None:
-            batch_size = 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
-        for name, count in (("the number of samples", n), ("batch_size", batch_size)):
-            if not isinstance(count, Integral) or count < 1:
-                raise ValueError(f"{name} must be an integer, 1 or more, got {count}")
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature is a standard deviation, 0 or more, got {temperature}")
-        z = temperature * torch.randn(
-            n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
-        )
+            batch_size = self._batch_size
+        elif not isinstance(batch_size, Integral) or batch_size < 1:
+            raise ValueError(f"batch_size must be an integer, 1 or more, got {batch_size}")
+        z = self._draw_latents(n, temperature, generator)
         if condition is None and self.classes is not None:
             classes = (self.classes, (n,))
             condition = torch.randint(*classes, generator=generator, device=self.device)
         self.as_condition(condition, n)  # checks it
-        conditions = [None] * n if condition is None else condition.split(batch_size)
         parts: list[Tensor] = []
-        for part, given in zip(z.split(batch_size), conditions, strict=False):
-            parts.append(self.decode(part, given))
+        for part, context in _batches(z, condition, batch_size):
+            parts.append(self.decode(part, context))
             if progress is not None:
                 progress(min(len(parts) * batch_size, n), n)
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def sample_and_log_prob(
+        self,
+        n: int,
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Draw samples with the log-density that they are drawn from, in one inverse pass.
+
+        At temperature :math:`T`, latents have the density :math:`\mathcal N(0, T^2 I)`, and so
+
+        .. math:: \log q_T(x) = \log \mathcal N(z; 0, T^2 I) - \log |\det \partial x / \partial z|
+
+        which is the log-density of the *tempered* samples. At 1 it is :meth:`log_prob`.
+
+        Args:
+            n: number of samples.
+            condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
+            temperature: standard deviation :math:`T` of the prior, above 0.
+            generator: source of the latents; PyTorch's global one if left out.
+
+        Returns:
+            samples ``(n, *shape)`` and their log-densities ``(n,)`` in nats.
+
+        Raises:
+            ValueError: if the flow models discrete values, whose probability is not the density of
+                one latent; or if an argument does not fit, as in :meth:`sample`.
+
+        >>> from realnvp import vector_flow
+        >>> flow = vector_flow(2).eval()
+        >>> x, log_prob = flow.sample_and_log_prob(5)
+        >>> torch.allclose(log_prob, flow.log_prob(x), atol=1e-4)
+        True
+        """
+        z = self._draw_latents(n, temperature, generator)
+        self.as_condition(condition, n)  # checks it before the first batch
+        batches = _batches(z, condition, self._batch_size)
+        pairs = [self.push_forward(part, context, temperature) for part, context in batches]
+        samples, log_probs = zip(*pairs, strict=True)
+        return torch.cat(samples), torch.cat(log_probs)
+
+    def rsample_and_log_prob(
+        self,
+        n: int,
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw samples and log-densities as :meth:`sample_and_log_prob`, with gradients.
+
+        Samples are a differentiable function of noise and parameters (reparameterized), and so are
+        their log-densities, through the samples too. All ``n`` are one batch.
+
+        >>> from realnvp import vector_flow
+        >>> x, log_prob = vector_flow(2).rsample_and_log_prob(5)
+        >>> x.requires_grad, log_prob.requires_grad
+        (True, True)
+        """
+        return self.push_forward(
+            self._draw_latents(n, temperature, generator), condition, temperature
+        )
+
+    def push_forward(
+        self, z: Tensor, condition: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Map latents that were drawn at a temperature to samples and their log-densities.
+
+        Args:
+            z: latents ``(B, *shape)``, with standard deviation ``temperature``.
+            condition: as in :meth:`sample_and_log_prob`.
+            temperature: standard deviation of the prior, above 0.
+        """
+        if self.noisy:
+            raise ValueError(
+                "a flow of discrete values has no density of single samples: call sample, and then "
+                "log_prob or bits_per_dim"
+            )
+        if condition is None and self.classes is not None:
+            raise ValueError(
+                "pass labels: a density over all classes takes a pass for each one, as sample and "
+                "then log_prob do"
+            )
+        if temperature <= 0:
+            raise ValueError(
+                f"samples at temperature {temperature} have no density: it must be above 0"
+            )
+        x, log_det = self.decode_and_log_det(z, condition)
+        return x, self.log_prior(z / temperature) - self.dim * math.log(temperature) - log_det
+
+    @property
+    def _batch_size(self) -> int:
+        """Number of samples that are decoded at once: 256 images or 262,144 values."""
+        return 256 if len(self.shape) == 3 else max(1, 2**18 // self.dim)
+
+    def _draw_latents(
+        self, n: int, temperature: float, generator: torch.Generator | None
+    ) -> Tensor:
+        if not isinstance(n, Integral) or n < 1:
+            raise ValueError(f"the number of samples must be an integer, 1 or more, got {n}")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature is a standard deviation, 0 or more, got {temperature}")
+        return temperature * torch.randn(
+            n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
+        )
 
     def as_distribution(self, condition: Tensor | None = None) -> Distribution:
         """Return the density as a distribution of PyTorch, with gradients.
@@ -901,3 +1007,12 @@ class Flow(nn.Module):
         """Raise ValueError unless the scales of a numeric condition are positive."""
         if self.condition_dim and self.classes is None and not (self.condition_scale > 0).all():
             raise ValueError("condition_scale must be positive")
+
+
+def _batches(
+    z: Tensor, condition: Tensor | None, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield latents with their conditions, a batch at a time."""
+    parts = z.split(batch_size)
+    conditions = [None] * len(parts) if condition is None else condition.split(batch_size)
+    return zip(parts, conditions, strict=True)

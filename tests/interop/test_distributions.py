@@ -14,7 +14,7 @@ from helpers.bijections import randomize
 from helpers.flows import small_image_flow, small_images
 from realnvp import vector_flow
 from realnvp.estimator import RealNVPDensity
-from realnvp.interop import FlowDistribution, FlowTransform, LazyDistribution
+from realnvp.interop import FlowDistribution, FlowTransform
 
 SMALL = {"couplings": 2, "hidden": 4, "blocks": 0, "norm": "none"}
 
@@ -83,10 +83,26 @@ def test_labels_are_marginalized_if_left_out():
     assert marginal.sample((4,)).shape == (4, 2)
 
 
-def test_a_lazy_distribution_owns_the_parameters():
-    lazy = LazyDistribution(small(condition_dim=1))
-    lazy(torch.zeros(5, 1)).log_prob(torch.ones(5, 2)).mean().backward()
-    assert all(p.grad is not None for p in lazy.parameters() if p.requires_grad)
+def test_samples_come_with_their_densities_and_the_transform_has_both_in_one_pass():
+    flow = small(condition_dim=3).double()
+    c = torch.randn(4, 3).double()
+    p = flow.as_distribution(c)
+    x, log_prob = p.rsample_and_log_prob((5,))
+    assert x.requires_grad
+    assert not p.sample_and_log_prob()[0].requires_grad
+    torch.testing.assert_close(log_prob, p.log_prob(x))
+    z, log_det = p.transform.call_and_ladj(x)
+    base = Independent(Normal(torch.zeros(2).double(), 1.0), 1)
+    torch.testing.assert_close(base.log_prob(z) + log_det, log_prob)
+    back, inverse_log_det = p.transform.inv.call_and_ladj(z)
+    torch.testing.assert_close(back, x)
+    torch.testing.assert_close(inverse_log_det, -log_det)
+    torch.testing.assert_close(p.transform.log_abs_det_jacobian(x, z), log_det)
+    batch = TransformedDistribution(base, [p.transform.inv])
+    assert batch.batch_shape == (4,)
+    torch.testing.assert_close(batch.log_prob(x), log_prob)
+    with pytest.raises(ValueError, match="pass labels"):
+        small(classes=3).as_distribution().sample_and_log_prob()
 
 
 def test_a_transform_of_a_normal_is_the_flow():
@@ -100,9 +116,7 @@ def test_a_transform_of_a_normal_is_the_flow():
     z = torch.randn(6, 2)
     t = FlowTransform(flow, c).with_cache()
     assert torch.allclose(t.inv(t(z)), z, atol=1e-4)
-    with pytest.raises(ValueError, match="one condition"):
-        FlowTransform(flow, torch.zeros(2, 1))
-    with pytest.raises(ValueError, match="pass one condition"):
+    with pytest.raises(ValueError, match="pass a condition"):
         FlowTransform(flow)
     with pytest.raises(ValueError, match="not a bijection"):
         FlowTransform(small_image_flow())

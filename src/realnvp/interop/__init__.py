@@ -1,7 +1,7 @@
 """Flows for other libraries: distributions of PyTorch, exported graphs, and models on a hub."""
 
-from realnvp.interop.distributions import FlowDistribution, FlowTransform, LazyDistribution
+from realnvp.interop.distributions import FlowDistribution, FlowTransform
 from realnvp.interop.export import export
 from realnvp.interop.hub import pinned
 
-__all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution", "export", "pinned"]
+__all__ = ["FlowDistribution", "FlowTransform", "export", "pinned"]

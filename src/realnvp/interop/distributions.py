@@ -9,17 +9,17 @@ r"""Flows as distributions and transforms of :mod:`torch.distributions`, for Pyr
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
+from torch.distributions.transforms import _InverseTransform
 
 from realnvp.bijections.columns import TableColumns
 from realnvp.flow import Flow
 
-__all__ = ["FlowDistribution", "FlowTransform", "LazyDistribution"]
+__all__ = ["FlowDistribution", "FlowTransform"]
 
 
 def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
@@ -42,6 +42,13 @@ def _batch_shape(flow: Flow, condition: Tensor | None) -> torch.Size:
 
 def _flat(condition: Tensor, batch: torch.Size) -> Tensor:
     return condition.reshape(batch.numel(), *condition.shape[len(batch) :])
+
+
+def _spread(condition: Tensor | None, batch: torch.Size, leading: torch.Size) -> Tensor | None:
+    """Return conditions of the shape ``batch`` for a flat batch of a larger shape."""
+    if condition is None:
+        return None
+    return _flat(condition.expand(*leading, *condition.shape[len(batch) :]), leading)
 
 
 class _PossibleRows(constraints.Constraint):
@@ -146,13 +153,41 @@ class FlowDistribution(Distribution):
         with torch.no_grad():
             return self._draw(sample_shape)
 
-    def _draw(self, sample_shape: Any) -> Tensor:
+    def sample_and_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
+        """Draw samples with their log-densities; see :meth:`realnvp.Flow.sample_and_log_prob`."""
+        with torch.no_grad():
+            return self.rsample_and_log_prob(sample_shape)
+
+    def rsample_and_log_prob(self, sample_shape: Any = ()) -> tuple[Tensor, Tensor]:
+        """Draw samples with their log-densities in one inverse pass, differentiable.
+
+        Returns:
+            ``(*sample_shape, *batch_shape, *event_shape)``, and log-densities without the event.
+
+        Raises:
+            ValueError: if the flow models discrete values, or labels were left out.
+        """
+        shape, leading, z = self._latents(sample_shape)
+        x, log_prob = self.flow.push_forward(z, self._condition(leading))
+        return x.reshape(shape), log_prob.reshape(leading)
+
+    @property
+    def transform(self) -> Transform:
+        """The map from data to latents, with ``call_and_ladj`` and ``inv``, as in zuko."""
+        return FlowTransform(self.flow, self.condition).inv
+
+    def _latents(self, sample_shape: Any) -> tuple[torch.Size, torch.Size, Tensor]:
+        """Return the shape of samples, without the event too, and a flat batch of latents."""
         flow, shape = self.flow, self._extended_shape(torch.Size(sample_shape))
         leading = shape[: len(shape) - len(flow.shape)]
-        n = math.prod(leading)
-        z = torch.randn(n, *flow.shape, dtype=flow.dtype, device=flow.device)
+        z = torch.randn(leading.numel(), *flow.shape, dtype=flow.dtype, device=flow.device)
+        return shape, leading, z
+
+    def _draw(self, sample_shape: Any) -> Tensor:
+        flow = self.flow
+        shape, leading, z = self._latents(sample_shape)
         if self.condition is None and flow.classes is not None:
-            given: Tensor | None = torch.randint(flow.classes, (n,), device=flow.device)
+            given: Tensor | None = torch.randint(flow.classes, (len(z),), device=flow.device)
         else:
             given = self._condition(leading)
         return flow.decode(z, given).reshape(shape)
@@ -173,39 +208,31 @@ class FlowDistribution(Distribution):
 
     def _condition(self, leading: torch.Size) -> Tensor | None:
         """Return the condition of a flat batch."""
-        if self.condition is None:
-            return None
-        own = self.condition.shape[len(self.batch_shape) :]
-        return _flat(self.condition.expand(*leading, *own), leading)
+        return _spread(self.condition, self.batch_shape, leading)
 
 
-class LazyDistribution(nn.Module):
-    """A module from a condition to its distribution, as the flows of zuko are.
+class _FromData(_InverseTransform):
+    """The map from data to latents, the inverse of a :class:`FlowTransform`."""
 
-    Args:
-        flow: the flow, whose parameters are those of the module.
+    def __init__(self, transform: FlowTransform) -> None:
+        super().__init__(transform)
+        self._encoded = transform._encoded
 
-    >>> from realnvp import vector_flow
-    >>> posterior = LazyDistribution(vector_flow(2, condition_dim=3))
-    >>> posterior(torch.zeros(5, 3)).log_prob(torch.zeros(5, 2)).shape
-    torch.Size([5])
-    """
-
-    def __init__(self, flow: Flow) -> None:
-        super().__init__()
-        self.flow = flow
-
-    def forward(self, condition: Tensor | None = None) -> FlowDistribution:
-        """Return the distribution given a condition."""
-        return FlowDistribution(self.flow, condition)
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents and the log-determinants of the map to them, in one pass."""
+        return self._encoded(x)
 
 
 class FlowTransform(Transform):
     r"""The map from latents to data as a transform of PyTorch, for a base distribution of any kind.
 
+    ``inv`` is the map from data to latents. Both have ``call_and_ladj``, as those of zuko do, which
+    returns the value and the log-determinant of one pass.
+
     Args:
         flow: a flow of continuous data.
-        condition: one condition for all: a label ``()``, or a vector ``(K,)``.
+        condition: labels ``(...)`` or vectors ``(..., K)`` if the flow is conditional; values
+            ``(..., *shape)`` are broadcast with them.
         cache_size: 1 remembers the last input with its output, whose inverse is then exact.
 
     Raises:
@@ -227,38 +254,55 @@ class FlowTransform(Transform):
         if flow.noisy:
             raise ValueError("a flow of integers is not a bijection of real numbers: it adds noise")
         if condition is None and flow.condition_dim:
-            raise ValueError("this flow is conditional: pass one condition")
-        if condition is not None and _batch_shape(flow, condition):
-            raise ValueError("a transform takes one condition: a label (), or a vector (K,)")
+            raise ValueError("this flow is conditional: pass a condition")
         self.flow, self.condition = flow, condition
+        self._batch = _batch_shape(flow, condition)
         self.domain = constraints.independent(constraints.real, len(flow.shape))
         self.codomain = _support(flow)
+
+    @property
+    def inv(self) -> Transform:
+        """The map from data to latents."""
+        return _FromData(self)
 
     def with_cache(self, cache_size: int = 1) -> FlowTransform:
         return FlowTransform(self.flow, self.condition, cache_size)
 
-    def _repeated(self, n: int) -> Tensor | None:
-        given = self.condition
-        return None if given is None else given.expand(n, *given.shape)
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        leading = torch.Size(shape)[: len(shape) - len(self.flow.shape)]
+        return torch.broadcast_shapes(leading, self._batch) + torch.Size(self.flow.shape)
 
-    def _flat(self, x: Tensor) -> Tensor:
-        _check_event(x, self.flow.shape)
-        return x.reshape(-1, *self.flow.shape)
+    inverse_shape = forward_shape
+
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return data and the log-determinants of the map to them, in one pass."""
+        return self._apply(self.flow.decode_and_log_det, x)
 
     def _call(self, x: Tensor) -> Tensor:
-        flat = self._flat(x)
-        return self.flow.decode(flat, self._repeated(len(flat))).reshape(x.shape)
+        return self.call_and_ladj(x)[0]
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return self._encoded(y)[0].reshape(y.shape)
+        return self._encoded(y)[0]
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the log-determinant of the map from latents to data, ``(...)``."""
-        return -self._encoded(y)[1].reshape(y.shape[: y.ndim - len(self.flow.shape)])
+        return -self._encoded(y)[1]
 
     def _encoded(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents and log-determinants of a flat batch of data."""
-        flat = self._flat(y)
-        with self.flow.evaluating():
-            given = self.flow.as_condition(self._repeated(len(flat)), len(flat))
-            return self.flow.latents_and_log_det(flat, given)
+        """Return latents and log-determinants of data."""
+
+        def encode(x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+            with self.flow.evaluating():
+                context = self.flow.as_condition(condition, len(x))
+                return self.flow.latents_and_log_det(x, context)
+
+        return self._apply(encode, y)
+
+    def _apply(self, function: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply a map of a flat batch and its conditions to values ``(..., *shape)``."""
+        _check_event(x, self.flow.shape)
+        shape = self.forward_shape(x.shape)
+        leading = shape[: len(shape) - len(self.flow.shape)]
+        flat = x.expand(shape).reshape(-1, *self.flow.shape)
+        y, log_det = function(flat, _spread(self.condition, self._batch, leading))
+        return y.reshape(shape), log_det.reshape(leading)
