@@ -31,7 +31,7 @@ ORDER = (
     ("builders",),
     ("outliers", "pretrained", "diagnostics"),
     ("reports",),
-    ("training",),
+    ("training", "energy"),
     ("estimator", "codec"),
     ("studio",),
     ("cli",),

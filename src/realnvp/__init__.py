@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from realnvp.builders import image_flow, vector_flow
     from realnvp.conditioners import MLP, Conditioner, ResNet
     from realnvp.data import load_data
+    from realnvp.energy import fit_energy
     from realnvp.estimator import RealNVPDensity
     from realnvp.evaluation import evaluate
     from realnvp.flow import Flow
@@ -45,6 +46,7 @@ _HOMES = {
     "ResNet": "realnvp.conditioners",
     "evaluate": "realnvp.evaluation",
     "fit": "realnvp.training.train",
+    "fit_energy": "realnvp.energy",
     "image_flow": "realnvp.builders",
     "load": "realnvp.pretrained",
     "load_data": "realnvp.data",
@@ -60,8 +62,8 @@ _HOMES = {
 }
 
 _MODULES = {
-    "bijections", "codec", "conditioners", "config", "data", "estimator", "evaluation", "interop",
-    "latents", "outliers", "pretrained", "recipes", "training",
+    "bijections", "codec", "conditioners", "config", "data", "energy", "estimator", "evaluation",
+    "interop", "latents", "outliers", "pretrained", "recipes", "training",
 }  # fmt: skip
 """Modules that are imported when they are first used, as in ``realnvp.codec.compress``."""
 
@@ -76,6 +78,7 @@ __all__ = [
     "ResNet",
     "evaluate",
     "fit",
+    "fit_energy",
     "image_flow",
     "load",
     "load_data",
