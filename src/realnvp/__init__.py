@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         register_builder,
         register_conditioner,
         register_coupling,
+        register_domain,
     )
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ _HOMES = {
     "register_builder": "realnvp.utils.registry",
     "register_conditioner": "realnvp.utils.registry",
     "register_coupling": "realnvp.utils.registry",
+    "register_domain": "realnvp.utils.registry",
     "train": "realnvp.training.train",
     "vector_flow": "realnvp.builders",
 }
@@ -89,6 +91,7 @@ __all__ = [
     "register_builder",
     "register_conditioner",
     "register_coupling",
+    "register_domain",
     "train",
     "vector_flow",
 ]

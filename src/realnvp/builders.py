@@ -22,15 +22,20 @@ from realnvp.bijections import (
     Bijection,
     CategoriesFirst,
     Chain,
+    ChannelMask,
     CheckerboardMask,
+    CirclesFirst,
+    CircularCoupling,
     ClassMeans,
     Dequantize,
+    DomainMap,
     EncodedCondition,
     Logit,
     Rosenblatt,
     TableColumns,
     VariationalDequantize,
 )
+from realnvp.bijections.domains import DomainLike, as_domain
 from realnvp.conditioners import MLP, ImageFeatures, ResNet
 from realnvp.config import ImageModel, VectorModel
 from realnvp.flow import Flow
@@ -167,6 +172,7 @@ def vector_flow(
     norm_momentum: float = VectorModel.norm_momentum,
     scale_penalty: float = VectorModel.scale_penalty,
     mixture_init: int | Literal["auto"] = VectorModel.mixture_init,
+    domain: DomainLike = VectorModel.domain,
 ) -> Flow:
     """Build a flow for vectors: points, or the rows of a table.
 
@@ -197,6 +203,11 @@ def vector_flow(
         classes: number of classes, if the condition is a label.
         model: all of the following options in one object, as a recipe holds them.
 
+        domain: for each column ``None``, or a domain with its numbers: ``("interval", a, b)``,
+            ``("halfline", a)``, ``("circle",)`` or ``("simplex",)``; or the support of a
+            distribution of PyTorch. See :mod:`realnvp.bijections.domains`. Outside of it, the
+            density is 0.
+
     The other options are the fields of :class:`realnvp.config.VectorModel`, which explains them.
 
     Raises:
@@ -208,10 +219,17 @@ def vector_flow(
     >>> vector_flow(1, condition_dim=2).sample(4, condition=torch.zeros(4, 2)).shape
     torch.Size([4, 1])
     """
-    model = _model_settings(VectorModel, locals())
     _check_sizes(dim=dim, condition_dim=condition_dim, classes=classes)
+    domain = as_domain(domain, dim)
+    model = _model_settings(VectorModel, locals())
     condition_dim = condition_dim if classes is None else classes
     first: list[Bijection] = _columns_layer(dim, integers, columns, column_tensors)
+    circles: list[int] = []
+    if model.domain is not None:
+        if first:
+            raise ValueError("a domain is for real numbers, not for the columns of a table")
+        first = [layer := DomainMap(as_domain(model.domain, dim) or [None] * dim)]
+        circles = layer.columns.get("circle", [])
     # Number of columns that the couplings transform, and size of the condition that they receive.
     size, layers_condition, layers_classes = dim, condition_dim, classes
     if categories is not None:
@@ -219,6 +237,9 @@ def vector_flow(
         if columns is None or (size and not layers_condition):
             raise ValueError("categories need the columns of a table, and at least one feature")
         layers_condition, layers_classes = layers_condition + condition_dim, None
+    if circles:
+        size, layers_classes = dim - len(circles), None
+        layers_condition = 2 * len(circles) + condition_dim
     mean, std = _statistics("mean", mean, size), _statistics("std", std, size)
     gaussians = 1 if isinstance(model.mixture_init, str) else model.mixture_init
     if mixture is not None:
@@ -227,12 +248,14 @@ def vector_flow(
             raise ValueError(f"mixture_init is {gaussians}, but mixture has {found}")
         gaussians, conditional_mixture = found, tuple(mixture[0].shape) != (found, size)
     model = dataclasses.replace(model, mixture_init=gaussians)
-    if model.condition_bins and (classes is not None or not condition_dim):
-        raise ValueError("condition_bins needs a numeric condition, and this flow has none")
+    if model.condition_bins and (classes is not None or not condition_dim or circles):
+        raise ValueError("condition_bins needs a numeric condition, and no circles")
     _check_members(members, dim)
+    if circles and members > 1:
+        raise ValueError("flows on a circle cannot be averaged (members)")
 
     def make_body() -> list[Bijection]:
-        if not size:  # all columns are categories
+        if not size:  # all columns are modeled first
             return []
         start: Bijection
         if gaussians:
@@ -245,6 +268,9 @@ def vector_flow(
     body = make_body()
     if members > 1:
         body = [Average(Chain(*body), *(Chain(*make_body()) for _ in range(members - 1)))]
+    if circles:
+        torus = _circular_couplings(len(circles), condition_dim, model)
+        body = [CirclesFirst(circles, dim, torus, Chain(*body))]
     if categories is not None:
         body = [_categories_layer(dim, categories, category_tensors, body, model, condition_dim)]
     return Flow(
@@ -385,6 +411,18 @@ def _couplings(dim: int, condition_dim: int, model: VectorModel) -> list[Bijecti
     features = EncodedCondition.num_features(condition_dim, bins)
     layers = ARCHITECTURES[model.architecture]((dim,), model, features)
     return [EncodedCondition(condition_dim, bins, layers)] if bins else _layers_of(layers)
+
+
+def _circular_couplings(circles: int, condition_dim: int, model: VectorModel) -> Chain:
+    """Return the couplings of angles, which are modeled first."""
+    layers = []
+    for i in range(model.couplings):
+        mask = ChannelMask(flip=i % 2 == 1 or circles == 1)
+        passive, active = mask.sizes(circles)
+        outputs = CircularCoupling.num_params(model.components) * active
+        net = MLP(2 * passive, outputs, model.hidden, model.blocks, condition_dim)
+        layers.append(CircularCoupling(mask, net, active, components=model.components))
+    return Chain(*layers)
 
 
 def _categories_layer(

@@ -234,10 +234,11 @@ class VectorModel:
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
             other, and learns modes and sharp curves with few layers; "affine" is the paper's;
             "logistic_mixture" (arXiv 1902.00275); "piecewise_linear", intervals whose masses are
-            learned (arXiv 1808.03856) and which, for a single discrete column, are its values; or
+            learned (arXiv 1808.03856) and which, for a single discrete column, are its values;
+            "spline", rational-quadratic splines (arXiv 1906.04032), which suit sharp edges; or
             the name or import path of one of your own.
-        coupling_options: options of a coupling of your own, by name.
-        components: components of a mixture, or intervals.
+        coupling_options: options of the coupling, by name, such as "bound" of a spline.
+        components: components of a mixture, intervals, or bins of a spline.
         condition_bins: number of intervals, between quantiles, in which each number of a condition
             is encoded for the couplings (arXiv 2203.05556); 0 adds no such features.
         couplings: number of coupling layers; each transforms one half of the columns.
@@ -250,6 +251,9 @@ class VectorModel:
         mixture_init: number of Gaussians, fitted to the data, with which the model is initialized;
             1 is a single one, including correlations; 0 only standardizes the columns; "auto"
             chooses the number by cross-validation (without training data, it is 1).
+        domain: for each column null, for all real numbers, or a domain and its numbers:
+            ``[interval, a, b]``, ``[halfline, a]``, ``[circle]`` (angles in radians, or with both
+            ends of a period), or ``[simplex]`` for all columns of one simplex.
     """
 
     architecture: str = "realnvp"
@@ -265,6 +269,7 @@ class VectorModel:
     norm_momentum: float = 0.1
     scale_penalty: float = 5e-5
     mixture_init: int | Literal["auto"] = 0
+    domain: list[list | None] | None = None
 
     def __post_init__(self) -> None:
         check_types(

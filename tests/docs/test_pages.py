@@ -86,7 +86,7 @@ def test_own_data_set(tmp_path, monkeypatch, capsys):
 
 
 def test_conditional_models():
-    labels, numbers, posterior = blocks("conditional")
+    labels, numbers, posterior, bounded = blocks("conditional")
     names = run(labels.replace("10,", "2,"), {})
     assert names["threes"].shape == (2, 1, 28, 28)
     x = np.random.default_rng(0).normal(size=(60, 1))
@@ -97,6 +97,8 @@ def test_conditional_models():
     names = run(posterior.replace("steps=2000", "steps=2, quiet=True"), pairs)
     assert names["draws"].shape == (1000, 2)
     assert names["several"].batch_shape == (5,)
+    samples = run(bounded, names)["flow"].sample(100, condition=torch.zeros(100, 3))
+    assert samples[:, 1].max() < 360
 
 
 @pytest.mark.filterwarnings("ignore:.*dequantized:UserWarning")

@@ -18,7 +18,10 @@ from realnvp.bijections import (
     CategoriesFirst,
     ChannelMask,
     CheckerboardMask,
+    CirclesFirst,
+    CircularCoupling,
     ClassMeans,
+    DomainMap,
     EncodedCondition,
     FactorOut,
     Flatten,
@@ -31,6 +34,7 @@ from realnvp.bijections import (
     Refine,
     Rosenblatt,
     RunningBatchNorm,
+    SplineCoupling,
     Squeeze,
 )
 from realnvp.conditioners import MLP, ImageFeatures, ResNet
@@ -151,6 +155,20 @@ def piecewise_linear(dim: int, condition_dim: int = 0) -> PiecewiseLinearCouplin
     return layer
 
 
+def spline(dim: int, condition_dim: int = 0) -> SplineCoupling:
+    mask = ChannelMask(True)
+    passive, active = mask.sizes(dim)
+    net = MLP(passive, 11 * active, hidden=8, blocks=1, condition_dim=condition_dim)
+    return SplineCoupling(mask, net, active, components=4, bound=1.5)  # some values are beyond it
+
+
+def circular(dim: int, condition_dim: int = 0) -> CircularCoupling:
+    mask = ChannelMask(True)
+    passive, active = mask.sizes(dim)
+    net = MLP(2 * passive, 13 * active, hidden=8, blocks=1, condition_dim=condition_dim)
+    return CircularCoupling(mask, net, active, components=4)
+
+
 def encoded_condition() -> EncodedCondition:
     layer = EncodedCondition(2, 3, affine_vector(True, 3, EncodedCondition.num_features(2, 3)))
     layer.fit(torch.randn(50, 2))
@@ -189,6 +207,29 @@ BIJECTIONS: dict[str, Case] = {
             ChannelMask(), ResNet(2, 3 * 1, hidden=4, blocks=1), 1, components=3
         ),
         (3, 2, 2),
+    ),
+    "spline": Case(lambda: spline(5), (5,)),
+    "spline-one-column": Case(lambda: spline(1, 2), (1,), 2),
+    "spline-image": Case(
+        lambda: SplineCoupling(
+            CheckerboardMask(), ResNet(2, 8 * 2, hidden=4, blocks=1), 2, components=3
+        ),
+        (2, 3, 4),
+    ),
+    "circular-spline": Case(lambda: circular(3), (3,), unit_interval=True),
+    "circular-spline-one-angle": Case(lambda: circular(1, 2), (1,), 2, unit_interval=True),
+    "circles-first": Case(
+        lambda: CirclesFirst([1], 4, circular(1, 2), affine_vector(True, 3, 4)),
+        (4,),
+        2,
+        unit_interval=True,
+        identity=False,
+    ),
+    "domains": Case(
+        lambda: DomainMap([("interval", -1, 2), ("halfline", -0.5), None, ("circle", 0, 4)]),
+        (4,),
+        unit_interval=True,
+        identity=False,
     ),
     "encoded-condition": Case(encoded_condition, (3,), 2),
     "mixture-checkerboard": Case(lambda: mixture(CheckerboardMask(), 1), (1, 3, 4)),

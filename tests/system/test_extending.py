@@ -78,19 +78,19 @@ def test_the_examples_of_the_page_run(section, capsys):
             exec(compile(text, str(PAGE), "exec"), names)
 
 
-def spline():
+def tails():
     write_files("A coupling")
-    return importlib.import_module("splines")
+    return importlib.import_module("tails")
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (1, 4, 6)])
-def test_a_spline_has_the_invariants_of_every_bijection(shape):
+def test_the_coupling_has_the_invariants_of_every_bijection(shape):
     from realnvp.architectures import make_coupling
     from realnvp.bijections import ChannelMask, CheckerboardMask
     from realnvp.config import ImageModel, VectorModel
 
-    spline()
-    options = {"coupling": "spline", "coupling_options": {"bins": 5}, "hidden": 4, "blocks": 1}
+    tails()
+    options = {"coupling": "tails", "coupling_options": {"bound": 1.5}, "hidden": 4, "blocks": 1}
     model = VectorModel(**options) if len(shape) == 1 else ImageModel(**options)
     network = {} if len(shape) == 1 else {"norm": "none", "block": "residual", "patch": 1}
     mask = CheckerboardMask() if shape[0] == 1 else ChannelMask()
@@ -112,36 +112,36 @@ def test_a_spline_has_the_invariants_of_every_bijection(shape):
         torch.testing.assert_close(log_det[i], torch.linalg.slogdet(flat)[1])
 
 
-def test_a_spline_trains_from_a_recipe_is_saved_and_loaded(capsys):
-    module = spline()
-    recipe = realnvp.load_recipe("spline.yaml", training={"steps": 60})
+def test_the_coupling_trains_from_a_recipe_is_saved_and_loaded(capsys):
+    module = tails()
+    recipe = realnvp.load_recipe("tails.yaml", training={"steps": 60})
     result = realnvp.train(recipe, Path("run"), quiet=True)
     torch.manual_seed(0)
     start = recipe.build().eval()
     flow = realnvp.load("run")
-    layers = [m for m in flow.modules() if isinstance(m, module.SplineCoupling)]
+    layers = [m for m in flow.modules() if isinstance(m, module.TailCoupling)]
     assert len(layers) == 4
-    assert layers[0].bins == 6
+    assert layers[0].bound == 2.0
     x = realnvp.load_data(recipe.data).validation.x[:200].float()
     gain = (flow.log_prob(x) - start.log_prob(x)).mean().item()
     assert gain > 0.3, "it learned"
     assert result.steps == 60
-    assert main(["train", "spline.yaml", "--dry-run", "--model.coupling_options.bins", "3"]) == 0
+    assert main(["train", "tails.yaml", "--dry-run", "--model.coupling_options.bound", "3"]) == 0
 
 
 def test_a_model_is_loaded_only_after_its_module_is_imported(capsys):
-    spline()
-    for name, coupling in (("name", "spline"), ("path", "splines:SplineCoupling")):
+    tails()
+    for name, coupling in (("name", "tails"), ("path", "tails:TailCoupling")):
         realnvp.vector_flow(2, coupling=coupling).save_pretrained(name)
-    forget("splines")
-    for name, words in (("name", "unknown coupling 'spline'"), ("path", "--import splines")):
+    forget("tails")
+    for name, words in (("name", "unknown coupling 'tails'"), ("path", "--import tails")):
         with pytest.raises(ValueError, match=words):
             realnvp.load(name)
         assert main(["sample", name, "--out", f"{name}.csv"]) == 2
         assert "--import" in capsys.readouterr().err
-    assert "splines" not in sys.modules
-    assert main(["sample", "name", "--out", "name.csv", "--import", "splines"]) == 0
-    assert main(["sample", "path", "--out", "path.csv", "--import=splines"]) == 0
+    assert "tails" not in sys.modules
+    assert main(["sample", "name", "--out", "name.csv", "--import", "tails"]) == 0
+    assert main(["sample", "path", "--out", "path.csv", "--import=tails"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["--import"], ["--import", "nowhere"], ["--import="]])

@@ -13,6 +13,15 @@ from realnvp.bijections.coupling import (
     Coupling,
 )
 from realnvp.bijections.dequantization import Dequantize, VariationalDequantize
+from realnvp.bijections.domains import (
+    Circle,
+    CirclesFirst,
+    Domain,
+    DomainMap,
+    HalfLine,
+    Interval,
+    Simplex,
+)
 from realnvp.bijections.encoded_condition import EncodedCondition
 from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling
 from realnvp.bijections.linear import InvertibleLinear
@@ -22,6 +31,7 @@ from realnvp.bijections.piecewise_linear import PiecewiseLinearCoupling
 from realnvp.bijections.preprocessing import Affine, Logit
 from realnvp.bijections.reshape import FactorOut, Flatten, Refine, Squeeze
 from realnvp.bijections.rosenblatt import Rosenblatt
+from realnvp.bijections.spline import CircularCoupling, SplineCoupling
 
 __all__ = [
     "ActNorm",
@@ -34,13 +44,20 @@ __all__ = [
     "Chain",
     "ChannelMask",
     "CheckerboardMask",
+    "Circle",
+    "CirclesFirst",
+    "CircularCoupling",
     "ClassMeans",
     "Coupling",
     "Dequantize",
+    "Domain",
+    "DomainMap",
     "EncodedCondition",
     "FactorOut",
     "Flatten",
     "GaussianMixtureCoupling",
+    "HalfLine",
+    "Interval",
     "Inverse",
     "InvertibleLinear",
     "LogisticMixtureCoupling",
@@ -49,6 +66,8 @@ __all__ = [
     "Refine",
     "Rosenblatt",
     "RunningBatchNorm",
+    "Simplex",
+    "SplineCoupling",
     "Squeeze",
     "TableColumns",
     "VariationalDequantize",

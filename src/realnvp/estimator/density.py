@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from realnvp.bijections import DomainMap, TableColumns
+from realnvp.bijections.domains import DomainLike, as_domain
 from realnvp.columns.impossible import Impossible, impossible_text, missing_instead
 from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, VectorRecipe
@@ -202,6 +205,7 @@ class RealNVPDensity(
         y: Any = None,
         condition: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        domain: DomainLike = None,
     ) -> RealNVPDensity:
         """Fit the density of the rows, given the condition if there is one.
 
@@ -214,9 +218,13 @@ class RealNVPDensity(
                 conditioned on. Names are classes, and so are integers, unless there are more than
                 50 different ones, or more than 10 and fewer than 4 rows per integer.
             sample_weight: ``(N,)`` weights of the rows; rows of weight 0 are ignored.
+            domain: domains of columns of numbers, outside of which the density is 0, as in
+                :func:`realnvp.vector_flow`: for each column None, ``("interval", a, b)``,
+                ``("halfline", a)``, ``("circle",)`` or ``("simplex",)``; or the support of a
+                distribution of PyTorch.
 
         Raises:
-            ValueError: if no density can be fitted.
+            ValueError: if no density can be fitted, or a row is outside of the domain.
         """
         table = self._frame(_as_columns(X, condition), reset=True)
         if not 0 <= self.validation_fraction < 1:
@@ -224,8 +232,8 @@ class RealNVPDensity(
         weight = row_weights(sample_weight, table)
         kept = np.ones(len(table), dtype=bool) if weight is None else weight > 0
         self._schema = schema_of(
-            table[kept], self.integers, self.columns, numbers=not self._is_frame,
-            keep_range=self.keep_range,
+            table[kept], self.integers, self.columns if domain is None else "continuous",
+            numbers=not self._is_frame, keep_range=self.keep_range,
         )  # fmt: skip
         given = condition
         if condition is not None and np.ndim(condition) and len(np.asarray(condition)) == len(kept):
@@ -236,7 +244,13 @@ class RealNVPDensity(
         kind = self._condition
         defaults = Defaults.of(rows, self._schema, kind.dim, kind.classes)
         members = self._count(defaults)
+        domain = as_domain(domain, self._schema.dim)
+        if domain is not None:
+            DomainMap(domain).check(rows)
+            if any(entry and entry[0] == "circle" for entry in domain):
+                members = 1
         recipe = self._recipe(_seed(self.random_state), members, defaults)
+        recipe = replace(recipe, model=replace(recipe.model, domain=domain))
         self.flow_, self.n_iter_ = fit_rows(
             rows,
             self._condition.codes(given, int(kept.sum())),
@@ -523,9 +537,11 @@ class RealNVPDensity(
 
         Integers are taken at the middle of their cell.
         """
-        x, _, codes, found = self._check(X, condition)
-        assert self.flow_.columns is not None  # every flow of a table has this layer
-        found += impossible_values(self.flow_.columns, x, self.flow_.column_names, "X")
+        x, possible, codes, found = self._check(X, condition)
+        if self.flow_.columns is not None:
+            found += impossible_values(self.flow_.columns, x, self.flow_.column_names, "X")
+        elif not possible.all():
+            raise ValueError("some rows are outside of the domain, and have no latents")
         if found:
             raise ValueError(f"some rows have no latents: {impossible_text(found)}")
         with torch.no_grad():
@@ -559,8 +575,9 @@ class RealNVPDensity(
         table = self._frame(_as_columns(X, condition))
         rows, found = self._schema.inspect(table, where="X")
         x = torch.as_tensor(rows)
-        assert self.flow_.columns is not None  # every flow of a table has this layer
-        possible = self.flow_.columns.possible(x).all(1).numpy()
+        layer = self.flow_.dequantization
+        assert isinstance(layer, TableColumns | DomainMap)  # the first layer of every flow of rows
+        possible = layer.possible(x).all(1).numpy()
         for each in found:
             possible[each.rows] = False
         return x, possible, self._condition.codes(condition, len(table)), found
@@ -633,7 +650,7 @@ class RealNVPDensity(
             density._is_frame = saved["frame"] is True
             fits = (
                 density._schema.dim == flow.dim
-                and flow.columns is not None
+                and isinstance(flow.dequantization, TableColumns | DomainMap)
                 and density._condition.classes == flow.classes
                 and (flow.classes is not None or density._condition.dim == flow.condition_dim)
             )

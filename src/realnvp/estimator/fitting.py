@@ -133,7 +133,7 @@ def _fit(
     held_out = min(validation_fraction, MOST_HELD_OUT / len(split))
     learn, check = hold_out(len(split), held_out, seed=recipe.seed)
     trial = dataset(split.select(learn), split.select(check))
-    known = TableStart.of(trial, recipe.seed)
+    known = TableStart.of(trial, recipe.seed, recipe.model.domain)
     mixture = mixture_of(recipe, trial, known)
     start, _ = _start(recipe, trial, mixture, known)
     if mixture is not None and len(split) >= MANY_ROWS:  # the number of Gaussians is known by now
@@ -181,7 +181,7 @@ def _fit_members(
         # All members start alike, so maps of the column and the condition are fitted to all rows.
         trial = dataset(*parts, sample=split)
         option = dataclasses.replace(option, seed=option.seed + i)
-        known = TableStart.of(trial, option.seed)
+        known = TableStart.of(trial, option.seed, option.model.domain)
         flow, steps = _train(option, trial, report, mixture=mixture, known=known)
         start, _ = _start(option, trial, mixture, known)
         return _Member(flow, steps, *_gain(flow, start, trial.validation, option.seed))

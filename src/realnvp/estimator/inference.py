@@ -234,8 +234,7 @@ def known_rows(
     Raises:
         ValueError: as :meth:`TableSchema.encode` does.
     """
-    layer = flow.columns
-    assert layer is not None  # every flow of a table has this layer
+    layer = _columns_of(flow)
     found = schema.inspect(frame, where=where, unknown=unknown)
     x = torch.as_tensor(found[0]).to(flow.device)
     names = [coordinate.name for coordinate in schema.features]
@@ -247,13 +246,19 @@ def known_rows(
     return layer.mark(x).cpu()
 
 
+def _columns_of(flow: Flow) -> TableColumns:
+    """Return the layer of a table's columns."""
+    if flow.columns is None:
+        raise ValueError("columns given others need a table, and this density is on a domain")
+    return flow.columns
+
+
 def _with_some(flow: Flow, schema: TableSchema, frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return a table whose column holds an arbitrary possible value."""
     if column not in schema.names:
         raise ValueError(f"the model has no column {column!r}: there are {some_of(schema.names)}")
     _check_own(schema, column)
-    layer = flow.columns
-    assert layer is not None  # every flow of a table has this layer
+    layer = _columns_of(flow)
     some = schema.decode(layer.some_values().view(1, -1).numpy())[column]
     # What follows from the column contradicts an arbitrary value; see _implied for what it says.
     names = [schema.columns[i].name for i in schema.following(column)]
@@ -298,8 +303,7 @@ def _candidates(
 
     They are values, except in the column ``gaps``.
     """
-    layer = flow.columns
-    assert layer is not None  # every flow of a table has this layer
+    layer = _columns_of(flow)
     unknown = torch.isnan(x)
     for i, coordinate in enumerate(schema.features):
         if coordinate.indicator is not None:  # without a number where the status marks a gap

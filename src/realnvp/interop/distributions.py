@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
 from torch.distributions.transforms import _InverseTransform
 
-from realnvp.bijections.columns import TableColumns
+from realnvp.bijections import DomainMap, TableColumns
 from realnvp.flow import Flow
 
 __all__ = ["FlowDistribution", "FlowTransform"]
@@ -52,15 +52,15 @@ def _spread(condition: Tensor | None, batch: torch.Size, leading: torch.Size) ->
 
 
 class _PossibleRows(constraints.Constraint):
-    """Rows of a table that have a density: categories by their index, NaN for missing values.
+    """Rows that have a density: of a table, categories by index and NaN for missing values.
 
     Args:
-        layer: layer of the table's columns.
+        layer: first layer of the flow.
     """
 
     event_dim = 1
 
-    def __init__(self, layer: TableColumns) -> None:
+    def __init__(self, layer: TableColumns | DomainMap) -> None:
         self.layer, self.is_discrete = layer, layer.noisy
         super().__init__()
 
@@ -71,8 +71,9 @@ class _PossibleRows(constraints.Constraint):
 
 def _support(flow: Flow) -> constraints.Constraint:
     """Return which values a flow models."""
-    if flow.columns is not None:
-        return _PossibleRows(flow.columns)
+    layer = flow.dequantization
+    if isinstance(layer, TableColumns | DomainMap):
+        return _PossibleRows(layer)
     one: Any = constraints.real
     if flow.levels is not None:
         one = constraints.integer_interval(0, flow.levels - 1)
@@ -123,7 +124,7 @@ class FlowDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Integers below the grey levels, possible rows of a table, or all real numbers."""
+        """Integers below the grey levels, possible rows, or all real numbers."""
         return _support(self.flow)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:

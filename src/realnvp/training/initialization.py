@@ -19,6 +19,7 @@ import torch
 from realnvp.bijections import (
     Affine,
     CategoriesFirst,
+    CirclesFirst,
     EncodedCondition,
     PiecewiseLinearCoupling,
     Rosenblatt,
@@ -77,7 +78,7 @@ def build(
         first: dict[str, Any] = {}
         make = partial(recipe.build, (channels, height, width), dataset.levels, **condition)
     elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        start = start or TableStart.of(dataset, recipe.seed)
+        start = start or TableStart.of(dataset, recipe.seed, recipe.model.domain)
         columns, tensors = start.maps
         edges = cell_edges(recipe, columns, tensors)
         if edges is not None:  # the model starts as the frequencies of the cells
@@ -185,6 +186,7 @@ def mixture_of(
     wanted = recipe.model.mixture_init
     if not wanted:
         return None
+    start = start or TableStart.of(dataset, recipe.seed, recipe.model.domain)
     return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed, start)
 
 
@@ -222,7 +224,7 @@ def smoothing_of(
             f"training.smoothing adds noise to vectors, but {dataset.name} holds images: "
             "leave it out"
         )
-    own = next((m for m in flow.modules() if isinstance(m, CategoriesFirst)), None)
+    own = next((m for m in flow.modules() if isinstance(m, CategoriesFirst | CirclesFirst)), None)
     if own is not None and not own.others:
         return None
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)

@@ -234,10 +234,13 @@ def choose_mixture(
     few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
     choose = _Choice(dataset.train_in_memory.weight is not None, components, seed)
     condition = dataset.train_in_memory.condition
-    if start.categories[0] is not None:
+    columns_first = start.condition is not None and (
+        condition is None or start.condition.shape[1] > dataset.condition_dim
+    )
+    if columns_first:  # categories or angles
         # With many rows of many columns, couplings learn more than several Gaussians do.
         choose = replace(choose, components=components or (1 if len(x) >= MANY_ROWS else None))
-        assert start.condition is not None  # features of the categories
+        assert start.condition is not None  # their features
         mixture = choose.joint(start.condition[few], x[few], w[few])
     elif condition is None:
         mixture, _ = choose.mixture(x[few], w[few])

@@ -6,12 +6,13 @@ Nothing depends on the unit of a column, of the condition or of the weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from realnvp.bijections import CategoriesFirst, Chain, TableColumns
+from realnvp.bijections import CategoriesFirst, Chain, CirclesFirst, DomainMap, TableColumns
 from realnvp.data import Dataset
 from realnvp.training.categories import FittedCategories, fit_categories
 from realnvp.training.marginals import FittedColumns, fit_columns
@@ -37,7 +38,7 @@ class TableStart:
         maps: the maps of the columns; see :func:`~realnvp.training.marginals.fit_columns`.
         categories: what is modeled first; see :func:`~realnvp.training.categories.fit_categories`.
         condition: ``(N, K)`` condition that the layers of the other columns take: features of the
-            categories, or the condition of the rows; None if there is neither.
+            categories or angles, or the condition of the rows; None if there is neither.
         rows: ``(N, M)`` the other columns as couplings receive them, in float64.
         weight: ``(N,)`` weights of the rows, which add up to 1.
     """
@@ -49,15 +50,18 @@ class TableStart:
     weight: Tensor
 
     @staticmethod
-    def of(dataset: Dataset, seed: int) -> TableStart:
+    def of(dataset: Dataset, seed: int, domain: Any = None) -> TableStart:
         """Return the start of a data set.
 
         Args:
             dataset: data set of vectors. Only its training rows are used.
             seed: seed of the dequantization.
+            domain: domains of the columns, in place of maps of the columns.
         """
-        maps = columns, tensors = fit_columns(dataset)
         x = dataset.train_in_memory.x.double().cpu()
+        if domain is not None:
+            return _start_on_domain(x, dataset, DomainMap(domain).double())
+        maps = columns, tensors = fit_columns(dataset)
         if columns is not None:
             layer = TableColumns(columns).double()
             layer.fill(tensors)
@@ -75,6 +79,18 @@ class TableStart:
             first.fill(tables)
             given, x = first.features(x, given), x[:, first.others]
         return TableStart(maps, found, given, x, weight)
+
+
+def _start_on_domain(x: Tensor, dataset: Dataset, layer: DomainMap) -> TableStart:
+    """Return the start of columns with a domain, of which angles are modeled first."""
+    layer.check(x)
+    x, _ = layer(x)
+    condition = training_condition(dataset)
+    if circles := layer.columns.get("circle"):
+        first = CirclesFirst(circles, x.shape[1], Chain(), Chain())
+        condition, x = first.features(x, condition), x[:, first.others]
+    weight = shares_of(dataset.train_in_memory.x, dataset.train_in_memory.weight)
+    return TableStart((None, {}), (None, {}), condition, x, weight)
 
 
 def training_condition(dataset: Dataset) -> Tensor | None:

@@ -27,12 +27,14 @@ __all__ = [
     "BUILDERS",
     "CONDITIONERS",
     "COUPLINGS",
+    "DOMAINS",
     "Registry",
     "find",
     "register_architecture",
     "register_builder",
     "register_conditioner",
     "register_coupling",
+    "register_domain",
 ]
 
 T = TypeVar("T")
@@ -159,9 +161,23 @@ COUPLINGS: Registry[type] = Registry(
         "gaussian_mixture": "realnvp.bijections.gaussian_mixture:GaussianMixtureCoupling",
         "logistic_mixture": "realnvp.bijections.logistic_mixture:LogisticMixtureCoupling",
         "piecewise_linear": "realnvp.bijections.piecewise_linear:PiecewiseLinearCoupling",
+        "spline": "realnvp.bijections.spline:SplineCoupling",
     },
 )
 """Coupling layers: subclasses of :class:`realnvp.Coupling`."""
+
+
+DOMAINS: Registry[type] = Registry(
+    "domain",
+    "realnvp.bijections.domains:Domain",
+    {
+        "interval": "realnvp.bijections.domains:Interval",
+        "halfline": "realnvp.bijections.domains:HalfLine",
+        "circle": "realnvp.bijections.domains:Circle",
+        "simplex": "realnvp.bijections.domains:Simplex",
+    },
+)
+"""Domains of columns: subclasses of :class:`realnvp.bijections.Domain`."""
 
 
 CONDITIONERS: Registry[type] = Registry(
@@ -203,6 +219,15 @@ def register_coupling(name: str) -> Callable[[Any], Any]:
     ``components`` if the constructor has a parameter of that name.
     """
     return COUPLINGS.register(name)
+
+
+def register_domain(name: str) -> Callable[[Any], Any]:
+    """Return a decorator that makes a domain usable as an entry ``(name, *numbers)``.
+
+    The class derives from :class:`realnvp.bijections.Domain`, whose constructor takes the numbers
+    of each column.
+    """
+    return DOMAINS.register(name)
 
 
 def register_conditioner(name: str) -> Callable[[Any], Any]:
