@@ -33,6 +33,7 @@ ORDER = (
     ("reports",),
     ("training", "energy"),
     ("estimator", "codec"),
+    ("posterior",),
     ("studio",),
     ("cli",),
 )

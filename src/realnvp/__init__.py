@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from realnvp.estimator import RealNVPDensity
     from realnvp.evaluation import evaluate
     from realnvp.flow import Flow
+    from realnvp.posterior import PosteriorEstimator
     from realnvp.pretrained import load
     from realnvp.recipes import load_recipe
     from realnvp.recipes import load_recipe as recipe
@@ -43,6 +44,7 @@ _HOMES = {
     "Coupling": "realnvp.bijections",
     "Flow": "realnvp.flow",
     "MLP": "realnvp.conditioners",
+    "PosteriorEstimator": "realnvp.posterior",
     "RealNVPDensity": "realnvp.estimator",
     "ResNet": "realnvp.conditioners",
     "evaluate": "realnvp.evaluation",
@@ -65,7 +67,7 @@ _HOMES = {
 
 _MODULES = {
     "bijections", "codec", "conditioners", "config", "data", "energy", "estimator", "evaluation",
-    "interop", "latents", "outliers", "pretrained", "recipes", "training",
+    "interop", "latents", "outliers", "posterior", "pretrained", "recipes", "training",
 }  # fmt: skip
 """Modules that are imported when they are first used, as in ``realnvp.codec.compress``."""
 
@@ -76,6 +78,7 @@ __all__ = [
     "Conditioner",
     "Coupling",
     "Flow",
+    "PosteriorEstimator",
     "RealNVPDensity",
     "ResNet",
     "evaluate",

@@ -1,0 +1,5 @@
+"""Posteriors of simulators: parameters given observations, learned from simulations."""
+
+from realnvp.posterior.estimator import PosteriorEstimator
+
+__all__ = ["PosteriorEstimator"]
