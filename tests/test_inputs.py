@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from realnvp import vector_flow
-from realnvp.bijections import TableColumns
+from realnvp.columns.layer import TableColumns
 from realnvp.inputs import check_data, check_kind, check_overflow, without_marked
 
 

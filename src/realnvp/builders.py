@@ -20,7 +20,6 @@ from realnvp.bijections import (
     AffineCoupling,
     Average,
     Bijection,
-    CategoriesFirst,
     Chain,
     ChannelMask,
     CheckerboardMask,
@@ -32,10 +31,11 @@ from realnvp.bijections import (
     EncodedCondition,
     Logit,
     Rosenblatt,
-    TableColumns,
     VariationalDequantize,
 )
 from realnvp.bijections.domains import DomainLike, as_domain
+from realnvp.columns.layer import TableColumns
+from realnvp.columns.network import CategoriesFirst
 from realnvp.conditioners import MLP, ImageFeatures, ResNet
 from realnvp.config import ImageModel, VectorModel
 from realnvp.flow import Flow
@@ -191,11 +191,11 @@ def vector_flow(
             ``mixture`` where they are given, as the option ``mixture_init`` does.
         integers: indices of the integer columns, which are dequantized.
         columns: maps of a table's columns to coordinates, in place of ``integers``; see
-            :class:`realnvp.bijections.TableColumns`. All other arguments are of the coordinates.
+            :class:`realnvp.columns.layer.TableColumns`. All other arguments are of the coordinates.
         column_tensors: tensors of these maps.
-        categories: "links" and "features" of :class:`realnvp.bijections.CategoriesFirst`, which
-            models the categories first and conditions all following layers, those of the other
-            columns, on them.
+        categories: "links" and "features" of
+            :class:`~realnvp.columns.network.CategoriesFirst`, which models the categories first
+            and conditions the layers of the other columns on them.
         category_tensors: tensors of ``categories``.
         members: number of flows whose densities are averaged, of one column; see
             :class:`realnvp.bijections.Average`. All start with the same mixture.

@@ -30,12 +30,12 @@ from realnvp.bijections import (
     Coupling,
     Dequantize,
     RunningBatchNorm,
-    TableColumns,
 )
 from realnvp.bijections.base import Terms, check_log_det, sum_per_example, zero_log_det
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.outline import as_text, layer_rows
 from realnvp.bijections.recompute import Memory, forward_terms
+from realnvp.columns.layer import TableColumns
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition, may_take_condition
 from realnvp.inputs import check_data, check_kind, check_noise, check_overflow

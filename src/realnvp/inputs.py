@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from realnvp.bijections.columns import TableColumns
+from realnvp.columns.layer import TableColumns
 
 if TYPE_CHECKING:
     from realnvp.columns.impossible import Impossible

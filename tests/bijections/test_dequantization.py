@@ -12,9 +12,9 @@ from helpers.flows import UniformToNormal
 from realnvp import Chain, Flow, image_flow
 from realnvp.bijections import (
     Dequantize,
-    TableColumns,
     VariationalDequantize,
 )
+from realnvp.columns.layer import TableColumns
 from realnvp.evaluation import log_likelihood
 
 

@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 import torch
 
+from realnvp.columns.fitting.rows import draw_weighted
 from realnvp.data import Split
-from realnvp.data.batches import Batches, Prefetcher, draw_weighted, to_device
+from realnvp.data.batches import Batches, Prefetcher, to_device
 from realnvp.data.stored_images import StoredImages
 
 

@@ -13,6 +13,7 @@ import scipy.stats
 import torch
 
 from realnvp.bijections import EncodedCondition
+from realnvp.columns.fitting.mixtures import fit_gaussian, log_density
 from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Split
@@ -22,7 +23,6 @@ from realnvp.estimator.fitting import _gain, _is_positive
 from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
 from realnvp.training.initialization import build
-from realnvp.training.mixtures import fit_gaussian, log_density
 
 
 def recipe(steps: int = 30, **model) -> VectorRecipe:

@@ -15,7 +15,6 @@ from realnvp.bijections import (
     AffineCoupling,
     Average,
     BlockMask,
-    CategoriesFirst,
     ChannelMask,
     CheckerboardMask,
     CirclesFirst,
@@ -37,6 +36,7 @@ from realnvp.bijections import (
     SplineCoupling,
     Squeeze,
 )
+from realnvp.columns.network import CategoriesFirst
 from realnvp.conditioners import MLP, ImageFeatures, ResNet
 
 

@@ -2,9 +2,7 @@
 
 from realnvp.bijections.average import Average
 from realnvp.bijections.base import Bijection, Chain, Inverse
-from realnvp.bijections.categories import CategoriesFirst
 from realnvp.bijections.class_means import ClassMeans
-from realnvp.bijections.columns import TableColumns
 from realnvp.bijections.coupling import (
     AffineCoupling,
     BlockMask,
@@ -40,7 +38,6 @@ __all__ = [
     "Average",
     "Bijection",
     "BlockMask",
-    "CategoriesFirst",
     "Chain",
     "ChannelMask",
     "CheckerboardMask",
@@ -69,6 +66,5 @@ __all__ = [
     "Simplex",
     "SplineCoupling",
     "Squeeze",
-    "TableColumns",
     "VariationalDequantize",
 ]

@@ -7,7 +7,7 @@ Pixels are integers, and a density fitted to integers can grow without bound. Un
 .. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge E_u[\log p(x + u)].
 
 :class:`Dequantize` adds that noise and scales to :math:`[0, 1)`;
-:class:`~realnvp.bijections.columns.TableColumns` adds it to what is discrete in a table. Uniform
+:class:`~realnvp.columns.layer.TableColumns` adds it to what is discrete in a table. Uniform
 noise requires a density that is constant on every unit cube, which a smooth map can only
 approximate. Noise :math:`q(u | x)` that fits the model, as that of
 :class:`VariationalDequantize`, makes the bound tight (Flow++, arXiv 1902.00275, section 3.1):

@@ -11,7 +11,7 @@ Importance Sampling, arXiv 1808.03856, section 4.1; there, :math:`F` is uniform 
 
 Under a standard normal prior, the k-th interval has the probability :math:`g_k`, whatever is
 within it. So where the intervals are the cells of a discrete column (see
-:mod:`realnvp.bijections.columns`), the flow is a categorical distribution, with nothing lost to
+:mod:`realnvp.columns.layer`), the flow is a categorical distribution, with nothing lost to
 noise: a softmax classifier that is a density, with quantiles and samples.
 """
 

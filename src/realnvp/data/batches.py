@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from realnvp.columns.fitting.rows import draw_weighted
 from realnvp.data.dataset import Split
 from realnvp.data.stored_images import StoredImages
 from realnvp.data.stored_rows import StoredRows
@@ -22,7 +23,6 @@ from realnvp.utils.rng import Stream, seed_of
 __all__ = [
     "Batches",
     "Prefetcher",
-    "draw_weighted",
     "shift_images",
     "to_device",
     "to_device_unless_stored",
@@ -188,24 +188,6 @@ def shift_images(x: Tensor, by: Tensor) -> Tensor:
     )
     example = torch.arange(len(x), device=x.device)[:, None, None]
     return x[example, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
-
-
-def draw_weighted(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Return N indices of N examples, drawn in proportion to their weights.
-
-    By systematic sampling, each example is drawn its expected number of times, rounded down or up.
-
-    Args:
-        weight: ``(N,)`` weights of the examples.
-        generator: source of the one random number.
-
-    >>> draw_weighted(torch.tensor([1.0, 0.0, 3.0, 0.0]), torch.Generator().manual_seed(0))
-    tensor([0, 2, 2, 2])
-    """
-    n = len(weight)
-    ends = weight.double().cpu().cumsum(0)
-    places = (torch.arange(n) + torch.rand((), generator=generator, dtype=torch.float64)) / n
-    return torch.searchsorted(ends, places * ends[-1], right=True).clamp(max=n - 1)
 
 
 def to_device(split: Split, device: torch.device) -> Split:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from realnvp.columns.fitting.rows import TrainingRows
 from realnvp.data.stored_images import StoredImages
 
 if TYPE_CHECKING:
@@ -194,6 +195,17 @@ class Dataset:
     def train_in_memory(self) -> Split:
         """The training examples to compute statistics from: all, or a sample of those in files."""
         return self.train if self.sample is None else self.sample
+
+    @property
+    def training_rows(self) -> TrainingRows:
+        """The training rows of vectors, as what fits a model's start takes them."""
+        split = self.train_in_memory
+        return TrainingRows(
+            split.x[:].double().cpu(),
+            None if split.condition is None else split.condition[:].cpu(),
+            None if split.weight is None else split.weight.cpu(),
+            self.condition_classes, self.features, self.integers,
+        )  # fmt: skip
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -33,9 +33,10 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from realnvp.bijections import DomainMap, TableColumns
+from realnvp.bijections import DomainMap
 from realnvp.bijections.domains import DomainLike, as_domain
 from realnvp.columns.impossible import Impossible, impossible_text, missing_instead
+from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.estimator.checks import (

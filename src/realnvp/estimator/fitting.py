@@ -15,8 +15,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
 from realnvp.builders import average_flow
+from realnvp.columns.fitting.marginals import OFTEN
+from realnvp.columns.fitting.mixtures import Mixture
+from realnvp.columns.fitting.rows import moments
 from realnvp.columns.kinds import Feature
 from realnvp.columns.schema import TableSchema
+from realnvp.columns.start import TableStart
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Dataset, Split
 from realnvp.data.parts import hold_out, without_copies
@@ -25,9 +29,6 @@ from realnvp.flow import Flow
 from realnvp.training.callbacks import Callback
 from realnvp.training.initialization import build, mixture_of
 from realnvp.training.launch import launch
-from realnvp.training.marginals import OFTEN
-from realnvp.training.mixtures import Mixture
-from realnvp.training.rows import TableStart, moments
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer
 
@@ -133,8 +134,8 @@ def _fit(
     held_out = min(validation_fraction, MOST_HELD_OUT / len(split))
     learn, check = hold_out(len(split), held_out, seed=recipe.seed)
     trial = dataset(split.select(learn), split.select(check))
-    known = TableStart.of(trial, recipe.seed, recipe.model.domain)
-    mixture = mixture_of(recipe, trial, known)
+    known = TableStart.of(trial.training_rows, recipe.seed, recipe.model.domain)
+    mixture = mixture_of(recipe, known)
     start, _ = _start(recipe, trial, mixture, known)
     if mixture is not None and len(split) >= MANY_ROWS:  # the number of Gaussians is known by now
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
@@ -165,7 +166,8 @@ def _fit_members(
     everything = dataset(split, split)
     if validation_fraction and len(split) < max(FEW_ROWS, 2 * members):
         return _start(recipe, everything)
-    mixture = mixture_of(recipe, everything)
+    start = TableStart.of(everything.training_rows, recipe.seed, recipe.model.domain)
+    mixture = mixture_of(recipe, start)
     workers = Parallel(n_jobs)
     if validation_fraction == 0:
         taken, own = recipe.training.steps, range(recipe.seed, recipe.seed + members)
@@ -181,7 +183,7 @@ def _fit_members(
         # All members start alike, so maps of the column and the condition are fitted to all rows.
         trial = dataset(*parts, sample=split)
         option = dataclasses.replace(option, seed=option.seed + i)
-        known = TableStart.of(trial, option.seed, option.model.domain)
+        known = TableStart.of(trial.training_rows, option.seed, option.model.domain)
         flow, steps = _train(option, trial, report, mixture=mixture, known=known)
         start, _ = _start(option, trial, mixture, known)
         return _Member(flow, steps, *_gain(flow, start, trial.validation, option.seed))

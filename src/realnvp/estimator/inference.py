@@ -34,12 +34,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from realnvp.bijections.cell_map import score_of
-from realnvp.bijections.columns import TableColumns
 from realnvp.bijections.gaussian_mixture import log_normal
+from realnvp.columns.bin_map import score_of
 from realnvp.columns.impossible import Tolerate, impossible_text
 from realnvp.columns.kinds import Category
 from realnvp.columns.kinds.implied import Implied
+from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
 from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow

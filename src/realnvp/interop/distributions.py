@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
 from torch.distributions.transforms import _InverseTransform
 
-from realnvp.bijections import DomainMap, TableColumns
+from realnvp.bijections import DomainMap
+from realnvp.columns.layer import TableColumns
 from realnvp.flow import Flow
 
 __all__ = ["FlowDistribution", "FlowTransform"]

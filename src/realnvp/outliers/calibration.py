@@ -283,7 +283,7 @@ def statistics_by_block(
     Args:
         flow: flow.
         split: examples; impossible rows of a table, by their mark
-            (:meth:`realnvp.bijections.TableColumns.mark`), have a likelihood of 0.
+            (:meth:`realnvp.columns.layer.TableColumns.mark`), have a likelihood of 0.
         near: training rows to which distances are measured, if there are any.
         samples: number of noise draws of ``log_likelihood``; the score is always of the first.
         batch_size: number of examples per batch.

@@ -55,7 +55,7 @@ def surprises(
     Returns:
         ``(B, D)``, about 0 for ordinary values; it does not depend on the unit of a column.
         Negative for values that are even likelier than most. For impossible rows, infinite at their
-        marks (:meth:`realnvp.bijections.TableColumns.mark`), and NaN elsewhere.
+        marks (:meth:`realnvp.columns.layer.TableColumns.mark`), and NaN elsewhere.
 
     >>> from realnvp import vector_flow
     >>> found = surprises(vector_flow(2, coupling="affine"), torch.tensor([[0.0, 4.0]]))

@@ -2,7 +2,7 @@ r"""The untrained model of a recipe, with the settings that depend on the data.
 
 Couplings learn what the first layer does not explain. Settings that a recipe leaves to the data
 ("auto") are replaced by numbers here, for the command line and the estimator alike: the mixture by
-:func:`~realnvp.training.mixtures.choose_mixture`, training settings by :func:`resolve`.
+:class:`~realnvp.columns.start.TableStart`, training settings by :func:`resolve`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ import torch
 
 from realnvp.bijections import (
     Affine,
-    CategoriesFirst,
     CirclesFirst,
     EncodedCondition,
     PiecewiseLinearCoupling,
     Rosenblatt,
 )
+from realnvp.columns.fitting.mixtures import Mixture
+from realnvp.columns.fitting.rows import moments
+from realnvp.columns.network import CategoriesFirst
+from realnvp.columns.start import TableStart
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
 from realnvp.flow import Flow
-from realnvp.training.mixtures import Mixture, choose_mixture
-from realnvp.training.rows import TableStart, moments, standardization
 from realnvp.training.runtime import check_memory
 from realnvp.utils.rng import seeded
 
@@ -61,8 +62,8 @@ def build(
     Args:
         recipe: recipe.
         dataset: data set, of which the training part is used.
-        mixture: mixture that the model starts as; :func:`choose_mixture` fits it by default.
-        start: ``TableStart.of(dataset, recipe.seed)``, where it is known; for vectors.
+        mixture: mixture that the model starts as; by default, that of ``start``.
+        start: what a model of vectors starts from; by default, it is computed from the data.
 
     Raises:
         ValueError: if the recipe is for the other kind of data.
@@ -78,14 +79,14 @@ def build(
         first: dict[str, Any] = {}
         make = partial(recipe.build, (channels, height, width), dataset.levels, **condition)
     elif isinstance(recipe, VectorRecipe) and dataset.kind == "vector":
-        start = start or TableStart.of(dataset, recipe.seed, recipe.model.domain)
+        start = start or TableStart.of(dataset.training_rows, recipe.seed, recipe.model.domain)
         columns, tensors = start.maps
         edges = cell_edges(recipe, columns, tensors)
         if edges is not None:  # the model starts as the frequencies of the cells
             model = dataclasses.replace(recipe.model, components=len(edges) - 1, mixture_init=0)
             recipe, mixture = dataclasses.replace(recipe, model=model), None
         elif mixture is None:
-            mixture = mixture_of(recipe, dataset, start)
+            mixture = mixture_of(recipe, start)
         if mixture is not None:
             model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
             recipe = dataclasses.replace(recipe, model=model)
@@ -122,7 +123,7 @@ def build(
 
 def standardize_condition(flow: Flow, dataset: Dataset) -> None:
     """Let a flow standardize its numeric condition by the training rows of a data set."""
-    shift, scale = standardization(dataset)
+    shift, scale = dataset.training_rows.condition_moments()
     flow.condition_shift.copy_(shift)
     flow.condition_scale.copy_(scale)
 
@@ -179,15 +180,10 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
     return dataclasses.replace(config, **found)
 
 
-def mixture_of(
-    recipe: VectorRecipe, dataset: Dataset, start: TableStart | None = None
-) -> Mixture | None:
+def mixture_of(recipe: VectorRecipe, start: TableStart) -> Mixture | None:
     """Return the mixture that a recipe's model starts as, fitted to the data, or None."""
     wanted = recipe.model.mixture_init
-    if not wanted:
-        return None
-    start = start or TableStart.of(dataset, recipe.seed, recipe.model.domain)
-    return choose_mixture(dataset, None if wanted == "auto" else wanted, recipe.seed, start)
+    return start.mixture(None if wanted == "auto" else wanted) if wanted else None
 
 
 def _first_layer(start: TableStart, mixture: Mixture | None) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from realnvp.conditioners import Conditioner
 from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
 from realnvp.utils.settings import resolved
+from realnvp.utils.uncompiled import Uncompiled
 
 __all__ = [
     "EMA",
-    "LBFGS",
     "Adam",
     "AdamW",
     "Muon",
@@ -71,17 +71,6 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-class Uncompiled(torch.optim.Optimizer):
-    """An optimizer whose methods do not import PyTorch's compiler, which is not used here.
-
-    PyTorch decorates these methods to exclude them from compilation, and the decorator imports
-    ``torch._dynamo``, which takes 1.2 s and 75 MB.
-    """
-
-    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
-
-
 class Adam(Uncompiled, torch.optim.Adam):
     """PyTorch's Adam, uncompiled."""
 
@@ -92,10 +81,6 @@ class AdamW(Uncompiled, torch.optim.AdamW):
     """PyTorch's AdamW, uncompiled."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
-
-
-class LBFGS(Uncompiled, torch.optim.LBFGS):
-    """PyTorch's L-BFGS, uncompiled."""
 
 
 class Muon(Uncompiled):

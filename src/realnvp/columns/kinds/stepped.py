@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from realnvp.bijections.cell_map import ON_GRID
+from realnvp.columns.bin_map import ON_GRID
 from realnvp.columns.kinds.base import Column, Feature
 from realnvp.columns.kinds.number import Number, grid_of, stand_for_missing
 from realnvp.columns.look import FEW_ROWS, Look

@@ -1,7 +1,7 @@
 r"""Categories first: exact probability tables, and all other columns given the categories.
 
 A Gaussian, or any smooth map, blurs the borders between the intervals that categories have among
-normal scores (see :mod:`realnvp.bijections.columns`): a species that lives on one island gets some
+normal scores (see :mod:`realnvp.columns.layer`): a species that lives on one island gets some
 animals on others. The discrete part can be modeled exactly, since the density of a row factorizes,
 
 .. math:: p(c, x) = \prod_j p(c_j \mid c_{\pi(j)}) \; p(x \mid c),
@@ -36,10 +36,10 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det, constant
-from realnvp.bijections.cell_map import MOST, even_edges
 from realnvp.bijections.fitted import Fitted
 from realnvp.bijections.gaussian_mixture import normal_quantile
-from realnvp.bijections.smooth_map import TINY
+from realnvp.columns.bin_map import MOST, even_edges
+from realnvp.columns.smooth_map import TINY
 
 __all__ = ["CategoriesFirst"]
 
@@ -67,7 +67,7 @@ class CategoriesFirst(Fitted):
             the logistic regression alone.
 
     The tensors, set by :meth:`fill`, are such that
-    :func:`realnvp.training.categories.fit_categories` computes from data:
+    :func:`realnvp.columns.fitting.categories.fit_categories` computes from data:
 
     * ``edges`` ``(C, S + 1)``, edges of the intervals of each column by frequency. Columns of fewer
       categories repeat their last edge.

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 
 from helpers.rows import normals, vectors
+from realnvp.columns.fitting.rows import moments
+from realnvp.columns.start import TableStart
 from realnvp.config import DataConfig, VectorModel, VectorRecipe
 from realnvp.data import load_data
 from realnvp.training.initialization import build
-from realnvp.training.rows import TableStart, moments, training_condition
 
 
 def test_moments_of_constant_and_huge_columns():
@@ -26,13 +27,13 @@ def test_moments_of_constant_and_huge_columns():
 
 def test_rows_and_conditions_have_the_form_that_layers_take():
     x = normals(6).float()
-    start = TableStart.of(vectors(x, weight=torch.arange(1.0, 7)), seed=0)
+    start = TableStart.of(vectors(x, weight=torch.arange(1.0, 7)).training_rows, seed=0)
     assert torch.equal(start.rows, x.double())
     torch.testing.assert_close(start.weight, torch.arange(1.0, 7, dtype=torch.float64) / 21)
-    assert training_condition(vectors(x)) is None
-    classes = training_condition(vectors(x, condition=torch.arange(6) % 3))
+    assert vectors(x).training_rows.encoded_condition() is None
+    classes = vectors(x, torch.arange(6) % 3).training_rows.encoded_condition()
     assert classes.tolist() == 2 * torch.eye(3).tolist()
-    numbers = training_condition(vectors(x, condition=normals(6, 2) * 1e6 + 1e9))
+    numbers = vectors(x, normals(6, 2) * 1e6 + 1e9).training_rows.encoded_condition()
     torch.testing.assert_close(numbers.mean(0), torch.zeros(2, dtype=torch.float64))
     torch.testing.assert_close(numbers.std(0, correction=0), torch.ones(2, dtype=torch.float64))
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from realnvp.data import Dataset
-from realnvp.data.batches import draw_weighted
-from realnvp.training.rows import TableStart, moments, shares_of
+from realnvp.columns.fitting.rows import draw_weighted, moments, weight_fractions
 
 __all__ = [
     "Mixture",
@@ -90,7 +88,7 @@ def fit_gaussian(x: Tensor, weight: Tensor | None = None) -> Mixture:
              [0., 1.]]], dtype=torch.float64))
     """
     rows = x.double()
-    w = shares_of(rows, weight)
+    w = weight_fractions(rows, weight)
     mean, std = moments(rows, w)
     factor, _ = _shrunk((rows - mean) / std, w)
     return mean[None], (std[:, None] * factor)[None], torch.ones(1, dtype=torch.float64)
@@ -172,7 +170,7 @@ def fit_mixture(x: Tensor, components: int, weight: Tensor | None = None, seed: 
     rows = (rows - mean) / std
     if weight is not None:  # scikit-learn's mixture does not support weights
         generator = torch.Generator().manual_seed(seed)
-        rows = rows[draw_weighted(shares_of(rows, weight), generator)]
+        rows = rows[draw_weighted(weight_fractions(rows, weight), generator)]
     model = GaussianMixture(components, random_state=seed % 2**32, tol=1e-3).fit(rows.numpy())
     means, covariances, weights = (
         torch.as_tensor(a) for a in (model.means_, model.covariances_, model.weights_)
@@ -203,56 +201,47 @@ def _given(rows: Tensor, mixture: Mixture, m: int) -> Tensor:
 
 
 def choose_mixture(
-    dataset: Dataset,
+    rows: Tensor,
+    weight: Tensor,
+    condition: Tensor | None = None,
+    labels: Tensor | None = None,
+    classes: int = 0,
+    *,
     components: int | None = None,
     seed: int = 0,
-    start: TableStart | None = None,
-) -> Mixture | None:
-    """Fit the mixture of Gaussians that the model of a data set starts as.
+) -> Mixture:
+    """Fit the mixture of Gaussians that a model starts as.
 
-    For a conditional data set, the mixture depends on the condition where that gives held-out rows
-    a higher likelihood: a mixture for every class, whose covariance is shrunk towards the classes'
-    common one, or a joint mixture of a numeric condition and the rows.
+    The mixture depends on the condition where that gives held-out rows a higher likelihood: a
+    mixture for every class, whose covariance is shrunk towards the classes' common one, or a joint
+    mixture of a numeric condition and the rows.
 
     Args:
-        dataset: data set of vectors.
+        rows: ``(N, D)`` rows as couplings receive them, float64.
+        weight: ``(N,)`` weights, which add up to 1.
+        condition: ``(N, K)`` condition as layers take it.
+        labels: ``(N,)`` classes, if the condition is a class.
+        classes: number of classes.
         components: number of Gaussians, of each class if there are classes; chosen by
             cross-validation by default.
-        seed: seed of the first guess and of the dequantization.
-        start: ``TableStart.of(dataset, seed)``, where it is known.
+        seed: seed of the first guess.
 
     Returns:
-        the tensors that :class:`~realnvp.bijections.Rosenblatt` takes; None if all columns are
-        categories, which are modeled first.
+        the tensors that :class:`~realnvp.bijections.Rosenblatt` takes.
     """
-    start = start or TableStart.of(dataset, seed)
-    x, w = start.rows, start.weight
-    if not x.shape[1]:
-        return None
-    mean, std = moments(x, w)
-    x = (x - mean) / std
-    few = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
-    choose = _Choice(dataset.train_in_memory.weight is not None, components, seed)
-    condition = dataset.train_in_memory.condition
-    columns_first = start.condition is not None and (
-        condition is None or start.condition.shape[1] > dataset.condition_dim
-    )
-    if columns_first:  # categories or angles
-        # With many rows of many columns, couplings learn more than several Gaussians do.
-        choose = replace(choose, components=components or (1 if len(x) >= MANY_ROWS else None))
-        assert start.condition is not None  # their features
-        mixture = choose.joint(start.condition[few], x[few], w[few])
-    elif condition is None:
-        mixture, _ = choose.mixture(x[few], w[few])
-    elif condition.ndim == 1:
-        labels = condition.cpu()[few]
-        mixture = choose.classes(x[few], w[few], labels, dataset.condition_classes)
+    mean, std = moments(rows, weight)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
+    x, w = ((rows - mean) / std)[order], weight[order]
+    choose = _Choice(bool((weight != weight[0]).any()), components, seed)
+    if labels is not None:
+        mixture = choose.classes(x, w, labels[order], classes)
+    elif condition is not None:
+        mixture = choose.joint(condition[order], x, w)
     else:
-        assert start.condition is not None  # the numbers, standardized
-        mixture = choose.joint(start.condition[few], x[few], w[few])
+        mixture, _ = choose.mixture(x, w)
     means, factors, weights = mixture
-    given = torch.zeros(means.shape[-1] - len(mean), dtype=mean.dtype)
-    mean, std = torch.cat((given, mean)), torch.cat((given + 1, std))
+    before = torch.zeros(means.shape[-1] - len(mean), dtype=mean.dtype)
+    mean, std = torch.cat((before, mean)), torch.cat((before + 1, std))
     return means * std + mean, factors * std[:, None], weights
 
 

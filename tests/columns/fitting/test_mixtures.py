@@ -11,15 +11,18 @@ from sklearn.mixture import GaussianMixture
 
 from helpers.rows import normals, vectors
 from realnvp.bijections import Rosenblatt
+from realnvp.columns.fitting.mixtures import Mixture, fit_gaussian, fit_mixture, log_density
+from realnvp.columns.start import TableStart
 from realnvp.config import VectorModel, VectorRecipe
 from realnvp.data.dataset import Dataset
 from realnvp.training.initialization import build
-from realnvp.training.mixtures import (
-    choose_mixture,
-    fit_gaussian,
-    fit_mixture,
-    log_density,
-)
+
+
+def mixture_of(dataset: Dataset, components: int | None = None) -> Mixture:
+    """Return the mixture that a model of the training rows starts as."""
+    mixture = TableStart.of(dataset.training_rows, seed=0).mixture(components)
+    assert mixture is not None
+    return mixture
 
 
 def test_log_density_is_that_of_scikit_learn():
@@ -62,16 +65,16 @@ def test_mixtures_do_not_depend_on_the_unit(unit: float, components: int):
 
 def test_the_number_of_gaussians_is_that_of_the_data():
     x = normals(300, 2)
-    assert len(choose_mixture(vectors(x))[2]) == 1
+    assert len(mixture_of(vectors(x))[2]) == 1
     clusters = 10 * (torch.arange(300) % 4)[:, None] * torch.tensor([[1.0, -1.0]])
-    assert len(choose_mixture(vectors(x + clusters))[2]) == 4
-    assert len(choose_mixture(vectors(x), 3)[2]) == 3
+    assert len(mixture_of(vectors(x + clusters))[2]) == 4
+    assert len(mixture_of(vectors(x), 3)[2]) == 3
 
 
 def test_weights_do_not_mislead_the_choice():
     weight = torch.ones(300)
     weight[:30] = 30.0
-    assert len(choose_mixture(vectors(normals(300), weight=weight))[2]) <= 2
+    assert len(mixture_of(vectors(normals(300), weight=weight))[2]) <= 2
 
 
 def conditional(dataset: Dataset) -> torch.Tensor:
@@ -91,7 +94,7 @@ def test_a_start_by_class_is_a_gaussian_for_each():
 
 def test_a_class_of_one_row_and_one_of_none_have_a_density():
     labels = torch.tensor([0] * 40 + [1] * 40 + [3])
-    means, factors, weights = choose_mixture(vectors(normals(81), labels))
+    means, factors, weights = mixture_of(vectors(normals(81), labels))
     assert means.shape == (4, 1, 3)
     Rosenblatt(means, factors, weights)  # raises unless it is a mixture
 
@@ -100,13 +103,13 @@ def test_a_class_may_be_a_mixture():
     labels = torch.arange(600) % 2
     x = normals(600, 2)
     x[labels == 1] += 8 * (torch.arange(300) % 2)[:, None]
-    assert choose_mixture(vectors(x, labels))[0].shape[1] == 2
+    assert mixture_of(vectors(x, labels))[0].shape[1] == 2
     assert conditional(vectors(x, labels))[labels == 1].mean() > -3.8
 
 
 def test_classes_that_say_nothing_share_a_gaussian():
     x, labels = normals(40, 4), torch.arange(40) % 10
-    means, factors, _ = choose_mixture(vectors(x, labels))
+    means, factors, _ = mixture_of(vectors(x, labels))
     alone = fit_gaussian(x)
     fresh = normals(1000, 4, seed=1)
     ours = log_density(fresh, (means[0], factors[0], torch.ones(1, dtype=torch.float64)))
@@ -123,7 +126,7 @@ def test_a_start_by_numbers_is_a_regression():
 
 def test_numbers_that_say_nothing_are_left_out():
     x = normals(60, 3)
-    means, factors, _ = choose_mixture(vectors(x, normals(60, 4, seed=1).float()))
+    means, factors, _ = mixture_of(vectors(x, normals(60, 4, seed=1).float()))
     assert means.shape == (1, 7)
     others = factors[0, 4:, :4].abs().max()
     assert others < 0.3

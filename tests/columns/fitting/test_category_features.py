@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from realnvp.training.category_features import _effects, embedding
+from realnvp.columns.fitting.category_features import _effects, embedding
 
 
 def test_what_a_category_does_counts_beside_what_varies_where_all_else_is_equal():

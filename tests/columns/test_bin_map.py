@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 import torch
 
-from realnvp.bijections.cell_map import CellMap, even_edges
+from realnvp.columns.bin_map import BinMap, even_edges
 
 
-def numbers() -> CellMap:
+def numbers() -> BinMap:
     """Return a column of four numbers from 36.5 to 38, with a little mass beyond them."""
     edges = torch.tensor([[0.05, 0.3, 0.4, 0.9, 0.95]], dtype=torch.float64)
     half = torch.full((1,), 0.5, dtype=torch.float64)
-    return CellMap((4,), (True,), 73 * half, half, edges, torch.ones(1, 2).double())
+    return BinMap((4,), (True,), 73 * half, half, edges, torch.ones(1, 2).double())
 
 
 def test_scores_fill_the_interval_of_a_cell():

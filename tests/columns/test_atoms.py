@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from realnvp.bijections.atoms import between_atoms, with_atoms
 from realnvp.bijections.gaussian_mixture import log_normal
+from realnvp.columns.atoms import between_atoms, with_atoms
 
 
 def full(value: float, like: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from realnvp.bijections import TableColumns
+from realnvp.columns.layer import TableColumns
 
 SMOOTH = {"kind": "smooth", "knots": 3}
 

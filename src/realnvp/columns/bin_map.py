@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from realnvp.bijections.gaussian_mixture import log_normal
-from realnvp.bijections.smooth_map import TINY
+from realnvp.columns.smooth_map import TINY
 
-__all__ = ["MOST", "ON_GRID", "CellMap", "even_edges", "score_of"]
+__all__ = ["MOST", "ON_GRID", "BinMap", "even_edges", "score_of"]
 
 ON_GRID = 1e-3
 """Distance from its grid, in steps, up to which a number counts as on the grid."""
@@ -39,7 +39,7 @@ def score_of(share: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class CellMap:
+class BinMap:
     """The maps of S columns of at most K cells.
 
     Args:
@@ -51,7 +51,7 @@ class CellMap:
         tails: ``(S, 2)``, slopes of the scores below the first cell and above the last.
 
     >>> one, edges = torch.ones(1), torch.tensor([[0.0, 0.5, 1.0]]).double()
-    >>> coin = CellMap((2,), (False,), 0 * one, one, edges, torch.ones(1, 2))
+    >>> coin = BinMap((2,), (False,), 0 * one, one, edges, torch.ones(1, 2))
     >>> v, _ = coin(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.5], [0.5]]))
     >>> v[:, 0].tolist(), coin.inverse(v)[0][:, 0].tolist()
     ([-0.674..., 0.674...], [0.0, 1.0])

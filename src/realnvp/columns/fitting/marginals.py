@@ -1,9 +1,9 @@
 r"""The maps of a table's columns, fitted to its training rows: marginal normal scores.
 
-:class:`~realnvp.data.columns.Feature` describes what a column is; the map that makes it normal
+:class:`~realnvp.columns.kinds.Feature` describes what a column is; the map that makes it normal
 is chosen here, by the likelihood of held-out rows: for numbers, the shape of their tails and the
 number of knots of their spline. Numbers that are repeated far more often than their neighbors are
-atoms (:mod:`realnvp.bijections.atoms`). For numbers on a grid with many ties and for categories,
+atoms (:mod:`realnvp.columns.atoms`). For numbers on a grid with many ties and for categories,
 only their counts matter, with the mass of unseen values estimated from the values seen once (Good
 1953).
 """
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.bijections import TableColumns
-from realnvp.data import Dataset
+from realnvp.columns.fitting.rows import TrainingRows
+from realnvp.columns.layer import TableColumns
 
 if TYPE_CHECKING:
     from realnvp.columns.kinds import Feature  # with pandas, which images do not need
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_columns"]
 
 FittedColumns = tuple[list[dict[str, Any]] | None, dict[str, Tensor]]
-"""Settings and tensors of :class:`~realnvp.bijections.TableColumns`."""
+"""Settings and tensors of :class:`~realnvp.columns.layer.TableColumns`."""
 
 KNOTS = (2, 6, 12, 24)
 """Candidate numbers of knots; two are a straight line."""
@@ -65,23 +65,17 @@ TIES = 0.5
 """Number of distinct values per row, up to which numbers with a step have cells."""
 
 
-def fit_columns(dataset: Dataset) -> FittedColumns:
-    """Return settings and tensors of the first layer of a table; None if it needs no layer.
-
-    Args:
-        dataset: data set of vectors. Only its training rows are used.
-    """
-    if not dataset.features:
-        if not dataset.integers:
+def fit_columns(rows: TrainingRows) -> FittedColumns:
+    """Return settings and tensors of the first layer of a table; None if it needs no layer."""
+    if not rows.features:
+        if not rows.integers:
             return None, {}
-        plain = [{"kind": "plain", "step": i in dataset.integers} for i in range(dataset.shape[0])]
-        return plain, {}
-    x = dataset.train_in_memory.x.double().cpu().numpy()
-    weight = np.ones(len(x))
-    if dataset.train_in_memory.weight is not None:
-        weight = dataset.train_in_memory.weight.double().cpu().numpy()
+        columns = range(rows.x.shape[1])
+        return [{"kind": "plain", "step": i in rows.integers} for i in columns], {}
+    x = rows.x.numpy()
+    weight = np.ones(len(x)) if rows.weight is None else rows.weight.double().numpy()
     return layer_settings([
-        fit_column(feature, x[:, i], weight) for i, feature in enumerate(dataset.features)
+        fit_column(feature, x[:, i], weight) for i, feature in enumerate(rows.features)
     ])  # fmt: skip
 
 
@@ -280,7 +274,7 @@ def _map(
 
     Args:
         feature: description of the column.
-        shape: one of the shapes of :class:`~realnvp.bijections.TableColumns`.
+        shape: one of the shapes of :class:`~realnvp.columns.layer.TableColumns`.
         count: number of knots.
         x: ``(N,)`` values.
         y: ``(N,)`` values with noise.

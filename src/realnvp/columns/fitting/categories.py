@@ -4,25 +4,24 @@ Columns of numbers with few values are treated as categories if one is nearly a 
 column, or another of it, as a month is of the day of the year, or if the table of two columns fits
 better than a smooth dependence: no smooth map would reproduce it.
 
-How categories depend on each other is in :mod:`realnvp.training.category_tables`. The other columns
-are conditioned on features of the categories (:mod:`realnvp.training.category_features`).
+How categories depend on each other is in :mod:`realnvp.columns.fitting.category_tables`. The
+other columns are conditioned on features of the categories
+(:mod:`realnvp.columns.fitting.category_features`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.bijections import TableColumns
-from realnvp.data import Dataset
-from realnvp.training.category_features import SIZE, embedding
-from realnvp.training.category_tables import (
+from realnvp.columns.fitting.category_features import SIZE, embedding
+from realnvp.columns.fitting.category_tables import (
     MANY_ROWS,
     MOST_CELLS,
     MOST_COLUMNS,
@@ -31,7 +30,11 @@ from realnvp.training.category_tables import (
     fit_tables,
     pair,
 )
-from realnvp.training.marginals import FittedColumns
+from realnvp.columns.fitting.marginals import FittedColumns
+from realnvp.columns.layer import TableColumns
+
+if TYPE_CHECKING:
+    from realnvp.columns.kinds import Feature  # with pandas, which images do not need
 
 __all__ = ["fit_categories"]
 
@@ -58,7 +61,7 @@ ROUGH = 0.05
 
 
 def fit_categories(
-    dataset: Dataset,
+    features: Sequence[Feature],
     maps: FittedColumns,
     scores: Tensor,
     weight: Tensor,
@@ -69,17 +72,16 @@ def fit_categories(
     They are in a table with categories and a column that is not one, or with two and a condition.
 
     Args:
-        dataset: data set of vectors. Only its training rows are used.
-        maps: the maps of its columns; see :func:`~realnvp.training.marginals.fit_columns`.
+        features: meaning of each encoded column; empty if the rows are not a table's.
+        maps: the maps of the columns; see :func:`~realnvp.columns.fitting.marginals.fit_columns`.
         scores: ``(N, D)`` normal scores of the rows.
         weight: ``(N,)`` weights of the rows, which add up to 1.
         given: ``(N, K)`` condition of the rows in the form that layers take, or None.
     """
-    features = dataset.features
     if not features:
         return None, {}
     w = weight.cpu().numpy() * len(weight)
-    intervals, codes_of, own_of = _intervals(dataset, maps, scores, w)
+    intervals, codes_of, own_of = _intervals(features, maps, scores, w)
     where = [i for i, c in enumerate(features) if c.kind == "category" or i in intervals]
     least = 1 if given is None else min(1, 2 - len(where))
     if not where or len(features) - len(where) < least:
@@ -116,7 +118,7 @@ def fit_categories(
 
 
 def _intervals(
-    dataset: Dataset, maps: FittedColumns, scores: Tensor, w: NDArray
+    features: Sequence[Feature], maps: FittedColumns, scores: Tensor, w: NDArray
 ) -> tuple[dict[int, NDArray], dict[int, NDArray], dict[int, Frequencies]]:
     """Return the edges of the intervals of every column that is modeled first, from 0 to 1.
 
@@ -128,7 +130,6 @@ def _intervals(
     Returns:
         the edges of each column, the intervals of the rows, and how often each occurs.
     """
-    features = dataset.features
     columns, tensors = maps
     assert columns is not None  # a table has maps
     edges = {i: row.numpy() for i, row in _cell_edges(columns, tensors).items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realnvp.bijections.smooth_map import SHAPES, SmoothMap
+from realnvp.columns.smooth_map import SHAPES, SmoothMap
 
 
 def bent(*shapes: str) -> SmoothMap:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from realnvp.training.optim import LBFGS
+from realnvp.utils.uncompiled import LBFGS
 
 __all__ = ["Frequencies", "edges_of", "fit_tables", "pair", "tilted"]
 

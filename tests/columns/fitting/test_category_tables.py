@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from realnvp.training.category_tables import (
+from realnvp.columns.fitting.category_tables import (
     Frequencies,
     _tree,
     _tree_given,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realnvp.bijections import CategoriesFirst, Chain, TableColumns
+from realnvp.bijections import Chain
+from realnvp.columns.layer import TableColumns
+from realnvp.columns.network import CategoriesFirst
 from realnvp.conditioners import MLP
 
 LINKS = [{"column": 1, "size": 3}, {"column": 0, "size": 2, "parents": [0]}]

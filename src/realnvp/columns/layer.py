@@ -5,12 +5,12 @@ discrete, and an exact term of the log-likelihood. With :math:`u` uniform on :ma
 :math:`\varphi, \Phi` the normal density and CDF:
 
 * A **smooth** column of numbers: :math:`v = S(w(x))`, a shape of the tails and a spline
-  (:mod:`realnvp.bijections.smooth_map`).
+  (:mod:`realnvp.columns.smooth_map`).
   :math:`\log|\det J| = \log v'(x)`. Of numbers with a step, :math:`x + \mathrm{step} \cdot u`
-  takes the place of :math:`x`. Some numbers may be atoms (:mod:`realnvp.bijections.atoms`): their
+  takes the place of :math:`x`. Some numbers may be atoms (:mod:`realnvp.columns.atoms`): their
   term is the logarithm of a probability, divided by the step if there is one.
 * A column of **cells**, such as categories: :math:`v = \Phi^{-1}(c_k + f_k u)` for the k-th, of
-  frequency :math:`f_k` (:mod:`realnvp.bijections.cell_map`), so that marginals fit exactly
+  frequency :math:`f_k` (:mod:`realnvp.columns.bin_map`), so that marginals fit exactly
   before anything is trained. :math:`\log|\det J| = \log f_k - \log \varphi(v)`; of numbers, minus
   the logarithm of their step.
 * A **gap**, a value that another column, its status, declares missing:
@@ -31,13 +31,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realnvp.bijections.atoms import between_atoms, with_atoms
 from realnvp.bijections.base import constant
-from realnvp.bijections.cell_map import MOST, ON_GRID, CellMap, even_edges, score_of
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.fitted import Fitted
 from realnvp.bijections.gaussian_mixture import log_normal
-from realnvp.bijections.smooth_map import SHAPES, TINY, SmoothMap
+from realnvp.columns.atoms import between_atoms, with_atoms
+from realnvp.columns.bin_map import MOST, ON_GRID, BinMap, even_edges, score_of
+from realnvp.columns.smooth_map import SHAPES, TINY, SmoothMap
 
 __all__ = ["TableColumns"]
 
@@ -47,8 +47,8 @@ class TableColumns(Fitted, Dequantization):
 
     The parameters of the maps are float64 buffers, whatever the type of the flow, so that dates in
     seconds stay exact; the result has the flow's type.
-    :func:`realnvp.training.marginals.fit_columns` computes them from data, and :meth:`fill` sets
-    them.
+    :func:`~realnvp.columns.fitting.marginals.fit_columns` computes them from data, and
+    :meth:`fill` sets them.
 
     Args:
         columns: a mapping for each column. "kind" is "plain" (the identity), "smooth" or "cells".
@@ -161,7 +161,7 @@ class TableColumns(Fitted, Dequantization):
             if (self.atom_edges[:, -1] >= 1).any():
                 raise ValueError("the edges of atoms must ascend to less than 1")
         if self._cells:
-            self._cell_map.check()
+            self._bin_map.check()
 
     @property
     def _has_atoms(self) -> bool:
@@ -195,7 +195,7 @@ class TableColumns(Fitted, Dequantization):
             low = t < torch.where(self._is_stepped(), -TINY, TINY)  # a step has noise above it
             good[:, self._smooth] &= ~on_grid & ~(log & low) & ~(logit & (t >= 1))
         if self._cells:
-            good[:, self._cells] &= self._cell_map.possible(filled[:, self._cells])
+            good[:, self._cells] &= self._bin_map.possible(filled[:, self._cells])
         if self._gaps:
             good[:, self._gaps] |= gap & (status != 0)
         return good
@@ -249,7 +249,7 @@ class TableColumns(Fitted, Dequantization):
             stepped = self.origin + self.step * index
             out[:, self._smooth] = torch.where(self._is_stepped(), stepped, part)
         if self._cells:
-            out[:, self._cells] = self._cell_map.snap(x[:, self._cells])
+            out[:, self._cells] = self._bin_map.snap(x[:, self._cells])
         return out
 
     # ------------------------------------------------------------------ the maps
@@ -289,7 +289,7 @@ class TableColumns(Fitted, Dequantization):
                 filled[:, self._smooth], u[:, self._smooth]
             )
         if self._cells:
-            v[:, self._cells], slopes[:, self._cells] = self._cell_map(
+            v[:, self._cells], slopes[:, self._cells] = self._bin_map(
                 filled[:, self._cells], u[:, self._cells]
             )
         if self._gaps:
@@ -308,7 +308,7 @@ class TableColumns(Fitted, Dequantization):
         if self._smooth:
             x[:, self._smooth], slopes[:, self._smooth] = self._smooth_inverse(z[:, self._smooth])
         if self._cells:
-            x[:, self._cells], slopes[:, self._cells] = self._cell_map.inverse(z[:, self._cells])
+            x[:, self._cells], slopes[:, self._cells] = self._bin_map.inverse(z[:, self._cells])
         if self._gaps:
             gap = x[:, self._status] != 0
             x[:, self._gaps] = torch.where(gap, math.nan, x[:, self._gaps])
@@ -381,10 +381,10 @@ class TableColumns(Fitted, Dequantization):
         return SmoothMap(shapes, self.center, self.scale, self.knots, self.values, self.slopes)
 
     @property
-    def _cell_map(self) -> CellMap:
+    def _bin_map(self) -> BinMap:
         own = [self.columns[i] for i in self._cells]
         sizes, ordered = (tuple(column[name] for column in own) for name in ("size", "ordered"))
-        return CellMap(sizes, ordered, self.cell_origin, self.cell_step, self.edges, self.tails)
+        return BinMap(sizes, ordered, self.cell_origin, self.cell_step, self.edges, self.tails)
 
     def _is_stepped(self) -> Tensor:
         flags = [self.columns[i]["step"] for i in self._smooth]

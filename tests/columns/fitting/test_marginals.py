@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from realnvp.bijections import TableColumns
+from realnvp.columns.fitting.marginals import fit_column, layer_settings
 from realnvp.columns.kinds import Feature
+from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
-from realnvp.training.marginals import fit_column, layer_settings
 
 
 def fitted(x: np.ndarray, coordinate: Feature) -> tuple[dict, TableColumns]:

@@ -1,0 +1,118 @@
+"""What a model of vectors starts from, computed once from its training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from realnvp.bijections import Chain, CirclesFirst, DomainMap
+from realnvp.bijections.domains import Entry
+from realnvp.columns.fitting.categories import FittedCategories, fit_categories
+from realnvp.columns.fitting.marginals import FittedColumns, fit_columns
+from realnvp.columns.fitting.mixtures import MANY_ROWS, Mixture, choose_mixture
+from realnvp.columns.fitting.rows import TrainingRows, weight_fractions
+from realnvp.columns.layer import TableColumns
+from realnvp.columns.network import CategoriesFirst
+from realnvp.utils.rng import Stream, uniform
+
+__all__ = ["TableStart"]
+
+AT_ONCE = 20_000
+"""Rows per batch of scores: a layer takes about twenty times their memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableStart:
+    """What a model of vectors starts from: it takes a pass over the rows.
+
+    Args:
+        maps: the maps of the columns; see :func:`~realnvp.columns.fitting.marginals.fit_columns`.
+        categories: what is modeled first; see
+            :func:`~realnvp.columns.fitting.categories.fit_categories`.
+        condition: ``(N, K)`` condition that the layers of the other columns take: features of the
+            categories or angles, or the condition of the rows; None if there is neither.
+        rows: ``(N, M)`` the other columns as couplings receive them, in float64.
+        weight: ``(N,)`` weights of the rows, which add up to 1.
+        columns_first: whether categories or angles are modeled first.
+        source: the training rows.
+        seed: seed of the dequantization and of the mixture's first guess.
+    """
+
+    maps: FittedColumns
+    categories: FittedCategories
+    condition: Tensor | None
+    rows: Tensor
+    weight: Tensor
+    columns_first: bool
+    source: TrainingRows
+    seed: int
+
+    @staticmethod
+    def of(
+        source: TrainingRows, seed: int, domain: Sequence[Entry | None] | None = None
+    ) -> TableStart:
+        """Return the start of training rows.
+
+        Args:
+            source: training rows.
+            seed: seed of the dequantization and of the mixture's first guess.
+            domain: domains of the columns, in place of maps of the columns.
+        """
+        if domain is not None:
+            return _start_on_domain(source, seed, DomainMap(domain).double())
+        x, condition = source.x, source.encoded_condition()
+        maps = columns, tensors = fit_columns(source)
+        if columns is not None:
+            layer = TableColumns(columns).double()
+            layer.fill(tensors)
+            noise = uniform((seed, Stream.MOMENTS), 0, len(x), x.shape[1:], x.dtype)
+            batches = zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
+            x = torch.cat([layer(rows, noise=u)[0] for rows, u in batches])
+        weight = weight_fractions(x, source.weight)
+        fitted = categories, tables = fit_categories(source.features, maps, x, weight, condition)
+        if categories is not None:
+            first = CategoriesFirst(
+                categories["links"], x.shape[1], categories["features"], Chain(),
+                condition_dim=0 if condition is None else condition.shape[1],
+            ).double()  # fmt: skip
+            first.fill(tables)
+            condition, x = first.features(x, condition), x[:, first.others]
+        return TableStart(maps, fitted, condition, x, weight, categories is not None, source, seed)
+
+    def mixture(self, components: int | None = None) -> Mixture | None:
+        """Fit the mixture of Gaussians that the model of the rows starts as.
+
+        Args:
+            components: number of Gaussians, of each class if there are classes; chosen by
+                cross-validation by default.
+
+        Returns:
+            the tensors that :class:`~realnvp.bijections.Rosenblatt` takes; None if all columns are
+            categories, which are modeled first.
+        """
+        if not self.rows.shape[1]:
+            return None
+        labels, classes = None, self.source.classes
+        if not self.columns_first:
+            labels = self.source.condition if classes else None
+        elif components is None and len(self.rows) >= MANY_ROWS:
+            components = 1  # couplings learn more of many rows than several Gaussians do
+        return choose_mixture(
+            self.rows, self.weight, self.condition, labels, classes,
+            components=components, seed=self.seed,
+        )  # fmt: skip
+
+
+def _start_on_domain(source: TrainingRows, seed: int, layer: DomainMap) -> TableStart:
+    """Return the start of columns with a domain, of which angles are modeled first."""
+    layer.check(source.x)
+    x, _ = layer(source.x)
+    condition = source.encoded_condition()
+    if circles := layer.columns.get("circle"):
+        first = CirclesFirst(circles, x.shape[1], Chain(), Chain())
+        condition, x = first.features(x, condition), x[:, first.others]
+    weight = weight_fractions(source.x, source.weight)
+    return TableStart((None, {}), (None, {}), condition, x, weight, bool(circles), source, seed)
