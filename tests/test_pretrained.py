@@ -62,12 +62,6 @@ def test_only_the_file_of_the_model_is_read(monkeypatch):
             realnvp.load(name)
 
 
-def test_former_names_are_still_known():
-    flow = realnvp.load("mnist-conditional")
-    assert flow.classes == 10
-    assert flow.calibration is not None
-
-
 @pytest.mark.parametrize("name", TOY)
 def test_toy_sets_have_the_divergence_of_their_cards(name):
     x = torch.from_numpy(TOY[name].sample(2000, seed=77))
@@ -322,12 +316,12 @@ def test_units_of_a_condition_are_float64_whatever_the_type_of_the_flow(tmp_path
     assert flow.as_condition(given, 1).item() == 1
     flow.save_pretrained(tmp_path / "new")
     assert realnvp.load(tmp_path / "new").condition_shift.item() == 1.7e9 + 0.25
-    # Earlier versions saved them in the type of the flow.
-    former = {name: tensor.float() for name, tensor in flow.state_dict().items()}
-    flow.save_pretrained(tmp_path / "old", former)
-    old = realnvp.load(tmp_path / "old")
-    assert (old.dtype, old.condition_shift.dtype) == (torch.float32, torch.float64)
-    assert old.condition_shift.item() == pytest.approx(1.7e9, abs=128)
+    # Apple's GPUs have them in the type of the flow.
+    narrow = {name: tensor.float() for name, tensor in flow.state_dict().items()}
+    flow.save_pretrained(tmp_path / "narrow", narrow)
+    again = realnvp.load(tmp_path / "narrow")
+    assert (again.dtype, again.condition_shift.dtype) == (torch.float32, torch.float64)
+    assert again.condition_shift.item() == pytest.approx(1.7e9, abs=128)
 
 
 FORGED = [
@@ -416,29 +410,6 @@ def test_a_model_knows_where_it_came_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "run" / "model")
     assert realnvp.load(".").origin == "run"
     assert realnvp.load("moons").origin == "shipped"
-
-
-# ---------------------------------------------------------------------- models of earlier versions
-
-
-@pytest.mark.parametrize("kind", ["image", "vector"])
-def test_models_with_earlier_names_score_the_same(tmp_path, kind):
-    if kind == "image":
-        flow, x = small_image_flow(coupling="logistic_mixture"), torch.ones(2, 1, 8, 8).byte()
-    else:
-        flow, x = vector_flow(2, mixture_init=2).eval(), torch.ones(2, 2)
-    flow.save_pretrained(tmp_path)
-    arguments = flow.config["arguments"]
-    arguments["coupling"] = "mixture"
-    for name in ("architecture", "coupling_options", "conditioner", "conditional_mixture"):
-        if name != "architecture" or kind == "vector":
-            arguments.pop(name, None)
-    if kind == "vector":
-        arguments["start"] = arguments.pop("mixture_init")
-    flow.save_pretrained(tmp_path)
-    noise = torch.full(x.shape, 0.5) if flow.noisy else None
-    again = realnvp.load(tmp_path)
-    assert torch.equal(again.log_prob(x, noise=noise), flow.log_prob(x, noise=noise))
 
 
 # ---------------------------------------------------------------------- every option

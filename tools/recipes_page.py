@@ -23,14 +23,12 @@ NAME`) with their validation curves, and [MNIST in a given time](../benchmarks/m
 
 
 def recipe_of(card: dict[str, Any]) -> str:
-    """Return the present name of the recipe that a model was trained with.
+    """Return the name of the recipe that a model was trained with.
 
-    >>> recipe_of({"command": "realnvp train mnist-realnvp --minutes 3"})
+    >>> recipe_of({"command": "realnvp train mnist-paper --minutes 3"})
     'mnist-paper'
     """
-    from realnvp.recipes import with_new_command
-
-    return with_new_command(card["command"]).split()[2]
+    return card["command"].split()[2]
 
 
 def measured(name: str) -> list[tuple[str, str, str]]:
@@ -40,7 +38,6 @@ def measured(name: str) -> list[tuple[str, str, str]]:
     []
     """
     from realnvp.pretrained import cards
-    from realnvp.recipes import with_new_command
 
     rows = []
     for model, card in cards().items():
@@ -49,7 +46,7 @@ def measured(name: str) -> list[tuple[str, str, str]]:
         result = f"{card['value']:.4f} ± {card['standard_error']:.4f} {card['unit']}"
         if "kl" in card:
             result += f", KL {card['kl']:.4f} ± {card['kl_standard_error']:.4f}"
-        run = f"`{model}`: `{with_new_command(card['command'])}`, {card['training']}"
+        run = f"`{model}`: `{card['command']}`, {card['training']}"
         rows.append((run, result, f"{card['examples']:,} held-out examples"))
     results = json.loads((ROOT / "benchmarks" / "results" / "mnist.json").read_text("utf-8"))
     for key, row in results.items():

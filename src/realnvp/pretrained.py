@@ -26,7 +26,6 @@ from realnvp.conditioners import WeightNormConv2d
 from realnvp.config import DataConfig
 from realnvp.flow import CONDITION_UNITS, Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
-from realnvp.recipes import with_new_names
 from realnvp.utils.errors import did_you_mean
 from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
@@ -57,9 +56,6 @@ __all__ = [
 
 LAYERS = ("scales", "steps", "couplings", "blocks")
 """Arguments of builders that count layers."""
-
-FORMER = {"mnist-conditional": "mnist"}
-"""Former names of models that come with the package."""
 
 SHARED = "toy.safetensors"
 """File of the small models; each of the others has a file of its name, and only that is read."""
@@ -96,9 +92,8 @@ def load(model: str | Path) -> Flow:
         return flow
     folder = Path(model)
     if not folder.exists():
-        name = FORMER.get(str(model), str(model))
-        if name in _contents(_file_of(name)):
-            return load_shipped(name)
+        if str(model) in _contents(_file_of(str(model))):
+            return load_shipped(str(model))
         hint = did_you_mean(str(model), shipped_names())
         raise FileNotFoundError(
             f"there is no model {str(model)!r}: {hint}give a run directory, a saved model folder, "
@@ -121,8 +116,7 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
 def data_settings(flow: Flow) -> DataConfig | None:
     """Return the settings of the data that a model was trained with; None if there are none."""
     saved = (flow.trained_on or {}).get("data")
-    # Before there was a test part to hold out, there was none: its rows were trained on.
-    return DataConfig(**{"test": 0.0, **saved}) if saved else None
+    return DataConfig(**saved) if saved else None
 
 
 def known_columns(flow: Flow) -> dict[str, Any]:
@@ -252,15 +246,16 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
         own = flow.state_dict()
         # Of the types that differ, one decides: tensors that are float64 in every flow stay so.
-        saved = _completed(sizes, flow)
-        differ = (t.dtype for n, t in saved.items() if n in own and own[n].dtype != t.dtype)
+        differ = (
+            t.dtype
+            for n, t in _with_wide_units(sizes).items()
+            if n in own and own[n].dtype != t.dtype
+        )
         other = next((d for d in differ if d in (torch.float32, torch.float64)), None)
         return flow if other is None else flow.to(other)
 
     try:
         arguments = config["arguments"]
-        if config["builder"] in ("image_flow", "vector_flow"):
-            arguments = with_new_names(arguments, config["builder"].partition("_")[0])
         for name in LAYERS:
             counts = as_list(arguments.get(name))
             if sum(n for n in counts if isinstance(n, int)) > len(sizes):
@@ -268,7 +263,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
         with torch.device("meta"):
             empty = build()
         _check_trained_on(empty)
-        check_like(_completed(sizes, empty), empty.state_dict())
+        check_like(_with_wide_units(sizes), empty.state_dict())
     # What a builder may raise for untrusted arguments; a RuntimeError or an OverflowError
     # for sizes that no memory could have.
     except (
@@ -283,7 +278,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], F
 def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:
     """Build the model, and fill in weights whose sizes have been checked."""
     flow = build()
-    tensors = _completed(tensors, flow)
+    tensors = _with_wide_units(tensors)
     try:
         check_like(tensors, flow.state_dict())
         for name, tensor in tensors.items():
@@ -303,14 +298,10 @@ def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> F
     return flow.eval()
 
 
-def _completed(tensors: dict[str, Tensor], flow: Flow) -> dict[str, Tensor]:
-    """Add the units of a numeric condition in float64.
-
-    Earlier versions took a condition as it was, or had its units in the flow's type.
-    """
-    own = flow.state_dict()
-    units = {name: own[name] for name in CONDITION_UNITS if name in own}
-    return tensors | {name: tensors.get(name, unit).to(unit.dtype) for name, unit in units.items()}
+def _with_wide_units(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with the units of a condition in float64, which Apple's GPUs do not have."""
+    units = {name: tensors[name].double() for name in CONDITION_UNITS if name in tensors}
+    return tensors | units
 
 
 def _check_trained_on(flow: Flow) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from helpers.command import json_of, refused, run
+from helpers.command import json_of, run
 from realnvp.recipes import recipe_names
 
 
@@ -15,7 +15,3 @@ def test_a_list_and_one_as_yaml(capsys):
     assert yaml.safe_load(capsys.readouterr().out)["kind"] == "image"
     run("recipes --json")
     assert list(json_of(capsys)) == recipe_names()
-
-
-def test_an_old_name_answers_with_the_new_one(capsys):
-    assert "mnist-best is now called mnist-multiscale" in refused(capsys, "recipes mnist-best")

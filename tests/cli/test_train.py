@@ -130,12 +130,6 @@ def test_less_memory_learns_the_same(here, capsys, memory):
     assert json_of(capsys)["bits_per_dim"] == pytest.approx(one["bits_per_dim"], abs=1e-3)
 
 
-def test_an_old_recipe_answers_with_its_new_name(capsys):
-    assert "mnist-best is now called mnist-multiscale" in refused(capsys, "train mnist-best")
-    message = refused(capsys, "train fashion-mnist-realnvp")
-    assert "mnist-paper --data fashion-mnist" in message
-
-
 def test_an_empty_folder_name_is_refused(here, capsys):
     assert "--out is empty" in refused(capsys, "train moons --steps 1 --out", "")
 

@@ -198,7 +198,6 @@ BAD: dict[str, Bad] = {
         "sample m --temperature 1e300 --out s.csv", "not finite", model()
     ),
     "infinite temperature": Bad("sample m --temperature inf", "temperature", model()),
-    "old name of a recipe": Bad("train mnist-best", "mnist-best is now called mnist-multiscale"),
     "a stranger's data": Bad(
         "eval m", "give --data mnist", model(trained_on={"data": {"source": "mnist"}})
     ),

@@ -14,13 +14,10 @@ from realnvp.config import DataConfig
 from realnvp.data import load_data
 from realnvp.data.sources import source_names
 from realnvp.recipes import (
-    MOVED,
     load_recipe,
     read_recipe,
     recipe_names,
     recipe_summary,
-    with_new_command,
-    with_new_names,
 )
 from realnvp.training.initialization import build
 from realnvp.utils.settings import to_dict
@@ -117,13 +114,6 @@ def test_variants_differ_from_their_base_only_in_what_they_name():
     assert fashion.data.source == "fashion-mnist"
 
 
-@pytest.mark.parametrize("name", MOVED)
-def test_old_names_answer_with_the_new_ones(name):
-    with pytest.raises(ValueError, match=f"{name} is now called {MOVED[name]}"):
-        read_recipe(name)
-    assert MOVED[name].split()[0] in recipe_names()
-
-
 def test_an_unknown_name_is_suggested():
     with pytest.raises(ValueError, match="did you mean 'mnist'"):
         read_recipe("mnits")
@@ -164,7 +154,6 @@ def test_a_budget_of_a_variant_replaces_those_of_its_base(mine):
     [
         ("base: mine.yaml", "based on itself"),
         ("base: mnits", "did you mean 'mnist'"),
-        ("base: mnist-best", "now called mnist-multiscale"),
         ("base: [moons]", "base in recipe .* must be a name"),
         ("base: moons\nkind: image", "kind image, but its base moons of kind vector"),
         ("base: moons\nmodel: {scales: 3}", "unknown setting model.scales"),
@@ -263,23 +252,7 @@ def test_settings_replace_those_of_the_recipe():
         load_recipe("moons", model={"hiden": 5})
 
 
-def test_settings_of_earlier_versions_get_their_new_names(mine):
-    model = "model: {start: 1, coupling: mixture}"
-    training = "training: {validations: 3, cooldown: 0.5, steps: 1}"
-    recipe = load_recipe(mine(f"kind: vector\n{model}\n{training}\n"))
-    assert (recipe.model.mixture_init, recipe.model.coupling) == (1, "gaussian_mixture")
-    assert (recipe.training.num_validations, recipe.training.decay_fraction) == (3, 0.5)
-    assert with_new_names({"start": 1}, "vector") == {"mixture_init": 1}
-
-
 def test_what_is_saved_of_a_recipe_is_a_recipe(mine):
     recipe = load_recipe("cifar10", seed=5)
     saved = yaml.safe_dump(json.loads(json.dumps(to_dict(recipe))))
     assert load_recipe(mine(saved)) == recipe
-
-
-def test_a_command_gets_todays_names():
-    old = "realnvp train mnist-realnvp --minutes 58 --training.validations 29"
-    new = "realnvp train mnist-paper --minutes 58 --training.num_validations 29"
-    assert with_new_command(old) == new
-    assert with_new_command("realnvp train mnist-long").endswith(" mnist-multiscale --minutes 118")

@@ -6,7 +6,6 @@ from typing import Any
 
 from realnvp.cli.options import Parser, add_json
 from realnvp.cli.shared import print_json, print_table
-from realnvp.recipes import with_new_command
 
 __all__ = []
 
@@ -30,8 +29,7 @@ def main(argv: list[str]) -> int:
 
     known = {}
     for name, card in cards().items():
-        command = with_new_command(card["command"])
-        known[name] = {**card, "command": command, "recipe": command.split()[2]}
+        known[name] = {**card, "recipe": card["command"].split()[2]}
     if args.name is None:
         if args.json:
             print_json(known)

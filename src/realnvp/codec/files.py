@@ -236,7 +236,7 @@ def fingerprint(flow: Flow) -> bytes:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(flow.state_dict().items()):
-        if name in CONDITION_UNITS:  # as they were when they had the type of the flow
+        if name in CONDITION_UNITS:  # float64, except on Apple's GPUs
             tensor = tensor.to(flow.dtype)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

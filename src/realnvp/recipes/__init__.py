@@ -33,41 +33,12 @@ __all__ = [
     "read_recipe",
     "recipe_names",
     "recipe_summary",
-    "with_new_command",
-    "with_new_names",
 ]
 
 KINDS = {"image": ImageRecipe, "vector": VectorRecipe}
 
 LIMITS = {"minutes", "epochs", "steps"}
 """Settings that end training: one that is given replaces all of them."""
-
-MOVED = {
-    "mnist-best": "mnist-multiscale",
-    "mnist-coarse-to-fine": "mnist",
-    "mnist-realnvp": "mnist-paper",
-    "mnist-long": "mnist-multiscale --minutes 118",
-    "fashion-mnist-best": "mnist-multiscale --data fashion-mnist",
-    "fashion-mnist-realnvp": "mnist-paper --data fashion-mnist",
-    "fashion-mnist-long": "mnist-multiscale --data fashion-mnist --minutes 118",
-    "cifar10-best": "cifar10",
-    "cifar10-realnvp": "cifar10-paper",
-    "imagenet32": "imagenet32-paper",
-    "imagenet64": "imagenet64-paper",
-    "lsun": "lsun-paper",
-    "image-small": "images",
-}
-"""Recipes of earlier versions, and their present names."""
-
-RENAMED = {
-    "start": "mixture_init",
-    "validations": "num_validations",
-    "cooldown": "decay_fraction",
-}
-"""Settings of earlier versions, and their present names."""
-
-MIXTURES = {"image": "logistic_mixture", "vector": "gaussian_mixture"}
-"""Couplings that earlier versions called "mixture", by kind of model."""
 
 SECTIONS = ("model", "data", "training")
 
@@ -157,9 +128,6 @@ def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
         raise ValueError(
             f"{name} must have kind: image or kind: vector, or base: and the name of a recipe"
         )
-    for part in (settings, *settings["budgets"].values()):
-        for section in SECTIONS:
-            part[section] = with_new_names(part[section], kind)
     if inherited is not None:
         if kind != inherited["kind"]:
             raise ValueError(
@@ -177,8 +145,6 @@ def _text(name: str, path: Path) -> str:
     """Return the text of a recipe that comes with the package, or of a YAML file."""
     if name in recipe_names():
         return str((_folder() / f"{name}.yaml").read_text("utf-8"))
-    if name in MOVED:
-        raise ValueError(f"recipe {name} is now called {MOVED[name]}")
     if path.suffix in (".yaml", ".yml") and path.is_file():
         if path.stat().st_size > RECIPE_LIMIT:
             raise ValueError(f"{name} is not a recipe: it is too large")
@@ -330,48 +296,18 @@ def _made(section: str, config: type, settings: dict[str, Any]) -> Any:
         raise
 
 
-def with_new_names(settings: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Return the settings of a section, or a builder's arguments, under their present names.
-
-    Args:
-        settings: the settings as some version saved them.
-        kind: "image" or "vector".
-
-    >>> with_new_names({"start": 1, "coupling": "mixture"}, "vector")
-    {'mixture_init': 1, 'coupling': 'gaussian_mixture'}
-    """
-    renamed = {RENAMED.get(name, name): value for name, value in settings.items()}
-    if renamed.get("coupling") == "mixture":
-        renamed["coupling"] = MIXTURES[kind]
-    return renamed
-
-
-def with_new_command(command: str) -> str:
-    """Return a command of an earlier version under the present names of recipes and settings.
-
-    >>> with_new_command("realnvp train mnist-realnvp --training.validations 3")
-    'realnvp train mnist-paper --training.num_validations 3'
-    """
-    words = []
-    for word in command.split():
-        section, dot, key = word.rpartition(".")
-        words.append(MOVED.get(word, f"{section}{dot}{RENAMED.get(key, key)}"))
-    return " ".join(words)
-
-
 def flat_settings(settings: Any) -> dict[str, Any]:
-    """Return the settings of all sections as ``section.name``, under their present names.
+    """Return the settings of all sections as ``section.name``.
 
     A setting that is itself a mapping, such as ``data.columns``, is one value.
 
-    >>> flat_settings({"kind": "image", "training": {"cooldown": 0.5}})
-    {'kind': 'image', 'training.decay_fraction': 0.5}
+    >>> flat_settings({"kind": "image", "training": {"lr": 0.5}})
+    {'kind': 'image', 'training.lr': 0.5}
     """
     found: dict[str, Any] = {}
     for name, value in settings.items() if isinstance(settings, dict) else ():
         if isinstance(value, dict):
-            section = with_new_names(value, settings.get("kind", ""))
-            found |= {f"{name}.{key}": item for key, item in section.items()}
+            found |= {f"{name}.{key}": item for key, item in value.items()}
         else:
             found[name] = value
     return found

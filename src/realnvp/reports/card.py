@@ -23,7 +23,6 @@ from realnvp.data import source_names
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, parse_address, upload
 from realnvp.pretrained import cards, load_shipped, table_of
-from realnvp.recipes import with_new_command
 from realnvp.reports.compare import with_error
 from realnvp.reports.run import Run
 from realnvp.reports.samples import picture_of_rows
@@ -91,7 +90,7 @@ def _equal(flow: Flow, other: Flow) -> bool:
 def _of_run(run: Run) -> Facts:
     record = run.final or run.best
     assert record is not None
-    part = record.get("part", "held out") if run.final else "validation, before the end"
+    part = record["part"] if run.final else "validation, before the end"
     more = {}
     if "kl" in record:
         more["KL(true || model), nats"] = with_error(record["kl"], record["kl_standard_error"])
@@ -138,7 +137,7 @@ def _of_card(card: dict[str, Any]) -> Facts:
         training=card["training"],
         curve=[(minutes, sign * value) for minutes, value in card["curve"]],
         more=more,
-        recipe=with_new_command(card["command"]),
+        recipe=card["command"],
     )
 
 

@@ -54,7 +54,7 @@ class Comparison:
                     "value": None if value is None else run.sign * value,
                     "standard_error": record.get("standard_error"),
                     "examples": record.get("examples"),
-                    "part": record.get("part") if run.final else "best validation",
+                    "part": record["part"] if run.final else "best validation",
                     "kl": record.get("kl"),
                     "kl_standard_error": record.get("kl_standard_error"),
                     "steps": run.steps,
@@ -175,10 +175,10 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def _part(entry: dict[str, Any]) -> str:
-    """Return the part of the data of a result; earlier versions did not record it."""
+    """Return the part of the data of a result, and its number of examples."""
     if entry["examples"] is None:
         return ""
-    return f"{entry['examples']:,} {entry['part'] or 'held out'}"
+    return f"{entry['examples']:,} {entry['part']}"
 
 
 def _rank(value: float | None, sign: float) -> float:

@@ -113,7 +113,7 @@ def _numbers(subject: Subject) -> str:
             rows.append(
                 ("KL(true || model), nats", with_error(record["kl"], record["kl_standard_error"]))
             )
-        part = record.get("part", "held out") if run.final else "validation so far"
+        part = record["part"] if run.final else "validation so far"
         rows.append(("of", f"{record['examples']:,} examples ({part})"))
     for name in ("levels", "noise_draws"):
         if record is not None and record.get(name):

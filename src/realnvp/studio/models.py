@@ -24,7 +24,6 @@ from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.outliers import OutlierScorer
 from realnvp.pretrained import cards, data_settings, known_columns, load, shipped_names
-from realnvp.recipes import with_new_command
 from realnvp.reports.run import Run, find_runs
 from realnvp.studio.stopping import stoppable
 
@@ -94,7 +93,7 @@ class Library:
             )
             quality = f"{'KL ' if kl else ''}{value:.4f} ± {error:.4f} {card['unit']}"
             parameters = f"{card['parameters']:,}"
-            command = textwrap.shorten(with_new_command(card["command"]), LONGEST, placeholder=" …")
+            command = textwrap.shorten(card["command"], LONGEST, placeholder=" …")
             found.append([name, str(card["data"]), quality, parameters, command])
         for name, run in self._with_model().items():
             record = run.final or run.best
