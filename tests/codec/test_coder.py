@@ -11,7 +11,6 @@ pytest.importorskip("constriction")
 from helpers.flows import mild_image_flow, small_image_flow, small_images
 from realnvp import vector_flow
 from realnvp.codec.coder import FlowCoder, one_thread
-from realnvp.codec.mixing import mix
 from realnvp.codec.stack import Exhausted, Stack
 
 FLOWS = {
@@ -59,20 +58,6 @@ def test_coarse_noise_takes_fewer_bits_off_the_stack():
     assert taken[0] < taken[1] - 3 * 64
     with pytest.raises(Exhausted):
         coder.encode(Stack(), x, None, 10)
-
-
-@torch.no_grad()
-def test_the_plain_code_learns_from_the_same_drawn_images_each_time():
-    flow, x = mild_image_flow(classes=3), small_images(4).numpy()
-    drawn, again = (FlowCoder(flow)._draw(20) for _ in range(2))
-    assert torch.equal(drawn, again)
-    assert len(drawn.unique()) > 5
-    coder = FlowCoder(flow)
-    one, other = (mix(x, 17, FlowCoder(flow).predictor) for _ in range(2))
-    assert one == other == mix(x, 17, coder.predictor)
-    coder._draw = lambda count: torch.full((count, 1, 8, 8), -1)
-    del coder.predictor
-    assert coder.predictor is None  # such a flow draws no images
 
 
 def test_only_flows_of_images():

@@ -1,11 +1,10 @@
 """A block: images that share a stack, coded in groups.
 
 The noise of a group is decoded from the bits of previous groups. The first groups are therefore
-small and have coarse noise, and the very first images are coded together without the flow, by a
-code that has learned from samples of the flow: the fewer bits are on the stack, the fewer are taken
-from it, at the cost of a size slightly above the likelihood. As the stack grows, so do the depth of
-the noise, up to where size and likelihood hardly differ, and the number of images in a batch of the
-networks.
+small and have coarse noise, and the very first images are coded together without the flow: the
+fewer bits are on the stack, the fewer are taken from it, at the cost of a size above the
+likelihood. As the stack grows, so do the depth of the noise, up to where size and likelihood hardly
+differ, and the number of images in a batch of the networks.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor
 
 from realnvp.codec.coder import DEPTHS, FlowCoder
-from realnvp.codec.mixing import MAX_MIXED
-from realnvp.codec.plain import deflate, pack_plain, unpack_plain
+from realnvp.codec.plain import pack_plain, unpack_plain
 from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
 from realnvp.flow import Flow
 
@@ -37,6 +35,10 @@ MARGIN = 1.05
 
 SPARE_BITS = 64
 """Bits that always stay on the stack."""
+
+PLAIN_TOGETHER = 1 << 14
+"""Pixel values after which plain images at the beginning are no longer packed again as one group:
+each further image would take longer than the one before."""
 
 
 @dataclass
@@ -86,7 +88,7 @@ def encode_block(
     while done < len(x):
         depth, count = _plan(stack, needs, batch, coder.flow.dim)
         count = 1 if single else min(count, len(x) - done)
-        few = (done + 1) * coder.flow.dim <= MAX_MIXED
+        few = done * coder.flow.dim < PLAIN_TOGETHER
         if depth == PLAIN and few and all(group == (PLAIN, done) for group in block.groups):
             # Still at the beginning: coded together, plain images are smaller than one by one.
             stack, block.groups, first = Stack(bottom=bottom), [], 0
@@ -101,7 +103,7 @@ def encode_block(
             try:
                 coder.encode(trial, own, given, depth)
                 needs[depth] = max(needs.get(depth, 0.0), (before - trial.least) / count)
-                if trial.bits - before < 8 * len(deflate(own, coder.levels)) and (
+                if trial.bits - before < 8 * len(pack_plain(own, coder.levels)) and (
                     not verify or _decodes_exactly(coder, trial, stack, own, given, depth)
                 ):
                     coded = trial
@@ -115,8 +117,7 @@ def encode_block(
                 continue
         if coded is None:
             coded, depth = stack, PLAIN
-            data = pack_plain(own, coder.levels, coder.predictor)
-            _push_bytes(coded, data, _most_bytes(own.numel()))
+            _push_bytes(coded, pack_plain(own, coder.levels), _most_bytes(own.numel()))
         stack = coded
         if given is not None:
             _push_condition(stack, given, coder.flow.classes)
@@ -172,7 +173,7 @@ def decode_block(
             if depth == PLAIN:
                 data = _pop_bytes(stack, _most_bytes(count * coder.flow.dim))
                 shape = (count, *coder.flow.shape)
-                images.append(unpack_plain(data, shape, coder.levels, coder.predictor))
+                images.append(unpack_plain(data, shape, coder.levels))
             else:
                 images.append(coder.decode(stack, count, given, depth))
             progress(count)

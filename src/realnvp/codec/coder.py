@@ -16,9 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +31,6 @@ from realnvp.codec.layers import (
     forward,
     forward_map,
 )
-from realnvp.codec.mixing import Predictor, primed
 from realnvp.codec.stack import (
     Stack,
     Unrepresentable,
@@ -49,15 +46,8 @@ __all__ = ["DEPTHS", "FlowCoder", "one_thread"]
 DEPTHS = (10, 8, 6, 5, 4)
 """Depths of the noise, the finest first: with it, sizes are within 0.1 % of the likelihood."""
 
-DRAWN_VALUES = 1 << 13
-"""Number of values of the samples of the flow from which the plain code learns, in half a
-second."""
-
 LEAST_PRECISION = 5
 """Least precision of a grid: that of the table of the normal distribution."""
-
-LATENT_PRECISION = 10
-"""Precision of the latents that are drawn."""
 
 NOISE_RANGE = 6
 """Learned noise is coded within this many standard deviations, which normal noise exceeds once in
@@ -122,26 +112,6 @@ class FlowCoder:
         z = torch.from_numpy(pop_normal(stack, count * self.flow.dim, grid.precision))
         z = backward(self.flow.body, stack, z.view(count, *self.flow.shape), grid, given)
         return self._quantize(stack, z, given, depth)
-
-    @cached_property
-    def predictor(self) -> Predictor | None:
-        """Predictor of the code without a model, fitted to samples; None if none are valid."""
-        drawn = self._draw(max(DRAWN_VALUES // self.flow.dim, 1)).numpy().astype(np.int64)
-        if not len(drawn) or drawn.min() < 0 or drawn.max() >= self.levels:
-            return None
-        return primed(drawn, self.levels)
-
-    def _draw(self, count: int) -> Tensor:
-        """Return samples of the flow, the same ones each time."""
-        words = np.random.PCG64(0).random_raw(2 * count * self.flow.dim).astype(np.uint32)
-        latents = pop_normal(Stack(words), count * self.flow.dim, LATENT_PRECISION)
-        z = torch.from_numpy(latents * 2.0**-LATENT_PRECISION).to(self.dtype)
-        condition = None
-        if self.flow.classes:
-            condition = torch.arange(count) % self.flow.classes
-        elif self.flow.condition_dim:
-            condition = torch.zeros(count, self.flow.condition_dim)
-        return self.flow.decode(z.view(count, *self.flow.shape), condition)
 
     def _grid(self, depth: int) -> Grid:
         precision = max(self._levels_bits() + depth - UNIT_BITS, LEAST_PRECISION)

@@ -33,7 +33,7 @@ from realnvp.codec.blocks import Block
 __all__ = ["BlockData", "Header", "read_blocks", "read_header", "write_block", "write_header"]
 
 MAGIC = b"NVP"
-VERSION = 3
+VERSION = 4
 MARKER = b"\xf5\xb1"
 FINGERPRINT = 6
 PORTABLE = "portable"
@@ -42,7 +42,6 @@ USUAL = b"""DEFAULT
 AVX2
 cifar10
 fashion-mnist
-mnist-conditional
 mnist
 digits
 2.13.0+cpu
