@@ -13,7 +13,7 @@ pytest.importorskip("constriction")
 from helpers.bijections import BIJECTIONS, randomize
 from realnvp import Bijection, Chain
 from realnvp.bijections import ActNorm, CheckerboardMask, InvertibleLinear, LogisticMixtureCoupling
-from realnvp.codec.layers import RULES, Elementwise, Grid, backward, forward
+from realnvp.codec.layers import RULES, Coding, Elementwise, Grid, backward, forward
 from realnvp.codec.stack import Stack, Unrepresentable
 from realnvp.conditioners import ResNet
 
@@ -38,12 +38,12 @@ def test_the_table_of_bijections(name):
     integers = (x * 2.0**precision).round().long()
     stack = full()
     words, bits = stack.words(), stack.bits
-    z = forward(layer, stack, integers, GRID, condition)
+    z = forward(layer, integers, Coding(stack, GRID, condition))
     expected, log_det = layer(integers.double() * 2.0**-precision, condition)
     assert (z * 2.0**-GRID.precision - expected).abs().median() < 0.001
     cost = (stack.bits - bits) / x.numel() - (precision - GRID.precision)
     assert cost == pytest.approx(-log_det.sum().item() / math.log(2) / x.numel(), abs=0.03)
-    assert torch.equal(backward(layer, stack, z, GRID, condition), integers)
+    assert torch.equal(backward(layer, z, Coding(stack, GRID, condition)), integers)
     assert np.array_equal(stack.words(), words)
 
 
@@ -54,8 +54,8 @@ def test_odd_widths_and_flat_and_steep_mixtures():
     x = (torch.randn(3, 2, 5, 5, dtype=torch.float64) * 4 * 2**14).long()
     stack = full()
     words = stack.words()
-    z = forward(layer, stack, x, GRID)
-    assert torch.equal(backward(layer, stack, z, GRID), x)
+    z = forward(layer, x, Coding(stack, GRID))
+    assert torch.equal(backward(layer, z, Coding(stack, GRID)), x)
     assert np.array_equal(stack.words(), words)
 
 
@@ -64,8 +64,8 @@ def test_a_linear_layer_is_exact_on_large_integers():
     layer = randomize(InvertibleLinear(6)).double()
     x = torch.randint(-(2**34), 2**34, (2, 6, 3, 3))
     stack = full()
-    z = forward(layer, stack, x, GRID)
-    assert torch.equal(backward(layer, stack, z, GRID), x)
+    z = forward(layer, x, Coding(stack, GRID))
+    assert torch.equal(backward(layer, z, Coding(stack, GRID)), x)
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def test_what_overflows_is_refused():
     norm = ActNorm(1).eval()
     norm.log_scale.fill_(-60.0)
     with pytest.raises(Unrepresentable):
-        forward(norm, full(), torch.full((1, 1, 2, 2), 2**20), GRID)
+        forward(norm, torch.full((1, 1, 2, 2), 2**20), Coding(full(), GRID))
 
 
 class Sinh(Bijection):
@@ -88,8 +88,8 @@ class Sinh(Bijection):
 def test_a_new_layer_needs_one_entry(monkeypatch):
     chain, x = Chain(Sinh()), torch.randint(-(2**15), 2**15, (1, 1, 4, 4))
     with pytest.raises(ValueError, match=r"no rule for the layer Sinh: add one to .*RULES"):
-        forward(chain, full(), x, GRID)
+        forward(chain, x, Coding(full(), GRID))
     monkeypatch.setitem(RULES, Sinh, Elementwise())
     stack = full()
-    z = forward(chain, stack, x, GRID)
-    assert torch.equal(backward(chain, stack, z, GRID), x)
+    z = forward(chain, x, Coding(stack, GRID))
+    assert torch.equal(backward(chain, z, Coding(stack, GRID)), x)

@@ -26,20 +26,6 @@ __all__ = ["PLAIN", "Block", "decode_block", "encode_block"]
 PLAIN = 0
 """Depth that marks a group of images that are coded without the flow."""
 
-GUESS_BITS = 2
-"""Bits per pixel that coding takes off the stack before it pushes others, in addition to those of
-the depth; a first, low guess: a failed attempt costs time, and a missed one bytes."""
-
-MARGIN = 1.05
-"""Safety factor: the next images may need more bits than previous ones."""
-
-SPARE_BITS = 64
-"""Bits that always stay on the stack."""
-
-PLAIN_TOGETHER = 1 << 14
-"""Pixel values after which plain images at the beginning are no longer packed again as one group:
-each further image would take longer than the one before."""
-
 
 @dataclass
 class Block:
@@ -67,6 +53,7 @@ def encode_block(
     bottom: int = 0,
     verify: bool = True,
     progress: Callable[[int], None] = lambda done: None,
+    together: int = 1 << 14,
 ) -> Block:
     """Code images, and decode each group immediately to compare it.
 
@@ -78,6 +65,8 @@ def encode_block(
         bottom: number of 32 bits that the decoder finds, too: it costs the least here.
         verify: decode and compare.
         progress: called with the number of images of each group that is done.
+        together: pixel values after which plain images at the beginning are no longer packed again
+            as one group: each further image would take longer than the one before.
 
     Returns:
         the block; images that were not restored are stored without the model.
@@ -88,7 +77,7 @@ def encode_block(
     while done < len(x):
         depth, count = _plan(stack, needs, batch, coder.flow.dim)
         count = 1 if single else min(count, len(x) - done)
-        few = done * coder.flow.dim < PLAIN_TOGETHER
+        few = done * coder.flow.dim < together
         if depth == PLAIN and few and all(group == (PLAIN, done) for group in block.groups):
             # Still at the beginning: coded together, plain images are smaller than one by one.
             stack, block.groups, first = Stack(bottom=bottom), [], 0
@@ -129,11 +118,30 @@ def encode_block(
     return block
 
 
-def _plan(stack: Stack, needs: dict[int, float], batch: int, dim: int) -> tuple[int, int]:
-    """Return the depth and the number of images of the next group, for which the bits suffice."""
+def _plan(
+    stack: Stack,
+    needs: dict[int, float],
+    batch: int,
+    dim: int,
+    guess: int = 2,
+    margin: float = 1.05,
+    spare: int = 64,
+) -> tuple[int, int]:
+    """Return the depth and the number of images of the next group, for which the bits suffice.
+
+    Args:
+        stack: the stack.
+        needs: bits that an image took off the stack, by depth, where that is known.
+        batch: most images of a group.
+        dim: number of values of an image.
+        guess: bits per pixel that coding takes off the stack before it pushes others, in addition
+            to those of the depth. It is low: a failed attempt costs time, and a missed one bytes.
+        margin: safety factor, since the next images may need more bits than previous ones.
+        spare: bits that always stay on the stack.
+    """
     for depth in DEPTHS:
-        need = needs.get(depth, dim * (depth + GUESS_BITS))
-        fitting = int((stack.bits - SPARE_BITS) / (MARGIN * need))
+        need = needs.get(depth, dim * (depth + guess))
+        fitting = int((stack.bits - spare) / (margin * need))
         if fitting:
             # Coarser noise costs bits, so it is only used until the bits suffice for the next
             # depth.

@@ -23,6 +23,7 @@ from torch import Tensor
 from realnvp.bijections import Chain, Dequantize, Logit, VariationalDequantize
 from realnvp.codec.layers import (
     UNIT_BITS,
+    Coding,
     Grid,
     Piece,
     Segments,
@@ -48,13 +49,6 @@ DEPTHS = (10, 8, 6, 5, 4)
 
 LEAST_PRECISION = 5
 """Least precision of a grid: that of the table of the normal distribution."""
-
-NOISE_RANGE = 6
-"""Learned noise is coded within this many standard deviations, which normal noise exceeds once in
-500 million draws."""
-
-NOISE_SEGMENT_BITS = 3
-"""The normal distribution function is linear on segments of 1/8, at a cost of 0.0009 bits."""
 
 
 @contextmanager
@@ -102,7 +96,7 @@ class FlowCoder:
         """
         given = self.flow.as_condition(condition, len(x))
         z = self._dequantize(stack, x.long(), given, depth)
-        z = forward(self.flow.body, stack, z, self._grid(depth), given)
+        z = forward(self.flow.body, z, Coding(stack, self._grid(depth), given))
         push_normal(stack, z.reshape(-1).numpy(), self._grid(depth).precision)
 
     def decode(self, stack: Stack, count: int, condition: Tensor | None, depth: int) -> Tensor:
@@ -110,18 +104,13 @@ class FlowCoder:
         given = self.flow.as_condition(condition, count)
         grid = self._grid(depth)
         z = torch.from_numpy(pop_normal(stack, count * self.flow.dim, grid.precision))
-        z = backward(self.flow.body, stack, z.view(count, *self.flow.shape), grid, given)
+        z = backward(self.flow.body, z.view(count, *self.flow.shape), Coding(stack, grid, given))
         return self._quantize(stack, z, given, depth)
 
     def _grid(self, depth: int) -> Grid:
-        precision = max(self._levels_bits() + depth - UNIT_BITS, LEAST_PRECISION)
+        bits = (self.levels - 1).bit_length()
+        precision = max(bits + depth - UNIT_BITS, LEAST_PRECISION)
         return Grid(precision, self.dtype, _pieces(depth))
-
-    def _noise_grid(self, depth: int) -> Grid:
-        return Grid(max(depth - 1, LEAST_PRECISION), self.dtype, _pieces(depth))
-
-    def _levels_bits(self) -> int:
-        return (self._dequantize_layer().levels - 1).bit_length()
 
     @property
     def levels(self) -> int:
@@ -137,9 +126,8 @@ class FlowCoder:
 
     def _cells(self, x: Tensor, precision: int) -> tuple[Tensor, Tensor]:
         """Return the first integers of pixels' cells on the grid, and how many there are."""
-        levels = self._dequantize_layer().levels
         first, last = (
-            -torch.div(-((x + i) << precision), levels, rounding_mode="floor") for i in (0, 1)
+            -torch.div(-((x + i) << precision), self.levels, rounding_mode="floor") for i in (0, 1)
         )
         return first, last - first
 
@@ -149,24 +137,26 @@ class FlowCoder:
         layer = self._dequantize_layer()
         if not isinstance(layer, VariationalDequantize):
             return first + torch.from_numpy(stack.pop(sizes.reshape(-1).numpy())).view(x.shape)
-        grid = self._noise_grid(depth)
-        noise = torch.from_numpy(draw_normal(stack, x.numel(), grid.precision)).view(x.shape)
-        noise = forward(layer.noise, stack, noise, grid, self._features(layer, x, condition))
-        return first + forward_map(stack, noise, _normal_cdf(sizes, grid.precision), grid.pieces)
+        coding = self._noise_coding(stack, layer, x, condition, depth)
+        precision = coding.grid.precision
+        noise = torch.from_numpy(draw_normal(stack, x.numel(), precision)).view(x.shape)
+        noise = forward(layer.noise, noise, coding)
+        return first + forward_map(coding, noise, _normal_cdf(sizes, precision))
 
     def _quantize(self, stack: Stack, z: Tensor, condition: Tensor | None, depth: int) -> Tensor:
         """Return the pixels of points, and push the noise."""
         precision = self._precision(depth)
-        x = (z * self._dequantize_layer().levels) >> precision
+        x = (z * self.levels) >> precision
         first, sizes = self._cells(x, precision)
         layer = self._dequantize_layer()
         if not isinstance(layer, VariationalDequantize):
             stack.push((z - first).reshape(-1).numpy(), sizes.reshape(-1).numpy())
             return x
-        grid = self._noise_grid(depth)
-        noise = backward_map(stack, z - first, _normal_cdf(sizes, grid.precision), grid.pieces)
-        noise = backward(layer.noise, stack, noise, grid, self._features(layer, x, condition))
-        return_normal(stack, noise.reshape(-1).numpy(), grid.precision)
+        coding = self._noise_coding(stack, layer, x, condition, depth)
+        precision = coding.grid.precision
+        noise = backward_map(coding, z - first, _normal_cdf(sizes, precision))
+        noise = backward(layer.noise, noise, coding)
+        return_normal(stack, noise.reshape(-1).numpy(), precision)
         return x
 
     def _precision(self, depth: int) -> int:
@@ -175,11 +165,14 @@ class FlowCoder:
         first = body[0] if isinstance(body, Chain) and len(body) else None
         return grid.unit_precision if isinstance(first, Logit) else grid.precision
 
-    def _features(
-        self, layer: VariationalDequantize, x: Tensor, condition: Tensor | None
-    ) -> Tensor:
+    def _noise_coding(
+        self, stack: Stack, layer: VariationalDequantize, x: Tensor, condition: Tensor | None,
+        depth: int,
+    ) -> Coding:  # fmt: skip
+        """Return how learned noise is coded, given the pixels."""
         scaled = x.to(self.dtype) * (2 / (layer.levels - 1)) - 1
-        return layer.features(scaled, condition)
+        grid = Grid(max(depth - 1, LEAST_PRECISION), self.dtype, _pieces(depth))
+        return Coding(stack, grid, layer.features(scaled, condition))
 
 
 def _pieces(depth: int) -> int:
@@ -187,29 +180,34 @@ def _pieces(depth: int) -> int:
     return 64 if depth < DEPTHS[0] else 4
 
 
-def _normal_cdf(sizes: Tensor, precision: int) -> Segments:
+def _normal_cdf(sizes: Tensor, precision: int, limit: int = 6, segment_bits: int = 3) -> Segments:
     """Return the normal distribution function, times the sizes of pixels' cells.
 
-    It maps only values within :data:`NOISE_RANGE`.
+    Args:
+        sizes: number of integers in the cell of each pixel.
+        precision: bits after the point of the noise.
+        limit: learned noise is coded within this many standard deviations, which normal noise
+            exceeds once in 500 million draws.
+        segment_bits: the function is linear on segments of 1/8, at a cost of 0.0009 bits.
     """
-    width = precision - NOISE_SEGMENT_BITS
-    half = NOISE_RANGE << NOISE_SEGMENT_BITS
+    width = precision - segment_bits
+    half = limit << segment_bits
     # A cell of 2^18 values, however many integers it has: each segment gets at least one of them.
     fine = max(18 - int(sizes.min()).bit_length(), 0)
 
     def ends(j: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
         if (j.abs() > half).any():
             raise Unrepresentable("learned noise is out of its range")
-        mass = torch.special.ndtr(j.double() * 2.0**-NOISE_SEGMENT_BITS)
+        mass = torch.special.ndtr(j.double() * 2.0**-segment_bits)
         room = (sizes[piece] << fine) - 2 * half
-        low = torch.special.ndtr(torch.tensor(-float(NOISE_RANGE), dtype=torch.float64))
+        low = torch.special.ndtr(torch.tensor(-float(limit), dtype=torch.float64))
         share = ((mass - low) / (1 - 2 * low)).clamp(0, 1)
         return (share * room).round().long() + j + half, torch.zeros_like(j)
 
     def guess(values: Tensor, piece: Piece) -> Tensor:
         room = sizes[piece] << fine
         x = torch.special.ndtri(((values + 0.5) / room).clamp(1e-12, 1 - 1e-12))
-        j = (x * 2.0**NOISE_SEGMENT_BITS).floor().long()
+        j = (x * 2.0**segment_bits).floor().long()
         return j.clamp(-half, half - 1)
 
     return Segments(width, fine, ends, guess)

@@ -37,13 +37,6 @@ __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
 BLOCK = 1024
 """Images per block. More make the file a little smaller, and damage more costly."""
 
-BATCH_VALUES = 1 << 16
-"""Number of pixel values in a batch of the networks, if it is not given: 64 images of MNIST."""
-
-LARGEST_BATCH = 256
-
-PROBE_DEPTH = 8
-
 
 @dataclass
 class Contents:
@@ -92,7 +85,7 @@ def compress(
         portable: let networks compute in float64, which takes longer, so that other processors
             find the same integers.
         batch: largest number of images in a batch of the networks; by default as many as have
-            :data:`BATCH_VALUES` pixel values.
+            2^16 pixel values, which are 64 images of MNIST, and at most 256.
         block: images per block. A damaged block loses only its own images.
         progress: called with the number of images of each group that is done.
 
@@ -115,7 +108,7 @@ def compress(
         raise ValueError(f"the name of an image must have less than {MAX_NAME:,} bytes")
     most = min(MAX_BLOCK, MAX_VALUES // flow.dim)
     if batch is None:
-        batch = max(1, min(BATCH_VALUES // flow.dim, LARGEST_BATCH))
+        batch = max(1, min((1 << 16) // flow.dim, 256))
     if not 1 <= block <= most or batch < 1:
         raise ValueError(f"a block has 1 to {most} images, and a batch 1 or more")
     if condition is None and flow.classes is not None:
@@ -275,8 +268,13 @@ def _crc(images: Tensor, condition: Tensor | None) -> int:
     return crc
 
 
-def _probe(coder: FlowCoder) -> int:
-    """Return a 16-bit checksum of an image coded here, to detect different arithmetic."""
+def _probe(coder: FlowCoder, depth: int = 8) -> int:
+    """Return a 16-bit checksum of an image coded here, to detect different arithmetic.
+
+    Args:
+        coder: codes the image.
+        depth: bits for the noise of a pixel, which are part of the format.
+    """
     channels, height, width = coder.flow.shape
     ramp = torch.arange(height)[:, None] + torch.arange(width)
     image = (ramp * coder.levels // (height + width)).expand(1, channels, -1, -1)
@@ -287,7 +285,7 @@ def _probe(coder: FlowCoder) -> int:
     numbers = np.arange(1, 2 * coder.flow.dim + 100, dtype=np.uint64) * 2654435761
     stack = Stack((numbers & 0xFFFFFFFF).astype(np.uint32))
     try:
-        coder.encode(stack, image, condition, PROBE_DEPTH)
+        coder.encode(stack, image, condition, depth)
     except (Exhausted, Unrepresentable):
         return 0
     return zlib.crc32(stack.words().astype("<u4").tobytes()) & 0xFFFF

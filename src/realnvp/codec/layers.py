@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ from realnvp.bijections.class_means import ClassMeans
 from realnvp.bijections.reshape import Flatten, Refine
 from realnvp.codec.stack import Stack, Unrepresentable
 
-__all__ = ["RULES", "Grid", "Segments", "backward", "forward", "rule_of"]
+__all__ = ["RULES", "Coding", "Grid", "Segments", "backward", "forward", "rule_of"]
 
 LARGEST = 2.0**50
 """Largest integer of a grid: float64 holds it, and int64 its multiples."""
@@ -72,13 +72,6 @@ network's output, which differ between machines, do not matter."""
 
 SEGMENT_BITS = 9
 """Segments have a width of :math:`2^{-9}`, or of one grid step if that is larger."""
-
-SLOPE_BITS = 18
-"""Bits of the slope of a segment, :math:`w + h`, so that 0.000004 is added to the slope."""
-
-LENGTH_BITS = 10
-"""Bits of the length of a segment, without trailing zeros."""
-
 
 UNIT_BITS = 4
 """The slope of the logit is 4 and more."""
@@ -114,6 +107,26 @@ class Grid:
     def value(self, x: Tensor) -> Tensor:
         """Return the values that integers stand for, for a conditioner."""
         return (x.double() * 2.0**-self.precision).to(self.dtype)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How layers code integers: on which stack and grid, under which condition.
+
+    Args:
+        stack: the stack of bits.
+        grid: grid of the integers.
+        condition: condition as layers take it, if there is one.
+    """
+
+    stack: Stack
+    grid: Grid
+    condition: Tensor | None = None
+
+    @property
+    def network_condition(self) -> Tensor | None:
+        """The condition in the type in which networks compute."""
+        return None if self.condition is None else self.condition.to(self.grid.dtype)
 
 
 # ---------------------------------------------------------------------- increasing maps
@@ -177,6 +190,8 @@ def smooth(
     inverse: Callable[[Tensor, Piece], Tensor],
     precision: int,
     out: int,
+    slope_bits: int = 18,
+    length_bits: int = 10,
 ) -> Segments:
     """Return the segments of an increasing function.
 
@@ -185,13 +200,16 @@ def smooth(
         inverse: its approximate inverse.
         precision: precision of the grid of ``x``.
         out: precision of the grid of the values.
+        slope_bits: bits of the slope of a segment, :math:`w + h`, so that 0.000004 is added to the
+            slope.
+        length_bits: bits of the length of a segment, without trailing zeros.
     """
     width = max(precision - SEGMENT_BITS, 0)
-    fine = max(SLOPE_BITS - width + precision - out, 0)
+    fine = max(slope_bits - width + precision - out, 0)
 
     def ends(j: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
         value, log_slope = function(j.double() * 2.0 ** (width - precision), piece)
-        bits = log_slope / math.log(2) + (width - precision + out + fine - LENGTH_BITS)
+        bits = log_slope / math.log(2) + (width - precision + out + fine - length_bits)
         exponent = torch.nan_to_num(bits, 0.0).clamp(0, 40).long()
         value = round_to_integers(value * 2.0 ** (out + fine)) + j
         return ((value >> exponent) << exponent), exponent
@@ -233,13 +251,13 @@ def _pieces(x: Tensor, count: int) -> list[Piece]:
 
 
 def forward_map(
-    stack: Stack, x: Tensor, segments: Segments, pieces: int, live: Tensor | None = None
+    coding: Coding, x: Tensor, segments: Segments, live: Tensor | None = None
 ) -> Tensor:
-    """Map integers ``(B, C, H, W)``, in about ``pieces`` pieces.
+    """Map integers ``(B, C, H, W)``, piece by piece.
 
     Entries that are not ``live``, if any, are 0 and stay 0.
     """
-    width, fine = segments.width, segments.fine
+    stack, width, fine = coding.stack, segments.width, segments.fine
     j, rest = x >> width, x & ((1 << width) - 1)
     low, n, exponent = segments.span(j, WHOLE)
     if live is not None:
@@ -247,7 +265,7 @@ def forward_map(
     if not (n > 0).all():
         raise Unrepresentable("a map does not increase")
     z = torch.zeros_like(x)
-    for piece in _pieces(x, pieces):
+    for piece in _pieces(x, coding.grid.pieces):
         r = _pop_below(stack, n[piece], exponent[piece])
         scaled = rest[piece] * (n[piece] << exponent[piece]) + r
         value = low[piece] + (scaled >> width)
@@ -258,14 +276,14 @@ def forward_map(
 
 
 def backward_map(
-    stack: Stack, z: Tensor, segments: Segments, pieces: int, live: Tensor | None = None
+    coding: Coding, z: Tensor, segments: Segments, live: Tensor | None = None
 ) -> Tensor:
     """Invert :func:`forward_map`."""
-    width, fine = segments.width, segments.fine
+    stack, width, fine = coding.stack, segments.width, segments.fine
     x = torch.zeros_like(z)
     # All segments in one step from the known part: all but the last bits of the values.
     guesses = segments.guess((z << fine) + (1 << fine >> 1), WHOLE)
-    for piece in reversed(_pieces(z, pieces)):
+    for piece in reversed(_pieces(z, coding.grid.pieces)):
         own = None if live is None else live[piece]
         count = z[piece].numel()
         popped = torch.from_numpy(stack.pop(_cell_sizes(width + fine, live, piece), count))
@@ -310,19 +328,15 @@ def _flat(x: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
 class Rule:
     """Base class of the maps of integers for one kind of layers: exact bijections with the stack.
 
-    Both methods take the layer, the stack, integers ``(B, C, H, W)``, their grid and the condition
-    as layers take it, and return the integers on the other side.
+    Both methods take the layer, integers ``(B, C, H, W)`` and how they are coded, and return the
+    integers on the other side.
     """
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
         """Map data to latent."""
         raise NotImplementedError
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
         """Map latent to data, and restore the stack."""
         raise NotImplementedError
 
@@ -330,49 +344,39 @@ class Rule:
 class Permutation(Rule):
     """Layers that permute entries: ``permute_index`` permutes integers as well as labels."""
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
         return layer.permute_index(x)
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
         return layer.unpermute_index(z)
 
 
 class Elementwise(Rule):
     """Elementwise layers of an increasing function, with 0 in its domain."""
 
-    def segments(
-        self, layer: Any, shape: torch.Size, grid: Grid, condition: Tensor | None
-    ) -> Segments:
+    def segments(self, layer: Any, shape: torch.Size, coding: Coding) -> Segments:
         def on(function: Callable[..., Any], x: Tensor, piece: Piece) -> Tensor:
             image = x.new_zeros(shape)  # functions may differ between entries
             image[piece] = x
-            return function(image, condition)[0][piece].double()
+            return function(image, coding.condition)[0][piece].double()
 
         def with_slope(x: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
             value, step = on(layer, x, piece), 2.0**-SEGMENT_BITS
             return value, ((on(layer, x + step, piece) - value) / step).log()
 
         return smooth(
-            with_slope, lambda z, piece: on(layer.inverse, z, piece), *self.precisions(grid)
+            with_slope, lambda z, piece: on(layer.inverse, z, piece), *self.precisions(coding.grid)
         )
 
     def precisions(self, grid: Grid) -> tuple[int, int]:
         """Return the precisions of the integers on the side of the data, and of the latents."""
         return grid.precision, grid.precision
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        return forward_map(stack, x, self.segments(layer, x.shape, grid, condition), grid.pieces)
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
+        return forward_map(coding, x, self.segments(layer, x.shape, coding))
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        return backward_map(stack, z, self.segments(layer, z.shape, grid, condition), grid.pieces)
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
+        return backward_map(coding, z, self.segments(layer, z.shape, coding))
 
 
 class FromUnit(Elementwise):
@@ -386,12 +390,13 @@ class Couplings(Rule):
     """Couplings of any kind, by their elementwise ``transform``, which has to be increasing."""
 
     def _parts(
-        self, layer: Coupling, x: Tensor, grid: Grid, condition: Tensor | None
+        self, layer: Coupling, x: Tensor, coding: Coding
     ) -> tuple[Tensor, Tensor, Segments, Tensor | None]:
+        grid = coding.grid
         passive, active = layer.mask.split(x)
         live = layer.mask.split(torch.ones_like(x))[1].bool()
-        given = None if condition is None else condition.to(grid.dtype)
-        parameters = layer.mask.take(layer.conditioner(grid.value(passive), given)).double()
+        outputs = layer.conditioner(grid.value(passive), coding.network_condition)
+        parameters = layer.mask.take(outputs).double()
         parameters = (parameters * 2.0**PARAMETER_BITS).round() * 2.0**-PARAMETER_BITS
         segments = smooth(
             lambda v, piece: layer.transform(v, parameters[piece]),
@@ -402,18 +407,14 @@ class Couplings(Rule):
         )
         return passive, active, segments, None if live.all() else live
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        passive, active, segments, live = self._parts(layer, x, grid, condition)
-        active = forward_map(stack, active, segments, grid.pieces, live)
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
+        passive, active, segments, live = self._parts(layer, x, coding)
+        active = forward_map(coding, active, segments, live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        passive, active, segments, live = self._parts(layer, z, grid, condition)
-        active = backward_map(stack, active, segments, grid.pieces, live)
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
+        passive, active, segments, live = self._parts(layer, z, coding)
+        active = backward_map(coding, active, segments, live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
 
@@ -421,12 +422,11 @@ class Linear(Rule):
     """A matrix L U over channels: U is its diagonal, then a unit triangle, and L another one."""
 
     def _factors(
-        self, layer: InvertibleLinear, x: Tensor, grid: Grid
+        self, layer: InvertibleLinear, x: Tensor, precision: int
     ) -> tuple[Tensor, Tensor, Segments]:
         diagonal = layer.log_diagonal.double().exp()
         triangles = layer.triangles.double()
         scale = diagonal.view(-1, *(1 for _ in x.shape[2:]))
-        precision = grid.precision
         segments = smooth(
             lambda x, _: (x * scale, scale.log().expand_as(x)),
             lambda z, _: z / scale,
@@ -435,27 +435,23 @@ class Linear(Rule):
         )
         return triangles.tril(-1), triangles.triu(1) / diagonal, segments
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        lower, upper, segments = self._factors(layer, x, grid)
-        z = forward_map(stack, x, segments, grid.pieces)
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
+        lower, upper, segments = self._factors(layer, x, coding.grid.precision)
+        z = forward_map(coding, x, segments)
         for c in range(len(upper)):  # of channels that have not changed yet
             z[:, c] += _multiples(z, upper, c)
         for c in reversed(range(len(lower))):
             z[:, c] += _multiples(z, lower, c)
         return z
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        lower, upper, segments = self._factors(layer, z, grid)
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
+        lower, upper, segments = self._factors(layer, z, coding.grid.precision)
         z = z.clone()
         for c in range(len(lower)):
             z[:, c] -= _multiples(z, lower, c)
         for c in reversed(range(len(upper))):
             z[:, c] -= _multiples(z, upper, c)
-        return backward_map(stack, z, segments, grid.pieces)
+        return backward_map(coding, z, segments)
 
 
 def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:
@@ -468,52 +464,42 @@ def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:
 class Nested(Rule):
     """Chains, inverses of layers, and factoring out."""
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
         if isinstance(layer, Chain):
             for inner in layer:
-                x = forward(inner, stack, x, grid, condition)
+                x = forward(inner, x, coding)
             return x
         if isinstance(layer, Inverse):
-            return backward(layer.inner, stack, x, grid, condition)
+            return backward(layer.inner, x, coding)
         out, rest = layer.split(x)
-        return torch.cat((out, forward(layer.inner, stack, rest, grid, condition)), dim=1)
+        return torch.cat((out, forward(layer.inner, rest, coding)), dim=1)
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
         if isinstance(layer, Chain):
             for inner in reversed(list(layer)):
-                z = backward(inner, stack, z, grid, condition)
+                z = backward(inner, z, coding)
             return z
         if isinstance(layer, Inverse):
-            return forward(layer.inner, stack, z, grid, condition)
+            return forward(layer.inner, z, coding)
         out, rest = layer.split(z)
-        return torch.cat((out, backward(layer.inner, stack, rest, grid, condition)), dim=1)
+        return torch.cat((out, backward(layer.inner, rest, coding)), dim=1)
 
 
 class Refinement(Rule):
     """Channels that are mapped given features of others."""
 
-    def _parts(
-        self, layer: Refine, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _parts(self, layer: Refine, x: Tensor, coding: Coding) -> tuple[Tensor, Tensor, Coding]:
         first, last = x.tensor_split([-layer.channels], dim=1)
-        given = None if condition is None else condition.to(grid.dtype)
-        return first, last, layer.features(grid.value(last), given)
+        features = layer.features(coding.grid.value(last), coding.network_condition)
+        return first, last, replace(coding, condition=features)
 
-    def forward(
-        self, layer: Any, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        first, last, features = self._parts(layer, x, grid, condition)
-        return torch.cat((forward(layer.inner, stack, first, grid, features), last), dim=1)
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
+        first, last, given_last = self._parts(layer, x, coding)
+        return torch.cat((forward(layer.inner, first, given_last), last), dim=1)
 
-    def backward(
-        self, layer: Any, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None
-    ) -> Tensor:
-        first, last, features = self._parts(layer, z, grid, condition)
-        return torch.cat((backward(layer.inner, stack, first, grid, features), last), dim=1)
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
+        first, last, given_last = self._parts(layer, z, coding)
+        return torch.cat((backward(layer.inner, first, given_last), last), dim=1)
 
 
 RULES: dict[type, Rule] = {
@@ -549,15 +535,11 @@ def rule_of(layer: Bijection) -> Rule:
     )
 
 
-def forward(
-    layer: Bijection, stack: Stack, x: Tensor, grid: Grid, condition: Tensor | None = None
-) -> Tensor:
+def forward(layer: Bijection, x: Tensor, coding: Coding) -> Tensor:
     """Map integers from data to latent, popping and pushing bits."""
-    return rule_of(layer).forward(layer, stack, x, grid, condition)
+    return rule_of(layer).forward(layer, x, coding)
 
 
-def backward(
-    layer: Bijection, stack: Stack, z: Tensor, grid: Grid, condition: Tensor | None = None
-) -> Tensor:
+def backward(layer: Bijection, z: Tensor, coding: Coding) -> Tensor:
     """Invert :func:`forward`, also on the stack."""
-    return rule_of(layer).backward(layer, stack, z, grid, condition)
+    return rule_of(layer).backward(layer, z, coding)

@@ -236,15 +236,15 @@ def _weights(tails: bool) -> tuple[Integers, Integers]:
     return weights, np.concatenate(([0], np.cumsum(weights)))
 
 
-CHUNK = 4
-"""Fewest numbers whose weights are popped before their sums are pushed."""
+def _chunks(count: int, least: int = 4, most: int = 32) -> list[slice]:
+    """Return the parts of many numbers that are coded one after the other.
 
-CHUNKS = 32
-"""Most chunks of many numbers, since each call takes time."""
-
-
-def _chunks(count: int) -> list[slice]:
-    size = max(CHUNK, -(-count // CHUNKS))
+    Args:
+        count: how many numbers.
+        least: fewest numbers whose weights are popped before their sums are pushed.
+        most: largest number of parts, since each call takes time.
+    """
+    size = max(least, -(-count // most))
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
