@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from realnvp.utils.registry import ARCHITECTURES, BUILDERS, CONDITIONERS, COUPLINGS
-from realnvp.utils.settings import as_list, check_types, positive, require
+from realnvp.utils.settings import check_types, not_negative, positive, require
 
 if TYPE_CHECKING:
     from realnvp.flow import Flow
@@ -46,10 +46,9 @@ def check_names(model: ImageModel | VectorModel) -> None:
 
 def check_layers(model: ImageModel | VectorModel) -> None:
     """Raise ValueError unless the settings that all models share are in range."""
-    momentum, blocks = model.norm_momentum, as_list(model.blocks)
-    require(all(n >= 0 for n in blocks), f"blocks must be 0 or more, got {model.blocks}")
+    not_negative(model, "blocks", "scale_penalty")
+    momentum = model.norm_momentum
     require(0 < momentum <= 1, f"norm_momentum is in (0, 1], got {momentum}")
-    require(model.scale_penalty >= 0, f"scale_penalty is 0 or more, got {model.scale_penalty}")
 
 
 @dataclass
@@ -131,10 +130,7 @@ class ImageModel:
                 not isinstance(value, list) or len(value) == self.scales,
                 f"{name} must be one value, or a list of {self.scales}, one per scale, got {value}",
             )
-        require(
-            0 <= self.label_weight < math.inf,
-            f"label_weight is 0 or more, got {self.label_weight}",
-        )
+        not_negative(self, "label_weight")
         require(
             self.labels == "prior" or self.label_weight == 0,
             'label_weight needs labels "prior", which all classes share one pass with',
@@ -211,8 +207,7 @@ class DataConfig:
         positive(self, "validation", "points", "size", "crop")
         require(bool(self.source), "data.source is empty: name a data set or give a path")
         require(self.cache != "", "data.cache is empty: give a folder, or none")
-        require(self.shift >= 0, f"data.shift is 0 or more pixels, got {self.shift}")
-        require(self.seed >= 0, f"data.seed must be 0 or more, got {self.seed}")
+        not_negative(self, "shift", "seed")
         require(
             self.channels in (None, 1, 3),
             f"data.channels is 1 (grey) or 3 (color), got {self.channels}",
@@ -279,14 +274,7 @@ class VectorModel:
         check_names(self)
         positive(self, "couplings", "hidden", "components")
         check_layers(self)
-        require(
-            self.condition_bins >= 0,
-            f"condition_bins must be 0 or more, got {self.condition_bins}",
-        )
-        require(
-            self.mixture_init == "auto" or self.mixture_init >= 0,
-            f"mixture_init must be 0 or more, got {self.mixture_init}",
-        )
+        not_negative(self, "condition_bins", "mixture_init")
 
 
 @dataclass
@@ -386,11 +374,8 @@ class TrainingConfig:
             0 < self.validation_share <= 1,
             f"validation_share is in (0, 1], got {self.validation_share}",
         )
-        for name in ("weight_decay", "smoothing"):
-            value = getattr(self, name)
-            require(value == "auto" or 0 <= value < math.inf, f"{name} is 0 or more, got {value}")
+        not_negative(self, "weight_decay", "smoothing", "warmup")
         require(0 <= self.frozen_norm <= 1, f"frozen_norm is in [0, 1], got {self.frozen_norm}")
-        require(self.warmup >= 0, f"warmup is 0 or more, got {self.warmup}")
         require(
             0 < self.decay_fraction <= 1, f"decay_fraction is in (0, 1], got {self.decay_fraction}"
         )
@@ -410,7 +395,7 @@ class ImageRecipe:
 
     def __post_init__(self) -> None:
         check_types(self, seed=2**63 - 1)
-        require(self.seed >= 0, f"seed is 0 or more, got {self.seed}")
+        not_negative(self, "seed")
 
     def build(
         self,
@@ -458,7 +443,7 @@ class VectorRecipe:
 
     def __post_init__(self) -> None:
         check_types(self, seed=2**63 - 1)
-        require(self.seed >= 0, f"seed is 0 or more, got {self.seed}")
+        not_negative(self, "seed")
 
     def build(
         self,

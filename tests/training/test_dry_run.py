@@ -21,7 +21,8 @@ TINY = ImageRecipe(
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    monkeypatch.setattr(dry_run, "MOST", 3)
+    measure = dry_run._measure_steps
+    monkeypatch.setattr(dry_run, "_measure_steps", lambda *given: measure(*given, most=3))
 
 
 def test_steps_take_their_time_and_validations_theirs(tmp_path, monkeypatch):
@@ -37,9 +38,8 @@ def test_steps_take_their_time_and_validations_theirs(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_the_number_of_validations_is_that_of_whole_batches(devices):
-    training = TrainingConfig(steps=300, batch_size=32, devices=devices)
+def test_the_number_of_validations_is_that_of_the_training():
+    training = TrainingConfig(steps=300, batch_size=32)
     assert estimate(replace(TINY, training=training), quiet=True).validations == 6
 
 
@@ -65,7 +65,10 @@ def test_where_the_system_does_not_say_the_memory_is_unknown(monkeypatch):
     assert dry_run._peak_of_process() == 0
 
 
-def test_torchrun_is_refused(monkeypatch):
+def test_several_processes_are_refused(monkeypatch):
+    two = replace(TINY, training=TrainingConfig(steps=300, batch_size=32, devices=2))
+    with pytest.raises(ValueError, match="leave torchrun, --devices"):
+        estimate(two, quiet=True)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
-    with pytest.raises(ValueError, match="leave torchrun out"):
+    with pytest.raises(ValueError, match="leave torchrun, --devices"):
         estimate(TINY, quiet=True)

@@ -166,7 +166,7 @@ def test_a_step_whose_gradient_is_far_longer_than_those_before_is_skipped(monkey
     assert once.rollback.factor == 1
     found = next(values for kind, values in records if kind == "skipped")
     assert found["batch"] == 70
-    assert found["gradient"] > rollback.SPIKE * found["usual"] > 0
+    assert found["gradient"] > 100 * found["usual"] > 0
     assert max(values["loss"] for kind, values in records if kind == "train") < 10
     # the same by hand, without the batch, and with a break in between
     by_hand = trainer()

@@ -42,8 +42,6 @@ LIMITS = {"minutes", "epochs", "steps"}
 
 SECTIONS = ("model", "data", "training")
 
-RECIPE_LIMIT = 1_000_000  # bytes
-
 
 class _Loader(yaml.SafeLoader):
     """Load plain YAML, without aliases: a few nested ones expand to any size."""
@@ -141,12 +139,18 @@ def _read(name: str, folder: Path, variants: tuple[str, ...]) -> dict[str, Any]:
     return settings
 
 
-def _text(name: str, path: Path) -> str:
-    """Return the text of a recipe that comes with the package, or of a YAML file."""
+def _text(name: str, path: Path, limit: int = 1_000_000) -> str:
+    """Return the text of a recipe that comes with the package, or of a YAML file.
+
+    Args:
+        name: name of the recipe.
+        path: its path, if it is a file.
+        limit: largest size of a file in bytes, which parsing multiplies.
+    """
     if name in recipe_names():
         return str((_folder() / f"{name}.yaml").read_text("utf-8"))
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        if path.stat().st_size > RECIPE_LIMIT:
+        if path.stat().st_size > limit:
             raise ValueError(f"{name} is not a recipe: it is too large")
         return path.read_text("utf-8")
     if path.suffix in (".yaml", ".yml"):

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.flow import Flow
-from realnvp.recipes import flat_settings
 from realnvp.reports.run import parse_record
 from realnvp.reports.samples import picture_of_rows
 from realnvp.training.run_directory import RunDirectory
@@ -154,22 +153,6 @@ class TensorBoardWriter:
         shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
         self._write(step, Summary(value=[Summary.Value(tag="samples", image=shown)]))
 
-    def settings(self, values: dict[str, Any]) -> None:
-        """Write the hyperparameters of the run, for TensorBoard's table of them.
-
-        Raises:
-            OSError: as :meth:`log`.
-        """
-        from torch.utils.tensorboard.summary import hparams
-
-        plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in values.items()
-            if value is not None
-        }
-        for summary in hparams(plain, {"final/loss": 0.0}):
-            self._write(0, summary)
-
     def _write(self, step: int, summary: Any) -> None:
         self._waiting.append(Event(wall_time=time.time(), step=step, summary=summary))
         buffer = io.BytesIO()
@@ -192,7 +175,6 @@ class RunLogger(History):
         columns: names of their columns.
         schema: columns of the table that these are the coordinates of.
         smoothing: True if training adds noise to the data, which is noted in the curves.
-        settings: settings of the run, which TensorBoard shows as its hyperparameters.
         tensorboard: whether events are written for TensorBoard.
     """
 
@@ -209,7 +191,6 @@ class RunLogger(History):
         columns: Sequence[str] | None = None,
         schema: TableSchema | None = None,
         smoothing: bool = False,
-        settings: dict[str, Any] | None = None,
         tensorboard: bool = True,
     ) -> None:
         super().__init__()
@@ -224,7 +205,6 @@ class RunLogger(History):
         self._model: dict[str, Tensor] | None = None
         self._saved: tuple[Any, ...] | None = None
         self._tensorboard = TensorBoardWriter(run.folder) if tensorboard else None
-        self._settings = flat_settings(settings) if settings else {}
         self._saves_model = True
         try:
             flow.settings()
@@ -255,9 +235,6 @@ class RunLogger(History):
         self._try(self._write_waiting)
         numbers = {f"{kind}/{key}": v for key, v in values.items() if isinstance(v, int | float)}
         board = self._tensorboard
-        if board is not None and self._settings:
-            settings, self._settings = self._settings, {}
-            self._try(lambda: board.settings(settings))
         if board is not None and numbers:
             self._try(lambda: board.log(step, numbers))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import sys
@@ -24,9 +23,6 @@ from realnvp.utils.progress import Bar
 from realnvp.utils.settings import resolved
 
 __all__ = ["Estimate", "estimate"]
-
-SECONDS, LEAST, MOST = 5.0, 3, 50
-"""Seconds of the measurement, and its smallest and largest number of steps."""
 
 
 @dataclass(frozen=True)
@@ -68,34 +64,30 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     """Take a few training steps, evaluate a batch, and write nothing.
 
     Args:
-        recipe: model, data and training settings, with at least one budget. Of several processes,
-            one is measured with its share of the batch; communication is not counted.
+        recipe: model, data and training settings, with at least one budget.
         quiet: show no progress.
 
     Raises:
-        ValueError: if settings and data do not match.
+        ValueError: if settings and data do not match, or several processes are asked for.
     """
-    check_budget(recipe.training)
     config = recipe.training
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise ValueError("an estimate runs in one process: leave torchrun out")
+    check_budget(config)
+    if config.devices * config.nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ValueError(
+            "an estimate runs in one process: leave torchrun, --devices and --nodes out"
+        )
     keep_all_freed_memory()
-    processes = config.devices * config.nodes
-    share = max(1, config.batch_size // processes)
-    config = dataclasses.replace(config, devices=1, nodes=1, batch_size=share)
-    trainer = Trainer.from_recipe(
-        dataclasses.replace(recipe, training=config), load_data(recipe.data)
-    )
+    trainer = Trainer.from_recipe(recipe, load_data(recipe.data))
     with limited_threads(trainer.flow, config.batch_size):
         bar = Bar("measuring", visible=not quiet)
         each, count, flops = _measure_steps(trainer, bar)
         evaluation, picture = _measure_validation(trainer)
     cuda = trainer.flow.device.type == "cuda"
-    plan, steps, validating = _plan(trainer, each, evaluation, picture, processes)
+    plan, steps, validating = _plan(trainer, each, evaluation, picture)
     return Estimate(
         parameters=sum(p.numel() for p in trainer.flow.parameters()),
         flops_per_example=flops / trainer.batches.size,
-        examples_per_second=processes * trainer.batches.size / each,
+        examples_per_second=trainer.batches.size / each,
         seconds_per_step=each,
         steps=steps,
         validations=plan.times,
@@ -106,8 +98,18 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     )
 
 
-def _measure_steps(trainer: Trainer, bar: Bar) -> tuple[float, int, float]:
-    """Return the seconds of a step, how many were measured, and a step's operations."""
+def _measure_steps(
+    trainer: Trainer, bar: Bar, seconds: float = 5.0, least: int = 3, most: int = 50
+) -> tuple[float, int, float]:
+    """Return the seconds of a step, how many were measured, and a step's operations.
+
+    Args:
+        trainer: trainer whose steps are measured.
+        bar: where progress is shown.
+        seconds: seconds after which the measurement ends.
+        least: smallest number of steps.
+        most: largest number of steps.
+    """
     device = trainer.flow.device
 
     def step() -> None:
@@ -117,12 +119,12 @@ def _measure_steps(trainer: Trainer, bar: Bar) -> tuple[float, int, float]:
         step()  # data-dependent initialization, and the first use of the memory
         with FlopCounterMode(display=False) as counter:
             step()
-        count, seconds = 0, 0.0
-        while count < LEAST or (seconds < SECONDS and count < MOST):
-            seconds += _seconds(step, device)
+        count, taken = 0, 0.0
+        while count < least or (taken < seconds and count < most):
+            taken += _seconds(step, device)
             count += 1
-            bar.update(min(1.0, max(seconds / SECONDS, count / MOST)))
-    return seconds / count, count, counter.get_total_flops()
+            bar.update(min(1.0, max(taken / seconds, count / most)))
+    return taken / count, count, counter.get_total_flops()
 
 
 def _measure_validation(trainer: Trainer) -> tuple[float, float]:
@@ -143,25 +145,24 @@ def _seconds(action: Callable[[], Any], device: torch.device) -> float:
 
 
 def _plan(
-    trainer: Trainer, each: float, evaluation: float, picture: float, processes: int
+    trainer: Trainer, each: float, evaluation: float, picture: float
 ) -> tuple[Plan, int, float]:
     """Return the validations, the steps, and the seconds of all evaluations."""
     config = trainer.config
     held_out = len(trainer.dataset.reporting[1])
     total = math.inf if config.minutes is None else 60 * config.minutes
-    budgets = [math.inf if config.steps is None else float(config.steps)]
+    budget = math.inf if config.steps is None else float(config.steps)
     if config.epochs is not None:
-        budgets.append(config.epochs * trainer.batches.per_epoch / processes)
+        budget = min(budget, config.epochs * trainer.batches.per_epoch)
     planned = trainer.planned_examples()
-    if planned != math.inf:  # the trainer knows its own share of each batch only
-        planned = min(total / each, *budgets) * trainer.batches.size * processes
+    if planned is None:  # the clock decides
+        planned = min(total / each, budget) * trainer.batches.size
     trainer.plan.choose(planned)
     plan = trainer.plan.now
     during = plan.times * plan.examples * evaluation + plan.pictures * plan.samples * picture
     final = held_out * evaluation * trainer.final_factor
-    during, final = during / processes, final / processes
-    if min(budgets) * each + during + final <= total:
-        return plan, max(1, round(min(budgets))), during + final
+    if budget * each + during + final <= total:
+        return plan, max(1, round(budget)), during + final
     limit = config.validation_share * total
     validating = min(during, limit / 2) + min(final, limit / 2)
     return plan, max(1, round((total - validating) / each)), validating

@@ -41,9 +41,6 @@ __all__ = ["Processes", "launch"]
 Result = TypeVar("Result")
 
 
-PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others, such as for a first download of the data."""
-
 STARTED = {"LOCAL_RANK", "SLURM_NTASKS", "JSM_NAMESPACE_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}
 """Environment variables of a process that another launcher may have started with others."""
 
@@ -81,9 +78,9 @@ class Processes:
             self._children = getattr(fabric.strategy.launcher, "procs", [])
         self.main = self.rank == 0
         # Clocks, signals and errors are exchanged on the CPU, whatever reduces the gradients.
-        self.group = (
-            dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
-        )
+        self.group: Any = None
+        if self.world_size > 1:  # a process may wait long, such as for a first download of the data
+            self.group = dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
         outside = os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("SLURM_JOB_ID")
         self._is_child = self._local_rank > 0 and not outside
 
@@ -127,10 +124,9 @@ class Processes:
             yield
         except Exception as caught:
             error = caught
-        own = None if error is None else (describe(error), is_expected(error))
-        everyone: list[tuple[str, bool] | None] = [None] * self.world_size
-        dist.all_gather_object(everyone, own, self.group)
-        failed = [(rank, what) for rank, what in enumerate(everyone) if what is not None]
+        failure = None if error is None else (describe(error), is_expected(error))
+        failures = self.gather(failure)
+        failed = [(rank, what) for rank, what in enumerate(failures) if what is not None]
         if not failed:
             return
         if self.main and error is not None:
@@ -182,16 +178,10 @@ class Processes:
 
     def broadcast(self, content: bytes | None) -> bytes | None:
         """Return the main process's bytes, or None, in every process."""
-        if self.world_size == 1:
-            return content
-        size = torch.tensor([-1 if content is None else len(content)])
-        dist.broadcast(size, 0, self.group)
-        if size < 0:
-            return None
-        held = bytearray(content if content is not None and self.main else int(size))
-        data = torch.frombuffer(held, dtype=torch.uint8) if held else torch.empty(0)
-        dist.broadcast(data, 0, self.group)
-        return bytes(held)
+        shared = [content]
+        if self.world_size > 1:
+            dist.broadcast_object_list(shared, 0, self.group)
+        return shared[0]
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over the processes."""

@@ -38,21 +38,6 @@ WINDOW = 50
 """Number of steps over which the median of the loss, and of the gradient's norm, is taken."""
 
 
-RISE = 4.0, 0.3
-"""Rise above the lowest level that counts as a failure: in standard deviations of a step, and its
-minimum in nats per dimension. At high learning rates, rises by 0.2 were seen to be temporary."""
-
-
-ELEVATED = 0.25
-"""Share of that rise from which on a state is not good enough to return to: in runs that went
-wrong, the loss was elevated 50 steps before."""
-
-
-SPIKE = 100.0
-"""Multiple of the usual norm of the gradient that is not attributed to chance. In 40,000 steps of
-MNIST and Fashion-MNIST, norms were up to 10 times the usual one, or far above 100 times."""
-
-
 class GradientSpikeDetector:
     """Detect a gradient that is far longer than those before it.
 
@@ -61,6 +46,8 @@ class GradientSpikeDetector:
 
     Args:
         clip: norm to which gradients are clipped; one that is usual for clipping is no spike.
+        spike: multiple of the usual norm that is not attributed to chance. In 40,000 steps of MNIST
+            and Fashion-MNIST, norms were up to 10 times the usual one, or far above 100 times.
 
     Attributes:
         norms: latest norms.
@@ -70,15 +57,15 @@ class GradientSpikeDetector:
     [None, 5.0, None]
     """
 
-    def __init__(self, clip: float) -> None:
-        self.clip = clip
+    def __init__(self, clip: float, spike: float = 100.0) -> None:
+        self.clip, self.spike = clip, spike
         self.norms: list[float] = []
 
     def add(self, norm: float) -> float | None:
         """Add the norm of a step's gradient; return the usual norm if this one is a spike."""
         usual = median(self.norms) if len(self.norms) == WINDOW else math.inf
         self.norms = [*self.norms[-WINDOW + 1 :], norm]
-        return usual if norm > SPIKE * max(usual, self.clip) else None
+        return usual if norm > self.spike * max(usual, self.clip) else None
 
 
 class LossSpikeDetector:
@@ -87,6 +74,12 @@ class LossSpikeDetector:
     The level of the loss is a median, since a single outlier may cost any number of nats. The
     standard deviation is estimated as 1.4826 times the median distance from the median, as for a
     Gaussian.
+
+    Args:
+        deviations: rise above the lowest level that counts as a failure, in standard deviations of
+            a step.
+        least: smallest such rise, in nats per dimension. At high learning rates, rises by 0.2 were
+            seen to be temporary.
 
     Attributes:
         losses: latest losses, in nats per dimension.
@@ -100,7 +93,8 @@ class LossSpikeDetector:
     (1.5, 1.8, True, True)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deviations: float = 4.0, least: float = 0.3) -> None:
+        self.deviations, self.least = deviations, least
         self.losses: list[float] = []
         self.lowest = self.limit = math.inf
 
@@ -109,7 +103,7 @@ class LossSpikeDetector:
         self.losses = [*self.losses[-WINDOW + 1 :], loss]
         if len(self.losses) == WINDOW and (level := median(self.losses)) < self.lowest:
             std = 1.4826 * median(abs(value - level) for value in self.losses)
-            self.lowest, self.limit = level, level + max(RISE[0] * std, RISE[1])
+            self.lowest, self.limit = level, level + max(self.deviations * std, self.least)
 
     def is_high(self, steps: int = WINDOW, share: float = 1.0) -> bool:
         """Return whether the latest ``steps`` are above a share of the rise to the limit.
@@ -150,11 +144,18 @@ class Rollback:
         self._failed_at = -1  # the latest of the failures
         self._passed = True  # a later step has succeeded
 
-    def is_due(self, step: int) -> bool:
-        """Return True if the state of this step is to be kept, unless it may be going wrong."""
+    def is_due(self, step: int, elevated_from: float = 0.25) -> bool:
+        """Return True if the state of this step is to be kept, unless it may be going wrong.
+
+        Args:
+            step: index of the step.
+            elevated_from: fraction of the rise that counts as a failure from which on a state is
+                not good enough to return to. In runs that went wrong, the loss was elevated 50
+                steps before.
+        """
         if self.good is None:
             return True
-        elevated = self.level.is_high(WINDOW // 5, ELEVATED)
+        elevated = self.level.is_high(WINDOW // 5, elevated_from)
         return step % EVERY == 0 and step != self.good["step"] and not elevated
 
     def keep(self, state: dict[str, Any]) -> None:
@@ -206,7 +207,6 @@ class Rollback:
         Raises:
             ValueError: if the state is damaged.
         """
-        state = {"norms": [], **state}  # older checkpoints do not have them
         expected = {**self.state_dict(), "skipped": state.get("skipped")}
         for name in ("losses", "norms"):
             expected[name] = [0.0] * len(state.get(name) or ())

@@ -33,19 +33,13 @@ __all__ = [
     "uncompiled",
 ]
 
-SMALL_BATCH = 2**14
-"""Number of values in a batch up to which one thread is as fast as two."""
 
-
-COPIES = 6
-"""Tensors per parameter in training: itself, gradient, two moments, average and best."""
-
-
-def check_memory(make: Callable[[], Flow]) -> None:
+def check_memory(make: Callable[[], Flow], copies: int = 6) -> None:
     """Refuse a model that cannot fit into memory, before an attempt exhausts the machine.
 
     Args:
         make: function that builds the model.
+        copies: tensors per parameter in training: itself, gradient, two moments, average and best.
 
     Raises:
         ValueError: if the machine has too little memory to train it.
@@ -57,7 +51,7 @@ def check_memory(make: Callable[[], Flow]) -> None:
         if not is_too_large(error):  # any other error is a bug, and must not be hidden
             raise
         raise ValueError("the model is larger than any memory: lower model.hidden") from error
-    needed, held = COPIES * 4 * count, physical_memory()
+    needed, held = copies * 4 * count, physical_memory()
     if held is not None and needed > held:
         raise ValueError(
             f"the model has {count:,} parameters, which takes {needed / 2**30:,.0f} GiB to train, "
@@ -124,7 +118,7 @@ _usual = 0  # number of PyTorch's threads outside of them
 
 
 @contextmanager
-def limited_threads(flow: Flow, batch_size: int) -> Iterator[None]:
+def limited_threads(flow: Flow, batch_size: int, small: int = 2**14) -> Iterator[None]:
     """Use one thread inside this context if a second one would mostly wait for the first.
 
     On a busy machine that waiting is costly: with another process on one of two cores, the digits'
@@ -137,9 +131,10 @@ def limited_threads(flow: Flow, batch_size: int) -> Iterator[None]:
     Args:
         flow: the model.
         batch_size: examples per batch.
+        small: number of values in a batch up to which one thread is as fast as two.
     """
     global _users, _usual
-    if flow.device.type != "cpu" or flow.dim * batch_size > SMALL_BATCH:
+    if flow.device.type != "cpu" or flow.dim * batch_size > small:
         yield
         return
     with _THREADS:

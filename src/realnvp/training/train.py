@@ -450,8 +450,7 @@ def _begin(
                 run.write_config(settings)
             else:
                 run.create(settings, trainer.state_dict())
-            tensorboard = options.logger == "tensorboard"
-            history = _run_logger(trainer, run, settings, tensorboard=tensorboard)
+            history = _run_logger(trainer, run, tensorboard=options.logger == "tensorboard")
         if service is not None:
             tracker = LightningLogger(
                 service, settings, trainer.flow.levels, dataset.columns, dataset.schema
@@ -489,9 +488,7 @@ def _service(logger: str | Any, out: Path | None) -> Any:
     return None if logger in ("tensorboard", "none") else lightning_logger(logger, out)
 
 
-def _run_logger(
-    trainer: Trainer, run: RunDirectory, settings: dict[str, Any], *, tensorboard: bool
-) -> RunLogger:
+def _run_logger(trainer: Trainer, run: RunDirectory, *, tensorboard: bool) -> RunLogger:
     """Return what writes the records and pictures of a run."""
     dataset, rows = trainer.dataset, None
     if trainer.flow.levels is None:  # rows next to which a picture shows samples
@@ -505,7 +502,6 @@ def _run_logger(
         columns=dataset.columns,
         schema=dataset.schema,
         smoothing=trainer.smoothing is not None,
-        settings=settings,
         tensorboard=tensorboard,
     )
 

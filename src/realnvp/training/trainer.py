@@ -47,10 +47,6 @@ from realnvp.utils.settings import resolved
 
 __all__ = ["POINTS", "RunningMeans", "Trainer", "check_budget"]
 
-LOG_EVERY = 1.0
-"""Seconds between records of the training loss."""
-
-
 IMAGES, POINTS = 100, 2000
 """Samples of a picture of images, and of points."""
 
@@ -166,12 +162,18 @@ class Trainer:
 
     # ------------------------------------------------------------------ the loop
 
-    def fit(self, bar: Bar | None = None, stopped: list[int] | None = None) -> None:
+    def fit(
+        self,
+        bar: Bar | None = None,
+        stopped: list[int] | None = None,
+        log_every: float = 1.0,
+    ) -> None:
         """Train until the budget is used up or a signal arrives.
 
         Args:
             bar: where progress and warnings are shown; None shows nothing.
             stopped: list that receives the number of a signal that is to end the loop.
+            log_every: seconds between records of the training loss.
 
         Raises:
             FloatingPointError: if the loss or a gradient is repeatedly not finite.
@@ -213,7 +215,7 @@ class Trainer:
                 each = (self.seconds - began) / max(trained, 1)
                 self.plan.choose(60 * (config.minutes or math.inf) / max(each, 1e-9), each)
             is_due = self.plan.is_due(before, progress) and self.plan.affords_validation(progress)
-            if means.count and (self.seconds - logged >= LOG_EVERY or is_due):
+            if means.count and (self.seconds - logged >= log_every or is_due):
                 rate = means.count * self.batches.size / max(self.seconds - logged, 1e-9)
                 self._log_training(bar, means, lr, rate)
                 logged = self.seconds
@@ -223,7 +225,7 @@ class Trainer:
                 self._save()
                 saved = self.seconds
             if is_due:  # its time counts for the budget, but not for the training speed
-                self.all_reduce_max()
+                self.synchronize()
                 logged = self.seconds
                 progress = max(progress, self.progress())
         if not self.stopping and self.selection.weights is None:
@@ -267,7 +269,7 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(gradients)
         # The only values that are read from the device: every read waits for it.
         values = torch.stack((loss.detach(), norm.to(loss))).tolist()
-        bad, *largest = self.all_reduce_max(not all(map(math.isfinite, values)), *values)
+        bad, *largest = self.synchronize(not all(map(math.isfinite, values)), *values)
         if bad:
             return None
         self.rollback.succeed(self.step, largest[0])
@@ -308,8 +310,15 @@ class Trainer:
         noise = self.flow.example_noise((self.seed, Stream.NOISE, step), start, len(x))
         return x, condition, noise, smoothing
 
-    def all_reduce_max(self, *values: float) -> tuple[float, ...]:
-        """Return the maxima over the processes, and agree on the clock and on the end."""
+    def synchronize(self, *values: float) -> tuple[float, ...]:
+        """Set the clock, and whether to stop, alike in all processes.
+
+        Args:
+            values: further numbers to compare, which costs no other message.
+
+        Returns:
+            the largest of each of them.
+        """
         stop = self._stopped[0] if self._stopped else 0
         now = time.monotonic() - self._start
         self.seconds, stopping, *largest = self.processes.all_reduce_max(now, stop, *values)
@@ -419,7 +428,7 @@ class Trainer:
             bar.say(f"(training loss: current weights{noise}; validation: their running average)")
             self._explained = True
         took = evaluated - start, time.monotonic() - evaluated if picture else 0.0
-        self.plan.add(*self.all_reduce_max(*took))
+        self.plan.add(*self.synchronize(*took))
 
     def _weights(self) -> dict[str, Tensor]:
         """Return copies of the weights."""
@@ -474,7 +483,7 @@ class Trainer:
         """Skip a step that failed, now or before a rollback."""
         record = {"batch": self.step, **self.rollback.skipped[self.step]}
         self.step += 1
-        self.all_reduce_max()
+        self.synchronize()
         self.log("skipped", record)
 
     def _recover(self, bar: Bar) -> None:
@@ -566,7 +575,7 @@ class Trainer:
         """
         held_out = self.dataset.reporting[1]
         if self.evaluated == 0:
-            self.all_reduce_max()
+            self.synchronize()
             count = self.plan.affordable(self.seconds, len(held_out), self.final_factor)
         else:  # a finished run
             count = min(self.evaluated, len(held_out))
@@ -574,7 +583,7 @@ class Trainer:
         if likelihood is None or not self._is_final(likelihood, count):
             likelihood = self._evaluate_final(held_out, count)
         if self.evaluated == 0:
-            self.all_reduce_max()
+            self.synchronize()
         self.evaluated = likelihood.examples
         part = self.dataset.reporting[0]
         self.log("final", {"loss": likelihood.loss, **likelihood.as_dict(), "part": part})
@@ -610,7 +619,7 @@ class Trainer:
         most = min(self.config.calibration, len(held_out))
         if not most:
             return None
-        self.all_reduce_max()
+        self.synchronize()
         most = self.plan.affordable(self.seconds, most, self.final_factor)
         with self._best() as flow:
             found = calibrate(

@@ -12,7 +12,10 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["as_list", "check_types", "of_scale", "positive", "require", "resolved", "to_dict"]
+__all__ = [
+    "as_list", "check_types", "not_negative", "of_scale", "positive", "require", "resolved",
+    "to_dict",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -31,6 +34,17 @@ def positive(config: object, *names: str) -> None:
             require(
                 value in (None, "auto") or 0 < value < math.inf,
                 f"{name} must be a positive number, got {value}",
+            )
+
+
+def not_negative(config: object, *names: str) -> None:
+    """Raise ValueError unless the fields of these names are None, "auto", or numbers from 0."""
+    for name in names:
+        setting = getattr(config, name)
+        for value in as_list(setting):
+            require(
+                value in (None, "auto") or 0 <= value < math.inf,
+                f"{name} is 0 or more, got {value}",
             )
 
 
