@@ -26,15 +26,3 @@ def case(request: pytest.FixtureRequest) -> Case:
 def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the lines that a busy machine would print: there is one every ten seconds."""
     monkeypatch.setattr("realnvp.utils.progress.LINE_EVERY", float("inf"))
-
-
-@pytest.fixture
-def reports() -> None:
-    """Let trainings of a test write their reports."""
-
-
-@pytest.fixture(autouse=True)
-def _no_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the reports of trainings out: each takes seconds, and few tests are about them."""
-    if "reports" not in request.fixturenames:
-        monkeypatch.setattr("realnvp.training.train._report", lambda *args: None)

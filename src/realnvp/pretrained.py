@@ -420,3 +420,14 @@ def load_shipped(name: str) -> Flow:
     flow.origin, flow.source = "shipped", name
     flow.calibration = entry["calibration"]
     return flow
+
+
+def quality(card: dict[str, Any]) -> str:
+    """Return the result on the card of a shipped model, with its standard error.
+
+    >>> quality(cards()["moons"]).split()[0]
+    'KL'
+    """
+    name, kl = ("KL ", "kl") if "kl" in card else ("", "value")
+    error = card["kl_standard_error" if name else "standard_error"]
+    return f"{name}{card[kl]:.4f} ± {error:.4f} {card['unit']}"

@@ -44,7 +44,7 @@ def test_only_what_is_filled_in_counts(here: Path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["imputed"], found["imputed_rows"]) == ({"y": 1, "copy": 1}, 2)
     run("impute model --data gaps.csv --candidates 50 --overwrite")
-    assert "2 gaps in 2 rows filled in" in capsys.readouterr().out
+    assert "2 missing values in 2 rows filled in" in capsys.readouterr().out
     filled = pd.read_csv("imputed.csv")
     assert filled.isna().sum().tolist() == [0, 0, 0, 60], "empty is what it always was"
 

@@ -165,7 +165,9 @@ def test_a_sweep_prints_a_table_and_goes_on(here, capsys):
     assert main([*sweep.split(), "--resume", "--json"]) == 0
     found = json_of(capsys)
     assert found["settings"] == {"training.lr": {"lr=0.001": 0.001, "lr=0.01": 0.01}}
-    assert "must be a number" in refused(capsys, "train moons --steps 2 --sweep training.lr=a,b")
+    assert "--training.lr must be float" in refused(
+        capsys, "train moons --steps 2 --sweep training.lr=a,b"
+    )
     assert "leave --sweep out" in refused(capsys, f"{sweep} --dry-run")
     assert "module:Class" in refused(capsys, "train moons --steps 2 --callback x")
 

@@ -219,7 +219,7 @@ def test_a_run_from_the_cache_is_a_run_from_memory(photos, tmp_path):
                 calibration=0,
             ),
         )  # fmt: skip
-        result = train(recipe, tmp_path / name, quiet=True, report=False, resume=resume)
+        result = train(recipe, tmp_path / name, quiet=True, resume=resume)
         return result.flow.state_dict()
 
     def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:

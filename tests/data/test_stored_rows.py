@@ -129,7 +129,7 @@ def test_a_run_from_disk_is_a_run_from_memory_and_can_be_resumed(parquet, tmp_pa
                 calibration=50,
             ),
         )  # fmt: skip
-        result = train(recipe, tmp_path / name, quiet=True, report=False, resume=resume)
+        result = train(recipe, tmp_path / name, quiet=True, resume=resume)
         assert math.isfinite(result.likelihood.loss)
         return result.flow.state_dict()
 

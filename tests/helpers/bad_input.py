@@ -78,7 +78,7 @@ BAD: dict[str, Bad] = {
     "value missing": Bad("train digits --steps", "steps"),
     "wrong type": Bad("train digits --model.hidden many", "model.hidden"),
     "fraction for a count": Bad("train digits --model.hidden 2.5", "model.hidden"),
-    "wrong choice": Bad("train digits --model.norm layer", "'batch', 'act', 'none'"),
+    "wrong choice": Bad("train digits --model.norm layer", '"batch" or "act" or "none"'),
     "unknown memory": Bad("train digits --memory none", "memory"),
     "smoothing of images": Bad("train digits --steps 1 --training.smoothing 0.5", "smoothing"),
     "negative smoothing": Bad("train moons --training.smoothing -1", "smoothing"),

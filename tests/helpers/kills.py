@@ -150,7 +150,7 @@ def run(
         moments = Moments(kill_at)
         fail_at(BAD_STEP)
         moments.watch_all()
-        train(recipe(data=data), folder, resume=resume, quiet=True, report=False)
+        train(recipe(data=data), folder, resume=resume, quiet=True)
         (folder.parent / "moments.json").write_text(json.dumps(moments.names))
 
     return in_child(action, folder.parent / f"{folder.name}.log")
@@ -191,7 +191,7 @@ def fill_disk(folder: Path, first: int, last: int) -> int:
 
         Trainer.train_step = limited  # type: ignore[method-assign]
         try:
-            train(recipe(), folder, quiet=True, report=False)
+            train(recipe(), folder, quiet=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 

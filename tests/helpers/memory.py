@@ -23,7 +23,7 @@ def memory_growth(small: VectorRecipe, folder: Path) -> float:
 
     Trainer.train_step = measured  # type: ignore[method-assign]
     try:
-        train(small, folder, quiet=True, report=False)
+        train(small, folder, quiet=True)
     finally:
         Trainer.train_step = step  # type: ignore[method-assign]
     third = len(used) // 3

@@ -20,7 +20,7 @@ from realnvp.reports.run import Run
 def moons(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "moons"
     settings = {"steps": 4, "num_validations": 2}
-    train(recipe("moons", training=settings), folder, quiet=True, report=False)
+    train(recipe("moons", training=settings), folder, quiet=True)
     return folder
 
 

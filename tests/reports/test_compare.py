@@ -31,12 +31,14 @@ def test_only_settings_that_differ_are_shown_and_the_best_is_first():
     found = compare([a, b, c])
     assert found.settings == {"training.lr": [0.1, 0.2, None]}
     header, rows = found.rows()
-    assert header[:3] == ["run", "training.lr", "bits/dim (lower is better)"]
-    assert [row[:4] for row in rows] == [
-        ["b", "0.2", "1.5000 ± 0.0500", "20 test"],
-        ["a", "0.1", "2.0000 ± 0.0500", "20 test"],
-        ["c", "null", "", ""],
+    assert header[:2] == ["run", "bits/dim (lower is better)"]
+    assert [row[:3] for row in rows] == [
+        ["b", "1.5000 ± 0.0500", "20 test"],
+        ["a", "2.0000 ± 0.0500", "20 test"],
+        ["c", "", ""],
     ]
+    settings = ["setting", "a", "b", "c"], [["training.lr", "0.1", "0.2", "null"]]
+    assert found.setting_rows() == settings
     assert found.as_dict()["runs"][1]["value"] == 1.5
     assert found.as_dict()["settings"]["training.lr"] == {"a": 0.1, "b": 0.2, "c": None}
     assert "<td>b</td>" in found._repr_html_()

@@ -12,6 +12,7 @@ from realnvp import recipe, train
 from realnvp.data import as_dataset, load_data
 from realnvp.reports.report import write_report
 from realnvp.reports.run import Run
+from realnvp.training.callbacks import ReportWriter
 
 SMALL = {"hidden": 4, "blocks": 0, "couplings": 2, "mixture_init": 1}
 
@@ -21,7 +22,7 @@ def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for name, steps in (("a", 4), ("b", 6)):
         chosen = recipe("moons", training={"steps": steps}, model=SMALL, data={"points": 500})
-        train(chosen, folder / name, quiet=True, report=False)
+        train(chosen, folder / name, quiet=True)
     return folder
 
 
@@ -49,7 +50,7 @@ def test_several_runs_are_side_by_side(runs, tmp_path):
     html = write_report(both, tmp_path / "r.html").read_text()
     assert sections(html)[:2] == ["Numbers", "Comparison"]
     assert html.count("<h3>a</h3>") == html.count("<h3>b</h3>") > 5
-    assert "<th>training.steps</th>" in html
+    assert "<td>training.steps</td>" in html
 
 
 def test_images_are_in_the_report_of_an_image_model(tmp_path):
@@ -84,21 +85,22 @@ def test_without_the_data_the_rest_is_reported(runs, tmp_path):
     assert sections(html) == ["Numbers", "Curves", "Settings", "Layers"]
 
 
-def test_the_training_writes_a_report_with_data_that_are_in_memory(tmp_path, reports):
+def test_the_training_writes_a_report_with_data_that_are_in_memory(tmp_path):
     import torch
 
     chosen = recipe("table", data={"source": "-"}, model=SMALL, training={"steps": 2})
     data = as_dataset(torch.randn(300, 3), chosen.data)
-    train(chosen, tmp_path / "run", data=data, quiet=True)
+    train(chosen, tmp_path / "run", data=data, quiet=True, callbacks=[ReportWriter(quiet=True)])
     html = (tmp_path / "run" / "report.html").read_text()
     assert "Real and synthetic" in sections(html)
 
 
-def test_a_report_that_fails_costs_no_training(tmp_path, reports, monkeypatch, capsys):
+def test_a_report_that_fails_costs_no_training(tmp_path, monkeypatch, capsys):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device", "report.html")
 
-    monkeypatch.setattr("realnvp.training.train.write_report", fail)
+    monkeypatch.setattr("realnvp.training.callbacks.write_report", fail)
     chosen = recipe("moons", model=SMALL, training={"steps": 2}, data={"points": 500})
-    assert train(chosen, tmp_path / "run", quiet=True).steps == 2
+    done = train(chosen, tmp_path / "run", quiet=True, callbacks=[ReportWriter(quiet=True)])
+    assert done.steps == 2
     assert "warning: no report was written: No space left" in capsys.readouterr().err

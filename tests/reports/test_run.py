@@ -16,7 +16,7 @@ from realnvp.reports.run import Run, find_runs, read_records
 @pytest.fixture(scope="module")
 def moons(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "moons"
-    train(recipe("moons", training={"steps": 4}), folder, quiet=True, report=False)
+    train(recipe("moons", training={"steps": 4}), folder, quiet=True)
     return folder
 
 
@@ -66,6 +66,6 @@ def test_data_in_memory_cannot_be_read_again(tmp_path):
     X = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     model = {"hidden": 4, "mixture_init": 1}
     chosen = recipe("table", data={"source": "-"}, model=model, training={"steps": 2})
-    train(chosen, tmp_path / "run", data=torch.from_numpy(X), quiet=True, report=False)
+    train(chosen, tmp_path / "run", data=torch.from_numpy(X), quiet=True)
     with pytest.raises(ValueError, match="in memory only"):
         Run.open(tmp_path / "run").held_out()

@@ -27,7 +27,7 @@ def library(tmp_path_factory) -> Library:
             "moons", model={"hidden": 8, "couplings": 2}, data={"points": 300},
             training={"steps": steps},
         )  # fmt: skip
-        train(chosen, folder / name, quiet=True, report=False)
+        train(chosen, folder / name, quiet=True)
     rng = np.random.default_rng(0)
     color = rng.choice(["red", "blue"], 300)
     size = np.round(rng.normal(size=300) + 4 * (color == "red"), 1)
@@ -36,7 +36,7 @@ def library(tmp_path_factory) -> Library:
     table.loc[::10, "size"] = np.nan
     table.to_csv(folder / "t.csv", index=False)
     chosen = recipe("table", data={"source": str(folder / "t.csv")}, training={"steps": 5})
-    train(chosen, folder / "mixed", quiet=True, report=False)
+    train(chosen, folder / "mixed", quiet=True)
     return Library(folder, "digits")
 
 

@@ -28,7 +28,7 @@ def test_a_run_that_has_a_better_model_is_read_again(tmp_path):
     chosen = {"model": {"hidden": 8, "couplings": 2}, "data": {"points": 300}}
     for steps in (1, 2):
         made = recipe("moons", **chosen, training={"steps": steps})
-        train(made, folder, quiet=True, report=False, overwrite=True)
+        train(made, folder, quiet=True, overwrite=True)
         assert library.get("runs/r") is library.get("runs/r")
         mine, theirs = library.get("runs/r").state_dict(), load(folder).state_dict()
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)

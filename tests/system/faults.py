@@ -365,7 +365,7 @@ def main() -> int:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         # Everything that a forked process would have to load again.
-        train(kills.recipe(2), Path(temporary) / "warm", quiet=True, report=False)
+        train(kills.recipe(2), Path(temporary) / "warm", quiet=True)
         for name in arguments.only:
             folder = Path(temporary) / name
             folder.mkdir()

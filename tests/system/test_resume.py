@@ -19,11 +19,11 @@ import torch
 
 from helpers.kills import differences, recipe
 from helpers.memory import memory_growth
-from helpers.training import train
 from realnvp.cli.main import main
 from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import load_data
 from realnvp.training.run_directory import RunDirectory
+from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.errors import Interrupted

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.training import train
 from realnvp.config import TrainingConfig
 from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
 from realnvp.training.checkpoint import capture, restore, snapshot
 from realnvp.training.optim import EMA, make_optimizer
+from realnvp.training.train import train
 from realnvp.utils import serialization
 
 

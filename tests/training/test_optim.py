@@ -10,7 +10,6 @@ import torch
 
 import realnvp
 from helpers.kills import recipe
-from helpers.training import train
 from realnvp import image_flow, vector_flow
 from realnvp.conditioners import Conditioner
 from realnvp.config import TrainingConfig
@@ -25,6 +24,7 @@ from realnvp.training.optim import (
     make_optimizer,
     orthogonalize,
 )
+from realnvp.training.train import train
 
 TINY = recipe(8)
 TINY = dataclasses.replace(TINY, training=dataclasses.replace(TINY.training, optimizer="muon"))

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from helpers.poison import CASES, IMAGES, LAYER, POINTS, POINTS_LAYER, poison_data
-from helpers.training import train
 from realnvp.data import load_data
 from realnvp.diagnostics import find_non_finite
 from realnvp.training import rollback as rollback
 from realnvp.training.callbacks import Callback
+from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
 from realnvp.utils.serialization import from_bytes, to_bytes
 

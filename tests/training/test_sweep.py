@@ -40,7 +40,7 @@ def make(settings):
 
 def test_a_sweep_goes_on_where_it_ended(tmp_path):
     first = combinations(["training.lr=0.001,0.01"])
-    options = {"quiet": True, "report": False, "logger": "none"}
+    options = {"quiet": True, "logger": "none"}
     found = sweep(first, make, tmp_path, **options)
     assert found.settings == {"training.lr": [0.001, 0.01]}
     before = (tmp_path / "lr=0.01" / "metrics.jsonl").read_bytes()
@@ -64,7 +64,7 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(module, "train", train)
     runs = combinations(["training.lr=0.001,0.01,0.1"])
-    found = sweep(runs, make, tmp_path, quiet=True, report=False)
+    found = sweep(runs, make, tmp_path, quiet=True)
     assert [run.name for run in found.runs] == ["lr=0.001", "lr=0.1"]
     said = capsys.readouterr().err
     assert "lr=0.01: the loss is not finite" in said
@@ -73,6 +73,6 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, caps
 
 def test_it_says_which_run_it_is_at(tmp_path, capsys):
     runs = combinations(["training.lr=0.001,0.01"])
-    sweep(runs, make, tmp_path, quiet=False, report=False)
+    sweep(runs, make, tmp_path, quiet=False)
     said = capsys.readouterr().err
     assert said.index("run 1 of 2: lr=0.001\n") < said.index("run 2 of 2: lr=0.01\n")

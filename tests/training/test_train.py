@@ -14,12 +14,12 @@ import torch
 import yaml
 
 import realnvp
-from helpers.training import train
 from realnvp.bijections import AffineCoupling, ChannelMask
 from realnvp.conditioners import MLP
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig, VectorRecipe
 from realnvp.recipes import load_recipe
 from realnvp.training.callbacks import Callback
+from realnvp.training.train import train
 from realnvp.utils.serialization import from_bytes
 
 TINY = ImageModel(hidden=8, blocks=1)

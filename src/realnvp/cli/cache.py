@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from realnvp.cli.options import Parser, add_json
-from realnvp.cli.shared import print_json, print_table
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import table, tell
 
 __all__ = []
 
@@ -23,7 +23,6 @@ def main(argv: list[str]) -> int:
         "--data-cache", metavar="FOLDER", help="the cache (default: in the user's cache folder)"
     )
     parser.add_argument("--clear", action="store_true", help="remove everything in it")
-    add_json(parser)
     args = parser.parse_args(argv)
     from realnvp.data.cache import clear, default_folder, entries
     from realnvp.utils.progress import warn
@@ -33,35 +32,14 @@ def main(argv: list[str]) -> int:
         removed, busy = clear(root)
         for folder in busy:
             warn(f"{folder} is in use by another process, so it was not removed")
-        if args.json:
-            print_json({"cache": str(root), "removed_bytes": removed})
-        else:
-            print(f"{root}  {removed / 2**20:,.1f} MiB removed")
-        return 0
-    found = entries(root)
-    if args.json:
-        listed = [
-            {
-                "source": entry.source,
-                "images": entry.images,
-                "shape": entry.shape,
-                "bytes": entry.nbytes,
-                "used": entry.used,
-                "folder": str(entry.folder),
-            }
-            for entry in found
-        ]
-        print_json({"cache": str(root), "entries": listed})
-        return 0
-    rows = [
-        (
-            entry.source,
-            f"{entry.images:,}",
-            "x".join(map(str, entry.shape)),
-            f"{entry.nbytes / 2**20:,.1f}",
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)),
-        )
-        for entry in found
-    ]
-    print_table(f"cache in {root}", ["folder", "images", "shape", "MiB", "used"], rows)
-    return 0
+        result = {"cache": str(root), "removed_bytes": removed}
+        return tell(args, result, f"{root}  {removed / 2**20:,.1f} MiB removed")
+    listed, rows = [], []
+    for entry in entries(root):
+        facts = {name: getattr(entry, name) for name in ("source", "images", "shape", "used")}
+        listed.append({**facts, "bytes": entry.nbytes, "folder": str(entry.folder)})
+        shape, mib = "x".join(map(str, entry.shape)), f"{entry.nbytes / 2**20:,.1f}"
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        rows.append((entry.source, f"{entry.images:,}", shape, mib, used))
+    shown = table(f"cache in {root}", ["folder", "images", "shape", "MiB", "used"], rows)
+    return tell(args, {"cache": str(root), "entries": listed}, shown)

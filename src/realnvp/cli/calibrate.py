@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from realnvp.cli.options import Parser, add_count, add_data, add_json, add_model, add_seed
-from realnvp.cli.shared import examples, print_json, read_model
+from realnvp.cli.options import Parser, add_count, add_data, add_model, add_seed
+from realnvp.cli.shared import examples, read_model, tell
 
 __all__ = []
 
@@ -28,7 +28,6 @@ def main(argv: list[str]) -> int:
     add_count(parser, "--examples", 2_000, "largest number of held-out examples")
     add_count(parser, "--batch-size", 250, "examples per batch")
     add_seed(parser, "the choice of the examples, and of the noise")
-    add_json(parser)
     args = parser.parse_args(argv)
 
     from realnvp.outliers import calibrate
@@ -44,8 +43,7 @@ def main(argv: list[str]) -> int:
     split, name = examples(flow, args)
     learned = None
     if flow.levels is None and flow.origin == "run" and args.data is None:
-        train = type(args)(**{**vars(args), "split": "train"})
-        learned, _ = examples(flow, train)
+        learned, _ = examples(flow, args, split="train")
     with Bar("calibrating", visible=not args.json) as bar:
         found = calibrate(
             flow,
@@ -59,8 +57,6 @@ def main(argv: list[str]) -> int:
     folder = Path(args.model)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     write_calibration(folder, found.as_tensors())
-    if args.json:
-        print_json({"model": args.model, "examples": len(found), "data": name})
-    else:
-        print(f"{folder / 'calibration.safetensors'}  {len(found):,} examples of {name}")
-    return 0
+    result = {"model": args.model, "examples": len(found), "data": name}
+    where = folder / "calibration.safetensors"
+    return tell(args, result, f"{where}  {len(found):,} examples of {name}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from realnvp.cli.options import Parser, add_json
-from realnvp.cli.shared import print_json, print_table
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import table, tell
 
 __all__ = []
 
@@ -26,7 +26,6 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("file", metavar="FILE", help="a CSV, TSV or Parquet file")
     parser.add_argument("--keep-range", action="store_true", help="as with --data.keep_range true")
-    add_json(parser)
     args = parser.parse_args(argv)
 
     from realnvp.columns.schema import TableSchema
@@ -47,16 +46,13 @@ def main(argv: list[str]) -> int:
             except ValueError as error:
                 refused[name] = str(error)
         schema = of(dict.fromkeys(refused, "drop"))
-    if args.json:
-        print_json({"rows": len(frame), **schema.as_dict(), "refused": refused})
-        return 2 if refused else 0
     rows = [
         (c.name, "refused", "", refused[c.name])
         if c.name in refused
         else (c.name, c.kind, str(c.size), c.describe())
         for c in schema.columns
     ]
-    print_table(
-        f"{path}: {len(frame):,} rows", ["column", "kind", "coordinates", "what it holds"], rows
-    )
-    return 2 if refused else 0
+    header = ["column", "kind", "coordinates", "what it holds"]
+    result = {"rows": len(frame), **schema.as_dict(), "refused": refused}
+    shown = table(f"{path}: {len(frame):,} rows", header, rows)
+    return tell(args, result, shown, status=2 if refused else 0)

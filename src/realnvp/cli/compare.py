@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from realnvp.cli.options import Parser, add_json, add_out, output_path
-from realnvp.cli.shared import print_json, print_table
+from realnvp.cli.options import Parser, add_out, output_path
+from realnvp.cli.shared import tables_of, tell
 
 __all__ = []
 
@@ -24,25 +24,17 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories, two or more")
     add_out(parser, "", "a .png picture to write as well (default: none)")
-    add_json(parser)
     args = parser.parse_args(argv)
     path = output_path(args, ".png") if args.out else None
 
+    from realnvp import plots
     from realnvp.reports.compare import compare
     from realnvp.reports.run import Run
 
     comparison = compare([Run.open(folder) for folder in args.runs])
+    texts = tables_of(comparison)
     if path is not None:
-        from realnvp import plots
-        from realnvp.utils.files import replacing
-
-        figure = comparison.figure()
-        with replacing(path) as temporary:
-            plots.save_figure(figure, temporary)
-    if args.json:
-        print_json({**comparison.as_dict(), "out": None if path is None else str(path)})
-        return 0
-    print_table(f"{len(args.runs)} runs", *comparison.rows())
-    if path is not None:
-        print(f"{path}  overlaid curves, samples side by side")
-    return 0
+        plots.save_figure(comparison.figure(), path)
+        texts.append(f"{path}  overlaid curves, samples side by side")
+    result = {**comparison.as_dict(), "out": None if path is None else str(path)}
+    return tell(args, result, *texts)

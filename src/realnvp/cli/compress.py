@@ -10,13 +10,12 @@ from realnvp.cli.options import (
     Parser,
     add_count,
     add_data,
-    add_json,
     add_model,
     add_out,
     add_seed,
     output_path,
 )
-from realnvp.cli.shared import examples, print_json, read_model, row_names
+from realnvp.cli.shared import examples, read_model, row_names, tell
 
 __all__ = []
 
@@ -92,14 +91,12 @@ def main(argv: list[str]) -> int:
         "model_bits_per_dim": -log_p.mean().item() * flow.unit[0],
         "seconds": seconds,
     }
-    if args.json:
-        print_json(result)
-    else:
-        print(
-            f"{path}  {len(split):,} images in {len(content):,} bytes: "
-            f"{result['bits_per_dim']:.4f} bits/dim (the model: {result['model_bits_per_dim']:.4f})"
-        )
-    return 0
+    return tell(
+        args,
+        result,
+        f"{path}  {len(split):,} images in {len(content):,} bytes: "
+        f"{result['bits_per_dim']:.4f} bits/dim (the model: {result['model_bits_per_dim']:.4f})",
+    )
 
 
 def _parser() -> Parser:
@@ -126,7 +123,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--no-verify", action="store_true", help="do not decode and compare")
     add_seed(parser, "the noise of the model's bits/dim")
-    add_json(parser)
     return parser
 
 

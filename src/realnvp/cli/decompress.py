@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import Parser, add_json, add_out
-from realnvp.cli.shared import print_json
+from realnvp.cli.options import Parser, add_out, free_path
+from realnvp.cli.shared import tell
 
 if TYPE_CHECKING:
     from realnvp.codec import Contents
@@ -30,8 +30,8 @@ def main(argv: list[str]) -> int:
     path = Path(args.out)
     if path.suffix not in ("", ".npz"):
         raise ValueError(f"--out must be a .npz file or a folder, got {args.out!r}")
-    if path.exists() and not args.overwrite and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+    if not (path.is_dir() and not any(path.iterdir())):
+        free_path(args, path)
     data = Path(args.file).read_bytes()
 
     from realnvp.codec import read_contents
@@ -68,11 +68,8 @@ def main(argv: list[str]) -> int:
         warn(line)
     count = len(contents.images)
     result = {"out": str(path), "images": count, "lost": contents.lost, "seconds": seconds}
-    if args.json:
-        print_json(result)
-    else:
-        print(f"{path}  {count:,} of {header.count:,} images")
-    return 1 if contents.lost else 0
+    text = f"{path}  {count:,} of {header.count:,} images"
+    return tell(args, result, text, status=1 if contents.lost else 0)
 
 
 def _parser() -> Parser:
@@ -91,7 +88,6 @@ def _parser() -> Parser:
         "a .npz array, with labels and names; or a folder of PNG files",
     )
     parser.add_argument("--salvage", action="store_true", help="skip damaged blocks")
-    add_json(parser)
     return parser
 
 

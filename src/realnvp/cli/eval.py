@@ -7,14 +7,14 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import Parser, add_data, add_draws, add_json, add_model, add_processes
+from realnvp.cli.options import Parser, add_data, add_draws, add_model, add_processes
 from realnvp.cli.shared import (
     examples,
     likelihood_rows,
-    print_json,
-    print_table,
     read_model,
     start,
+    table,
+    tell,
     true_log_density,
     warning_once,
 )
@@ -49,7 +49,6 @@ def main(argv: list[str]) -> int:
     add_data(parser)
     add_processes(parser)
     add_draws(parser)
-    add_json(parser)
     args = parser.parse_args(argv)
     processes = start(args)
     if processes is None:
@@ -138,9 +137,6 @@ def _given(flow: Flow, split: Split) -> str:
 
 
 def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str, given: str) -> None:
-    if args.json:
-        print_json({**result, "data": name, "round_trip": asdict(back)})
-        return
     rows = likelihood_rows(result, given)
     if "impossible" in result:
         rows.append(("left out, with a likelihood of 0", f"{result['impossible']:,}"))
@@ -155,4 +151,5 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str, given
         facts = [f"{key} {made[key]}" for key in ("realnvp", "torch") if made.get(key)]
         facts += [made[key] for key in ("machine", "date") if made.get(key)]
         rows.append(("made with", ", ".join(facts)))
-    print_table(f"{args.model} on {name}", ["", "value"], rows)
+    found = {**result, "data": name, "round_trip": asdict(back)}
+    tell(args, found, table(f"{args.model} on {name}", ["", "value"], rows))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from realnvp.cli.options import Parser, add_json, add_model
-from realnvp.cli.shared import print_json, print_table, read_model
+from realnvp.cli.options import Parser, add_model, free_path
+from realnvp.cli.shared import read_model, table, tell
 
 __all__ = []
 
@@ -32,7 +32,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--part", choices=["sampler", "log_prob"], help="export only this one")
     parser.add_argument("--out", default="exported", metavar="FOLDER", help="folder of the graphs")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    add_json(parser)
     args = parser.parse_args(argv)
 
     import torch
@@ -42,22 +41,17 @@ def main(argv: list[str]) -> int:
 
     parts = list(PARTS) if args.part is None else [args.part]
     for part in parts:
-        path = Path(args.out) / f"{part}{SUFFIX[args.format]}"
-        if path.exists() and not args.overwrite:
-            raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
+        free_path(args, Path(args.out) / f"{part}{SUFFIX[args.format]}")
     flow = read_model(args, torch.device("cpu"))
     with Bar("exporting", visible=not args.json) as bar:
         graphs = export(flow, args.out, args.format, parts, bar.count)
-    if args.json:
-        result = [
-            {"part": g.part, "out": str(g.path), "inputs": g.inputs, "difference": g.difference}
-            for g in graphs
-        ]
-        print_json({"format": args.format, "graphs": result})
-        return 0
+    found = [
+        {"part": g.part, "out": str(g.path), "inputs": g.inputs, "difference": g.difference}
+        for g in graphs
+    ]
     rows = [
         (str(g.path), ", ".join(g.inputs), f"{g.path.stat().st_size:,}", f"{g.difference:.1e}")
         for g in graphs
     ]
-    print_table(f"graphs of {args.model}", ["file", "inputs", "bytes", "difference"], rows)
-    return 0
+    shown = table(f"graphs of {args.model}", ["file", "inputs", "bytes", "difference"], rows)
+    return tell(args, {"format": args.format, "graphs": found}, shown)

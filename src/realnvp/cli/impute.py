@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import Parser, add_candidates, add_table, output_path
-from realnvp.cli.shared import print_json, read_model, table_rows
+from realnvp.cli.shared import read_model, table_rows, tell
 
 __all__ = []
 
@@ -81,8 +81,5 @@ def main(argv: list[str]) -> int:
             f"{failed:,} row{' keeps its' if failed == 1 else 's keep their'} missing values: no "
             "candidate is possible given the known ones"
         )
-    if args.json:
-        print_json(result)
-    else:
-        print(f"{path}  {counts.sum():,} gaps in {result['imputed_rows']:,} rows filled in")
-    return 0
+    text = f"{counts.sum():,} missing values in {result['imputed_rows']:,} rows filled in"
+    return tell(args, result, f"{path}  {text}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import add_count, output_path, picture_parser
-from realnvp.cli.shared import print_json, read_picture
+from realnvp.cli.shared import read_picture, tell
 
 __all__ = []
 
@@ -23,15 +23,10 @@ def main(argv: list[str]) -> int:
     path = output_path(args, ".png")
 
     from realnvp.latents import interpolate
-    from realnvp.utils.files import replacing
     from realnvp.utils.tiles import image_grid
 
     flow, x, condition, generator = read_picture(args, 4)
     images = interpolate(flow, x, args.steps, condition, generator)
-    with replacing(path) as temporary:
-        image_grid(images, temporary, levels=flow.levels or 256, columns=args.steps)
-    if args.json:
-        print_json({"out": str(path), "images": len(images)})
-    else:
-        print(f"{path}  {args.steps} x {args.steps} images, the data in the corners")
-    return 0
+    image_grid(images, path, levels=flow.levels or 256, columns=args.steps)
+    text = f"{path}  {args.steps} x {args.steps} images, the data in the corners"
+    return tell(args, {"out": str(path), "images": len(images)}, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import add_count, output_path, picture_parser
-from realnvp.cli.shared import print_json, read_picture
+from realnvp.cli.shared import read_picture, tell
 
 __all__ = []
 
@@ -23,16 +23,11 @@ def main(argv: list[str]) -> int:
     path = output_path(args, ".png")
 
     from realnvp.latents import levels
-    from realnvp.utils.files import replacing
     from realnvp.utils.tiles import image_grid
 
     flow, x, condition, generator = read_picture(args, args.n)
     rows = levels(flow, x, condition, generator)
-    with replacing(path) as temporary:
-        image_grid(rows.flatten(0, 1), temporary, levels=flow.levels or 256, columns=len(x))
-    if args.json:
-        print_json({"out": str(path), "images": len(x), "scales": len(rows)})
-    else:
-        kept = "the data, then fewer scales kept, down to the coarsest alone"
-        print(f"{path}  {len(rows)} rows: {kept}")
-    return 0
+    image_grid(rows.flatten(0, 1), path, levels=flow.levels or 256, columns=len(x))
+    kept = "the data, then fewer scales kept, down to the coarsest alone"
+    result = {"out": str(path), "images": len(x), "scales": len(rows)}
+    return tell(args, result, f"{path}  {len(rows)} rows: {kept}")

@@ -141,8 +141,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # One line that helps, for what a user can do something about; a bug keeps its traceback.
         if debug or not (is_expected(error) or isinstance(error, argparse.ArgumentError)):
             raise
-        if isinstance(error, ModuleNotFoundError):  # possibly from the option parser
-            return _fail(describe(error))
         from realnvp.cli.options import with_option_names
 
         return _fail(with_option_names(describe(error)))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from realnvp.cli.options import Parser, add_json
-from realnvp.cli.shared import print_json, print_table
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import table, tell
 
 __all__ = []
 
@@ -22,46 +20,29 @@ def main(argv: list[str]) -> int:
         "models", "List the models that come with the package, or show the card of one.", EPILOG
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="model whose card to show")
-    add_json(parser)
     args = parser.parse_args(argv)
 
-    from realnvp.pretrained import cards
+    from realnvp.pretrained import cards, quality
 
     known = {}
     for name, card in cards().items():
         known[name] = {**card, "recipe": card["command"].split()[2]}
     if args.name is None:
-        if args.json:
-            print_json(known)
-            return 0
         rows = [
-            (name, card["data"], _quality(card), f"{card['parameters']:,}", card["command"])
+            (name, card["data"], quality(card), f"{card['parameters']:,}")
             for name, card in known.items()
         ]
-        columns = ["name", "data", "quality", "parameters", "trained by"]
-        print_table("models that come with the package", columns, rows)
-        return 0
+        columns = ["name", "data", "quality", "parameters"]
+        return tell(args, known, table("models that come with the package", columns, rows))
     if args.name not in known:
         raise ValueError(f"unknown model {args.name!r}: there are {', '.join(known)}")
     card = known[args.name]
-    if args.json:
-        print_json(card)
-        return 0
-    facts = [(key, str(card[key])) for key in ("recipe", "data", "command")]
+    facts = [(key, card[key]) for key in ("recipe", "data", "command", "training")]
     facts += [
-        ("quality", _quality(card)),
+        ("quality", quality(card)),
         ("measured on", f"{card['examples']:,} held-out examples"),
+        ("parameters", f"{card['parameters']:,}"),
     ]
-    facts += [("training", card["training"]), ("parameters", f"{card['parameters']:,}")]
-    print_table(args.name, ["", "value"], facts)
     steps = [(f"{minutes:.2f}", f"{value:.3f}") for minutes, value in card["curve"]]
-    print_table("its validation", ["minutes", card["unit"]], steps)
-    return 0
-
-
-def _quality(card: dict[str, Any]) -> str:
-    name = "KL" if "kl" in card else ""
-    value, error = (card["kl"], card["kl_standard_error"]) if name else (
-        card["value"], card["standard_error"]
-    )  # fmt: skip
-    return f"{name} {value:.4f} ± {error:.4f} {card['unit']}".strip()
+    curve = table("its validation", ["minutes", card["unit"]], steps)
+    return tell(args, card, table(args.name, ["", "value"], facts), curve)

@@ -1,36 +1,36 @@
 """Options of the command line: every setting of a recipe, and those that several commands share.
 
 A recipe is a YAML file with the sections of the dataclasses in :mod:`realnvp.config`, and every one
-of its keys is an option, ``--section.key value``. The options are added one by one: jsonargparse's
-``add_class_arguments`` would also offer ``--model FILE``, show types rather than choices and short
-names, and need another package to read the documentation.
+of its keys is an option, ``--section.key value``, whose help is the dataclass's documentation.
 
 This module imports nothing heavy, so that the command line can show help immediately.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import re
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from jsonargparse.typing import PositiveInt, restricted_number_type
+import yaml
 
+from realnvp.config import DataConfig
 from realnvp.recipes import SECTIONS, config_sections, read_recipe
 
 __all__ = [
+    "DATA_OPTIONS",
     "Parser",
     "add_candidates",
     "add_count",
     "add_data",
     "add_device",
     "add_draws",
-    "add_json",
     "add_model",
     "add_out",
     "add_processes",
@@ -39,6 +39,7 @@ __all__ = [
     "add_table",
     "add_table_out",
     "expand",
+    "free_path",
     "given_settings",
     "output_path",
     "picture_parser",
@@ -68,7 +69,11 @@ SHORT = {
 }
 """Short names of the settings that are set most."""
 
+DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadable", "cache")
+"""Settings of the data that may differ from those in training."""
+
 METAVARS = {
+    bool: "{true,false}",
     int: "N",
     float: "X",
     str: "TEXT",
@@ -77,103 +82,62 @@ METAVARS = {
     dict: "{NAME:VALUE}",
 }
 
-Seed: Any = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 
-MEANINGS = {
-    "PositiveInt": "1 or more",
-    "Seed": "an integer from 0 to 2**63 - 1",
-    "int": "an integer",
-    "float": "a number",
-    "bool": "true or false",
-    "tuple": "a list such as [0.9,0.999]",
-    "list": "a list with one for each scale",
-    "None": "null",
-}
-"""Names of value types in messages."""
-
-
-class _Help(DefaultHelpFormatter):
-    """Keep the lines of the examples, fold the long list of options, and show each default once."""
-
-    def _get_help_string(self, action: Any) -> str:
-        text = str(action.help or "")
-        silent = action.default is None or action.default is False or action.nargs == 0
-        silent = silent or action.default == ""
-        return text if silent or "default: " in text else f"{text} (default: %(default)s)"
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Wrap options at blanks only, and keep the lines of the examples."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "".join(indent + line for line in text.splitlines(keepends=True))
 
-    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        positional = []
-        for action in actions:
-            if not action.option_strings:
-                name = action.metavar or action.dest
-                shown = {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} [{name} ...]"}
-                positional.append(shown.get(action.nargs, name))
-        super().add_usage(" ".join(["%(prog)s", *positional, "[options]"]), actions, groups, prefix)
-
-
-_WRONG_TYPE = re.compile(
-    r": (?:Expected a (?P<plain>.+?)\. Got value: (?P<value>.*)"
-    r"|Does not validate against any of .*? Subtypes: \[(?P<union>.*?)\] .* value: (?P<one>.*)"
-    r"|Not of type (?P<restricted>\w+): (?:.* base 10: '?(?P<text>.*?)'?|(?P<number>\S+) does .*))$"
-)
-
-
-def _meaning(match: re.Match[str]) -> str:
-    """Return an error message of jsonargparse in plain words."""
-    kinds = match["plain"] or match["union"] or match["restricted"]
-    names = [name.removesuffix("Type") for name in re.findall(r"(?:class ')?(\w+)'?>?", kinds)]
-    syntax = "class", "typing", "Literal"
-    words = dict.fromkeys(MEANINGS.get(name, name) for name in names if name not in syntax)
-    value = match["value"] or match["one"] or match["text"] or match["number"]
-    return f" must be {' or '.join(words)}, got {value}"
-
-
-class Parser(ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are ValueErrors of one line, which the command line reports.
 
     Args:
         command: name of the command.
         description: what it does.
         epilog: examples.
+        json: offer ``--json``, as all commands do that end with a result.
     """
 
-    def __init__(self, command: str, description: str, epilog: str) -> None:
+    def __init__(self, command: str, description: str, epilog: str, json: bool = True) -> None:
         super().__init__(
             prog=f"realnvp {command}",
             description=description,
             epilog=epilog,
             formatter_class=_Help,
-            exit_on_error=False,
             allow_abbrev=False,  # RECIPE is found before its options are known: by full names
         )
+        if json:
+            self.add_argument("--json", action="store_true", help="print one JSON object")
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = re.sub(r"\s+", " ", str(message)).strip()
-        if key := re.match(r'Parser key "(.+?)"', text):
-            name = key[1] if "." in key[1] else key[1].replace("_", "-")
-            text = f"--{name}{text[key.end() :]}"
-        text = _WRONG_TYPE.sub(_meaning, text)
-        text = re.sub(r"\S{80,}", lambda word: f"{word[0][:50]}...", text)
-        if found := re.match(r"unrecognized arguments: (-\S+)", text, re.IGNORECASE):
-            text += self._suggestion(found[1].partition("=")[0])
-        raise ValueError(f"{text} (see {self.prog} --help)")
+    def add_argument(self, *names: str, help: str = "", **options: Any) -> argparse.Action:  # type: ignore[override]
+        """Add an argument, whose help ends with its default."""
+        if options.get("default") not in (None, False, "", [], argparse.SUPPRESS):
+            help += f" (default: {options['default']})"
+        return super().add_argument(*names, help=help, **options)
 
-    def _suggestion(self, option: str) -> str:
-        """Return a question that suggests the closest known option, or nothing."""
-        known = list(self._option_string_actions)
-        known += [short for key, short in SHORT.items() if f"--{key}" in known]
-        name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
-        ends = {k.lstrip("-").rpartition(".")[2].replace("-", "_"): k for k in reversed(known)}
-        close = difflib.get_close_matches(option, known, n=1, cutoff=0.8) or [
-            ends[end] for end in difflib.get_close_matches(name, ends, n=1, cutoff=0.75)
-        ]
-        return f": did you mean {close[0]}?" if close else ""
+    def format_help(self) -> str:
+        names = [action.metavar or action.dest for action in self._get_positional_actions()]
+        self.usage = " ".join(["%(prog)s", *map(str, names), "[options]"])
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        if unknown := re.match(r"unrecognized arguments: (-[^\s=]+)", message):
+            names = [SHORT.get(name[2:], name) for name in self._option_string_actions]
+            known = {_end(name): name for name in names}
+            close = difflib.get_close_matches(_end(unknown[1]), known, n=1, cutoff=0.75)
+            message += f": did you mean {known[close[0]]}?" if close else ""
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def _end(option: str) -> str:
+    """Return the last part of an option's name, by which a misspelled one is recognized."""
+    return re.split(r"[.-]|data_", option)[-1]
+
+
+# ---------------------------------------------------------------------- settings
 
 
 def _documentation(section: type) -> dict[str, str]:
@@ -183,60 +147,106 @@ def _documentation(section: type) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", doc).strip() for name, doc in entries}
 
 
-def _metavar(hint: Any) -> str:
-    """Return the placeholder for the value of an option of this type."""
-    kinds = [get_origin(part) or part for part in (hint, *get_args(hint))]
-    return next(METAVARS[kind] for kind in kinds if kind in METAVARS)
+def _kinds(hint: Any) -> list[Any]:
+    return [get_origin(part) or part for part in (hint, *get_args(hint))]
 
 
-def add_settings(parser: Parser, name: str, minutes: float | None = None) -> None:
+def _value(hint: Any, text: str) -> Any:
+    """Return the value of a setting, written as in YAML; one of another type is refused later.
+
+    >>> _value(float, "1e-3"), _value(list[int], "[4, 12]"), _value(str | None, "2020-01-31")
+    (0.001, [4, 12], '2020-01-31')
+    """
+    kinds = _kinds(hint)
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    if str in kinds:
+        return None if text == "null" and type(None) in kinds else text
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+class _Merged(argparse.Action):
+    """Collect the keys of a mapping that are given one by one."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        if not isinstance(values, dict):
+            raise argparse.ArgumentError(self, f"is written as {self.metavar}, got {values}")
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **values})
+
+
+def _setting(config: type, name: str) -> dict[str, Any]:
+    """Return the arguments of ``add_argument`` for a field of a dataclass."""
+    hint = get_type_hints(config)[name]
+    kinds = _kinds(hint)
+    metavar = next((METAVARS[kind] for kind in kinds if kind in METAVARS), "")
+    if get_origin(hint) is Literal:
+        metavar = f"{{{','.join(get_args(hint))}}}"
+    return {
+        "type": partial(_value, hint),
+        "metavar": metavar,
+        "help": _documentation(config)[name].removesuffix(".").replace("%", "%%") + ".",
+        **({"action": _Merged} if dict in kinds else {}),
+    }
+
+
+def add_settings(parser: Parser, name: str) -> None:
     """Add every setting of a recipe as an option, with the recipe's values as defaults.
 
     Args:
         parser: parser to which the options are added.
         name: name or path of the recipe.
-        minutes: budget whose settings are the defaults; None is the recipe's own.
 
     Raises:
         ValueError: if there is no such recipe, or it is not valid.
     """
-    settings = read_recipe(name, minutes)
-    add_seed(parser, "weights, noise and order", settings.get("seed", 0))
+    settings = read_recipe(name)
+    add_seed(parser, "weights, noise and order", argparse.SUPPRESS)
     for section, config in config_sections(settings["kind"]).items():
         group = parser.add_argument_group(f"{section} settings")
-        documentation, hints = _documentation(config), get_type_hints(config)
         for field in dataclasses.fields(config):
-            key, hint = f"{section}.{field.name}", hints[field.name]
-            short = f" Short: {SHORT[key]}" if key in SHORT else ""
-            options: dict[str, Any] = {"type": hint}
-            if get_origin(hint) is Literal:
-                options = {"type": str, "choices": get_args(hint)}
-            elif hint is not bool:
-                options["metavar"] = _metavar(hint)
-            group.add_argument(
-                f"--{key}",
-                default=settings[section].get(field.name, field.default),
-                help=documentation[field.name].removesuffix(".") + "." + short,
-                **options,
-            )
+            key, options = f"{section}.{field.name}", _setting(config, field.name)
+            default = settings[section].get(field.name, field.default)
+            options["help"] += f" Short: {SHORT[key]}" if key in SHORT else ""
+            if default not in (None, False, ""):
+                options["help"] += f" (default: {default})".replace("%", "%%")
+            group.add_argument(f"--{key}", default=argparse.SUPPRESS, **options)
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """Return the command line with the short names of settings written out.
+    """Return the command line with settings written out: short names, and keys of mappings.
 
-    >>> expand(["digits", "--minutes", "5", "--data=mnist"])
-    ['digits', '--training.minutes', '5', '--data.source=mnist']
+    >>> expand(["digits", "--minutes", "5", "--data=mnist", "--data.columns.age", "drop"])
+    ['digits', '--training.minutes', '5', '--data.source=mnist', '--data.columns={"age": drop}']
     """
     long = {short: f"--{key}" for key, short in SHORT.items()}
-    pairs = [token.partition("=") for token in argv]
-    return [long.get(name, name) + equals + value for name, equals, value in pairs]
+    found, tokens = [], iter(argv)
+    for token in tokens:
+        name, equals, value = token.partition("=")
+        option, *key = name.split(".", 2)
+        if option in {f"--{section}" for section in SECTIONS} and len(key) == 2:
+            value = value if equals else next(tokens, "")
+            token = f'{option}.{key[0]}={{"{key[1]}": {value}}}'
+            name, equals, value = token.partition("=")
+        found.append(long.get(name, name) + equals + value)
+    return found
 
 
 def given_settings(parser: Parser, argv: list[str]) -> dict[str, Any]:
     """Return the settings that the command line gives, as arguments of ``load_recipe``."""
-    given = parser.parse_args(argv, defaults=False).as_dict()
-    settings = {section: given[section] for section in SECTIONS if section in given}
-    return settings | ({"seed": int(given["seed"])} if "seed" in given else {})
+    given = vars(parser.parse_args(argv))
+    settings: dict[str, Any] = {key: given[key] for key in ("seed",) if key in given}
+    for name, value in given.items():
+        section, dot, key = name.partition(".")
+        if dot:
+            settings.setdefault(section, {})[key] = value
+    return settings
 
 
 def with_option_names(message: str) -> str:
@@ -269,8 +279,8 @@ def add_model(parser: Parser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a run directory, a saved model folder, hf://owner/name[@revision], or a model\n"
-        "that comes with the package (realnvp models lists them)",
+        help="a run directory, a saved model folder, hf://owner/name[@revision], or a model that "
+        "comes with the package (realnvp models lists them)",
     )
     add_device(parser)
 
@@ -287,47 +297,20 @@ def add_processes(parser: Parser) -> None:
 
 
 def add_data(parser: Parser) -> None:
-    """Add the data that the model is evaluated on."""
+    """Add the data that the model is evaluated on; by default, the other options are as trained."""
     parser.add_argument(
         "--data",
         metavar="SOURCE",
-        help="a named set, a file or a folder: its test part if it has one, else all of it\n"
+        help="a named set, a file or a folder: its test part if it has one, else all of it "
         "(default: for a run, the data that it was trained with, see --split)",
     )
-    parser.add_argument("--data-root", metavar="FOLDER", help="folder of the named sets")
-    parser.add_argument(
-        "--data-size",
-        type=PositiveInt,
-        metavar="N",
-        help="crop the images of a folder to squares and resize them to NxN (default, like that\n"
-        "of the next options: as in training)",
-    )
-    parser.add_argument(
-        "--data-crop",
-        type=int,
-        metavar="N",
-        help="first crop a square of N pixels from the middle of the images of a folder",
-    )
-    parser.add_argument(
-        "--data-channels",
-        type=int,
-        choices=[1, 3],
-        help="convert the images of a folder to grey (1) or color (3)",
-    )
-    parser.add_argument(
-        "--data-background", metavar="COLOR", help="color behind transparent pixels"
-    )
-    parser.add_argument("--data-skip-unreadable", type=bool, help="skip images that cannot be read")
-    parser.add_argument(
-        "--data-cache",
-        metavar="FOLDER",
-        help="folder for the decoded images of large folders; none: no cache",
-    )
+    for name in DATA_OPTIONS:
+        parser.add_argument(SHORT[f"data.{name}"], **_setting(DataConfig, name))
     parser.add_argument(
         "--split",
         choices=["train", "validation", "test"],
-        help="part of the data that the model was trained with (default: test, or validation\n"
-        "if there is no test part)",
+        help="part of the data that the model was trained with (default: test, or validation if "
+        "there is no test part)",
     )
 
 
@@ -338,10 +321,29 @@ def add_draws(parser: Parser) -> None:
     add_count(parser, "--batch-size", 250, "examples per batch")
 
 
+def _integer(text: str, least: int, most: int | None = None) -> int:
+    """Return an integer in a range."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        between = f"an integer from {least} to 2**63 - 1" if most else f"{least} or more"
+        raise argparse.ArgumentTypeError(f"must be {between}, got {text[:50]}")
+    return number
+
+
 def add_count(parser: Parser, name: str, default: int | None, what: str) -> None:
     """Add an integer of 1 or more; ``--n`` is also called ``-n``."""
     names = [name, "-n"] if name == "--n" else [name]
-    parser.add_argument(*names, type=PositiveInt, default=default, metavar="N", help=what)
+    kind = partial(_integer, least=1)
+    parser.add_argument(*names, type=kind, default=default, metavar="N", help=what)
+
+
+def add_seed(parser: Parser, what: str, default: Any = 0) -> None:
+    """Add the seed of the random numbers."""
+    kind = partial(_integer, least=0, most=2**63 - 1)
+    parser.add_argument("--seed", type=kind, default=default, metavar="N", help=f"seed of {what}")
 
 
 def add_table(parser: Parser) -> None:
@@ -363,12 +365,6 @@ def add_candidates(parser: Parser, what: str, out: str, written: str) -> None:
     add_seed(parser, "the draws")
     add_table_out(parser, out, written)
     add_device(parser)
-    add_json(parser)
-
-
-def add_seed(parser: Parser, what: str, default: Any = 0) -> None:
-    """Add the seed of the random numbers."""
-    parser.add_argument("--seed", type=Seed, default=default, metavar="N", help=f"seed of {what}")
 
 
 def add_out(parser: Parser, default: str | None, what: str) -> None:
@@ -383,14 +379,9 @@ def add_table_out(parser: Parser, default: str | None, what: str) -> None:
     parser.add_argument(
         "--escape-formulas",
         action="store_true",
-        help="write ' before text in a .csv file that a spreadsheet would run as a formula, since\n"
+        help="write ' before text in a .csv file that a spreadsheet would run as a formula, since "
         "it begins with =, +, - or @; such text is written as it is by default",
     )
-
-
-def add_json(parser: Parser) -> None:
-    """Add whether the result is printed for scripts."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def output_path(args: Any, *suffixes: str) -> Path:
@@ -404,6 +395,15 @@ def output_path(args: Any, *suffixes: str) -> Path:
     if path.suffix not in suffixes:
         one_of = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
         raise ValueError(f"--out must end in {one_of}, got {args.out!r}")
+    return free_path(args, path)
+
+
+def free_path(args: Any, path: Path) -> Path:
+    """Return a path at which there is nothing, or what ``--overwrite`` replaces.
+
+    Raises:
+        FileExistsError: otherwise.
+    """
     if path.exists() and not args.overwrite:
         raise FileExistsError(f"{path} exists: choose another --out, or add --overwrite")
     return path
@@ -416,5 +416,4 @@ def picture_parser(command: str, description: str, epilog: str) -> Parser:
     add_data(parser)
     add_seed(parser, "the choice of images, and of all noise")
     add_out(parser, f"{command}.png", "the picture to write")
-    add_json(parser)
     return parser

@@ -9,12 +9,11 @@ from realnvp.cli.options import (
     Parser,
     add_data,
     add_device,
-    add_json,
     add_out,
     add_seed,
     output_path,
 )
-from realnvp.cli.shared import examples, print_json, read_model, true_log_density
+from realnvp.cli.shared import examples, read_model, tell, true_log_density
 
 if TYPE_CHECKING:
     from realnvp.plots import Plane
@@ -51,25 +50,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--label", metavar="TEXT", help="class or condition of a conditional model")
     add_seed(parser, "the samples")
     add_out(parser, "plot.png", "the picture to write")
-    add_json(parser)
     args = parser.parse_args(argv)
     path = output_path(args, ".png")
 
     from realnvp import plots
     from realnvp.data.toy import TOY
     from realnvp.pretrained import shipped_names
-    from realnvp.utils.files import replacing
 
     names = args.models or [name for name in TOY if name in shipped_names()]
     rows = [_row(name, args) for name in names]
-    figure = plots.planes(rows)
-    with replacing(path) as temporary:
-        plots.save_figure(figure, temporary)
-    if args.json:
-        print_json({"out": str(path), "models": names})
-    else:
-        print(f"{path}  {len(rows)} densities" if len(rows) > 1 else path)
-    return 0
+    plots.save_figure(plots.planes(rows), path)
+    text = f"{path}  {len(rows)} densities" if len(rows) > 1 else str(path)
+    return tell(args, {"out": str(path), "models": names}, text)
 
 
 def _row(name: str, args: Any) -> Plane:

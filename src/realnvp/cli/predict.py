@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_candidates, add_table, output_path
-from realnvp.cli.shared import print_json, print_table, read_model, table_rows
+from realnvp.cli.shared import read_model, table, table_rows, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,13 +62,13 @@ def main(argv: list[str]) -> int:
                 progress=bar.count,
             )  # fmt: skip
         predicted = p.columns.to_numpy()[p.to_numpy().argmax(1)]
-        table = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
-        table.insert(0, args.column, predicted)
+        answers = p.rename(columns=lambda value: "p(missing)" if value is None else f"p({value})")
+        answers.insert(0, args.column, predicted)
         if truth is not None:
             result |= _compared(p, schema.encode_values(args.column, truth)[:, 0])
     else:
         with Bar("predicting", visible=not args.json) as bar:
-            table, effective = quantiles(
+            answers, effective = quantiles(
                 flow, schema, frame, args.column, probabilities, condition,
                 candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
                 progress=bar.count,
@@ -76,18 +76,17 @@ def main(argv: list[str]) -> int:
         counts = sorted(effective[np.isfinite(effective)])
         result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
         if truth is not None and len(probabilities) > 1:
-            result |= _coverage(table, truth, schema, args.column)
-        table = table.rename(columns=lambda q: f"{args.column} ({q:g})")
-    write_frame(table, path, escape=args.escape_formulas)
-    if args.json:
-        print_json(result)
-        return 0
-    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in result.items()
-            if isinstance(value, float)]  # fmt: skip
-    if rows:
-        print_table(f"{args.column} given the other columns", ["", "value"], rows)
-    print(f"{path}  {len(frame):,} rows")
-    return 0
+            result |= _coverage(answers, truth, schema, args.column)
+        answers = answers.rename(columns=lambda q: f"{args.column} ({q:g})")
+    write_frame(answers, path, escape=args.escape_formulas)
+    numbers = [
+        (name.replace("_", " "), f"{value:.4g}")
+        for name, value in result.items()
+        if isinstance(value, float)
+    ]
+    shown = table(f"{args.column} given the other columns", ["", "value"], numbers)
+    texts = [shown] if numbers else []
+    return tell(args, result, *texts, f"{path}  {len(frame):,} rows")
 
 
 def _parser() -> Parser:
@@ -146,7 +145,7 @@ def _compared(p: pd.DataFrame, truth: np.ndarray) -> dict[str, Any]:
 
 
 def _coverage(
-    table: pd.DataFrame, truth: pd.Series, schema: TableSchema, name: str
+    answers: pd.DataFrame, truth: pd.Series, schema: TableSchema, name: str
 ) -> dict[str, Any]:
     """Return the share of true values between the outermost quantiles, and its expected value."""
     import numpy as np
@@ -154,10 +153,10 @@ def _coverage(
     def keys(values: pd.Series) -> np.ndarray:
         return schema.column(name).sort_keys(schema.encode_values(name, values))
 
-    lowest, highest = table.columns[0], table.columns[-1]
+    lowest, highest = answers.columns[0], answers.columns[-1]
     true = keys(truth)
     there = np.isfinite(true)
-    inside = (keys(table[lowest]) <= true) & (true <= keys(table[highest]))
+    inside = (keys(answers[lowest]) <= true) & (true <= keys(answers[highest]))
     return {
         "coverage": float(inside[there].mean()) if there.any() else None,
         "nominal_coverage": round(float(highest) - float(lowest), 9),

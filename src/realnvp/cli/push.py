@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from realnvp.cli.options import Parser, add_json, add_model
-from realnvp.cli.shared import print_json, read_model
+from realnvp.cli.options import Parser, add_model
+from realnvp.cli.shared import read_model, tell
 
 __all__ = []
 
@@ -43,7 +43,6 @@ def main(argv: list[str]) -> int:
         help="include the calibration of a table, which contains training rows",
     )
     parser.add_argument("--out", metavar="FOLDER", help="write the files here, and send nothing")
-    add_json(parser)
     args = parser.parse_args(argv)
 
     import torch
@@ -57,11 +56,8 @@ def main(argv: list[str]) -> int:
     if args.out:
         write_repository(flow, Path(args.out), args.repo, **card)
         files = sorted(path.name for path in Path(args.out).iterdir())
-        if args.json:
-            print_json({"out": args.out, "files": files})
-        else:
-            print(f"{args.out}  {', '.join(files)}: nothing was sent")
-        return 0
+        text = f"{args.out}  {', '.join(files)}: nothing was sent"
+        return tell(args, {"out": args.out, "files": files}, text)
     address = flow.push_to_hub(
         args.repo,
         commit_message=args.message,
@@ -70,8 +66,5 @@ def main(argv: list[str]) -> int:
         create_pr=args.create_pr,
         **card,
     )
-    if args.json:
-        print_json({"address": address})
-    else:
-        print(f"{address}  load exactly this commit with realnvp.load, or the newest without @")
-    return 0
+    text = f"{address}  load exactly this commit with realnvp.load, or the newest without @"
+    return tell(args, {"address": address}, text)

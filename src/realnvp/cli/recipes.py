@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from realnvp.cli.options import Parser, add_json
-from realnvp.cli.shared import print_json, print_table
+from realnvp.cli.options import Parser
+from realnvp.cli.shared import table, tell
 from realnvp.recipes import read_recipe, recipe_names, recipe_summary
 
 __all__ = []
@@ -29,23 +29,14 @@ def main(argv: list[str]) -> int:
         metavar="X",
         help="training budget, for recipes whose settings depend on it",
     )
-    add_json(parser)
     args = parser.parse_args(argv)
     if args.recipe is not None:
         settings = read_recipe(args.recipe, args.minutes)
-        if args.json:
-            print_json(settings)
-        else:
-            print(yaml.safe_dump(settings, sort_keys=False), end="")
-        return 0
+        return tell(args, settings, yaml.safe_dump(settings, sort_keys=False).rstrip("\n"))
     recipes = {name: read_recipe(name, args.minutes) for name in recipe_names()}
-    if args.json:
-        print_json(recipes)
-        return 0
     rows = []
     for name, recipe in recipes.items():
         training = recipe["training"]
         budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
         rows.append((name, recipe_summary(name), ", ".join(budget)))
-    print_table("recipes", ["name", "description", "budget"], rows)
-    return 0
+    return tell(args, recipes, table("recipes", ["name", "what it is", "budget"], rows))

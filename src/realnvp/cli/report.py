@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from realnvp.cli.options import Parser, add_json, add_out, output_path
-from realnvp.cli.shared import print_json
+from realnvp.cli.options import Parser, add_out, output_path
+from realnvp.cli.shared import tell
 
 __all__ = []
 
@@ -25,7 +25,6 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run directories")
     add_out(parser, "report.html", "the page to write")
-    add_json(parser)
     args = parser.parse_args(argv)
     path = output_path(args, ".html")
 
@@ -37,8 +36,5 @@ def main(argv: list[str]) -> int:
     with Bar("report", visible=not args.json) as bar:
         write_report(runs, path, bar=bar)
     size = path.stat().st_size
-    if args.json:
-        print_json({"out": str(path), "runs": [str(run.folder) for run in runs], "bytes": size})
-    else:
-        print(f"{path}  {size / 1e6:.1f} MB, opens in any browser")
-    return 0
+    result = {"out": str(path), "runs": [str(run.folder) for run in runs], "bytes": size}
+    return tell(args, result, f"{path}  {size / 1e6:.1f} MB, opens in any browser")

@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Any
 from realnvp.cli.options import (
     Parser,
     add_count,
-    add_json,
     add_model,
     add_seed,
     add_table_out,
     output_path,
 )
-from realnvp.cli.shared import (
-    given_condition,
-    print_json,
-    read_model,
-)
+from realnvp.cli.shared import given_condition, read_model, tell
 from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
@@ -63,9 +58,11 @@ def main(argv: list[str]) -> int:
     if path.suffix in TABLES and flow.levels is not None:
         raise ValueError("images are written as .png, .npz or .npy")
     generator = torch.Generator(flow.device).manual_seed(args.seed)
+    result = {"out": str(path), "n": args.n, "temperature": args.temperature}
+    text = f"{path}  {args.n:,} samples at temperature {args.temperature:g}"
     if schema is not None and path.suffix in (*TABLES, ".png"):
         _write_table(flow, schema, args, generator, path)
-        return 0
+        return tell(args, result, text)
     if args.given or args.reject:
         raise ValueError(
             "--given and --reject are for models of tables, and for .csv, .parquet and .png"
@@ -79,8 +76,7 @@ def main(argv: list[str]) -> int:
             f"samples at temperature {args.temperature:g} are not finite: lower --temperature"
         )
     write_samples(flow, samples, condition, path, escape=args.escape_formulas)
-    _report(args, path)
-    return 0
+    return tell(args, result, text)
 
 
 def _parser() -> Parser:
@@ -121,15 +117,7 @@ def _parser() -> Parser:
         "also hold the condition of each sample (default: samples.csv of a table's model, else\n"
         "samples.png)",
     )
-    add_json(parser)
     return parser
-
-
-def _report(args: Any, path: Path) -> None:
-    if args.json:
-        print_json({"out": str(path), "n": args.n, "temperature": args.temperature})
-    else:
-        print(f"{path}  {args.n:,} samples at temperature {args.temperature:g}")
 
 
 def _write_table(
@@ -140,7 +128,6 @@ def _write_table(
     from realnvp.data.tables import write_frame
     from realnvp.estimator.sampling import sample_table
     from realnvp.pretrained import condition_names, table_of
-    from realnvp.utils.files import replacing
 
     given = _given(args.given)
     names = [name for name in condition_names(flow) if name in given]
@@ -161,14 +148,11 @@ def _write_table(
         temperature=args.temperature, generator=generator,
     )  # fmt: skip
     if path.suffix == ".png":
-        with replacing(path) as temporary:
-            plots.save_figure(plots.table_rows(schema.parsed(frame[[*schema.names]])), temporary)
-        _report(args, path)
+        plots.save_figure(plots.table_rows(schema.parsed(frame[[*schema.names]])), path)
         return
     if table_of(flow, "condition_table") is not None:
         frame = frame.assign(**own)
     write_frame(frame, path, escape=args.escape_formulas)
-    _report(args, path)
 
 
 def _given(text: str | None) -> dict[str, str]:

@@ -12,19 +12,19 @@ from realnvp.cli.options import (
     Parser,
     add_data,
     add_draws,
-    add_json,
     add_model,
     add_processes,
     add_table_out,
+    free_path,
     output_path,
 )
 from realnvp.cli.shared import (
     examples,
-    print_json,
     read_model,
     row_names,
     start,
     streamed,
+    tell,
     warning_once,
 )
 
@@ -128,7 +128,6 @@ def _parser() -> Parser:
         "a .csv or .parquet table, whose first column is the name of the image, or the number\n"
         "of the row from 0; or a .npz file",
     )
-    add_json(parser)
     return parser
 
 
@@ -138,10 +137,7 @@ def _explained_path(args: Any, path: Path) -> Path | None:
         return None
     stem = path.with_name(f"{path.stem}-explained")
     for suffix in (".csv", ".png"):
-        if Path(f"{stem}{suffix}").exists() and not args.overwrite:
-            raise FileExistsError(
-                f"{stem}{suffix} exists: choose another --out, or add --overwrite"
-            )
+        free_path(args, Path(f"{stem}{suffix}"))
     return stem
 
 
@@ -305,17 +301,16 @@ def _written(
 
 
 def _report(args: Any, result: dict[str, Any], count: int) -> None:
-    if args.json:
-        print_json(result)
-        return
-    print(f"{args.out}  {count:,} log-likelihoods, mean {result['log_likelihood']:.4f} nats")
+    mean = result["log_likelihood"]
+    texts = [f"{args.out}  {count:,} log-likelihoods, mean {mean:.4f} nats"]
     if "impossible" in result:
-        print(f"{result['impossible']:,} of them -inf, which are excluded from the mean")
+        texts.append(f"{result['impossible']:,} of them -inf, which are excluded from the mean")
     if "outliers" in result:
         what = f"false discoveries <= {args.alpha:g}" if args.fdr else f"p <= {args.alpha:g}"
-        print(f"{result['outliers']:,} of {count:,} are outliers ({what})")
+        texts.append(f"{result['outliers']:,} of {count:,} are outliers ({what})")
     if "explained" in result:
-        print(f"{result['explained']}  the most unusual and the most ordinary, with explanations")
+        texts.append(f"{result['explained']}  the most unusual and the most ordinary examples")
+    tell(args, result, *texts)
 
 
 # ---------------------------------------------------------------------- explanations
@@ -427,7 +422,6 @@ def _most(row: pd.Series) -> str:
 def _explain_images(args: Any, path: Path, part: Split, few: int, scorer: OutlierScorer) -> Path:
     from realnvp import plots
     from realnvp.outliers.explain import heat_map
-    from realnvp.utils.files import replacing
 
     flow = scorer.flow
     x, condition = part.x.to(flow.device), part.condition
@@ -436,8 +430,7 @@ def _explain_images(args: Any, path: Path, part: Split, few: int, scorer: Outlie
     picture = plots.explained(
         part.x, maps, _nearest_images(args, flow, part.x), few, flow.levels or 256
     )
-    with replacing(path) as temporary:
-        plots.save_figure(picture, temporary)
+    plots.save_figure(picture, path)
     return path
 
 
@@ -447,8 +440,7 @@ def _nearest_images(args: Any, flow: Flow, x: Any) -> Any:
 
     if flow.origin != "run":
         return None
-    settings = {**vars(args), "data": None, "split": "train"}
-    train, _ = examples(flow, type(args)(**settings))
+    train, _ = examples(flow, args, data=None, split="train")
     best = torch.full((len(x),), torch.inf)
     found = torch.zeros_like(x)
     flat = x.flatten(1).float()

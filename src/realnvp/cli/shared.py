@@ -11,19 +11,24 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from realnvp.cli.options import DATA_OPTIONS
 from realnvp.config import DataConfig
+from realnvp.recipes import made
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from rich.console import Group
 
     from realnvp.columns.impossible import Impossible, Tolerate
     from realnvp.columns.schema import TableSchema
     from realnvp.data import Split
     from realnvp.flow import Flow
+    from realnvp.reports.compare import Comparison
     from realnvp.training.launch import Processes
 
 __all__ = [
@@ -31,14 +36,15 @@ __all__ = [
     "given_condition",
     "likelihood_rows",
     "named_row",
-    "print_json",
-    "print_table",
     "read_model",
     "read_picture",
     "row_names",
     "start",
     "streamed",
+    "table",
     "table_rows",
+    "tables_of",
+    "tell",
     "true_log_density",
     "warning_once",
 ]
@@ -68,12 +74,12 @@ def read_model(args: Any, device: torch.device | None = None) -> Flow:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-DATA_OPTIONS = ("root", "size", "crop", "channels", "background", "skip_unreadable", "cache")
-"""Settings of the data that may differ from those in training."""
+def examples(
+    flow: Flow, args: Any, tolerate: Tolerate | None = None, **changes: Any
+) -> tuple[Split, str]:
+    """Return the data of the arguments, some of them changed, checked against the model.
 
-
-def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[Split, str]:
-    """Return the data of the arguments, checked against the model, and their name.
+    Their name is returned, too.
 
     Impossible rows of a table raise, unless there is a function to be called with them: then they
     are marked (``TableColumns.mark``).
@@ -88,6 +94,7 @@ def examples(flow: Flow, args: Any, tolerate: Tolerate | None = None) -> tuple[S
     from realnvp.data import load_part
     from realnvp.pretrained import data_settings, known_columns
 
+    args = type(args)(**{**vars(args), **changes})
     recorded = data_settings(flow)
     config = recorded or DataConfig()
     own = flow.origin == "run"
@@ -175,8 +182,9 @@ def _is_embedded(source: str) -> bool:
 
 def _with_options(config: DataConfig, args: Any) -> DataConfig:
     """Return the settings of the data with those that the command line gives."""
-    given = {name: args[f"data_{name}"] for name in DATA_OPTIONS}
-    return replace(config, **{name: value for name, value in given.items() if value is not None})
+    given = {name: getattr(args, f"data_{name}") for name in DATA_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    return made("data", partial(replace, config), given)
 
 
 def warning_once(noted: list[Impossible] | None = None) -> Tolerate:
@@ -325,26 +333,43 @@ def named_row(name: str, value: float | None, error: float | None = None) -> tup
     return name, text if error is None or math.isnan(error) else f"{text} ± {error:.4f}"
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; text is left-aligned, and numbers are right-aligned."""
-    from rich.console import Console
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Group:
+    """Return a table to be printed; text is left-aligned, and numbers are right-aligned."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(header_style="bold")
+    shown = Table(header_style="bold")
     for i, column in enumerate(columns):
         text = i == 0 or column in ("what it is", "kind")
-        table.add_column(column, justify="left" if text else "right")
+        shown.add_column(column, justify="left" if text else "right")
     for row in rows:
-        table.add_row(*row)
-    # A pipe has no width: make it wide enough that no number is truncated.
-    width = None if sys.stdout.isatty() else 120
-    console = Console(width=width, markup=False, emoji=False)  # a column may be named "age [years]"
-    console.print(title, style="italic", highlight=False)
-    console.print(table)
+        shown.add_row(*row)
+    return Group(Text(title, style="italic"), shown)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON object."""
-    from realnvp.utils.files import standard_json
+def tables_of(comparison: Comparison) -> list[str | Group]:
+    """Return the tables of a comparison: the results, the best first, and what differs."""
+    found: list[str | Group] = [table(f"{len(comparison.runs)} runs", *comparison.rows())]
+    if comparison.settings:
+        found.append(table("settings that differ", *comparison.setting_rows()))
+    return found
 
-    print(standard_json(value))
+
+def tell(args: Any, result: Any, *texts: str | Group, status: int = 0) -> int:
+    """Print a result, as one JSON object or as text and tables, and return the exit status."""
+    if args.json:
+        from realnvp.utils.files import standard_json
+
+        print(standard_json(result))
+        return status
+    for text in texts:
+        if isinstance(text, str):
+            print(text)
+            continue
+        from rich.console import Console
+
+        # A pipe has no width: make it wide enough that no number is truncated.
+        width = None if sys.stdout.isatty() else 120
+        Console(width=width, markup=False, emoji=False).print(text)  # names may have brackets
+    return status

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import Parser, add_json, add_settings, expand, given_settings
-from realnvp.cli.shared import likelihood_rows, print_json, print_table
+from realnvp.cli.options import Parser, add_settings, expand, given_settings
+from realnvp.cli.shared import likelihood_rows, table, tables_of, tell
 from realnvp.config import LOGGERS, Recipe, given_text
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
@@ -35,42 +35,41 @@ def main(argv: list[str]) -> int:
     """Train, and print the result."""
     argv = expand(argv)
     parser = _parser()
-    name = _recipe_argument(parser, argv)
-    if name is None:
-        if not {"-h", "--help"} & {*argv}:
-            raise ValueError(
-                "the recipe is missing: give a .yaml file, a run to --resume, or one of "
-                f"{', '.join(recipe_names())}"
-            )
-        parser.parse_args(argv)
-        return 0
-    name, folder = _settings_and_folder(name, argv)
-    add_settings(parser, name, _minutes(argv))
-    args = parser.parse_args(argv)
+    words = _without_settings(argv)
+    asks_help = bool({"-h", "--help"} & {*argv})
+    args, _ = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
+    if args.recipe is None:
+        if asks_help:
+            parser.parse_args(["--help"])
+        raise ValueError(
+            "the recipe is missing: give a .yaml file, a run to --resume, or one of "
+            f"{', '.join(recipe_names())}"
+        )
+    name, folder = _settings_and_folder(args)
+    add_settings(parser, name)
     recipe = load_recipe(name, **given_settings(parser, argv))
 
     if args.dry_run:
         if args.sweep:
             raise ValueError("--dry-run estimates one run: leave --sweep out")
         return _estimate(recipe, args)
+    from realnvp.training.callbacks import ReportWriter
     from realnvp.training.tracking import callback_named
     from realnvp.training.train import train
 
-    options = {
+    options: dict[str, Any] = {
         "init": args.init,
         "overwrite": args.overwrite,
         "quiet": args.quiet,
-        "report": not args.no_report,
         "logger": args.logger,
+        "callbacks": [] if args.no_report else [ReportWriter(quiet=args.quiet)],
     }
     if args.sweep:
         return _sweep(parser, name, argv, folder, args, options)
-    callbacks = [callback_named(given) for given in args.callback or ()]
-    outcome = train(recipe, folder, resume=args.resume, callbacks=callbacks, **options)
-    if not outcome.main:  # another process prints the result
-        return 0
-    _print_outcome(outcome, recipe, folder, args.json)
-    return 0
+    options["callbacks"] += [callback_named(given) for given in args.callback or ()]
+    outcome = train(recipe, folder, resume=args.resume, **options)
+    # With several processes, another one prints the result.
+    return _print_outcome(outcome, recipe, folder, args) if outcome.main else 0
 
 
 def _parser() -> Parser:
@@ -78,6 +77,7 @@ def _parser() -> Parser:
     parser = Parser("train", "Train a model from a recipe.", EPILOG)
     parser.add_argument(
         "recipe",
+        nargs="?",
         metavar="RECIPE",
         help=f"a .yaml file, a run to --resume, or one of {', '.join(recipe_names())}",
     )
@@ -121,32 +121,23 @@ def _parser() -> Parser:
     )
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     parser.add_argument("--quiet", action="store_true", help="do not show progress")
-    add_json(parser)
     return parser
 
 
-def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, as_json: bool) -> None:
+def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, args: Any) -> int:
     from realnvp.utils.progress import duration
 
     files = _files(folder)
-    result = outcome.likelihood.as_dict()
-    if as_json:
-        print_json(
-            {
-                **result,
-                "part": outcome.part,
-                "run": str(folder),
-                "steps": outcome.steps,
-                "seconds": round(outcome.seconds, 1),
-                "parameters": outcome.parameters,
-                "skipped": outcome.skipped,
-                "dequantized": outcome.dequantized,
-                "stopped_early": outcome.stopped_early,
-                "files": [str(path) for path, _ in files],
-            }
-        )
-        return
-    rows = likelihood_rows(result, given_text(recipe.data.condition))
+    likelihood = outcome.likelihood.as_dict()
+    names = ("part", "steps", "parameters", "skipped", "dequantized", "stopped_early")
+    result = {
+        **likelihood,
+        **{name: getattr(outcome, name) for name in names},
+        "run": str(folder),
+        "seconds": round(outcome.seconds, 1),
+        "files": [str(path) for path, _ in files],
+    }
+    rows = likelihood_rows(likelihood, given_text(recipe.data.condition))
     ended = ", stopped early" if outcome.stopped_early else ""
     rows += [("training", f"{outcome.steps:,} steps, {duration(outcome.seconds)}{ended}")]
     rows += [("parameters", f"{outcome.parameters:,}")]
@@ -154,10 +145,10 @@ def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, as_jso
         rows += [("dequantized columns", ", ".join(outcome.dequantized))]
     if outcome.skipped:
         rows += [("skipped batches", f"{outcome.skipped:,}")]
-    print_table(f"{recipe.data.source} ({outcome.part})", ["", "value"], rows)
     width = max(len(str(path)) for path, _ in files)
-    for path, what in files:
-        print(f"{path!s:{width}}  {what}")
+    listed = [f"{path!s:{width}}  {what}" for path, what in files]
+    title = f"{recipe.data.source} ({outcome.part})"
+    return tell(args, result, table(title, ["", "value"], rows), *listed)
 
 
 def _sweep(
@@ -172,12 +163,9 @@ def _sweep(
     if args.callback:
         raise ValueError("--callback is for one run: leave it or --sweep out")
     comparison = sweep(combinations(args.sweep), make, folder, resume=args.resume, **options)
-    if args.json:
-        print_json({**comparison.as_dict(), "out": str(folder)})
-        return 0
-    print_table(f"{len(comparison.runs)} runs", *comparison.rows())
-    print(f"{folder}  realnvp compare {folder}/* draws their curves, realnvp report one page")
-    return 0
+    text = f"{folder}  realnvp compare {folder}/* draws their curves, realnvp report one page"
+    result = {**comparison.as_dict(), "out": str(folder)}
+    return tell(args, result, *tables_of(comparison), text)
 
 
 def _estimate(recipe: Recipe, args: Any) -> int:
@@ -185,9 +173,6 @@ def _estimate(recipe: Recipe, args: Any) -> int:
     from realnvp.utils.progress import duration
 
     found = estimate(recipe, quiet=args.quiet or args.json)
-    if args.json:
-        print_json(found.as_dict())
-        return 0
     rows = [
         ("parameters", f"{found.parameters:,}"),
         ("examples/s", f"{found.examples_per_second:,.1f}"),
@@ -200,69 +185,40 @@ def _estimate(recipe: Recipe, args: Any) -> int:
         ),
         ("peak memory", f"{found.peak_memory / 2**30:.2f} GiB"),
     ]
-    print_table(f"{args.recipe} on {recipe.data.source}", ["", "value"], rows)
-    return 0
+    title = f"{args.recipe} on {recipe.data.source}"
+    return tell(args, found.as_dict(), table(title, ["", "value"], rows))
 
 
-def _recipe_argument(parser: Parser, argv: list[str]) -> str | None:
-    """Return the first argument that belongs to no option; it determines which options exist."""
-    flags = {
-        option
-        for action in parser._actions  # argparse has no public list of its options
-        if action.nargs == 0
-        for option in action.option_strings
-    }
-    position = 0
-    while position < len(argv):
-        token = argv[position]
-        if token in flags or (token.startswith("--") and "=" in token):
-            position += 1
-        elif token.startswith("--"):
-            position += 2
-        else:
-            return token
-    return None
+def _without_settings(argv: list[str]) -> list[str]:
+    """Return the command line without settings, ``--section.key VALUE``, which a recipe has."""
+    rest, words = [], iter(argv)
+    for word in words:
+        if not (word.startswith("--") and "." in word.partition("=")[0]):
+            rest.append(word)
+        elif "=" not in word:
+            next(words, None)
+    return rest
 
 
-def _settings_and_folder(name: str, argv: list[str]) -> tuple[str, Path]:
+def _settings_and_folder(args: Any) -> tuple[str, Path]:
     """Return the name of the recipe, or the settings of the run that is named, and its folder."""
-    out = _option(argv, "--out")
-    if out == "":
+    if args.out == "":
         raise ValueError("--out is empty: give the folder of the run")
-    resuming = "--resume" in argv
+    name = args.recipe
     path = Path(name)
     is_run = name not in recipe_names() and (path / "config.yaml").is_file()
-    if is_run and not resuming:
+    if is_run and not args.resume:
         raise ValueError(
             f"{name} is a run: add --resume to continue it, or name its settings, "
             f"{path / 'config.yaml'}, to train another one like it"
         )
     # Only a recipe's file may be in a folder; any other path is that of a run, maybe misspelled.
     is_folder = is_run or (len(path.parts) > 1 and path.suffix not in (".yaml", ".yml"))
-    folder = Path(out) if out else path if is_folder else Path("runs") / path.stem
+    folder = Path(args.out) if args.out else path if is_folder else Path("runs") / path.stem
     name = str(path / "config.yaml") if is_run else name
-    sweeping = any(token.partition("=")[0] == "--sweep" for token in argv)
-    if resuming and not sweeping:
+    if args.resume and not args.sweep:
         name = str(_resumable(folder, name))
     return name, folder
-
-
-def _option(argv: list[str], name: str) -> str | None:
-    """Return the value of an option, before the command line can be parsed."""
-    for token, following in zip(argv, [*argv[1:], None], strict=True):
-        if token == name:
-            return following
-        if token.startswith(f"{name}="):
-            return token.partition("=")[2]
-    return None
-
-
-def _minutes(argv: list[str]) -> float | None:
-    """Return the budget that the command line gives; one that is not a number is refused later."""
-    try:
-        return float(_option(argv, "--training.minutes") or "")
-    except ValueError:
-        return None
 
 
 def _resumable(folder: Path, name: str) -> Path:

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from realnvp.utils.files import write_atomically
+
 __all__ = ["Picture", "as_png", "data_uri", "limits", "panel", "save_figure"]
 
 DATA, MODEL = "tab:blue", "tab:red"
@@ -97,8 +99,7 @@ def data_uri(picture: Figure | Image.Image, dpi: int = 96) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(as_png(figure))
+    write_atomically(path, as_png(figure))
 
 
 def plain(name: str) -> str:

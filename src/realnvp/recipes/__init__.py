@@ -8,6 +8,7 @@ bounded, and every section and key is checked.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "config_sections",
     "flat_settings",
     "load_recipe",
+    "made",
     "read_recipe",
     "recipe_names",
     "recipe_summary",
@@ -282,7 +284,7 @@ def load_recipe(
     # Some settings depend on the budget; settings that are given replace them.
     settings = _merge(_of_budget(_merge(settings, {"training": changes["training"]})), changes)
     sections = {
-        section: _made(section, config, settings[section])
+        section: made(section, config, settings[section])
         for section, config in config_sections(settings["kind"]).items()
     }
     return KINDS[settings["kind"]](
@@ -290,8 +292,8 @@ def load_recipe(
     )
 
 
-def _made(section: str, config: type, settings: dict[str, Any]) -> Any:
-    """Return the dataclass of a section; an error names the setting as ``section.key``."""
+def made(section: str, config: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    """Return ``config(**settings)``; an error names the setting as ``section.key``."""
     try:
         return config(**settings)
     except ValueError as error:

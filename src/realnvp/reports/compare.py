@@ -71,7 +71,7 @@ class Comparison:
         """
         better = "lower" if self.runs[0].is_of_images else "higher"
         unit = self.unit.partition(" (")[0]
-        header = ["run", *self.settings, f"{unit} ({better} is better)"]
+        header = ["run", f"{unit} ({better} is better)"]
         numbers = self.numbers()
         with_kl = any(entry["kl"] is not None for entry in numbers)
         header += [*(["KL(true || model)"] if with_kl else []), "of", "steps", "time"]
@@ -80,13 +80,17 @@ class Comparison:
         rows = []
         for i in order:
             entry = numbers[i]
-            row = [entry["run"], *(setting_text(v[i]) for v in self.settings.values())]
-            row.append(with_error(entry["value"], entry["standard_error"]))
+            row = [entry["run"], with_error(entry["value"], entry["standard_error"])]
             if with_kl:
                 row.append(with_error(entry["kl"], entry["kl_standard_error"]))
             row.append(_part(entry))
             rows.append([*row, f"{entry['steps']:,}", duration(entry["seconds"])])
         return header, rows
+
+    def setting_rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of a table: one row for each setting that differs."""
+        header = ["setting", *(run.name for run in self.runs)]
+        return header, [[name, *map(setting_text, v)] for name, v in self.settings.items()]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -120,7 +124,7 @@ class Comparison:
         return figure
 
     def _repr_html_(self) -> str:
-        return table(*self.rows())
+        return table(*self.rows()) + table(*self.setting_rows())
 
 
 def compare(runs: Sequence[Run]) -> Comparison:

@@ -325,7 +325,7 @@ SECTIONS: dict[str, Callable[[Subject], str | None]] = {
 def _curves(runs: Sequence[Run], comparison: Comparison | None) -> str:
     """Return the curves; for several runs also their differences."""
     if comparison is not None:
-        results = f'<div class="runs"><div>{table(*comparison.rows())}</div></div>'
+        results = f'<div class="runs"><div>{comparison._repr_html_()}</div></div>'
         return results + _plot(
             comparison.figure(), "validations of all runs, and their last samples"
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from realnvp.data.tables import write_frame
 from realnvp.pretrained import condition_names, table_of
-from realnvp.utils.files import replacing, write_atomically
+from realnvp.utils.files import write_atomically
 from realnvp.utils.tiles import image_grid
 
 if TYPE_CHECKING:
@@ -92,14 +92,13 @@ def with_condition(flow: Flow, table: pd.DataFrame, condition: Tensor | None) ->
 
 
 def _write_picture(flow: Flow, samples: Tensor, path: Path) -> None:
-    with replacing(path) as temporary:
-        if flow.levels is not None:
-            image_grid(samples, temporary, levels=flow.levels)
-            return
-        from realnvp import plots  # half a second, which images and files of numbers do not need
+    if flow.levels is not None:
+        image_grid(samples, path, levels=flow.levels)
+        return
+    from realnvp import plots  # half a second, which images and files of numbers do not need
 
-        figure = picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
-        plots.save_figure(figure, temporary)
+    figure = picture_of_rows(samples, columns=flow.column_names, schema=table_of(flow))
+    plots.save_figure(figure, path)
 
 
 def picture_of_rows(

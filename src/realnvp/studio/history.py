@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from realnvp import plots
-from realnvp.reports.compare import Comparison, compare, setting_text
+from realnvp.reports.compare import Comparison, compare
 from realnvp.reports.run import Run
 from realnvp.studio.jobs import Jobs, Results, guarded
 from realnvp.studio.models import Library, shell_command
@@ -85,10 +85,8 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         notify(2, 4)
         curves = as_image(figure)
         notify(3, 4)
-        header, rows = Comparison(runs, {}).rows()
-        differ = [
-            [name, *map(setting_text, values)] for name, values in comparison.settings.items()
-        ]
+        header, rows = comparison.rows()
+        setting_header, settings = comparison.setting_rows()
         verb = "report" if len(runs) == 1 else "compare"
         command = shell_command(verb, *(run.folder for run in runs))
         return [
@@ -96,8 +94,7 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
             curves,
             {"headers": header, "data": rows},
             gr.Dataframe(
-                value={"headers": ["setting", *(run.name for run in runs)], "data": differ},
-                visible=bool(differ),
+                value={"headers": setting_header, "data": settings}, visible=bool(settings)
             ),
             _samples(runs, at),
         ]

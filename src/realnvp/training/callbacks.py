@@ -24,15 +24,19 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.flow import Flow
-from realnvp.reports.run import parse_record
+from realnvp.reports.report import write_report
+from realnvp.reports.run import Run, parse_record
 from realnvp.reports.samples import picture_of_rows
 from realnvp.training.run_directory import RunDirectory
+from realnvp.utils.errors import describe, is_expected
 from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
+from realnvp.utils.progress import Bar, warn
 
 if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
+    from realnvp.data import Split
 
-__all__ = ["Callback", "History", "RunLogger", "TensorBoardWriter"]
+__all__ = ["Callback", "History", "ReportWriter", "RunLogger", "TensorBoardWriter"]
 
 
 class Callback:
@@ -72,6 +76,41 @@ class Callback:
         Raises:
             OSError: if it cannot be written, and it is the ``final`` one.
         """
+
+    def finish(self, flow: Flow, folder: Path | None, held_out: tuple[str, Split]) -> None:
+        """Receive the model of a run that has used up its budget.
+
+        Args:
+            flow: the model with the best validation.
+            folder: the run directory, None if there is none.
+            held_out: name and examples of the part of the data that it was measured on.
+        """
+
+
+class ReportWriter(Callback):
+    """Write ``report.html`` into the run directory at the end, which takes seconds.
+
+    An error in it does not fail the run; see :mod:`realnvp.reports.report`.
+
+    Args:
+        quiet: do not show progress.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def finish(self, flow: Flow, folder: Path | None, held_out: tuple[str, Split]) -> None:
+        if folder is None:
+            return
+        run = Run.open(folder)
+        run.flow = flow  # which may not be one that can be saved
+        try:
+            with Bar("report", visible=not self._quiet) as bar:
+                write_report([run], folder / "report.html", held_out=held_out, bar=bar)
+        except Exception as error:
+            if not is_expected(error):
+                raise
+            warn(f"no report was written: {describe(error)}")
 
 
 POINTS = 5_000

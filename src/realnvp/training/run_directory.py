@@ -80,11 +80,6 @@ class RunDirectory:
         return self.folder / "model"
 
     @property
-    def report_path(self) -> Path:
-        """File of the report that is written at the end."""
-        return self.folder / "report.html"
-
-    @property
     def last(self) -> Path:
         """File of the newest checkpoint."""
         return self.folder / "checkpoints" / "last.safetensors"

@@ -22,8 +22,7 @@ from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import check_data
 from realnvp.recipes import load_recipe
-from realnvp.reports.report import write_report
-from realnvp.reports.run import Run, read_records
+from realnvp.reports.run import read_records
 from realnvp.training.callbacks import Callback, History, RunLogger
 from realnvp.training.initialization import build, standardize_condition
 from realnvp.training.launch import launch
@@ -38,7 +37,7 @@ from realnvp.training.trainer import POINTS, Trainer, check_budget
 from realnvp.training.warm_start import warm_start
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.allocation import keep_all_freed_memory
-from realnvp.utils.errors import Interrupted, describe, is_expected
+from realnvp.utils.errors import Interrupted
 from realnvp.utils.html import picture, table
 from realnvp.utils.progress import Bar, duration, warn
 from realnvp.utils.settings import to_dict
@@ -159,7 +158,6 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    report: bool = True,
     callbacks: Sequence[Callback] = (),
     logger: str | Any = "tensorboard",
 ) -> TrainingResult:
@@ -176,8 +174,6 @@ def train(
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
         quiet: do not show progress.
-        report: write ``report.html`` into the run directory at the end, which takes seconds; see
-            :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
         logger: "tensorboard", for events in the run directory; "wandb" or "mlflow", through
             Lightning's loggers; "none"; or a logger of Lightning.
@@ -228,7 +224,7 @@ def train(
         return flow
 
     options = _Options(
-        None if out is None else Path(out), resume, overwrite, quiet, report, callbacks, logger
+        None if out is None else Path(out), resume, overwrite, quiet, callbacks, logger
     )
     source = None if in_memory else chosen.data.source
     return _run(load, make, chosen.training, chosen.seed, to_dict(chosen), options, source)
@@ -249,7 +245,6 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    report: bool = True,
     callbacks: Sequence[Callback] = (),
     logger: str | Any = "tensorboard",
 ) -> TrainingResult:
@@ -271,8 +266,6 @@ def fit(
         resume: continue the run in ``out``, with a flow of the same layers.
         overwrite: replace the run in ``out``, if there is one.
         quiet: do not show progress.
-        report: write ``report.html`` into the run directory at the end, which takes seconds; see
-            :mod:`realnvp.reports.report`.
         callbacks: objects that receive records, pictures and states.
         logger: "tensorboard", for events in the run directory; "wandb" or "mlflow", through
             Lightning's loggers; "none"; or a logger of Lightning.
@@ -317,7 +310,7 @@ def fit(
         return flow
 
     options = _Options(
-        None if out is None else Path(out), resume, overwrite, quiet, report, callbacks, logger
+        None if out is None else Path(out), resume, overwrite, quiet, callbacks, logger
     )
     return _run(load, check, config, seed, settings, options)
 
@@ -338,7 +331,6 @@ class _Options:
     resume: bool
     overwrite: bool
     quiet: bool
-    report: bool
     callbacks: Sequence[Callback]
     logger: str | Any
 
@@ -416,8 +408,8 @@ def _run(
             raise _interrupted(trainer, options.out)
         result = _result(trainer, likelihood, history.records, options.out)
         result.flow.calibration = calibration
-        if options.report and run is not None:
-            _report(run, result, dataset, not options.quiet)
+        for callback in trainer.callbacks:
+            callback.finish(result.flow, options.out, dataset.reporting)
         return result
 
 
@@ -516,19 +508,6 @@ def _interrupted(trainer: Trainer, out: Path | None) -> Exception:
         + (where if out is not None else "nothing was to be saved"),
         trainer.stopping,
     )
-
-
-def _report(run: RunDirectory, result: TrainingResult, dataset: Dataset, visible: bool) -> None:
-    """Write the report of a run that has ended; an error in it does not fail the run."""
-    opened = Run.open(run.folder)
-    opened.flow = result.flow  # which may not be one that can be saved
-    try:
-        with Bar("report", visible=visible) as bar:
-            write_report([opened], run.report_path, held_out=dataset.reporting, bar=bar)
-    except Exception as error:
-        if not is_expected(error):
-            raise
-        warn(f"no report was written: {describe(error)}")
 
 
 def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:

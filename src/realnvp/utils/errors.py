@@ -42,7 +42,7 @@ _PACKAGES = {
     **{
         name: name
         for name in (
-            "filelock", "jsonargparse", "matplotlib", "pandas", "rich", "scipy", "tensorboard",
+            "filelock", "matplotlib", "pandas", "rich", "scipy", "tensorboard",
             "torchvision",
         )
     },

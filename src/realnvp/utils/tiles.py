@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from realnvp.utils.files import replacing
+
 __all__ = ["image_grid", "tiles"]
 
 WIDTH = 800
@@ -53,5 +55,5 @@ def image_grid(
 ) -> None:
     """Write :func:`tiles` as a PNG file, making its folder."""
     picture = tiles(images, levels=levels, columns=columns, border=border)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with replacing(path) as temporary:
+        picture.save(temporary)
