@@ -20,7 +20,7 @@ from realnvp.bijections.domains import (
     Interval,
     Simplex,
 )
-from realnvp.bijections.encoded_condition import EncodedCondition
+from realnvp.bijections.encoded_condition import EmbeddedCondition, EncodedCondition
 from realnvp.bijections.gaussian_mixture import GaussianMixtureCoupling
 from realnvp.bijections.linear import InvertibleLinear
 from realnvp.bijections.logistic_mixture import LogisticMixtureCoupling
@@ -49,6 +49,7 @@ __all__ = [
     "Dequantize",
     "Domain",
     "DomainMap",
+    "EmbeddedCondition",
     "EncodedCondition",
     "FactorOut",
     "Flatten",

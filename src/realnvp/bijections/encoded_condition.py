@@ -17,14 +17,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, constant
 
-__all__ = ["EncodedCondition"]
+__all__ = ["EmbeddedCondition", "EncodedCondition"]
 
 
-class EncodedCondition(Bijection):
+class _GivenFeatures(Bijection):
+    """Transform by an inner bijection, conditioned on features of the condition."""
+
+    has_analytic_inverse = False  # that of the inner layers may be a search
+
+    inner: Bijection
+
+    def features(self, condition: Tensor) -> Tensor:
+        """Return features ``(B, F)`` of conditions ``(B, K)``."""
+        raise NotImplementedError
+
+    def _given(self, condition: Tensor | None) -> Tensor | None:
+        return None if condition is None else self.features(condition)
+
+    def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
+        return self.inner.forward_terms(x, self._given(condition))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_det = self.inner(x, self._given(condition))
+        return z, log_det
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.inner.inverse(z, self._given(condition))
+
+    def outline(
+        self, shape: tuple[int, ...], name: str
+    ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
+        yield name, self, shape
+        yield from self.inner.outline(shape, f"{name}.inner")
+
+
+class EncodedCondition(_GivenFeatures):
     """Transform by an inner bijection, conditioned on features of a numeric condition.
 
     Args:
@@ -46,8 +77,6 @@ class EncodedCondition(Bijection):
     >>> (layer.features(torch.tensor([[2.5]])) * 4).round()  # 2.5, all of [0, 1], half of [1, 4]
     tensor([[10.,  2.,  2.]])
     """
-
-    has_analytic_inverse = False  # that of the inner layers may be a search
 
     knots: Tensor
     mean: Tensor
@@ -99,21 +128,24 @@ class EncodedCondition(Bijection):
         inside = (condition[:, :, None] - self.knots[:, :-1]) / torch.where(width > 0, width, 1.0)
         return torch.where(width > 0, inside.clamp(0, 1), 0.0).flatten(1)
 
-    def _given(self, condition: Tensor | None) -> Tensor | None:
-        return None if condition is None else self.features(condition)
 
-    def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
-        return self.inner.forward_terms(x, self._given(condition))
+class EmbeddedCondition(_GivenFeatures):
+    """Transform by an inner bijection, conditioned on what a network makes of the condition.
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_det = self.inner(x, self._given(condition))
-        return z, log_det
+    Args:
+        network: maps conditions ``(B, *shape)`` to features ``(B, K)``.
+        shape: shape of one condition, which arrives flat.
+        inner: the bijection, conditioned on the features.
 
-    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.inner.inverse(z, self._given(condition))
+    >>> from realnvp.bijections import Chain
+    >>> layer = EmbeddedCondition(nn.Flatten(), (2, 3), Chain())
+    >>> layer(torch.ones(4, 5), torch.zeros(4, 6))[0].shape
+    torch.Size([4, 5])
+    """
 
-    def outline(
-        self, shape: tuple[int, ...], name: str
-    ) -> Iterator[tuple[str, Bijection, tuple[int, ...]]]:
-        yield name, self, shape
-        yield from self.inner.outline(shape, f"{name}.inner")
+    def __init__(self, network: nn.Module, shape: tuple[int, ...], inner: Bijection) -> None:
+        super().__init__()
+        self.network, self.shape, self.inner = network, shape, inner
+
+    def features(self, condition: Tensor) -> Tensor:
+        return self.network(condition.reshape(-1, *self.shape))

@@ -2,5 +2,6 @@
 
 from realnvp.posterior.checks import Calibration, calibration, coverage
 from realnvp.posterior.estimator import PosteriorEstimator
+from realnvp.posterior.likelihood import LikelihoodEstimator
 
-__all__ = ["Calibration", "PosteriorEstimator", "calibration", "coverage"]
+__all__ = ["Calibration", "LikelihoodEstimator", "PosteriorEstimator", "calibration", "coverage"]

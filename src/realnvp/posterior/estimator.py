@@ -8,23 +8,29 @@ conditional flow that maximizes :math:`\sum_i \log q(\theta_i \mid x_i)` becomes
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Uniform
 
+from realnvp.bijections import Chain, EmbeddedCondition
 from realnvp.bijections.domains import DomainMap, as_domain
+from realnvp.config import TrainingConfig, VectorModel, VectorRecipe
 from realnvp.estimator import RealNVPDensity
-from realnvp.flow import Flow
+from realnvp.flow import CONDITION_UNITS, Flow
 from realnvp.pretrained import load
+from realnvp.training.train import fit
 from realnvp.utils.errors import some_of
 from realnvp.utils.files import write_atomically
 from realnvp.utils.rng import seeded
+from realnvp.utils.serialization import seal, unseal
 
 __all__ = ["PosteriorEstimator"]
 
@@ -40,35 +46,30 @@ REGION_DRAWS = 10_000
 MOST_DRAWS = 1_000
 """Largest number of draws of the prior for each one that is inside the region."""
 
+EMBEDDING = "embedding.safetensors"
+"""File beside a saved flow with the weights of the network that embeds data."""
+
+EMBEDDED = {
+    "hidden": 64, "steps": 6_000, "batch_size": 256, "optimizer": "adamw", "lr": 2e-3,
+    "weight_decay": 0.01, "ema": 0.99, "num_validations": 60, "patience": 10,
+    "validation_share": 1.0, "accelerator": "cpu",
+}  # fmt: skip
+"""Settings of a flow that is trained together with an embedding."""
+
 Prior = Distribution | tuple[ArrayLike, ArrayLike]
 
 
-class PosteriorEstimator:
-    r"""The posterior of a simulator's parameters given its data.
+class Simulations:
+    """What estimators of posteriors and of likelihoods share: the prior and the checks of input.
 
     Args:
-        prior: distribution of the parameters, or their lower and upper bounds, ``(low, high)``, for
-            a uniform one. Its support is the domain of the posterior. None is all real numbers;
-            then there are no rounds.
-        missing: "raise" refuses simulations with NaN or infinite data, "drop" leaves them out. What
-            is then learned is the posterior given that the simulation did not fail.
-        settings: settings of :class:`~realnvp.estimator.RealNVPDensity`, such as ``max_steps``.
-        seed: seed of training, and of the simulations of :meth:`fit_rounds`.
-        progress: whether a few lines are printed while training.
-
-    Attributes:
-        flow_: density of the parameters given flat data, a :class:`realnvp.Flow` in float64.
-        x_shape_: shape of the data of one simulation.
-
-    >>> prior = Uniform(torch.zeros(2), torch.ones(2))
-    >>> theta = prior.sample((300,))
-    >>> x = theta + 0.1 * torch.randn(300, 2)
-    >>> posterior = PosteriorEstimator(prior, settings={"max_steps": 50}).fit(theta, x)
-    >>> posterior.sample(5, x[0]).shape, posterior.log_prob(theta[:5], x[0]).shape
-    (torch.Size([5, 2]), torch.Size([5]))
+        prior: distribution of the parameters, or ``(low, high)``.
+        missing: "raise" or "drop".
+        settings: settings of :class:`~realnvp.estimator.RealNVPDensity`.
+        seed: seed of training.
+        progress: whether progress is shown.
     """
 
-    flow_: Flow
     x_shape_: tuple[int, ...]
 
     def __init__(
@@ -86,17 +87,9 @@ class PosteriorEstimator:
         self.missing, self.settings = missing, dict(settings or {})
         self.seed, self.progress = seed, progress
 
-    def fit(self, theta: ArrayLike, x: ArrayLike) -> PosteriorEstimator:
-        """Learn the posterior from simulations.
-
-        Args:
-            theta: ``(N, D)`` parameters, drawn from the prior; ``(N,)`` if there is only one.
-            x: ``(N, ...)`` data of their simulations, of any shape.
-
-        Raises:
-            ValueError: if they do not fit each other or the prior, or data are not finite.
-        """
-        parameters, data = _rows(theta), _rows(x)
+    def _checked(self, theta: ArrayLike, x: ArrayLike) -> tuple[Tensor, Tensor, Any]:
+        """Return parameters and data of valid simulations, and the prior's domain."""
+        parameters, data = rows_of(theta), rows_of(x)
         if len(parameters) != len(data):
             raise ValueError(
                 f"theta has {len(parameters):,} rows and x has {len(data):,}: pass one simulation "
@@ -106,26 +99,17 @@ class PosteriorEstimator:
             raise ValueError(f"theta has the shape (N, D), got {tuple(parameters.shape)}")
         kept = self._finite(data)
         parameters, data = parameters[kept], data[kept]
-        support = None if self.prior is None else self.prior.support
         if self.prior is not None and self.prior.event_shape != parameters.shape[1:]:
             raise ValueError(
                 f"theta has {parameters.shape[1]} parameters, but the prior has "
                 f"{self.prior.event_shape.numel()}"
             )
+        support = None if self.prior is None else self.prior.support
         domain = as_domain(support, parameters.shape[1])
         if domain is not None:
             _check_support(parameters, domain)
-        density = RealNVPDensity(
-            **{"columns": "continuous", "random_state": self.seed, **self.settings},
-            verbose=self.progress,
-        ).fit(parameters.numpy(), condition=data.flatten(1).numpy(), domain=domain)
-        if density.flow_.dim != parameters.shape[1]:
-            raise ValueError(
-                "a parameter is constant, or a function of others, so it has no density: leave it "
-                "out of theta"
-            )
-        self.flow_, self.x_shape_ = density.flow_.requires_grad_(False), tuple(data.shape[1:])
-        return self
+        self.x_shape_ = tuple(data.shape[1:])
+        return parameters, data, domain
 
     def _finite(self, data: Tensor) -> Tensor:
         """Return the indices of simulations whose data are finite."""
@@ -138,6 +122,112 @@ class PosteriorEstimator:
                 ': mend the simulator, or leave them out with missing="drop"'
             )
         return finite.nonzero()[:, 0]
+
+    def _observations(self, x: ArrayLike) -> tuple[Tensor, tuple[int, ...]]:
+        """Return flat observations ``(B, K)``, and ``(B,)``, or ``()`` if there is one."""
+        if not hasattr(self, "x_shape_"):
+            raise ValueError("nothing has been learned yet: call fit first")
+        data = torch.as_tensor(x, dtype=torch.float64)
+        shape = self.x_shape_
+        if data.ndim == 0 or (data.ndim == 1 and shape == (1,)):
+            data = data[..., None] if data.numel() > 1 or data.ndim == 0 else data
+        batch = tuple(data.shape[: data.ndim - len(shape)])
+        if tuple(data.shape[len(batch) :]) != shape or len(batch) > 1:
+            raise ValueError(f"x has the shape {shape} or (B, *{shape}), got {tuple(data.shape)}")
+        return data.reshape(-1, torch.Size(shape).numel()), batch
+
+
+class PosteriorEstimator(Simulations):
+    r"""The posterior of a simulator's parameters given its data.
+
+    Args:
+        prior: distribution of the parameters, or their lower and upper bounds, ``(low, high)``, for
+            a uniform one. Its support is the domain of the posterior. None is all real numbers;
+            then there are no rounds.
+        embedding: network from data ``(B, ...)`` to features ``(B, K)``, trained with the flow.
+        missing: "raise" refuses simulations with NaN or infinite data, "drop" leaves them out. What
+            is then learned is the posterior given that the simulation did not fail.
+        settings: settings of :class:`~realnvp.estimator.RealNVPDensity`, such as ``max_steps``;
+            with an embedding, fields of :class:`~realnvp.config.VectorModel` and
+            :class:`~realnvp.config.TrainingConfig`.
+        seed: seed of training, and of the simulations of :meth:`fit_rounds`.
+        progress: whether progress is shown while training.
+
+    Attributes:
+        flow_: density of the parameters given flat data, a :class:`realnvp.Flow` in float64.
+        x_shape_: shape of the data of one simulation.
+
+    >>> prior = Uniform(torch.zeros(2), torch.ones(2))
+    >>> theta = prior.sample((300,))
+    >>> x = theta + 0.1 * torch.randn(300, 2)
+    >>> posterior = PosteriorEstimator(prior, settings={"max_steps": 50}).fit(theta, x)
+    >>> posterior.sample(5, x[0]).shape, posterior.log_prob(theta[:5], x[0]).shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
+
+    flow_: Flow
+
+    def __init__(
+        self,
+        prior: Prior | None = None,
+        *,
+        embedding: nn.Module | None = None,
+        missing: str = "raise",
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(prior, missing=missing, settings=settings, seed=seed, progress=progress)
+        self.embedding = embedding
+
+    def fit(self, theta: ArrayLike, x: ArrayLike) -> PosteriorEstimator:
+        """Learn the posterior from simulations.
+
+        Args:
+            theta: ``(N, D)`` parameters, drawn from the prior; ``(N,)`` if there is only one.
+            x: ``(N, ...)`` data of their simulations, of any shape.
+
+        Raises:
+            ValueError: if they do not fit each other or the prior, or data are not finite.
+        """
+        parameters, data, domain = self._checked(theta, x)
+        if self.embedding is not None:
+            self.flow_ = self._fit_embedded(
+                copy.deepcopy(self.embedding).float(), parameters, data, domain
+            )
+            return self
+        density = RealNVPDensity(
+            **{"columns": "continuous", "random_state": self.seed, **self.settings},
+            verbose=self.progress,
+        ).fit(parameters.numpy(), condition=data.flatten(1).numpy(), domain=domain)
+        if density.flow_.dim != parameters.shape[1]:
+            raise ValueError(
+                "a parameter is constant, or a function of others, so it has no density: leave it "
+                "out of theta"
+            )
+        self.flow_ = density.flow_.requires_grad_(False)
+        return self
+
+    def _fit_embedded(self, network: nn.Module, theta: Tensor, data: Tensor, domain: Any) -> Flow:
+        """Train a flow together with the network that embeds its condition."""
+        rows = theta if domain is None else DomainMap(domain)(theta)[0]
+        with seeded(self.seed), torch.no_grad():
+            features = network(data[:2].float())  # also gives lazy layers their sizes
+        chosen = {**EMBEDDED, **self.settings}
+        names = {field.name for field in fields(VectorModel)}
+        model = VectorModel(**{name: chosen.pop(name) for name in names & set(chosen)})
+        model.domain = domain
+        with seeded(self.seed):
+            flow = VectorRecipe(model=model).build(
+                theta.shape[1], condition_dim=features.shape[1], mean=rows.mean(0), std=rows.std(0)
+            )
+        self._config = flow.config
+        whole = _embedded(flow, network, self.x_shape_)
+        result = fit(
+            whole, theta.float(), condition=data.flatten(1).float(), validation=0.15,
+            training=TrainingConfig(**chosen), seed=self.seed, quiet=not self.progress,
+        )  # fmt: skip
+        return result.flow.double().requires_grad_(False)
 
     def fit_rounds(
         self,
@@ -169,7 +259,7 @@ class PosteriorEstimator:
             with seeded(self.seed + number):
                 theta = self._truncated(simulations, x_observed if number else None)
                 thetas.append(theta)
-                xs.append(_rows(simulator(theta.float())))
+                xs.append(rows_of(simulator(theta.float())))
             self.fit(torch.cat(thetas), torch.cat(xs))
         return self
 
@@ -177,12 +267,12 @@ class PosteriorEstimator:
         """Draw parameters from the prior within the region of the posterior."""
         assert self.prior is not None
         if x_observed is None:
-            return _rows(self.prior.sample((n,)))
+            return rows_of(self.prior.sample((n,)))
         _, inside = self.sample_and_log_prob(REGION_DRAWS, x_observed)
         least = inside.quantile(TRUNCATED)
         kept: list[Tensor] = []
         for _ in range(MOST_DRAWS):
-            draws = _rows(self.prior.sample((max(n, REGION_DRAWS),)))
+            draws = rows_of(self.prior.sample((max(n, REGION_DRAWS),)))
             kept.append(draws[self.log_prob(draws, x_observed) >= least])
             if sum(map(len, kept)) >= n:
                 return torch.cat(kept)[:n]
@@ -228,7 +318,7 @@ class PosteriorEstimator:
         Returns:
             ``(N,)`` in nats, with gradients with respect to ``theta``.
         """
-        parameters = _rows(theta)
+        parameters = rows_of(theta)
         data, shape = self._observations(x)
         if shape and len(data) != len(parameters):
             raise ValueError(f"theta has {len(parameters)} rows, and x has {len(data)}")
@@ -260,51 +350,75 @@ class PosteriorEstimator:
             optimizer.step()
         return mode
 
-    def _observations(self, x: ArrayLike) -> tuple[Tensor, tuple[int, ...]]:
-        """Return flat observations ``(B, K)``, and ``(B,)``, or ``()`` if there is one."""
-        if not hasattr(self, "flow_"):
-            raise ValueError("the posterior has not been learned: call fit first")
-        data = torch.as_tensor(x, dtype=torch.float64)
-        shape = self.x_shape_
-        if data.ndim == 0 or (data.ndim == 1 and shape == (1,)):
-            data = data[..., None] if data.numel() > 1 or data.ndim == 0 else data
-        batch = tuple(data.shape[: data.ndim - len(shape)])
-        if tuple(data.shape[len(batch) :]) != shape or len(batch) > 1:
-            raise ValueError(f"x has the shape {shape} or (B, *{shape}), got {tuple(data.shape)}")
-        return data.reshape(-1, self.flow_.condition_dim), batch
-
     # ------------------------------------------------------------------ saving
 
     def save(self, folder: str | Path) -> None:
         """Write the posterior into a folder: safetensors and JSON, without the prior's density."""
         if not hasattr(self, "flow_"):
-            raise ValueError("the posterior has not been learned: call fit first")
-        self.flow_.save_pretrained(folder)
+            raise ValueError("nothing has been learned yet: call fit first")
+        flow = self.flow_
+        if self.embedding is not None:
+            flow, layer = _without_embedding(flow, self._config)
+            tensors = {k: t.contiguous() for k, t in layer.network.state_dict().items()}
+            units = {name: getattr(self.flow_, name) for name in CONDITION_UNITS}
+            content = seal({**tensors, **units}, {})
+            write_atomically(Path(folder) / EMBEDDING, content)
+        flow.save_pretrained(folder)
         notes = json.dumps({"x_shape": list(self.x_shape_)}).encode()
         write_atomically(Path(folder) / NOTES, notes)
 
     @classmethod
-    def load(cls, folder: str | Path, prior: Prior | None = None) -> PosteriorEstimator:
+    def load(
+        cls, folder: str | Path, prior: Prior | None = None, embedding: nn.Module | None = None
+    ) -> PosteriorEstimator:
         """Return the posterior that was saved in a folder; its domain is saved with it.
 
         Args:
             folder: the folder.
             prior: the prior, which is only needed for more rounds.
+            embedding: a network like the one that it was fitted with, which gets its weights.
 
         Raises:
             FileNotFoundError: if there is no saved posterior.
             ValueError: if its files are corrupt.
         """
-        posterior = cls(prior)
-        posterior.flow_ = load(folder).requires_grad_(False)
+        posterior = cls(prior, embedding=embedding)
+        flow = load(folder)
         try:
             shape = json.loads((Path(folder) / NOTES).read_text())["x_shape"]
             posterior.x_shape_ = tuple(map(int, shape))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{Path(folder) / NOTES} is corrupt: {error}") from error
+        if (Path(folder) / EMBEDDING).exists() != (embedding is not None):
+            raise ValueError("pass embedding, exactly if the posterior was fitted with one")
+        if embedding is not None:
+            posterior._config = flow.config
+            tensors, _ = unseal((Path(folder) / EMBEDDING).read_bytes())
+            units = {name: tensors.pop(name) for name in CONDITION_UNITS}
+            embedding.load_state_dict(tensors)
+            flow = _embedded(flow, embedding, posterior.x_shape_).eval().double()
+            for name, unit in units.items():
+                getattr(flow, name).copy_(unit)
+        posterior.flow_ = flow.requires_grad_(False)
         if torch.Size(posterior.x_shape_).numel() != posterior.flow_.condition_dim:
             raise ValueError(f"{Path(folder) / NOTES} is corrupt: it is that of another model")
         return posterior
+
+
+def _embedded(flow: Flow, network: nn.Module, shape: tuple[int, ...]) -> Flow:
+    """Return a flow whose condition is embedded by a network, with the same layers."""
+    layers = list(flow.bijection)  # type: ignore[call-overload]
+    first = 1 if isinstance(layers[0], DomainMap) else 0
+    inner = EmbeddedCondition(network, shape, Chain(*layers[first:]))
+    size = torch.Size(shape).numel()
+    return Flow(Chain(*layers[:first], inner), flow.shape, condition_dim=size)
+
+
+def _without_embedding(flow: Flow, config: Any) -> tuple[Flow, EmbeddedCondition]:
+    """Return the inverse of :func:`_embedded`: the flow that its builder made, and the layer."""
+    *first, layer = list(flow.bijection)  # type: ignore[call-overload]
+    size = config["arguments"]["condition_dim"]
+    return Flow(Chain(*first, *layer.inner), flow.shape, condition_dim=size, config=config), layer
 
 
 def as_prior(prior: Any) -> Distribution:
@@ -327,7 +441,7 @@ def as_prior(prior: Any) -> Distribution:
     return prior if prior.event_shape else Independent(prior, 1)
 
 
-def _rows(values: ArrayLike) -> Tensor:
+def rows_of(values: ArrayLike) -> Tensor:
     """Return rows in float64; numbers ``(N,)`` as ``(N, 1)``."""
     rows = torch.as_tensor(values, dtype=torch.float64)
     return rows[:, None] if rows.ndim == 1 else rows
