@@ -9,8 +9,10 @@ evidence or the partition function, by importance sampling:
 
 **Two divergences.** :math:`\mathrm{KL}(q \| p)` needs samples of the flow only, but forgets modes
 that the flow has left. :math:`\mathrm{KL}(p \| q)` covers all modes, and needs samples of
-:math:`p`: earlier samples of the flow, which are kept and resampled by their weights. Both are
-minimized here, their sum.
+:math:`p`: earlier samples of the flow, which are kept and resampled by their weights. Where few of
+them would have all the weight, as in the beginning and in many dimensions, weights are raised to a
+power :math:`\kappa < 1`: then the points are between samples of the flow and of the target, and the
+method is between the two divergences.
 
 **Path gradients.** With :math:`z = f_\theta(x)` and :math:`h = \log \tilde p - \log q`, the
 gradients of both are averages of the same function of a point,
@@ -20,8 +22,9 @@ gradients of both are averages of the same function of a point,
 
 over :math:`x \sim q` and over :math:`x \sim p` (arXiv 1703.09194, 2207.08219, 2403.15881). It
 vanishes at every single point once :math:`q = p`, so that the noise of the gradient does, too, and
-points may be used again after the flow has changed. What it does not see is how much each of two
-far modes weighs, which the likelihood of resampled points does; so that is a third term.
+points may be used again after the flow has changed. What it hardly shows is how much each of two
+far modes weighs. The likelihood of the same points does, so it is added: over :math:`x \sim p` it
+is :math:`\mathrm{KL}(p \| q)` once more, and over :math:`x \sim q` its gradient is zero on average.
 
 **Annealing.** The target moves from the flow's first density :math:`q_0`, which should be broader
 than the target, along :math:`\tilde p^\beta q_0^{1 - \beta}`, as fast as the weights allow.
@@ -51,7 +54,7 @@ ANNEALING_ESS = 0.7
 RESAMPLING_ESS = 0.2
 """Least effective sample size at which kept points are resampled: weights are tempered to it."""
 
-WINDOW = 8
+WINDOW = 16
 """Number of batches, the last ones, from which the effective sample size is estimated."""
 
 KEPT = 64
@@ -285,7 +288,7 @@ def fit_energy(
             no gradients (a NumPy function), the flow is fitted to resampled points alone, which
             takes more evaluations.
         steps: most optimizer steps.
-        batch: number of points that are evaluated at a time, and of points that are resampled.
+        batch: number of points that are evaluated at a time, and number of points of a step.
         reuse: number of steps for which a batch serves before another one is drawn.
         annealing: largest fraction of the steps in which the target is annealed, 0 for none.
         lr: learning rate, constant during annealing, then along a cosine to 0.
@@ -344,7 +347,7 @@ def fit_energy(
                 pool = _Points.cat(kept)
                 weights = _tempered(pool.log_weights(beta))
             index = torch.multinomial(weights, batch, replacement=True, generator=generator)
-            loss = _loss(flow, kept[-1], pool[index], beta)
+            loss = _loss(flow, pool[index], beta)
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(flow.parameters(), clip)
@@ -417,21 +420,18 @@ def _tempered(log_weights: Tensor) -> Tensor:
     return torch.where(log_weights > -math.inf, power * log_weights, -math.inf).softmax(0)
 
 
-def _loss(flow: Flow, fresh: _Points, resampled: _Points, beta: float) -> Tensor:
+def _loss(flow: Flow, points: _Points, beta: float) -> Tensor:
     """Return a number whose gradient is that of the divergences."""
-    points = _Points.cat([fresh, resampled])
     x = points.x.detach().requires_grad_()
     z, log_q = _encode(flow, x)
-    likelihood = log_q[len(fresh.x) :].mean()
     score = points.score_start.lerp(points.score, beta)
     (slope,) = torch.autograd.grad(log_q.sum(), x, retain_graph=True)
     pull = (score - slope).flatten(1)
-    usable = (pull.isfinite().all(1) & (points.log_p > -math.inf))[:, None]
-    pull = torch.where(usable, pull, 0.0)
+    pull = torch.where(pull.isfinite().all(1, keepdim=True), pull, 0.0)
     latents = z.detach().requires_grad_()
     again, _ = flow.push_forward(latents)
     (path,) = torch.autograd.grad((again.flatten(1) * pull).sum(), latents)
-    return (path * z).sum() / len(x) - likelihood
+    return (path * z).sum() / len(x) - log_q.mean()
 
 
 @torch.no_grad()

@@ -53,7 +53,16 @@ def test_own_loop(capsys):
     for code in blocks("loop"):
         run(code.replace("500", "5"), names)
     assert re.match(r"tensor\(-\d", capsys.readouterr().out)
-    assert torch.isfinite(names["loss"])
+    assert torch.isfinite(names["loss"](names["points"]))
+
+
+def test_energies(capsys):
+    names: dict = {}
+    *code, nessai = blocks("energies")
+    for cell in code:
+        run(cell.replace("steps=1000", "steps=4, quiet=True"), names)
+    assert "outliers: log Z = " in capsys.readouterr().out
+    compile(nessai, "page", "exec")
 
 
 def test_notebooks(monkeypatch, capsys):
