@@ -95,18 +95,13 @@ def test_own_data_set(tmp_path, monkeypatch, capsys):
 
 
 def test_conditional_models():
-    labels, numbers, posterior, bounded = blocks("conditional")
+    labels, numbers, bounded = blocks("conditional")
     names = run(labels.replace("10,", "2,"), {})
     assert names["threes"].shape == (2, 1, 28, 28)
     x = np.random.default_rng(0).normal(size=(60, 1))
     names = run(numbers, {"y": x + 0.1 * np.random.default_rng(1).normal(size=(60, 1)), "x": x})
     assert names["density"].sample(3, condition=[[0.5]]).shape == (3, 1)
-    theta = torch.randn(60, 2)
-    pairs = {"theta": theta, "x": torch.cat((theta, theta.sum(1, keepdim=True)), dim=1)}
-    names = run(posterior.replace("steps=2000", "steps=2, quiet=True"), pairs)
-    assert names["draws"].shape == (1000, 2)
-    assert names["several"].batch_shape == (5,)
-    samples = run(bounded, names)["flow"].sample(100, condition=torch.zeros(100, 3))
+    samples = run(bounded, {})["flow"].sample(100, condition=torch.zeros(100, 3))
     assert samples[:, 1].max() < 360
 
 

@@ -11,7 +11,7 @@ import torch
 from nessai.flows.base import BaseFlow
 from torch import Tensor
 
-from realnvp.builders import vector_flow
+from realnvp.config import VectorModel, VectorRecipe
 
 __all__ = ["NessaiFlow"]
 
@@ -43,7 +43,8 @@ class NessaiFlow(BaseFlow):
         if distribution is not None:
             raise ValueError("the latents of this flow are standard normal: leave distribution out")
         sizes = {"hidden": n_neurons or 32, "couplings": n_blocks, "blocks": n_layers}
-        self._make = lambda: vector_flow(n_inputs, **sizes, **options)
+        recipe = VectorRecipe(VectorModel(**(sizes | options)))
+        self._make = lambda: recipe.build(n_inputs)
         self.flow = self._make()
 
     def reset_parameters(self) -> None:
