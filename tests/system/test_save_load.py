@@ -22,7 +22,7 @@ NAMES: dict[type, dict[str, tuple[Any, ...]]] = {
 """Values of the options that are names in a registry."""
 
 SMALL: dict[str, tuple[Any, ...]] = {
-    "domain": ([["halfline", 0.0], None],),
+    "domain": (None,),
     "coupling": COUPLINGS,
     "coupling_options": (None,),
     "components": (1, 2, 3, 4, 5, 6, 8),
