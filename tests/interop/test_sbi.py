@@ -9,7 +9,8 @@ pytest.importorskip("sbi")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_npe_and_nle_train_our_flow():
+def test_npe_and_nle_train_our_flow(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # sbi writes its logs there
     from sbi.inference import NLE, NPE
     from sbi.utils import BoxUniform
 
