@@ -71,7 +71,7 @@ def test_training_rows_of_row_groups_are_evaluated(here, capsys):
     run("train table --data parts --steps 2 --quiet --no-report --training.num_validations 1")
     capsys.readouterr()
     run("eval runs/table --split train --json")
-    assert json_of(capsys)["examples"] == 81
+    assert 70 < json_of(capsys)["examples"] < 88  # a hash of each row holds out nine on average
 
 
 def test_the_table_says_which_way_is_better(runs, capsys):

@@ -168,11 +168,11 @@ def parquet_table(here, monkeypatch) -> Path:
 
 
 def test_parquet_is_scored_in_parts_as_it_is_whole(parquet_table, monkeypatch, capsys):
-    from realnvp.data import tables
+    from realnvp.data.parquet import ParquetRows
 
     run("score m --data t.csv --batch-size 50 --alpha 0.2 --fdr --out whole.csv --json")
     whole = json_of(capsys)
-    monkeypatch.setattr(tables, "_read_parquet", None)  # all at once
+    monkeypatch.setattr(ParquetRows, "whole", None)  # all at once
     for data in ("t.parquet", "parts"):
         options = "--batch-size 50 --alpha 0.2 --fdr --out s.csv --json --overwrite"
         run(f"score m --data {data} {options}")

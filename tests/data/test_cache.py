@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.data_files import RNG, load, refused, save
+from helpers.data_files import RNG, load, refused, rows, save
 from helpers.kills import in_child
 from realnvp.config import DataConfig, ImageModel, ImageRecipe, TrainingConfig
 from realnvp.data import cache, images
@@ -67,6 +67,18 @@ def test_it_holds_the_pixels_that_reading_gives(photos, tmp_path):
     other = load(photos, cache=str(tmp_path / "cache"), size=4, channels=1)
     assert same(other, load(photos, cache="none", size=4, channels=1))
     assert len(cache.entries(tmp_path / "cache")) == 2
+
+
+def test_equal_files_are_in_one_part(photos, tmp_path):
+    for path in sorted(photos.rglob("*.png")):
+        for i in range(2):
+            shutil.copy(path, path.with_name(f"{path.stem}-copy-{i}.png"))
+    known = load(photos, cache="none", validation=0.3)
+    found = load(photos, cache=str(tmp_path / "cache"), validation=0.3)
+    assert same(found, known)
+    parts = [rows(split.x[:]) for split in (found.train, found.validation)]
+    assert sum(map(len, parts)) == 18
+    assert len(found.train) == 3 * len(parts[0])
 
 
 def test_several_processes_make_it(photos, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from helpers.data_files import (
     refused,
     write,
 )
-from realnvp.data import tables
+from realnvp.data import parquet, tables
 
 HEADER = "a,b\n"
 BAD = {
@@ -143,7 +143,7 @@ def test_types_of_parquet_of_its_own(tmp_path, storage):
 
 
 def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ALWAYS", 1 << 20)
+    monkeypatch.setattr(parquet, "ALWAYS", 1 << 20)
     path = tmp_path / "a.parquet"
     pd.DataFrame({"a": np.ones(2**21), "b": np.ones(2**21)}).to_parquet(path)
     assert path.stat().st_size < 20_000

@@ -17,11 +17,11 @@ def test_a_table_is_written_in_blocks(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(module, "BLOCK", 3)
     names = np.array([f"file {i}" * (i + 1) for i in range(8)])
     path = tmp_path / f"t{suffix}"
-    with Spool(["x", "y"]) as spool:
+    with Spool.temporary(["x", "y"]) as spool:
         spool.append({"y": np.arange(5.0), "x": np.ones(5)})
         spool.append({"y": np.arange(5.0, 8.0), "x": np.zeros(3)})
         assert np.array_equal(spool.column("y"), np.arange(8.0))
-        spool.write(path, lambda i, j: {"image": list(names[i:j]), "_mark": np.arange(i, j)})
+        spool.write(path, {"image": list(names)}, {"mark": np.arange(8)})
     if suffix == ".npz":
         read = dict(np.load(path))
     else:
@@ -34,11 +34,11 @@ def test_a_table_is_written_in_blocks(tmp_path, monkeypatch, suffix):
 
 def test_names_of_files_that_are_not_text_are_escaped(tmp_path):
     name = os.fsdecode(b"\xff.png")
-    with Spool(["x"]) as spool:
+    with Spool.temporary(["x"]) as spool:
         spool.append({"x": np.ones(1)})
         for path, read in (
             (tmp_path / "t.csv", pd.read_csv),
             (tmp_path / "t.parquet", pd.read_parquet),
         ):
-            spool.write(path, lambda i, j: {"image": [name][i:j]})
+            spool.write(path, {"image": [name]}, {})
             assert list(read(path)["image"]) == ["\\udcff.png"]

@@ -178,7 +178,7 @@ def _score(
     names = ["log_likelihood", *(["bits_per_dim"] if flow.levels is not None else [])]
     names += ["outlier_score", *(["p_value"] if calibrated else [])]
     every, tested = -(-count // MOST_TESTED), [np.empty(0)]
-    with Spool(names) as spool:
+    with Spool.temporary(names) as spool:
         with Bar("scoring", visible=not args.json, main=main) as bar:
             for part in _together(parts, processes):
                 first = len(spool)
@@ -245,7 +245,6 @@ def _written(
 
     The last argument has the scores that are compared with those of the held-out examples.
     """
-    import numpy as np
 
     from realnvp.outliers import benjamini_hochberg, shift_p_value
     from realnvp.utils.progress import warn
@@ -289,14 +288,9 @@ def _written(
                 f"{shift:.1e}; {strange:.1%} of their p-values are 0.05 or less): {why}"
             )
 
-    def extra(start: int, stop: int) -> dict[str, Any]:
-        if labels is None:
-            more: dict[str, Any] = {"row": np.arange(start, stop)}
-        else:
-            more = {key: values[start:stop] for key, values in labels.items()}
-        return more if marked is None else {**more, "_outlier": marked[start:stop].astype(int)}
-
-    spool.write(path, extra, escape=args.escape_formulas)
+    last = {} if marked is None else {"outlier": marked.astype(int)}
+    first = labels or {"row": range(len(spool))}
+    spool.write(path, first, last, escape=args.escape_formulas)
     return result
 
 

@@ -138,8 +138,8 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
         args: the arguments.
         rows: number of rows of a part.
     """
+    from realnvp.data.parquet import parquet_files
     from realnvp.data.sources import config_for_source, source_names, stream_examples
-    from realnvp.data.tables import parquet_files
     from realnvp.pretrained import data_settings, known_columns, with_marks
 
     if flow.levels is not None or not args.data or args.data in source_names() or args.split:

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from realnvp.data.dataset import Dataset, Part, Split
+from realnvp.data.stored_images import StoredImages
 from realnvp.utils.distributed import rank
+from realnvp.utils.hashing import row_hashes, scrambled
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -27,20 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Parts",
+    "are_expected",
     "assemble",
     "condition_on_labels",
     "groups_of_copies",
     "held_out_count",
     "hold_out",
     "integer_columns",
+    "is_discrete",
     "read_part",
     "without_copies",
 ]
 
 _DARK = 32  # of 255: images of 8 bits that have no brighter pixels are hardly visible
-
-CHANCE = 4
-"""Rows per distinct row of a discrete table, beyond which copies are to be expected."""
 
 MIN_ROWS_FOR_TEST = 1_000
 """Smallest number of rows of a table of which some are held out for testing by default."""
@@ -149,20 +150,15 @@ def groups_of_copies(split: Split, discrete: bool) -> torch.Tensor | None:
     >>> groups_of_copies(Split(x), discrete=False)
     tensor([0, 1, 0, 2])
     """
-    if not isinstance(split.x, torch.Tensor):  # read from files, part by part
-        return None
-    columns = [split.x.flatten(1).numpy()]
+    if isinstance(split.x, StoredImages):
+        hashes = split.x.copies().astype(np.uint64)
+    else:
+        hashes = row_hashes(split.x.flatten(1).numpy())
     if split.condition is not None:
-        columns.append(split.condition.reshape(len(split), -1).numpy())
-    digests = np.empty(len(split), dtype=np.int64)
-    for i, rows in enumerate(zip(*columns, strict=True)):
-        digest = hashlib.blake2b(digest_size=8)
-        for row in rows:
-            digest.update((row + 0).tobytes())  # -0 equals 0
-        digests[i] = int.from_bytes(digest.digest(), "little", signed=True)
-    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
-    expected = discrete and len(group) > CHANCE * len(first)
-    if expected or len(first) == len(group):
+        hashes = scrambled(hashes)
+        hashes += row_hashes(split.condition.reshape(len(split), -1).numpy())
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    if (discrete and are_expected(len(group), len(first))) or len(first) == len(group):
         return None
     return torch.from_numpy(np.argsort(np.argsort(first))[group])
 
@@ -205,9 +201,14 @@ def condition_on_labels(split: Split, condition: str | None, where: str) -> Spli
     return replace(split, condition=split.labels)
 
 
-def _is_discrete(parts: Parts) -> bool:
-    """Return whether a source is a table of which no column has a density."""
-    return parts.schema is not None and all(f.kind != "number" for f in parts.schema.features)
+def is_discrete(schema: TableSchema | None) -> bool:
+    """Return whether no column of a table has a density."""
+    return schema is not None and all(f.kind != "number" for f in schema.features)
+
+
+def are_expected(count: int, distinct: int) -> bool:
+    """Return whether most rows of a discrete table have copies, as new rows will have them, too."""
+    return count > 4 * distinct
 
 
 def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torch.Tensor]:
@@ -223,7 +224,7 @@ def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torc
         raise ValueError(
             f"{config.source} has a test part of its own: leave data.test out, which holds out one"
         )
-    group = groups_of_copies(train, _is_discrete(parts))
+    group = groups_of_copies(train, is_discrete(parts.schema))
     if group is not None and int(group.max()) < 2:  # too few to divide
         group = None
     # Copies stay together: what is held out is groups, in the order of their first rows.
@@ -269,7 +270,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         part: condition_on_labels(split, config.condition, name) for part, split in found.items()
     }
     if not parts.is_divided and parts.toy is None and found["train"].x.ndim == 2:
-        merged = without_copies(found["train"], _is_discrete(parts))
+        merged = without_copies(found["train"], is_discrete(parts.schema))
         found["train"] = merged if len(merged) > 1 else found["train"]
     train, validation, splits = found["train"], found["validation"], list(found.values())
     if len(train) < 2 or len(validation) < 1:

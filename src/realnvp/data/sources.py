@@ -17,10 +17,10 @@ from realnvp.columns.impossible import Impossible, Tolerate
 from realnvp.data import arrays, images, tables
 from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.image_sets import IMAGE_SETS
+from realnvp.data.parquet import ParquetRows, parquet_files
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
-from realnvp.data.row_groups import reads_row_groups
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
-from realnvp.data.stored_rows import read_row_groups
+from realnvp.data.stored_rows import read_row_groups, reads_row_groups
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
@@ -321,12 +321,11 @@ def stream_examples(
     Returns:
         the number of all rows, and the parts.
     """
-    files = tables.parquet_files(Path(config.source).expanduser())
-    count, frames = tables.parquet_blocks(files, rows)
+    whole = ParquetRows(parquet_files(Path(config.source).expanduser()))
     known = tables.KnownColumns(columns, categories, schema, condition_schema)
 
     def parts() -> Iterator[Split]:
-        for i, frame in enumerate(frames):
+        for i, frame in enumerate(whole.blocks(rows)):
             start = i * rows
 
             def in_the_file(found: list[Impossible], start: int = start) -> None:
@@ -338,7 +337,7 @@ def stream_examples(
             found = tables.table_parts(frame, where, config, own)
             yield _fitting(config, found, shape, None, classes)
 
-    return count, parts()
+    return len(whole), parts()
 
 
 def _fitting(
@@ -400,7 +399,7 @@ def is_image_folder(source: str) -> bool:
     if not source or source in source_names():
         return False
     path = Path(source).expanduser()
-    if not path.is_dir() or arrays.idx_files(path) or tables.parquet_files(path):
+    if not path.is_dir() or arrays.idx_files(path) or parquet_files(path):
         return False
     return not is_saved_set(path) or has_images(path)
 
@@ -467,7 +466,7 @@ def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
         return images.read_folder(path, config, categories)
     _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
-    if tables.parquet_files(path) or (path.is_file() and name.endswith((".csv", ".tsv"))):
+    if parquet_files(path) or (path.is_file() and name.endswith((".csv", ".tsv"))):
         return tables.read_table(path, config, known)
     _only_label(config)
     if path.is_dir():

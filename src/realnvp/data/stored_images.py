@@ -15,12 +15,15 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from realnvp.utils.files import write_atomically
+from realnvp.utils.hashing import row_hashes
 
 __all__ = ["ArrayFile", "StoredImages"]
 
@@ -181,9 +184,29 @@ class StoredImages:
             others: what else the fingerprint is of.
             compute: computes it.
         """
+        return self._remembered("", others, compute)
+
+    def copies(self) -> NDArray[np.int64]:
+        """Return the index of the first image that equals each, int64 ``(N,)``; found once."""
+
+        def later() -> dict[str, int]:
+            blocks = [row_hashes(block.flatten(1).numpy()) for block in self.split(1024)]
+            _, start, group = np.unique(
+                np.concatenate(blocks), return_index=True, return_inverse=True
+            )
+            first = start[group]
+            return {str(i): int(first[i]) for i in np.flatnonzero(first != np.arange(len(first)))}
+
+        known = self._remembered("copies", (), later)
+        first = np.arange(len(self))
+        first[list(map(int, known))] = list(known.values())
+        return first
+
+    def _remembered(self, what: str, others: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
+        """Return what is computed of these images and others, as JSON that a file remembers."""
         if self._memory is None:
             return compute()
-        digest = hashlib.blake2b(self._key.encode(), digest_size=16)
+        digest = hashlib.blake2b(f"{self._key}{what}".encode(), digest_size=16)
         for values in (self._index, *others):
             digest.update(f"{values.dtype} {tuple(values.shape)};".encode())
             digest.update(values.cpu().numpy().tobytes())
@@ -194,7 +217,7 @@ class StoredImages:
             write_atomically(self._memory, json.dumps(known).encode())
         return known[key]
 
-    def _known(self) -> dict[str, str]:
+    def _known(self) -> dict[str, Any]:
         assert self._memory is not None
         try:
             known = json.loads(self._memory.read_text())

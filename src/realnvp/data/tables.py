@@ -7,9 +7,8 @@ rest), which float32 can distinguish; everything else is refused with the column
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +17,10 @@ import numpy as np
 import torch
 
 from realnvp.columns.impossible import Tolerate
-from realnvp.columns.text import ALWAYS, MOST_INFLATED, read_text
+from realnvp.columns.text import read_text
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
+from realnvp.data.parquet import ParquetRows, parquet_files
 from realnvp.data.parts import Parts
 from realnvp.utils.errors import some_of
 from realnvp.utils.files import csv_text, parquet_module, write_atomically
@@ -28,19 +28,16 @@ from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow
 
     from realnvp.columns.schema import TableSchema
     from realnvp.config import DataConfig
 
 __all__ = [
     "KnownColumns",
-    "parquet_blocks",
-    "parquet_files",
+    "condition_names",
     "read_condition",
     "read_frame",
     "read_table",
-    "readable",
     "table_parts",
     "vector_tensor",
     "write_frame",
@@ -189,9 +186,7 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
     condition, kinds = config.condition, config.columns or {}
     columns, schema, condition_schema = known.columns, known.schema, known.condition_schema
     held = list(frame.columns)
-    given = [] if condition is None else [condition]
-    if condition is not None and condition not in held:
-        given = [name.strip() for name in condition.split(",")]
+    given = condition_names(condition, held)
     for name in columns or () if schema is None else ():
         if name not in held:
             raise ValueError(f"{path} has no column {name!r}; its columns are {some_of(held)}")
@@ -231,6 +226,17 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
         lambda: Split(x, values, labels), columns=names, categories=categories, schema=schema,
         condition_schema=condition_schema,
     )  # fmt: skip
+
+
+def condition_names(condition: str | None, columns: Sequence[str]) -> list[str]:
+    """Return the columns that a density is conditioned on: one of them, or several with commas.
+
+    >>> condition_names("a, b", ["a", "b", "c"]), condition_names("a, b", ["a, b", "c"])
+    (['a', 'b'], ['a, b'])
+    """
+    if condition is None or condition in columns:
+        return [] if condition is None else [condition]
+    return [name.strip() for name in condition.split(",")]
 
 
 def _warn_of_columns(schema: TableSchema, frame: pd.DataFrame, path: str) -> None:
@@ -294,17 +300,13 @@ def read_frame(path: Path) -> pd.DataFrame:
         ValueError: if the file is damaged or empty, two columns have the same name, or its ending
             is that of a format that is not read.
     """
-    if path.is_dir():
-        import pandas as pd
-
-        frame = pd.concat(map(_read_parquet, parquet_files(path)), ignore_index=True)
-    else:
-        ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-        if ending in _UNREAD:
-            raise ValueError(
-                f"{path} is {_UNREAD[ending]}, which is not read: save it as CSV, TSV or Parquet"
-            )
-        frame = _read_parquet(path) if ending == "parquet" else read_text(path)
+    ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if ending in _UNREAD and path.is_file():
+        raise ValueError(
+            f"{path} is {_UNREAD[ending]}, which is not read: save it as CSV, TSV or Parquet"
+        )
+    files = parquet_files(path)
+    frame = ParquetRows(files).whole() if files else read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
     return _with_text_names(frame, path)
@@ -358,92 +360,3 @@ def _numbers(frame: pd.DataFrame, path: str) -> np.ndarray:
                 f"(counting from 0) holds {text.iloc[row]!r}; drop it or turn it into numbers"
             )
     return frame.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def parquet_files(path: Path) -> list[Path]:
-    """Return the Parquet files at a path or in a folder, in the order of their names.
-
-    >>> parquet_files(Path("table.csv"))
-    []
-    """
-    if path.is_dir():
-        return sorted(file for file in path.glob("*.parquet") if file.is_file())
-    return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
-
-
-def to_pandas(table: pyarrow.Table) -> pd.DataFrame:
-    """Return an Arrow table as a data frame, with types of Arrow's own as those of pandas.
-
-    As Python objects, dates and decimal numbers would not be recognized.
-    """
-    import pyarrow as pa
-
-    for i, field in enumerate(table.schema):
-        kind = field.type
-        if pa.types.is_date(kind):
-            kind = pa.timestamp("s" if pa.types.is_date32(kind) else "ms")
-        elif pa.types.is_decimal(kind):
-            kind = pa.float64()
-        elif pa.types.is_time(kind):
-            kind = pa.string()
-        if kind != field.type:
-            table = table.set_column(i, field.with_type(kind), table.column(i).cast(kind))
-    return table.to_pandas()
-
-
-def parquet_blocks(files: Sequence[Path], rows: int) -> tuple[int, Iterator[pd.DataFrame]]:
-    """Return the number of rows of Parquet files, and their rows in order, in blocks.
-
-    The files are read in pieces, so that memory does not depend on their size.
-
-    Raises:
-        ValueError: if pyarrow is not installed, or a file is damaged; also while reading.
-    """
-    parquet = parquet_module("reading")
-    count = 0
-    for path in files:
-        with readable(path):
-            count += parquet.read_metadata(path).num_rows
-    if not count:
-        raise ValueError(f"{files[0]} has no rows")
-    return count, _blocks_of(files, rows)
-
-
-def _blocks_of(files: Sequence[Path], rows: int) -> Iterator[pd.DataFrame]:
-    import pyarrow as pa
-
-    parquet = parquet_module("reading")
-    held: list[pa.Table] = []
-    for path in files:
-        with readable(path), parquet.ParquetFile(path, buffer_size=1 << 20) as file:
-            for batch in file.iter_batches(batch_size=rows):
-                whole = pa.concat_tables([*held, pa.Table.from_batches([batch])])
-                while len(whole) >= rows:
-                    yield _with_text_names(to_pandas(whole.slice(0, rows)), path)
-                    whole = whole.slice(rows)
-                held = [whole]
-    if held and len(held[0]):
-        yield _with_text_names(to_pandas(held[0]), files[-1])
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn any error of a damaged file into a ValueError of one line."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    parquet = parquet_module("reading")
-    with readable(path):
-        held, size = parquet.read_metadata(path), path.stat().st_size
-        cells = held.num_rows * held.num_columns
-        if cells > max(ALWAYS, MOST_INFLATED * size):
-            raise ValueError(
-                f"its {size:,} bytes announce {held.num_rows:,} rows of {held.num_columns} "
-                "columns: save fewer rows, or an .npy file"
-            )
-        with parquet.ParquetFile(path) as file:
-            return to_pandas(file.read(use_pandas_metadata=True))

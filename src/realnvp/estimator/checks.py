@@ -27,7 +27,7 @@ from sklearn.utils.validation import (
 )
 
 from realnvp.columns.schema import TableSchema
-from realnvp.data.tables import to_pandas
+from realnvp.data.parquet import to_frame
 from realnvp.utils.errors import some_of
 
 __all__ = [
@@ -84,7 +84,7 @@ def _plain(values: pd.Series) -> pd.Series:
 
         if pa.types.is_temporal(kind.pyarrow_dtype) or pa.types.is_decimal(kind.pyarrow_dtype):
             held = pa.table({"": pa.chunked_array(values.array.__arrow_array__())})
-            return to_pandas(held)[""].set_axis(values.index)
+            return to_frame(held)[""].set_axis(values.index)
         return values.astype("category") if pa.types.is_dictionary(kind.pyarrow_dtype) else values
     if isinstance(kind, pd.PeriodDtype):
         return values.dt.to_timestamp()

@@ -1,0 +1,190 @@
+"""Parquet files as one table, which is read row group by row group with ``pyarrow.dataset``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realnvp.columns.text import ALWAYS, MOST_INFLATED
+from realnvp.utils.files import parquet_module
+from realnvp.utils.hashing import row_hashes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["ParquetRows", "parquet_files", "table_hashes", "to_frame"]
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Return the Parquet files at a path or in a folder, in the order of their names.
+
+    >>> parquet_files(Path("table.csv"))
+    []
+    """
+    if path.is_dir():
+        return sorted(file for file in path.glob("*.parquet") if file.is_file())
+    return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+
+
+class ParquetRows:
+    """The rows of Parquet files with the same columns.
+
+    Args:
+        files: the files, in order.
+
+    Raises:
+        ValueError: if pyarrow is not installed, a file is damaged, the files differ, or there are
+            no rows.
+
+    Attributes:
+        sizes: rows of each row group, int64 ``(G,)``.
+        columns: names of the columns.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        parquet = parquet_module("reading")
+        import pyarrow as pa
+        from pyarrow import dataset
+
+        schemas = []
+        for path in files:
+            with _readable(path):
+                schemas.append(parquet.read_schema(path))
+        self.columns: list[str] = schemas[0].names
+        twice = [name for name in self.columns if self.columns.count(name) > 1]
+        if twice:
+            raise ValueError(f"{files[0]} has two columns called {twice[0]!r}: rename one")
+        odd = [name for each in schemas for name in set(self.columns) ^ set(each.names)]
+        if odd:
+            raise ValueError(
+                f"the Parquet files of one table differ in their columns: {min(odd)!r}"
+            )
+        try:
+            self._schema = pa.unify_schemas(schemas, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ValueError(
+                f"the Parquet files of one table differ in their types: {error}"
+            ) from error
+        paths = list(map(str, files))
+        whole = dataset.dataset(paths, schema=self._schema, format="parquet")
+        self._groups = []
+        for path, file in zip(files, whole.get_fragments(), strict=True):
+            with _readable(path):
+                self._groups += [group for group in file.split_by_row_group() if _size(group)]
+        self.sizes = np.array(list(map(_size, self._groups)), dtype=np.int64)
+        if not len(self._groups):
+            raise ValueError(f"{files[0]} has no rows")
+
+    def __len__(self) -> int:
+        return int(self.sizes.sum())
+
+    def where(self, group: int) -> str:
+        """Return the name of a row group, for messages."""
+        return f"row group {self._groups[group].row_groups[0].id} of {self._groups[group].path}"
+
+    def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a row group."""
+        with _readable(self._groups[group].path):
+            return self._groups[group].to_table(schema=self._schema, columns=columns)
+
+    def whole(self) -> pd.DataFrame:
+        """Return all rows.
+
+        Raises:
+            ValueError: if the files announce more of them than they can plausibly hold.
+        """
+        import pyarrow as pa
+
+        paths = {group.path for group in self._groups}
+        size = sum(Path(path).stat().st_size for path in paths)
+        if len(self) * len(self.columns) > max(ALWAYS, MOST_INFLATED * size):
+            raise ValueError(
+                f"cannot read {min(paths)}: its {size:,} bytes announce {len(self):,} rows of "
+                f"{len(self.columns)} columns: save fewer rows, or an .npy file"
+            )
+        return to_frame(pa.concat_tables([self.read(i) for i in range(len(self._groups))]))
+
+    def blocks(self, count: int) -> Iterator[pd.DataFrame]:
+        """Yield all rows in order, ``count`` at a time, with few others in memory."""
+        import pyarrow as pa
+
+        waiting: list[pa.Table] = []
+        for group in self._groups:
+            with _readable(group.path):
+                for batch in group.to_batches(schema=self._schema, batch_size=count):
+                    table = pa.concat_tables([*waiting, pa.Table.from_batches([batch])])
+                    while len(table) >= count:
+                        yield to_frame(table.slice(0, count))
+                        table = table.slice(count)
+                    waiting = [table]
+        if len(waiting[0]):
+            yield to_frame(waiting[0])
+
+
+def _size(group: object) -> int:
+    (about,) = group.row_groups  # type: ignore[attr-defined]
+    return about.num_rows
+
+
+@contextlib.contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    """Turn any error of a damaged file into a ValueError of one line."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return an Arrow table as a data frame, with types of Arrow's own as those of pandas.
+
+    As Python objects, dates and decimal numbers would not be recognized.
+    """
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_date(kind):
+            kind = pa.timestamp("s" if pa.types.is_date32(kind) else "ms")
+        elif pa.types.is_decimal(kind):
+            kind = pa.float64()
+        elif pa.types.is_time(kind):
+            kind = pa.string()
+        if kind != field.type:
+            table = table.set_column(i, field.with_type(kind), table.column(i).cast(kind))
+    frame = table.to_pandas().reset_index(drop=True)
+    frame.columns = [str(name) for name in frame.columns]
+    return frame
+
+
+def table_hashes(table: pa.Table) -> NDArray[np.uint64]:
+    """Return a hash of each row; those of equal rows are equal, in whatever files they are.
+
+    >>> import pyarrow as pa
+    >>> hashes = table_hashes(pa.table({"a": [1, 2, 1], "town": ["Rome", "Oslo", "Rome"]}))
+    >>> (hashes == hashes[0]).tolist()
+    [True, False, True]
+    """
+    import pandas as pd
+    import pyarrow as pa
+    from pandas.util import hash_array
+
+    words = np.empty((len(table), table.num_columns), np.uint64)
+    for i, column in enumerate(table.itercolumns()):
+        kind = column.type
+        if pa.types.is_temporal(kind):
+            column = column.cast(pa.int64() if kind.bit_width == 64 else pa.int32())
+        if pa.types.is_primitive(kind) or pa.types.is_decimal(kind):
+            numbers = column.cast(pa.float64(), safe=False).to_numpy()
+            words[:, i] = (numbers + 0.0).view(np.uint64)  # -0 equals 0
+        else:
+            codes, distinct = pd.factorize(column.to_pandas())
+            hashes = hash_array(np.asarray(distinct, dtype=object), categorize=False)
+            words[:, i] = np.append(hashes, np.uint64(0))[codes]  # the last, -1, is missing
+    return row_hashes(words)
