@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from realnvp.columns.impossible import Tolerate
     from realnvp.columns.schema import TableSchema
     from realnvp.data.dataset import Split
+    from realnvp.data.tables import KnownColumns
 
 __all__ = [
     "cards",
@@ -119,15 +120,15 @@ def data_settings(flow: Flow) -> DataConfig | None:
     return DataConfig(**saved) if saved else None
 
 
-def known_columns(flow: Flow) -> dict[str, Any]:
-    """Return what a model knows about its columns, as arguments of functions that read data."""
+def known_columns(flow: Flow, tolerate: Tolerate | None = None) -> KnownColumns:
+    """Return what a model knows about its columns, for functions that read data."""
+    from realnvp.data.tables import KnownColumns
+
     known = flow.trained_on or {}
-    return {
-        "columns": known.get("columns"),
-        "categories": known.get("categories"),
-        "schema": table_of(flow),
-        "condition_schema": table_of(flow, "condition_table"),
-    }
+    return KnownColumns(
+        known.get("columns"), known.get("categories"), table_of(flow),
+        table_of(flow, "condition_table"), tolerate,
+    )  # fmt: skip
 
 
 def with_marks(

@@ -46,7 +46,7 @@ def test_a_strangers_data_are_used_when_asked_for(table_model, capsys):
 def test_a_strangers_download_folder_is_not_used(table_model, monkeypatch, capsys):
     asked = {}
 
-    def load_examples(config, **checks):
+    def load_examples(config, known, **checks):
         asked.update(root=config.root)
         raise ValueError("stop here")
 

@@ -31,7 +31,7 @@ BAD = {
     "missing file": (lambda p: p / "no.csv", "no file or folder"),
     "unknown kind": (lambda p: write(p / "a.bin", b"abcdefgh"), "cannot tell"),
     "archive": (lambda p: write(p / "a.zip", b"PK"), "extract it"),
-    "pickle": (lambda p: write(p / "a.pt", b"PK"), "np.save"),
+    "pickle": (lambda p: write(p / "a.pt", b"PK"), "can run code"),
     "single image": (lambda p: save(GREY[0], p / "a.png"), "folder that holds"),
 }
 

@@ -14,6 +14,7 @@ from realnvp.config import DataConfig, TrainingConfig, VectorModel, VectorRecipe
 from realnvp.data import Dataset, load_data, load_examples, load_part, stored_rows
 from realnvp.data.batches import Batches, to_device_unless_stored
 from realnvp.data.stored_rows import StoredRows
+from realnvp.data.tables import KnownColumns
 from realnvp.training.train import train
 
 pytest.importorskip("pyarrow")
@@ -159,17 +160,18 @@ def test_a_run_from_disk_is_a_run_from_memory_and_can_be_resumed(parquet, tmp_pa
 def test_a_part_is_found_again_and_a_changed_file_noticed(parquet):
     config = DataConfig(str(parquet))
     data = load_data(config)
-    part, split = load_part(config, fingerprint=data.fingerprint, schema=data.schema)
+    known = KnownColumns(schema=data.schema)
+    part, split = load_part(config, None, data.fingerprint, known)
     assert part == "test"
     assert torch.equal(split.x.nan_to_num(), data.test.x.nan_to_num())
-    _, learned = load_part(config, "train", data.fingerprint, schema=data.schema)
+    _, learned = load_part(config, "train", data.fingerprint, known)
     assert len(learned) == len(data.train)
-    assert len(load_examples(config, schema=data.schema).x) == ROWS
+    assert len(load_examples(config, known).x) == ROWS
     table = pd.read_parquet(parquet / "1.parquet")
     table.loc[0, "a"] += 1
     table.to_parquet(parquet / "1.parquet", row_group_size=100, index=False)
     with pytest.raises(ValueError, match="has changed since the model was trained"):
-        load_part(config, "train", data.fingerprint, schema=data.schema)
+        load_part(config, "train", data.fingerprint, known)
 
 
 def test_one_file_is_read_by_row_groups_if_it_is_large_or_so_wished(parquet, monkeypatch):

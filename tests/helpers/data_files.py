@@ -14,6 +14,7 @@ from PIL import Image
 
 from realnvp.config import DataConfig
 from realnvp.data import Dataset, Split, load_data, load_examples
+from realnvp.data.tables import KnownColumns
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 8, 6), dtype=np.uint8)
@@ -28,7 +29,10 @@ def load(source: object, **settings) -> Dataset:
 
 def examples(source: object, *, settings: dict | None = None, **model) -> Split:
     """Load everything in a source, as for a model of these arguments."""
-    return load_examples(DataConfig(str(source), **(settings or {})), **model)
+    known = {name: model.pop(name) for name in ("columns", "categories") if name in model}
+    return load_examples(
+        DataConfig(str(source), **(settings or {})), KnownColumns(**known), **model
+    )
 
 
 def refused(source: object, message: str, **settings) -> str:

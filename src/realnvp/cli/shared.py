@@ -124,7 +124,7 @@ def examples(
             f"leave --data or --split out"
         )
     config = _with_options(replace(config, source=args.data or config.source), args)
-    part, split = load_part(config, args.split, fingerprint, **known_columns(flow))
+    part, split = load_part(config, args.split, fingerprint, known_columns(flow))
     return split, f"{config.source} ({part})"
 
 
@@ -150,9 +150,8 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
     config = _with_options(config, args)
     tolerate = warning_once()
     count, parts = stream_examples(
-        config, rows, shape=flow.shape, classes=flow.classes, tolerate=tolerate,
-        **known_columns(flow),
-    )  # fmt: skip
+        config, rows, known_columns(flow, tolerate), shape=flow.shape, classes=flow.classes
+    )
     marked = (
         with_marks(flow, split, args.data, tolerate, i * rows) for i, split in enumerate(parts)
     )
@@ -213,11 +212,10 @@ def _other_examples(flow: Flow, args: Any, config: DataConfig, tolerate: Tolerat
 
     split = load_examples(
         _with_options(config_for_source(config, args.data), args),
+        known_columns(flow, tolerate),
         shape=flow.shape,
         levels=flow.levels,
         classes=flow.classes,
-        tolerate=tolerate,
-        **known_columns(flow),
     )
     return with_marks(flow, split, args.data, tolerate)
 

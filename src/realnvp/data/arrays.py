@@ -2,8 +2,7 @@
 
 The type and shape of an array determine what it holds: uint8 with three or four axes are images,
 two axes of floating-point numbers or integers are vectors. Files are never unpickled, because a
-pickle can run arbitrary code; and the size that a header announces is compared with that of the
-file before memory is allocated.
+pickle can run arbitrary code.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -62,9 +60,6 @@ _DAMAGED = (
 
 
 _DEFLATED = 1_032  # bytes that one compressed byte can become, by the format
-
-
-_CHUNK = 1 << 22  # bytes per read
 
 
 # https://yann.lecun.com/exdb/mnist: the third byte of an IDX file is the type of its values.
@@ -158,7 +153,7 @@ def read_array_file(
     with path.open("rb") as file:
         zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")
     if not zipped:
-        return Parts(lambda: array_split(_read_npy(path), f"{path}", reuse=True))
+        return Parts(lambda: array_split(_load(path), f"{path}", reuse=True))
     with _reading(path), zipfile.ZipFile(path) as archive:
         held = [name.removesuffix(".npy") for name in archive.namelist()]
     alone = len(held) == 1
@@ -170,7 +165,7 @@ def read_array_file(
             "'images' or 'x', and labels 'labels'"
         )
     # Arrays are read only when they are needed: others may be large, or hold Python objects.
-    member = partial(_read_member, path)
+    member = partial(_load, path)
 
     def labels(names: Sequence[str], of: str, known: Sequence[str] | None) -> tuple:
         found = None if alone else _pick(held, names, path)
@@ -191,11 +186,16 @@ def read_array_file(
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path | str) -> Iterator[None]:
+    """Turn any error of a damaged file into a ValueError of one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote, and damaged ones
+            yield
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects, or is no array file: save one plain array of numbers"
         raise ValueError(f"cannot read {path}: {reason}") from error
 
 
@@ -206,64 +206,17 @@ def _pick(held: Sequence[str], names: Sequence[str], path: Path) -> str | None:
     return found[0] if found else None
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    with _reading(path), path.open("rb") as file:
-        return _read_array(file, path.stat().st_size)
-
-
-def _read_member(path: Path, name: str) -> np.ndarray:
-    """Read one array of a ``.npz`` file."""
-    with _reading(path), zipfile.ZipFile(path) as archive:
-        full = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
-        info = archive.getinfo(full)
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name!r} is not compressed as np.savez_compressed does it")
-        if info.file_size > _DEFLATED * (info.compress_size + 64):
-            raise ValueError(f"{name!r} announces more bytes than its compressed data can hold")
-        with archive.open(info) as file:
-            return _read_array(file, info.file_size, f"{name!r}")
-
-
-def _read_array(file: IO[bytes], size: int, what: str = "it") -> np.ndarray:
-    """Read an array in numpy's format from a file of that many bytes."""
-    try:
-        version = np.lib.format.read_magic(file)
-    except ValueError:  # its message does not say what the file is
-        raise ValueError(f"{what} is not an array file: save one array with np.save") from None
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0
-    }.get(version)  # fmt: skip
-    if read_header is None:
-        raise ValueError(f"{what} is an array of format {version}, which is not of plain numbers")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about headers that Python 2 wrote, and damaged ones
-        shape, by_column, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError(
-            f"{what} holds Python objects: save one plain array of numbers with np.save or np.savez"
-        )
-    expected, held = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if min(shape, default=0) < 0 or expected > held or dtype.itemsize == 0:
-        raise ValueError(
-            f"{what} is damaged or cut off: its header announces {dtype} numbers of shape {shape}, "
-            f"but {held} bytes follow"
-        )
-    array: np.ndarray = np.empty(shape[::-1] if by_column else shape, dtype)
-    _fill(array, file, what)
-    return array.T if by_column else array
-
-
-def _fill(array: np.ndarray, file: IO[bytes], what: str) -> None:
-    """Read the bytes of an array, without a second copy of them in memory."""
-    if not array.size:
-        return
-    view = array.reshape(-1).view(np.uint8).data
-    start = 0
-    while start < len(view):
-        count = file.readinto(view[start : start + _CHUNK])  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError(f"{what} is damaged or cut off: {len(view) - start} bytes are missing")
-        start += count
+def _load(path: Path, name: str | None = None) -> np.ndarray:
+    """Read a ``.npy`` file, or one array of a ``.npz`` file, without unpickling anything."""
+    with _reading(path if name is None else f"{name!r} of {path}"):
+        found = np.load(path)
+        if name is None:
+            return found
+        with found:
+            array = found[name]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is not an array file: save one array with np.save")
+        return array
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -272,42 +225,25 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         ValueError: if the file is damaged or of another format.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    try:
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            return _read_idx(file, path, size, zipped)  # type: ignore[arg-type]
-    except (EOFError, zlib.error, gzip.BadGzipFile, MemoryError) as error:
-        raise ValueError(f"{path} is damaged or cut off ({error}): fetch it again") from error
-
-
-def _read_idx(file: IO[bytes], path: Path, size: int, zipped: bool) -> np.ndarray:
-    head = file.read(4)
-    kind, ndim = head[2:4] if len(head) == 4 else (0, 0)
-    sizes = file.read(4 * ndim)
-    if head[:2] != b"\0\0" or kind not in _IDX_TYPES or not ndim or len(sizes) < 4 * ndim:
-        raise ValueError(f"{path} is not an IDX file: its header is {head.hex(' ') or 'empty'}")
-    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
-    dtype = np.dtype(_IDX_TYPES[kind])
-    start = 4 + 4 * ndim
-    expected = start + math.prod(shape) * dtype.itemsize
-    most = _DEFLATED * size if zipped else size
-    if expected > most or (not zipped and expected != size) or ndim > 32:
-        raise ValueError(
-            f"{path} is damaged or cut off: {size} bytes, but its header announces shape {shape}, "
-            f"which makes {expected}"
-        )
-    array = np.empty(shape, dtype)
-    _fill(array, file, f"{path}")
-    if file.read(1):
-        raise ValueError(
-            f"{path} is damaged: its header announces shape {shape}, which makes {expected} bytes, "
-            "but there are more"
-        )
-    if not dtype.isnative:
-        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
-    return array
+    with _reading(path), gzip.open(path) if zipped else path.open("rb") as file:
+        head = file.read(4)
+        kind, ndim = head[2:4] if len(head) == 4 else (0, 0)
+        sizes = file.read(4 * ndim)
+        if head[:2] != b"\0\0" or kind not in _IDX_TYPES or not ndim or len(sizes) < 4 * ndim:
+            raise ValueError(f"it is not an IDX file: its header is {head.hex(' ') or 'empty'}")
+        shape, dtype = tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(_IDX_TYPES[kind])
+        expected = math.prod(shape) * dtype.itemsize
+        # No more is read than the header announces, or than a compressed file can hold.
+        most = _DEFLATED * path.stat().st_size if zipped else path.stat().st_size
+        content = file.read(expected + 1) if expected <= most else b""
+        if len(content) != expected:
+            raise ValueError(
+                f"it is damaged or cut off: its header announces shape {shape}, {expected} bytes, "
+                f"but there are {'more' if len(content) > expected else 'fewer'}"
+            )
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def find_idx(folder: Path, name: str) -> Path | None:

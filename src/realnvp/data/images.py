@@ -40,7 +40,7 @@ from realnvp.utils.image_files import (
     read_image,
     stack,
 )
-from realnvp.utils.progress import warn
+from realnvp.utils.progress import Bar, warn
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["ImageFiles", "check_readable", "image_tensor", "read_folder", "read_images"]
 
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
-
-
-_SHOW_PROGRESS_FROM = 5_000  # files: fewer are read before a bar would be useful
 
 
 _CACHE_FROM = 2_000  # files: fewer are decoded in seconds
@@ -195,22 +192,11 @@ def check_readable(files: Sequence[Path], found: ImageStack, skip_unreadable: bo
 
 def _decoded(files: Sequence[Path], read: Reader) -> Iterator[np.ndarray | UnusableImage]:
     """Read the files in their order; yields the error of one that cannot be used."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     # Threads, since the codecs release the GIL; chunks, so that decoded images do not accumulate.
-    chunks = [files[i : i + 256] for i in range(0, len(files), 256)]
-    console = Console(stderr=True)  # stdout may carry --json
-    hidden = len(files) < _SHOW_PROGRESS_FROM or not console.is_terminal
-    with (
-        no_bombs(),
-        ThreadPoolExecutor() as pool,
-        Progress(console=console, transient=True, disable=hidden) as bar,
-    ):
-        task = bar.add_task("reading images", total=len(files))
-        for chunk in chunks:
-            yield from pool.map(partial(attempt, read), chunk)
-            bar.advance(task, len(chunk))
+    with no_bombs(), ThreadPoolExecutor() as pool, Bar("reading images", main=rank() == 0) as bar:
+        for start in range(0, len(files), 256):
+            yield from pool.map(partial(attempt, read), files[start : start + 256])
+            bar.update(min(start + 256, len(files)) / len(files))
 
 
 @dataclass(frozen=True)

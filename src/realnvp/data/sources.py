@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from realnvp.columns.impossible import Impossible, Tolerate
+from realnvp.columns.impossible import Impossible
 from realnvp.data import arrays, images, tables
 from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.image_sets import IMAGE_SETS
@@ -21,12 +21,12 @@ from realnvp.data.parquet import ParquetRows, parquet_files
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
 from realnvp.data.stored_rows import read_row_groups, reads_row_groups
+from realnvp.data.tables import NEW_DATA, UNREAD, KnownColumns
 from realnvp.data.toy import TOY
 from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
 
 if TYPE_CHECKING:
-    from realnvp.columns.schema import TableSchema
     from realnvp.config import DataConfig
 
 __all__ = [
@@ -49,17 +49,14 @@ _FILES = (
 )
 
 
-_UNREAD = {
-    SUFFIXES: "a single image: give the folder that holds the images",
-    (".zip", ".tar", ".tgz", ".7z", ".rar"): "an archive: extract it, and give the folder",
-    (".pt", ".pth", ".pkl", ".pickle"): (
-        "a file that can run code when it is loaded: save its array with np.save or np.savez"
+_NO_SOURCES = {
+    **{suffix[1:]: "a single image: give the folder that holds the images" for suffix in SUFFIXES},
+    **dict.fromkeys(
+        ("zip", "tar", "tgz", "7z", "rar"), "an archive: extract it, and give the folder"
     ),
-    (".json", ".jsonl", ".ndjson"): "a JSON file: save it as CSV or Parquet",
-    (".xls", ".xlsx", ".ods"): "a spreadsheet: save it as CSV or Parquet",
-    (".h5", ".hdf5", ".mat"): "a file of several arrays: save the one of the data with np.save",
+    **{ending: f"{what}: save it as CSV, TSV, Parquet or .npy" for ending, what in UNREAD.items()},
 }
-"""What is wrong with files that are no source, by their suffixes."""
+"""What is wrong with files that are no source, by their endings."""
 
 
 _OF_FOLDERS = {
@@ -117,18 +114,14 @@ def load_data(config: DataConfig) -> Dataset:
     >>> data.shape, data.levels, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 17, 1283, 257, 257)
     """
-    return assemble(_read_divided(config, tables.KnownColumns()), config)
+    return assemble(_read_divided(config, NEW_DATA), config)
 
 
 def load_part(
     config: DataConfig,
     part: Part | None = None,
     fingerprint: Mapping[str, str] | None = None,
-    *,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
+    known: KnownColumns = NEW_DATA,
 ) -> tuple[Part, Split]:
     """Load one part of what ``load_data`` loads, and only what is needed for it.
 
@@ -138,10 +131,7 @@ def load_part(
             there is one, and else the validation part.
         fingerprint: fingerprint of the data that a model was trained with
             (``Dataset.fingerprint``).
-        columns: as in ``load_examples``.
-        categories: as in ``load_examples``.
-        schema: as in ``load_examples``.
-        condition_schema: as in ``load_examples``.
+        known: the columns that a model knows.
 
     Returns:
         The name of the part, and its examples.
@@ -156,7 +146,6 @@ def load_part(
     >>> name, len(split)
     ('test', 257)
     """
-    known = tables.KnownColumns(columns, categories, schema, condition_schema)
     parts = _read_divided(config, known)
     name, split = read_part(parts, config, part)
     if fingerprint is not None and config.source not in TOY:
@@ -242,15 +231,11 @@ def as_split(
 
 def load_examples(
     config: DataConfig,
+    known: KnownColumns = NEW_DATA,
     *,
     shape: Sequence[int] | None = None,
     levels: int | None = None,
     classes: int | None = None,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-    tolerate: Tolerate | None = None,
 ) -> Split:
     """Load examples to evaluate a model on, and check that they fit it.
 
@@ -260,18 +245,11 @@ def load_examples(
 
     Args:
         config: source and settings, such as the condition; see ``config_for_source``.
+        known: the columns that the model knows.
         shape: shape of the model's data, ``(C, H, W)`` or ``(D,)``; None takes any.
         levels: number of grey levels of the model; None takes any.
         classes: number of classes of a model that is conditioned on classes; data without labels
             have no condition then.
-        columns: names of the table's columns that the model knows, in its order; others are
-            ignored.
-        categories: names of the classes in the model's order (``Dataset.categories``).
-        schema: columns of a table that the model knows (``Dataset.schema``).
-        condition_schema: the columns that it is conditioned on, if there are several.
-        tolerate: called with the impossible values of a table, such as unknown categories, if
-            there are any. Their rows are then marked (``TableSchema.marked_rows``), and have a
-            likelihood of 0. None raises.
 
     Raises:
         ValueError: if the data do not fit the model, and as ``load_data`` does.
@@ -284,7 +262,6 @@ def load_examples(
     Traceback (most recent call last):
     ValueError: moons holds vectors of 2 columns, but the model is of 1x8x8 images (grey)
     """
-    known = tables.KnownColumns(columns, categories, schema, condition_schema, tolerate)
     if classes is not None and config.source.lower().endswith((".npz", ".npy")):
         # An array has no column of that name, but may have labels, as samples of the model do.
         config = replace(config, condition=config.condition and "label")
@@ -295,34 +272,25 @@ def load_examples(
 def stream_examples(
     config: DataConfig,
     rows: int,
+    known: KnownColumns,
     *,
     shape: Sequence[int] | None = None,
     classes: int | None = None,
-    columns: Sequence[str] | None = None,
-    categories: Sequence[str] | None = None,
-    schema: TableSchema | None = None,
-    condition_schema: TableSchema | None = None,
-    tolerate: Tolerate | None = None,
 ) -> tuple[int, Iterator[Split]]:
-    """Return the rows of a Parquet file, or of a folder of them, as ``load_examples`` does, in
-    parts.
+    """Return the rows of Parquet files as ``load_examples`` does, in parts.
 
     Args:
         config: source and settings.
         rows: number of rows of each part but the last.
+        known: as in ``load_examples``.
         shape: as in ``load_examples``.
         classes: as in ``load_examples``.
-        columns: as in ``load_examples``.
-        categories: as in ``load_examples``.
-        schema: as in ``load_examples``.
-        condition_schema: as in ``load_examples``.
-        tolerate: as in ``load_examples``.
 
     Returns:
         the number of all rows, and the parts.
     """
     whole = ParquetRows(parquet_files(Path(config.source).expanduser()))
-    known = tables.KnownColumns(columns, categories, schema, condition_schema)
+    tolerate = known.tolerate
 
     def parts() -> Iterator[Split]:
         for i, frame in enumerate(whole.blocks(rows)):
@@ -404,7 +372,7 @@ def is_image_folder(source: str) -> bool:
     return not is_saved_set(path) or has_images(path)
 
 
-def _read(config: DataConfig, known: tables.KnownColumns) -> Parts:
+def _read(config: DataConfig, known: KnownColumns) -> Parts:
     """Return the parts of a source, which are read when they are needed."""
     name = config.source
     if name in source_names():
@@ -414,7 +382,7 @@ def _read(config: DataConfig, known: tables.KnownColumns) -> Parts:
     return _path_parts(config, known)
 
 
-def _read_divided(config: DataConfig, known: tables.KnownColumns) -> Parts:
+def _read_divided(config: DataConfig, known: KnownColumns) -> Parts:
     """Return the parts of a source; those of large tables are divided already."""
     if config.source in source_names() or not reads_row_groups(config):
         return _read(config, known)
@@ -449,7 +417,7 @@ def _toy_parts(config: DataConfig) -> Parts:
     )
 
 
-def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
+def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
     """Read a file or a folder, of any kind."""
     source, condition = config.source, config.condition
     # Names of labels must be known ones only if the density is conditioned on them.
@@ -476,9 +444,8 @@ def _path_parts(config: DataConfig, known: tables.KnownColumns) -> Parts:
         return Parts((read.get("train") or read["test"]).train, test=test)
     if name.endswith((".npz", ".npy")):
         return arrays.read_array_file(path, condition, categories)
-    for suffixes, what in _UNREAD.items():
-        if name.endswith(suffixes):
-            raise ValueError(f"{source} is {what}")
+    if what := _NO_SOURCES.get(name.rpartition(".")[2]):
+        raise ValueError(f"{source} is {what}")
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith((b"\x1f\x8b", b"\0\0")) or "-ubyte" in name or ".idx" in name:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
 __all__ = [
+    "NEW_DATA",
+    "UNREAD",
     "KnownColumns",
     "condition_names",
     "read_condition",
@@ -44,12 +46,12 @@ __all__ = [
 ]
 
 
-_UNREAD = {
+UNREAD = {
     **dict.fromkeys(("json", "jsonl", "ndjson"), "a JSON file"),
     **dict.fromkeys(("xls", "xlsx", "xlsm", "ods"), "a spreadsheet"),
     **dict.fromkeys(("feather", "arrow", "orc"), "an Arrow or ORC file"),
     **dict.fromkeys(("npy", "npz", "h5", "hdf5", "mat"), "a file of arrays"),
-    **dict.fromkeys(("pkl", "pickle"), "a pickle"),
+    **dict.fromkeys(("pt", "pth", "pkl", "pickle"), "a file that can run code when it is loaded"),
     **dict.fromkeys(("sav", "dta", "sas7bdat"), "a file of a statistics program"),
 }
 """What files of tables are that are not read, by their endings."""
@@ -82,6 +84,9 @@ class KnownColumns:
             schema=parts.schema,
             condition_schema=parts.condition_schema,
         )
+
+
+NEW_DATA = KnownColumns()
 
 
 def vector_tensor(
@@ -301,9 +306,9 @@ def read_frame(path: Path) -> pd.DataFrame:
             is that of a format that is not read.
     """
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    if ending in _UNREAD and path.is_file():
+    if ending in UNREAD and path.is_file():
         raise ValueError(
-            f"{path} is {_UNREAD[ending]}, which is not read: save it as CSV, TSV or Parquet"
+            f"{path} is {UNREAD[ending]}, which is not read: save it as CSV, TSV or Parquet"
         )
     files = parquet_files(path)
     frame = ParquetRows(files).whole() if files else read_text(path)

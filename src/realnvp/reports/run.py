@@ -143,7 +143,7 @@ class Run:
         root = self.settings.get("data.root")
         config = config if root is None else replace(config, root=root)
         fingerprint = (self.flow.trained_on or {}).get("fingerprint")
-        return load_part(config, None, fingerprint, **known_columns(self.flow))
+        return load_part(config, None, fingerprint, known_columns(self.flow))
 
 
 def find_runs(folder: Path) -> Sequence[Run]:

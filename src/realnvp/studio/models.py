@@ -178,7 +178,7 @@ class Library:
         if config is not None and (embedded or flow.origin == "run"):
             try:
                 fingerprint = (flow.trained_on or {}).get("fingerprint")
-                part, split = load_part(config, None, fingerprint, **known_columns(flow))
+                part, split = load_part(config, None, fingerprint, known_columns(flow))
                 return split, f"held-out examples of {Path(config.source).name} ({part})"
             except (ValueError, OSError):
                 pass  # the data have moved: use samples instead

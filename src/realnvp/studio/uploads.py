@@ -99,11 +99,10 @@ def read_uploads(
     with _by_own_name(paths[0]):
         split = load_examples(
             config,
+            known_columns(flow, impossible.extend),
             shape=flow.shape,
             levels=flow.levels,
             classes=flow.classes,
-            tolerate=impossible.extend,
-            **known_columns(flow),
         )
         split = with_marks(flow, split, paths[0].name, impossible.extend)
     note = f"{len(split):,} examples"
