@@ -20,11 +20,12 @@ gradients of both are averages of the same function of a point,
 .. math:: \nabla_\theta = \mathbb E_x\Big[\nabla_x h(x)^\top \, J_f(x)^{-1} \,
     \frac{\partial f_\theta(x)}{\partial \theta}\Big],
 
-over :math:`x \sim q` and over :math:`x \sim p` (arXiv 1703.09194, 2207.08219, 2403.15881). It
-vanishes at every single point once :math:`q = p`, so that the noise of the gradient does, too, and
-points may be used again after the flow has changed. What it hardly shows is how much each of two
-far modes weighs. The likelihood of the same points does, so it is added: over :math:`x \sim p` it
-is :math:`\mathrm{KL}(p \| q)` once more, and over :math:`x \sim q` its gradient is zero on average.
+over :math:`x \sim q` and over :math:`x \sim p` (arXiv 1703.09194, arXiv 2207.08219 and
+arXiv 2403.15881). It vanishes at every single point once :math:`q = p`, so that the noise of the
+gradient does, too, and points may be used again after the flow has changed. What it hardly shows is
+how much each of two far modes weighs. The likelihood of the same points does, so it is added: over
+:math:`x \sim p` it is :math:`\mathrm{KL}(p \| q)` once more, and over :math:`x \sim q` its gradient
+is zero on average.
 
 **Annealing.** The target moves from the flow's first density :math:`q_0`, which should be broader
 than the target, along :math:`\tilde p^\beta q_0^{1 - \beta}`, as fast as the weights allow.

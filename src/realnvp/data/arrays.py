@@ -215,7 +215,7 @@ def _load(path: Path, name: str | None = None) -> np.ndarray:
         with found:
             array = found[name]
         if not isinstance(array, np.ndarray):
-            raise ValueError("it is not an array file: save one array with np.save")
+            raise ValueError(f"{name!r} is not an array file: save one array with np.save")
         return array
 
 

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from realnvp.columns.bin_map import ON_GRID
-from realnvp.columns.look import MOST_CATEGORIES
 from realnvp.data.dataset import Split
 from realnvp.data.parquet import ParquetRows, parquet_files, table_hashes, to_frame
 from realnvp.data.parts import MIN_ROWS_FOR_TEST, Parts, are_expected, held_out_count, is_discrete
@@ -120,6 +119,8 @@ class _Witnesses:
 
     def look(self, frame: pd.DataFrame, where: str) -> None:
         """Look at the next rows."""
+        from realnvp.columns.look import MOST_CATEGORIES  # with pandas, which images do not need
+
         x, impossible = self._schema.inspect(frame, where=where)
         odd = [(each.column, each.rows, each.values) for each in impossible]
         for i, feature in enumerate(self._schema.features):

@@ -99,8 +99,8 @@ class FlowDistribution(Distribution):
         flow: the flow; ``event_shape`` is its shape.
         condition: labels ``(...)`` of a class-conditional flow, which are marginalized if left out,
             or vectors ``(..., K)``; ``batch_shape`` is the shape without K.
-        validate_args: whether values are checked to be in :attr:`support` also here; the flow
-            checks them in any case.
+        validate_args: whether values outside of :attr:`support` are refused; else an impossible
+            row has minus infinity. By default, as for all of PyTorch's distributions.
 
     Raises:
         ValueError: if the condition is not what the flow takes.
