@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from realnvp.bijections import ActNorm, RunningBatchNorm
 from realnvp.flow import Flow
 from realnvp.utils.progress import Bar
+from realnvp.utils.weights import draw_weighted, effective_fraction
 
 __all__ = ["EnergyFit", "fit_energy"]
 
@@ -60,14 +61,6 @@ WINDOW = 16
 
 KEPT = 64
 """Number of batches that are kept to be resampled."""
-
-
-def _ess(log_weights: Tensor) -> float:
-    """Return the effective sample size of weights, as a fraction of their number."""
-    if not log_weights.max() > -math.inf:
-        return 0.0
-    ratio = 2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)
-    return float(ratio.exp()) / len(log_weights)
 
 
 def _largest(ess_at: Callable[[float], float], low: float, goal: float) -> float:
@@ -164,7 +157,7 @@ class EnergyFit:
     @property
     def ess(self) -> float:
         """Effective sample size of the weighted samples, as a fraction of their number."""
-        return _ess(self.log_weights)
+        return effective_fraction(self.log_weights)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> EnergyFit:
         """Draw further samples of the flow, weight them, and return the fit, for a smaller error.
@@ -192,12 +185,9 @@ class EnergyFit:
         The number of copies of a sample is its expectation, rounded up or down (systematic
         resampling); the order is random.
         """
-        device = self.log_weights.device
-        first = torch.rand(1, generator=generator, device=device, dtype=torch.float64)
-        ends = self.importance_weights().cumsum(0)
-        points = (torch.arange(n, device=device) + first) / n
-        index = torch.searchsorted(ends, points * ends[-1]).clamp(max=len(ends) - 1)
-        return self.samples[index[torch.randperm(n, generator=generator, device=device)]]
+        index = draw_weighted(self.importance_weights(), generator, n)
+        order = torch.randperm(n, generator=generator, device=index.device)
+        return self.samples[index[order]]
 
     def metropolis(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, float]:
         """Run an independence Metropolis chain whose proposals are fresh samples of the flow.
@@ -335,7 +325,7 @@ def fit_energy(
                     beta = min(beta, 1.0)
                 elif (since := since + 1) >= WINDOW:
                     log_weights = recent.log_weights(1.0)
-                    record["ess"] = _ess(log_weights)
+                    record["ess"] = effective_fraction(log_weights)
                     record["log_z"] = float(log_weights.logsumexp(0)) - math.log(len(log_weights))
                     if record["ess"] > best and since % WINDOW == 0:
                         best, best_weights = record["ess"], copy.deepcopy(flow.state_dict())
@@ -411,13 +401,13 @@ def _evaluate(
 
 def _next_beta(points: _Points, beta: float) -> float:
     """Return the largest annealing to which samples can be weighted."""
-    return _largest(lambda b: _ess(points.log_weights(b)), beta, ANNEALING_ESS)
+    return _largest(lambda b: effective_fraction(points.log_weights(b)), beta, ANNEALING_ESS)
 
 
 def _tempered(log_weights: Tensor) -> Tensor:
     """Return weights to the largest power up to 1 at which enough points have weight."""
     inside = log_weights[log_weights > -math.inf]
-    power = _largest(lambda k: _ess(k * inside), 0.0, RESAMPLING_ESS)
+    power = _largest(lambda k: effective_fraction(k * inside), 0.0, RESAMPLING_ESS)
     return torch.where(log_weights > -math.inf, power * log_weights, -math.inf).softmax(0)
 
 

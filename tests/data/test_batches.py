@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 import torch
 
-from realnvp.columns.fitting.rows import draw_weighted
 from realnvp.data import Split
 from realnvp.data.batches import Batches, Prefetcher, to_device
 from realnvp.data.stored_images import StoredImages
+from realnvp.utils.weights import draw_weighted
 
 
 def test_batches_are_an_epoch_without_repeats():

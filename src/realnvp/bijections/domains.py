@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from realnvp.bijections.base import Bijection, Terms, sum_per_example, zero_log_det
+from realnvp.bijections.columns_first import ColumnsFirst
 from realnvp.bijections.dequantization import Dequantization, Noise
 from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.bijections.spline import wrapped
@@ -287,7 +288,7 @@ class DomainMap(Dequantization):
         return y, log_det
 
 
-class CirclesFirst(Bijection):
+class CirclesFirst(ColumnsFirst):
     """Model angles by one bijection, and the other columns by another one, given the angles.
 
     Args:
@@ -296,9 +297,6 @@ class CirclesFirst(Bijection):
         circles: bijection of the angles, which keeps -1 to 1.
         inner: bijection of the other columns, whose condition are the cosines and sines of the
             angles, and the condition of all.
-
-    Attributes:
-        others: indices of the other columns.
 
     >>> from realnvp.bijections import Chain
     >>> layer = CirclesFirst([0], 2, Chain(), Chain())
@@ -315,7 +313,6 @@ class CirclesFirst(Bijection):
         self.circles, self.inner = circles, inner
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the condition of the inner layers, for columns ``(B, D)``."""
         angles = math.pi * x[:, self.columns]
         parts = angles.cos(), angles.sin()
         return torch.cat(parts if condition is None else (*parts, condition.to(x)), dim=1)
@@ -328,10 +325,6 @@ class CirclesFirst(Bijection):
         terms[self.term] = terms.get(self.term, 0.0) + log_det + sum_per_example(slopes)
         return self._joined(z, rest), terms
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, terms = self.forward_terms(x, condition)
-        return z, torch.stack(list(terms.values())).sum(0)
-
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         scores = z[:, self.columns]
         turns = torch.special.ndtr(scores) * 2 - 1
@@ -340,10 +333,6 @@ class CirclesFirst(Bijection):
         x = self._joined(angles, z[:, self.others])
         rest, others = self.inner.inverse(z[:, self.others], self.features(x, condition))
         return self._joined(angles, rest), log_det + sum_per_example(slopes) + others
-
-    def _joined(self, angles: Tensor, rest: Tensor) -> Tensor:
-        order = torch.tensor([*self.columns, *self.others], device=rest.device).argsort()
-        return torch.cat((angles, rest), dim=1)[:, order]
 
     def outline(
         self, shape: tuple[int, ...], name: str

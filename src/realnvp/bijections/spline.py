@@ -26,6 +26,7 @@ __all__ = [
     "CircularCoupling",
     "SplineCoupling",
     "rational_quadratic",
+    "rational_quadratic_piece",
     "spline_knots",
     "spline_slopes",
     "wrapped",
@@ -77,6 +78,30 @@ def rational_quadratic(
     k = (values.unsqueeze(1) >= edges[:, 1:-1]).sum(1, keepdim=True)
     x0, y0, d0 = (t.gather(1, k)[:, 0] for t in (x_knots, y_knots, slopes))
     x1, y1, d1 = (t.gather(1, k + 1)[:, 0] for t in (x_knots, y_knots, slopes))
+    return rational_quadratic_piece(values, (x0, x1), (y0, y1), (d0, d1), inverse=inverse)
+
+
+def rational_quadratic_piece(
+    values: Tensor,
+    x: tuple[Tensor, Tensor],
+    y: tuple[Tensor, Tensor],
+    slopes: tuple[Tensor, Tensor],
+    *,
+    inverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Map values by the piece of a spline that each is in, given by both ends of the piece.
+
+    Args:
+        values: within the pieces.
+        x: places of the ends, of the shape of ``values``, as all of them.
+        y: values there.
+        slopes: derivatives there.
+        inverse: map from y to x.
+
+    Returns:
+        as :func:`rational_quadratic`.
+    """
+    (x0, x1), (y0, y1), (d0, d1) = x, y, slopes
     width, height = x1 - x0, y1 - y0
     s = height / width
     bend = d0 + d1 - 2 * s

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection, Terms, check_log_det, constant
+from realnvp.bijections.columns_first import ColumnsFirst
 from realnvp.bijections.fitted import Fitted
 from realnvp.bijections.gaussian_mixture import normal_quantile
 from realnvp.columns.bin_map import MOST, even_edges
@@ -51,7 +52,7 @@ FLOOR = 1e-4
 """Weight of the table in the probabilities given a condition, so that none vanishes."""
 
 
-class CategoriesFirst(Fitted):
+class CategoriesFirst(ColumnsFirst, Fitted):
     """Make normal scores of categories independent, and transform the other columns given them.
 
     Args:
@@ -158,7 +159,6 @@ class CategoriesFirst(Fitted):
                 raise ValueError(f"the {name} of categories must ascend to 1")
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the condition of the inner layers, for rows ``(B, D)`` of normal scores."""
         return self._given(self._codes(x[:, self.columns].double()), condition, x.dtype)
 
     def _given(self, codes: Tensor, condition: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -254,10 +254,6 @@ class CategoriesFirst(Fitted):
             codes[:, i] = found.clamp(0, size - 1)
         return codes
 
-    def _joined(self, own: Tensor, rest: Tensor) -> Tensor:
-        order = torch.tensor([*self.columns, *self.others], device=rest.device).argsort()
-        return torch.cat((own.to(rest.dtype), rest), dim=1)[:, order]
-
     def forward_terms(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Terms]:
         scores = x[:, self.columns].double()
         codes = self._codes(scores)
@@ -267,10 +263,6 @@ class CategoriesFirst(Fitted):
         log_det = log_det.to(x.dtype)
         found = {**terms, self.term: log_det + terms[self.term] if self.term in terms else log_det}
         return self._joined(own, rest), found
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, terms = self.forward_terms(x, condition)
-        return z, torch.stack(list(terms.values())).sum(0)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         latents = z[:, self.columns].double()

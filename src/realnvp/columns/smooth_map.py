@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from realnvp.bijections.spline import rational_quadratic_piece
+
 __all__ = ["SHAPES", "TINY", "SmoothMap"]
 
 SHAPES = ("linear", "asinh", "log", "logit")
@@ -101,14 +103,8 @@ class SmoothMap:
 
     def _spline(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return the spline of numbers, and the logarithm of its derivative."""
-        x0, x1, y0, y1, d0, d1 = self._piece(w, self.knots)
-        secant = (y1 - y0) / (x1 - x0)
-        xi = ((w - x0) / (x1 - x0)).clamp(0, 1)
-        both = xi * (1 - xi)
-        below = secant + (d0 + d1 - 2 * secant) * both
-        v = y0 + (y1 - y0) * (secant * xi.square() + d0 * both) / below
-        top = d1 * xi.square() + 2 * secant * both + d0 * (1 - xi).square()
-        slope = 2 * secant.log() + top.log() - 2 * below.log()
+        x, y, slopes = self._piece(w, self.knots)
+        v, slope = rational_quadratic_piece(w.clamp(*x), x, y, slopes)
         for end, beyond in ((0, w < self.knots[:, 0]), (-1, w > self.knots[:, -1])):
             line = self.values[:, end] + self.slopes[:, end] * (w - self.knots[:, end])
             v = torch.where(beyond, line, v)
@@ -116,26 +112,21 @@ class SmoothMap:
         return v, slope
 
     def _spline_inverse(self, v: Tensor) -> Tensor:
-        x0, x1, y0, y1, d0, d1 = self._piece(v, self.values)
-        secant = (y1 - y0) / (x1 - x0)
-        up = (v - y0).clamp(min=0)
-        curve = up * (d0 + d1 - 2 * secant)
-        a = (y1 - y0) * (secant - d0) + curve
-        b = (y1 - y0) * d0 - curve
-        c = -secant * up
-        xi = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())
-        w = x0 + xi * (x1 - x0)
+        x, y, slopes = self._piece(v, self.values)
+        w, _ = rational_quadratic_piece(v.clamp(*y), x, y, slopes, inverse=True)
         for end, beyond in ((0, v < self.values[:, 0]), (-1, v > self.values[:, -1])):
             line = self.knots[:, end] + (v - self.values[:, end]) / self.slopes[:, end]
             w = torch.where(beyond, line, w)
         return w
 
-    def _piece(self, at: Tensor, grid: Tensor) -> list[Tensor]:
-        """Return knots, values and slopes at both ends of the pieces that ``at`` is in."""
+    def _piece(self, at: Tensor, grid: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Return knots, values and slopes, each at both ends of the pieces that ``at`` is in."""
         k = torch.searchsorted(grid, at.T.contiguous(), right=True).T - 1
         k = k.clamp(0, grid.shape[1] - 2)
-        found = []
-        for tensor in (self.knots, self.values, self.slopes):
+
+        def ends(tensor: Tensor) -> tuple[Tensor, Tensor]:
             rows = tensor.expand(k.shape[0], *tensor.shape)
-            found += [rows.gather(2, (k + i)[..., None])[..., 0] for i in (0, 1)]
-        return found
+            low, high = (rows.gather(2, (k + i)[..., None])[..., 0] for i in (0, 1))
+            return low, high
+
+        return ends(self.knots), ends(self.values), ends(self.slopes)

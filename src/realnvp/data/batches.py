@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from realnvp.columns.fitting.rows import draw_weighted
 from realnvp.data.dataset import Split
 from realnvp.data.stored_images import StoredImages
 from realnvp.data.stored_rows import StoredRows
 from realnvp.utils.rng import Stream, seed_of
+from realnvp.utils.weights import draw_weighted
 
 __all__ = [
     "Batches",

@@ -9,6 +9,7 @@ inference = NPE(prior, density_estimator=posterior_flow(domain=prior.support))
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -117,9 +118,8 @@ def _built(
     net = nn.Flatten() if embedding is None else embedding
     with torch.no_grad():
         features = net(condition)
-    options = VectorModel(hidden=64) if model is None else model
-    recipe = VectorRecipe(model=options)
-    recipe.model.domain = entries
+    settings = replace(VectorModel(hidden=64) if model is None else model, domain=entries)
+    recipe = VectorRecipe(model=settings)
     flow = recipe.build(dim, condition_dim=features.shape[1], mean=rows.mean(0), std=rows.std(0))
     if embedding is None:  # the features of a network change while it is trained
         std = features.std(0).double()

@@ -21,6 +21,7 @@ from realnvp.estimator import RealNVPDensity
 from realnvp.posterior.estimator import NOTES, Prior, Simulations, rows_of
 from realnvp.utils.files import write_atomically
 from realnvp.utils.rng import seeded
+from realnvp.utils.weights import effective_fraction
 
 __all__ = ["LikelihoodEstimator"]
 
@@ -145,8 +146,7 @@ def _rise(log_likelihood: Tensor, most: float) -> float:
     """Return how far the power may rise until :data:`SHARE` of the samples are effective."""
 
     def effective(rise: float) -> float:
-        weights = (rise * log_likelihood).softmax(0)
-        return float(1 / weights.square().sum() / len(weights))
+        return effective_fraction(rise * log_likelihood)
 
     if effective(most) >= SHARE:
         return most

@@ -18,14 +18,13 @@ import torch
 
 from realnvp.bijections import (
     Affine,
-    CirclesFirst,
     EncodedCondition,
     PiecewiseLinearCoupling,
     Rosenblatt,
 )
+from realnvp.bijections.columns_first import ColumnsFirst
 from realnvp.columns.fitting.mixtures import Mixture
 from realnvp.columns.fitting.rows import moments
-from realnvp.columns.network import CategoriesFirst
 from realnvp.columns.start import TableStart
 from realnvp.config import ImageRecipe, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset
@@ -123,7 +122,9 @@ def build(
 
 def standardize_condition(flow: Flow, dataset: Dataset) -> None:
     """Let a flow standardize its numeric condition by the training rows of a data set."""
-    shift, scale = dataset.training_rows.condition_moments()
+    split = dataset.train_in_memory
+    assert split.condition is not None
+    shift, scale = moments(split.condition[:].double().cpu(), split.weight)
     flow.condition_shift.copy_(shift)
     flow.condition_scale.copy_(scale)
 
@@ -220,7 +221,7 @@ def smoothing_of(
             f"training.smoothing adds noise to vectors, but {dataset.name} holds images: "
             "leave it out"
         )
-    own = next((m for m in flow.modules() if isinstance(m, CategoriesFirst | CirclesFirst)), None)
+    own = next((m for m in flow.modules() if isinstance(m, ColumnsFirst)), None)
     if own is not None and not own.others:
         return None
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from realnvp.columns.fitting.rows import draw_weighted, moments, weight_fractions
+from realnvp.columns.fitting.rows import moments, weight_fractions
+from realnvp.utils.weights import draw_weighted
 
 __all__ = [
     "Mixture",

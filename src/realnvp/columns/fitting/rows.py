@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot
 if TYPE_CHECKING:
     from realnvp.columns.kinds import Feature  # with pandas, which images do not need
 
-__all__ = ["TrainingRows", "draw_weighted", "moments", "weight_fractions"]
+__all__ = ["TrainingRows", "moments", "weight_fractions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +48,9 @@ class TrainingRows:
             return None
         if self.condition.ndim == 1:
             return one_hot(self.condition, self.classes).double()
-        shift, scale = self.condition_moments()
-        return (self.condition.double() - shift) / scale
-
-    def condition_moments(self) -> tuple[Tensor, Tensor]:
-        """Return means and standard deviations of a numeric condition."""
-        assert self.condition is not None
-        return moments(self.condition.double(), self.weight)
+        condition = self.condition.double()
+        shift, scale = moments(condition, self.weight)
+        return (condition - shift) / scale
 
 
 def weight_fractions(x: Tensor, weight: Tensor | None) -> Tensor:
@@ -94,21 +90,3 @@ def _unit(x: Tensor) -> Tensor:
     """Return the largest magnitude in each column, 1 for columns of zeros."""
     largest = x.abs().amax(0)
     return torch.where(largest > 0, largest, 1.0)
-
-
-def draw_weighted(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Return N indices of N rows, drawn in proportion to their weights.
-
-    By systematic sampling, each row is drawn its expected number of times, rounded down or up.
-
-    Args:
-        weight: ``(N,)`` weights of the rows.
-        generator: source of the one random number.
-
-    >>> draw_weighted(torch.tensor([1.0, 0.0, 3.0, 0.0]), torch.Generator().manual_seed(0))
-    tensor([0, 2, 2, 2])
-    """
-    n = len(weight)
-    ends = weight.double().cpu().cumsum(0)
-    places = (torch.arange(n) + torch.rand((), generator=generator, dtype=torch.float64)) / n
-    return torch.searchsorted(ends, places * ends[-1], right=True).clamp(max=n - 1)
