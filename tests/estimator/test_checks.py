@@ -15,7 +15,9 @@ import torch
 
 from realnvp.columns.schema import TableSchema
 from realnvp.estimator import RealNVPDensity
-from realnvp.estimator.checks import Condition, as_table, row_weights, schema_of
+from realnvp.estimator.checks import row_weights, schema_of
+from realnvp.tables.condition import Condition
+from realnvp.tables.frames import as_table
 
 
 def table(n: int = 50) -> np.ndarray:

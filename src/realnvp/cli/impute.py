@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
     from realnvp.columns.impossible import missing_instead
     from realnvp.data.tables import write_frame
-    from realnvp.estimator.inference import filled_table, impute, known_rows
+    from realnvp.tables.inference import filled_table, impute, known_rows
     from realnvp.utils.progress import Bar, warn
 
     flow = read_model(args)

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
     from realnvp.columns.impossible import missing_instead
     from realnvp.data.tables import write_frame
-    from realnvp.estimator.inference import category_proba, quantiles
+    from realnvp.tables.inference import category_proba, quantiles
     from realnvp.utils.errors import did_you_mean, some_of
     from realnvp.utils.progress import Bar, warn
 

@@ -126,8 +126,8 @@ def _write_table(
     """Write rows with the columns, types and decimals of the table, or a picture of them."""
     from realnvp import plots
     from realnvp.data.tables import write_frame
-    from realnvp.estimator.sampling import sample_table
     from realnvp.pretrained import condition_names, table_of
+    from realnvp.tables.sampling import sample_table
 
     given = _given(args.given)
     names = [name for name in condition_names(flow) if name in given]

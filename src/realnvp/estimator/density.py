@@ -40,27 +40,27 @@ from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, VectorRecipe
 from realnvp.estimator.checks import (
-    Condition,
-    as_table,
     check_no_gaps,
     checked_frame,
     row_weights,
     schema_of,
 )
-from realnvp.estimator.defaults import Defaults
-from realnvp.estimator.fitting import fit_rows
-from realnvp.estimator.inference import (
+from realnvp.evaluation import log_likelihood
+from realnvp.inputs import impossible_values
+from realnvp.pretrained import load
+from realnvp.recipes import load_recipe
+from realnvp.tables.condition import Condition
+from realnvp.tables.defaults import Defaults
+from realnvp.tables.fit import fit_rows
+from realnvp.tables.frames import as_table
+from realnvp.tables.inference import (
     category_proba,
     filled_table,
     impute,
     known_rows,
     quantiles,
 )
-from realnvp.estimator.sampling import draw
-from realnvp.evaluation import log_likelihood
-from realnvp.inputs import impossible_values
-from realnvp.pretrained import load
-from realnvp.recipes import load_recipe
+from realnvp.tables.sampling import draw
 from realnvp.utils.errors import some_of
 from realnvp.utils.settings import to_dict
 
@@ -393,7 +393,7 @@ class RealNVPDensity(
         """Return the probabilities of a categorical column's values, given the other columns.
 
         They follow from Bayes' rule over the values, exactly except for the noise of gaps and of
-        other discrete columns, averaged over 16 draws (:mod:`realnvp.estimator.inference`). A value
+        other discrete columns, averaged over 16 draws (:mod:`realnvp.tables.inference`). A value
         of another column that the model cannot have, such as an unknown category, counts as
         missing, with a warning, here and in :meth:`quantiles` and :meth:`impute`.
 
@@ -430,7 +430,7 @@ class RealNVPDensity(
     ) -> pd.DataFrame:
         """Return quantiles of a column of numbers or dates, given the rest of the row.
 
-        They are computed from weighted candidates, see :mod:`realnvp.estimator.inference`. Two of
+        They are computed from weighted candidates, see :mod:`realnvp.tables.inference`. Two of
         them bound a prediction interval: 0.05 and 0.95 give one of 90 %.
 
         Args:
@@ -503,7 +503,7 @@ class RealNVPDensity(
     ) -> tuple[pd.DataFrame, NDArray]:
         """Fill in the gaps of rows, each by a draw from its distribution given the rest of the row.
 
-        This is sampling importance resampling, see :mod:`realnvp.estimator.inference`. Several
+        This is sampling importance resampling, see :mod:`realnvp.tables.inference`. Several
         calls with other seeds are multiple imputation.
 
         Args:

@@ -27,7 +27,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.columns.schema import TableSchema
 from realnvp.estimator.checks import (
-    as_table,
     check_no_gaps,
     checked_frame,
     schema_of,
@@ -37,6 +36,7 @@ from realnvp.outliers.explain import surprises
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
+from realnvp.tables.frames import as_table
 
 __all__ = ["RealNVPOutlierDetector"]
 

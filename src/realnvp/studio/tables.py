@@ -158,7 +158,7 @@ def _given_the_others(
     progress: Progress,
 ) -> Figure:
     """Draw what a column of a row ``(1, D')`` of a table might be, given its other columns."""
-    from realnvp.estimator.inference import category_proba, impute
+    from realnvp.tables.inference import category_proba, impute
 
     shown = schema.decode(x.numpy())
     kind = schema.column(column).kind
@@ -184,7 +184,7 @@ def draw_table(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Return synthetic rows with the columns of the table, as ``realnvp sample`` writes them."""
-    from realnvp.estimator.sampling import sample_table  # takes a second; no other tab needs it
+    from realnvp.tables.sampling import sample_table  # takes a second; no other tab needs it
 
     schema = table_of(flow)
     assert schema is not None  # checked by the caller

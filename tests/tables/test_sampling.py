@@ -9,9 +9,9 @@ import torch
 
 import realnvp
 from realnvp.columns.schema import TableSchema
-from realnvp.estimator import sampling
 from realnvp.estimator.density import RealNVPDensity
-from realnvp.estimator.sampling import draw, sample_table
+from realnvp.tables import sampling
+from realnvp.tables.sampling import draw, sample_table
 
 
 def test_rules():

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from realnvp.estimator import inference
 from realnvp.estimator.density import RealNVPDensity
-from realnvp.estimator.inference import _without, impute
+from realnvp.tables import inference
+from realnvp.tables.inference import _without, impute
 
 
 def frame(n: int = 600) -> pd.DataFrame:

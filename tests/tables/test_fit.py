@@ -18,10 +18,11 @@ from realnvp.columns.schema import TableSchema
 from realnvp.config import VectorRecipe
 from realnvp.data.dataset import Split
 from realnvp.data.parts import without_copies
-from realnvp.estimator import RealNVPDensity, fitting
-from realnvp.estimator.fitting import _gain, _is_positive
+from realnvp.estimator import RealNVPDensity
 from realnvp.flow import Flow
 from realnvp.recipes import load_recipe
+from realnvp.tables import fit as fitting
+from realnvp.tables.fit import _gain, _is_positive
 from realnvp.training.initialization import build
 
 

@@ -8,7 +8,7 @@ import torch
 
 from realnvp.columns.schema import TableSchema
 from realnvp.estimator import RealNVPDensity
-from realnvp.estimator.defaults import Defaults
+from realnvp.tables.defaults import Defaults
 
 
 def of_column(x: torch.Tensor, condition_dim: int = 0, classes: int | None = None) -> Defaults:
