@@ -18,7 +18,7 @@ from realnvp.outliers import calibrate
 from realnvp.outliers.calibration import chosen
 from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar
-from ship import FOLDER
+from ship import FOLDER, pack
 
 
 def calibrated(name: str, source: str | None, most: int) -> realnvp.Flow:
@@ -56,7 +56,7 @@ def main() -> None:
                 flow = calibrated(name, sources[name] or None, args.examples)
                 print(f"{name}: {len(next(iter(flow.calibration.values())))} examples")
             packed[name] = (flow, entry["card"])
-        write_atomically(path, pretrained.pack(packed))
+        write_atomically(path, pack(packed))
         print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB")
 
 

@@ -12,18 +12,88 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 import realnvp
 from realnvp import pretrained
+from realnvp.conditioners import WeightNormConv2d
 from realnvp.config import DataConfig
 from realnvp.data import load_data
 from realnvp.evaluation import Likelihood, evaluate
 from realnvp.flow import Flow
 from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import duration
+from realnvp.utils.rounding import LARGEST, LOW, MOST, PLACES, POWER
+from realnvp.utils.serialization import seal
 
 FOLDER = Path(pretrained.__file__).parent / "weights"
+
+
+LIMIT = 6_000_000
+"""Largest size of a file that comes with the package, in bytes."""
+
+
+def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
+    """Return the content of a file of models, in half precision.
+
+    The kernels of a model that would be larger than 6 MB have nine bits a weight
+    (:mod:`realnvp.utils.rounding`).
+
+    Args:
+        models: models by name, each with its card.
+    """
+    tensors: dict[str, Tensor] = {}
+    data: dict[str, Any] = {}
+    for name, (flow, card) in models.items():
+        large = 2 * sum(p.numel() for p in flow.parameters()) > LIMIT
+        layers = flow.named_modules() if large else ()
+        kernels = {f"{key}.direction" for key, m in layers if isinstance(m, WeightNormConv2d)}
+        for key, tensor in flow.state_dict().items():
+            if key in kernels:
+                tensors |= to_nine_bits(f"{name}/{key}", tensor)
+                continue
+            narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
+            tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
+        for key, tensor in (flow.calibration or {}).items():
+            tensors[f"{name}{pretrained.CALIBRATION}{key}"] = tensor.contiguous()
+        data[name] = {"settings": flow.settings(), "card": card}
+    return seal(tensors, {"models": data})
+
+
+def to_nine_bits(name: str, kernel: Tensor) -> dict[str, Tensor]:
+    r"""Return tensors of bytes that hold each weight :math:`v` as an integer.
+
+    It is :math:`\operatorname{sign}(v) \operatorname{round}(255 \, (|v| / \max |v|)^{2/3})`.
+
+    Args:
+        name: name of the kernel.
+        kernel: weights ``(C, ...)``; the maximum is that of each of the C output channels.
+
+    Returns:
+        The high 8 bits of each integer by ``name``, of the kernel's shape; the lowest bits, eight
+        per byte; and the maxima.
+
+    >>> kernel = torch.tensor([[0.25, -0.1], [1.0, 3.0]])
+    >>> tensors = to_nine_bits("k", kernel)
+    >>> {name: tensor.dtype for name, tensor in tensors.items()}
+    {'k': torch.uint8, 'k#low': torch.uint8, 'k#largest': torch.float32}
+    >>> from realnvp.utils.rounding import from_nine_bits
+    >>> from_nine_bits(tensors)["k"]
+    tensor([[ 0.2500, -0.0995],
+            [ 1.0050,  3.0000]])
+    """
+    largest = kernel.abs().amax(dim=tuple(range(1, kernel.ndim)), keepdim=True)
+    indices = MOST * (kernel.abs() / largest.clamp(min=1e-30)) ** (1 / POWER)
+    integers = (kernel.sign() * indices).round().to(torch.int16) + MOST
+    bits = torch.zeros(-(-integers.numel() // 8), 8, dtype=torch.uint8)
+    bits.view(-1)[: integers.numel()] = (integers & 1).flatten()
+    return {
+        name: (integers >> 1).to(torch.uint8),
+        f"{name}{LOW}": (bits << PLACES).sum(1).to(torch.uint8),
+        f"{name}{LARGEST}": largest,
+    }
 
 
 def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, Any]:
@@ -71,7 +141,7 @@ def ship_again(name: str, flow: Flow, found: Likelihood, command: str, training:
     card = entry["card"] | {"value": found.loss, "standard_error": found.standard_error}
     card["command"] += f"; {command}"
     card["training"] += training
-    write_atomically(path, pretrained.pack({name: (flow, card)}))
+    write_atomically(path, pack({name: (flow, card)}))
     print(found, card["command"], card["training"], sep="\n")
 
 
@@ -90,14 +160,14 @@ def main() -> None:
         flow = realnvp.load(run)
         if flow.trained_on is not None and args.data:  # pack no path of this machine
             flow.trained_on["data"] |= {"source": args.data, "root": DataConfig.root}
-        entry, tensors = pretrained.unpack(pretrained.pack({name: (flow, {})}))[name]
+        entry, tensors = pretrained.unpack(pack({name: (flow, {})}))[name]
         rounded = pretrained.rebuild(entry["settings"], tensors, name)
         card = card_of(name, Path(run), rounded, args.command)
         card["data"] = args.data or card["data"]
         print(name, json.dumps(card, indent=1))
         packed[name] = (flow, card)
     path = FOLDER / f"{args.file}.safetensors"
-    write_atomically(path, pretrained.pack(packed))
+    write_atomically(path, pack(packed))
     print(f"{shlex.quote(str(path))}: {path.stat().st_size / 2**20:.2f} MiB")
 
 

@@ -22,15 +22,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from realnvp.conditioners import WeightNormConv2d
 from realnvp.config import DataConfig
 from realnvp.flow import CONDITION_UNITS, Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.utils.errors import did_you_mean
 from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
 from realnvp.utils.registry import BUILDERS
-from realnvp.utils.rounding import from_nine_bits, to_nine_bits
-from realnvp.utils.serialization import check_like, seal, unseal
+from realnvp.utils.rounding import from_nine_bits
+from realnvp.utils.serialization import check_like, unseal
 from realnvp.utils.settings import as_list
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ __all__ = [
     "load",
     "load_folder",
     "load_shipped",
-    "pack",
     "rebuild",
     "shipped_names",
     "table_of",
@@ -63,9 +61,6 @@ SHARED = "toy.safetensors"
 
 CALIBRATION = "#calibration/"
 """Separator of a shipped model's name and the names of its calibration's tensors."""
-
-LIMIT = 6_000_000
-"""Largest size of a file that comes with the package, in bytes."""
 
 
 def load(model: str | Path) -> Flow:
@@ -335,51 +330,26 @@ def _check_trained_on(flow: Flow) -> None:
             raise ValueError(f"trained_on must name {count} {name}, got {len(values)}")
 
 
-def pack(models: dict[str, tuple[Flow, dict[str, Any]]]) -> bytes:
-    """Return the content of a file of models, in half precision.
-
-    The kernels of a model that would be larger than 6 MB have nine bits a weight
-    (:mod:`realnvp.utils.rounding`).
-
-    Args:
-        models: models by name, each with its card.
-    """
-    tensors: dict[str, Tensor] = {}
-    data: dict[str, Any] = {}
-    for name, (flow, card) in models.items():
-        large = 2 * sum(p.numel() for p in flow.parameters()) > LIMIT
-        layers = flow.named_modules() if large else ()
-        kernels = {f"{key}.direction" for key, m in layers if isinstance(m, WeightNormConv2d)}
-        for key, tensor in flow.state_dict().items():
-            if key in kernels:
-                tensors |= to_nine_bits(f"{name}/{key}", tensor)
-                continue
-            narrow = tensor.ndim > 1 and tensor.dtype == torch.float32
-            tensors[f"{name}/{key}"] = (tensor.half() if narrow else tensor).contiguous()
-        for key, tensor in (flow.calibration or {}).items():
-            tensors[f"{name}{CALIBRATION}{key}"] = tensor.contiguous()
-        data[name] = {"settings": flow.settings(), "card": card}
-    return seal(tensors, {"models": data})
-
-
 def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
-    """Invert :func:`pack`: return settings with card, and tensors in float32, by name.
+    """Return the models of a file that ``tools/ship.py`` wrote.
 
-    The entry "calibration" holds the tensors of the calibration, or None.
+    Returns:
+        settings with card, and tensors in float32, by name. The entry "calibration" holds the
+        tensors of the calibration, or None.
     """
     tensors, data = unseal(content)
-    found = {}
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+    models = {}
     for name, entry in data["models"].items():
-        prefix = f"{name}/"
-        own = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
         wide = {
             key: tensor.float() if tensor.dtype == torch.float16 else tensor
-            for key, tensor in from_nine_bits(own).items()
+            for key, tensor in from_nine_bits(below(f"{name}/")).items()
         }
-        mark = f"{name}{CALIBRATION}"
-        kept = {k[len(mark) :]: t for k, t in tensors.items() if k.startswith(mark)}
-        found[name] = ({**entry, "calibration": kept or None}, wide)
-    return found
+        models[name] = {**entry, "calibration": below(f"{name}{CALIBRATION}") or None}, wide
+    return models
 
 
 def _files() -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realnvp.utils.rounding import from_nine_bits, to_nine_bits
+from realnvp.utils.rounding import from_nine_bits
+from ship import to_nine_bits
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 3, 3), (5, 1, 1, 1), (8, 16, 1, 1)])

@@ -150,7 +150,7 @@ def test_a_huge_file_is_not_read(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(seal({"a": torch.ones(4)}, {}))
     os.truncate(path, 6 * 2**30)  # sparse: it takes no room on the disk
-    with pytest.raises(ValueError, match="its size is not that of its tensors"):
+    with pytest.raises(ValueError, match="not fully covered"):
         peek(path)
     path.write_bytes((2**40).to_bytes(8, "little"))
     os.truncate(path, 6 * 2**30)

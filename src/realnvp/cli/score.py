@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from realnvp.flow import Flow
     from realnvp.outliers import OutlierScorer
     from realnvp.training.launch import Processes
-    from realnvp.utils.spool import Spool
+
+    Scores = dict[str, NDArray]
 
 __all__ = []
 
@@ -149,7 +150,6 @@ def _score(
     from realnvp.outliers import OutlierScorer
     from realnvp.outliers.calibration import statistics_by_block
     from realnvp.utils.progress import Bar, warn
-    from realnvp.utils.spool import Spool
 
     noted: list[Impossible] = []
     # Batches must begin where they do without streaming: then the results are the same bits.
@@ -175,41 +175,40 @@ def _score(
             f"{args.model} has no calibration, so there are no p-values and the score is the "
             f"simplest one: realnvp calibrate {args.model} makes one"
         )
-    names = ["log_likelihood", *(["bits_per_dim"] if flow.levels is not None else [])]
-    names += ["outlier_score", *(["p_value"] if calibrated else [])]
     every, tested = -(-count // MOST_TESTED), [np.empty(0)]
-    with Spool.temporary(names) as spool:
-        with Bar("scoring", visible=not args.json, main=main) as bar:
-            for part in _together(parts, processes):
-                first = len(spool)
+    blocks: list[Scores] = []
+    done = 0
+    with Bar("scoring", visible=not args.json, main=main) as bar:
+        for part in _together(parts, processes):
 
-                def progress(done: int, _: int, first: int = first) -> None:
-                    bar.update((first + done) / count)
+            def progress(scored: int, _: int, before: int = done) -> None:
+                bar.update((before + scored) / count)
 
-                blocks = statistics_by_block(
-                    flow,
-                    part,
-                    scorer.near,
-                    samples=args.samples,
-                    batch_size=args.batch_size,
-                    seed=args.seed,
-                    shared=processes is not None,
-                    first=first,
-                    symmetries=args.symmetries,
-                    progress=progress,
-                )
-                for start, found in blocks:
-                    spool.append(_columns(flow, scorer, found))
-                    if calibrated:
-                        index = np.arange(start, start + len(found["bound"]))
-                        few = index % every == 0
-                        some = {key: column[few] for key, column in found.items()}
-                        tested.append(scorer.like_held_out(some, index[few] // every))
-        if main:
-            result = _written(args, path, split, name, spool, scorer, np.concatenate(tested))
-            if explained is not None and split is not None:
-                result["explained"] = str(_explain(args, explained, split, spool, scorer, noted))
-            _report(args, result, count)
+            for start, statistics in statistics_by_block(
+                flow,
+                part,
+                scorer.near,
+                samples=args.samples,
+                batch_size=args.batch_size,
+                seed=args.seed,
+                shared=processes is not None,
+                first=done,
+                symmetries=args.symmetries,
+                progress=progress,
+            ):
+                blocks.append(_columns(flow, scorer, statistics))
+                if calibrated:
+                    index = np.arange(start, start + len(statistics["bound"]))
+                    few = index % every == 0
+                    some = {key: column[few] for key, column in statistics.items()}
+                    tested.append(scorer.like_held_out(some, index[few] // every))
+            done += len(part)
+    if main:
+        scores = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+        result = _written(args, path, split, name, scores, scorer, np.concatenate(tested))
+        if explained is not None and split is not None:
+            result["explained"] = str(_explain(args, explained, split, scores, scorer, noted))
+        _report(args, result, count)
 
 
 def _together(parts: Iterator[Split], processes: Processes | None) -> Iterator[Split]:
@@ -222,13 +221,14 @@ def _together(parts: Iterator[Split], processes: Processes | None) -> Iterator[S
         yield part
 
 
-def _columns(flow: Flow, scorer: OutlierScorer, found: dict[str, Any]) -> dict[str, Any]:
+def _columns(flow: Flow, scorer: OutlierScorer, statistics: dict[str, Any]) -> Scores:
     """Return the columns of the table of scores for some examples."""
-    columns = {"log_likelihood": found["bound"], "outlier_score": scorer.score(found)}
+    columns = {"log_likelihood": statistics["bound"]}
     if flow.levels is not None:
-        columns["bits_per_dim"] = -found["bound"] * flow.unit[0]
+        columns["bits_per_dim"] = -statistics["bound"] * flow.unit[0]
+    columns["outlier_score"] = scorer.score(statistics)
     if scorer.calibration is not None:
-        columns["p_value"] = scorer.p_values(found)
+        columns["p_value"] = scorer.p_values(statistics)
     return columns
 
 
@@ -237,7 +237,7 @@ def _written(
     path: Path,
     split: Split | None,
     name: str,
-    spool: Spool,
+    scores: Scores,
     scorer: OutlierScorer,
     tested: NDArray,
 ) -> dict[str, Any]:
@@ -245,22 +245,28 @@ def _written(
 
     The last argument has the scores that are compared with those of the held-out examples.
     """
+    import numpy as np
+    import pandas as pd
 
+    from realnvp.data.tables import write_frame
     from realnvp.outliers import benjamini_hochberg, shift_p_value
+    from realnvp.utils.files import replacing
     from realnvp.utils.progress import warn
 
     source = args.data or name.rpartition(" (")[0]
     labels = None if split is None else row_names(source, split)
-    result: dict[str, Any] = {"out": str(path), "examples": len(spool), "data": name}
-    means = {key: spool.mean(key) for key in spool.names if key != "p_value"}
-    result |= {key: mean for key, (mean, _) in means.items()}
-    impossible = len(spool) - means["log_likelihood"][1]
-    if impossible:
-        result["impossible"] = impossible
+    possible = np.isfinite(scores["log_likelihood"])
+    result: dict[str, Any] = {"out": str(path), "examples": len(possible), "data": name}
+    for key, column in scores.items():
+        finite = column[np.isfinite(column)]
+        if key != "p_value":
+            result[key] = float(finite.mean()) if len(finite) else np.nan
+    if not possible.all():
+        result["impossible"] = int((~possible).sum())
     marked = None
     if scorer.calibration is not None:
         if args.alpha is not None:
-            p = spool.column("p_value")
+            p = scores["p_value"]
             marked = benjamini_hochberg(p, args.alpha) if args.fdr else p <= args.alpha
             result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": int(marked.sum())}
             held_out = len(scorer.calibration)
@@ -276,7 +282,7 @@ def _written(
         shift = shift_p_value(tested, scorer.held_out)
         result["shift_p_value"] = shift
         if shift < SHIFT:
-            strange = float((spool.column("p_value", MOST_TESTED) <= 0.05).mean())
+            strange = float((scores["p_value"] <= 0.05).mean())
             why = (
                 "they look more ordinary, as the model's training data do: score data that it has "
                 "not seen"
@@ -288,9 +294,19 @@ def _written(
                 f"{shift:.1e}; {strange:.1%} of their p-values are 0.05 or less): {why}"
             )
 
-    last = {} if marked is None else {"outlier": marked.astype(int)}
-    first = labels or {"row": range(len(spool))}
-    spool.write(path, first, last, escape=args.escape_formulas)
+    # Names of files may not be text.
+    names = {
+        key: [str(value).encode(errors="backslashreplace").decode() for value in values]
+        if key == "image"
+        else values
+        for key, values in (labels or {"row": range(len(possible))}).items()
+    }
+    table = {**names, **scores, **({} if marked is None else {"outlier": marked.astype(int)})}
+    if path.suffix == ".npz":
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, **table)  # type: ignore[arg-type]
+    else:
+        write_frame(pd.DataFrame(table), path, escape=args.escape_formulas, digits=9)
     return result
 
 
@@ -311,24 +327,24 @@ def _report(args: Any, result: dict[str, Any], count: int) -> None:
 
 
 def _explain(
-    args: Any, stem: Path, split: Split, spool: Spool, scorer: OutlierScorer,
+    args: Any, stem: Path, split: Split, scores: Scores, scorer: OutlierScorer,
     noted: list[Impossible],
 ) -> Path:  # fmt: skip
     """Write the most unusual and the most ordinary examples with explanations."""
     import numpy as np
     import torch
 
-    order = np.argsort(-spool.column("outlier_score"), kind="stable")
+    order = np.argsort(-scores["outlier_score"], kind="stable")
     few = min(SHOWN, (len(order) + 1) // 2)
     chosen = np.concatenate([order[:few], order[len(order) - few :]])
     part = split.select(torch.as_tensor(chosen.copy()))
     if scorer.flow.levels is None:
-        return _explain_rows(args, Path(f"{stem}.csv"), part, chosen, spool, scorer, noted)
+        return _explain_rows(args, Path(f"{stem}.csv"), part, chosen, scores, scorer, noted)
     return _explain_images(args, Path(f"{stem}.png"), part, few, scorer)
 
 
 def _explain_rows(
-    args: Any, path: Path, part: Split, chosen: Any, spool: Spool, scorer: OutlierScorer,
+    args: Any, path: Path, part: Split, chosen: Any, scores: Scores, scorer: OutlierScorer,
     noted: list[Impossible],
 ) -> Path:  # fmt: skip
     import pandas as pd
@@ -366,8 +382,8 @@ def _explain_rows(
         _name_impossible(schema, noted, chosen, reasons, values)
     results: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
     for key in ("outlier_score", "p_value"):
-        if key in spool.names:
-            results[key] = spool.column(key)[chosen]
+        if key in scores:
+            results[key] = scores[key][chosen]
     results["most surprising"] = [_most(row) for _, row in reasons.iterrows()]
     # A table may have columns of these names itself.
     table = {f"{key} (realnvp)" if key in reasons else key: v for key, v in results.items()}

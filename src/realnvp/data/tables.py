@@ -317,20 +317,24 @@ def read_frame(path: Path) -> pd.DataFrame:
     return _with_text_names(frame, path)
 
 
-def write_frame(frame: pd.DataFrame, path: Path, *, escape: bool = False) -> None:
+def write_frame(
+    frame: pd.DataFrame, path: Path, *, escape: bool = False, digits: int | None = None
+) -> None:
     """Write a table as CSV or Parquet, by the ending of the file, atomically.
 
     Args:
         frame: the table.
         path: the file.
         escape: as in :func:`realnvp.utils.files.csv_text`.
+        digits: significant digits of numbers in CSV; as many as they have by default.
     """
     buffer = io.BytesIO()
     if path.suffix == ".parquet":
         parquet_module("writing")
         frame.to_parquet(buffer, index=False)
     else:
-        buffer.write(csv_text(frame, escape=escape).encode())
+        shown = None if digits is None else f"%.{digits}g"
+        buffer.write(csv_text(frame, escape=escape, float_format=shown).encode())
     write_atomically(path, buffer.getvalue())
 
 

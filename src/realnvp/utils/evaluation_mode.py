@@ -65,7 +65,7 @@ def modules(module: nn.Module) -> Iterator[nn.Module]:
     A module that occurs several times is yielded several times.
     """
     waiting: list[nn.Module | None] = [module]
-    for found in waiting:  # which grows
-        if found is not None:
-            yield found
-            waiting.extend(found._modules.values())
+    for each in waiting:  # which grows
+        if each is not None:
+            yield each
+            waiting.extend(each._modules.values())

@@ -45,9 +45,9 @@ def row_hashes(rows: NDArray[Any], block: int = 1 << 18) -> NDArray[np.uint64]:
     hashes = np.empty(len(rows), np.uint64)
     count = max(1, block // (8 * max(width, 1)))
     for start in range(0, len(rows), count):
-        part = np.ascontiguousarray(rows[start : start + count] + rows.dtype.type(0))
-        padded = np.zeros((len(part), 8 * width), np.uint8)
-        padded[:, :nbytes] = part.view(np.uint8).reshape(len(part), nbytes)
+        block_rows = np.ascontiguousarray(rows[start : start + count] + rows.dtype.type(0))
+        padded = np.zeros((len(block_rows), 8 * width), np.uint8)
+        padded[:, :nbytes] = block_rows.view(np.uint8).reshape(len(block_rows), nbytes)
         # An odd constant, since 0 is scrambled to 0: the number of leading zeros matters.
         words = scrambled(padded.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
         hashes[start : start + count] = (words * factors).sum(1, dtype=np.uint64)

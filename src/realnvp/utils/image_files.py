@@ -126,9 +126,9 @@ def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
         column: column of the images.
         settings: those of ``read_image``.
     """
-    held = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
+    saved = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
     # A path, which whoever made the set has chosen, is not read: ``save_to_disk`` stores the bytes.
-    content = held.get("bytes")
+    content = saved.get("bytes")
     if content is None:
         raise UnusableImage(path, "there is no image in this row")
     return read_image(path, content=content, **settings)
@@ -164,9 +164,9 @@ def open_saved_set(folder: str) -> Any:
             f"{folder} is a data set of Hugging Face's library: pip install '.[datasets]'"
         ) from error
     try:
-        for held in json.loads(Path(folder, "state.json").read_text("utf-8"))["_data_files"]:
-            if not is_name(held["filename"]):
-                raise ValueError(f"{held['filename']!r} is not a file in it")
+        for entry in json.loads(Path(folder, "state.json").read_text("utf-8"))["_data_files"]:
+            if not is_name(entry["filename"]):
+                raise ValueError(f"{entry['filename']!r} is not a file in it")
         return datasets.load_from_disk(folder)
     except Exception as error:  # from Arrow, JSON and the library itself
         raise ValueError(f"cannot read {folder}: {' '.join(str(error).split())}") from error
@@ -214,10 +214,10 @@ def _is_reduced(image: PILImage) -> bool:
     Pillow does that to colors. Its plan of how to read the file names the type of the values there.
     """
     plan: Any = getattr(image, "tile", ())
-    given = [part[3] if isinstance(part[3], tuple) else (part[3],) for part in plan]
+    arguments = [entry[3] if isinstance(entry[3], tuple) else (entry[3],) for entry in plan]
     if image.format == "PPM":
-        return any(isinstance(value, int) and value > 255 for args in given for value in args)
-    return image.format in ("PNG", "TIFF") and any(";16" in str(args[0]) for args in given)
+        return any(isinstance(value, int) and value > 255 for args in arguments for value in args)
+    return image.format in ("PNG", "TIFF") and any(";16" in str(args[0]) for args in arguments)
 
 
 def _opaque(image: PILImage, path: Path, background: str | None, grey: bool) -> PILImage:
@@ -293,7 +293,7 @@ def image_files(folder: Path) -> FileList:
     Links are followed, unless they lead back to a folder that they are in. A folder that cannot be
     read is left out, with a warning.
     """
-    found: list[str] = []
+    images: list[str] = []
     others: list[str] = []
 
     def look(inside: str, above: tuple[str, ...]) -> None:
@@ -309,17 +309,17 @@ def image_files(folder: Path) -> FileList:
             if entry.name.startswith("."):
                 continue
             if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                found.append(inside + entry.name)
+                images.append(inside + entry.name)
             elif entry.name.lower().endswith(_OTHERS):
                 others.append(inside + entry.name)
             elif entry.is_dir():
-                own = os.path.realpath(entry.path) if entry.is_symlink() else ""
-                if not own or own not in above:
-                    within = own or f"{above[-1]}{os.sep}{entry.name}"
+                target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                if not target or target not in above:
+                    within = target or f"{above[-1]}{os.sep}{entry.name}"
                     look(inside + entry.name + os.sep, (*above, within))
 
     look("", (os.path.realpath(folder),))
-    return FileList(folder, found, others)
+    return FileList(folder, images, others)
 
 
 @dataclass
@@ -346,29 +346,29 @@ def stack(images: Iterable[np.ndarray | UnusableImage], count: int) -> ImageStac
         images: ``(H, W)`` or ``(H, W, 3)``, or why a file cannot be used.
         count: number of images.
 
-    >>> found = stack([np.zeros((4, 6), np.uint8), np.ones((4, 6, 3), np.uint8)], 2)
-    >>> found.images.shape, found.kept, found.images[:, 0, 0, 0]
+    >>> stacked = stack([np.zeros((4, 6), np.uint8), np.ones((4, 6, 3), np.uint8)], 2)
+    >>> stacked.images.shape, stacked.kept, stacked.images[:, 0, 0, 0]
     ((2, 3, 4, 6), [0, 1], array([0, 1], dtype=uint8))
     """
-    found = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
+    stacked = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
     for i, image in enumerate(images):
         if isinstance(image, UnusableImage):
-            found.bad[i] = image.reason, image.remedy
+            stacked.bad[i] = image.reason, image.remedy
             continue
         pixels = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        kept = len(found.kept)
+        kept = len(stacked.kept)
         if not kept:
-            found.images = np.empty((count, *pixels.shape), np.uint8)
-        if pixels.shape[1:] != found.images.shape[2:]:
-            found.odd[i] = pixels.shape[2], pixels.shape[1]
+            stacked.images = np.empty((count, *pixels.shape), np.uint8)
+        if pixels.shape[1:] != stacked.images.shape[2:]:
+            stacked.odd[i] = pixels.shape[2], pixels.shape[1]
             continue
-        if len(pixels) > found.images.shape[1]:  # the first color image among grey ones
-            grey, found.images = found.images, np.empty((count, *pixels.shape), np.uint8)
-            found.images[:kept] = grey[:kept]
-        found.images[kept] = pixels
-        found.kept.append(i)
-    found.images = found.images[: len(found.kept)]
-    return found
+        if len(pixels) > stacked.images.shape[1]:  # the first color image among grey ones
+            grey, stacked.images = stacked.images, np.empty((count, *pixels.shape), np.uint8)
+            stacked.images[:kept] = grey[:kept]
+        stacked.images[kept] = pixels
+        stacked.kept.append(i)
+    stacked.images = stacked.images[: len(stacked.kept)]
+    return stacked
 
 
 def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
@@ -381,13 +381,13 @@ def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
         read: reads one of the files.
     """
     with no_bombs():
-        found = stack((attempt(read, file) for file in files), len(files))
+        stacked = stack((attempt(read, file) for file in files), len(files))
     with replacing(path.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
         # np.save loses the error of a full disk, if it occurs with the last bytes.
-        header = np.lib.format.header_data_from_array_1_0(found.images)
+        header = np.lib.format.header_data_from_array_1_0(stacked.images)
         np.lib.format.write_array_header_1_0(file, header)
-        file.write(found.images.data)
-    about = {"kept": found.kept, "bad": found.bad, "odd": found.odd}
+        file.write(stacked.images.data)
+    about = {"kept": stacked.kept, "bad": stacked.bad, "odd": stacked.odd}
     write_atomically(path.with_suffix(".json"), json.dumps(about).encode())
     return len(files)
 

@@ -58,10 +58,6 @@ CALIBRATION_LIMIT = 256_000_000
 """Largest ``calibration.safetensors`` in bytes."""
 
 
-HEADER_LIMIT = 16_000_000
-"""Largest header of the weights in bytes, which is enough for 100,000 tensors."""
-
-
 def write_model(
     folder: Path,
     settings: dict[str, Any],
@@ -139,13 +135,13 @@ def _sha256(path: Path) -> str:
 def _note_in(folder: Path, settings: dict[str, Any]) -> Any:
     """Return the note ``made_with`` of a folder with the same settings, or None."""
     try:
-        found, _ = read_config(folder)
+        saved, _ = read_config(folder)
         same = json.loads(json.dumps({**settings, "made_with": None}))
     except (OSError, TypeError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or {**found, "made_with": None} != same:
+    if not isinstance(saved, dict) or {**saved, "made_with": None} != same:
         return None
-    return found.get("made_with")
+    return saved.get("made_with")
 
 
 def read_config(folder: Path) -> tuple[Any, str]:
@@ -181,7 +177,7 @@ def read_sizes(folder: Path, config_sha256: str) -> dict[str, Tensor]:
     """
     path = folder / WEIGHTS
     try:
-        sizes, data = peek(path, HEADER_LIMIT)
+        sizes, data = peek(path)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
     _check_belongs(folder, data, config_sha256)
@@ -199,11 +195,11 @@ def read_weights(folder: Path, config_sha256: str) -> dict[str, Tensor]:
         ValueError: if the file is damaged, larger than memory, or belongs to other settings.
     """
     path = folder / WEIGHTS
-    size, held = path.stat().st_size, physical_memory()
-    if held is not None and 3 * size > held:  # the file, its tensors and the model's own
+    size, memory = path.stat().st_size, physical_memory()
+    if memory is not None and 3 * size > memory:  # the file, its tensors and the model's own
         raise ValueError(
             f"{path} holds {size / 2**30:,.1f} GiB of weights, and this machine has "
-            f"{held / 2**30:,.1f} GiB of memory: load it on a larger one"
+            f"{memory / 2**30:,.1f} GiB of memory: load it on a larger one"
         )
     with path.open("rb") as file:
         content = file.read(size)
@@ -254,7 +250,7 @@ def _commit() -> str | None:
     if not (root / ".git").exists():  # not a repository that happens to contain the environment
         return None
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
@@ -263,4 +259,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

@@ -140,7 +140,9 @@ class Registry(Mapping[str, T], Generic[T]):
         )
 
     def _is_registered(self, entry: Any) -> bool:
-        return entry is not None and any(entry is known for known in self._entries.values())
+        return entry is not None and any(
+            entry is registered for registered in self._entries.values()
+        )
 
 
 def find(path: str) -> Any:

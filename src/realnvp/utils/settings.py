@@ -29,8 +29,8 @@ def require(condition: bool, message: str) -> None:
 def positive(config: object, *names: str) -> None:
     """Raise ValueError unless the fields of these names are None or finite numbers above 0."""
     for name in names:
-        found = getattr(config, name)
-        for value in as_list(found):
+        setting = getattr(config, name)
+        for value in as_list(setting):
             require(
                 value in (None, "auto") or 0 < value < math.inf,
                 f"{name} must be a positive number, got {value}",
@@ -82,13 +82,13 @@ def _has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if get_origin(hint) in (Union, UnionType):
-        return any(_has_type(value, part) for part in get_args(hint))
+        return any(_has_type(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
         parts = get_args(hint)
         return (
             isinstance(value, list | tuple)
             and len(value) == len(parts)
-            and all(_has_type(item, part) for item, part in zip(value, parts, strict=True))
+            and all(_has_type(item, option) for item, option in zip(value, parts, strict=True))
         )
     if get_origin(hint) is dict:  # options, by name
         return isinstance(value, dict) and all(
@@ -121,10 +121,10 @@ def check_types(config: Any, **limits: int) -> None:
             wanted = choices if get_origin(hint) is Literal else str(item.type)
             raise ValueError(f"{item.name} must be {wanted}, got {str(value)[:50]!r}")
         limit = limits.get(item.name, 2**53)  # larger integers are not exact as floats
-        for part in as_list(value):
-            if isinstance(part, Integral):
+        for number in as_list(value):
+            if isinstance(number, Integral):
                 # not printed: it could have thousands of digits
-                require(part <= limit, f"{item.name} is at most {limit}, got a larger number")
+                require(number <= limit, f"{item.name} is at most {limit}, got a larger number")
 
 
 def to_dict(config: object) -> dict:
