@@ -3,6 +3,7 @@
 # make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
+# make results  copy the tables of docs/results.md from benchmarks/results/
 # make docs   the documentation's site, in build/site/; chapters of the course are run, once
 # make package  wheel and source archive, checked, in dist/
 # make test-package  the wheel, installed into an environment of its own, and used
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := demo
 
-.PHONY: demo test test-studio lint faults bench docs package test-package clean
+.PHONY: demo test test-studio lint faults bench results docs package test-package clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -55,6 +56,9 @@ BENCHES ?= speed memory sampling toy tables gpu
 bench: $(VENV)/installed-test
 	$(BIN)/pip install --quiet -e '.[bench]'
 	for name in $(BENCHES); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+results: $(BIN)/python
+	$(BIN)/python tools/results_page.py
 
 # Material's notice of its successor is no warning of these pages.
 docs: $(VENV)/installed

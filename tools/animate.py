@@ -54,7 +54,7 @@ def layers(model: str = "moons", n: int = 1500) -> list[Image.Image]:
             axes.scatter(*x.numpy().T, s=4, c=colors, linewidths=0)
             axes.set(xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), xticks=[], yticks=[], aspect="equal")
             axes.set_title(f"layer {i} of {len(stops) - 1}", fontsize=9)
-            with Image.open(io.BytesIO(plots.as_png(figure, dpi=80))) as image:
+            with Image.open(io.BytesIO(plots.as_png(figure, dpi=120))) as image:
                 frames.append(image.convert("RGB").quantize(64).convert("RGB"))
     return frames
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,24 +19,24 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Uniform
 
 from realnvp.bijections import Chain, EmbeddedCondition
 from realnvp.bijections.domains import DomainMap, as_domain
 from realnvp.config import TrainingConfig, VectorModel, VectorRecipe
 from realnvp.estimator import RealNVPDensity
 from realnvp.flow import CONDITION_UNITS, Flow
+from realnvp.posterior.priors import Prior, as_prior, prior_from_json, prior_to_json
 from realnvp.pretrained import load
 from realnvp.training.train import fit
 from realnvp.utils.errors import some_of
 from realnvp.utils.files import write_atomically
 from realnvp.utils.rng import seeded
-from realnvp.utils.serialization import seal, unseal
+from realnvp.utils.serialization import parse_json, seal, unseal
 
 __all__ = ["PosteriorEstimator"]
 
 NOTES = "posterior.json"
-"""File beside a saved flow with the shape of the data."""
+"""File beside a saved flow with the shape of the data, and the prior."""
 
 TRUNCATED = 1e-4
 """Mass of a posterior that is outside of the region which the next round's prior is cut to."""
@@ -55,8 +56,6 @@ EMBEDDED = {
     "validation_share": 1.0, "accelerator": "cpu",
 }  # fmt: skip
 """Settings of a flow that is trained together with an embedding."""
-
-Prior = Distribution | tuple[ArrayLike, ArrayLike]
 
 
 class Simulations:
@@ -97,6 +96,12 @@ class Simulations:
             )
         if parameters.ndim != 2:
             raise ValueError(f"theta has the shape (N, D), got {tuple(parameters.shape)}")
+        wrong = (~parameters.isfinite().all(1)).nonzero()[:, 0].tolist()
+        if wrong:
+            raise ValueError(
+                f"theta has NaN or infinite values in {len(wrong):,} of {len(parameters):,} rows, "
+                f"at the indices {some_of(list(map(str, wrong)))}"
+            )
         kept = self._finite(data)
         parameters, data = parameters[kept], data[kept]
         if self.prior is not None and self.prior.event_shape != parameters.shape[1:]:
@@ -136,6 +141,29 @@ class Simulations:
             raise ValueError(f"x has the shape {shape} or (B, *{shape}), got {tuple(data.shape)}")
         return data.reshape(-1, torch.Size(shape).numel()), batch
 
+    def _write_notes(self, folder: str | Path) -> None:
+        """Write what is saved beside a flow; warn if the prior is not."""
+        prior = None if self.prior is None else prior_to_json(self.prior)
+        if self.prior is not None and prior is None:
+            warnings.warn(
+                f"the prior, {type(self.prior).__name__}, is no distribution that can be saved: "
+                "pass it again to load",
+                stacklevel=3,
+            )
+        notes = json.dumps({"x_shape": list(self.x_shape_), "prior": prior}).encode()
+        write_atomically(Path(folder) / NOTES, notes)
+
+    def _read_notes(self, folder: str | Path) -> None:
+        """Set the shape of the data, and the prior unless there is one."""
+        path = Path(folder) / NOTES
+        try:
+            notes = parse_json(path.read_bytes())
+            self.x_shape_ = tuple(map(int, notes["x_shape"]))
+            if self.prior is None and notes.get("prior") is not None:
+                self.prior = prior_from_json(notes["prior"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is corrupt: {error}") from error
+
 
 class PosteriorEstimator(Simulations):
     r"""The posterior of a simulator's parameters given its data.
@@ -157,7 +185,7 @@ class PosteriorEstimator(Simulations):
         flow_: density of the parameters given flat data, a :class:`realnvp.Flow` in float64.
         x_shape_: shape of the data of one simulation.
 
-    >>> prior = Uniform(torch.zeros(2), torch.ones(2))
+    >>> prior = torch.distributions.Uniform(torch.zeros(2), torch.ones(2))
     >>> theta = prior.sample((300,))
     >>> x = theta + 0.1 * torch.randn(300, 2)
     >>> posterior = PosteriorEstimator(prior, settings={"max_steps": 50}).fit(theta, x)
@@ -353,7 +381,10 @@ class PosteriorEstimator(Simulations):
     # ------------------------------------------------------------------ saving
 
     def save(self, folder: str | Path) -> None:
-        """Write the posterior into a folder: safetensors and JSON, without the prior's density."""
+        """Write the posterior into a folder: safetensors and JSON.
+
+        The prior is saved if it is a pair of bounds, or one of PyTorch's common distributions.
+        """
         if not hasattr(self, "flow_"):
             raise ValueError("nothing has been learned yet: call fit first")
         flow = self.flow_
@@ -364,18 +395,17 @@ class PosteriorEstimator(Simulations):
             content = seal({**tensors, **units}, {})
             write_atomically(Path(folder) / EMBEDDING, content)
         flow.save_pretrained(folder)
-        notes = json.dumps({"x_shape": list(self.x_shape_)}).encode()
-        write_atomically(Path(folder) / NOTES, notes)
+        self._write_notes(folder)
 
     @classmethod
     def load(
         cls, folder: str | Path, prior: Prior | None = None, embedding: nn.Module | None = None
     ) -> PosteriorEstimator:
-        """Return the posterior that was saved in a folder; its domain is saved with it.
+        """Return the posterior that was saved in a folder.
 
         Args:
             folder: the folder.
-            prior: the prior, which is only needed for more rounds.
+            prior: the prior, if it could not be saved; only more rounds need it.
             embedding: a network like the one that it was fitted with, which gets its weights.
 
         Raises:
@@ -384,11 +414,7 @@ class PosteriorEstimator(Simulations):
         """
         posterior = cls(prior, embedding=embedding)
         flow = load(folder)
-        try:
-            shape = json.loads((Path(folder) / NOTES).read_text())["x_shape"]
-            posterior.x_shape_ = tuple(map(int, shape))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{Path(folder) / NOTES} is corrupt: {error}") from error
+        posterior._read_notes(folder)
         if (Path(folder) / EMBEDDING).exists() != (embedding is not None):
             raise ValueError("pass embedding, exactly if the posterior was fitted with one")
         if embedding is not None:
@@ -419,26 +445,6 @@ def _without_embedding(flow: Flow, config: Any) -> tuple[Flow, EmbeddedCondition
     *first, layer = list(flow.bijection)  # type: ignore[call-overload]
     size = config["arguments"]["condition_dim"]
     return Flow(Chain(*first, *layer.inner), flow.shape, condition_dim=size, config=config), layer
-
-
-def as_prior(prior: Any) -> Distribution:
-    """Return a prior of vectors: a distribution, or bounds of a uniform one.
-
-    >>> as_prior(([0.0, 0.0], [1.0, 2.0])).event_shape
-    torch.Size([2])
-    """
-    if isinstance(prior, tuple) and len(prior) == 2:
-        low, high = (torch.atleast_1d(torch.as_tensor(end, dtype=torch.float32)) for end in prior)
-        if not (low.isfinite() & high.isfinite() & (low < high)).all():
-            raise ValueError(f"bounds of a prior are finite, low before high, got {prior}")
-        prior = Uniform(low, high)
-    if not isinstance(prior, Distribution):
-        raise ValueError(
-            f"a prior is a torch.distributions object, or (low, high), got {str(prior)[:50]!r}"
-        )
-    if not prior.event_shape and not prior.batch_shape:
-        prior = prior.expand((1,))
-    return prior if prior.event_shape else Independent(prior, 1)
 
 
 def rows_of(values: ArrayLike) -> Tensor:

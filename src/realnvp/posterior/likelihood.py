@@ -8,7 +8,6 @@ weighted, resampled and moved, while the power of the likelihood rises from 0 to
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from realnvp.bijections.domains import DomainMap, as_domain
 from realnvp.estimator import RealNVPDensity
-from realnvp.posterior.estimator import NOTES, Prior, Simulations, rows_of
-from realnvp.utils.files import write_atomically
+from realnvp.posterior.estimator import Simulations, rows_of
+from realnvp.posterior.priors import Prior
 from realnvp.utils.rng import seeded
 from realnvp.utils.weights import effective_fraction
 
@@ -124,8 +123,7 @@ class LikelihoodEstimator(Simulations):
         if not hasattr(self, "density_"):
             raise ValueError("nothing has been learned yet: call fit first")
         self.density_.save(folder)
-        notes = json.dumps({"x_shape": list(self.x_shape_)}).encode()
-        write_atomically(Path(folder) / NOTES, notes)
+        self._write_notes(folder)
 
     @classmethod
     def load(cls, folder: str | Path, prior: Prior | None = None) -> LikelihoodEstimator:
@@ -133,12 +131,11 @@ class LikelihoodEstimator(Simulations):
 
         Args:
             folder: the folder.
-            prior: the prior, which :meth:`sample` needs.
+            prior: the prior, if it could not be saved; :meth:`sample` needs it.
         """
         likelihood = cls(prior)
         likelihood.density_ = RealNVPDensity.load(folder)
-        shape = json.loads((Path(folder) / NOTES).read_text())["x_shape"]
-        likelihood.x_shape_ = tuple(map(int, shape))
+        likelihood._read_notes(folder)
         return likelihood
 
 
