@@ -31,6 +31,8 @@ def test_kinds_are_shown(here: Path, capsys):
     found = json.loads(capsys.readouterr().out)
     kinds = [column["kind"] for column in found["columns"]]
     assert kinds == ["categorical", "decimal", "categorical", "datetime"]
+    assert found["observed"] == {"size": ["0", "22.25"], "day": ["2020-01-01", "2020-01-28"]}
+    assert "size\tdecimal\t1\t0 to 22.25\tstep 0.25" in printed
 
 
 @pytest.mark.parametrize("name", ["nowhere.csv", "."])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from helpers.command import json_of, refused, run
 from helpers.data_files import save
 from realnvp import vector_flow
-from realnvp.cli.shared import row_names
+from realnvp.cli.shared import row_names, table, tell
 from realnvp.data import Split
 
 
@@ -93,3 +95,40 @@ def test_rows_of_a_saved_set_have_numbers_and_files_of_a_folder_names(here):
     (here / "set/state.json").write_text("{}")
     (here / "set/dataset_info.json").write_text('{"features": {"image": {"_type": "Image"}}}')
     assert row_names("set", split) == {"row": [0, 2]}
+
+
+LAYERS = table(
+    "moons on 64 examples",
+    ["layer", "kind", "mean", "round trip", "log_det + inverse's", "what it does"],
+    [("layers.1", "GaussianMixtureCoupling", "0.091", "1.3e-07", "6.0e-07", "bends [one] half")]
+    * 2,
+)
+
+
+@pytest.mark.parametrize("width", [120, 80, 72])
+def test_a_table_fits_into_a_terminal_and_divides_no_word(width):
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=width, markup=False).print(LAYERS)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = set(file.getvalue().split())
+    assert {
+        word for row in (LAYERS.columns, *LAYERS.rows) for c in row for word in c.split()
+    } < words
+
+
+def test_a_table_that_has_too_little_room_is_still_drawn():
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=20).print(LAYERS)
+    assert max(map(len, file.getvalue().splitlines())) <= 20
+
+
+def test_a_piped_table_is_tab_separated(capsys):
+    assert (
+        tell(SimpleNamespace(json=False), {}, table("a title", ["a", "b"], [("1", "x\ty\nz")])) == 0
+    )
+    assert capsys.readouterr().out == "# a title\na\tb\n1\tx y z\n"

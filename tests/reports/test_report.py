@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
-from realnvp import recipe, train
-from realnvp.data import as_dataset, load_data
+from realnvp import Chain, Flow, recipe, train
+from realnvp.bijections import Affine
+from realnvp.data import Split, as_dataset, load_data
+from realnvp.reports.findings import measure
+from realnvp.reports.headline import gaussian_nats, webp_bits_per_dim
 from realnvp.reports.report import write_report
 from realnvp.reports.run import Run
 from realnvp.training.callbacks import ReportWriter
@@ -33,10 +38,14 @@ def sections(html: str) -> list[str]:
 def test_a_report_of_one_run_holds_all_that_it_shows(runs, tmp_path):
     html = write_report([Run.open(runs / "a")], tmp_path / "r.html").read_text()
     assert sections(html) == [
-        "Numbers", "Curves", "Samples", "Real and synthetic", "Latents", "Calibration",
+        "Summary", "Numbers", "Curves", "Samples", "Real and synthetic", "Latents", "Calibration",
         "Hardest and easiest held-out examples", "Settings", "Layers",
     ]  # fmt: skip
-    assert "KL(true || model)" in html
+    assert re.search(
+        r"nats from the true density, by KL\(true \|\| model\) on [\d,]+ test rows\.", html
+    )
+    assert "The data are moons: 2 columns, x1, x2." in html
+    assert f"realnvp train {runs}/a/config.yaml --out {runs}/a-again" in html
     assert "training.lr" in html
     # Nothing is asked for from elsewhere.
     assert not re.findall(r"""(?:src|href)=["'](?!data:image/png;base64,|#)""", html)
@@ -48,19 +57,22 @@ def test_a_report_of_one_run_holds_all_that_it_shows(runs, tmp_path):
 def test_several_runs_are_side_by_side(runs, tmp_path):
     both = [Run.open(runs / "a"), Run.open(runs / "b")]
     html = write_report(both, tmp_path / "r.html").read_text()
-    assert sections(html)[:2] == ["Numbers", "Comparison"]
+    assert sections(html)[:3] == ["Summary", "Numbers", "Comparison"]
     assert html.count("<h3>a</h3>") == html.count("<h3>b</h3>") > 5
     assert "<td>training.steps</td>" in html
 
 
 def test_images_are_in_the_report_of_an_image_model(tmp_path):
     chosen = recipe("digits", model={"hidden": 4, "blocks": 1}, training={"steps": 4})
-    run = Run(tmp_path / "<run>", {"kind": "image"}, [], "<run>")
+    final = {"kind": "final", "step": 4, "seconds": 1, "loss": 2.0, "part": "test", "examples": 257}
+    run = Run(tmp_path / "<run>", {"kind": "image"}, [final], "<run>")
     run.flow = chosen.build().eval()
     run.flow.trained_on = {"data": {"source": "digits"}}
     html = write_report([run], tmp_path / "r.html").read_text()
     for title in ("Samples", "Scales", "Interpolation", "Hardest and easiest held-out examples"):
         assert title in sections(html)
+    assert "2.00 bits/dim on 257 test images: 51 % below a uniform model (4.09), " in html
+    assert "above lossless WebP on 200 of them" in html
     assert "temperature 0.7" in html
     assert "<run>" not in html, "names are escaped"
     assert len(html) < 1_000_000
@@ -82,7 +94,7 @@ def test_without_the_data_the_rest_is_reported(runs, tmp_path):
     run.flow.trained_on = None
     html = write_report([run], tmp_path / "r.html").read_text()
     assert "no examples are looked at, since its data were in memory only" in html
-    assert sections(html) == ["Numbers", "Curves", "Settings", "Layers"]
+    assert sections(html) == ["Summary", "Numbers", "Curves", "Settings", "Layers"]
 
 
 def test_the_training_writes_a_report_with_data_that_are_in_memory(tmp_path):
@@ -93,6 +105,24 @@ def test_the_training_writes_a_report_with_data_that_are_in_memory(tmp_path):
     train(chosen, tmp_path / "run", data=data, quiet=True, callbacks=[ReportWriter(quiet=True)])
     html = (tmp_path / "run" / "report.html").read_text()
     assert "Real and synthetic" in sections(html)
+    assert "The data were in memory: 3 columns, x1, x2, x3." in html
+    assert "-again" not in html
+
+
+def test_numbers_are_compared_with_their_best_gaussian():
+    flow = Flow(Chain(Affine(torch.zeros(2), torch.ones(2))), (2,))
+    x = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    found = measure(flow, "test", Split(x))
+    nats = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x).mean()
+    assert gaussian_nats(found) == pytest.approx(nats, abs=1e-6)
+    assert gaussian_nats(measure(flow, "test", Split(x[:, [0, 0]]))) is None
+
+
+def test_lossless_webp_is_compared_where_it_has_such_images():
+    noise = torch.randint(256, (10, 3, 8, 8))
+    assert webp_bits_per_dim(torch.zeros_like(noise), 256) < 1 < 7.9 < webp_bits_per_dim(noise, 256)
+    assert webp_bits_per_dim(noise, 512) is None
+    assert webp_bits_per_dim(noise[:, :2], 256) is None
 
 
 def test_a_report_that_fails_costs_no_training(tmp_path, monkeypatch, capsys):

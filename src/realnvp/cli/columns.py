@@ -46,13 +46,14 @@ def main(argv: list[str]) -> int:
             except ValueError as error:
                 refused[name] = str(error)
         schema = of(dict.fromkeys(refused, "drop"))
+    observed = schema.observed(frame)
     rows = [
-        (c.name, "refused", "", refused[c.name])
+        (c.name, "refused", "", "", refused[c.name])
         if c.name in refused
-        else (c.name, c.kind, str(c.size), c.describe())
+        else (c.name, c.kind, str(c.size), " to ".join(observed.get(c.name, ())), c.describe())
         for c in schema.columns
     ]
-    header = ["column", "kind", "coordinates", "what it holds"]
-    result = {"rows": len(frame), **schema.as_dict(), "refused": refused}
+    header = ["column", "kind", "features", "observed", "what it holds"]
+    result = {"rows": len(frame), **schema.as_dict(), "observed": observed, "refused": refused}
     shown = table(f"{path}: {len(frame):,} rows", header, rows)
     return tell(args, result, shown, status=2 if refused else 0)

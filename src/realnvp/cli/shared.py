@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from realnvp.recipes import made
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions
 
     from realnvp.columns.impossible import Impossible, Tolerate
     from realnvp.columns.schema import TableSchema
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from realnvp.training.launch import Processes
 
 __all__ = [
+    "Table",
     "examples",
     "given_condition",
     "likelihood_rows",
@@ -331,31 +333,79 @@ def named_row(name: str, value: float | None, error: float | None = None) -> tup
     return name, text if error is None or math.isnan(error) else f"{text} ± {error:.4f}"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Group:
-    """Return a table to be printed; text is left-aligned, and numbers are right-aligned."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+@dataclass(frozen=True)
+class Table:
+    """A table to be printed: for people in a terminal, and as tab-separated values elsewhere.
 
-    shown = Table(header_style="bold")
-    for i, column in enumerate(columns):
-        text = i == 0 or column in ("what it is", "kind")
-        shown.add_column(column, justify="left" if text else "right")
-    for row in rows:
-        shown.add_row(*row)
-    return Group(Text(title, style="italic"), shown)
+    Args:
+        title: line above it, which is a comment among tab-separated values.
+        columns: names of the columns.
+        rows: the cells.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def as_tsv(self) -> str:
+        """Return the table as tab-separated values."""
+        lines = ["\t".join(" ".join(c.split()) for c in r) for r in (self.columns, *self.rows)]
+        return "\n".join([f"# {self.title}", *lines])
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        columns = list(zip(self.columns, *self.rows, strict=True))
+        room = options.max_width - 2 * (len(columns) - 1)
+        shown = RichTable(box=SIMPLE_HEAD, show_edge=False, header_style="bold")
+        shown.padding, shown.pad_edge = (0, 1, 0, 0), False
+        for (name, *cells), width in zip(columns, _widths(columns, room), strict=True):
+            numbers = not any(re.search("[A-Za-z]{4}", cell) for cell in cells)
+            shown.add_column(name, justify="right" if numbers else "left", width=width)
+        for row in self.rows:
+            shown.add_row(*row)
+        yield Text(self.title, style="italic")
+        yield shown
 
 
-def tables_of(comparison: Comparison) -> list[str | Group]:
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the widths of columns of text in a width: no word is divided if all have room.
+
+    >>> _widths([("layer", "300 steps"), ("what it is", "a very long text about a layer")], 20)
+    [9, 11]
+    """
+    from rich.cells import cell_len
+
+    whole = [max(map(cell_len, column)) for column in columns]
+    widths = [max(map(cell_len, " ".join(column).split()), default=0) for column in columns]
+    while sum(widths) > max(room, len(columns)):
+        widths[widths.index(max(widths))] -= 1
+    lacking = sorted((whole[i] - widths[i], i) for i in range(len(columns)))
+    for more, (lack, i) in enumerate(lacking):  # the shortest texts are whole first
+        widths[i] += max(0, min(lack, (room - sum(widths)) // (len(columns) - more)))
+    return widths
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table to be printed by :func:`tell`."""
+    return Table(title, columns, list(rows))
+
+
+def tables_of(comparison: Comparison) -> list[str | Table]:
     """Return the tables of a comparison: the results, the best first, and what differs."""
-    found: list[str | Group] = [table(f"{len(comparison.runs)} runs", *comparison.rows())]
+    found: list[str | Table] = [table(f"{len(comparison.runs)} runs", *comparison.rows())]
     if comparison.settings:
         found.append(table("settings that differ", *comparison.setting_rows()))
     return found
 
 
-def tell(args: Any, result: Any, *texts: str | Group, status: int = 0) -> int:
-    """Print a result, as one JSON object or as text and tables, and return the exit status."""
+def tell(args: Any, result: Any, *texts: str | Table, status: int = 0) -> int:
+    """Print a result, as one JSON object or as text and tables, and return the exit status.
+
+    Tables are drawn in a terminal, and tab-separated values where the output is piped.
+    """
     if args.json:
         from realnvp.utils.files import standard_json
 
@@ -364,10 +414,10 @@ def tell(args: Any, result: Any, *texts: str | Group, status: int = 0) -> int:
     for text in texts:
         if isinstance(text, str):
             print(text)
-            continue
-        from rich.console import Console
+        elif sys.stdout.isatty():
+            from rich.console import Console
 
-        # A pipe has no width: make it wide enough that no number is truncated.
-        width = None if sys.stdout.isatty() else 120
-        Console(width=width, markup=False, emoji=False).print(text)  # names may have brackets
+            Console(markup=False, emoji=False).print(text)  # names may have brackets
+        else:
+            print(text.as_tsv())
     return status

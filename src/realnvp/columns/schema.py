@@ -371,6 +371,24 @@ class TableSchema:
         columns = [column for column in self.columns if column.name in frame.columns]
         return frame.assign(**{each.name: each.parsed(frame[each.name]) for each in columns})
 
+    def observed(self, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
+        """Return the smallest and the largest value of numbers and dates, as text, by column.
+
+        Args:
+            frame: a table all of whose rows are possible.
+        """
+        x = self.rows(frame)
+        observed = {}
+        for column in (column for column in self.columns if column.is_number):
+            encoded = x[:, self.places[column.name]]
+            keys = column.sort_keys(encoded)
+            present = np.flatnonzero(np.isfinite(keys))
+            if present.size:
+                ends = present[[keys[present].argmin(), keys[present].argmax()]]
+                low, high = map(_as_text, column.decode(encoded[ends], bounded=False))
+                observed[column.name] = (low, high)
+        return observed
+
     def as_condition(self, x: NDArray) -> NDArray:
         """Return features as a condition for networks, ``(N, K)``: categories as one-hot vectors.
 
@@ -410,3 +428,12 @@ class TableSchema:
             return TableSchema(columns, value["flexible"] is True, value["named"] is True)
         except (LookupError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the saved columns of a table are damaged: {error}") from error
+
+
+def _as_text(value: Any) -> str:
+    """Return a number or a date in few characters.
+
+    >>> _as_text(0.1 + 0.2), _as_text(pd.Timestamp("2020-01-31")), _as_text("1,200 kg")
+    ('0.3', '2020-01-31', '1,200 kg')
+    """
+    return f"{value:.6g}" if isinstance(value, float) else str(value).removesuffix(" 00:00:00")

@@ -23,6 +23,7 @@ from realnvp.config import given_text
 from realnvp.data import Split
 from realnvp.reports.compare import Comparison, compare, setting_text, with_error
 from realnvp.reports.findings import Findings, measure
+from realnvp.reports.headline import command, data_text, headline
 from realnvp.reports.run import Run
 from realnvp.utils.errors import describe
 from realnvp.utils.files import write_atomically
@@ -63,6 +64,8 @@ td:last-child { overflow-wrap: anywhere; }
 th { background: var(--soft); }
 details { margin: .5rem 0; }
 summary { cursor: pointer; }
+.headline { font-size: 1.25rem; font-weight: 600; line-height: 1.35; margin: .3rem 0; }
+code { background: var(--soft); padding: .1rem .3rem; overflow-wrap: anywhere; }
 .note { opacity: .8; font-size: .9rem; }
 nav { font-size: .9rem; display: flex; flex-wrap: wrap; gap: 0 .8rem; }
 """
@@ -99,6 +102,17 @@ def _plot(figure: Figure, caption: str) -> str:
 
 
 # ---------------------------------------------------------------------- sections
+
+
+def _summary(subject: Subject) -> str:
+    """Return the headline, what the data are, and the command that repeats the run."""
+    run, findings = subject.run, subject.findings
+    text = headline(run, findings)
+    parts = [f'<p class="headline">{escape(text[0].upper() + text[1:])}.</p>'] if text else []
+    parts.append(f"<p>{escape(data_text(run, findings))}</p>")
+    if again := command(run):
+        parts.append(f"<p>The same again: <code>{escape(again)}</code></p>")
+    return f"<div>{''.join(parts)}</div>"
 
 
 def _numbers(subject: Subject) -> str:
@@ -195,7 +209,7 @@ def _latents(subject: Subject) -> str | None:
     if found is None:
         return None
     groups = found.by_scale()
-    figure = plots.Picture(figsize=(6.4, 2.5 * len(groups)), layout="constrained")
+    figure = plots.Picture(figsize=(11.0, 3.0 * len(groups)), layout="constrained")
     rows = figure.subplots(len(groups), 2, squeeze=False)
     for (name, z), (left, right) in zip(groups.items(), rows, strict=True):
         plots.latents(z, title=name, ax=left)
@@ -209,7 +223,7 @@ def _calibration(subject: Subject) -> str | None:
     if found is None:
         return None
     groups = found.by_scale()
-    figure = plots.Picture(figsize=(6.4, 2.9), layout="constrained")
+    figure = plots.Picture(figsize=(11.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = list(groups) if len(groups) > 1 else []
     plots.coverage(list(groups.values()), names, ax=left)
@@ -305,6 +319,7 @@ def _layers(subject: Subject) -> str | None:
 
 
 SECTIONS: dict[str, Callable[[Subject], str | None]] = {
+    "Summary": _summary,
     "Numbers": _numbers,
     "Samples": _samples,
     "Samples through time": _through_time,
@@ -358,8 +373,8 @@ def report_html(subjects: Sequence[Subject]) -> str:
             for s, cell in zip(subjects, cells, strict=True)
         ]
         parts[title] = f'<div class="runs">{"".join(shown)}</div>'
-    # The most important sections come first: the numbers, then the curves.
-    order = sorted(parts, key=lambda title: title != "Numbers")
+    # The most important sections come first: the result in words, the numbers, then the curves.
+    order = sorted(parts, key=lambda title: title not in ("Summary", "Numbers"))
     anchors = {title: title.lower().replace(" ", "-") for title in order}
     links = "".join(f'<a href="#{anchors[t]}">{escape(t)}</a>' for t in order)
     notes = "".join(
