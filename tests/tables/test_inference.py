@@ -303,3 +303,24 @@ def test_a_date_with_a_copy_has_quantiles(zone):
     assert found[0.05][3] < found[0.95][3]
     filled, _ = density.impute(table.assign(day=None), candidates=20)
     assert (filled["day"] == days).all()
+
+
+@pytest.mark.parametrize("informative", [False, True])
+def test_intervals_of_a_column_hold_where_another_is_missing(informative):
+    # Rows without a category are a mixture of those with one, and spread wider. Whether a value is
+    # missing may also depend on the other column.
+    def rows(n: int, seed: int) -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        level, age = rng.choice(4, n, p=[0.3, 0.35, 0.25, 0.1]), rng.normal(size=n)
+        income = 0.7 * level + 0.3 * age + 0.6 * rng.normal(size=n)
+        chance = 0.06 + 0.1 * (income > 1) if informative else 0.1
+        names = np.array(["none", "school", "college", "doctor"], dtype=object)[level]
+        names = np.where(rng.random(n) < chance, None, names)
+        return pd.DataFrame({"level": names, "age": age, "income": income})
+
+    model = RealNVPDensity(random_state=0).fit(rows(3000, 0))
+    new = rows(10_000, 1)
+    new = new[new["level"].isna()]
+    found = model.quantiles(new.drop(columns="income"), (0.05, 0.95), "income", random_state=0)
+    inside = (found[0.05] <= new["income"]) & (new["income"] <= found[0.95])
+    assert inside.mean() == pytest.approx(0.9, abs=0.04)

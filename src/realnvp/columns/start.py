@@ -23,6 +23,12 @@ __all__ = ["TableStart"]
 AT_ONCE = 20_000
 """Rows per batch of scores: a layer takes about twenty times their memory."""
 
+ROWS_OF_GROUP = 50
+"""Smallest number of rows with the same missing values that have a Gaussian of their own."""
+
+MOST_GROUPS = 8
+"""Largest number of such groups."""
+
 
 @dataclass(frozen=True, eq=False)
 class TableStart:
@@ -39,6 +45,7 @@ class TableStart:
         columns_first: whether categories or angles are modeled first.
         source: the training rows.
         seed: seed of the dequantization and of the mixture's first guess.
+        groups: ``(N,)`` groups of rows with the same missing values; see :func:`_groups`.
     """
 
     maps: FittedColumns
@@ -49,6 +56,7 @@ class TableStart:
     columns_first: bool
     source: TrainingRows
     seed: int
+    groups: Tensor | None = None
 
     @staticmethod
     def of(
@@ -80,14 +88,18 @@ class TableStart:
             ).double()  # fmt: skip
             first.fill(tables)
             condition, x = first.features(x, condition), x[:, first.others]
-        return TableStart(maps, fitted, condition, x, weight, categories is not None, source, seed)
+        columns_first = categories is not None
+        groups = _groups(source) if columns_first else None
+        return TableStart(maps, fitted, condition, x, weight, columns_first, source, seed, groups)
 
-    def mixture(self, components: int | None = None) -> Mixture | None:
+    def mixture(self, components: int | None = None, *, untrained: bool = False) -> Mixture | None:
         """Fit the mixture of Gaussians that the model of the rows starts as.
 
         Args:
             components: number of Gaussians, of each class if there are classes; chosen by
                 cross-validation by default.
+            untrained: whether the model is not trained. If not, several Gaussians may be fitted to
+                many rows with categories, one for each group of rows with the same missing values.
 
         Returns:
             the tensors that :class:`~realnvp.bijections.Rosenblatt` takes; None if all columns are
@@ -95,15 +107,40 @@ class TableStart:
         """
         if not self.rows.shape[1]:
             return None
-        labels, classes = None, self.source.classes
+        labels, classes, groups = None, self.source.classes, None
         if not self.columns_first:
             labels = self.source.condition if classes else None
-        elif components is None and len(self.rows) >= MANY_ROWS:
-            components = 1  # couplings learn more of many rows than several Gaussians do
+        elif components is None:
+            many = len(self.rows) >= MANY_ROWS
+            groups = self.groups if untrained or not many else None
+            components = (
+                1 if many else None
+            )  # couplings learn more of many rows than several Gaussians do
         return choose_mixture(
             self.rows, self.weight, self.condition, labels, classes,
-            components=components, seed=self.seed,
+            components=components, groups=groups, seed=self.seed,
         )  # fmt: skip
+
+
+def _groups(source: TrainingRows) -> Tensor | None:
+    """Return the groups of rows with the same missing values, the largest first.
+
+    Rows of a pattern that is rare, or not among the most frequent ones, are in none, which is -1.
+    None if there is a single group.
+    """
+    columns = [i for i, f in enumerate(source.features) if f.first_missing is not None]
+    if not columns:
+        return None
+    first = source.x.new_tensor([source.features[i].first_missing for i in columns])
+    states = torch.where(source.x[:, columns] >= first, source.x[:, columns], 0.0)
+    _, pattern, counts = states.unique(dim=0, return_inverse=True, return_counts=True)
+    largest = counts.argsort(descending=True)[:MOST_GROUPS]
+    largest = largest[counts[largest] >= ROWS_OF_GROUP]
+    if len(largest) < 2:
+        return None
+    group = torch.full_like(counts, -1)
+    group[largest] = torch.arange(len(largest))
+    return group[pattern]
 
 
 def _start_on_domain(source: TrainingRows, seed: int, layer: DomainMap) -> TableStart:

@@ -136,8 +136,10 @@ def _fit(
     trial = dataset(split.select(learn), split.select(check))
     known = TableStart.of(trial.training_rows, recipe.seed, recipe.model.domain)
     mixture = mixture_of(recipe, known)
-    start, _ = _start(recipe, trial, mixture, known)
-    if mixture is not None and len(split) >= MANY_ROWS:  # the number of Gaussians is known by now
+    # With categories, many rows start training as one Gaussian, but the start alone may have more.
+    many = len(split) >= MANY_ROWS
+    start, _ = _start(recipe, trial, None if known.columns_first and many else mixture, known)
+    if mixture is not None and many and not known.columns_first:  # the number of Gaussians is known
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
     flow, steps = _train(recipe, trial, report, mixture=mixture, known=known)
@@ -234,7 +236,10 @@ def _start(
 ) -> tuple[Flow, int]:
     """Return the mixture alone: affine couplings are the identity before they are trained."""
     model = dataclasses.replace(recipe.model, coupling="affine", condition_bins=0)
-    return build(dataclasses.replace(recipe, model=model), data, mixture, known), 0
+    recipe = dataclasses.replace(recipe, model=model)
+    known = known or TableStart.of(data.training_rows, recipe.seed, model.domain)
+    mixture = mixture or mixture_of(recipe, known, untrained=True)
+    return build(recipe, data, mixture, known), 0
 
 
 def _train(

@@ -181,10 +181,19 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
     return dataclasses.replace(config, **found)
 
 
-def mixture_of(recipe: VectorRecipe, start: TableStart) -> Mixture | None:
-    """Return the mixture that a recipe's model starts as, fitted to the data, or None."""
+def mixture_of(
+    recipe: VectorRecipe, start: TableStart, *, untrained: bool = False
+) -> Mixture | None:
+    """Return the mixture that a recipe's model starts as, fitted to the data, or None.
+
+    Args:
+        recipe: recipe.
+        start: what the model starts from.
+        untrained: whether the model is not trained; see :meth:`TableStart.mixture`.
+    """
     wanted = recipe.model.mixture_init
-    return start.mixture(None if wanted == "auto" else wanted) if wanted else None
+    components = None if isinstance(wanted, str) else wanted
+    return start.mixture(components, untrained=untrained) if wanted else None
 
 
 def _first_layer(start: TableStart, mixture: Mixture | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.columns.fitting.category_features import SIZE, embedding
+from realnvp.columns.fitting.category_features import SIZE, embedding, indicator_feature
 from realnvp.columns.fitting.category_tables import (
     MANY_ROWS,
     MOST_CELLS,
@@ -99,6 +99,10 @@ def fit_categories(
     for k, j in enumerate(order):
         if features[where[j]].kind != "category":  # also its magnitude
             parts[k] = np.column_stack([parts[k], SIZE * _middles(intervals[where[j]])])
+        first_missing = features[where[j]].first_missing
+        if first_missing is not None and sizes[j] > 2:
+            is_missing = np.arange(sizes[j]) >= first_missing
+            parts[k] = np.column_stack([parts[k], indicator_feature(is_missing, own[j].counts)])
     total, done = sum(part.shape[1] for part in parts), 0
     rows = []
     for part in parts:  # each column has its own features

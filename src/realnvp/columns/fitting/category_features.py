@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SIZE", "embedding"]
+__all__ = ["SIZE", "embedding", "indicator_feature"]
 
 SWEEPS = 20
 """Number of passes over the columns in which the effects of their categories are estimated."""
@@ -72,6 +72,22 @@ def embedding(codes: NDArray, sizes: Sequence[int], others: NDArray, w: NDArray)
         count = max(1, int(np.cumprod((gain > cost)[:most]).sum()))
         found.append(SIZE * (left[:, :count] / root[:, None]).clip(-LARGEST, LARGEST))
     return found
+
+
+def indicator_feature(is_missing: NDArray, counts: NDArray) -> NDArray:
+    """Return a feature that tells missing values from all categories, scaled as the others are.
+
+    Rows without a category are a mixture of those with one. Their mean effect is that of an average
+    category, so that features of effects cannot tell them apart, but their spread is larger.
+
+    Args:
+        is_missing: ``(size,)``, True for missing values.
+        counts: ``(size,)``, rows of each category.
+    """
+    fraction = counts[is_missing].sum() / counts.sum()
+    scale = max(np.sqrt(fraction * (1 - fraction)), 1e-9)
+    feature: NDArray = SIZE * ((is_missing - fraction) / scale).clip(-LARGEST, LARGEST)
+    return feature
 
 
 def _effects(

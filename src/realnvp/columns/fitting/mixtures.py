@@ -51,6 +51,9 @@ COMPONENTS = 2, 3, 4, 6, 8, 12, 16
 RISE = 0.01
 """Gain in nats per column of twice as many Gaussians, from which on the data are not a mixture."""
 
+LABEL_STD = 0.03
+"""Standard deviation of Gaussians along columns that are constant in each group."""
+
 MOST_ROWS = 10_000
 """Largest number of rows that mixtures are fitted to; a random choice if there are more."""
 
@@ -209,6 +212,7 @@ def choose_mixture(
     classes: int = 0,
     *,
     components: int | None = None,
+    groups: Tensor | None = None,
     seed: int = 0,
 ) -> Mixture:
     """Fit the mixture of Gaussians that a model starts as.
@@ -225,6 +229,8 @@ def choose_mixture(
         classes: number of classes.
         components: number of Gaussians, of each class if there are classes; chosen by
             cross-validation by default.
+        groups: ``(N,)`` groups of the rows that features of a numeric condition tell apart, -1 for
+            none. A Gaussian of each is compared with the other mixtures.
         seed: seed of the first guess.
 
     Returns:
@@ -237,7 +243,7 @@ def choose_mixture(
     if labels is not None:
         mixture = choose.classes(x, w, labels[order], classes)
     elif condition is not None:
-        mixture = choose.joint(condition[order], x, w)
+        mixture = choose.joint(condition[order], x, w, None if groups is None else groups[order])
     else:
         mixture, _ = choose.mixture(x, w)
     means, factors, weights = mixture
@@ -314,10 +320,17 @@ class _Choice:
                 scores[i, held] = _given(x[held], shrunk, m)
         return scores[:1] if k == 1 else scores
 
-    def joint(self, given: Tensor, x: Tensor, w: Tensor) -> Mixture:
+    def joint(self, given: Tensor, x: Tensor, w: Tensor, groups: Tensor | None) -> Mixture:
         """Return a joint mixture of a numeric condition ``(N, M)`` and the rows."""
         m, d = given.shape[1], x.shape[1]
-        dependent, scores = self.mixture(torch.cat((given, x), dim=1), w, m)
+        rows = torch.cat((given, x), dim=1)
+        dependent, scores = self.mixture(rows, w, m)
+        if groups is not None:
+            if self.components is not None:
+                scores = self._held_out(rows, w, self.components, m).amax(0)
+            grouped, its = _grouped(rows, w, groups, m)
+            if _is_better(its, scores, w):
+                return grouped
         if self.components is not None:
             return dependent
         (means, factors, weights), without = self.mixture(x, w)
@@ -394,6 +407,32 @@ def _split(mixture: Mixture, k: int) -> Mixture:
     means, factors, weights = mixture
     index = torch.arange(k) % len(weights)
     return means[index], factors[index], weights[index] / index.bincount()[index]
+
+
+def _grouped(rows: Tensor, w: Tensor, groups: Tensor, m: int) -> tuple[Mixture, Tensor]:
+    """Return a Gaussian of each group, and held-out log-densities given the first ``m`` columns.
+
+    Columns that are constant in each group only tell which one it is.
+    """
+    count = int(groups.max()) + 1
+
+    def fit(index: Tensor) -> Mixture:
+        index = index[groups[index] >= 0]
+        own, its, weight = groups[index], rows[index], w[index]
+        ends = torch.stack([its[own == g][[0, -1]] for g in range(count)])
+        varies = (its != ends[own, 0]).any(0)
+        (means, factors, _), _ = _class_gaussians(its[:, varies], weight, own, count)
+        center, factor = ends[:, 0].clone(), LABEL_STD * torch.eye(len(varies)).to(its)
+        factor = factor.repeat(count, 1, 1)
+        center[:, varies] = means[:, 0]
+        factor[:, varies.nonzero(), varies.nonzero().T] = factors[:, 0]
+        size = torch.bincount(own, weight, minlength=count)
+        return center, factor, size / size.sum()
+
+    scores = torch.full_like(w, math.nan)
+    for kept, held in _folds(len(rows)):
+        scores[held] = _given(rows[held], fit(kept), m)
+    return fit(torch.arange(len(rows))), scores
 
 
 def _class_gaussians(x: Tensor, w: Tensor, labels: Tensor, classes: int) -> tuple[Mixture, Tensor]:

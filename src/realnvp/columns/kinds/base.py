@@ -46,6 +46,7 @@ class Feature:
         indicator: index of the feature that is 0 where this one has a value: its missingness
             indicator. A column counts from its own first feature, a schema from that of its table.
         flexible: whether its map may be more than a shift and a scale.
+        first_missing: category from which on the value is missing, None if it never is.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Feature:
     upper: float | None = None
     indicator: int | None = None
     flexible: bool = True
+    first_missing: int | None = None
 
 
 @dataclass(frozen=True)

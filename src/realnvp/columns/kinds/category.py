@@ -87,7 +87,10 @@ class Category(Column):
         return cls(look.name, look.dtype, look.missing, tuple(categories), levels, ordered)
 
     def features(self) -> tuple[Feature, ...]:
-        return (Feature(self.name, "category", size=len(self.categories) + self.missing),)
+        count = len(self.categories)
+        first_missing = count if self.missing else None
+        size = count + self.missing
+        return (Feature(self.name, "category", size=size, first_missing=first_missing),)
 
     @property
     def code_of_missing(self) -> int:

@@ -189,7 +189,7 @@ def indicator(name: str, states: int, *features: Feature) -> tuple[Feature, ...]
     """Return features with a missingness indicator before them, of so many states beside 0."""
     if not states:
         return features
-    first = Feature(f"{name} (missing)", "category", size=1 + states)
+    first = Feature(f"{name} (missing)", "category", size=1 + states, first_missing=1)
     return (first, *(replace(feature, indicator=0) for feature in features))
 
 
