@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from realnvp import plots
@@ -41,9 +42,12 @@ class Comparison:
 
         Each has "run" and "folder", "value" in :attr:`unit` with "standard_error" and "examples",
         the "part" of the data ("best validation" if the run has not ended), "kl" where the true
-        density is known, "steps", "seconds" and "parameters".
+        density is known, "steps", "seconds" and "parameters". Where the examples are also those of
+        the best run, "difference" is the mean of the paired differences from it, with
+        "difference_standard_error", which is often smaller than the errors of the two results.
         """
         found = []
+        paired = self._paired()
         for run in self.runs:
             record = run.final or run.best or {}
             value = record.get("loss")
@@ -60,9 +64,26 @@ class Comparison:
                     "steps": run.steps,
                     "seconds": run.seconds,
                     "parameters": _parameters(run),
+                    **paired.get(run.name, {}),
                 }
             )
         return found
+
+    def _paired(self) -> dict[str, dict[str, float]]:
+        """Return the differences of runs from the best one, by name, and their errors."""
+        ended = [(final["loss"], i) for i, run in enumerate(self.runs) if (final := run.final)]
+        best = self.runs[min(ended)[1]] if ended else None
+        reference = None if best is None else _scores(best)
+        differences: dict[str, dict[str, float]] = {}
+        for run in self.runs:
+            scores = None if run is best or reference is None else _scores(run)
+            if scores is not None and reference is not None and scores[0] == reference[0]:
+                each = scores[1] - reference[1]
+                differences[run.name] = {
+                    "difference": float(each.mean()),
+                    "difference_standard_error": float(each.std(ddof=1) / len(each) ** 0.5),
+                }
+        return differences
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of a table: one row for each run, best first.
@@ -74,6 +95,8 @@ class Comparison:
         header = ["run", f"{unit} ({better} is better)"]
         numbers = self.numbers()
         with_kl = any(entry["kl"] is not None for entry in numbers)
+        with_pairs = any("difference" in entry for entry in numbers)
+        header += ["from the best, paired"] if with_pairs else []
         header += [*(["KL(true || model)"] if with_kl else []), "of", "steps", "time"]
         sign = self.runs[0].sign
         order = sorted(range(len(numbers)), key=lambda i: _rank(numbers[i]["value"], sign))
@@ -81,6 +104,9 @@ class Comparison:
         for i in order:
             entry = numbers[i]
             row = [entry["run"], with_error(entry["value"], entry["standard_error"])]
+            if with_pairs:
+                difference = entry.get("difference"), entry.get("difference_standard_error")
+                row.append(with_error(*difference))
             if with_kl:
                 row.append(with_error(entry["kl"], entry["kl_standard_error"]))
             row.append(_part(entry))
@@ -187,6 +213,17 @@ def _part(entry: dict[str, Any]) -> str:
 
 def _rank(value: float | None, sign: float) -> float:
     return float("inf") if value is None or value != value else sign * value
+
+
+def _scores(run: Run) -> tuple[str, NDArray] | None:
+    """Return the fingerprint of a run's reported examples, and the result of each of them."""
+    try:
+        saved, flow = run.log_likelihoods, run.flow
+    except (ValueError, OSError):  # such as a model whose modules are not imported
+        return None
+    if saved is None or flow is None or len(saved[1]) < 2:
+        return None
+    return saved[0], -run.sign * saved[1] * abs(flow.unit[0])
 
 
 def _parameters(run: Run) -> int | None:

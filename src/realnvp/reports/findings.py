@@ -28,6 +28,9 @@ __all__ = ["Findings", "measure"]
 IMAGES, ROWS = 200, 2_000
 """Largest number of held-out examples that are measured, so that a report takes seconds."""
 
+LEAST_ALIKE = 50
+"""Smallest number of rows with the same missing values that are ranked."""
+
 DRAWN = 64
 """Number of samples of images."""
 
@@ -76,8 +79,17 @@ class Findings:
 
     @property
     def ranking(self) -> Tensor:
-        """Indices of the examples, from the least to the most likely."""
-        return self.log_p.argsort()
+        """Indices of the examples, from the least to the most likely.
+
+        A missing value saves a density, whose unit is that of its column, so that rows of a table
+        are ranked among those with the same missing values. Rows of rare patterns are left out.
+        """
+        if self.schema is None or not (missing := self.table(self.split.x).isna()).any(axis=None):
+            return self.log_p.argsort()
+        group = missing.groupby(list(missing)).ngroup()
+        place = missing.assign(place=self.log_p.numpy()).groupby(group)["place"].rank(pct=True)
+        alike = group.map(group.value_counts()) >= LEAST_ALIKE
+        return torch.tensor(place[alike].sort_values(kind="stable").index.to_list())
 
     def by_scale(self) -> dict[str, Tensor]:
         """Return the latents of each scale of an image model, or all of a vector's."""

@@ -256,7 +256,9 @@ def _extremes(subject: Subject) -> str | None:
         frame = found.table(found.split.x[index]).iloc[:, :8]
         texts = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
         rows = [[f"{scores[i]:.3f}", *text] for i, text in zip(index, texts, strict=True)]
-        parts.append(table(["nats", *map(str, frame)], rows, caption=f"{name} rows"))
+        alike = ", among rows with the same missing values" if frame.isna().any(axis=None) else ""
+        caption = f"{name} rows{alike}"
+        parts.append(table(["nats", *map(str, frame)], rows, caption=caption))
     return '<div class="row">' + "".join(parts) + "</div>"
 
 

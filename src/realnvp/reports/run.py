@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from realnvp.data import Split, load_part
 from realnvp.flow import Flow
@@ -85,6 +87,22 @@ class Run:
     def final(self) -> dict[str, Any] | None:
         """The record of the final evaluation, None if the run has not ended."""
         return next((r for r in reversed(self.records) if r["kind"] == "final"), None)
+
+    @property
+    def log_likelihoods(self) -> tuple[str, NDArray] | None:
+        """Fingerprint of the reported part, and the log-likelihood of each of its examples.
+
+        None if they were not saved, or the part is unknown.
+        """
+        path, final = self.folder / "log_likelihoods.npy", self.final
+        if final is None or self.flow is None or not path.is_file():
+            return None
+        fingerprint = ((self.flow.trained_on or {}).get("fingerprint") or {}).get(final["part"])
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            return None
+        return (fingerprint, found) if fingerprint and found.shape == (final["examples"],) else None
 
     @property
     def best(self) -> dict[str, Any] | None:

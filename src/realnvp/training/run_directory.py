@@ -10,6 +10,7 @@ checkpoint. Only the last checkpoint must succeed.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -27,6 +29,14 @@ from realnvp.utils.files import remove_temporary, replacing, sync_file, write_at
 from realnvp.utils.model_folder import write_calibration
 
 __all__ = ["RunDirectory"]
+
+LOG_LIKELIHOODS = "log_likelihoods.npy"
+"""File of the log-likelihood of each example of the reported part."""
+
+REPLACED = (
+    "metrics.jsonl", "curves.png", "report.html", LOG_LIKELIHOODS, "events.out.tfevents*"
+)  # fmt: skip
+"""Files that are removed when a run is overwritten, apart from settings and checkpoints."""
 
 
 class RunDirectory:
@@ -176,7 +186,7 @@ class RunDirectory:
         self.last.unlink(missing_ok=True)
         shutil.rmtree(self.model_folder, ignore_errors=True)
         shutil.rmtree(self.folder / "samples", ignore_errors=True)
-        for pattern in ("metrics.jsonl", "curves.png", "report.html", "events.out.tfevents*"):
+        for pattern in REPLACED:
             for path in self.folder.glob(pattern):
                 path.unlink()
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -243,6 +253,16 @@ class RunDirectory:
         """
         if self.model_folder.is_dir():
             write_calibration(self.model_folder, calibration)
+
+    def save_log_likelihoods(self, log_likelihoods: Tensor) -> None:
+        """Write the log-likelihood of each example of the reported part, in nats.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        content = io.BytesIO()
+        np.save(content, log_likelihoods.numpy())
+        write_atomically(self.folder / LOG_LIKELIHOODS, content.getvalue())
 
     def load(self) -> tuple[bytes | None, list[str]]:
         """Return the content of the newest intact checkpoint; None if none was written yet.

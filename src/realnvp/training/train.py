@@ -464,6 +464,8 @@ def _conclude(
     with trainer.processes.sync_errors():
         if run is not None and calibration is not None:
             run.save_calibration(calibration)
+        if run is not None and trainer.log_likelihoods is not None:
+            run.save_log_likelihoods(trainer.log_likelihoods)
     held_out = len(trainer.dataset.reporting[1])
     if likelihood.examples < held_out:
         bar.warn(

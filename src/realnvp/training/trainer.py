@@ -23,7 +23,7 @@ from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import Dataset, Split
 from realnvp.data.batches import Batches, to_device, to_device_unless_stored
 from realnvp.diagnostics import find_non_finite
-from realnvp.evaluation import Likelihood, batches, evaluate
+from realnvp.evaluation import Likelihood, batches, evaluate, log_likelihoods
 from realnvp.flow import Flow
 from realnvp.outliers import calibrate
 from realnvp.training.callbacks import Callback
@@ -139,6 +139,7 @@ class Trainer:
         patience = config.patience
         self.selection = Selection(patience if isinstance(patience, int) else None)
         self.stopping, self.evaluated, self.is_finished = 0, 0, False
+        self.log_likelihoods: Tensor | None = None
         self._explained = False
         self._stopped: list[int] = []
         self._start = time.monotonic()
@@ -595,16 +596,16 @@ class Trainer:
         return is_same_part and likelihood.examples == count and self.final_factor == 1
 
     def _evaluate_final(self, held_out: Split, count: int) -> Likelihood:
-        toy = self.dataset.toy
+        toy, batch_size = self.dataset.toy, self.evaluation_batch
+        examples = held_out if count == len(held_out) else self.some_of(held_out, count)
         with self._best() as flow:
-            return evaluate(
-                flow,
-                held_out if count == len(held_out) else self.some_of(held_out, count),
-                batch_size=self.evaluation_batch,
-                seed=self.seed,
-                true_log_density=toy.log_density if toy is not None else None,
-                shared=True,
+            log_p = log_likelihoods(
+                flow, examples, batch_size=batch_size, seed=self.seed, shared=True
             )
+            if count == len(held_out) and held_out.weight is None:
+                self.log_likelihoods = log_p
+            true_log_density = toy.log_density if toy is not None else None
+            return evaluate(flow, examples, true_log_density=true_log_density, log_p=log_p)
 
     def calibrate(self) -> dict[str, Tensor] | None:
         """Return the tensors of the best model's calibration; None if the settings ask for none.
