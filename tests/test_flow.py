@@ -190,7 +190,7 @@ def test_a_layer_may_name_a_term_of_its_own(memory):
     _, parts = flow.log_prob_terms(x)
     torch.testing.assert_close(sum(parts.values()), flow.log_prob(x))
     Double.term = "prior"
-    with pytest.raises(ValueError, match="the term 'prior' is not that of a layer"):
+    with pytest.raises(ValueError, match="the term 'prior' cannot be a layer's"):
         Flow(Chain(Double()), (2,))
 
 

@@ -26,7 +26,7 @@ def test_an_upward_import_and_a_circle_are_found(monkeypatch):
 def test_few_modules_look_others_up_by_name_and_find_them():
     """So may call what is above: the methods of a flow, names in settings, and public names."""
     found = rooms.lookups()
-    assert set(found) == {"", "flow", "utils.registry"}
+    assert set(found) == {"", "utils.registry"}
     for path in {path for paths in found.values() for path in paths}:
         module, _, attribute = path.partition(":")
         assert hasattr(import_module(module), attribute or "__name__"), path

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from realnvp.pretrained import load
     from realnvp.recipes import load_recipe
     from realnvp.recipes import load_recipe as recipe
+    from realnvp.reports.card import push_to_hub
     from realnvp.training.train import fit, train
     from realnvp.utils.registry import (
         register_architecture,
@@ -55,6 +56,7 @@ _HOMES = {
     "load_data": "realnvp.data",
     "load_recipe": "realnvp.recipes",
     "plot": "realnvp.plots:",
+    "push_to_hub": "realnvp.reports.card",
     "recipe": "realnvp.recipes:load_recipe",
     "register_architecture": "realnvp.utils.registry",
     "register_builder": "realnvp.utils.registry",
@@ -89,6 +91,7 @@ __all__ = [
     "load_data",
     "load_recipe",
     "plot",
+    "push_to_hub",
     "recipe",
     "register_architecture",
     "register_builder",

@@ -1,8 +1,8 @@
-"""Diagnose a flow: layers that are wrong, latents that do not fit, values that are not finite.
+"""Diagnose a flow: wrong layers, latents that do not fit, values that are not finite.
 
-:func:`check_layers` gives every layer the inputs that really reach it, and compares the round trip
-through its own inverse, the log-determinants of both directions with each other, and, where the
-layer's input is small, those of several examples with autograd's Jacobian in float64.
+:func:`check_layers` gives every layer the inputs that really reach it, and checks the round trip
+through its inverse and the log-determinants of both directions; where the layer's input is small,
+it compares these with autograd's Jacobian in float64.
 :func:`check_latents` and :func:`overfit` show whether a model fits and whether it can learn.
 :func:`find_non_finite` names the first layer whose output or gradient is NaN or infinite.
 """
@@ -48,11 +48,11 @@ ROUND_TRIP, LOG_DET = 1e-3, 1e-6
 class LayerReport:
     """Errors of one layer.
 
-    Each is the largest over all examples, relative to the size of what is compared where that is
-    above 1: ``round_trip_error`` that of the layer's inverse, ``antisymmetry_error`` that of its
-    log-determinants against its inverse's, ``log_det_error`` that of the log-determinants of both
-    directions against autograd's Jacobian in float64. The last is None where the layer is too large
-    for it, or random, as dequantization is.
+    Each is the largest over all examples, relative to the size of what is compared where that size
+    is above 1. ``round_trip_error`` is of the layer's inverse. ``antisymmetry_error`` compares the
+    log-determinants of the layer and its inverse. ``log_det_error`` compares both with autograd's
+    Jacobian in float64; it is None where the layer is too large for that, or random, as
+    dequantization is.
     """
 
     name: str
@@ -144,7 +144,7 @@ def _float64(tensor: Tensor) -> Tensor:
 
 
 def _round_trip_error(back: Tensor, x: Tensor) -> float:
-    """Return the largest error, relative to the largest value; the NaN of a gap comes back."""
+    """Return the largest error, relative to the largest value; a missing value, NaN, comes back."""
     error = (back - x).masked_fill(back.isnan() & x.isnan(), 0.0)
     return (error.abs().max() / x.nan_to_num(0.0).abs().max().clamp(min=1)).item()
 
@@ -321,7 +321,7 @@ def find_non_finite(
     )
     if anywhere(_is_bad(x)):
         return NonFiniteReport(-1, "the data", _bad_rows(x, len(x))) if _is_bad(x) else nothing
-    found: list[NonFiniteReport] = []
+    reports: list[NonFiniteReport] = []
     calls = 0
 
     def look(where: str) -> Callable[..., None]:
@@ -331,8 +331,8 @@ def find_non_finite(
             layer = f"{where} ({type(module).__name__})"
             tensors = output if isinstance(output, tuple) else (output,)
             for tensor in tensors:
-                if not found and _is_bad(tensor):
-                    found.append(NonFiniteReport(calls, layer, _bad_rows(tensor, len(x))))
+                if not reports and _is_bad(tensor):
+                    reports.append(NonFiniteReport(calls, layer, _bad_rows(tensor, len(x))))
                 if gradients and isinstance(tensor, Tensor) and tensor.requires_grad:
                     tensor.register_hook(look_back(layer, _GRADIENTS - calls))
 
@@ -341,9 +341,9 @@ def find_non_finite(
     def look_back(layer: str, order: int) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
             # backward comes from the loss: the latest layer is where the gradient began
-            if not found and _is_bad(gradient):
+            if not reports and _is_bad(gradient):
                 where = f"the gradient of the output of {layer}"
-                found.append(NonFiniteReport(order, where, _bad_rows(gradient, len(x))))
+                reports.append(NonFiniteReport(order, where, _bad_rows(gradient, len(x))))
 
         return hook
 
@@ -356,9 +356,9 @@ def find_non_finite(
         with torch.set_grad_enabled(gradients):
             terms = flow.loss_terms(x, condition, noise)
         for name, term in terms.items():
-            if not found and _is_bad(term):
-                found.append(NonFiniteReport(_GRADIENTS // 2, f"the term {name!r} of the loss"))
-        if not anywhere(bool(found)) and gradients:
+            if not reports and _is_bad(term):
+                reports.append(NonFiniteReport(_GRADIENTS // 2, f"the term {name!r} of the loss"))
+        if not anywhere(bool(reports)) and gradients:
             named = [(name, p) for name, p in flow.named_parameters() if p.requires_grad]
             grads = torch.autograd.grad(
                 sum(terms.values(), x.new_zeros((), dtype=flow.dtype)),
@@ -366,9 +366,9 @@ def find_non_finite(
                 allow_unused=True,
             )
             for (name, _), grad in zip(named, grads, strict=True):
-                if not found and _is_bad(grad):
-                    found.append(NonFiniteReport(_GRADIENTS, f"the gradient of {name}"))
+                if not reports and _is_bad(grad):
+                    reports.append(NonFiniteReport(_GRADIENTS, f"the gradient of {name}"))
     finally:
         for handle in hooks:
             handle.remove()
-    return found[0] if found else nothing
+    return reports[0] if reports else nothing

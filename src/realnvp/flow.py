@@ -5,7 +5,7 @@ r"""The flow: a bijection with a standard normal prior is a density.
     \text{bits/dim} = -\frac{\log p_X(x)}{D \log 2}
 
 with everything in :math:`f`: dequantization, logit or standardization, couplings and norms. So the
-likelihood is that of the raw data, and bits/dim is defined once.
+likelihood is of the raw data, and bits/dim is defined once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from realnvp.bijections import (
     ActNorm,
@@ -33,18 +32,17 @@ from realnvp.bijections import (
 )
 from realnvp.bijections.base import Terms, check_log_det, sum_per_example, zero_log_det
 from realnvp.bijections.dequantization import Dequantization, Noise
+from realnvp.bijections.fitted import ExactBuffers
 from realnvp.bijections.outline import as_text, layer_rows
 from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.columns.layer import TableColumns
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition, may_take_condition
-from realnvp.inputs import check_data, check_kind, check_noise, check_overflow
+from realnvp.inputs import check_data, check_kind, check_noise, check_notes, check_overflow
 from realnvp.round_trip import exact_latents
 from realnvp.utils.allocation import keep_freed_memory
 from realnvp.utils.evaluation_mode import EvaluationMode, modules
-from realnvp.utils.html import table
-from realnvp.utils.model_folder import write_model
-from realnvp.utils.registry import find
+from realnvp.utils.model_folder import check_rebuildable, load_folder, write_model
 from realnvp.utils.rng import uniform
 from realnvp.utils.tracing import is_traced
 
@@ -60,7 +58,7 @@ _OTHER_TERMS = ("prior", "regularizer", "labels", "loss", "gradient", "lr")
 """Other numbers that are reported under the names of terms."""
 
 
-class Flow(nn.Module):
+class Flow(ExactBuffers, nn.Module):
     r"""A density :math:`p_X`: a bijection from data to latents under a standard normal prior.
 
     Args:
@@ -100,6 +98,8 @@ class Flow(nn.Module):
     >>> flow.sample(5).shape
     torch.Size([5, 2])
     """
+
+    exact = CONDITION_UNITS
 
     condition_shift: Tensor
     condition_scale: Tensor
@@ -156,7 +156,7 @@ class Flow(nn.Module):
                 raise ValueError("dequantization must be the first layer of the flow's chain")
             if isinstance(module, Bijection) and module.term in _OTHER_TERMS:
                 raise ValueError(
-                    f"the term {module.term!r} is not that of a layer: name that of "
+                    f"the term {module.term!r} cannot be a layer's: name the term of "
                     f"{type(module).__name__} otherwise"
                 )
 
@@ -203,7 +203,7 @@ class Flow(nn.Module):
 
     @property
     def columns(self) -> TableColumns | None:
-        """The first layer, if it is that of a table's columns."""
+        """The first layer, if it holds a table's columns."""
         layer = self.dequantization
         return layer if isinstance(layer, TableColumns) else None
 
@@ -263,10 +263,7 @@ class Flow(nn.Module):
         yield torch.empty(0)  # without tensors, a flow is on the CPU
 
     def summary(self) -> str:
-        """Return a table of the layers: name, kind, shape of the output, parameters.
-
-        Layers are listed in the order in which data pass through them, by their names in
-        ``state_dict``.
+        """Return a table of the layers in their order, by their names in ``state_dict``.
 
         >>> from realnvp import vector_flow
         >>> print(vector_flow(2, coupling="affine", couplings=1, hidden=4, blocks=0).summary())
@@ -288,11 +285,6 @@ class Flow(nn.Module):
     def __repr__(self) -> str:
         return f"Flow({self._settings()})\n{self.summary()}"
 
-    def _repr_html_(self) -> str:
-        """Return :meth:`summary` as a table for notebooks."""
-        header, *rows = layer_rows(self.bijection, self.shape)
-        return table(header, rows, caption=f"Flow({self._settings()})")
-
     # ------------------------------------------------------------------ densities
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -307,11 +299,11 @@ class Flow(nn.Module):
     ) -> Tensor:
         r"""Return the log-density of raw data, in nats: :math:`\log p_X(x)`.
 
-        Without labels, that of a class-conditional flow is the marginal one, of equally likely
-        classes: :math:`\log \tfrac{1}{K} \sum_c p(x \mid c)`. For discrete data it is the log of
-        one draw of the dequantization bound: its mean over the noise is at most
-        :math:`\log P(x)`. Like :meth:`encode` and :meth:`sample`, it always computes in evaluation
-        mode; only :meth:`loss_terms` trains.
+        A class-conditional flow without labels returns the marginal density of equally likely
+        classes: :math:`\log \tfrac{1}{K} \sum_c p(x \mid c)`. For discrete data, the result is one
+        draw of the dequantization bound: its mean over the noise is at most :math:`\log P(x)`. Like
+        :meth:`encode` and :meth:`sample`, this always computes in evaluation mode; only
+        :meth:`loss_terms` trains.
 
         Args:
             x: ``(B, *shape)``; integers ``0 .. levels - 1`` (uint8) for images, floats for vectors.
@@ -344,10 +336,7 @@ class Flow(nn.Module):
         r"""Return :math:`\log p(x \mid c)` of every class, in nats, with the same noise for all.
 
         A flow whose labels enter the prior alone needs one pass, any other one for each class.
-
-        Args:
-            x: as in :meth:`log_prob`.
-            noise: as in :meth:`log_prob`.
+        Arguments are as in :meth:`log_prob`.
 
         Returns:
             ``(B, classes)``; with equal priors, its softmax over the classes is ``p(c | x)``.
@@ -375,23 +364,9 @@ class Flow(nn.Module):
             return (self.log_prior(z) + log_det)[:, None] + self.class_means.log_ratios(z)
 
     def classify(self, x: Tensor, noise: Noise = None) -> Tensor:
-        r"""Return the likeliest class of each example, :math:`\arg\max_c p(x \mid c)`.
+        r"""Return the likeliest class of each example, :math:`\arg\max_c p(x \mid c)`: ``(B,)``.
 
-        That is Bayes' rule for equally likely classes.
-
-        Args:
-            x: as in :meth:`log_prob`.
-            noise: as in :meth:`log_prob`.
-
-        Returns:
-            labels ``(B,)``.
-
-        Raises:
-            ValueError: if the flow is not conditioned on classes.
-
-        >>> from realnvp import vector_flow
-        >>> vector_flow(2, classes=3).classify(torch.zeros(4, 2)).shape
-        torch.Size([4])
+        That is Bayes' rule for equally likely classes; see :meth:`class_log_probs`.
         """
         with torch.no_grad():
             return self.class_log_probs(x, noise).argmax(1)
@@ -405,7 +380,7 @@ class Flow(nn.Module):
             x: ``(B, *shape)``.
             condition: as the layers take it, see :meth:`as_condition`.
             noise: source of the dequantization noise.
-            margin: distance of the noise from the ends of its cell.
+            margin: distance of the noise from both ends of the bin that it is in.
 
         Returns:
             latents ``(B, *shape)`` and log-determinants ``(B,)``.
@@ -421,13 +396,7 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the continuous input of :attr:`body`, and the log-determinants.
 
-        Continuous data are returned as they are, in the flow's type.
-
-        Args:
-            x: ``(B, *shape)``.
-            condition: as the layers take it, see :meth:`as_condition`.
-            noise: source of the dequantization noise.
-            margin: distance of the noise from the ends of its cell.
+        Arguments are as in :meth:`latents_and_log_det`; continuous data are only converted.
         """
         layer = self.dequantization
         if layer is None:
@@ -441,11 +410,7 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, Terms]:
         """Return the latents of raw data, and the terms of which :meth:`log_prob` is the sum.
 
-        Args:
-            x: as in :meth:`log_prob`.
-            condition: as in :meth:`log_prob`, but labels cannot be left out: each term is that
-                of one class.
-            noise: as in :meth:`log_prob`.
+        Arguments are as there, but labels cannot be left out: each term belongs to one class.
 
         Returns:
             latents ``(B, *shape)``, without gradients, and the terms, each ``(B,)`` in nats:
@@ -460,9 +425,9 @@ class Flow(nn.Module):
         """
         self.check(x, noise)
         with self.evaluating():
-            given = self.as_condition(condition, x.shape[0])
-            v, log_det = self.dequantize(x, given, noise)
-            z, log_dets = self.body.forward_terms(v, given)
+            context = self.as_condition(condition, x.shape[0])
+            v, log_det = self.dequantize(x, context, noise)
+            z, log_dets = self.body.forward_terms(v, context)
         zero = torch.zeros_like(log_det)
         terms = {"prior": self.log_prior(z)}
         terms |= {name: log_dets.get(name, zero) for name in (*_LAYER_TERMS, *log_dets)}
@@ -475,15 +440,9 @@ class Flow(nn.Module):
         condition: Tensor | None = None,
         noise: Noise = None,
     ) -> Tensor:
-        r"""Return bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`, of each example.
+        r"""Return bits/dim of discrete data, :math:`-\log p_X(x) / (D \log 2)`: ``(B,)``.
 
-        Args:
-            x: integers ``(B, *shape)``, ``0 .. levels - 1``.
-            condition: as in :meth:`log_prob`.
-            noise: as in :meth:`log_prob`.
-
-        Returns:
-            ``(B,)``.
+        Arguments are as in :meth:`log_prob`.
 
         Raises:
             ValueError: if the data are continuous: their density depends on the units, so bits/dim
@@ -509,18 +468,17 @@ class Flow(nn.Module):
         update their running averages. The terms add up to the loss.
 
         Args:
-            x: as in :meth:`log_prob`.
-            condition: as in :meth:`log_prob`.
-            noise: as in :meth:`log_prob`.
-            smoothing: noise ``(B, *shape)`` to add to the data, after dequantization if there is
-                one.
+            x: this and the next two are as in :meth:`log_prob`.
+            condition: labels or vectors.
+            noise: source of the dequantization noise.
+            smoothing: noise ``(B, *shape)`` to add to the data, after dequantization.
 
         Returns:
-            scalars "prior" (minus the latents' log-density), "coupling", "norm", "preprocessing"
-            and any other :attr:`realnvp.Bijection.term` (minus those layers' log-determinants), and
-            "regularizer" (L2 of the couplings' learned scales, 5e-5 in the paper, section 4). With
-            ``label_weight`` also "labels": that weight times the cross-entropy of the labels by
-            Bayes' rule (the information bottleneck of arXiv 2001.06448, section 3).
+            scalars: "prior", minus the latents' log-density; "coupling", "norm", "preprocessing"
+            and any other :attr:`realnvp.Bijection.term`, minus the log-determinants of those
+            layers; and "regularizer", L2 of the couplings' learned scales (5e-5 in the paper,
+            section 4). With ``label_weight`` also "labels": that weight times the cross-entropy of
+            the labels by Bayes' rule (the information bottleneck of arXiv 2001.06448, section 3).
 
         Raises:
             ValueError: if there are no examples, or they are not what the flow models.
@@ -530,12 +488,12 @@ class Flow(nn.Module):
             raise ValueError("the loss of a batch without examples is not defined")
         # Values of labels on another device are not checked: every step would wait for it.
         check = condition is not None and condition.device.type == "cpu"
-        given = self.as_condition(condition, x.shape[0], check)
-        v, log_det = self.dequantize(x, given, noise)
+        context = self.as_condition(condition, x.shape[0], check)
+        v, log_det = self.dequantize(x, context, noise)
         v = v if smoothing is None else v + smoothing
-        z, log_dets = forward_terms(self.body, v, given, self.memory)
-        for own in log_dets.values():
-            check_log_det(own, z, self.bijection)
+        z, log_dets = forward_terms(self.body, v, context, self.memory)
+        for log_det_of_term in log_dets.values():
+            check_log_det(log_det_of_term, z, self.bijection)
         self._check_latents(z)
         zero = z.new_zeros(())
         log_dets["preprocessing"] = log_dets.get("preprocessing", zero) + log_det
@@ -545,10 +503,10 @@ class Flow(nn.Module):
         couplings = dict.fromkeys(m for m in modules(self) if isinstance(m, Coupling))
         penalty = zero + sum(coupling.penalty() for coupling in couplings)
         terms["regularizer"] = self.scale_penalty * penalty
-        if self.label_weight and self.class_means is not None and given is not None:
-            joint = self.class_means.log_ratios(self.class_means.inverse(z, given)[0])
-            found = (torch.log_softmax(joint, dim=1) * given).sum(1)
-            terms["labels"] = -self.label_weight * found.mean()
+        if self.label_weight and self.class_means is not None and context is not None:
+            joint = self.class_means.log_ratios(self.class_means.inverse(z, context)[0])
+            log_probs = (torch.log_softmax(joint, dim=1) * context).sum(1)
+            terms["labels"] = -self.label_weight * log_probs.mean()
         return terms
 
     # ------------------------------------------------------------------ latents and samples
@@ -562,14 +520,9 @@ class Flow(nn.Module):
         """Map raw data to latents: ``(B, *shape) -> (B, *shape)``.
 
         Integers (pixels, integer columns) are restored exactly: ``decode(encode(x))`` is ``x``. See
-        :mod:`realnvp.round_trip`. Like :meth:`decode` and :meth:`sample`, this computes in
-        evaluation mode.
-
-        Args:
-            x: as in :meth:`log_prob`.
-            condition: as in :meth:`log_prob`; but without labels, a class-conditional flow takes
-                those that :meth:`classify` returns, and :meth:`decode` needs the same ones.
-            noise: source of the dequantization noise.
+        :mod:`realnvp.round_trip`. Arguments are as in :meth:`log_prob`, but without labels, a
+        class-conditional flow takes those that :meth:`classify` returns, which :meth:`decode`
+        needs, too.
 
         Raises:
             ValueError: if the input is not what the flow models, or if some examples are stretched
@@ -579,13 +532,13 @@ class Flow(nn.Module):
         if condition is None and self.classes is not None:
             condition = self.classify(x, noise)
         with self.evaluating():
-            given = self.as_condition(condition, x.shape[0])
+            context = self.as_condition(condition, x.shape[0])
             if not self.noisy:
-                z, _ = self.latents_and_log_det(x, given)
+                z, _ = self.latents_and_log_det(x, context)
                 if not is_traced():
                     check_overflow(x, z, self.dtype)
                 return z
-            z, _, _, lost = exact_latents(self, x, given, noise)
+            z, _, _, lost = exact_latents(self, x, context, noise)
         if lost.any():
             wider = "" if self.dtype == torch.float64 else "; use flow.double()"
             raise ValueError(
@@ -641,8 +594,8 @@ class Flow(nn.Module):
             sizes = ", ".join(map(str, self.shape))
             raise ValueError(f"latents must have shape (B, {sizes}), got {tuple(z.shape)}")
         with self.evaluating():
-            given = self.as_condition(condition, z.shape[0])
-            x, log_det = self.bijection.inverse(z.to(self.dtype), given)
+            context = self.as_condition(condition, z.shape[0])
+            x, log_det = self.bijection.inverse(z.to(self.dtype), context)
         check_log_det(log_det, z, self.bijection, "the inverse of the bijection")
         return x, log_det
 
@@ -707,11 +660,7 @@ class Flow(nn.Module):
 
         which is the log-density of the *tempered* samples. At 1 it is :meth:`log_prob`.
 
-        Args:
-            n: number of samples.
-            condition: labels ``(n,)`` or vectors ``(n, K)`` if the flow is conditional.
-            temperature: standard deviation :math:`T` of the prior, above 0.
-            generator: source of the latents; PyTorch's global one if left out.
+        Arguments are as in :meth:`sample`, but labels cannot be left out.
 
         Returns:
             samples ``(n, *shape)`` and their log-densities ``(n,)`` in nats.
@@ -759,10 +708,7 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Map latents that were drawn at a temperature to samples and their log-densities.
 
-        Args:
-            z: latents ``(B, *shape)``, with standard deviation ``temperature``.
-            condition: as in :meth:`sample_and_log_prob`.
-            temperature: standard deviation of the prior, above 0.
+        See :meth:`sample_and_log_prob`.
         """
         if self.noisy:
             raise ValueError(
@@ -797,19 +743,6 @@ class Flow(nn.Module):
             n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
         )
 
-    def as_distribution(self, condition: Tensor | None = None) -> Distribution:
-        """Return the density as a distribution of PyTorch, with gradients.
-
-        Args:
-            condition: labels ``(...)``, or vectors ``(..., K)``, if the flow is conditional: one
-                distribution for each; see :class:`realnvp.interop.FlowDistribution`.
-
-        >>> from realnvp import vector_flow
-        >>> vector_flow(2, classes=3).as_distribution(torch.tensor([0, 2])).sample((5,)).shape
-        torch.Size([5, 2, 2])
-        """
-        return find("realnvp.interop.distributions:FlowDistribution")(self, condition)
-
     def latent_scales(self) -> Tensor:
         """Return the scale of each latent entry: integers of :attr:`shape`, 0 the finest.
 
@@ -818,8 +751,6 @@ class Flow(nn.Module):
         return self.bijection.permute_index(torch.zeros(1, *self.shape, dtype=torch.int64))[0]
 
     # ------------------------------------------------------------------ saving
-    #
-    # Loading and the hub are layers above the flow, which looks them up by name when it is asked.
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that are saved with the weights, from which the model can be rebuilt.
@@ -849,9 +780,11 @@ class Flow(nn.Module):
             ValueError: if the flow was not made by a builder, or its layers were changed since.
             OSError: if the files cannot be written.
         """
-        if weights is None:  # those of a training run belong to the flow that was built for it
-            find("realnvp.pretrained:check_rebuildable")(self)
+        if weights is None:  # a training run passes weights of the flow that it has built
+            check_rebuildable(self)
             weights = self.state_dict()
+        # Apple's GPUs have no float64.
+        weights = weights | {n: weights[n].double() for n in CONDITION_UNITS if n in weights}
         write_model(Path(folder), self.settings(), weights, self.calibration)
 
     @staticmethod
@@ -862,57 +795,7 @@ class Flow(nn.Module):
             FileNotFoundError: if the folder has no saved model.
             ValueError: if its files are corrupt.
         """
-        return find("realnvp.pretrained:load_folder")(Path(folder))
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        commit_message: str = "Push model using realnvp",
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        create_pr: bool = False,
-        license: str | None = None,
-        training_rows: bool = False,
-    ) -> str:
-        """Upload the model to the Hugging Face Hub, from which :func:`realnvp.load` reads it.
-
-        The repository gets what :meth:`save_pretrained` writes, and a card, ``README.md``, with
-        samples; of a model that was loaded from a run directory, also with its numbers, curve and
-        recipe. Paths of this machine are left out of all of them. The names of columns and classes
-        are part of the model.
-
-        Args:
-            repo_id: ``owner/name``; made if there is no such repository.
-            commit_message: message of the commit.
-            private: whether a repository that is made is private; None is the owner's default.
-            token: token of the hub; None uses that of ``hf auth login`` or of ``HF_TOKEN``.
-            branch: branch to commit to; None is the main one.
-            create_pr: propose the commit rather than make it.
-            license: the hub's name of a license, for the card, such as "apache-2.0".
-            training_rows: include the calibration of a table, which holds some of its training rows
-                as they are.
-
-        Returns:
-            The address of the commit, ``hf://owner/name@...``.
-
-        Raises:
-            ValueError: if the flow was not made by a builder, or ``repo_id`` is not such a name.
-            OSError: if the hub refuses, or cannot be reached.
-            ModuleNotFoundError: without ``pip install '.[hub]'``.
-        """
-        return find("realnvp.reports.card:push_to_hub")(
-            self,
-            repo_id,
-            message=commit_message,
-            private=private,
-            token=token,
-            branch=branch,
-            create_pr=create_pr,
-            license=license,
-            training_rows=training_rows,
-        )
+        return load_folder(Path(folder))
 
     def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
         """Let all conditioners compute in ``dtype``; None is the type of their input."""
@@ -927,14 +810,10 @@ class Flow(nn.Module):
 
         Values are not checked in a graph that is being compiled or exported, or in a function that
         ``torch.func`` transforms: there they cannot be read.
-
-        Args:
-            x: as in :meth:`log_prob`.
-            noise: as in :meth:`log_prob`.
         """
         if self.columns is None and not is_traced():
             check_data(x, self.shape, self.levels)
-        else:  # a table's layer checks the values, since gaps are valid there
+        else:  # a table's layer checks the values, since missing ones are valid there
             check_kind(x, self.shape, self.levels)
         if isinstance(noise, Tensor) and not is_traced():
             check_noise(noise)
@@ -951,7 +830,7 @@ class Flow(nn.Module):
         if fresh:
             warnings.warn(
                 f"{len(fresh)} normalization layers ({fresh[0]} first) have seen no data, so this "
-                "density is that of a flow before training: call loss_terms in training mode on a "
+                "density is of a flow before training: call loss_terms in training mode on a "
                 "batch, or train the flow",
                 UserWarning,
                 stacklevel=3,
@@ -964,22 +843,6 @@ class Flow(nn.Module):
     def evaluating(self) -> AbstractContextManager[None]:
         """Compute in evaluation mode inside this context; several threads may be in it."""
         return self._evaluation_mode.of(self)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Flow:
-        """Convert or move all tensors; the units of a condition stay float64, where there is that.
-
-        In float32, seconds since 1970 would be two minutes apart.
-        """
-        units = {name: self._buffers[name] for name in CONDITION_UNITS if name in self._buffers}
-        for name, unit in units.items():
-            self._buffers[name] = None if unit is None else unit.float()
-        super()._apply(fn, recurse)
-        for name, unit in units.items():
-            moved = self._buffers[name]
-            if unit is not None and moved is not None and moved.device.type != "mps":
-                own = moved.double() if unit.is_meta else unit.to(moved.device)
-                self._buffers[name] = own
-        return self
 
     def as_condition(
         self, condition: Tensor | None, batch: int, check: bool = True
@@ -999,12 +862,16 @@ class Flow(nn.Module):
             dtype = self.dtype
             return as_condition(condition, batch, self.condition_dim, self.classes, dtype, check)
         wide = condition.dtype if condition.is_floating_point() else self.dtype
-        given = as_condition(condition, batch, self.condition_dim, None, wide, check)
-        assert given is not None  # only without a condition
-        return ((given - self.condition_shift) / self.condition_scale).to(self.dtype)
+        numbers = as_condition(condition, batch, self.condition_dim, None, wide, check)
+        assert numbers is not None  # only without a condition
+        return ((numbers - self.condition_shift) / self.condition_scale).to(self.dtype)
 
     def check_values(self) -> None:
-        """Raise ValueError unless the scales of a numeric condition are positive."""
+        """Raise ValueError unless the scales of a numeric condition are positive.
+
+        The notes on the data must have the form that commands expect, too.
+        """
+        check_notes(self)
         if self.condition_dim and self.classes is None and not (self.condition_scale > 0).all():
             raise ValueError("condition_scale must be positive")
 

@@ -1,18 +1,11 @@
 """Load models from a folder, a run directory, the Hugging Face Hub, or the package itself.
 
-Models are untrusted, so nothing in them is used before it is verified. The builder is a
-registered one, whose arguments are checked like a user's. The model is first built without memory,
-and its tensors are compared with those in the file's header: a huge number in ``config.json`` or a
-huge file allocate nothing. Then the weights are read, compared with their checksum, and checked by
-the layers that they are for.
-
-Some models come with the package, in ``weights/``: ``load("mnist")``.
+Models are untrusted: :mod:`realnvp.utils.model_folder` verifies them before they are used. Some
+models come with the package, in ``weights/``: ``load("mnist")``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -23,14 +16,12 @@ import torch
 from torch import Tensor
 
 from realnvp.config import DataConfig
-from realnvp.flow import CONDITION_UNITS, Flow
+from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
 from realnvp.utils.errors import did_you_mean
-from realnvp.utils.model_folder import read_calibration, read_config, read_sizes, read_weights
-from realnvp.utils.registry import BUILDERS
+from realnvp.utils.model_folder import load_folder, rebuild
 from realnvp.utils.rounding import from_nine_bits
-from realnvp.utils.serialization import check_like, unseal
-from realnvp.utils.settings import as_list
+from realnvp.utils.serialization import unseal
 
 if TYPE_CHECKING:
     from realnvp.columns.impossible import Tolerate
@@ -52,9 +43,6 @@ __all__ = [
     "unpack",
     "with_marks",
 ]
-
-LAYERS = ("scales", "steps", "couplings", "blocks")
-"""Arguments of builders that count layers."""
 
 SHARED = "toy.safetensors"
 """File of the small models; each of the others has a file of its name, and only that is read."""
@@ -119,9 +107,9 @@ def known_columns(flow: Flow, tolerate: Tolerate | None = None) -> KnownColumns:
     """Return what a model knows about its columns, for functions that read data."""
     from realnvp.data.tables import KnownColumns
 
-    known = flow.trained_on or {}
+    notes = flow.trained_on or {}
     return KnownColumns(
-        known.get("columns"), known.get("categories"), table_of(flow),
+        notes.get("columns"), notes.get("categories"), table_of(flow),
         table_of(flow, "condition_table"), tolerate,
     )  # fmt: skip
 
@@ -147,12 +135,12 @@ def with_marks(
     columns = flow.columns
     if columns is None:
         return split
-    found = impossible_values(columns, split.x, flow.column_names, where)
-    if not found:
+    impossible = impossible_values(columns, split.x, flow.column_names, where)
+    if not impossible:
         return split
     if tolerate is None:
-        raise ValueError(f"{where} does not fit the model: {impossible_text(found)}")
-    tolerate([each.from_row(start, where) for each in found])
+        raise ValueError(f"{where} does not fit the model: {impossible_text(impossible)}")
+    tolerate([each.from_row(start, where) for each in impossible])
     return replace(split, x=columns.mark(split.x))
 
 
@@ -163,171 +151,6 @@ def condition_names(flow: Flow) -> list[str]:
         return list(schema.names)
     config = data_settings(flow)
     return [config.condition] if config is not None and config.condition else []
-
-
-def load_folder(folder: Path) -> Flow:
-    """Return the model that is saved in a folder, in evaluation mode, on the CPU.
-
-    Raises:
-        FileNotFoundError: if the folder has no saved model.
-        ValueError: if its files are corrupt, or do not belong together.
-    """
-    config, checksum = read_config(folder)
-    what = f"the model in {folder}"
-    build = _prepare(config, read_sizes(folder, checksum), what)
-    flow = _fill(build, read_weights(folder, checksum), what)
-    is_run = (
-        folder.absolute().name == "model" and (folder.absolute().parent / "config.yaml").is_file()
-    )
-    flow.origin, flow.source = "run" if is_run else "folder", str(folder)
-    flow.calibration = read_calibration(folder)
-    return flow
-
-
-def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Flow:
-    """Return the model of some settings and weights, in evaluation mode, on the CPU.
-
-    Args:
-        config: the settings, as :meth:`realnvp.Flow.settings` returns them; unverified.
-        tensors: the weights by name.
-        what: name of the model, for messages.
-
-    Raises:
-        ValueError: if they are not those of a model.
-    """
-    return _fill(_prepare(config, tensors, what), tensors, what)
-
-
-def check_rebuildable(flow: Flow) -> None:
-    """Raise ValueError unless a flow has the layers that its builder makes from its settings.
-
-    Layers that were added or exchanged since would be missing after loading.
-
-    >>> from realnvp import Chain, vector_flow
-    >>> flow = vector_flow(2)
-    >>> _ = flow.bijection.layers.append(Chain())
-    >>> check_rebuildable(flow)
-    Traceback (most recent call last):
-    ValueError: the flow cannot be saved: it was changed after vector_flow had made it, ...
-    """
-    settings = {**flow.settings(), "trained_on": None, "made_with": None}
-    build = _prepare(json.loads(json.dumps(settings)), flow.state_dict(), "the flow")
-    with torch.device("meta"):
-        made = build()
-    if _layers(flow) != _layers(made):
-        raise ValueError(
-            f"the flow cannot be saved: it was changed after {flow.settings()['builder']} had made "
-            "it, and would be rebuilt without the change; make it by a function of your own with "
-            "@realnvp.register_builder"
-        )
-
-
-def _layers(flow: Flow) -> list[tuple[str, type, str]]:
-    """Return name, type and mask of each module."""
-    named = flow.named_modules()
-    return [(name, type(each), str(getattr(each, "mask", ""))) for name, each in named]
-
-
-def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], Flow]:
-    """Check settings against the sizes of the weights; return what builds the untrained model."""
-    if (
-        not isinstance(config, dict)
-        or not isinstance(config.get("builder"), str)
-        or not isinstance(config.get("arguments"), dict)
-    ):
-        raise ValueError(f"{what} cannot be rebuilt: its config does not describe a realnvp model")
-
-    def build() -> Flow:
-        flow: Flow = BUILDERS[config["builder"]](**arguments)
-        flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
-        own = flow.state_dict()
-        # Of the types that differ, one decides: tensors that are float64 in every flow stay so.
-        differ = (
-            t.dtype
-            for n, t in _with_wide_units(sizes).items()
-            if n in own and own[n].dtype != t.dtype
-        )
-        other = next((d for d in differ if d in (torch.float32, torch.float64)), None)
-        return flow if other is None else flow.to(other)
-
-    try:
-        arguments = config["arguments"]
-        for name in LAYERS:
-            counts = as_list(arguments.get(name))
-            if sum(n for n in counts if isinstance(n, int)) > len(sizes):
-                raise ValueError(f"{name} is more than there are tensors")
-        with torch.device("meta"):
-            empty = build()
-        _check_trained_on(empty)
-        check_like(_with_wide_units(sizes), empty.state_dict())
-    # What a builder may raise for untrusted arguments; a RuntimeError or an OverflowError
-    # for sizes that no memory could have.
-    except (
-        ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
-        ValueError,
-    ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
-    return build
-
-
-def _fill(build: Callable[[], Flow], tensors: dict[str, Tensor], what: str) -> Flow:
-    """Build the model, and fill in weights whose sizes have been checked."""
-    flow = build()
-    tensors = _with_wide_units(tensors)
-    try:
-        check_like(tensors, flow.state_dict())
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} has values that are not finite")
-        flow.load_state_dict(tensors)
-        for name, module in flow.named_modules():
-            check = getattr(module, "check_values", None)
-            if check is not None:
-                try:
-                    check()
-                except ValueError as error:
-                    where = f"in the layer {name}, " if name else ""  # the flow has checks, too
-                    raise ValueError(f"{where}{error}") from error
-    except ValueError as error:
-        raise ValueError(f"{what} cannot be rebuilt: {error}") from error
-    return flow.eval()
-
-
-def _with_wide_units(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with the units of a condition in float64, which Apple's GPUs do not have."""
-    units = {name: tensors[name].double() for name in CONDITION_UNITS if name in tensors}
-    return tensors | units
-
-
-def _check_trained_on(flow: Flow) -> None:
-    """Raise ValueError unless the notes on a model's data have the form that commands expect."""
-    for name, notes in (("made_with", flow.made_with), ("trained_on", flow.trained_on)):
-        if notes is not None and not isinstance(notes, dict):
-            raise ValueError(f"{name} must be a mapping, got a {type(notes).__name__}")
-    for value in (flow.made_with or {}).values():
-        if value is not None and not (isinstance(value, str) and len(value) <= 200):
-            raise ValueError("the notes of made_with must be short text")
-    if flow.trained_on is None:
-        return
-    data = flow.trained_on.get("data")
-    if not isinstance(data, dict):
-        raise ValueError("trained_on must have the settings of the data")
-    DataConfig(**data)
-    fingerprint = flow.trained_on.get("fingerprint") or {}
-    if not isinstance(fingerprint, dict) or not all(
-        isinstance(value, str) for value in fingerprint.values()
-    ):
-        raise ValueError("the fingerprint of trained_on must be text by part of the data")
-    counts = {"columns": flow.dim if len(flow.shape) == 1 else None, "categories": flow.classes}
-    for name, count in counts.items():
-        values = flow.trained_on.get(name)
-        if values is None:
-            continue
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise ValueError(f"the {name} of trained_on must be a list of text")
-        if count is not None and len(values) != count:
-            raise ValueError(f"trained_on must name {count} {name}, got {len(values)}")
 
 
 def unpack(content: bytes) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
@@ -360,8 +183,8 @@ def _files() -> list[str]:
 
 def _file_of(model: str) -> str:
     """Return the name of the file that a shipped model is in, if there is such a model."""
-    own = f"{model}.safetensors"
-    return own if own in _files() else SHARED
+    file = f"{model}.safetensors"
+    return file if file in _files() else SHARED
 
 
 @cache

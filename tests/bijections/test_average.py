@@ -91,7 +91,7 @@ def test_what_cannot_be_averaged():
 
 
 def test_what_cannot_be_averaged_is_refused():
-    with pytest.raises(ValueError, match="that of bijections, got a Linear"):
+    with pytest.raises(ValueError, match="made of bijections, got a Linear"):
         Average(Affine(torch.zeros(1)), torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="has 1 channel,"):
         Average(Affine(torch.zeros(2)))(torch.zeros(3, 2))

@@ -26,7 +26,7 @@ def small(**options):
 def test_log_prob_broadcasts_values_and_conditions():
     flow = small(condition_dim=3)
     c, x = torch.randn(4, 3), torch.randn(5, 4, 2)
-    p = flow.as_distribution(c)
+    p = FlowDistribution(flow, c)
     found = p.log_prob(x)
     assert found.shape == (5, 4)
     for i in range(4):
@@ -39,7 +39,7 @@ def test_log_prob_broadcasts_values_and_conditions():
 
 def test_samples_have_the_density_and_gradients():
     flow = small()
-    p = flow.as_distribution()
+    p = FlowDistribution(flow)
     assert p.has_rsample
     x = p.rsample((2000,))
     assert x.shape == (2000, 2)
@@ -64,7 +64,7 @@ def test_conditions_that_do_not_fit():
 
 
 def test_images_are_integers():
-    p = small_image_flow().as_distribution()
+    p = FlowDistribution(small_image_flow())
     assert not p.has_rsample
     x = p.sample((2, 3))
     assert x.shape == (2, 3, 1, 8, 8)
@@ -77,8 +77,8 @@ def test_images_are_integers():
 def test_labels_are_marginalized_if_left_out():
     flow = small(classes=3)
     x = torch.randn(7, 2)
-    every = flow.as_distribution(torch.arange(3)).log_prob(x[:, None])
-    marginal = flow.as_distribution()
+    every = FlowDistribution(flow, torch.arange(3)).log_prob(x[:, None])
+    marginal = FlowDistribution(flow)
     assert torch.allclose(marginal.log_prob(x), every.logsumexp(1) - math.log(3), atol=1e-5)
     assert marginal.sample((4,)).shape == (4, 2)
 
@@ -86,7 +86,7 @@ def test_labels_are_marginalized_if_left_out():
 def test_samples_come_with_their_densities_and_the_transform_has_both_in_one_pass():
     flow = small(condition_dim=3).double()
     c = torch.randn(4, 3).double()
-    p = flow.as_distribution(c)
+    p = FlowDistribution(flow, c)
     x, log_prob = p.rsample_and_log_prob((5,))
     assert x.requires_grad
     assert not p.sample_and_log_prob()[0].requires_grad
@@ -102,7 +102,7 @@ def test_samples_come_with_their_densities_and_the_transform_has_both_in_one_pas
     assert batch.batch_shape == (4,)
     torch.testing.assert_close(batch.log_prob(x), log_prob)
     with pytest.raises(ValueError, match="pass labels"):
-        small(classes=3).as_distribution().sample_and_log_prob()
+        FlowDistribution(small(classes=3)).sample_and_log_prob()
 
 
 def test_a_transform_of_a_normal_is_the_flow():
@@ -111,7 +111,7 @@ def test_a_transform_of_a_normal_is_the_flow():
     base = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
     p = TransformedDistribution(base, [FlowTransform(flow, c)])
     x = torch.randn(3, 4, 2)
-    assert torch.allclose(p.log_prob(x), flow.as_distribution(c).log_prob(x), atol=1e-4)
+    assert torch.allclose(p.log_prob(x), FlowDistribution(flow, c).log_prob(x), atol=1e-4)
     assert isinstance(p.support, constraints.independent)
     z = torch.randn(6, 2)
     t = FlowTransform(flow, c).with_cache()

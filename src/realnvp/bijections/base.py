@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 LARGEST_EXPONENT = 80
-"""Largest magnitude of a log-scale: its exponential and its reciprocal are finite in float32."""
+"""Largest magnitude of a log-scale whose exponential and its reciprocal are finite in float32."""
 
 Terms = dict[str, Tensor]
 """Log-determinants by kind ("coupling", "norm", "preprocessing"), each of shape ``(B,)``."""
@@ -84,10 +84,10 @@ def check_log_det(log_det: Tensor, x: Tensor, layer: Bijection, name: str = "") 
     Traceback (most recent call last):
     ValueError: layers.0 (Chain) returned log-determinants of shape () for 3 examples, not a ...
     """
-    found = log_det.shape if isinstance(log_det, Tensor) else None  # None: a number, such as 0
-    if found != (x.shape[0],):
+    shape = log_det.shape if isinstance(log_det, Tensor) else None  # None: a number, such as 0
+    if shape != (x.shape[0],):
         kind = type(layer).__name__
-        what = f"of type {type(log_det).__name__}" if found is None else f"of shape {tuple(found)}"
+        what = f"of type {type(log_det).__name__}" if shape is None else f"of shape {tuple(shape)}"
         raise ValueError(
             f"{f'{name} ({kind})' if name else kind} returned log-determinants {what} for "
             f"{x.shape[0]} examples, not a tensor of shape ({x.shape[0]},): sum over all "
@@ -171,7 +171,7 @@ class Bijection(nn.Module, ABC):
     def check_values(self) -> None:
         """Raise ValueError if a value in this layer's tensors makes it not invertible.
 
-        Trained parameters always pass; those of an untrusted file may not. The caller checks that
+        Trained parameters always pass; an untrusted file may not. The caller checks that
         all tensors are finite and have the shapes of the construction, and calls this method of
         nested layers. By default, every finite value is valid.
 
@@ -183,7 +183,7 @@ class Bijection(nn.Module, ABC):
         """Rearrange labels of the input's entries as :meth:`forward` rearranges the entries.
 
         The labels, integers of the input's shape, are the scales of the entries: layers that
-        reshape move them, and factoring out adds 1 to those of the entries that are not factored
+        reshape move them, and factoring out adds 1 to the labels of entries that are not factored
         out.
         """
         return labels
@@ -204,7 +204,7 @@ class Bijection(nn.Module, ABC):
 
         Args:
             shape: shape of an example.
-            name: name of this bijection; those of inner ones are as in ``state_dict``.
+            name: name of this bijection; inner ones are named as in ``state_dict``.
 
         Yields:
             name, layer, and shape of its output.

@@ -76,7 +76,7 @@ class BlockMask:
 
     Args:
         index: index of the active block.
-        blocks: number of blocks, which divides that of the channels.
+        blocks: number of blocks, which divides the number of channels.
 
     Raises:
         ValueError: if there is no such block.
@@ -151,16 +151,20 @@ class CheckerboardMask:
     def take(self, parameters: Tensor) -> Tensor:
         if parameters.shape[-1] % 2:
             return parameters * (1 - self._passive(parameters))
-        apply = _take if is_transformed() else _Take.apply
-        return apply(parameters, int(not self.flip))
+        first = int(not self.flip)
+        if is_transformed():
+            return _take(parameters, first)
+        return _Squares.apply(parameters, first, False)
 
     def merge(self, passive: Tensor, active: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         if passive.shape[-1] % 2:  # the coupling's output at the zeros must not count
             squares = 1 - self._passive(passive)
             active, log_det = active * squares, log_det * squares
         else:
-            apply = _put if is_transformed() else _Put.apply
-            active = apply(active, int(not self.flip))
+            first = int(not self.flip)
+            active = (
+                _put(active, first) if is_transformed() else _Squares.apply(active, first, True)
+            )
         return passive + active, sum_per_example(log_det)
 
     def sizes(self, channels: int) -> tuple[int, int]:
@@ -168,6 +172,7 @@ class CheckerboardMask:
 
 
 def _take(x: Tensor, first: int) -> Tensor:
+    """Take the squares with odd ``row + column + first``: ``(..., H, W) -> (..., H, W / 2)``."""
     out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
     out[..., 0::2, :] = x[..., 0::2, first::2]
     out[..., 1::2, :] = x[..., 1::2, 1 - first :: 2]
@@ -175,36 +180,24 @@ def _take(x: Tensor, first: int) -> Tensor:
 
 
 def _put(x: Tensor, first: int) -> Tensor:
+    """Transpose :func:`_take`: put zeros on the other squares."""
     out = x.new_zeros(*x.shape[:-1], 2 * x.shape[-1])
     out[..., 0::2, first::2] = x[..., 0::2, :]
     out[..., 1::2, 1 - first :: 2] = x[..., 1::2, :]
     return out
 
 
-class _Take(torch.autograd.Function):
-    """Take the squares with odd ``row + column + first``: ``(..., H, W) -> (..., H, W / 2)``."""
+class _Squares(torch.autograd.Function):
+    """:func:`_take` or :func:`_put`, each of which transposes the other, without copies."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
-        ctx.first = first
-        return _take(x, first)
+    def forward(ctx: Any, x: Tensor, first: int, put: bool) -> Tensor:
+        ctx.first, ctx.put = first, put
+        return _put(x, first) if put else _take(x, first)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Put.apply(grad, ctx.first), None
-
-
-class _Put(torch.autograd.Function):
-    """Transpose :class:`_Take`: put zeros on the other squares."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, first: int) -> Tensor:
-        ctx.first = first
-        return _put(x, first)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Take.apply(grad, ctx.first), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Squares.apply(grad, ctx.first, not ctx.put), None, None
 
 
 class Coupling(Bijection):
@@ -277,23 +270,23 @@ class Coupling(Bijection):
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         passive, active = self.mask.split(z)
         parameters = self.compute_parameters(passive, condition)
-        found = self.inverse_transform(active, parameters)
-        return self.mask.merge(passive, *self._checked(active, found))
+        mapped = self.inverse_transform(active, parameters)
+        return self.mask.merge(passive, *self._checked(active, mapped))
 
-    def _checked(self, active: Tensor, found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _checked(self, active: Tensor, mapped: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return values and log-derivatives, which have been broadcast if the sizes are wrong."""
-        if not isinstance(found[1], Tensor):
+        if not isinstance(mapped[1], Tensor):
             raise ValueError(
                 f"{type(self).__name__} returned log-derivatives of type "
-                f"{type(found[1]).__name__}, not a tensor of shape {tuple(active.shape)}"
+                f"{type(mapped[1]).__name__}, not a tensor of shape {tuple(active.shape)}"
             )
-        if found[0].shape == found[1].shape == active.shape:
-            return found
+        if mapped[0].shape == mapped[1].shape == active.shape:
+            return mapped
         raise ValueError(
             f"{type(self).__name__} maps {active.shape[1]} active channels, but its conditioner, "
             f"or its number of channels ({self.channels}), is made for others: values of shape "
-            f"{tuple(active.shape)} became {tuple(found[0].shape)}, with log-derivatives of "
-            f"shape {tuple(found[1].shape)}"
+            f"{tuple(active.shape)} became {tuple(mapped[0].shape)}, with log-derivatives of "
+            f"shape {tuple(mapped[1].shape)}"
         )
 
 

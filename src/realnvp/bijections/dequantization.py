@@ -9,7 +9,7 @@ Pixels are integers, and a density fitted to integers can grow without bound. Un
 :class:`Dequantize` adds that noise and scales to :math:`[0, 1)`;
 :class:`~realnvp.columns.layer.TableColumns` adds it to what is discrete in a table. Uniform
 noise requires a density that is constant on every unit cube, which a smooth map can only
-approximate. Noise :math:`q(u | x)` that fits the model, as that of
+approximate. Noise :math:`q(u | x)` that fits the model, as in
 :class:`VariationalDequantize`, makes the bound tight (Flow++, arXiv 1902.00275, section 3.1):
 
 .. math:: \log P(x) \ge E_{u \sim q(u | x)}[\log p(x + u) - \log q(u | x)].
@@ -70,9 +70,9 @@ class Dequantization(Bijection):
             condition: condition ``(B, K)`` of learned noise.
             noise: source of the noise: a generator, None for PyTorch's global one, or the uniform
                 numbers themselves, of the input's shape.
-            margin: distance that the noise keeps from both ends of a cell, for latents that decode
-                to exactly the same integers despite rounding: 0.5 is the middle of the cell. It is
-                0, the whole cell, wherever densities are computed.
+            margin: distance that the noise keeps from both ends of a bin, for latents that decode
+                to exactly the same integers despite rounding: 0.5 is the middle of the bin. It is
+                0, the whole bin, wherever densities are computed.
         """
         u, log_q = self.draw(x, condition, noise)
         if margin:
@@ -166,7 +166,7 @@ class VariationalDequantize(Dequantize):
     image, and :math:`\Phi` the normal CDF, so that a :math:`g` that is the identity gives uniform
     noise: it starts as :class:`Dequantize`. The entropy of the noise is part of the returned
     log-determinant, so the mean log-probability is the bound above, and importance weights over
-    several draws tighten it with :math:`q` as the proposal. Its inverse is that of
+    several draws tighten it with :math:`q` as the proposal. The inverse is as in
     :class:`Dequantize`.
 
     Args:

@@ -1,9 +1,9 @@
 r"""Domains: densities on intervals, half-lines, circles and the simplex.
 
-A density on :math:`(-\infty, \infty)` leaks: whatever is learned, some mass is beyond the ends of a
-bounded domain. So the first layer of a flow maps the domain to all real numbers, and every density
-behind it is one on the domain, with nothing outside. The uniform density on an interval or the
-simplex becomes the standard normal one, which is what a new flow is.
+A density on :math:`(-\infty, \infty)` leaks: whatever it learns, some mass lies beyond the ends of
+a bounded domain. So the first layer of a flow maps the domain to all real numbers, and every
+density behind it is one on the domain, with nothing outside. The uniform density on an interval or
+the simplex becomes the standard normal one, which is what a new flow is.
 
 The ends of a circle are the same point, and a density has to be continuous there. So angles are
 modeled first, by splines on the circle (arXiv 2002.02428, section 2.3), whose latents are uniform
@@ -60,7 +60,7 @@ class Domain(nn.Module):
         super().__init__()
         if len({len(entry) for entry in numbers}) > 1:
             raise ValueError(f"{type(self).__name__} has entries of different lengths: {numbers}")
-        self._columns = list(zip(*numbers, strict=True))  # of each number, those of the columns
+        self._columns = list(zip(*numbers, strict=True))  # the values of each number in all columns
 
     def numbers(self, x: Tensor) -> list[Tensor]:
         """Return each number of the entries, of all columns ``(C,)``, in the type of ``x``."""
@@ -398,8 +398,8 @@ def _of_support(support: Any, dim: int) -> list[list[Any] | None] | None:
     name = next((n for n, ends in _ENDS.items() if all(hasattr(support, e) for e in ends)), None)
     if name is None or support.is_discrete:
         raise ValueError(
-            f"the support {support} is not a domain of a flow: of a simplex, model all fractions "
-            'but the last, with the entry ("simplex",) for each'
+            f"the support {support} is not a domain of a flow: for a simplex, model all "
+            'fractions but the last, with the entry ("simplex",) for each'
         )
     ends = [
         torch.as_tensor(getattr(support, end), dtype=torch.float64).expand(dim).tolist()

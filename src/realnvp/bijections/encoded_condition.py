@@ -27,7 +27,7 @@ __all__ = ["EmbeddedCondition", "EncodedCondition"]
 class _GivenFeatures(Bijection):
     """Transform by an inner bijection, conditioned on features of the condition."""
 
-    has_analytic_inverse = False  # that of the inner layers may be a search
+    has_analytic_inverse = False  # inner layers may have to search
 
     inner: Bijection
 
@@ -109,9 +109,9 @@ class EncodedCondition(_GivenFeatures):
     def fit(self, condition: Tensor) -> None:
         """Set quantiles, means and standard deviations from conditions ``(N, K)``."""
         rows = condition.double()
-        shares = torch.linspace(0, 1, self.knots.shape[1], dtype=rows.dtype, device=rows.device)
+        fractions = torch.linspace(0, 1, self.knots.shape[1], dtype=rows.dtype, device=rows.device)
         ascending = rows.sort(dim=0).values
-        place = shares * (len(rows) - 1)
+        place = fractions * (len(rows) - 1)
         low, high = ascending[place.floor().long()], ascending[place.ceil().long()]
         self.knots.copy_(torch.lerp(low, high, (place - place.floor())[:, None]).T)
         features = self._intervals(condition.to(self.knots)).double()

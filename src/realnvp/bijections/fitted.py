@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from realnvp.bijections.base import Bijection
 
-__all__ = ["Fitted"]
+__all__ = ["ExactBuffers", "Fitted"]
 
 
-class Fitted(Bijection):
-    """A bijection whose buffers are computed from data; some stay float64 in a flow of any type."""
+class ExactBuffers(nn.Module):
+    """A module some of whose buffers stay float64 in a flow of any type.
+
+    In float32, seconds since 1970 would be two minutes apart.
+    """
 
     exact: ClassVar[tuple[str, ...]] = ()
-    """Names of the buffers that stay float64."""
+    """Names of the buffers that stay float64, where a device has that type."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExactBuffers:
+        buffers = {name: b for name in self.exact if (b := self._buffers.get(name)) is not None}
+        self._buffers.update({name: buffer.float() for name, buffer in buffers.items()})
+        super()._apply(fn, recurse)
+        for name, buffer in buffers.items():
+            moved = self._buffers[name]
+            assert moved is not None  # as before
+            if moved.device.type != "mps":
+                values = moved if buffer.is_meta else buffer.to(moved.device)
+                self._buffers[name] = values.double()
+        return self
+
+
+class Fitted(ExactBuffers, Bijection):
+    """A bijection whose buffers are computed from data."""
 
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy tensors into the buffers of these names.
@@ -25,17 +44,8 @@ class Fitted(Bijection):
             ValueError: if they are not valid, such as knots that do not ascend.
         """
         for name, tensor in tensors.items():
-            own = getattr(self, name)
-            if not own.is_meta:
-                own.copy_(tensor)
+            buffer = getattr(self, name)
+            if not buffer.is_meta:
+                buffer.copy_(tensor)
         if not any(buffer.is_meta for buffer in self.buffers(recurse=False)):
             self.check_values()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fitted:
-        kept = {name: self._buffers[name] for name in self.exact if name in self._buffers}
-        super()._apply(fn, recurse)
-        for name, buffer in kept.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and not buffer.is_meta:
-                self._buffers[name] = buffer.to(moved.device)
-        return self

@@ -118,7 +118,7 @@ def smooth_log_cdf(z: Tensor) -> Tensor:
     r"""Return :math:`\log \Phi(z)` with its derivatives, up to the third.
 
     PyTorch's own gradient of ``log_ndtr`` is off by a factor of 6 at -10,000 in float32, and zero
-    farther out. This is a Taylor polynomial, as that of :func:`smooth_quantile`.
+    farther out. This is a Taylor polynomial, as in :func:`smooth_quantile`.
     """
     at = z.detach()
     log_cdf = torch.special.log_ndtr(at)
@@ -193,13 +193,13 @@ def _by_probabilities(
     log_density = density.log() - HALF_LOG_2PI
     inverse = torch.exp(0.5 * z.square() + HALF_LOG_2PI).mul_(side)  # of the normal's density
     ratio = tails.mul_(inverse)
-    share = terms.div_(density)
+    fraction = terms.div_(density)
     small = SMALLEST * torch.finfo(x.dtype).tiny
     far = ~((p > small) & (density > small) & (density < 1 / small))
     if far.any():
-        own = x[far], *(t.expand_as(u)[:, far] for t in (log_weight, mean, log_scale))
-        z[far], log_density[far], share[:, far], ratio[:, far] = _by_logarithms(*own)
-    return z, log_density, share, ratio
+        values = x[far], *(t.expand_as(u)[:, far] for t in (log_weight, mean, log_scale))
+        z[far], log_density[far], fraction[:, far], ratio[:, far] = _by_logarithms(*values)
+    return z, log_density, fraction, ratio
 
 
 SMALLEST = 1e8
@@ -222,25 +222,25 @@ class _GaussianizeMixture(torch.autograd.Function):
         # while a graph is compiled or exported, there are no values to look at.
         fast = x.device.type == "cpu" and not torch.compiler.is_compiling()
         by = _by_probabilities if fast else _by_logarithms
-        z, log_density, share, ratio = by(x, log_weight, mean, log_scale)
-        ctx.save_for_backward(x, log_weight, mean, log_scale, z, log_density, share, ratio)
+        z, log_density, fraction, ratio = by(x, log_weight, mean, log_scale)
+        ctx.save_for_backward(x, log_weight, mean, log_scale, z, log_density, fraction, ratio)
         return z, log_density
 
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor, grad_log_density: Tensor) -> tuple[Tensor, ...]:
-        x, log_weight, mean, log_scale, z, log_density, share, ratio = ctx.saved_tensors
+        x, log_weight, mean, log_scale, z, log_density, fraction, ratio = ctx.saved_tensors
         rate = torch.exp(-log_scale)
         u = (x - mean) * rate
         log_phi = log_normal(z)
         if torch.is_grad_enabled():  # to be differentiated again: nothing may be a constant
             side = 1.0 - 2.0 * (z > 0).to(x.dtype)
             log_terms = log_weight - log_scale - 0.5 * u.square() - HALF_LOG_2PI
-            share = torch.exp(log_terms - log_density)
+            fraction = torch.exp(log_terms - log_density)
             log_tails = log_weight + smooth_log_cdf(side * u)
             ratio = side * torch.exp(log_tails - log_phi)
         along = grad_z * torch.exp(log_density - log_phi)
-        by_density = share * grad_log_density
-        grad_u = by_density * u - share * along / rate
+        by_density = fraction * grad_log_density
+        grad_u = by_density * u - fraction * along / rate
         grad_mean = grad_u * rate
         return (
             -grad_mean.sum(0),
@@ -392,7 +392,7 @@ def invert_mixture(
 
 
 def _quantile(z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Return the mixture's quantile, which is between those of its components."""
+    """Return the mixture's quantile, which is between its components' quantiles."""
     # With the upper half reflected, the probability up to z is at most a half, and so exact.
     side = torch.where(z > 0, -1.0, 1.0).to(z.dtype).flatten()
     target = -z.abs().flatten()

@@ -53,8 +53,8 @@ class RunningBatchNorm(Bijection):
     and similarly for :math:`\sigma^2`, the *biased* variance (PyTorch keeps the unbiased one). In
     training mode, the averages are updated with every batch, gradients flow through the batch's
     part only, and the first batch initializes them. In evaluation mode they stay as they are, and
-    only then can the layer be inverted. Over several processes, the batch's statistics are those of
-    all.
+    only then can the layer be inverted. Over several processes, the batch's statistics are over
+    all of them.
 
     Args:
         channels: channels of an image ``(B, C, H, W)``, or columns of a vector ``(B, C)``.
@@ -116,7 +116,7 @@ class RunningBatchNorm(Bijection):
         return mean, var
 
     def _averages(self) -> tuple[Tensor, Tensor]:
-        """Return the running averages; while a batch is recomputed, those of its first pass."""
+        """Return the running averages; in recomputing a batch, as in its first pass."""
         if is_recomputing() and self.replayed is not None:
             return self.replayed
         return self.running_mean, self.running_var
@@ -167,7 +167,9 @@ class ActNorm(Bijection):
         self.shift = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
-        self._known = False  # a copy of the flag on the CPU: reading a buffer waits for the GPU
+        self._is_initialized = (
+            False  # a copy of the flag on the CPU: reading a buffer waits for the GPU
+        )
 
     def check_values(self) -> None:
         check_exponent("log_scale", self.log_scale)
@@ -180,14 +182,14 @@ class ActNorm(Bijection):
                 self.shift.copy_(mean)
                 self.log_scale.copy_(var.sqrt().clamp(min=self.floor).log())
                 self.initialized.fill_(True)
-        self._known = True
+        self._is_initialized = True
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._known = False
+        self._is_initialized = False
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.training and not self._known and not is_recomputing():
+        if self.training and not self._is_initialized and not is_recomputing():
             self._initialize(x)
         z = (x - _per_channel(self.shift, x)) * _per_channel(torch.exp(-self.log_scale), x)
         return z, spread_log_det(-self.log_scale, x)

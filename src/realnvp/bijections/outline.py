@@ -18,7 +18,7 @@ def layer_rows(bijection: Bijection, shape: tuple[int, ...], name: str = "biject
     Args:
         bijection: bijection whose layers are listed, in the order in which data pass through them.
         shape: shape of one example.
-        name: name of the bijection; those of its layers follow as in ``state_dict``.
+        name: name of the bijection; its layers are named as in ``state_dict``.
 
     >>> from realnvp.bijections import ActNorm, Chain
     >>> layer_rows(Chain(ActNorm(2)), (2,))[1:]

@@ -10,7 +10,7 @@ Importance Sampling, arXiv 1808.03856, section 4.1; there, :math:`F` is uniform 
     \qquad \log \frac{dz}{dx} = \log \frac{g_k}{f_k} + \log \frac{\varphi(x)}{\varphi(z)}.
 
 Under a standard normal prior, the k-th interval has the probability :math:`g_k`, whatever is
-within it. So where the intervals are the cells of a discrete column (see
+within it. So where the intervals are the bins of a discrete column (see
 :mod:`realnvp.columns.layer`), the flow is a categorical distribution, with nothing lost to
 noise: a softmax classifier that is a density, with quantiles and samples.
 """
@@ -84,22 +84,22 @@ class PiecewiseLinearCoupling(Fitted, Coupling):
         """Return log-widths before and after, ``(B, components, C, ...)``."""
         batch, *rest = active.shape
         logits = parameters.reshape(batch, self.components, *rest)
-        own = self.edges.diff().log().to(logits.dtype)
-        own = own.view(-1, *(1 for _ in rest)).expand_as(logits)
-        masses = torch.log_softmax(own + logits, dim=1) + math.log1p(-FLOOR)
-        return own, torch.logaddexp(masses, own + math.log(FLOOR))
+        widths = self.edges.diff().log().to(logits.dtype)
+        widths = widths.view(-1, *(1 for _ in rest)).expand_as(logits)
+        masses = torch.log_softmax(widths + logits, dim=1) + math.log1p(-FLOOR)
+        return widths, torch.logaddexp(masses, widths + math.log(FLOOR))
 
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        own, masses = self._widths(active, parameters)
-        return _stretched(active, own, masses)
+        widths, masses = self._widths(active, parameters)
+        return _stretched(active, widths, masses)
 
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        own, masses = self._widths(active, parameters)
-        return _stretched(active, masses, own)
+        widths, masses = self._widths(active, parameters)
+        return _stretched(active, masses, widths)
 
 
 def _stretched(x: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """Map normal scores from intervals of some log-widths to those of others.
+    """Map normal scores from intervals of some log-widths to intervals of others.
 
     Args:
         x: ``(B, C, ...)`` scores.
@@ -113,8 +113,8 @@ def _stretched(x: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor
     starts, ends = _starts(before), _starts(before.flip(1))
     k = (x.unsqueeze(1) >= _score_edges(starts, ends)).sum(1, keepdim=True)
     last = before.shape[1] - 1
-    below = _log_share(x, k, starts, before, after)
-    above = _log_share(-x, last - k, ends, before.flip(1), after.flip(1))
+    below = _log_probability(x, k, starts, before, after)
+    above = _log_probability(-x, last - k, ends, before.flip(1), after.flip(1))
     # A probability close to 1 has few digits in floating point: use the smaller side.
     lower = below < above
     z = smooth_quantile(torch.where(lower, below, above))
@@ -124,20 +124,20 @@ def _stretched(x: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor
 
 
 def _starts(log_widths: Tensor) -> Tensor:
-    """Return the share below each interval."""
+    """Return the probability below each interval."""
     widths = log_widths.exp()
     return torch.cat((torch.zeros_like(widths[:, :1]), widths.cumsum(1)[:, :-1]), dim=1)
 
 
 def _score_edges(starts: Tensor, ends: Tensor) -> Tensor:
-    """Return the scores between the intervals, ``(B, K - 1, C, ...)``, from both sides' shares."""
+    """Return the scores between the intervals, ``(B, K - 1, C, ...)``, by both probabilities."""
     with torch.no_grad():
         below, above = starts[:, 1:], ends[:, 1:].flip(1)
         return torch.where(below < above, torch.special.ndtri(below), -torch.special.ndtri(above))
 
 
-def _log_share(x: Tensor, k: Tensor, starts: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """Return the logarithm of the share below scores in the k-th intervals, after the map."""
+def _log_probability(x: Tensor, k: Tensor, starts: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Return the logarithm of the probability below scores in the k-th intervals, after the map."""
     start, width = starts.gather(1, k)[:, 0], before.gather(1, k)[:, 0]
     to, log_mass = _starts(after).gather(1, k)[:, 0], after.gather(1, k)[:, 0]
     first = k[:, 0] == 0

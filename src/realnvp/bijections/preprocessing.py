@@ -1,4 +1,4 @@
-r"""Preprocessing as part of the flow, so that the likelihood is that of the raw data.
+r"""Preprocessing as part of the flow, so that the likelihood is of the raw data.
 
 :class:`Logit` takes the unit interval to the real line, :class:`Affine` standardizes. They return
 their log-determinants like any other layer: without them, losses look fine but are meaningless. The

@@ -12,7 +12,7 @@ reads the passive part, which the coupling leaves unchanged: one evaluation serv
 - "invertible" keeps the output of the last layer only. Layers whose inverse is a search (mixtures)
   still keep their input.
 
-Gradients are those of "standard", up to rounding. Statistics are updated once per batch, in the
+Gradients are as with "standard", up to rounding. Statistics are updated once per batch, in the
 forward pass.
 """
 
@@ -77,8 +77,8 @@ def forward_terms(
 
 def _parameters(steps: list[Step]) -> list[nn.Parameter]:
     """Return the parameters of all steps, each once."""
-    found = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
-    return list(dict.fromkeys(found))
+    parameters = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
+    return list(dict.fromkeys(parameters))
 
 
 def _flatten(bijection: Bijection) -> list[Step]:
@@ -140,8 +140,8 @@ class _Recomputed(torch.autograd.Function):
                 x, log_det = step(x, condition)
                 check_log_det(log_det, x, step)
                 # They are updated with the next batch.
-                found = [(n.running_mean.clone(), n.running_var.clone()) for n in _norms(step)]
-                averages.append(found)
+                replays = [(n.running_mean.clone(), n.running_var.clone()) for n in _norms(step)]
+                averages.append(replays)
                 name = _term(step)
                 log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
         ctx.steps, ctx.names, ctx.memory, ctx.averages = steps, names, memory, averages
@@ -157,7 +157,7 @@ class _Recomputed(torch.autograd.Function):
             )
         z, condition, *kept = ctx.saved_tensors
         grad, of_terms = grads[0], dict(zip(ctx.names, grads[1:], strict=True))
-        found: dict[nn.Parameter, Tensor] = {}
+        grads_of_parameters: dict[nn.Parameter, Tensor] = {}
         of_condition: Tensor | None = None
         aside: list[tuple[Tensor, Tensor]] = []
         averages = list(ctx.averages)
@@ -173,27 +173,27 @@ class _Recomputed(torch.autograd.Function):
                         z, grad = torch.cat((out, z), dim=1), torch.cat((grad_out, grad), dim=1)
                     continue
                 x = kept.pop() if _keeps_input(step, ctx.memory) else None
-                given = None if condition is None else condition.detach()
-                if given is not None and ctx.needs_input_grad[4]:
-                    given.requires_grad_()
+                context = None if condition is None else condition.detach()
+                if context is not None and ctx.needs_input_grad[4]:
+                    context.requires_grad_()
                 norms = _norms(step)
                 for norm, replayed in zip(norms, averages.pop(), strict=True):
                     norm.replayed = replayed
-                z, grad, own = _backward_of(step, z, x, given, grad, of_terms[_term(step)])
+                z, grad, of_step = _backward_of(step, z, x, context, grad, of_terms[_term(step)])
                 for norm in norms:
                     norm.replayed = None
-                for parameter, value in own.items():
-                    known = found.get(parameter)
-                    found[parameter] = value if known is None else known + value
-                if given is not None and given.grad is not None:
-                    of_condition = given.grad if of_condition is None else of_condition + given.grad
+                for parameter, value in of_step.items():
+                    so_far = grads_of_parameters.get(parameter)
+                    grads_of_parameters[parameter] = value if so_far is None else so_far + value
+                if context is not None and (part := context.grad) is not None:
+                    of_condition = part if of_condition is None else of_condition + part
         return (
             None,
             None,
             None,
             grad,
             of_condition,
-            *(found.get(p) for p in _parameters(ctx.steps)),
+            *(grads_of_parameters.get(p) for p in _parameters(ctx.steps)),
         )
 
 
@@ -218,8 +218,8 @@ def _backward_of(
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
         outputs = step(leaf, condition)
-    grad_x, own = _gradients(outputs, (grad_z, grad_log_det), leaf, condition, parameters)
-    return x.detach(), grad_x, own
+    grad_x, of_parameters = _gradients(outputs, (grad_z, grad_log_det), leaf, condition, parameters)
+    return x.detach(), grad_x, of_parameters
 
 
 def _backward_of_coupling(
@@ -236,17 +236,18 @@ def _backward_of_coupling(
         passive, transformed = step.mask.split(leaf)
         raw = step.mask.take(step.conditioner(passive, condition))
         with torch.no_grad():
-            found, log_det = step.inverse_transform(transformed, raw)
-            x, _ = step.mask.merge(passive, found, log_det)
-        active = found.detach().requires_grad_()
+            inverted, log_det = step.inverse_transform(transformed, raw)
+            x, _ = step.mask.merge(passive, inverted, log_det)
+        active = inverted.detach().requires_grad_()
         outputs = step.mask.merge(passive, *step.transform(active, raw))
     # The leaf gets the gradient of the passive part only: the active one has its own.
-    grad_leaf, own = _gradients(
+    grad_leaf, of_parameters = _gradients(
         outputs, (grad_z, grad_log_det), leaf, condition, [*parameters, active]
     )
-    grad_active = own.pop(active)
-    grad_x, _ = step.mask.merge(step.mask.split(grad_leaf)[0], grad_active, torch.zeros_like(found))
-    return x, grad_x, own
+    grad_active = of_parameters.pop(active)
+    grad_passive, _ = step.mask.split(grad_leaf)
+    grad_x, _ = step.mask.merge(grad_passive, grad_active, torch.zeros_like(inverted))
+    return x, grad_x, of_parameters
 
 
 def _gradients(

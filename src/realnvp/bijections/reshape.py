@@ -193,7 +193,7 @@ class Refine(Bijection):
     tensor([[6., 5.]])
     """
 
-    has_analytic_inverse = False  # that of the inner layers may be a search
+    has_analytic_inverse = False  # inner layers may have to search
 
     def __init__(self, features: nn.Module, inner: Bijection, channels: int) -> None:
         super().__init__()

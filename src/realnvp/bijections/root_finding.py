@@ -5,7 +5,7 @@ of each is exact, and shrinks with every evaluation. Within it, a step is Halley
 the curvature of the map), which triples the number of correct digits near the root; where it leaves
 the bracket, or is more than half as long as the previous step, the bracket is bisected instead, so
 that the number of evaluations is bounded for any map. Elements that are done are removed from the
-batch: the cost is that of the unfinished ones.
+batch: only the unfinished ones cost time.
 
 :func:`implicit_inverse` makes the root differentiable, to any order, by the implicit function
 theorem: from :math:`g(x; \theta) = y`,
@@ -34,7 +34,7 @@ MAX_ITERATIONS = 200
 earlier."""
 
 COMPACT = 0.7
-"""Share of unfinished elements below which the finished ones are removed from the batch."""
+"""Fraction of unfinished elements below which the finished ones are removed from the batch."""
 
 Evaluate = Callable[..., tuple[Tensor, Tensor, Tensor]]
 """``x, *parameters`` -> the map, its derivative, and the derivative's logarithmic derivative."""
@@ -63,7 +63,7 @@ def find_root(
         low: lower end of the bracket, ``(N,)``.
         high: upper end of the bracket, ``(N,)``.
         start: first guess, ``(N,)``; clamped to the bracket.
-        parameters: tensors ``(..., N)`` whose last axis is that of the elements.
+        parameters: tensors ``(..., N)`` whose last axis is over the elements.
         far: the same map, exact but slow, for targets whose magnitude is above ``limit``.
         far_parameters: its parameters, tensors ``(..., N)``.
         limit: largest magnitude of the targets of ``function``.
@@ -79,12 +79,14 @@ def find_root(
     """
     beyond = target.abs() > limit
     if far is not None and not torch.compiler.is_compiling() and beyond.any():
-        found = torch.empty_like(target)
-        each = ((~beyond, function, parameters), (beyond, far, far_parameters))
-        for part, own, its in each:
-            given = target[part], low[part], high[part], start[part]
-            found[part] = find_root(own, *given, [p[..., part] for p in its])
-        return found
+        roots = torch.empty_like(target)
+        for where, form, values in (
+            (~beyond, function, parameters),
+            (beyond, far, far_parameters),
+        ):
+            problem = target[where], low[where], high[where], start[where]
+            roots[where] = find_root(form, *problem, [p[..., where] for p in values])
+        return roots
     root = torch.where(high > low, torch.minimum(torch.maximum(start, low), high), low)
     if torch.compiler.is_compiling():
         if far is not None:
@@ -249,8 +251,8 @@ class _Implicit(torch.autograd.Function):
             value, log_slope = ctx.map(x if second else x.detach(), *aliases)
         grad_y = grad * torch.exp(-log_slope)
         wanted = [a for a, need in zip(aliases, ctx.needs_input_grad[3:], strict=True) if need]
-        found: Iterator[Tensor] = iter(
+        gradients: Iterator[Tensor] = iter(
             torch.autograd.grad(value, wanted, -grad_y, create_graph=second) if wanted else ()
         )
-        rest = (next(found) if need else None for need in ctx.needs_input_grad[3:])
+        rest = (next(gradients) if need else None for need in ctx.needs_input_grad[3:])
         return None, None, grad_y, *rest

@@ -38,8 +38,8 @@ class Rosenblatt(Bijection):
 
     - **Classes.** The tensors have a leading axis of C classes, and the one-hot condition
       ``(B, C)`` chooses the mixture of each row.
-    - **Numeric condition** of M numbers. The mixture is that of the condition and the row
-      *jointly*: the first M of its M + D columns are the condition. The map is that of the last D
+    - **Numeric condition** of M numbers. The mixture is of the condition and the row
+      *jointly*: the first M of its M + D columns are the condition. The map is of the last D
       columns, and its density is the mixture's conditional density :math:`p(x \mid c)`: a mixture
       of linear regressions on the condition, whose weights :math:`w_{ik}` depend on it as well
       (a Gaussian mixture of experts). Any Gaussian mixture fitted to the rows ``(c, x)`` will do.
@@ -53,7 +53,7 @@ class Rosenblatt(Bijection):
         condition_dim: number M of the leading columns that are a numeric condition.
 
     Raises:
-        ValueError: if the shapes do not fit each other, or the values are not those of a mixture.
+        ValueError: if the shapes do not fit each other, or the values do not make a mixture.
 
     >>> layer = Rosenblatt(torch.tensor([[1.0, 0.0]]), torch.tensor([[[2.0, 0.0], [1.0, 1.0]]]))
     >>> z, log_det = layer(torch.tensor([[3.0, 2.0]]))
@@ -160,7 +160,7 @@ class Rosenblatt(Bijection):
         """Return the numeric condition ``(B, M)``, M maybe 0, and the mixture of the rows.
 
         Like everything below, the mixture has the examples last: means ``(K, M + D, 1)``, factors
-        ``(K, M + D, M + D, 1)`` and weights ``(K, 1)``, or, with classes, those of every row,
+        ``(K, M + D, M + D, 1)`` and weights ``(K, 1)``, or, with classes, one for every row,
         ``(K, D, B)``, ``(K, D, D, B)`` and ``(K, B)``.
         """
         mixture = self.means, self.factors, self.weights
@@ -172,16 +172,16 @@ class Rosenblatt(Bijection):
             )
         if self.classes is None or condition is None:
             means, factors, weights = (tensor.unsqueeze(-1) for tensor in mixture)
-            given = x[:, :0] if condition is None or not self.condition_dim else condition
-            return given, means, factors, weights
+            numbers = x[:, :0] if condition is None or not self.condition_dim else condition
+            return numbers, means, factors, weights
         labels = condition.argmax(1)
         means, factors, weights = (tensor[labels].movedim(0, -1) for tensor in mixture)
         return x[:, :0], means, factors, weights
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        given, means, factors, weights = self._given(condition, x)
-        m = given.shape[1]
-        u = _whitened(torch.cat((given, x), dim=1), means, factors)
+        numbers, means, factors, weights = self._given(condition, x)
+        m = numbers.shape[1]
+        u = _whitened(torch.cat((numbers, x), dim=1), means, factors)
         scale = factors.diagonal(dim1=1, dim2=2).movedim(-1, 1)
         if len(u) == 1:
             return u[0, m:].T, -scale[0, m:].log().sum(0).expand(x.shape[0])
@@ -197,9 +197,9 @@ class Rosenblatt(Bijection):
         return z.T, log_grad.sum(0)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        given, means, factors, weights = self._given(condition, z)
-        m = given.shape[1]
-        u = _whitened(given, means[:, :m], factors[:, :m, :m])
+        numbers, means, factors, weights = self._given(condition, z)
+        m = numbers.shape[1]
+        u = _whitened(numbers, means[:, :m], factors[:, :m, :m])
         log_scale = factors.diagonal(dim1=1, dim2=2).movedim(-1, 1).log()
         if len(u) == 1:
             u = torch.cat((u[0], z.T))
@@ -212,9 +212,9 @@ class Rosenblatt(Bijection):
             mean = means[:, i] + (factors[:, i, :i] * u).sum(1)
             mixture = log_weight.log_softmax(0), mean, log_scale[:, i].expand_as(mean)
             x, log_grad = invert_mixture(z[:, i - m], *mixture)
-            own = (x - mean) / factors[:, i, i]
-            log_weight = log_weight - 0.5 * own.square() - log_scale[:, i]
-            u = torch.cat((u, own.unsqueeze(1)), dim=1)
+            whitened = (x - mean) / factors[:, i, i]
+            log_weight = log_weight - 0.5 * whitened.square() - log_scale[:, i]
+            u = torch.cat((u, whitened.unsqueeze(1)), dim=1)
             log_det = log_det - log_grad
             columns.append(x)
         return torch.stack(columns, dim=1), log_det
@@ -225,5 +225,5 @@ def _whitened(v: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     centered = v.T - means
     if factors.shape[-1] == 1:
         return torch.linalg.solve_triangular(factors[..., 0], centered, upper=False)
-    own = factors.movedim(-1, 0), centered.movedim(-1, 0).unsqueeze(-1)  # of each row
-    return torch.linalg.solve_triangular(*own, upper=False)[..., 0].movedim(0, -1)
+    by_row = factors.movedim(-1, 0), centered.movedim(-1, 0).unsqueeze(-1)  # of each row
+    return torch.linalg.solve_triangular(*by_row, upper=False)[..., 0].movedim(0, -1)

@@ -94,8 +94,8 @@ def rational_quadratic_piece(
     Args:
         values: within the pieces.
         x: places of the ends, of the shape of ``values``, as all of them.
-        y: values there.
-        slopes: derivatives there.
+        y: values at the ends.
+        slopes: derivatives at the ends.
         inverse: map from y to x.
 
     Returns:
@@ -127,7 +127,7 @@ def rational_quadratic_piece(
 class SplineCoupling(Coupling):
     r"""Map by a rational-quadratic spline on :math:`[-B, B]`, and by the identity outside.
 
-    The spline is that of Neural Spline Flows (arXiv 1906.04032, section 3), with linear tails.
+    The spline is as in Neural Spline Flows (arXiv 1906.04032, section 3), with linear tails.
 
     Args:
         mask: splits the input into its passive and active parts.

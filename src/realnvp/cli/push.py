@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from realnvp.reports.card import write_repository
+    from realnvp.reports.card import push_to_hub, write_repository
 
     if args.out and Path(args.out).exists():
         raise FileExistsError(f"{args.out} exists: choose another --out")
@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
         files = sorted(path.name for path in Path(args.out).iterdir())
         text = f"{args.out}  {', '.join(files)}: nothing was sent"
         return tell(args, {"out": args.out, "files": files}, text)
-    address = flow.push_to_hub(
+    address = push_to_hub(
+        flow,
         args.repo,
         commit_message=args.message,
         private=args.private or None,

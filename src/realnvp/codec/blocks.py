@@ -84,16 +84,16 @@ def encode_block(
         else:
             first = done
         part = slice(first, done + count)
-        own, given = x[part], None if condition is None else condition[part]
+        images, context = x[part], None if condition is None else condition[part]
         coded = None
         if depth != PLAIN:
             trial = stack.copy()
             before = trial.least = trial.bits
             try:
-                coder.encode(trial, own, given, depth)
+                coder.encode(trial, images, context, depth)
                 needs[depth] = max(needs.get(depth, 0.0), (before - trial.least) / count)
-                if trial.bits - before < 8 * len(pack_plain(own, coder.levels)) and (
-                    not verify or _decodes_exactly(coder, trial, stack, own, given, depth)
+                if trial.bits - before < 8 * len(pack_plain(images, coder.levels)) and (
+                    not verify or _decodes_exactly(coder, trial, stack, images, context, depth)
                 ):
                     coded = trial
             except Exhausted:
@@ -106,11 +106,11 @@ def encode_block(
                 continue
         if coded is None:
             coded, depth = stack, PLAIN
-            _push_bytes(coded, pack_plain(own, coder.levels), _most_bytes(own.numel()))
+            _push_bytes(coded, pack_plain(images, coder.levels), _most_bytes(images.numel()))
         stack = coded
-        if given is not None:
-            _push_condition(stack, given, coder.flow.classes)
-        block.groups.append((depth, len(own)))
+        if context is not None:
+            _push_condition(stack, context, coder.flow.classes)
+        block.groups.append((depth, len(images)))
         single = max(single - count, 0)
         done += count
         progress(count)
@@ -135,7 +135,7 @@ def _plan(
         batch: most images of a group.
         dim: number of values of an image.
         guess: bits per pixel that coding takes off the stack before it pushes others, in addition
-            to those of the depth. It is low: a failed attempt costs time, and a missed one bytes.
+            to the bits of the depth. It is low: a failed attempt costs time, a missed one bytes.
         margin: safety factor, since the next images may need more bits than previous ones.
         spare: bits that always stay on the stack.
     """
@@ -175,15 +175,15 @@ def decode_block(
     conditions: list[Tensor] = []
     try:
         for depth, count in reversed(block.groups):
-            given = _pop_condition(stack, count, coder.flow)
-            if given is not None:
-                conditions.append(given)
+            context = _pop_condition(stack, count, coder.flow)
+            if context is not None:
+                conditions.append(context)
             if depth == PLAIN:
                 data = _pop_bytes(stack, _most_bytes(count * coder.flow.dim))
                 shape = (count, *coder.flow.shape)
                 images.append(unpack_plain(data, shape, coder.levels))
             else:
-                images.append(coder.decode(stack, count, given, depth))
+                images.append(coder.decode(stack, count, context, depth))
             progress(count)
     except (Exhausted, Unrepresentable) as error:
         raise ValueError("it cannot be decoded") from error

@@ -48,7 +48,7 @@ DEPTHS = (10, 8, 6, 5, 4)
 """Depths of the noise, the finest first: with it, sizes are within 0.1 % of the likelihood."""
 
 LEAST_PRECISION = 5
-"""Least precision of a grid: that of the table of the normal distribution."""
+"""Least precision of a grid: the table of the normal distribution has it."""
 
 
 @contextmanager
@@ -94,18 +94,18 @@ class FlowCoder:
             Exhausted: if the stack holds too few bits.
             Unrepresentable: if the flow maps an image out of the range of the integers.
         """
-        given = self.flow.as_condition(condition, len(x))
-        z = self._dequantize(stack, x.long(), given, depth)
-        z = forward(self.flow.body, z, Coding(stack, self._grid(depth), given))
+        context = self.flow.as_condition(condition, len(x))
+        z = self._dequantize(stack, x.long(), context, depth)
+        z = forward(self.flow.body, z, Coding(stack, self._grid(depth), context))
         push_normal(stack, z.reshape(-1).numpy(), self._grid(depth).precision)
 
     def decode(self, stack: Stack, count: int, condition: Tensor | None, depth: int) -> Tensor:
         """Pop ``count`` images that :meth:`encode` pushed."""
-        given = self.flow.as_condition(condition, count)
+        context = self.flow.as_condition(condition, count)
         grid = self._grid(depth)
         z = torch.from_numpy(pop_normal(stack, count * self.flow.dim, grid.precision))
-        z = backward(self.flow.body, z.view(count, *self.flow.shape), Coding(stack, grid, given))
-        return self._quantize(stack, z, given, depth)
+        z = backward(self.flow.body, z.view(count, *self.flow.shape), Coding(stack, grid, context))
+        return self._quantize(stack, z, context, depth)
 
     def _grid(self, depth: int) -> Grid:
         bits = (self.levels - 1).bit_length()
@@ -124,16 +124,16 @@ class FlowCoder:
 
     # ------------------------------------------------------------------ dequantization
 
-    def _cells(self, x: Tensor, precision: int) -> tuple[Tensor, Tensor]:
-        """Return the first integers of pixels' cells on the grid, and how many there are."""
+    def _bins(self, x: Tensor, precision: int) -> tuple[Tensor, Tensor]:
+        """Return the first integers of pixels' bins on the grid, and how many there are."""
         first, last = (
             -torch.div(-((x + i) << precision), self.levels, rounding_mode="floor") for i in (0, 1)
         )
         return first, last - first
 
     def _dequantize(self, stack: Stack, x: Tensor, condition: Tensor | None, depth: int) -> Tensor:
-        """Pop noise, and return points in the pixels' cells."""
-        first, sizes = self._cells(x, self._precision(depth))
+        """Pop noise, and return points in the pixels' bins."""
+        first, sizes = self._bins(x, self._precision(depth))
         layer = self._dequantize_layer()
         if not isinstance(layer, VariationalDequantize):
             return first + torch.from_numpy(stack.pop(sizes.reshape(-1).numpy())).view(x.shape)
@@ -147,7 +147,7 @@ class FlowCoder:
         """Return the pixels of points, and push the noise."""
         precision = self._precision(depth)
         x = (z * self.levels) >> precision
-        first, sizes = self._cells(x, precision)
+        first, sizes = self._bins(x, precision)
         layer = self._dequantize_layer()
         if not isinstance(layer, VariationalDequantize):
             stack.push((z - first).reshape(-1).numpy(), sizes.reshape(-1).numpy())
@@ -181,10 +181,10 @@ def _pieces(depth: int) -> int:
 
 
 def _normal_cdf(sizes: Tensor, precision: int, limit: int = 6, segment_bits: int = 3) -> Segments:
-    """Return the normal distribution function, times the sizes of pixels' cells.
+    """Return the normal distribution function, times the sizes of pixels' bins.
 
     Args:
-        sizes: number of integers in the cell of each pixel.
+        sizes: number of integers in the bin of each pixel.
         precision: bits after the point of the noise.
         limit: learned noise is coded within this many standard deviations, which normal noise
             exceeds once in 500 million draws.
@@ -192,7 +192,7 @@ def _normal_cdf(sizes: Tensor, precision: int, limit: int = 6, segment_bits: int
     """
     width = precision - segment_bits
     half = limit << segment_bits
-    # A cell of 2^18 values, however many integers it has: each segment gets at least one of them.
+    # A bin of 2^18 values, however many integers it has: each segment gets at least one of them.
     fine = max(18 - int(sizes.min()).bit_length(), 0)
 
     def ends(j: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
@@ -201,8 +201,8 @@ def _normal_cdf(sizes: Tensor, precision: int, limit: int = 6, segment_bits: int
         mass = torch.special.ndtr(j.double() * 2.0**-segment_bits)
         room = (sizes[piece] << fine) - 2 * half
         low = torch.special.ndtr(torch.tensor(-float(limit), dtype=torch.float64))
-        share = ((mass - low) / (1 - 2 * low)).clamp(0, 1)
-        return (share * room).round().long() + j + half, torch.zeros_like(j)
+        fraction = ((mass - low) / (1 - 2 * low)).clamp(0, 1)
+        return (fraction * room).round().long() + j + half, torch.zeros_like(j)
 
     def guess(values: Tensor, piece: Piece) -> Tensor:
         room = sizes[piece] << fine

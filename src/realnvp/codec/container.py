@@ -186,12 +186,12 @@ def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData | str]:
     """
     place = start
     while place < len(data):
-        found = _block_at(data, place, dim)
-        if not isinstance(found, str):
-            block, place = found
+        block_or_message = _block_at(data, place, dim)
+        if not isinstance(block_or_message, str):
+            block, place = block_or_message
             yield block
             continue
-        yield found
+        yield block_or_message
         place = data.find(MARKER, place + 1)
         while place >= 0 and isinstance(_block_at(data, place, dim), str):
             place = data.find(MARKER, place + 1)

@@ -29,7 +29,7 @@ from realnvp.codec.container import (
 from realnvp.codec.stack import Exhausted, Stack, Unrepresentable
 from realnvp.data.dataset import Split
 from realnvp.evaluation import class_log_likelihoods
-from realnvp.flow import CONDITION_UNITS, Flow
+from realnvp.flow import Flow
 from realnvp.inputs import check_data
 
 __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
@@ -90,7 +90,7 @@ def compress(
         progress: called with the number of images of each group that is done.
 
     Raises:
-        ValueError: if the images are not those of the flow, or it has a layer for which
+        ValueError: if the flow does not model such images, or it has a layer for which
             :data:`realnvp.codec.layers.RULES` has no rule.
 
     >>> from realnvp import image_flow
@@ -120,13 +120,13 @@ def compress(
             fingerprint(flow), model, torch.__version__, _processor(), _constriction(),
             len(images), _probe(coder), portable,
         )  # fmt: skip
-        parts = [write_header(header)]
+        content = [write_header(header)]
         for start in range(0, len(images), block):
-            own = images[start : start + block].long().cpu()
-            given = None if condition is None else condition[start : start + block]
-            coded = encode_block(coder, own, given, batch, _crc(own, given), verify, progress)
-            parts.append(write_block(BlockData(start, coded, tuple(names[start : start + block]))))
-    return b"".join(parts)
+            part = slice(start, start + block)
+            x, context = images[part].long().cpu(), None if condition is None else condition[part]
+            coded = encode_block(coder, x, context, batch, _crc(x, context), verify, progress)
+            content.append(write_block(BlockData(start, coded, tuple(names[part]))))
+    return b"".join(content)
 
 
 def decompress(
@@ -170,7 +170,7 @@ def read_contents(
             f"the file was compressed with another model than this one: give that model "
             f"({header.model or 'fingerprint ' + header.fingerprint.hex()})"
         )
-    found: list[tuple[BlockData, Tensor, Tensor | None]] = []
+    readable: list[tuple[BlockData, Tensor, Tensor | None]] = []
     lost: list[str] = []
     expected = 0
     with one_thread(), torch.no_grad():
@@ -202,20 +202,20 @@ def read_contents(
                 if not salvage:
                     raise ValueError(lost[-1]) from error
                 continue
-            found.append((item, images, condition))
+            readable.append((item, images, condition))
     if expected < header.count:
         _lose(lost, f"images {expected + 1} to {header.count} are missing: it is cut off", salvage)
-    if not found and header.count:
+    if not readable and header.count:
         raise ValueError(f"no block of the file can be read: {lost[0]}")
     dtype = torch.uint8 if coder.levels <= 256 else torch.int32
     empty = torch.zeros(0, *flow.shape, dtype=torch.int64)
-    conditions = [condition for _, _, condition in found if condition is not None]
+    conditions = [condition for _, _, condition in readable if condition is not None]
     return Contents(
-        images=torch.cat([empty, *(images for _, images, _ in found)]).to(dtype),
+        images=torch.cat([empty, *(images for _, images, _ in readable)]).to(dtype),
         condition=torch.cat(conditions) if conditions else None,
-        names=[name for item, _, _ in found for name in item.names],
+        names=[name for item, _, _ in readable for name in item.names],
         indices=torch.cat(
-            [torch.arange(0), *(i.first + torch.arange(i.block.count) for i, _, _ in found)]
+            [torch.arange(0), *(i.first + torch.arange(i.block.count) for i, _, _ in readable)]
         ),
         lost=lost,
     )
@@ -229,8 +229,6 @@ def fingerprint(flow: Flow) -> bytes:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(flow.state_dict().items()):
-        if name in CONDITION_UNITS:  # float64, except on Apple's GPUs
-            tensor = tensor.to(flow.dtype)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.digest()[:FINGERPRINT]

@@ -3,8 +3,8 @@ r"""Layers on integers: each is an exact bijection of a grid point and the stack
 A value :math:`x` stands on the grid of multiples of :math:`2^{-p}`, as an integer. A layer that
 maps it by :math:`f` with slope :math:`f'` is not a bijection of integers: where :math:`f' > 1`,
 several integers are about equally good results, and where :math:`f' < 1`, several integers have the
-same result. So a layer maps *pairs* of an integer and the stack: it pops which of the results to
-take, and pushes which of the origins it was. On average the stack loses :math:`\log_2 f'` bits,
+same result. So a layer maps *pairs* of an integer and the stack: it pops which result to take, and
+pushes which integer was mapped. On average the stack loses :math:`\log_2 f'` bits,
 which is the layer's part of the log-determinant, paid in bits.
 
 **Elementwise layers and couplings** (:func:`forward_map`). An increasing :math:`f` is replaced by
@@ -270,7 +270,7 @@ def forward_map(
         scaled = rest[piece] * (n[piece] << exponent[piece]) + r
         value = low[piece] + (scaled >> width)
         pushed = (scaled & ((1 << width) - 1)) + ((value & ((1 << fine) - 1)) << width)
-        stack.push(_flat(pushed), _cell_sizes(width + fine, live, piece))
+        stack.push(_flat(pushed), _bin_sizes(width + fine, live, piece))
         z[piece] = value >> fine
     return z
 
@@ -284,14 +284,14 @@ def backward_map(
     # All segments in one step from the known part: all but the last bits of the values.
     guesses = segments.guess((z << fine) + (1 << fine >> 1), WHOLE)
     for piece in reversed(_pieces(z, coding.grid.pieces)):
-        own = None if live is None else live[piece]
+        mask = None if live is None else live[piece]
         count = z[piece].numel()
-        popped = torch.from_numpy(stack.pop(_cell_sizes(width + fine, live, piece), count))
+        popped = torch.from_numpy(stack.pop(_bin_sizes(width + fine, live, piece), count))
         popped = popped.view(z[piece].shape)
         value = (z[piece] << fine) + (popped >> width)
-        j, low, n, exponent = segments.locate(value, piece, own, guesses[piece])
-        if own is not None:
-            j, low, n, exponent = j * own, low * own, torch.where(own, n, 1), exponent * own
+        j, low, n, exponent = segments.locate(value, piece, mask, guesses[piece])
+        if mask is not None:
+            j, low, n, exponent = j * mask, low * mask, torch.where(mask, n, 1), exponent * mask
         length = n << exponent
         scaled = ((value - low) << width) + (popped & ((1 << width) - 1))
         i = torch.div(scaled, length, rounding_mode="floor")
@@ -300,7 +300,7 @@ def backward_map(
     return x
 
 
-def _cell_sizes(bits: int, live: Tensor | None, piece: Piece) -> Any:
+def _bin_sizes(bits: int, live: Tensor | None, piece: Piece) -> Any:
     """Return the number of values that are pushed for each result."""
     return 1 << bits if live is None else _flat(torch.where(live[piece], 1 << bits, 1))
 
@@ -494,12 +494,12 @@ class Refinement(Rule):
         return first, last, replace(coding, condition=features)
 
     def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
-        first, last, given_last = self._parts(layer, x, coding)
-        return torch.cat((forward(layer.inner, first, given_last), last), dim=1)
+        first, last, by_last = self._parts(layer, x, coding)
+        return torch.cat((forward(layer.inner, first, by_last), last), dim=1)
 
     def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
-        first, last, given_last = self._parts(layer, z, coding)
-        return torch.cat((backward(layer.inner, first, given_last), last), dim=1)
+        first, last, by_last = self._parts(layer, z, coding)
+        return torch.cat((backward(layer.inner, first, by_last), last), dim=1)
 
 
 RULES: dict[type, Rule] = {

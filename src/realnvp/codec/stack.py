@@ -9,7 +9,7 @@ All that is pushed here is uniform on ``0 .. size - 1``. Any other distribution 
 is a composition of the two: to code a symbol of weight :math:`w` out of :math:`W`, pop a number
 below :math:`w`, add the weights of the symbols before it, and push the sum, a number below
 :math:`W`; the net cost is :math:`\log_2 W - \log_2 w`. So the format depends on integer arithmetic
-only. The coder itself is that of the package ``constriction``.
+only. The package ``constriction`` has the coder itself.
 """
 
 from __future__ import annotations
@@ -117,22 +117,16 @@ class Stack:
 
         Args:
             values: integers below their sizes.
-            sizes: one size for all, then a power of two or at most 2^16, or one for each; 1 to
-                2^48.
+            sizes: one size for all, or one for each; 1 to 2^48.
         """
+        sizes = np.broadcast_to(sizes, len(values))
         for shift in _shifts(sizes):  # the lowest digit first: it is popped last
             bases = _bases(sizes, values, shift)
-            digits = values if _largest(sizes) <= BASE else (values >> shift) & (BASE - 1)
-            if isinstance(bases, int):
-                if bases > 1 and len(digits):
-                    self._coder.encode_reverse(digits.astype(np.int32), self._model(bases))
-                continue
             coded = bases > 1
-            if not coded.all():
-                digits, bases = digits[coded], bases[coded]
+            digits = (values[coded] >> shift) & (BASE - 1)
             if len(digits):
                 self._coder.encode_reverse(
-                    digits.astype(np.int32), self._uniform, bases.astype(np.int32)
+                    digits.astype(np.int32), self._uniform, bases[coded].astype(np.int32)
                 )
 
     def pop(self, sizes: Integers | int, count: int = 0) -> Integers:
@@ -145,56 +139,39 @@ class Stack:
         Raises:
             Exhausted: if there are not enough bits.
         """
-        count = count if isinstance(sizes, int) else len(sizes)
-        values = np.zeros(count, np.int64)
+        sizes = np.broadcast_to(sizes, count) if isinstance(sizes, int) else sizes
+        values = np.zeros(len(sizes), np.int64)
         for shift in reversed(_shifts(sizes)):
             bases = _bases(sizes, values << (shift + DIGIT), shift)
-            if isinstance(bases, int):
-                digits = self._decode(self._model(bases), bases, count) if bases > 1 else 0
-            elif (coded := bases > 1).all():
-                digits = self._decode(self._uniform, bases, count)
-            else:
-                digits = np.zeros(count, np.int64)
-                digits[coded] = self._decode(self._uniform, bases[coded], int(coded.sum()))
+            coded = bases > 1
+            digits = np.zeros_like(values)
+            digits[coded] = self._decode(bases[coded])
             values = (values << DIGIT) + digits
         self.least = min(self.least, self.bits)
         return values
 
-    def _model(self, size: int) -> Any:
-        """Return the uniform distribution on ``0 .. size - 1``."""
-        return _constriction().model.Uniform(size)
-
-    def _decode(self, model: Any, bases: Integers | int, count: int) -> Integers:
+    def _decode(self, bases: Integers) -> Integers:
         """Pop digits, if there are enough bits for them."""
-        if not count:
-            return np.zeros(0, np.int64)
-        if self.bits < RESERVE + count * (_largest(bases) - 1).bit_length():
-            needed = count * np.log2(bases) if isinstance(bases, int) else np.log2(bases).sum()
-            if self.bits + 1 <= RESERVE + needed:  # bits are rounded down
-                raise Exhausted("the stack holds fewer bits than are to be popped")
-        given = (count,) if isinstance(bases, int) else (bases.astype(np.int32),)
-        return self._coder.decode(model, *given).astype(np.int64)
+        if not len(bases):
+            return bases
+        spare = self.bits + 1 - RESERVE  # bits are rounded down
+        # A quick test first: no digit has more than 16 bits.
+        if spare <= len(bases) * DIGIT and spare <= np.log2(bases).sum():
+            raise Exhausted("the stack holds fewer bits than are to be popped")
+        return self._coder.decode(self._uniform, bases.astype(np.int32)).astype(np.int64)
 
 
-def _largest(sizes: Integers | int) -> int:
-    return sizes if isinstance(sizes, int) else int(sizes.max(initial=1))
-
-
-def _shifts(sizes: Integers | int) -> list[int]:
+def _shifts(sizes: Integers) -> list[int]:
     """Return the places of the digits of numbers below the largest size, the lowest first."""
-    return list(range(0, max((_largest(sizes) - 1).bit_length(), 1), DIGIT))
+    largest = int(sizes.max(initial=1))
+    return list(range(0, max((largest - 1).bit_length(), 1), DIGIT))
 
 
-def _bases(sizes: Integers | int, values: Integers, shift: int) -> Integers | int:
+def _bases(sizes: Integers, values: Integers, shift: int) -> Integers:
     """Return how many values a digit has, given the digits above it.
 
     The highest digit and those below a highest digit at its limit have fewer than others.
     """
-    if isinstance(sizes, int):
-        assert sizes <= BASE or not sizes & (sizes - 1)  # then no digit depends on another
-        return min(max(sizes >> shift, 1), BASE)
-    if not shift and _largest(sizes) <= BASE:
-        return sizes
     last = (sizes - 1) >> shift  # of the largest number
     limited = values >> (shift + DIGIT) == last >> DIGIT
     return np.where(limited, (last & (BASE - 1)) + 1, BASE)
@@ -202,8 +179,8 @@ def _bases(sizes: Integers | int, values: Integers, shift: int) -> Integers | in
 
 # ---------------------------------------------------------------------- the normal distribution
 
-CELLS_PER_UNIT = 32
-"""Cells of the table of the normal distribution per standard deviation. In a cell the density is
+BINS_PER_UNIT = 32
+"""Bins of the table of the normal distribution per standard deviation. In a bin the density is
 taken as constant, at a cost of 0.00006 bits."""
 
 RANGE = 5
@@ -220,14 +197,14 @@ bits."""
 
 @cache
 def _weights(tails: bool) -> tuple[Integers, Integers]:
-    """Return the weights of the cells, and the sums of those before each.
+    """Return the weights of the bins, and the sum of the weights before each.
 
-    The first and the last cell are what lies beyond the range; without tails their weights are 0.
+    The first and the last bin are what lies beyond the range; without tails their weights are 0.
     Decimal arithmetic is the same on every machine, which the exponential of a processor is not.
     """
     context = Context(prec=30)
-    half = RANGE * CELLS_PER_UNIT
-    middles = [Decimal(2 * i + 1) / (2 * CELLS_PER_UNIT) for i in range(half)]
+    half = RANGE * BINS_PER_UNIT
+    middles = [Decimal(2 * i + 1) / (2 * BINS_PER_UNIT) for i in range(half)]
     masses = [context.exp(-m * m / 2) for m in middles]
     room = Decimal(TOTAL // 2 - tails) / context.create_decimal(sum(masses))
     side = [max(1, int((mass * room).to_integral_value())) for mass in masses]
@@ -270,59 +247,59 @@ def push_normal(stack: Stack, z: Integers, precision: int) -> None:
         first = 1 << np.maximum(bits - 1, 0)  # the highest bit is known
         stack.push(beyond[far] & (first - 1), first)
         stack.push(bits, FAR_BITS + 1)
-    cell = np.clip((z >> shift) + RANGE * CELLS_PER_UNIT + 1, 0, len(weights) - 1)
+    index = np.clip((z >> shift) + RANGE * BINS_PER_UNIT + 1, 0, len(weights) - 1)
     stack.push(np.where(far, 0, z & ((1 << shift) - 1)), np.where(far, 1, 1 << shift))
     for chunk in _chunks(len(z)):
-        own = cell[chunk]
-        stack.push(starts[own] + stack.pop(weights[own]), TOTAL)
+        bins = index[chunk]
+        stack.push(starts[bins] + stack.pop(weights[bins]), TOTAL)
 
 
 def pop_normal(stack: Stack, count: int, precision: int) -> Integers:
     """Pop what :func:`push_normal` pushed."""
-    cell, last = _pop_cells(stack, count, tails=True)
+    index, last = _pop_bins(stack, count, tails=True)
     shift = _shift(precision)
-    far = (cell == 0) | (cell == last)
+    far = (index == 0) | (index == last)
     low = stack.pop(np.where(far, 1, 1 << shift))
-    z = ((cell - RANGE * CELLS_PER_UNIT - 1) << shift) + low
+    z = ((index - RANGE * BINS_PER_UNIT - 1) << shift) + low
     if far.any():
         bits = stack.pop(FAR_BITS + 1, int(far.sum()))
         first = 1 << np.maximum(bits - 1, 0)
         beyond = stack.pop(first) + np.where(bits > 0, first, 0) + (RANGE << precision)
-        z[far] = np.where(cell[far] == last, beyond, -beyond - 1)
+        z[far] = np.where(index[far] == last, beyond, -beyond - 1)
     return z
 
 
 def draw_normal(stack: Stack, count: int, precision: int) -> Integers:
     """Pop integers ``z``, such that ``z / 2**precision`` are standard normal within the range."""
-    cell, _ = _pop_cells(stack, count, tails=False)
+    index, _ = _pop_bins(stack, count, tails=False)
     shift = _shift(precision)
-    return ((cell - RANGE * CELLS_PER_UNIT - 1) << shift) + stack.pop(1 << shift, count)
+    return ((index - RANGE * BINS_PER_UNIT - 1) << shift) + stack.pop(1 << shift, count)
 
 
 def return_normal(stack: Stack, z: Integers, precision: int) -> None:
     """Push what :func:`draw_normal` popped."""
     weights, starts = _weights(False)
     shift = _shift(precision)
-    cell = (z >> shift) + RANGE * CELLS_PER_UNIT + 1
-    if len(cell) and not (cell.min() > 0 and cell.max() < len(weights) - 1):
+    index = (z >> shift) + RANGE * BINS_PER_UNIT + 1
+    if len(index) and not (index.min() > 0 and index.max() < len(weights) - 1):
         raise Unrepresentable("noise is out of its range")
     stack.push(z & ((1 << shift) - 1), 1 << shift)
     for chunk in _chunks(len(z)):
-        own = cell[chunk]
-        stack.push(starts[own] + stack.pop(weights[own]), TOTAL)
+        bins = index[chunk]
+        stack.push(starts[bins] + stack.pop(weights[bins]), TOTAL)
 
 
 def _shift(precision: int) -> int:
-    """Return the bits of a number within its cell."""
-    return precision - CELLS_PER_UNIT.bit_length() + 1
+    """Return the bits of a number within its bin."""
+    return precision - BINS_PER_UNIT.bit_length() + 1
 
 
-def _pop_cells(stack: Stack, count: int, tails: bool) -> tuple[Integers, int]:
-    """Pop the cells of normal numbers; return also the last cell's index."""
+def _pop_bins(stack: Stack, count: int, tails: bool) -> tuple[Integers, int]:
+    """Pop the bins of normal numbers; return also the last bin's index."""
     weights, starts = _weights(tails)
-    cell = np.zeros(count, np.int64)
+    index = np.zeros(count, np.int64)
     for chunk in reversed(_chunks(count)):
-        mass = stack.pop(TOTAL, len(cell[chunk]))
-        cell[chunk] = own = np.searchsorted(starts, mass, side="right") - 1
-        stack.push(mass - starts[own], weights[own])
-    return cell, len(weights) - 1
+        mass = stack.pop(TOTAL, len(index[chunk]))
+        index[chunk] = bins = np.searchsorted(starts, mass, side="right") - 1
+        stack.push(mass - starts[bins], weights[bins])
+    return index, len(weights) - 1

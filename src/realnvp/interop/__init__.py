@@ -2,6 +2,5 @@
 
 from realnvp.interop.distributions import FlowDistribution, FlowTransform
 from realnvp.interop.export import export
-from realnvp.interop.hub import pinned
 
-__all__ = ["FlowDistribution", "FlowTransform", "export", "pinned"]
+__all__ = ["FlowDistribution", "FlowTransform", "export"]

@@ -1,7 +1,7 @@
 r"""Flows as distributions and transforms of :mod:`torch.distributions`, for Pyro, zuko and others.
 
 >>> import realnvp
->>> moons = realnvp.load("moons").as_distribution()
+>>> moons = realnvp.interop.FlowDistribution(realnvp.load("moons"))
 >>> x = moons.rsample((3,))  # with gradients
 >>> x.shape, moons.log_prob(x).shape
 (torch.Size([3, 2]), torch.Size([3]))
@@ -131,11 +131,11 @@ class FlowDistribution(Distribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
         """Return the distribution with a larger batch shape, without copying."""
         batch = torch.Size(batch_shape)
-        given = self.condition
-        if given is not None:
-            given = given.expand(*batch, *given.shape[len(self.batch_shape) :])
+        condition = self.condition
+        if condition is not None:
+            condition = condition.expand(*batch, *condition.shape[len(self.batch_shape) :])
         new = self._get_checked_instance(FlowDistribution, _instance)
-        new.flow, new.condition, new.has_rsample = self.flow, given, self.has_rsample
+        new.flow, new.condition, new.has_rsample = self.flow, condition, self.has_rsample
         Distribution.__init__(new, batch, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -189,10 +189,10 @@ class FlowDistribution(Distribution):
         flow = self.flow
         shape, leading, z = self._latents(sample_shape)
         if self.condition is None and flow.classes is not None:
-            given: Tensor | None = torch.randint(flow.classes, (len(z),), device=flow.device)
+            condition: Tensor | None = torch.randint(flow.classes, (len(z),), device=flow.device)
         else:
-            given = self._condition(leading)
-        return flow.decode(z, given).reshape(shape)
+            condition = self._condition(leading)
+        return flow.decode(z, condition).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log-densities in nats: ``(..., *event_shape) -> (...)``, broadcast to the batch.
@@ -228,7 +228,7 @@ class _FromData(_InverseTransform):
 class FlowTransform(Transform):
     r"""The map from latents to data as a transform of PyTorch, for a base distribution of any kind.
 
-    ``inv`` is the map from data to latents. Both have ``call_and_ladj``, as those of zuko do, which
+    ``inv`` is the map from data to latents. Both have ``call_and_ladj``, as in zuko, which
     returns the value and the log-determinant of one pass.
 
     Args:

@@ -7,8 +7,8 @@ Other programs need two graphs of a flow:
 - *log_prob*: data, noise and condition to log-densities ``(B,)`` in nats. The noise, uniform on
   [0, 1) and of the data's shape, is only an input where something is dequantized.
 
-The size of the batch is free. A graph does not check its input. An inverse that is found by a
-search is a loop of the graph, which ends when all elements of a batch are found.
+The size of the batch is free. A graph does not check its input. An inverse that needs a search is a
+loop in the graph, which ends when every element of the batch is done.
 
 Each graph is compared with the flow, with a batch size that differs from the traced one, before its
 file is written: see :func:`export`.
@@ -98,9 +98,9 @@ def export(
 ) -> list[ExportedGraph]:
     r"""Write graphs of a flow, each after a comparison with the flow.
 
-    The difference of a sampler is that of the data in units of their standard deviations, column
-    by column; of images, by how much of the range of grey levels the flow's value is outside of the
-    level that the graph returns. That of a log-density is in nats for each of the D dimensions.
+    The difference of a sampler is in standard deviations of the data, column by column. For images,
+    it is how far the flow's value lies outside of the level that the graph returns, as a fraction
+    of the range of grey levels. For a log-density, it is in nats for each of the D dimensions.
 
     Args:
         flow: the flow, on the CPU.
@@ -126,9 +126,9 @@ def export(
     >>> torch.allclose(scorer(x=torch.ones(5, 2)), flow.log_prob(torch.ones(5, 2)))
     True
     """
-    for value, known in ((format, get_args(Format)), *((part, get_args(Part)) for part in parts)):
-        if value not in known:
-            raise ValueError(f"an export is one of {', '.join(known)}, got {value!r}")
+    for value, choices in ((format, get_args(Format)), *((part, get_args(Part)) for part in parts)):
+        if value not in choices:
+            raise ValueError(f"an export is one of {', '.join(choices)}, got {value!r}")
     if flow.device.type != "cpu":
         raise ValueError(f"a flow is exported from the CPU, and this one is on {flow.device}")
     done: list[ExportedGraph] = []
@@ -161,8 +161,8 @@ def export(
                 else:
                     torch.export.save(program, temporary)
                 begin(part, "compare")
-                found = RUN[format](temporary, inputs)
-                differences = _differences(flow, part, found, inputs)
+                outputs = RUN[format](temporary, inputs)
+                differences = _differences(flow, part, outputs, inputs)
                 wrong = ~(differences <= TOLERANCE)
                 if wrong.any():
                     wrong &= ~(differences <= ROUNDINGS * _roundings(flow, part, inputs))
@@ -179,7 +179,7 @@ def export(
 def _inputs(flow: Flow, part: Part, n: int) -> dict[str, Tensor]:
     """Return inputs of a graph by name, reproducible: latents, or samples of the flow's own."""
     generator = torch.Generator().manual_seed(n)
-    found: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     condition = None
     if flow.classes is not None:
         condition = torch.arange(n) % flow.classes
@@ -188,14 +188,14 @@ def _inputs(flow: Flow, part: Part, n: int) -> dict[str, Tensor]:
         wide = flow.dtype if flow.columns is None else torch.float64  # the type of ``x``
         condition = (flow.condition_shift + flow.condition_scale * normal).to(wide)
     if part == "sampler":
-        found["latents"] = torch.randn(n, *flow.shape, generator=generator, dtype=flow.dtype)
+        inputs["latents"] = torch.randn(n, *flow.shape, generator=generator, dtype=flow.dtype)
     else:
-        found["x"] = flow.sample(n, condition=condition, generator=generator)
+        inputs["x"] = flow.sample(n, condition=condition, generator=generator)
         if flow.noisy:
-            found["noise"] = torch.rand(n, *flow.shape, generator=generator, dtype=flow.dtype)
+            inputs["noise"] = torch.rand(n, *flow.shape, generator=generator, dtype=flow.dtype)
     if condition is not None:
-        found["condition"] = condition
-    return found
+        inputs["condition"] = condition
+    return inputs
 
 
 def _program(module: nn.Module, inputs: dict[str, Tensor]) -> torch.export.ExportedProgram:
@@ -210,7 +210,7 @@ def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part
 
     from realnvp.interop.special import DECOMPOSITIONS
 
-    found: Any = torch.onnx.export(
+    exported: Any = torch.onnx.export(
         program.run_decompositions(DECOMPOSITIONS),
         kwargs=inputs,
         input_names=list(inputs),
@@ -220,16 +220,16 @@ def _onnx(program: torch.export.ExportedProgram, inputs: dict[str, Tensor], part
         external_data=False,
         verbose=False,
     )
-    _replace_sigmoids(found.model)
-    return found
+    _replace_sigmoids(exported.model)
+    return exported
 
 
 def _replace_sigmoids(model: Any) -> None:
     """Compute sigmoids by softplus, so that small values are exact, as a mixture's tails need.
 
-    ONNX Runtime's own operator is wrong by a seventh at -15 in float32; that of float64 is exact,
-    and has no softplus. PyTorch translates the body of a loop by its own table, so this is done in
-    the finished graph.
+    ONNX Runtime's own operator is wrong by a seventh at -15 in float32; in float64 it is exact,
+    and there is no softplus. PyTorch translates the body of a loop by its own table, so this is
+    done in the finished graph.
     """
     import onnx_ir as ir
 
@@ -251,8 +251,8 @@ def _run_onnx(path: Path, inputs: dict[str, Tensor]) -> Tensor:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no messages about simplifying the graph
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    [found] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-    return torch.from_numpy(found)
+    [output] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return torch.from_numpy(output)
 
 
 def _run_torch(path: Path, inputs: dict[str, Tensor]) -> Tensor:
@@ -286,17 +286,17 @@ def _unit(flow: Flow, part: Part, condition: Tensor | None) -> Tensor:
     return deviations.clamp(min=torch.finfo(flow.dtype).tiny)
 
 
-def _differences(flow: Flow, part: Part, found: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+def _differences(flow: Flow, part: Part, outputs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     """Return the largest difference of each example between a graph's output and the flow's."""
     expected = _output(flow, part, inputs)
     if part == "sampler" and flow.levels is not None:
-        low, high = found / flow.levels, (found + 1.0) / flow.levels
+        low, high = outputs / flow.levels, (outputs + 1.0) / flow.levels
         return _largest(torch.maximum(low - expected, expected - high).clamp(min=0))
-    gaps = torch.isnan(expected)  # of a table
-    if not torch.equal(gaps, torch.isnan(found)):
-        return torch.full((len(found),), torch.inf)
+    missing = torch.isnan(expected)  # of a table
+    if not torch.equal(missing, torch.isnan(outputs)):
+        return torch.full((len(outputs),), torch.inf)
     unit = _unit(flow, part, inputs.get("condition"))
-    return _largest(((found - expected).abs() / unit).masked_fill(gaps, 0.0))
+    return _largest(((outputs - expected).abs() / unit).masked_fill(missing, 0.0))
 
 
 def _roundings(flow: Flow, part: Part, inputs: dict[str, Tensor]) -> Tensor:

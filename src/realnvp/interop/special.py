@@ -2,7 +2,7 @@ r"""Special functions from operations that ONNX has: exponentials, logarithms, a
 
 ONNX has the error function, but not its complement :math:`\mathrm{erfc} = 1 - \mathrm{erf}` without
 cancellation, the logarithm of the normal distribution function, or its inverse. Here they are
-computed by rational approximations with errors like those of float32, about :math:`10^{-7}`; an
+computed by rational approximations with errors like float32 rounding, about :math:`10^{-7}`; an
 exported graph of a flow in float64 is not more precise than that.
 
 Sources: erfc by the Chebyshev fit of Press et al., *Numerical Recipes*, section 6.2; the normal
@@ -77,7 +77,7 @@ def erfc(x: Tensor) -> Tensor:
 
 
 def erf(x: Tensor) -> Tensor:
-    """Return the error function; for float64 that of float32, which ONNX Runtime has."""
+    """Return the error function; computed in float32, which ONNX Runtime has."""
     return torch.erf(x.float()).to(x.dtype) if x.dtype == torch.float64 else NotImplemented
 
 
@@ -168,8 +168,7 @@ def solve_triangular(
 
     .. math:: a^{-1} = (I + N) (I + N^2) (I + N^4) \cdots
 
-    Substitution, row by row, would be D times as many nodes of the graph as these
-    :math:`\log_2 D` factors.
+    Substitution, row by row, would take D rather than :math:`\log_2 D` steps of the graph.
 
     >>> a = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
     >>> solve_triangular(a, torch.tensor([[2.0], [3.0]]), upper=False)

@@ -195,7 +195,30 @@ def push_to_hub(
     training_rows: bool = False,
     **options: Any,
 ) -> str:
-    """Upload a model and its card to the hub; see :meth:`realnvp.Flow.push_to_hub`."""
+    """Upload a model to the Hugging Face Hub, from which :func:`realnvp.load` reads it.
+
+    The repository gets what :meth:`realnvp.Flow.save_pretrained` writes, and a card, ``README.md``,
+    with samples. For a model that was loaded from a run directory, the card also has its numbers,
+    curve and recipe. Paths of this machine are left out. The names of columns and classes are part
+    of the model.
+
+    Args:
+        flow: the flow.
+        repo: ``owner/name``; made if there is no such repository.
+        license: the hub's name of a license, for the card, such as "apache-2.0".
+        training_rows: include the calibration of a table, which holds some of its training rows
+            as they are.
+        options: ``commit_message``, ``private``, ``token``, ``branch`` and ``create_pr`` of
+            :func:`realnvp.interop.hub.upload`.
+
+    Returns:
+        the address of the commit, ``hf://owner/name@...``.
+
+    Raises:
+        ValueError: if the flow was not made by a builder, or ``repo`` is not such a name.
+        OSError: if the hub refuses, or cannot be reached.
+        ModuleNotFoundError: without ``pip install '.[hub]'``.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_repository(flow, folder, repo, license=license, training_rows=training_rows)

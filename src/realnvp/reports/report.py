@@ -317,7 +317,9 @@ def _tables(subject: Subject) -> str | None:
 
 def _layers(subject: Subject) -> str | None:
     flow = subject.run.flow
-    return None if flow is None else details("layers of the model", flow._repr_html_())
+    return (
+        None if flow is None else details("layers of the model", f"<pre>{escape(repr(flow))}</pre>")
+    )
 
 
 SECTIONS: dict[str, Callable[[Subject], str | None]] = {

@@ -21,10 +21,9 @@ LARGEST = 2**25 - 2**16
 
 
 def keep_freed_memory() -> None:
-    """Let later tensors of up to 32 MB reuse freed memory, of which 64 MB are kept.
+    """Let later tensors of up to 32 MB reuse up to 64 MB of freed memory.
 
-    Nothing is written to the block, so that it costs no memory. With other C libraries, nothing
-    changes.
+    Nothing is written to the block, so it costs no memory. With other C libraries, nothing changes.
     """
     torch.empty(LARGEST, dtype=torch.uint8)
 

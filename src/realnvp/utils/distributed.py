@@ -1,6 +1,6 @@
 """Rank, world size and sums over the processes of one run.
 
-Layers read it directly, because their statistics are those of the whole batch. Without a process
+Layers read it directly, because their statistics are over the whole batch. Without a process
 group everything here is the trivial case of one process.
 """
 

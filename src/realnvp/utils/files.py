@@ -106,7 +106,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     In any case, ``path`` is the complete old or new file, and the temporary file is removed. It has
     the suffix of ``path``, by which libraries choose the format. The folder is made if needed.
-    Writers of the same path do not meet, also those of other machines.
+    Writers of the same path do not meet, even on different machines.
 
     Args:
         path: file to replace.

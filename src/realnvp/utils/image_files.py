@@ -124,7 +124,7 @@ def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
     Args:
         path: folder of the set, followed by the number of the row.
         column: column of the images.
-        settings: those of ``read_image``.
+        settings: of ``read_image``.
     """
     saved = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
     # A path, which whoever made the set has chosen, is not read: ``save_to_disk`` stores the bytes.

@@ -1,9 +1,13 @@
 """The files of a saved model: ``config.json`` and ``model.safetensors``, never a pickle.
 
 The settings describe how to build the model, and the weights fill it. The weights carry a checksum
-of themselves and of ``config.json``, so that files that do not belong together are detected. A
-folder may come from an untrusted source: no weights are read before their size is known to match
-the settings.
+of themselves and of ``config.json``, so that files that do not belong together are detected.
+
+A folder may come from an untrusted source, so nothing in it is used before it is verified. The
+builder is a registered one, whose arguments are checked like a user's. The model is first built
+without memory, and its tensors are compared with the tensors in the file's header: a huge number in
+``config.json`` or a huge file allocate nothing. Then the weights are read, compared with their
+checksum, and checked by the layers that they are for.
 
 A third file, ``calibration.safetensors``, belongs to the weights whose checksum it carries; with
 other weights it is ignored.
@@ -19,27 +23,31 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from realnvp.utils.files import hash_file, write_atomically
-from realnvp.utils.serialization import parse_json, peek, seal, unseal
+from realnvp.utils.registry import BUILDERS
+from realnvp.utils.serialization import check_like, parse_json, peek, seal, unseal
+from realnvp.utils.settings import as_list
 
 __all__ = [
+    "check_rebuildable",
+    "load_folder",
     "made_with",
     "physical_memory",
-    "read_calibration",
-    "read_config",
-    "read_sizes",
-    "read_weights",
+    "rebuild",
     "write_calibration",
     "write_model",
 ]
+
+T = TypeVar("T")
 
 CONFIG = "config.json"
 
@@ -52,6 +60,10 @@ CALIBRATION = "calibration.safetensors"
 
 CONFIG_LIMIT = 4_000_000
 """Largest ``config.json`` in bytes: parsed, it takes about twenty times as much memory."""
+
+
+LAYERS = ("scales", "steps", "couplings", "blocks")
+"""Arguments of builders that count layers."""
 
 
 CALIBRATION_LIMIT = 256_000_000
@@ -108,21 +120,14 @@ def write_calibration(folder: Path, calibration: dict[str, Tensor]) -> None:
     write_atomically(folder / CALIBRATION, content)
 
 
-def read_calibration(folder: Path) -> dict[str, Tensor] | None:
-    """Return the calibration of the model in a folder; None if its weights have none.
-
-    Raises:
-        ValueError: if the file is damaged, or too large.
-    """
+def _read_calibration(folder: Path) -> dict[str, Tensor] | None:
+    """Return the calibration of the model in a folder; None if its weights have none."""
     path = folder / CALIBRATION
     if not path.is_file():
         return None
     if path.stat().st_size > CALIBRATION_LIMIT:
         raise ValueError(f"{path} cannot be used: it is too large")
-    try:
-        tensors, data = unseal(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
+    tensors, data = _usable(path, _unsealed)
     return tensors if data.get("weights_sha256") == _sha256(folder / WEIGHTS) else None
 
 
@@ -135,7 +140,7 @@ def _sha256(path: Path) -> str:
 def _note_in(folder: Path, settings: dict[str, Any]) -> Any:
     """Return the note ``made_with`` of a folder with the same settings, or None."""
     try:
-        saved, _ = read_config(folder)
+        saved, _ = _read_config(folder)
         same = json.loads(json.dumps({**settings, "made_with": None}))
     except (OSError, TypeError, ValueError, RecursionError):
         return None
@@ -144,7 +149,7 @@ def _note_in(folder: Path, settings: dict[str, Any]) -> Any:
     return saved.get("made_with")
 
 
-def read_config(folder: Path) -> tuple[Any, str]:
+def _read_config(folder: Path) -> tuple[Any, str]:
     """Return the settings of a saved model, not yet checked, and the checksum of their text.
 
     Raises:
@@ -165,50 +170,16 @@ def read_config(folder: Path) -> tuple[Any, str]:
         raise ValueError(f"{path} is corrupt: {error}") from error
 
 
-def read_sizes(folder: Path, config_sha256: str) -> dict[str, Tensor]:
-    """Return the weights of a saved model without their values, on the meta device.
-
-    Args:
-        folder: folder of the model.
-        config_sha256: checksum of the settings' text.
-
-    Raises:
-        ValueError: if the file is damaged, or belongs to other settings.
-    """
-    path = folder / WEIGHTS
+def _usable(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what is read from a file, naming it in errors."""
     try:
-        sizes, data = peek(path)
+        return read(path)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
-    _check_belongs(folder, data, config_sha256)
-    return sizes
 
 
-def read_weights(folder: Path, config_sha256: str) -> dict[str, Tensor]:
-    """Return the weights of a saved model, verified.
-
-    Args:
-        folder: folder whose :func:`read_sizes` was found to be the sizes of the model.
-        config_sha256: checksum of the settings' text.
-
-    Raises:
-        ValueError: if the file is damaged, larger than memory, or belongs to other settings.
-    """
-    path = folder / WEIGHTS
-    size, memory = path.stat().st_size, physical_memory()
-    if memory is not None and 3 * size > memory:  # the file, its tensors and the model's own
-        raise ValueError(
-            f"{path} holds {size / 2**30:,.1f} GiB of weights, and this machine has "
-            f"{memory / 2**30:,.1f} GiB of memory: load it on a larger one"
-        )
-    with path.open("rb") as file:
-        content = file.read(size)
-    try:
-        tensors, data = unseal(content)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
-    _check_belongs(folder, data, config_sha256)
-    return tensors
+def _unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return unseal(path.read_bytes())
 
 
 def _check_belongs(folder: Path, data: dict[str, Any], config_sha256: str) -> None:
@@ -217,6 +188,139 @@ def _check_belongs(folder: Path, data: dict[str, Any], config_sha256: str) -> No
             f"{folder / CONFIG} does not belong to {WEIGHTS}: its checksum shows that it was "
             f"changed, or is another model's"
         )
+
+
+def load_folder(folder: Path) -> Any:
+    """Return the model that is saved in a folder, in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: if the folder has no saved model.
+        ValueError: if its files are corrupt, or do not belong together.
+    """
+    config, checksum = _read_config(folder)
+    path, what = folder / WEIGHTS, f"the model in {folder}"
+    sizes, data = _usable(path, peek)
+    _check_belongs(folder, data, checksum)
+    build = _prepare(config, sizes, what)
+    size, memory = path.stat().st_size, physical_memory()
+    if memory is not None and 3 * size > memory:  # the file, its tensors and the model's own
+        raise ValueError(
+            f"{path} holds {size / 2**30:,.1f} GiB of weights, and this machine has "
+            f"{memory / 2**30:,.1f} GiB of memory: load it on a larger one"
+        )
+    tensors, data = _usable(path, _unsealed)
+    _check_belongs(folder, data, checksum)  # it may have been replaced meanwhile
+    flow = _fill(build, tensors, what)
+    is_run = (
+        folder.absolute().name == "model" and (folder.absolute().parent / "config.yaml").is_file()
+    )
+    flow.origin, flow.source = "run" if is_run else "folder", str(folder)
+    flow.calibration = _read_calibration(folder)
+    return flow
+
+
+def rebuild(config: Any, tensors: dict[str, Tensor], what: str) -> Any:
+    """Return the model of some settings and weights, in evaluation mode, on the CPU.
+
+    Args:
+        config: the settings, as :meth:`realnvp.Flow.settings` returns them; unverified.
+        tensors: the weights by name.
+        what: name of the model, for messages.
+
+    Raises:
+        ValueError: if they do not make a model.
+    """
+    return _fill(_prepare(config, tensors, what), tensors, what)
+
+
+def check_rebuildable(flow: Any) -> None:
+    """Raise ValueError unless a flow has the layers that its builder makes from its settings.
+
+    Layers that were added or exchanged since would be missing after loading.
+
+    >>> from realnvp import Chain, vector_flow
+    >>> flow = vector_flow(2)
+    >>> _ = flow.bijection.layers.append(Chain())
+    >>> check_rebuildable(flow)
+    Traceback (most recent call last):
+    ValueError: the flow cannot be saved: it was changed after vector_flow had made it, ...
+    """
+    settings = {**flow.settings(), "trained_on": None, "made_with": None}
+    build = _prepare(json.loads(json.dumps(settings)), flow.state_dict(), "the flow")
+    with torch.device("meta"):
+        made = build()
+    if _layers(flow) != _layers(made):
+        raise ValueError(
+            f"the flow cannot be saved: it was changed after {flow.settings()['builder']} had made "
+            "it, and would be rebuilt without the change; make it by a function of your own with "
+            "@realnvp.register_builder"
+        )
+
+
+def _layers(flow: Any) -> list[tuple[str, type, str]]:
+    """Return name, type and mask of each module."""
+    named = flow.named_modules()
+    return [(name, type(each), str(getattr(each, "mask", ""))) for name, each in named]
+
+
+def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], Any]:
+    """Check settings against the sizes of the weights; return what builds the untrained model."""
+    if (
+        not isinstance(config, dict)
+        or not isinstance(config.get("builder"), str)
+        or not isinstance(config.get("arguments"), dict)
+    ):
+        raise ValueError(f"{what} cannot be rebuilt: its config does not describe a realnvp model")
+
+    def build() -> Any:
+        flow = BUILDERS[config["builder"]](**arguments)
+        flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
+        built = flow.state_dict()
+        # The first type that differs decides: tensors that are float64 in every flow stay so.
+        types = (t.dtype for n, t in sizes.items() if n in built and built[n].dtype != t.dtype)
+        other = next((t for t in types if t in (torch.float32, torch.float64)), None)
+        return flow if other is None else flow.to(other)
+
+    try:
+        arguments = config["arguments"]
+        for name in LAYERS:
+            counts = as_list(arguments.get(name))
+            if sum(n for n in counts if isinstance(n, int)) > len(sizes):
+                raise ValueError(f"{name} is more than there are tensors")
+        with torch.device("meta"):
+            empty = build()
+        check_like(sizes, empty.state_dict())
+    # What a builder may raise for untrusted arguments; a RuntimeError or an OverflowError
+    # for sizes that no memory could have.
+    except (
+        ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+        ValueError,
+    ) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{what} cannot be rebuilt: {reason}") from error
+    return build
+
+
+def _fill(build: Callable[[], Any], tensors: dict[str, Tensor], what: str) -> Any:
+    """Build the model, and fill in weights whose sizes have been checked."""
+    flow = build()
+    try:
+        check_like(tensors, flow.state_dict())
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} has values that are not finite")
+        flow.load_state_dict(tensors)
+        for name, module in flow.named_modules():
+            check = getattr(module, "check_values", None)
+            if check is not None:
+                try:
+                    check()
+                except ValueError as error:
+                    where = f"in the layer {name}, " if name else ""  # the flow has checks, too
+                    raise ValueError(f"{where}{error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be rebuilt: {error}") from error
+    return flow.eval()
 
 
 def physical_memory() -> int | None:

@@ -1,13 +1,13 @@
 """Tensors and JSON in one file that is verified before it is used, and that runs no code.
 
 The file is plain safetensors, which any tool reads. Its metadata has one more entry, "realnvp":
-JSON that belongs to the tensors, and the SHA-256 of the whole file (computed with zeros in place of
-the checksum itself). A truncated, damaged or edited file is refused; a valid one contains numbers
+JSON that belongs to the tensors, with the SHA-256 of the whole file, computed with zeros in place
+of the checksum itself. A truncated, damaged or edited file is refused; a valid one contains numbers
 and text only. The checksum protects against accidents: it does not authenticate the author of a
 file, and nothing here relies on that.
 
 :func:`seal` and :func:`unseal` are the format; :func:`to_bytes` and :func:`from_bytes` put nested
-states into it, such as those of optimizers, for checkpoints.
+states into it, as optimizers have, for checkpoints.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _parts(tensors: dict[str, Tensor], data: dict[str, Any]) -> Iterator[bytes |
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """Return the bytes of a contiguous tensor, which share its memory where that is the CPU's."""
+    """Return the bytes of a contiguous tensor, which share its memory on the CPU."""
     return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
 
 
