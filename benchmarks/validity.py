@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.random import Generator
 
-from realnvp import RealNVPDensity, RealNVPOutlierDetector
+from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
 
 NEW = 300
 
