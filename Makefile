@@ -1,5 +1,6 @@
 # make demo   train on embedded data, evaluate, leave pictures in demo/
 # make test   linters, type checker, all tests; those in a browser where Chromium is installed
+# make test-lowest  tests of tables and the command line at the lowest declared versions, with Python 3.10
 # make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := demo
 
-.PHONY: demo test test-studio lint faults bench results docs package test-package clean
+.PHONY: demo test test-lowest test-studio lint faults bench results docs package test-package clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -46,6 +47,17 @@ PYTEST_STUDIO = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/studio -W ignore
 	-W ignore::DeprecationWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 test-studio: $(VENV)/installed-test
 	REALNVP_BROWSER=required $(PYTEST_STUDIO)
+
+# Old releases meet newer packages below them, whose deprecations are no faults of ours.
+LOWEST := .venv-lowest
+LOWEST_TESTS ?= tests/columns tests/data tests/tables tests/estimator tests/outliers tests/cli
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tools/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c $(LOWEST)/constraints.txt -e . 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' pyarrow constriction
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses auto --dist loadfile $(LOWEST_TESTS) \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning
 
 faults: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/system/faults.py $(if $(FAST),--fast)
@@ -80,5 +92,5 @@ test-package:
 	$(PYTHON) tests/system/package.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(DEMO) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
