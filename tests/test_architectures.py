@@ -52,6 +52,7 @@ def test_options_of_couplings_are_checked():
         (lambda: ImageModel(coupling="nowhere:Spline"), "--import nowhere"),
         (lambda: image_flow((1, 4, 4), conditioner="mlp"), "'mlp' does not fit this model"),
         (lambda: vector_flow(2, architecture="glow"), "for images"),
+        (lambda: vector_flow(2, architecture="autoregressive", coupling="affine"), "for vectors"),
     ],
 )
 def test_parts_that_do_not_exist_or_fit_are_refused(make, message):

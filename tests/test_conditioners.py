@@ -12,6 +12,7 @@ from realnvp.builders import image_flow
 from realnvp.conditioners import (
     MLP,
     BatchNorm2d,
+    ColumnMLPs,
     Conditioner,
     ImageFeatures,
     ResNet,
@@ -21,6 +22,7 @@ from realnvp.utils.registry import CONDITIONERS
 
 NETWORKS = {
     "mlp": (lambda **k: MLP(3, 4, hidden=8, blocks=2, **k), (3,), (4,)),
+    "columns": (lambda **k: ColumnMLPs(3, 6, hidden=8, blocks=2, **k), (3,), (6,)),
     "resnet": (lambda **k: ResNet(3, 4, hidden=8, blocks=2, **k), (3, 4, 6), (4, 4, 6)),
     "instance": (
         lambda **k: ResNet(3, 4, hidden=8, blocks=1, norm="instance", **k), (3, 4, 6), (4, 4, 6)
@@ -116,6 +118,33 @@ def test_values_and_gradients_are_those_of_a_network_that_overwrites_nothing(
     grads = [torch.autograd.grad(y.sin().sum(), wanted) for y in (found, plain)]
     torch.testing.assert_close(*grads)
     assert torch.equal(x, before)
+
+
+def test_parameters_of_a_column_see_the_columns_before_it_alone():
+    nets = randomize(ColumnMLPs(3, 6, hidden=8, blocks=1, condition_dim=1)).double()
+    x, condition = torch.randn(3, dtype=torch.float64), torch.randn(1, 1, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda v: nets(v[None], condition)[0], x)
+    seen = jacobian.view(2, 3, 3).abs().sum(0) > 0  # parameters, columns, inputs
+    assert torch.equal(seen, torch.ones(3, 3).tril(-1) > 0)
+    everything = nets(x[None], condition).view(2, 3)
+    for i in range(3):
+        torch.testing.assert_close(nets(x[None], condition, column=i)[0], everything[:, i])
+
+
+def test_dropped_units_are_a_function_of_what_a_network_sees():
+    sizes = {"hidden": 64, "blocks": 1, "networks": 2}
+    nets = randomize(ColumnMLPs(3, 6, dropout=0.25, **sizes)).eval()
+    x = torch.randn(400, 3)
+    whole = nets(x)
+    nets.train()
+    dropped = nets(x)
+    assert torch.equal(nets(x), dropped)
+    assert not torch.allclose(nets(x.flip(0)).flip(0), dropped)
+    ones = torch.ones(6, 64, 400)
+    kept = nets._dropped(ones)
+    torch.testing.assert_close(kept.unique(), torch.tensor([0.0, 4 / 3]))
+    assert abs(kept.mean() - 1) < 0.01  # 0.0015 is a standard deviation
+    assert torch.equal(nets.eval()(x), whole)
 
 
 def test_matrices_are_all_weights_but_the_last(network):

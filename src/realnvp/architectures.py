@@ -2,9 +2,10 @@
 
 An architecture is a function of the shape of one example, the settings and the size of the
 condition, and returns a bijection that keeps the shape: :func:`realnvp` (arXiv 1605.08803, section
-3.6), :func:`glow` (arXiv 1807.03039) or :func:`coarse_to_fine`. Architectures, couplings and
-conditioners are looked up by name, see :mod:`realnvp.utils.registry`; :func:`make_coupling` and
-:func:`normalized` are the parts for an architecture of your own.
+3.6), :func:`autoregressive` for tables, and for images :func:`glow` (arXiv 1807.03039) or
+:func:`coarse_to_fine`. Architectures, couplings and conditioners are looked up by name, see
+:mod:`realnvp.utils.registry`; :func:`make_coupling` and :func:`normalized` are the parts for an
+architecture of your own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from realnvp.bijections import (
     ActNorm,
     AffineCoupling,
+    Autoregressive,
     Bijection,
     BlockMask,
     Chain,
@@ -25,6 +27,7 @@ from realnvp.bijections import (
     Coupling,
     FactorOut,
     Flatten,
+    GaussianMixtureCoupling,
     Inverse,
     InvertibleLinear,
     Refine,
@@ -32,12 +35,12 @@ from realnvp.bijections import (
     Squeeze,
 )
 from realnvp.bijections.coupling import Mask
-from realnvp.conditioners import ImageFeatures, ResNet
+from realnvp.conditioners import ColumnMLPs, ImageFeatures, ResNet
 from realnvp.config import ImageModel, VectorModel
 from realnvp.utils.registry import CONDITIONERS, COUPLINGS
 from realnvp.utils.settings import of_scale
 
-__all__ = ["coarse_to_fine", "glow", "make_coupling", "normalized", "realnvp"]
+__all__ = ["autoregressive", "coarse_to_fine", "glow", "make_coupling", "normalized", "realnvp"]
 
 COARSE_FEATURES = 32
 """Feature maps of the network that gives couplings of details the image at half its size."""
@@ -62,6 +65,29 @@ def realnvp(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_d
         coupling = make_coupling(mask, dim, model, condition_dim)
         layers += normalized(coupling, dim, model)
     return Chain(*layers)
+
+
+def autoregressive(
+    shape: tuple[int, ...], model: ImageModel | VectorModel, condition_dim: int
+) -> Bijection:
+    """Make each column normal, as a Gaussian mixture given the columns before it.
+
+    Args:
+        shape: shape of one vector, ``(D,)``.
+        model: the settings.
+        condition_dim: size of the condition, 0 for none.
+    """
+    if isinstance(model, ImageModel) or model.coupling != "gaussian_mixture":
+        raise ValueError(
+            'the architecture "autoregressive" is for vectors, with the coupling "gaussian_mixture"'
+        )
+    (dim,) = shape
+    outputs = 3 * model.components * dim
+    nets = ColumnMLPs(
+        dim, outputs, model.hidden, model.blocks, condition_dim, model.dropout, model.networks
+    )
+    coupling = GaussianMixtureCoupling(ChannelMask(), nets, dim, components=model.components)
+    return Autoregressive(coupling)
 
 
 def glow(shape: tuple[int, ...], model: ImageModel | VectorModel, condition_dim: int) -> Chain:

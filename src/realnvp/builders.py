@@ -168,6 +168,8 @@ def vector_flow(
     conditioner: str = VectorModel.conditioner,
     hidden: int = VectorModel.hidden,
     blocks: int = VectorModel.blocks,
+    dropout: float = VectorModel.dropout,
+    networks: int = VectorModel.networks,
     norm: Literal["batch", "act", "none"] = VectorModel.norm,
     norm_momentum: float = VectorModel.norm_momentum,
     scale_penalty: float = VectorModel.scale_penalty,

@@ -225,7 +225,9 @@ class VectorModel:
     """Real NVP for vectors: points and the rows of a table.
 
     Args:
-        architecture: "realnvp", or the name of one of your own.
+        architecture: "realnvp"; "autoregressive", one layer in which each column is a Gaussian
+            mixture given those before it, whatever ``couplings`` is; or the name of one of your
+            own.
         coupling: "gaussian_mixture" models one half of the columns as a Gaussian mixture given the
             other, and learns modes and sharp curves with few layers; "affine" is the paper's;
             "logistic_mixture" (arXiv 1902.00275); "piecewise_linear", intervals whose masses are
@@ -240,6 +242,10 @@ class VectorModel:
         conditioner: network of the couplings: "mlp", or the name or import path of one of your own.
         hidden: units of each hidden layer of the conditioners.
         blocks: residual blocks of each conditioner.
+        dropout: fraction of the conditioners' units that training sets to zero, for the
+            architecture "autoregressive" (arXiv 1207.0580).
+        networks: number of networks whose densities of a column are averaged (arXiv 1612.01474),
+            for the architecture "autoregressive".
         norm: normalization between the couplings: "batch", "act" or "none".
         norm_momentum: weight of the current batch in the running averages.
         scale_penalty: L2 penalty on the learned scales of the couplings.
@@ -260,6 +266,8 @@ class VectorModel:
     conditioner: str = "mlp"
     hidden: int = 32
     blocks: int = 1
+    dropout: float = 0.0
+    networks: int = 1
     norm: Literal["batch", "act", "none"] = "none"
     norm_momentum: float = 0.1
     scale_penalty: float = 5e-5
@@ -272,9 +280,10 @@ class VectorModel:
             condition_bins=1000,
         )  # fmt: skip
         check_names(self)
-        positive(self, "couplings", "hidden", "components")
+        positive(self, "couplings", "hidden", "components", "networks")
         check_layers(self)
         not_negative(self, "condition_bins", "mixture_init")
+        require(0 <= self.dropout < 1, f"dropout is in [0, 1), got {self.dropout}")
 
 
 @dataclass

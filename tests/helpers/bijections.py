@@ -13,6 +13,7 @@ from realnvp.bijections import (
     ActNorm,
     Affine,
     AffineCoupling,
+    Autoregressive,
     Average,
     BlockMask,
     ChannelMask,
@@ -37,7 +38,7 @@ from realnvp.bijections import (
     Squeeze,
 )
 from realnvp.columns.network import CategoriesFirst
-from realnvp.conditioners import MLP, ImageFeatures, ResNet
+from realnvp.conditioners import MLP, ColumnMLPs, ImageFeatures, ResNet
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ def gaussian_mixture(dim: int, condition_dim: int = 0) -> GaussianMixtureCouplin
     passive, active = mask.sizes(dim)
     net = MLP(passive, 3 * 4 * active, hidden=8, blocks=1, condition_dim=condition_dim)
     return GaussianMixtureCoupling(mask, net, active, components=4)
+
+
+def autoregressive(dim: int, condition_dim: int = 0, networks: int = 1) -> Autoregressive:
+    sizes = {"hidden": 8, "blocks": 1, "condition_dim": condition_dim, "networks": networks}
+    nets = ColumnMLPs(dim, 3 * 4 * dim, **sizes)
+    coupling = GaussianMixtureCoupling(ChannelMask(), nets, dim, components=4)
+    return Autoregressive(coupling)
 
 
 def rosenblatt(
@@ -200,6 +208,10 @@ BIJECTIONS: dict[str, Case] = {
     "gaussian-mixture-conditional": Case(lambda: gaussian_mixture(3, 2), (3,), 2, identity=False),
     "gaussian-mixture-one-column": Case(lambda: gaussian_mixture(1, 2), (1,), 2, identity=False),
     "gaussian-mixture-alone": Case(lambda: gaussian_mixture(1), (1,), identity=False),
+    "autoregressive": Case(lambda: autoregressive(4), (4,), identity=False),
+    "autoregressive-conditional": Case(lambda: autoregressive(3, 2), (3,), 2, identity=False),
+    "autoregressive-networks": Case(lambda: autoregressive(3, 2, 3), (3,), 2, identity=False),
+    "autoregressive-one-column": Case(lambda: autoregressive(1), (1,), identity=False),
     "piecewise-linear": Case(lambda: piecewise_linear(5), (5,)),
     "piecewise-linear-one-column": Case(lambda: piecewise_linear(1, 2), (1,), 2),
     "piecewise-linear-image": Case(

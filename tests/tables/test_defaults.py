@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -22,6 +23,29 @@ def test_many_rows_have_wider_networks_that_are_trained_for_longer():
     many, few = (Defaults(n, 0, False, False).settings(None, 1) for n in (10_001, 10_000))
     assert (many["hidden"], many["max_steps"], many["decay"]) == (64, 6_000, "cosine")
     assert (few["hidden"], few["max_steps"], few["decay"]) == (32, 2_000, "constant")
+
+
+@pytest.mark.parametrize(
+    ("rows", "numbers", "condition_dim", "halves", "expected"),
+    [
+        (2_000, 3, 0, False, True),
+        (1_999, 3, 0, False, False),
+        (2_000, 2, 0, False, False),
+        (2_000, 31, 0, False, False),
+        (2_000, 3, 1, False, False),
+        (2_000, 3, 0, True, False),
+    ],
+)
+def test_several_numbers_of_many_rows_are_modeled_one_after_the_other(
+    rows: int, numbers: int, condition_dim: int, halves: bool, expected: bool
+):
+    table = np.random.default_rng(0).normal(size=(rows, numbers))
+    schema = TableSchema.of(pd.DataFrame(table).add_prefix("c"), numbers=True)
+    defaults = Defaults.of(torch.as_tensor(table), schema, condition_dim, None, halves)
+    assert defaults.is_autoregressive == expected
+    recipe = RealNVPDensity(hidden=16)._recipe(0, defaults.members, defaults)
+    assert (recipe.model.architecture == "autoregressive") == expected
+    assert recipe.model.hidden == 16
 
 
 @pytest.mark.parametrize(("count", "expected"), [(8, 32), (100, 19), (3_000, 0), (0, 0)])

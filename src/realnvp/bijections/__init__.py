@@ -1,5 +1,6 @@
 """Bijections: invertible maps with a tractable log-determinant, one idea per file."""
 
+from realnvp.bijections.autoregressive import Autoregressive
 from realnvp.bijections.average import Average
 from realnvp.bijections.base import Bijection, Chain, Inverse
 from realnvp.bijections.class_means import ClassMeans
@@ -35,6 +36,7 @@ __all__ = [
     "ActNorm",
     "Affine",
     "AffineCoupling",
+    "Autoregressive",
     "Average",
     "Bijection",
     "BlockMask",

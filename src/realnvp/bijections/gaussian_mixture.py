@@ -141,6 +141,10 @@ Gaussianized = tuple[Tensor, Tensor, Tensor, Tensor]
 the logarithms of the weights, ``(K, ...)``."""
 
 
+Mixture = tuple[Tensor, Tensor, Tensor]
+"""Logarithms of the weights, means and logarithms of the standard deviations, each ``(K, ...)``."""
+
+
 def _by_logarithms(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Gaussianized:
     """Gaussianize in log space, where no probability is too small."""
     log_terms, side, log_tails = _terms(x, log_weight, mean, log_scale)
@@ -324,12 +328,12 @@ class GaussianMixtureCoupling(Coupling):
     def num_params(components: int = 8) -> int:
         return 3 * components
 
-    def _mixture(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def mixture(self, parameters: Tensor) -> Mixture:
         """Return log-weights, means and log-scales, each ``(K + 1, C, ..., B)``.
 
         With the examples last, sums over the components are sums of whole rows, which are fast.
         """
-        raw = examples_last(parameters).unflatten(0, (3, self.components, self.channels))
+        raw = examples_last(parameters).unflatten(0, (3, self.components, -1))
         start = self.start.view(3, -1, *(1 for _ in range(raw.ndim - 2)))
         log_weight = (raw[0] + start[0]).log_softmax(0) + math.log1p(-FLOOR)
         mean, log_scale = raw[1] + start[1], _bounded(raw[2]) + start[2]
@@ -341,11 +345,11 @@ class GaussianMixtureCoupling(Coupling):
         )
 
     def transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_grad = gaussianize(examples_last(active), *self._mixture(parameters))
+        z, log_grad = gaussianize(examples_last(active), *self.mixture(parameters))
         return z.movedim(-1, 0), log_grad.movedim(-1, 0)
 
     def inverse_transform(self, active: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_grad = invert_mixture(examples_last(active), *self._mixture(parameters))
+        x, log_grad = invert_mixture(examples_last(active), *self.mixture(parameters))
         return x.movedim(-1, 0), -log_grad.movedim(-1, 0)
 
 

@@ -60,6 +60,9 @@ IMPOSSIBLE = 1e30
 PART = 4_096
 """Rows per batch of scores."""
 
+COUPLINGS = 4
+"""Couplings of the halves of the columns: the statistics were chosen for their densities."""
+
 Table = NDArray | pd.DataFrame
 """Rows of numbers, or of columns of any kind."""
 
@@ -88,7 +91,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     row an outlier, unless held-out rows have as many.
 
     Args:
-        density: :class:`RealNVPDensity` whose copies are fitted; the default one if left out.
+        density: :class:`RealNVPDensity` whose copies are fitted; one of four couplings if left out.
         contamination: "auto" for training rows that are ordinary; rows with a p-value of 0.05 or
             less are then outliers. Or the fraction of outliers among the training rows: that
             fraction, the rows farthest from their neighbors, is left out of the fit, and that
@@ -203,7 +206,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         if isinstance(learned, np.ndarray):
             member.find_components(learned, self.max_features, seed)
         rows = member.modeled(learned)
-        density = RealNVPDensity() if self.density is None else clone(self.density)
+        density = clone(self.density or RealNVPDensity(couplings=COUPLINGS))
         density.set_params(random_state=seed)
         if member.schema is not None:  # a part of the rows might not show what a column holds
             kinds = {c.name: c.kind for c in member.schema.columns if c.declarable}

@@ -22,6 +22,17 @@ MANY_ROWS = 10_000
 """Number of rows above which several columns have wider networks that are trained for longer; the
 gain is in benchmarks/results/synthetic.md."""
 
+AUTOREGRESSIVE_ROWS = 2_000
+"""Number of rows from which on several numbers are modeled one after the other. Fewer rows start as
+a mixture of Gaussians, which is better there."""
+
+AUTOREGRESSIVE_COLUMNS = range(3, 31)
+"""Numbers of columns that are modeled one after the other: each has networks of its own, and two
+columns are no worse as halves."""
+
+NETWORKS = 1
+"""Networks of each of these columns whose densities are averaged."""
+
 FEW_VALUES = 50
 """Largest number of values of a column that a softmax classifier models: categories, or steps from
 the smallest number to the largest."""
@@ -48,15 +59,24 @@ class Defaults:
         is_regression: whether the density is of one column, unconditional or given numbers.
         is_of_few_values: whether this column is discrete, with few values, and there is a
             condition.
+        is_autoregressive: whether several columns of numbers, without a condition, are modeled one
+            after the other.
     """
 
     rows: int
     condition_dim: int
     is_regression: bool
     is_of_few_values: bool
+    is_autoregressive: bool = False
 
     @staticmethod
-    def of(rows: Tensor, schema: TableSchema, condition_dim: int, classes: int | None) -> Defaults:
+    def of(
+        rows: Tensor,
+        schema: TableSchema,
+        condition_dim: int,
+        classes: int | None,
+        halves: bool = False,
+    ) -> Defaults:
         """Return the settings for coordinates ``(N, D')`` of a table.
 
         Args:
@@ -64,13 +84,21 @@ class Defaults:
             schema: columns of the table.
             condition_dim: size of the condition, 0 for none.
             classes: number of classes, if the condition is a class.
+            halves: whether couplings of halves of the columns are asked for.
         """
         few = bool(condition_dim) and _is_of_few_values(rows, schema)
-        return Defaults(len(rows), condition_dim, schema.dim == 1 and classes is None, few)
+        numbers = sum(feature.kind != "category" for feature in schema.features)
+        is_regression = schema.dim == 1 and classes is None
+        several = numbers in AUTOREGRESSIVE_COLUMNS and not is_regression
+        enough = len(rows) >= AUTOREGRESSIVE_ROWS
+        is_autoregressive = several and enough and not condition_dim and not halves
+        return Defaults(len(rows), condition_dim, is_regression, few, is_autoregressive)
 
     @property
     def members(self) -> int:
-        """Number of flows to average: several for one column given numbers."""
+        """Number of flows to average: several for one column given numbers, or one after others."""
+        if self.is_autoregressive:
+            return NETWORKS
         regression = self.is_regression and bool(self.condition_dim)
         several = self.is_of_few_values or (regression and self.rows <= MOST_AVERAGED)
         return MEMBERS if several else 1
@@ -91,6 +119,7 @@ class Defaults:
         """
         few = self.is_of_few_values
         found: dict[str, Any] = {
+            "architecture": "realnvp", "components": 8, "dropout": 0.0, "networks": 1,
             "coupling": coupling or ("piecewise_linear" if few else "gaussian_mixture"),
             "couplings": 4, "hidden": 32, "mixture_init": "auto", "max_steps": 2000, "patience": 5,
             "lr": "auto", "weight_decay": "auto", "smoothing": "auto", "decay": "constant",
@@ -100,6 +129,12 @@ class Defaults:
             found["patience"] = 15 if members == 1 else 8
         elif self.rows > MANY_ROWS:
             found |= {"hidden": 64, "max_steps": 6000, "decay": "cosine"}
+        if self.is_autoregressive:
+            found |= {
+                "architecture": "autoregressive", "hidden": 64, "components": 16, "dropout": 0.2,
+                "max_steps": max(3000, found["max_steps"]), "patience": 15, "decay": "cosine",
+                "networks": members,
+            }  # fmt: skip
         classifier = few and found["coupling"] == "piecewise_linear"
         if classifier:
             found |= {"couplings": 1, "patience": 5 if members == 1 else 3}

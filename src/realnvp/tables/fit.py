@@ -142,8 +142,12 @@ def _fit(
     if mixture is not None and many and not known.columns_first:  # the number of Gaussians is known
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
-    flow, steps = _train(recipe, trial, report, mixture=mixture, known=known)
-    if steps == 0 or not _is_positive(*_gain(flow, start, trial.validation, recipe.seed)):
+    options = _options(recipe)
+    trained = [_train(each, trial, report, mixture=mixture, known=known) for each in options]
+    gains = [_gain(flow, start, trial.validation, recipe.seed) for flow, _ in trained]
+    best = max(range(len(options)), key=lambda i: float(gains[i][1].double() @ gains[i][0]))
+    recipe, (flow, steps) = options[best], trained[best]
+    if steps == 0 or not _is_positive(*gains[best]):
         return _start(recipe, everything)
     if len(split) >= MANY_ROWS:
         return flow, steps
@@ -217,11 +221,19 @@ class _Member:
 
 
 def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
-    """Return the recipes to choose from: with intervals of the condition, if any, and without.
+    """Return the recipes to choose from by held-out rows.
 
-    Either may be much better, see benchmarks/results/conditional.md. Classifiers always have them.
+    For one column, they are with intervals of the condition, if any, and without, see
+    benchmarks/results/conditional.md (classifiers always have them). For columns one after the
+    other, they are with dropout and without, which blurs sharp dependences, but keeps networks from
+    memorizing; and couplings of halves, whose several layers follow functions of other columns more
+    closely (benchmarks/results/synthetic.md). Each may be much better.
     """
     model = recipe.model
+    if model.architecture == "autoregressive":
+        halves = dataclasses.replace(model, architecture="realnvp", dropout=0.0, networks=1)
+        models = [halves, dataclasses.replace(model, dropout=0.0), model]
+        return [dataclasses.replace(recipe, model=each) for each in models]
     if not model.condition_bins or model.coupling == "piecewise_linear":
         return [recipe]
     without = dataclasses.replace(model, condition_bins=0)
@@ -235,7 +247,9 @@ def _start(
     known: TableStart | None = None,
 ) -> tuple[Flow, int]:
     """Return the mixture alone: affine couplings are the identity before they are trained."""
-    model = dataclasses.replace(recipe.model, coupling="affine", condition_bins=0)
+    model = dataclasses.replace(
+        recipe.model, architecture="realnvp", coupling="affine", condition_bins=0
+    )
     recipe = dataclasses.replace(recipe, model=model)
     known = known or TableStart.of(data.training_rows, recipe.seed, model.domain)
     mixture = mixture or mixture_of(recipe, known, untrained=True)
@@ -251,6 +265,9 @@ def _train(
     known: TableStart | None = None,
 ) -> tuple[Flow, int]:
     """Train for ``steps``, or until validation no longer improves; return the best model."""
+    if recipe.model.architecture == "autoregressive":  # whitened columns, it learns less well
+        model = dataclasses.replace(recipe.model, mixture_init=0)
+        recipe, mixture = dataclasses.replace(recipe, model=model), None
     # Here, a validation costs little compared with what it saves.
     training = dataclasses.replace(recipe.training, validation_share=1.0)
     if steps is not None:

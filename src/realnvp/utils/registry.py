@@ -195,6 +195,7 @@ ARCHITECTURES: Registry[Callable] = Registry(
     None,
     {
         "realnvp": "realnvp.architectures:realnvp",
+        "autoregressive": "realnvp.architectures:autoregressive",
         "glow": "realnvp.architectures:glow",
         "coarse_to_fine": "realnvp.architectures:coarse_to_fine",
     },
