@@ -16,6 +16,31 @@ _FUNCTION = (
     r"(?!<mo[^>]*>(?:&#x00028;|&#x0005B;))"
 )
 
+# A function after its factor has a space before it, too.
+_FACTOR = rf"(</(?:mi|mn|mfrac|msub|msup|mrow)>)(?=(?:<msub>)?{_NAME})"
+# A sign after a relation or an opening bracket, which would else be a difference.
+_MINUS = (
+    r"(<mo[^>]*>(?:=|&#x0003D;|&#x00028;|,|&#x0002C;|&#x02264;|&#x02265;)</mo>)<mo>&#x02212;</mo>"
+)
+# Bars around a value have no space on either side, whichever they are.
+_BAR = '<mo stretchy="false" lspace="0" rspace="0">&#x0007C;</mo>'
+
+
+def _ruled(mathml: str) -> str:
+    """Draw underbraces and tall bars by rules of the style sheet.
+
+    Browsers stretch both from pieces of a font that neither meet nor reach the ends.
+    """
+    mathml = re.sub(
+        r"<munder><munder>(<mrow>.*?</mrow>)<mo>&#x0?23DF;</mo></munder>(<mrow><mtext>.*?</mrow>)"
+        r"</munder>",
+        r'<munder class="braced">\1\2</munder>',
+        mathml,
+    )
+    bar = '<mo stretchy="true" fence="true" form="{}">&#x0007C;</mo>'
+    bars = f"{bar.format('prefix')}(.*?){bar.format('postfix')}"
+    return re.sub(bars, r'<mrow class="bars">\1</mrow>', mathml)
+
 
 def to_mathml(tex: str, display: bool) -> str:
     r"""Return a formula in TeX as MathML.
@@ -36,6 +61,10 @@ def to_mathml(tex: str, display: bool) -> str:
         made,
     )
     made = re.sub(_FUNCTION, r'\1<mspace width="0.17em" />', made)
+    made = re.sub(_FACTOR, r'\1<mspace width="0.17em" />', made)
+    made = re.sub(_MINUS, r'\1<mo form="prefix">&#x02212;</mo>', made)
+    made = made.replace('<mo stretchy="false">&#x0007C;</mo>', _BAR)
+    made = _ruled(made)
     return made.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
 
 

@@ -37,15 +37,12 @@ def run(code: str, names: dict) -> dict:
 def test_what_a_chapter_imports_and_prints_exists(chapter):
     cells = re.findall(r"^```python.*?\n(.*?)^```$", chapter.read_text("utf-8"), flags=re.M | re.S)
     names: dict = {}
-    printed = 0
     for node in ast.walk(ast.parse("\n".join(cells))):
         if isinstance(node, ast.Import | ast.ImportFrom):
             exec(ast.unparse(node), names)
     for node in ast.walk(ast.parse("\n".join(cells))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "getsource":
             assert inspect.getsource(eval(ast.unparse(node.args[0]), names))
-            printed += 1
-    assert printed
 
 
 def test_own_loop(capsys):
