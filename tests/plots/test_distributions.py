@@ -52,8 +52,8 @@ def test_scores_of_strange_examples_are_marked_within_the_picture():
 
 
 def test_a_column_of_integers_has_a_bar_for_each():
-    real = np.stack((np.arange(400) % 4, NORMAL[:400, 0]), axis=1)
-    figure = plots.marginals(real, real, ["count", "size"])
+    real = pd.DataFrame({"count": np.arange(400) % 4, "size": NORMAL[:400, 0]})
+    figure = plots.table_marginals(real, real)
     assert [axes.get_title() for axes in figure.axes] == ["count", "size"]
     bars = figure.axes[0].patches[:4]
     assert [bar.get_height() for bar in bars] == pytest.approx([0.25] * 4)
@@ -66,7 +66,7 @@ def test_pairs_are_real_below_and_synthetic_above_the_diagonal():
     assert above.lines[0].get_xdata() == pytest.approx(NORMAL[:50, 1] + 10)
 
 
-def test_pairs_of_columns_with_gaps():
+def test_pairs_of_columns_with_missing_values():
     x = np.random.default_rng(0).normal(size=(50, 3))
     x[::2, 0], x[:, 1] = np.nan, np.nan
     figure = plots.pairs(x, x, ["a", "b", "c"])
@@ -112,11 +112,11 @@ def test_durations_are_drawn_as_seconds():
 def test_a_category_given_the_others():
     p = pd.Series([0.7, 0.1, 0.2], index=pd.Index(["a", "b", None], dtype=object))
     (axes,) = plots.probabilities(p, "b", "kind").axes
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "(gap)", "a"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "(missing)", "a"]
     assert [bar.get_width() for bar in axes.patches] == [0.1, 0.2, 0.7]
     assert "the row has b" in axes.get_title()
     (axes,) = plots.probabilities(p, None, "kind").axes
-    assert "a gap" in axes.get_title()
+    assert "no value" in axes.get_title()
 
 
 def test_draws_of_a_date_are_beside_the_one_that_it_is():
@@ -125,7 +125,7 @@ def test_draws_of_a_date_are_beside_the_one_that_it_is():
     assert axes.lines[0].get_xdata()[0] == 18_262 + 3
     (axes,) = plots.draws(days, pd.NaT, "day").axes
     assert not axes.lines
-    assert "a gap" in axes.get_title()
+    assert "no value" in axes.get_title()
 
 
 def test_rows_are_points_of_columns_that_say_something():

@@ -111,7 +111,7 @@ def test_panels_are_drawn_into_given_axes():
 def test_a_picture_of_a_density_has_its_peak_where_it_is():
     row = plane()
     left, right, bottom, top = row.bounds
-    pixels = np.asarray(plots.heat_image(row, size=41)).sum(2)
+    pixels = np.asarray(plots.heat_image(row.log_density, row.bounds, size=41)).sum(2)
     down, across = np.unravel_index(pixels.argmax(), pixels.shape)
     peak = left + (right - left) * (across + 0.5) / 41, top - (top - bottom) * (down + 0.5) / 41
     grid = np.stack(np.meshgrid(np.linspace(left, right, 41), np.linspace(bottom, top, 41)), -1)

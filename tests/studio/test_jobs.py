@@ -8,7 +8,7 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from realnvp.studio.jobs import Arrivals, Jobs, Results, guarded, integer  # noqa: E402
+from realnvp.studio.jobs import Jobs, Results, guarded, integer  # noqa: E402
 from realnvp.studio.stopping import Cancelled  # noqa: E402
 
 
@@ -56,22 +56,6 @@ def test_all_work_of_a_visitor_is_cancelled_and_what_comes_later_is_not(tmp_path
         with pytest.raises(Cancelled):
             notify(1, 4)
     jobs.begin(visitor, lambda fraction, desc: None, "work")(1, 4)
-
-
-def test_work_that_waited_in_the_queue_is_cancelled_too(tmp_path):
-    async def nothing(*_: object) -> None: ...
-
-    def visitor() -> SimpleNamespace:
-        scope: dict[str, float] = {}
-        with pytest.raises(StopIteration):  # it waits for nothing, so no event loop is needed
-            Arrivals(nothing)(scope, None, None).send(None)
-        return SimpleNamespace(session_hash="a", request=SimpleNamespace(scope=scope))
-
-    jobs, waiting = Jobs(tmp_path), visitor()
-    jobs.cancel(visitor())
-    with pytest.raises(Cancelled):
-        jobs.begin(waiting, lambda fraction, desc: None, "work")
-    jobs.begin(visitor(), lambda fraction, desc: None, "work")(1, 4)
 
 
 def test_files_of_one_name_do_not_replace_each_other(tmp_path):

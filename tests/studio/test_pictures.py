@@ -42,7 +42,7 @@ def test_a_walk_between_uploaded_images_shows_what_was_done_to_them(digits, tmp_
     digits.find("#walk-files")  # it is asked for as soon as it is needed
     digits.upload("#walk-files", tmp_path / "one.png", tmp_path / "two.png")
     digits.draw("#walk-go", "#walk-film")
-    done = "one.png: converted to grey, cropped to its center, resized from 40x20 to 8x8"
+    done = "one.png: converted to grey, fitted from 40x20 to 8x8"
     digits.text("#walk-note", done, "rounded to 17 grey levels")
     first = digits.picture("#walk-frame")
     digits.type("#walk-at", 12)

@@ -114,30 +114,3 @@ def test_comparing_runs_ends_between_its_parts(page, monkeypatch):
     assert reached.wait(WAIT)
     page.click("#runs-stop")
     assert page.error() == "cancelled"
-
-
-def test_cancel_ends_what_waits_for_others(page, address, library: Library):
-    """Two visitors are drawing, which is as many as at once; the third one's work waits."""
-    from gradio_client import Client
-
-    page.choose_model("digits")
-    page.type("#sample-seed", 9)
-    others = [Client(address, verbose=False) for _ in range(2)]
-    with waiting(library.get("digits")) as reached:
-        jobs = []
-        for seed, client in enumerate(others):
-            reached.clear()
-            jobs.append(client.submit("digits", seed, 4, 1.0, "", api_name="/sample"))
-            assert reached.wait(WAIT)
-        reached.clear()
-        page.click("#sample-go")
-        page.text("#sample-note", "queue")
-        page.click("#sample-stop")
-        others[0].predict(api_name="/cancel")
-        assert page.error() == "cancelled"
-        assert not reached.is_set()
-        assert "--seed 9" not in page.text("#sample-note", "digits")
-        others[1].predict(api_name="/cancel")
-        for job in jobs:
-            with pytest.raises(Exception, match="cancelled"):
-                job.result(WAIT)

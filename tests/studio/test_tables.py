@@ -49,7 +49,7 @@ def test_without_real_rows_only_synthetic_ones_are_summarized():
     assert [cells[2] for cells in facts["data"]] == ["median 2020-01-31", "40,860 ± 0.707"]
     both = _facts(synthetic, synthetic.assign(n=[None, 1.5]), None)
     assert both["headers"][2:] == ["real", "synthetic"]
-    assert both["data"][1][3] == "1.5, 50.0% gaps"
+    assert both["data"][1][3] == "1.5, 50.0% missing"
 
 
 def test_a_row_that_is_not_there_gets_one_line(page):

@@ -17,10 +17,7 @@ def test_an_image_is_fitted_and_what_was_done_is_said(tmp_path):
     x, note = fit_image(tmp_path / "a.png", load("digits"))
     assert x.shape == (1, 1, 8, 8)
     assert (x == 16).all(), "white is the highest level"
-    assert note == (
-        "a.png: converted to grey, cropped to its center, resized from 30x20 to 8x8, "
-        "rounded to 17 grey levels"
-    )
+    assert note == ("a.png: converted to grey, fitted from 30x20 to 8x8, rounded to 17 grey levels")
     x, note = fit_image(tmp_path / "a.png", load("digits"), invert=True)
     assert (x == 0).all()
     assert "dark and light exchanged" in note
@@ -94,5 +91,5 @@ def test_nothing_and_too_much_are_refused(tmp_path):
         read_uploads([], load("moons"))
     with pytest.raises(ValueError, match="one table or array"):
         read_uploads(["a.csv", "b.csv"], load("moons"))
-    with pytest.raises(ValueError, match="one of vectors"):
+    with pytest.raises(ValueError, match="a model of vectors"):
         fit_image(tmp_path / "a.png", load("moons"))

@@ -1,4 +1,4 @@
-"""Plots. Functions return matplotlib figures; those of one panel also take ``ax=``.
+"""Plots. Functions return matplotlib figures; with one panel, they also take ``ax=``.
 
 >>> import torch, realnvp
 >>> figure = realnvp.plot.points(torch.randn(100, 2))
@@ -14,7 +14,6 @@ from realnvp.plots.distributions import (
     coverage,
     draws,
     latents,
-    marginals,
     norms,
     pairs,
     probabilities,
@@ -31,7 +30,6 @@ from realnvp.plots.plane import (
     bounds_of,
     density,
     heat_image,
-    normal_image,
     planes,
     points,
     scatter,
@@ -57,8 +55,6 @@ __all__ = [
     "images",
     "latents",
     "learning_curves",
-    "marginals",
-    "normal_image",
     "norms",
     "pairs",
     "planes",

@@ -53,21 +53,21 @@ def panel(ax: Axes | None, size: tuple[float, float] = (5.0, 4.0)) -> tuple[Any,
 
 
 def limits(x: NDArray, outside: float = 0.001, margin: float = 0.1) -> tuple[NDArray, NDArray]:
-    """Return the range of nearly all values of each column, with a margin; gaps are ignored.
+    """Return the range of nearly all values of each column, missing ones aside, with a margin.
 
     Args:
-        x: ``(N, D)``, NaN where there is a gap.
-        outside: share of the values that is left out on each side.
-        margin: share of the range that is added on each side.
+        x: ``(N, D)``, NaN where a value is missing.
+        outside: fraction of the values that is left out on each side.
+        margin: fraction of the range that is added on each side.
 
     >>> [a.round(3).tolist() for a in limits(np.array([[0.0, np.nan], [1.0, np.nan]]), 0.0)]
     [[-0.1, 0.0], [1.1, 1.0]]
     """
     low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
     for i, column in enumerate(x.T):
-        there = column[np.isfinite(column)]
-        if len(there):
-            low[i], high[i] = np.quantile(there, [outside, 1 - outside])
+        present = column[np.isfinite(column)]
+        if len(present):
+            low[i], high[i] = np.quantile(present, [outside, 1 - outside])
             room = margin * (high[i] - low[i]) + 1e-6
             low[i], high[i] = low[i] - room, high[i] + room
     return low, high

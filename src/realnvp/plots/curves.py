@@ -74,8 +74,8 @@ def run_curves(
         curve = _curve(records, "validation", sign, by)
         xs, ys = _columns(curve)
         axes.plot(xs, ys, color=color, marker="o", ms=3, label=plain(name))
-        found = [r for r in records if r["kind"] == "validation" and np.isfinite(r["loss"])]
-        errors = np.array([r.get("standard_error", 0.0) for r in found])
+        validations = [r for r in records if r["kind"] == "validation" and np.isfinite(r["loss"])]
+        errors = np.array([r.get("standard_error", 0.0) for r in validations])
         axes.fill_between(xs, ys - errors, ys + errors, color=color, alpha=0.15, linewidth=0)
         values += [value for _, value in curve]
     _finish(axes, values, unit, sign, by)
@@ -84,8 +84,8 @@ def run_curves(
 
 def _curve(records: Records, kind: str, sign: float, by: By) -> list[tuple[float, float]]:
     at = {"minutes": lambda r: r["seconds"] / 60, "steps": lambda r: r["step"]}[by]
-    found = [r for r in records if r["kind"] == kind and np.isfinite(r["loss"])]
-    return [(at(r), sign * r["loss"]) for r in found]
+    chosen = [r for r in records if r["kind"] == kind and np.isfinite(r["loss"])]
+    return [(at(r), sign * r["loss"]) for r in chosen]
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

@@ -22,7 +22,6 @@ __all__ = [
     "coverage",
     "draws",
     "latents",
-    "marginals",
     "norms",
     "pairs",
     "probabilities",
@@ -37,7 +36,7 @@ MOST = 200_000
 """Largest number of values in a histogram or a quantile plot; of more, every k-th one is used."""
 
 MANY = 12
-"""A column with more values than this is drawn as a coordinate of points."""
+"""A column with more values than this is drawn as an axis of points."""
 
 
 def _some(values: ArrayLike) -> NDArray:
@@ -65,7 +64,7 @@ def latents(z: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figure:
 
 
 def quantiles(z: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figure:
-    """Draw the quantiles of latents against those of the standard normal (a QQ plot).
+    """Draw the quantiles of latents against the standard normal ones (a QQ plot).
 
     Args:
         z: latents of any shape.
@@ -95,11 +94,11 @@ def coverage(
 ) -> Figure:
     """Draw how many latents are inside the central intervals of the standard normal.
 
-    A calibrated model is on the diagonal: of the latents of new data, the share p is inside the
-    interval that has the probability p.
+    A calibrated model is on the diagonal: the interval of probability p holds the fraction p of the
+    latents of new data.
 
     Args:
-        z: groups of latents, such as those of each scale.
+        z: groups of latents, such as one for each scale.
         names: their names.
         ax: axes to draw into; new ones if left out.
     """
@@ -110,12 +109,12 @@ def coverage(
     inside = ndtri(0.5 + nominal / 2)
     axes.plot(nominal, nominal, color="black", linewidth=1)
     for i, values in enumerate(z):
-        found = np.searchsorted(np.sort(np.abs(_some(values))), inside, side="right")
-        share = found / max(len(_some(values)), 1)
+        inside_count = np.searchsorted(np.sort(np.abs(_some(values))), inside, side="right")
+        fraction = inside_count / max(len(_some(values)), 1)
         name = names[i] if i < len(names) else ""
-        axes.plot(nominal, share, color=CYCLE[i % len(CYCLE)], label=name, linewidth=1.5)
+        axes.plot(nominal, fraction, color=CYCLE[i % len(CYCLE)], label=name, linewidth=1.5)
     axes.set_xlabel("probability of the central interval", fontsize=9)
-    axes.set_ylabel("share of the latents inside", fontsize=9)
+    axes.set_ylabel("fraction of the latents inside", fontsize=9)
     axes.grid(alpha=0.3)
     if names:
         axes.legend(fontsize=8)
@@ -186,39 +185,14 @@ def scores(
     return figure
 
 
-def marginals(
-    real: NDArray, synthetic: NDArray, columns: Sequence[str], *, most: int = 12
-) -> Figure:
-    """Draw the histogram of every column, real and synthetic overlaid.
-
-    Args:
-        real: ``(N, D)``; without rows, the synthetic ones are drawn alone.
-        synthetic: ``(M, D)``.
-        columns: names of the D columns.
-        most: largest number of columns to draw.
-    """
-    shown = list(columns)[:most]
-    wide = min(4, len(shown))
-    rows = -(-len(shown) // wide)
-    figure = Picture(figsize=(2.6 * wide, 2.1 * rows), layout="constrained")
-    panels = figure.subplots(rows, wide, squeeze=False).ravel()
-    for i, (axes, name) in enumerate(zip(panels, shown, strict=False)):
-        _overlaid(axes, real[:, i], synthetic[:, i])
-        axes.set_title(plain(name), fontsize=9)
-    for axes in panels[len(shown) :]:
-        axes.set_axis_off()
-    panels[0].legend(fontsize=7)
-    return figure
-
-
 def _overlaid(axes: Axes, real: NDArray, synthetic: NDArray) -> None:
     real, synthetic = (values[np.isfinite(values)] for values in (real, synthetic))
-    known = real if len(real) else synthetic
-    if not len(known):  # a column of gaps only
+    reference = real if len(real) else synthetic
+    if not len(reference):  # a column of missing values
         return
-    low, high = np.quantile(known, [0.001, 0.999])
+    low, high = np.quantile(reference, [0.001, 0.999])
     pad = 0.05 * (high - low) + 1e-9
-    distinct = np.unique(known)
+    distinct = np.unique(reference)
     # Integers have one bar each, as long as there are few of them.
     if len(distinct) <= 30 and (distinct == np.floor(distinct)).all():
         bins = np.arange(distinct.min() - 0.5, distinct.max() + 1.5)
@@ -280,12 +254,12 @@ def probabilities(p: pd.Series, value: Any, column: str, *, ax: Axes | None = No
     """
     shown = p.sort_values(ascending=False).iloc[:12][::-1]
     figure, axes = panel(ax, (6.0, 1.2 + 0.28 * len(shown)))
-    gap = value is None or value != value
-    own = [name is None if gap else str(name) == str(value) for name in shown.index]
-    names = ["(gap)" if name is None else plain(str(name)) for name in shown.index]
-    axes.barh(names, shown.to_numpy(), color=[MODEL if is_own else "0.7" for is_own in own])
+    missing = value is None or value != value
+    is_value = [name is None if missing else str(name) == str(value) for name in shown.index]
+    names = ["(missing)" if name is None else plain(str(name)) for name in shown.index]
+    axes.barh(names, shown.to_numpy(), color=[MODEL if is_own else "0.7" for is_own in is_value])
     axes.set(xlim=(0, 1), xlabel=f"probability of {plain(column)}, given the other columns")
-    axes.set_title(f"red: the row has {'a gap' if gap else plain(str(value))}", fontsize=9)
+    axes.set_title(f"red: the row has {'no value' if missing else plain(str(value))}", fontsize=9)
     return figure
 
 
@@ -294,7 +268,7 @@ def draws(values: pd.Series, value: Any, column: str, *, ax: Axes | None = None)
 
     Args:
         values: draws, numbers or dates.
-        value: value that the row has, which may be a gap.
+        value: value that the row has, which may be missing.
         column: name of the column.
         ax: axes to draw into; new ones if left out.
     """
@@ -308,7 +282,7 @@ def draws(values: pd.Series, value: Any, column: str, *, ax: Axes | None = None)
         axes.axvline(at, color="black", linewidth=1.2, label=f"the row has {value}")
         axes.legend(fontsize=8)
     else:
-        axes.set_title("the row has a gap", fontsize=9)
+        axes.set_title("the row has no value", fontsize=9)
     if _is_date(values):
         axes.xaxis_date()
         axes.tick_params(axis="x", labelrotation=20, labelsize=8)
@@ -327,28 +301,28 @@ def table_marginals(real: pd.DataFrame, synthetic: pd.DataFrame, *, most: int = 
     """
     names = list(real.columns)[:most]
     reference = real if len(real) else synthetic
-    both, ticks = [], {}
-    for frame in (real, synthetic):
-        both.append(np.full((len(frame), len(names)), np.nan))
-    for i, name in enumerate(names):
-        if _is_category(real[name]):
-            known = sorted(map(str, reference[name].dropna().unique()))
-            ticks[i] = known
-            codes = {text: float(code) for code, text in enumerate(known)}
-            for array, frame in zip(both, (real, synthetic), strict=True):
-                array[:, i] = frame[name].astype(str).map(codes).to_numpy(dtype=float)
-        else:
-            for array, frame in zip(both, (real, synthetic), strict=True):
-                array[:, i] = _numbers(frame[name])
-    figure = marginals(both[0], both[1], names, most=most)
-    for i, name in enumerate(names):
-        axes = figure.axes[i]
-        if i in ticks and len(ticks[i]) <= 8:
-            shown = [plain(text if len(text) <= 12 else f"{text[:11]}…") for text in ticks[i]]
+    wide = min(4, len(names))
+    rows = -(-len(names) // wide)
+    figure = Picture(figsize=(2.6 * wide, 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, wide, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(plain(name), fontsize=9)
+        if not _is_category(real[name]):
+            _overlaid(axes, _numbers(real[name]), _numbers(synthetic[name]))
+            if _is_date(real[name]):
+                axes.xaxis_date()
+                axes.tick_params(axis="x", labelrotation=30)
+            continue
+        texts = sorted(map(str, reference[name].dropna().unique()))
+        codes = {text: float(code) for code, text in enumerate(texts)}
+        places = (frame[name].astype(str).map(codes) for frame in (real, synthetic))
+        _overlaid(axes, *(place.to_numpy(dtype=float) for place in places))
+        if len(texts) <= 8:
+            shown = [plain(text if len(text) <= 12 else f"{text[:11]}…") for text in texts]
             axes.set_xticks(range(len(shown)), shown, rotation=30, ha="right")
-        elif _is_date(real[name]):
-            axes.xaxis_date()
-            axes.tick_params(axis="x", labelrotation=30)
+    panels[0].legend(fontsize=7)
     return figure
 
 
@@ -356,8 +330,8 @@ def table_rows(synthetic: pd.DataFrame, real: pd.DataFrame | None = None) -> Fig
     """Plot rows drawn from a model of a table, in red, and real rows, in blue.
 
     They are points of the first two columns of numbers, or dates, that have many values. A table
-    without two of them is drawn as the histograms of its first four columns, those of many values
-    first.
+    without two of them is drawn as the histograms of its first four columns, first the ones with
+    many values.
 
     Args:
         synthetic: rows of the model.
@@ -369,13 +343,14 @@ def table_rows(synthetic: pd.DataFrame, real: pd.DataFrame | None = None) -> Fig
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('age', 'size')
     """
-    known = synthetic if real is None else real
-    count = {str(name): known[name].nunique() for name in known}
-    many = [n for n in count if count[n] > MANY and not _is_category(known[n])]
+    reference = synthetic if real is None else real
+    count = {str(name): reference[name].nunique() for name in reference}
+    many = [n for n in count if count[n] > MANY and not _is_category(reference[n])]
     if len(many) < 2:
         others = [name for name in count if name not in many]
         shown = [*many, *sorted(others, key=lambda name: count[name] < 2)][:4]
-        return table_marginals(known[shown].iloc[: 0 if real is None else None], synthetic[shown])
+        few = reference[shown]
+        return table_marginals(few.iloc[:0] if real is None else few, synthetic[shown])
 
     def points(frame: pd.DataFrame) -> torch.Tensor:
         return torch.as_tensor(np.stack([_numbers(frame[name]) for name in many[:2]], axis=1))
@@ -383,7 +358,7 @@ def table_rows(synthetic: pd.DataFrame, real: pd.DataFrame | None = None) -> Fig
     figure = scatter(points(synthetic), None if real is None else points(real), many)
     for axes in figure.axes:
         for name, axis in zip(many, (axes.xaxis, axes.yaxis), strict=False):
-            if _is_date(known[name]):
+            if _is_date(reference[name]):
                 axis.axis_date()
                 axis.set_tick_params(labelsize=7)
     return figure
@@ -409,7 +384,7 @@ def _is_date(values: pd.Series) -> bool:
 
 
 def _numbers(values: pd.Series) -> NDArray:
-    """Return numbers, dates in matplotlib's numbering, and seconds, with NaN for gaps."""
+    """Return numbers, dates in matplotlib's numbering, and seconds, with NaN for missing values."""
     if _is_date(values):
         local = values.dt.tz_localize(None) if values.dt.tz is not None else values
         days = local.to_numpy().astype("datetime64[us]").astype(np.float64) / 86_400e6

@@ -108,8 +108,8 @@ def explained(
         ("the most unusual", slice(None, unusual)),
         ("the most ordinary", slice(unusual, None)),
     )
-    for row, (what, pictures, own) in enumerate(rows):
+    for row, (what, pictures, scale) in enumerate(rows):
         for column, (name, part) in enumerate(parts):
             title = f"{name}: {what}" if row else f"{name} {what}"
-            images(pictures[part], levels=own, columns=10, ax=axes[row, column], title=title)
+            images(pictures[part], levels=scale, columns=10, ax=axes[row, column], title=title)
     return figure

@@ -24,7 +24,6 @@ __all__ = [
     "bounds_of",
     "density",
     "heat_image",
-    "normal_image",
     "planes",
     "points",
     "scatter",
@@ -135,7 +134,9 @@ class Plane:
         """
         if flow.shape != (2,):
             what = "images" if flow.levels is not None else f"{flow.dim} columns"
-            raise ValueError(f"this picture is of two columns, and the model is of {what}")
+            raise ValueError(
+                f"this figure is for models of two columns, and the model is of {what}"
+            )
 
         def repeated(n: int) -> Tensor | None:
             if condition is None:
@@ -145,7 +146,7 @@ class Plane:
         def log_density(at: NDArray) -> NDArray:
             x = torch.as_tensor(at, dtype=flow.dtype, device=flow.device)
             with torch.no_grad():
-                # Integers have the density at the middle of their cell.
+                # Integers have the density at the middle of their bin.
                 middle = torch.full_like(x, 0.5) if flow.noisy else None
                 x = x if flow.columns is None else flow.columns.snap(x)
                 return flow.log_prob(x, repeated(len(x)), middle).cpu().numpy()
@@ -184,8 +185,8 @@ def planes(rows: Sequence[Plane]) -> Figure:
     Args:
         rows: densities to draw.
     """
-    known = any(row.true_log_density is not None for row in rows)
-    titles = ["data", "samples", *(["true density"] if known else []), "model's density",
+    has_truth = any(row.true_log_density is not None for row in rows)
+    titles = ["data", "samples", *(["true density"] if has_truth else []), "model's density",
               "grid of the latents"]  # fmt: skip
     figure = Picture(figsize=(2.6 * len(titles), 2.6 * len(rows) + 0.3), layout="constrained")
     panels = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -213,17 +214,17 @@ def density(plane: Plane, *, size: int = 200, ax: Axes | None = None) -> Figure:
 
     Args:
         plane: density to draw.
-        size: number of cells along each side.
+        size: number of bins along each side.
         ax: axes to draw into; new ones if left out.
     """
     figure, axes = panel(ax, (4.6, 4.6))
-    values = _on_grid(plane, plane.log_density, size)
+    values = _on_grid(plane.log_density, plane.bounds, size)
     _show(plane, axes, values, float(np.quantile(values, 0.999)))
     return figure
 
 
 def bent_grid(plane: Plane, *, ax: Axes | None = None) -> Figure:
-    """Draw lines of equal latent coordinates: of the first one in red, of the second in blue."""
+    """Draw lines of equal latents: the first one in red, the second in blue."""
     figure, axes = panel(ax, (4.6, 4.6))
     places, along = np.linspace(-2.5, 2.5, 21), np.linspace(-3, 3, 400)
     for axis, color in ((0, MODEL), (1, DATA)):
@@ -234,32 +235,30 @@ def bent_grid(plane: Plane, *, ax: Axes | None = None) -> Figure:
     return figure
 
 
-def heat_image(plane: Plane, size: int = 200) -> Image.Image:
-    """Return the model's density over the bounds as a picture of ``size`` pixels each way."""
-    values = _on_grid(plane, plane.log_density, size)
-    return _colored(values[::-1], float(np.quantile(values, 0.999)))
+def heat_image(
+    log_density: Callable[[NDArray], NDArray], bounds: Bounds, size: int = 200
+) -> Image.Image:
+    """Return a density in the plane as a picture of ``size`` pixels each way.
 
+    Args:
+        log_density: ``(N, 2) -> (N,)``.
+        bounds: ``(xmin, xmax, ymin, ymax)`` of the picture.
+        size: number of pixels along each side.
 
-def normal_image(reach: float = 4.0, size: int = 200) -> Image.Image:
-    """Return the standard normal density in the plane as a picture, from -``reach`` to ``reach``.
-
-    >>> normal_image(size=50).size
+    >>> heat_image(lambda z: -0.5 * (z**2).sum(1), (-4, 4, -4, 4), size=50).size
     (50, 50)
     """
-    at = np.linspace(-reach, reach, size)
-    values = np.exp(-0.5 * (at[:, None] ** 2 + at**2))
-    return _colored(values, 1.0)
-
-
-def _colored(values: NDArray, brightest: float) -> Image.Image:
-    shades = colormaps[SHADES](np.clip(values / max(brightest, 1e-300), 0, 1), bytes=True)
+    values = _on_grid(log_density, bounds, size)[::-1]
+    brightest = max(float(np.quantile(values, 0.999)), 1e-300)
+    shades = colormaps[SHADES](np.clip(values / brightest, 0, 1), bytes=True)
     return Image.fromarray(shades[:, :, :3])
 
 
-def _on_grid(row: Plane, log_density: Callable[[NDArray], NDArray], size: int) -> NDArray:
-    left, right, bottom, top = row.bounds
-    x, y = ((np.arange(size) + 0.5) / size for _ in range(2))
-    grid = np.stack(np.meshgrid(left + (right - left) * x, bottom + (top - bottom) * y), axis=-1)
+def _on_grid(log_density: Callable[[NDArray], NDArray], bounds: Bounds, size: int) -> NDArray:
+    left, right, bottom, top = bounds
+    middles = (np.arange(size) + 0.5) / size
+    x, y = left + (right - left) * middles, bottom + (top - bottom) * middles
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
     return np.exp(log_density(grid.reshape(-1, 2))).reshape(size, size)
 
 
@@ -273,7 +272,7 @@ def _show(row: Plane, axes: Any, values: NDArray, brightest: float) -> None:
 def _heat(row: Plane, axes: Sequence[Any]) -> None:
     """Draw the model's density in the last of the axes, the true one before it, in one scale."""
     functions = [row.true_log_density, row.log_density][-len(axes) :]
-    maps = [f and _on_grid(row, f, 200) for f in functions]
+    maps = [f and _on_grid(f, row.bounds, 200) for f in functions]
     # The model's peaks may be higher than the true ones, which determine the colors.
     brightest = float(np.quantile(next(m for m in maps if m is not None), 0.999))
     for one, values in zip(axes, maps, strict=True):

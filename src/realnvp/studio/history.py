@@ -12,7 +12,7 @@ from PIL import Image
 from realnvp import plots
 from realnvp.reports.compare import Comparison, compare
 from realnvp.reports.run import Run
-from realnvp.studio.jobs import Jobs, Results, guarded
+from realnvp.studio.jobs import Jobs, Notify, Results, guarded
 from realnvp.studio.models import Library, shell_command
 from realnvp.studio.scoring import as_image
 
@@ -28,7 +28,7 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
     chosen = gr.CheckboxGroup(
         label="Runs", elem_id="runs-chosen",
         info="The newest is first. Runs of images and of tables have different units, and cannot "
-        "share a picture.",
+        "be in one figure.",
     )  # fmt: skip
     by = gr.Radio(
         ["minutes", "steps"], value="minutes", label="By", elem_id="runs-by",
@@ -64,20 +64,12 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         )  # fmt: skip
 
     def open_runs(chosen: list[str]) -> list[Run]:
-        found = library.found_runs()
         if not chosen:
             raise ValueError(f"choose a run; those in {library.runs} are listed")
-        return [found[name] for name in chosen if name in found]
+        runs = library.found_runs()
+        return [runs[name] for name in chosen if name in runs]
 
-    @guarded
-    def draw(
-        chosen: list[str],
-        by: Any,
-        at: float,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
-    ) -> list[Any]:
-        notify = jobs.begin(request, progress, "comparing")
+    def draw(notify: Notify, chosen: list[str], by: Any, at: float) -> list[Any]:
         runs = open_runs(chosen)
         notify(1, 4)
         comparison = compare(runs) if len(runs) > 1 else Comparison(runs, {})
@@ -101,28 +93,21 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
 
     def look(chosen: list[str] | None) -> gr.CheckboxGroup:
         """Return the runs to choose from: initially, the newest run and others of its data."""
-        found = library.found_runs()
-        kept = [name for name in chosen or () if name in found]
+        runs = library.found_runs()
+        kept = [name for name in chosen or () if name in runs]
         if not kept:
-            data = {n: (run.unit, run.settings.get("data.source")) for n, run in found.items()}
-            kept = [name for name in found if data[name] == data[next(iter(found))]][:FIRST]
-        return gr.CheckboxGroup(choices=list(found), value=kept)
+            data = {n: (run.unit, run.settings.get("data.source")) for n, run in runs.items()}
+            kept = [name for name in runs if data[name] == data[next(iter(runs))]][:FIRST]
+        return gr.CheckboxGroup(choices=list(runs), value=kept)
 
-    def opened(
-        chosen: list[str],
-        by: Any,
-        at: float,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> list[Any]:
-        return (
-            draw(chosen, by, at, request, progress) if chosen else [*results.empty(), *4 * [None]]
-        )
+    @jobs.task("comparing")
+    def opened(notify: Notify, chosen: list[str], by: Any, at: float) -> list[Any]:
+        return draw(notify, chosen, by, at) if chosen else [*results.empty(), *4 * [None]]
 
     inputs = [chosen, by, at]
     outputs = [*results.outputs, curves, table, settings, pictures]
     for event in (go.click, by.input):
-        event(draw, inputs, outputs, show_progress_on=results.note)
+        event(jobs.task("comparing")(draw), inputs, outputs, show_progress_on=results.note)
     tab.select(look, chosen, chosen, show_progress="hidden").success(
         opened, inputs, outputs, show_progress_on=results.note
     )
@@ -134,7 +119,7 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
 
 
 def _curves(runs: list[Run], unit: str, by: Any) -> Figure:
-    """Draw the learning curves of one run, or those of several over each other."""
+    """Draw the learning curves of one run, or of several over each other."""
     sign = runs[0].sign
     if len(runs) == 1:
         return plots.learning_curves(runs[0].records, unit, sign=sign, by=by)
@@ -142,7 +127,7 @@ def _curves(runs: list[Run], unit: str, by: Any) -> Figure:
 
 
 def _samples(runs: list[Run], at: float) -> list[tuple[np.ndarray, str]]:
-    """Return the samples of each run at a share of its training, and their captions."""
+    """Return the samples of each run at a fraction of its training, with captions."""
     shown = []
     for run in runs:
         if run.pictures:

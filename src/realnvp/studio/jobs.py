@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,33 +15,13 @@ import gradio as gr
 from realnvp.studio.stopping import STOP, Cancelled
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Arrivals", "Jobs", "Results", "guarded", "integer", "seed_box"]
+__all__ = ["Jobs", "Notify", "Results", "guarded", "integer", "seed_box"]
 
-_ARRIVED = "realnvp.arrived"
+Notify = Callable[[int, int], None]
+"""Shows the amount of work done, and the total, and ends the work that is cancelled."""
 
 LARGEST_SEED = 2**53
 """Largest integer below which JavaScript has all others, too."""
-
-
-class Arrivals:
-    """Record when a request arrives: work may wait in Gradio's queue for a long time.
-
-    Args:
-        app: the application, which is called with every request (ASGI).
-    """
-
-    def __init__(self, app: Callable[..., Any]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        scope[_ARRIVED] = time.monotonic()
-        await self._app(scope, receive, send)
-
-
-def _arrival(request: gr.Request) -> float:
-    asked = getattr(request, "request", None)
-    now = time.monotonic()
-    return now if asked is None else asked.scope.get(_ARRIVED, now)
 
 
 class Jobs:
@@ -55,16 +34,13 @@ class Jobs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._stops: dict[str, WeakSet[threading.Event]] = {}
-        self._cancelled: dict[str, float] = {}  # time of cancelling: earlier requests are cancelled
         self._lock = threading.Lock()
 
     def path(self, name: str) -> Path:
-        """Return the path of a new file of this name, separate from those of other visitors."""
+        """Return the path of a new file of this name, separate from other visitors' files."""
         return Path(tempfile.mkdtemp(dir=self.folder)) / name
 
-    def begin(
-        self, request: gr.Request, progress: gr.Progress, what: str
-    ) -> Callable[[int, int], None]:
+    def begin(self, request: gr.Request, progress: gr.Progress, what: str) -> Notify:
         """Return a function to be called with the amount of work done, and the total.
 
         It shows progress, and raises :class:`~realnvp.studio.stopping.Cancelled` once the visitor
@@ -75,8 +51,6 @@ class Jobs:
         visitor = str(request.session_hash)
         with self._lock:
             self._stops.setdefault(visitor, WeakSet()).add(stop)
-            if _arrival(request) < self._cancelled.get(visitor, 0.0):  # it waited in the queue
-                stop.set()
 
         def notify(done: int, total: int) -> None:
             if stop.is_set():
@@ -85,6 +59,25 @@ class Jobs:
 
         notify(0, 1)
         return notify
+
+    def task(self, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator of cancellable work that a page calls.
+
+        The work gets what :meth:`begin` returns, and then the values of the page.
+        """
+
+        def decorate(work: Callable[..., Any]) -> Callable[..., Any]:
+            def run(
+                request: gr.Request,
+                progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this
+                *values: Any,
+            ) -> Any:
+                return work(self.begin(request, progress, what), *values)
+
+            run.__name__ = work.__name__
+            return guarded(run)
+
+        return decorate
 
     def buttons(self, name: str, label: str) -> gr.Button:
         """Make a button that begins, ``#NAME-go``, and one that cancels; return the first."""
@@ -95,19 +88,16 @@ class Jobs:
         return go
 
     def cancel(self, request: gr.Request) -> None:
-        """End all of the visitor's work at its next step, including work that has not begun."""
-        visitor = str(request.session_hash)
+        """End all of the visitor's work at its next step."""
         with self._lock:
-            self._cancelled[visitor] = _arrival(request)
-            for stop in self._stops.get(visitor, ()):
+            for stop in self._stops.get(str(request.session_hash), ()):
                 stop.set()
 
     def forget(self, request: gr.Request) -> None:
         """End the work of a visitor who has left."""
         self.cancel(request)
         with self._lock:
-            for known in (self._stops, self._cancelled):
-                known.pop(str(request.session_hash), None)
+            self._stops.pop(str(request.session_hash), None)
 
 
 class Results:
@@ -138,7 +128,7 @@ class Results:
         return [note, gr.Column(visible=True)]
 
     def empty(self) -> list[Any]:
-        """Return the values of :attr:`outputs` that hide them, such as those of another model."""
+        """Return the values of :attr:`outputs` that hide them, as for another model."""
         return [self.hint, gr.Column(visible=False)]
 
 

@@ -1,4 +1,4 @@
-"""The models of a studio: those of the package and of a folder of runs, loaded on demand."""
+"""The models of a studio: from the package and a folder of runs, loaded on demand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import io
 import shlex
 import textwrap
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,9 +23,11 @@ from realnvp.data.toy import TOY
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.outliers import OutlierScorer
-from realnvp.pretrained import cards, data_settings, known_columns, load, shipped_names
+from realnvp.pretrained import cards, data_settings, known_columns, load, quality, shipped_names
 from realnvp.reports.run import Run, find_runs
 from realnvp.studio.stopping import stoppable
+
+T = TypeVar("T")
 
 __all__ = ["OWN_SAMPLES", "Library", "condition_of_label", "labels_of", "shell_command"]
 
@@ -57,17 +59,20 @@ class Library:
     runs: Path = Path("runs")
     first: str = "mnist"
     _flows: dict[str, tuple[int, Flow]] = field(default_factory=dict, repr=False)
-    _reference: MutableMapping[Flow, tuple[Tensor, str]] = field(
+    _values: MutableMapping[Flow, dict[str, Any]] = field(
         default_factory=WeakKeyDictionary, repr=False
     )
-    _scorers: MutableMapping[Flow, OutlierScorer] = field(
-        default_factory=WeakKeyDictionary, repr=False
-    )
-    _portraits: MutableMapping[Flow, Image.Image] = field(
-        default_factory=WeakKeyDictionary, repr=False
-    )
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _brush: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def _once(self, flow: Flow, what: str, make: Callable[[], T]) -> T:
+        """Return a value of a model, which is made when it is first needed.
+
+        Concurrent requests make the same one; none waits for another.
+        """
+        values = self._values.setdefault(flow, {})
+        if what not in values:
+            values[what] = make()
+        return values[what]
 
     def found_runs(self) -> dict[str, Run]:
         """Return the runs in the folder, newest first, by name."""
@@ -77,43 +82,32 @@ class Library:
         return {n: run for n, run in self.found_runs().items() if (run.folder / "model").is_dir()}
 
     def names(self) -> list[str]:
-        """Return the available names: the first model, those of the package, runs with a model."""
+        """Return the available names: the first model, the package's, runs with a model."""
         offered = [self.first, *shipped_names(), *(f"runs/{n}" for n in self._with_model())]
         return _most_exact_first(list(dict.fromkeys(offered)))
 
     def rows(self) -> list[list[str]]:
         """Return the gallery: name, data, quality, number of parameters, command."""
-        found = []
+        rows = []
         for name, card in cards().items():
-            kl = "kl" in card
-            value, error = (
-                (card["kl"], card["kl_standard_error"])
-                if kl
-                else (card["value"], card["standard_error"])
-            )
-            quality = f"{'KL ' if kl else ''}{value:.4f} ± {error:.4f} {card['unit']}"
             parameters = f"{card['parameters']:,}"
             command = textwrap.shorten(card["command"], LONGEST, placeholder=" …")
-            found.append([name, str(card["data"]), quality, parameters, command])
+            rows.append([name, str(card["data"]), quality(card), parameters, command])
         for name, run in self._with_model().items():
             record = run.final or run.best
-            quality = "" if record is None else f"{run.sign * record['loss']:.4f} {run.unit}"
+            result = "" if record is None else f"{run.sign * record['loss']:.4f} {run.unit}"
             data = str(run.settings.get("data.source", ""))
-            found.append([f"runs/{name}", data, quality, "", f"{run.steps:,} steps"])
-        return found
+            rows.append([f"runs/{name}", data, result, "", f"{run.steps:,} steps"])
+        return rows
 
     def portrait(self, name: str) -> Image.Image:
         """Return a small picture of a model: the last samples of a run, or some of its own."""
-        own = name.removeprefix("runs/") if name.startswith("runs/") else ""
-        run = self.found_runs().get(own)
+        name_of_run = name.removeprefix("runs/") if name.startswith("runs/") else ""
+        run = self.found_runs().get(name_of_run)
         if run is not None and run.pictures:
             with Image.open(run.pictures[-1][1]) as image:
                 return image.convert("RGB")
-        flow = self.get(name)
-        with self._brush:  # only one thread draws, and others can load models meanwhile
-            if flow not in self._portraits:
-                self._portraits[flow] = self._draw(name)
-            return self._portraits[flow]
+        return self._once(self.get(name), "portrait", lambda: self._draw(name))
 
     def _draw(self, name: str) -> Image.Image:
         flow = self.get(name)
@@ -122,10 +116,10 @@ class Library:
             generator = torch.Generator().manual_seed(0)
             x = flow.sample(16, condition=condition, generator=generator)
             return plots.tiles(x, levels=flow.levels, columns=4, width=240)
-        given = self.examples(name)[0].condition
-        condition = None if given is None else given[torch.arange(1000) % len(given)]
+        conditions = self.examples(name)[0].condition
+        condition = None if conditions is None else conditions[torch.arange(1000) % len(conditions)]
         x = flow.sample(1000, condition=condition, generator=torch.Generator().manual_seed(0))
-        # Two columns that visibly vary, in their own order: not those of a few categories.
+        # Two columns that visibly vary, in their own order: not a few categories.
         distinct = torch.tensor([len(column.unique()) for column in x.T])
         two = distinct.argsort(descending=True, stable=True)[:2].sort().values
         with Image.open(io.BytesIO(plots.as_png(plots.points(x[:, two]), dpi=60))) as image:
@@ -152,8 +146,8 @@ class Library:
 
     def address(self, name: str) -> str:
         """Return the name of a model on the command line."""
-        own = name.startswith("runs/") and name != self.first
-        return str(self.runs / name.removeprefix("runs/")) if own else name
+        is_run = name.startswith("runs/") and name != self.first
+        return str(self.runs / name.removeprefix("runs/")) if is_run else name
 
     def command(self, verb: str, name: str, *options: object) -> str:
         """Return the command that does the same as the page, as Markdown.
@@ -217,16 +211,13 @@ class Library:
     def scorer(self, name: str) -> OutlierScorer:
         """Return the scorer of a model: outlier scores, and p-values if it is calibrated."""
         flow = self.get(name)
-        with self._lock:
-            if flow not in self._scorers:
-                self._scorers[flow] = OutlierScorer(flow)
-            return self._scorers[flow]
+        return self._once(flow, "scorer", lambda: OutlierScorer(flow))
 
     def reference(self, name: str) -> tuple[Tensor, str]:
         """Return reference log-likelihoods in nats, and a description of their examples.
 
-        They are those of the held-out examples that the model was calibrated with, or else of
-        some of :meth:`examples`.
+        The examples are the held-out ones that the model was calibrated with, or else some of
+        :meth:`examples`.
         """
         flow = self.get(name)
         calibration = self.scorer(name).calibration
@@ -234,15 +225,14 @@ class Library:
             config = data_settings(flow)
             source = "its data" if config is None else Path(config.source).name
             return calibration.statistics["log_likelihood"], f"held-out examples of {source}"
-        known = self._reference.get(flow)
-        if known is None:  # concurrent requests compute the same; none waits for another
+
+        def compute() -> tuple[Tensor, str]:
             split, what = self.examples(name)
             most = REFERENCE if flow.levels is not None else 10 * REFERENCE
             order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-            known = log_likelihoods(flow, split.select(order[:most]), batch_size=64), what
-            with self._lock:
-                self._reference[flow] = known
-        return known
+            return log_likelihoods(flow, split.select(order[:most]), batch_size=64), what
+
+        return self._once(flow, "reference", compute)
 
 
 def shell_command(*words: object) -> str:

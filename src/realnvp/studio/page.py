@@ -9,7 +9,7 @@ import gradio as gr
 
 from realnvp.flow import Flow
 from realnvp.studio.history import runs_tab
-from realnvp.studio.jobs import Jobs, guarded
+from realnvp.studio.jobs import Jobs, Notify, guarded
 from realnvp.studio.models import Library, labels_of
 from realnvp.studio.pictures import sample_tab, scales_tab, walk_tab
 from realnvp.studio.plane import plane_tab
@@ -145,12 +145,9 @@ def build(library: Library, folder: Path) -> gr.Blocks:
             event(look, None, [model, gallery], show_progress="hidden")
         page.unload(jobs.forget)
 
-        @guarded
-        def paint(
-            request: gr.Request,
-            progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
-        ) -> list[tuple[Any, str]]:
-            notify, names, shown = jobs.begin(request, progress, "drawing"), library.names(), []
+        @jobs.task("drawing")
+        def paint(notify: Notify) -> list[tuple[Any, str]]:
+            names, shown = library.names(), []
             for i, name in enumerate(names):
                 notify(i, len(names))
                 try:
@@ -185,7 +182,7 @@ def _facts(library: Library, name: str, flow: Flow) -> str:
     wrong = "Plane and Tables are for models of tables" if images else (
         "Walk and Scales are for models of images"
         if flow.shape == (2,)
-        else "Walk and Scales are for models of images, Plane is for those of two columns"
+        else "Walk and Scales are for models of images, Plane is for two columns"
     )  # fmt: skip
     return f"{name}: {', '.join(parts)}. *{wrong}.*"
 

@@ -14,7 +14,7 @@ from realnvp import latents, plots
 from realnvp.flow import Flow
 from realnvp.pretrained import table_of
 from realnvp.reports.samples import write_samples
-from realnvp.studio.jobs import Jobs, Results, guarded, integer, seed_box
+from realnvp.studio.jobs import Jobs, Notify, Results, guarded, integer, seed_box
 from realnvp.studio.models import EVERY, SOURCES, Library, condition_of_label
 from realnvp.studio.tables import draw_table
 from realnvp.studio.uploads import read_uploads
@@ -67,17 +67,10 @@ def sample_tab(
             png = gr.DownloadButton("Picture (PNG)", elem_id="sample-png")
             array = gr.DownloadButton("Array (NPZ)", elem_id="sample-npz")
 
-    @guarded
+    @jobs.task("sampling")
     def draw(
-        name: str,
-        seed: float | None,
-        n: float,
-        temperature: float,
-        label: str,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
+        notify: Notify, name: str, seed: float | None, n: float, temperature: float, label: str
     ) -> list[Any]:
-        notify = jobs.begin(request, progress, "sampling")
         flow = library.get(name)
         count, seed = int(n), integer(seed, "seed")
         generator = torch.Generator(flow.device).manual_seed(seed)
@@ -153,7 +146,7 @@ def _stops(
     """Return the model, the initial images, their conditions, and a description."""
     flow = library.get(name)
     if flow.levels is None:
-        raise ValueError("the model is one of vectors: this is of images")
+        raise ValueError("this tab is for models of images")
     if source != "uploads":
         split, what = library.some(name, source, count, seed)
         return flow, split.x, split.condition, f"{what[:1].upper()}{what[1:]}."
@@ -163,9 +156,9 @@ def _stops(
     x = split.x[:count]
     if flow.classes is None:
         return flow, x, condition_of_label(flow, None, count), f"{note}."
-    found = flow.classify(x)
-    seen = [flow.class_names[i] if flow.class_names else str(i) for i in found.tolist()]
-    return flow, x, found, f"{note}; taken for {', '.join(seen)}."
+    labels = flow.classify(x)
+    seen = [flow.class_names[i] if flow.class_names else str(i) for i in labels.tolist()]
+    return flow, x, labels, f"{note}; taken for {', '.join(seen)}."
 
 
 def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
@@ -200,18 +193,16 @@ def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
             ]
     frames = gr.State([])
 
-    @guarded
+    @jobs.task("walking")
     def walk(
+        notify: Notify,
         name: str,
         number: int,
         source: str,
         seed: float | None,
         invert: bool,
         files: list[str] | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> list[Any]:
-        notify = jobs.begin(request, progress, "walking")
         seed = integer(seed, "seed")
         flow, x, condition, what = _stops(library, name, source, seed, files, invert, int(number))
         levels = flow.levels or 256
@@ -248,7 +239,7 @@ def scales_tab(
         its sliders, its results, and a function that returns the sliders of so many scales.
     """
     gr.Markdown(
-        "What does each scale hold? Keep the latents of some, and draw those of others again "
+        "What does each scale hold? Keep the latents of some scales, and draw others again "
         "(the paper, appendix D): the coarse ones decide what is in the image, the fine ones "
         "its details."
     )
@@ -266,18 +257,16 @@ def scales_tab(
     with results:
         grid = gr.Image(label="The image, then eight draws", elem_id="scales-grid", buttons=[])
 
-    @guarded
+    @jobs.task("drawing")
     def again(
+        notify: Notify,
         name: str,
         source: str,
         seed: float | None,
         invert: bool,
         files: list[str] | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
         *amounts: float,
     ) -> list[Any]:
-        notify = jobs.begin(request, progress, "drawing")
         seed = integer(seed, "seed")
         flow, x, condition, what = _stops(library, name, source, seed, files, invert, 1)
         count = int(flow.latent_scales().max()) + 1

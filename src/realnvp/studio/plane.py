@@ -14,14 +14,14 @@ from realnvp import plots
 from realnvp.data.toy import TOY
 from realnvp.flow import Flow
 from realnvp.pretrained import data_settings
-from realnvp.studio.jobs import Jobs, Results, guarded
+from realnvp.studio.jobs import Jobs, Notify, Results, guarded
 from realnvp.studio.models import Library, condition_of_label
 from realnvp.studio.scoring import as_image
 
 __all__ = ["plane_tab"]
 
-REACH = 4.0
-"""Largest latent coordinate that can be dragged to."""
+LARGEST = 4.0
+"""Largest latent value that can be dragged to."""
 
 PAD = """<svg viewBox="0 0 100 100" role="img" aria-label="${value.name}">
 <image href="${value.picture}" width="100" height="100" preserveAspectRatio="none"/>
@@ -98,33 +98,26 @@ def plane_tab(
     @functools.lru_cache(maxsize=32)
     def drawn(flow: Flow, name: str, label: str | None) -> tuple[plots.Plane, str, str]:
         if flow.shape != (2,):
-            raise ValueError("this picture is of two columns, and the model has another shape")
+            raise ValueError("this figure is for models of two columns")
         split, what = library.examples(name)
         config = data_settings(flow)
-        known = None if config is None else TOY.get(config.source)
+        toy = None if config is None else TOY.get(config.source)
         first, second = flow.column_names
         plane = plots.Plane.of(
             flow,
             split.x[:3000],
             name=name,
             condition=condition_of_label(flow, label, 1),
-            bounds=known.bounds if known else None,
-            true_log_density=known.log_density if known else None,
-            columns=None if known else (first, second),
+            bounds=toy.bounds if toy else None,
+            true_log_density=toy.log_density if toy else None,
+            columns=None if toy else (first, second),
         )
-        return plane, plots.data_uri(plots.heat_image(plane)), what
+        return plane, plots.data_uri(plots.heat_image(plane.log_density, plane.bounds)), what
 
     def plane_of(name: str, label: str | None) -> tuple[plots.Plane, str, str]:
         return drawn(library.get(name), name, label)
 
-    @guarded
-    def draw(
-        name: str,
-        label: str | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 -- Gradio finds it by this default
-    ) -> list[Any]:
-        notify = jobs.begin(request, progress, "drawing")
+    def draw(notify: Notify, name: str, label: str | None) -> list[Any]:
         plane, _, what = plane_of(name, label)
         note = f"Data: {what}. On the command line: {library.command('plot', name)}"
         point = move(name, label, np.zeros(2), False)
@@ -132,16 +125,16 @@ def plane_tab(
         return [*results.shown(note), *point, as_image(plots.planes([plane]))]
 
     def move(name: str, label: str | None, at: NDArray, in_data: bool) -> tuple[Any, Any, str]:
-        """Return both pads and a text, given a point of the data or of the latents."""
+        """Return both pads and a text for a point of the data or of the latents."""
         plane, heat, _ = plane_of(name, label)
         flow = library.get(name)
         condition = condition_of_label(flow, label, 1)
-        given = torch.as_tensor(at, dtype=flow.dtype, device=flow.device)[None]
-        x = given if in_data else flow.decode(given, condition)
+        point = torch.as_tensor(at, dtype=flow.dtype, device=flow.device)[None]
+        x = point if in_data else flow.decode(point, condition)
         snapped = x if flow.columns is None else flow.columns.snap(x)
         noise = torch.full_like(x, 0.5) if flow.noisy else None
         z, terms = flow.log_prob_terms(snapped, condition, noise)
-        z = z if in_data else given
+        z = z if in_data else point
         left, right, bottom, top = plane.bounds
         (a, b), (c, d) = x[0].tolist(), z[0].tolist()
         log_p = sum(term.item() for term in terms.values())
@@ -154,7 +147,7 @@ def plane_tab(
         across, up = 100 * (a - left) / (right - left), 100 * (top - b) / (top - bottom)
         return (
             _pad(heat, "data", across, up),
-            _pad(_rings(), "latent", *(50 + 50 * v / REACH for v in (c, -d))),
+            _pad(_rings(), "latent", *(50 + 50 * v / LARGEST for v in (c, -d))),
             text,
         )
 
@@ -169,22 +162,18 @@ def plane_tab(
     @guarded
     def in_latents(name: str, label: str | None, event: gr.EventData) -> tuple[Any, str]:
         across, up = _at(event)
-        z = np.array([REACH * (2 * across - 1), REACH * (1 - 2 * up)])
+        z = np.array([LARGEST * (2 * across - 1), LARGEST * (1 - 2 * up)])
         data, _, text = move(name, label, z, False)
         return data, text
 
-    def opened(
-        name: str,
-        label: str | None,
-        note: str,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
+    @jobs.task("drawing")
+    def opened(notify: Notify, name: str, label: str | None, note: str) -> Any:
         """Draw, unless that was done before: the point stays where it is."""
-        return draw(name, label, request, progress) if note == results.hint else gr.skip()
+        return draw(notify, name, label) if note == results.hint else gr.skip()
 
     outputs = [*results.outputs, data_pad, latent_pad, where, whole]
-    go.click(draw, [model, label], outputs, show_progress_on=results.note)
+    work = jobs.task("drawing")(draw)
+    go.click(work, [model, label], outputs, show_progress_on=results.note)
     tab.select(opened, [model, label, results.note], outputs, show_progress_on=results.note)
     for pad, function, other in (
         (data_pad, in_data, latent_pad), (latent_pad, in_latents, data_pad),
@@ -207,10 +196,12 @@ def _at(event: gr.EventData) -> tuple[float, float]:
     try:
         x, y = (float(v) / 100 for v in event.at)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError("the point has no place") from error
+        raise ValueError("the point has no position") from error
     return min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
 
 
 @functools.cache
 def _rings() -> str:
-    return plots.data_uri(plots.normal_image(REACH))
+    return plots.data_uri(
+        plots.heat_image(lambda z: -0.5 * (z**2).sum(1), (-LARGEST, LARGEST, -LARGEST, LARGEST))
+    )

@@ -20,7 +20,7 @@ from realnvp.outliers.calibration import statistics_by_block
 from realnvp.outliers.explain import surprises
 from realnvp.outliers.significance import p_values
 from realnvp.reports.samples import sums_of_columns
-from realnvp.studio.jobs import Jobs, Results, guarded
+from realnvp.studio.jobs import Jobs, Notify, Results
 from realnvp.studio.models import Library
 from realnvp.studio.uploads import read_uploads
 from realnvp.utils.rng import Stream
@@ -86,31 +86,17 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> tuple[Results
         heat = gr.Image(label="Terms of the log-density", elem_id="score-heat", buttons=[])
         why = gr.Dataframe(elem_id="score-why", interactive=False, label=WHY, buttons=[])
 
-    def score(
-        name: str, split: Split, names: list[str], done: str, notify: Callable[[int, int], None]
-    ) -> list[Any]:
+    def score(name: str, split: Split, names: list[str], done: str, notify: Notify) -> list[Any]:
         note, values = _scored(library, name, split, names, notify)
         return [*results.shown(f"{done}. {note}"), *values]
 
-    @guarded
-    def uploaded(
-        name: str,
-        files: list[str] | None,
-        invert: bool,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> list[Any]:
-        notify = jobs.begin(request, progress, "scoring")
+    @jobs.task("scoring")
+    def uploaded(notify: Notify, name: str, files: list[str] | None, invert: bool) -> list[Any]:
         return score(name, *read_uploads(files or [], library.get(name), invert), notify)
 
     def tried(source: str) -> Callable[..., list[Any]]:
-        @guarded
-        def run(
-            name: str,
-            request: gr.Request,
-            progress: gr.Progress = gr.Progress(),  # noqa: B008
-        ) -> list[Any]:
-            notify = jobs.begin(request, progress, "scoring")
+        @jobs.task("scoring")
+        def run(notify: Notify, name: str) -> list[Any]:
             split, what = (
                 _strange(library, name)
                 if source == "strange"
@@ -133,19 +119,19 @@ def _scored(
     name: str,
     split: Split,
     names: list[str],
-    progress: Callable[[int, int], None],
+    progress: Notify,
 ) -> tuple[str, list[Any]]:
     """Return what examples are compared with, and the values of the results."""
     flow, scorer = library.get(name), library.scorer(name)
     others, what = library.reference(name)
     blocks = statistics_by_block(flow, split, scorer.near, progress=progress)
-    found = _joined([block for _, block in blocks])
-    log_p = torch.from_numpy(found["bound"])
+    statistics = _joined([block for _, block in blocks])
+    log_p = torch.from_numpy(statistics["bound"])
     calibrated = scorer.calibration is not None
-    p = scorer.p_values(found) if calibrated else p_values(-log_p, -others)
+    p = scorer.p_values(statistics) if calibrated else p_values(-log_p, -others)
     unit = "bits/dim" if flow.levels is not None else "nats"
     scale = -flow.unit[0]
-    scores = scorer.score(found)
+    scores = scorer.score(statistics)
     rows = [
         [names[i], _number(scale * float(log_p[i])), f"{scores[i]:.4g}", f"{p[i]:.4f}"]
         for i in range(min(len(split), SHOWN))
@@ -153,7 +139,7 @@ def _scored(
     value = {"headers": ["example", unit, "outlier score", "p-value"], "data": rows}
     figure = plots.scores(scale * others, f"{unit} of {what}", marks=scale * log_p[:SHOWN])
     command = library.command("score", name, "--data", "FILE")
-    note = f"Compared with {len(others):,} {what}: the p-value is the share of them " + (
+    note = f"Compared with {len(others):,} {what}: the p-value is the fraction of them " + (
         f"with as high an outlier score, as {command} says."
         if calibrated
         else "that is as improbable. For the outlier scores of the command line, "
@@ -181,9 +167,9 @@ def _terms(flow: Flow, split: Split) -> list[Any]:
 
 def _log_prob_terms(flow: Flow, split: Split) -> tuple[Tensor, Terms]:
     """Return latents, and the terms of the log-densities of the table of scores."""
-    noise = flow.example_noise((0, Stream.DRAWS, 0), 0, len(split))  # that of the scores
+    noise = flow.example_noise((0, Stream.DRAWS, 0), 0, len(split))  # as for the scores
     condition = split.condition
-    if flow.classes is not None and condition is None:  # the terms are those of one class
+    if flow.classes is not None and condition is None:  # the terms of one class
         condition = flow.class_log_probs(split.x, noise).argmax(1)
     return flow.log_prob_terms(split.x, condition, noise)
 
@@ -201,7 +187,7 @@ def _strange(library: Library, name: str) -> tuple[Split, str]:
 
 
 def _number(value: float) -> str:
-    """Return a score as text; very large ones, such as those of noise, have an exponent."""
+    """Return a score as text; very large ones, as of noise, have an exponent."""
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
 
 
@@ -212,9 +198,9 @@ def _joined(blocks: list[dict[str, NDArray]]) -> dict[str, NDArray]:
 def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> list[Any]:
     """Return the values for a table: no images, and the contribution of each column."""
     strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
-    part = split.select(strangest)
-    found = surprises(flow, part.x, part.condition).numpy()
-    table = sums_of_columns(flow, found)
+    strange = split.select(strangest)
+    contributions = surprises(flow, strange.x, strange.condition).numpy()
+    table = sums_of_columns(flow, contributions)
     data = [
         [names[i], *("" if v != v else f"{v:.2f}" for v in row)]
         for i, row in zip(strangest.tolist(), table.to_numpy().tolist(), strict=True)

@@ -59,10 +59,9 @@ def serving(
         from starlette.middleware import Middleware  # FastAPI's, on which Gradio is built
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-        from realnvp.studio.jobs import Arrivals
         from realnvp.studio.page import CSS, build
 
-        known = ["localhost", "127.0.0.1", "[::1]", host, socket.gethostname(), *names]
+        hosts = ["localhost", "127.0.0.1", "[::1]", host, socket.gethostname(), *names]
         library.get(library.first)
         if port is not None:
             _check_free(host, port)
@@ -83,9 +82,8 @@ def serving(
                 allowed_paths=[temporary],
                 app_kwargs={
                     "middleware": [
-                        Middleware(TrustedHostMiddleware, known, www_redirect=False),
+                        Middleware(TrustedHostMiddleware, hosts, www_redirect=False),
                         Middleware(Guard),
-                        Middleware(Arrivals),
                     ]
                 },
                 max_file_size="200mb",

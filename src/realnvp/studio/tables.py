@@ -16,7 +16,7 @@ from realnvp.evaluation import Progress, column_density
 from realnvp.flow import Flow
 from realnvp.pretrained import table_of
 from realnvp.reports.samples import write_samples
-from realnvp.studio.jobs import Jobs, Results, guarded, integer, seed_box
+from realnvp.studio.jobs import Jobs, Notify, Results, integer, seed_box
 from realnvp.studio.models import OWN_SAMPLES, Library, condition_of_label
 from realnvp.studio.scoring import as_image
 
@@ -46,7 +46,7 @@ def table_tab(
     with drawn:
         file = gr.DownloadButton("Synthetic rows (CSV)", elem_id="table-csv")
         columns = gr.Dataframe(
-            label="Columns: mean ± standard deviation, or the commonest value; gaps",
+            label="Columns: mean ± standard deviation, or the commonest value; missing values",
             interactive=False, elem_id="table-columns", buttons=[],
         )  # fmt: skip
         pictures = gr.Image(label="Real and synthetic", elem_id="table-marginals", buttons=[])
@@ -68,19 +68,13 @@ def table_tab(
         held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held", buttons=[])
         answer = gr.Image(label="What the column might be", elem_id="table-answer", buttons=[])
 
-    @guarded
+    @jobs.task("sampling")
     def draw(
-        name: str,
-        label: str | None,
-        n: float | None,
-        seed: float | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        notify: Notify, name: str, label: str | None, n: float | None, seed: float | None
     ) -> list[Any]:
-        notify = jobs.begin(request, progress, "sampling")
         flow = library.get(name)
         if flow.levels is not None:
-            raise ValueError("the model is one of images: this is of tables")
+            raise ValueError("this tab is for models of tables")
         count, seed = integer(n, "number"), integer(seed, "seed")
         generator, schema = torch.Generator().manual_seed(seed), table_of(flow)
         path = jobs.path("synthetic.csv")
@@ -105,16 +99,10 @@ def table_tab(
         facts = _facts(real, synthetic, schema)
         return [*drawn.shown(note), str(path), facts, as_image(figure)]
 
-    @guarded
-    def given(
-        name: str,
-        label: str | None,
-        column: str,
-        row: float | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    @jobs.task("asking")
+    def ask_for(
+        notify: Notify, name: str, label: str | None, column: str, row: float | None
     ) -> list[Any]:
-        notify = jobs.begin(request, progress, "asking")
         flow = library.get(name)
         split, what = library.examples(name)
         if flow.levels is not None or column not in columns_of(flow):
@@ -123,8 +111,10 @@ def table_tab(
         if not 0 <= i < len(split):
             raise ValueError(f"there are {len(split):,} rows, 0 to {len(split) - 1}")
         schema, x = table_of(flow), split.x[i : i + 1]
-        own = split.condition
-        condition = condition_of_label(flow, label, 1) if own is None else own[i : i + 1]
+        conditions = split.condition
+        condition = (
+            condition_of_label(flow, label, 1) if conditions is None else conditions[i : i + 1]
+        )
         shown = _frame(flow, schema, x)
         if schema is None:
             j = flow.column_names.index(column)
@@ -143,7 +133,7 @@ def table_tab(
         show_progress_on=drawn.note,
     )  # fmt: skip
     ask.click(
-        given, [model, label, column, row], [*asked.outputs, held, answer],
+        ask_for, [model, label, column, row], [*asked.outputs, held, answer],
         show_progress_on=asked.note,
     )  # fmt: skip
     return column, [drawn, asked]
@@ -222,10 +212,10 @@ def _facts(real: pd.DataFrame, synthetic: pd.DataFrame, schema: TableSchema | No
 
 
 def _summary(values: pd.Series) -> str:
-    """Return what is typical of a column, and the share of gaps, if any."""
-    gaps = float(values.isna().mean())
-    parts = [_typical(values.dropna())] if gaps < 1 else []
-    return ", ".join([*parts, *([f"{gaps:.1%} gaps"] if gaps else [])])
+    """Return what is typical of a column, and the fraction of missing values, if any."""
+    missing = float(values.isna().mean())
+    parts = [_typical(values.dropna())] if missing < 1 else []
+    return ", ".join([*parts, *([f"{missing:.1%} missing"] if missing else [])])
 
 
 def _typical(values: pd.Series) -> str:

@@ -41,7 +41,7 @@ def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str
         ValueError: if the file is not an image, or the model is not one of images.
     """
     if flow.levels is None:
-        raise ValueError("the model is one of vectors: upload a table, .csv, .npz or .npy")
+        raise ValueError("this is a model of vectors: upload a table, .csv, .npz or .npy")
     channels, height, width = flow.shape
     image = open_image(path, background="white")
     done = []
@@ -49,11 +49,8 @@ def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str
         image = image.convert(mode)
         done.append("converted to grey" if mode == "L" else "converted to color")
     if image.size != (width, height):
-        before = f"{image.width}x{image.height}"
-        if image.width * height != image.height * width:
-            done.append("cropped to its center")
+        done.append(f"fitted from {image.width}x{image.height} to {width}x{height}")
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        done.append(f"resized from {before} to {width}x{height}")
     if invert:
         image = ImageOps.invert(image)
         done.append("dark and light exchanged")
