@@ -4,6 +4,7 @@
 # make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
 # make bench  tables of likelihood, speed and memory, beside other libraries: benchmarks/results/
+# make peers  suites that others wrote, on our flows, estimators and adapters: benchmarks/results/peers.md
 # make results  copy the tables of docs/results.md from benchmarks/results/
 # make docs   the documentation's site, in build/site/; chapters of the course are run, once
 # make package  wheel and source archive, checked, in dist/
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := demo
 
-.PHONY: demo test test-lowest test-studio lint faults bench results docs package test-package clean
+.PHONY: demo test test-lowest test-studio lint faults bench peers results docs package test-package clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -71,6 +72,15 @@ bench: $(VENV)/installed-test
 
 results: $(BIN)/python
 	$(BIN)/python tools/results_page.py
+
+PEERS := build/peers/env
+$(PEERS)/installed: benchmarks/peers.txt pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(subst $(VENV),$(PEERS),$(BIN))/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/peers.txt
+	@touch $@
+
+peers: $(PEERS)/installed
+	OMP_NUM_THREADS=1 $(subst $(VENV),$(PEERS),$(BIN))/python benchmarks/peers.py
 
 # Material's notice of its successor is no warning of these pages.
 docs: $(VENV)/installed

@@ -58,6 +58,10 @@ def test_densities_and_maps_agree():
     torch.testing.assert_close(
         flow.base_distribution_log_prob(z) - log_det, log_prob, atol=1e-3, rtol=1e-4
     )
+    conditional = configure_model({**options, "flow": NessaiFlow, "context_features": 2})
+    context = torch.randn(7, 2)
+    draws, log_prob = conditional.sample_and_log_prob(7, context)
+    torch.testing.assert_close(conditional.log_prob(draws, context), log_prob)
     flow.apply(reset_weights)
     torch.testing.assert_close(flow.inverse(z)[0], z, atol=0.1, rtol=0.1)  # starts as the identity
     with pytest.raises(ValueError, match="standard normal"):

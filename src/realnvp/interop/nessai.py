@@ -24,6 +24,7 @@ class NessaiFlow(BaseFlow):
         n_neurons: hidden units of the networks; None is 32.
         n_blocks: number of couplings.
         n_layers: residual blocks of each network.
+        context_features: size of the context, None for a flow without one.
         options: further options of :func:`realnvp.vector_flow`, such as ``coupling="affine"``.
 
     Raises:
@@ -36,6 +37,7 @@ class NessaiFlow(BaseFlow):
         n_neurons: int | None = None,
         n_blocks: int = 4,
         n_layers: int = 1,
+        context_features: int | None = None,
         distribution: Any = None,
         **options: Any,
     ) -> None:
@@ -44,7 +46,7 @@ class NessaiFlow(BaseFlow):
             raise ValueError("the latents of this flow are standard normal: leave distribution out")
         sizes = {"hidden": n_neurons or 32, "couplings": n_blocks, "blocks": n_layers}
         recipe = VectorRecipe(VectorModel(**(sizes | options)))
-        self._make = lambda: recipe.build(n_inputs)
+        self._make = lambda: recipe.build(n_inputs, condition_dim=context_features or 0)
         self.flow = self._make()
 
     def reset_parameters(self) -> None:
