@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from realnvp.conditioners import MLP, Conditioner, ResNet
     from realnvp.data import load_data
     from realnvp.energy import fit_energy
-    from realnvp.estimator import RealNVPDensity
+    from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
     from realnvp.evaluation import evaluate
     from realnvp.flow import Flow
     from realnvp.posterior import PosteriorEstimator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from realnvp.recipes import load_recipe
     from realnvp.recipes import load_recipe as recipe
     from realnvp.reports.card import push_to_hub
+    from realnvp.tables.scorer import Scorer
     from realnvp.training.train import fit, train
     from realnvp.utils.registry import (
         register_architecture,
@@ -47,7 +48,9 @@ _HOMES = {
     "MLP": "realnvp.conditioners",
     "PosteriorEstimator": "realnvp.posterior",
     "RealNVPDensity": "realnvp.estimator",
+    "RealNVPOutlierDetector": "realnvp.estimator",
     "ResNet": "realnvp.conditioners",
+    "Scorer": "realnvp.tables.scorer",
     "evaluate": "realnvp.evaluation",
     "fit": "realnvp.training.train",
     "fit_energy": "realnvp.energy",
@@ -82,7 +85,9 @@ __all__ = [
     "Flow",
     "PosteriorEstimator",
     "RealNVPDensity",
+    "RealNVPOutlierDetector",
     "ResNet",
+    "Scorer",
     "evaluate",
     "fit",
     "fit_energy",

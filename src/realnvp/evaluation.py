@@ -150,7 +150,7 @@ def log_likelihoods(
     split: Split,
     *,
     samples: int = 1,
-    batch_size: int = 250,
+    batch_size: int = 256,
     seed: int = 0,
     shared: bool = False,
     progress: Progress | None = None,
@@ -197,7 +197,7 @@ def evaluate(
     condition: ArrayLike | Tensor | None = None,
     *,
     samples: int = 1,
-    batch_size: int = 250,
+    batch_size: int = 256,
     seed: int = 0,
     true_log_density: Callable[[Any], Any] | None = None,
     shared: bool = False,
@@ -267,7 +267,7 @@ def evaluate(
 
 @torch.no_grad()
 def round_trip(
-    flow: Flow, split: Split, *, batch_size: int = 250, seed: int = 0, shared: bool = False
+    flow: Flow, split: Split, *, batch_size: int = 256, seed: int = 0, shared: bool = False
 ) -> RoundTrip:
     """Encode and decode the examples of a split, and count the values that change.
 
@@ -368,7 +368,7 @@ def class_log_likelihoods(
     flow: Flow,
     split: Split,
     *,
-    batch_size: int = 250,
+    batch_size: int = 256,
     seed: int = 0,
     shared: bool = False,
     progress: Progress | None = None,

@@ -233,3 +233,33 @@ def test_few_rows_have_no_outliers_among_them():
     new = np.random.default_rng(1).normal(size=(50, 2))
     assert (detector.p_values(new) > 0.05).all()
     assert (detector.predict(new) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [(rows(400, 0, dim=12), {"max_features": 4}), (rows(60, 0), {"contamination": 0.1})],
+    ids=["components", "folds"],
+)
+def test_saved_detectors_are_equal(table, options, tmp_path):
+    detector = quick(**options).fit(table)
+    detector.save(tmp_path)
+    twin = RealNVPOutlierDetector.load(tmp_path)
+    new = rows(20, 1, dim=table.shape[1])
+    assert np.array_equal(twin.p_values(new), detector.p_values(new))
+    assert np.array_equal(twin.predict(new), detector.predict(new))
+    assert twin.get_params()["contamination"] == detector.contamination
+
+
+def test_saved_detectors_of_mixed_tables_are_equal_and_damage_is_named(tmp_path):
+    detector = quick().fit(mixed(60, 0))
+    detector.save(tmp_path)
+    twin = RealNVPOutlierDetector.load(tmp_path)
+    new = mixed(9, 1)
+    assert np.array_equal(twin.p_values(new), detector.p_values(new))
+    np.testing.assert_array_equal(twin.explain(new), detector.explain(new))
+    path = tmp_path / "detector.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="is damaged"):
+        RealNVPOutlierDetector.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no saved detector"):
+        RealNVPOutlierDetector.load(tmp_path / "elsewhere")

@@ -42,5 +42,5 @@ def test_a_density_with_damaged_notes_is_refused(tmp_path, change):
     settings = json.loads(path.read_bytes())
     change(settings["trained_on"])
     path.write_bytes(fuzz._belongs(path, json.dumps(settings).encode()))
-    with pytest.raises(ValueError, match="was not saved by RealNVPDensity"):
+    with pytest.raises(ValueError, match=r"is damaged|not one of a table"):
         RealNVPDensity.load(tmp_path)

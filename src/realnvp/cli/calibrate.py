@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     add_model(parser)
     add_data(parser)
     add_count(parser, "--examples", 2_000, "largest number of held-out examples")
-    add_count(parser, "--batch-size", 250, "examples per batch")
+    add_count(parser, "--batch-size", 256, "examples per batch")
     add_seed(parser, "the choice of the examples, and of the noise")
     args = parser.parse_args(argv)
 

@@ -318,7 +318,7 @@ def add_draws(parser: Parser) -> None:
     """Add how likelihoods are computed."""
     add_count(parser, "--samples", 1, "draws of the dequantization noise for each example")
     add_seed(parser, "the noise")
-    add_count(parser, "--batch-size", 250, "examples per batch")
+    add_count(parser, "--batch-size", 256, "examples per batch")
 
 
 def _integer(text: str, least: int, most: int | None = None) -> int:

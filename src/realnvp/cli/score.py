@@ -196,7 +196,7 @@ def _score(
                 symmetries=args.symmetries,
                 progress=progress,
             ):
-                blocks.append(_columns(flow, scorer, statistics))
+                blocks.append(scorer.columns(statistics))
                 if calibrated:
                     index = np.arange(start, start + len(statistics["bound"]))
                     few = index % every == 0
@@ -219,17 +219,6 @@ def _together(parts: Iterator[Split], processes: Processes | None) -> Iterator[S
         if part is None:
             return
         yield part
-
-
-def _columns(flow: Flow, scorer: OutlierScorer, statistics: dict[str, Any]) -> Scores:
-    """Return the columns of the table of scores for some examples."""
-    columns = {"log_likelihood": statistics["bound"]}
-    if flow.levels is not None:
-        columns["bits_per_dim"] = -statistics["bound"] * flow.unit[0]
-    columns["outlier_score"] = scorer.score(statistics)
-    if scorer.calibration is not None:
-        columns["p_value"] = scorer.p_values(statistics)
-    return columns
 
 
 def _written(

@@ -9,7 +9,7 @@ import torch
 
 from realnvp.utils.errors import some_of
 
-__all__ = ["parse_labels"]
+__all__ = ["named", "parse_labels"]
 
 
 MOST_FRACTIONS = 20
@@ -24,7 +24,7 @@ def _are_fractions(names: Iterable[str]) -> bool:
         return False
 
 
-def _named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
+def named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
     """Return numbers under the names of the classes, if all of these are numbers."""
     try:
         known = {float(name): name for name in categories}
@@ -58,7 +58,7 @@ def parse_labels(
     if values.ndim != 1:
         raise ValueError(f"{where} must be one label per example, got shape {values.shape}")
     if categories is not None and values.dtype.kind in "iuf":
-        values = _named(values, categories)
+        values = named(values, categories)
     if values.dtype.kind in "UO":
         names = values.astype(str).tolist()
         distinct = set(names)

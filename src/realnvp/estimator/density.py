@@ -39,6 +39,7 @@ from realnvp.columns.impossible import Impossible, impossible_text, missing_inst
 from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, VectorRecipe
+from realnvp.data.dataset import Split
 from realnvp.estimator.checks import (
     check_no_gaps,
     checked_frame,
@@ -47,12 +48,13 @@ from realnvp.estimator.checks import (
 )
 from realnvp.evaluation import log_likelihood
 from realnvp.inputs import impossible_values
+from realnvp.outliers import OutlierScorer, calibrate
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
 from realnvp.tables.condition import Condition
 from realnvp.tables.defaults import Defaults
 from realnvp.tables.fit import fit_rows
-from realnvp.tables.frames import as_table
+from realnvp.tables.frames import as_pandas, as_table
 from realnvp.tables.inference import (
     category_proba,
     filled_table,
@@ -61,6 +63,7 @@ from realnvp.tables.inference import (
     quantiles,
 )
 from realnvp.tables.sampling import draw
+from realnvp.tables.scores import explained, marked, scores
 from realnvp.utils.errors import some_of
 from realnvp.utils.settings import to_dict
 
@@ -234,6 +237,7 @@ class RealNVPDensity(
         Raises:
             ValueError: if no density can be fitted, or a row is outside of the domain.
         """
+        X, condition = as_pandas(X), as_pandas(condition)
         table = self._frame(_as_columns(X, condition), reset=True)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is in [0, 1), got {self.validation_fraction}")
@@ -394,6 +398,76 @@ class RealNVPDensity(
         rows = draw(self.flow_, self._schema, n_samples, codes, generator=generator)
         return self._table(torch.as_tensor(rows))
 
+    # ------------------------------------------------------------------ outliers
+
+    def calibrate(
+        self, X: ArrayLike, condition: ArrayLike | None = None, learned: ArrayLike | None = None
+    ) -> RealNVPDensity:
+        """Fit outlier scores and p-values to rows that the density was not fitted to.
+
+        They are saved with the model. ``realnvp train`` calibrates its models itself.
+
+        Args:
+            X: held-out rows; a random choice of 2,000 is used.
+            condition: condition of each row, as in :meth:`fit`.
+            learned: rows that the density was fitted to, without a condition, to which distances
+                are measured, too. With them, scores find outliers that the density alone does not.
+
+        Raises:
+            ValueError: if no row is possible.
+        """
+        x, possible, codes, _ = self._check(X, condition)
+        kept = torch.as_tensor(possible)
+        held_out = Split(x[kept], None if codes is None else codes[kept])
+        near = None
+        if learned is not None:
+            rows, possible, _, _ = self._check(learned, None)
+            near = Split(rows[torch.as_tensor(possible)])
+        self.flow_.calibration = calibrate(self.flow_, held_out, near).as_tensors()
+        return self
+
+    def _scores(self, X: ArrayLike, condition: ArrayLike | None) -> dict[str, NDArray]:
+        x, _, codes, impossible = self._check(X, condition)
+        if self.flow_.columns is None:
+            raise ValueError("outlier scores need a table, and this density is on a domain")
+        x = marked(self.flow_.columns.mark(x), impossible)
+        return scores(OutlierScorer(self.flow_), x, codes)
+
+    def outlier_score(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
+        """Return how unusual each row is, ``(N,)``, as ``realnvp score`` does.
+
+        Without a calibration (:meth:`calibrate`), it is minus the log-likelihood.
+        """
+        return self._scores(X, condition)["outlier_score"]
+
+    def p_values(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
+        """Return the conformal p-value of each row, ``(N,)``, small for outliers.
+
+        It is the fraction of held-out rows, including the row itself, that are at least as unusual.
+
+        Raises:
+            ValueError: if the density has no calibration.
+        """
+        found = self._scores(X, condition)
+        if "p_value" not in found:
+            raise ValueError(
+                "p-values need held-out rows: pass some that the density was not fitted to to "
+                "calibrate, or use RealNVPOutlierDetector, which keeps its own"
+            )
+        return found["p_value"]
+
+    def explain(self, X: ArrayLike, condition: ArrayLike | None = None) -> pd.DataFrame:
+        """Return the contribution of each column to how unusual rows are, in nats.
+
+        See :func:`realnvp.tables.scores.explained`: about 0 for an ordinary value, and infinite for
+        an impossible one. It takes 130 densities per column and row.
+        """
+        x, _, codes, impossible = self._check(X, condition)
+        if self.flow_.columns is None:
+            raise ValueError("explanations need a table, and this density is on a domain")
+        table = explained(self.flow_, self._schema, self.flow_.columns.mark(x), codes, impossible)
+        return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
+
     # ------------------------------------------------------------------ one column, and gaps
 
     def category_proba(
@@ -425,6 +499,7 @@ class RealNVPDensity(
         """
         check_is_fitted(self, "flow_")
         column = self._name(column)
+        X, condition = self._with_condition(X, condition)
         frame = self._with_column(X, column)
         codes = self._condition.codes(condition, len(frame))
         seed = _seed(self.random_state if random_state is None else random_state)
@@ -432,6 +507,33 @@ class RealNVPDensity(
             self.flow_, self._schema, frame, column, codes, candidates=candidates, seed=seed,
             where="X", tolerate=_warn,
         )  # fmt: skip
+
+    def predict(
+        self,
+        X: ArrayLike,
+        column: str | int,
+        condition: ArrayLike | None = None,
+        *,
+        candidates: int = 500,
+        random_state: RandomState = None,
+    ) -> pd.Series:
+        """Return a prediction of a column from the others: the likeliest category, or the median.
+
+        Args:
+            X: table; its values in the column itself are ignored.
+            column: name or index of the column.
+            condition: condition of each row, as in :meth:`fit`.
+            candidates: as in :meth:`quantiles`.
+            random_state: as in :meth:`quantiles`.
+        """
+        check_is_fitted(self, "flow_")
+        name = self._name(column)
+        options: dict[str, Any] = {"candidates": candidates, "random_state": random_state}
+        if self._schema.column(name).kind != "categorical":
+            return self.quantiles(X, (0.5,), name, condition, **options)[0.5].rename(name)
+        proba = self.category_proba(X, name, condition, **options)
+        best = proba.columns.to_numpy()[proba.to_numpy().argmax(1)]
+        return pd.Series(best, index=proba.index, name=name)
 
     def quantiles(
         self,
@@ -474,6 +576,7 @@ class RealNVPDensity(
                 raise ValueError(f"name the column: there are {some_of(names)}")
             column = names[0]
         column = self._name(column)
+        X, condition = self._with_condition(X, condition)
         if X is None:
             if len(names) != 1 or condition is None:
                 raise ValueError("X is required, except for one column given a condition")
@@ -533,10 +636,12 @@ class RealNVPDensity(
             it is 0, all candidates were impossible, and the row stays as it is.
         """
         check_is_fitted(self, "flow_")
+        X = as_pandas(X)
         if not isinstance(X, pd.DataFrame) or not self._is_frame:
             raise ValueError("gaps are filled in DataFrames, by a density that was fitted to one")
+        rows, condition = self._with_condition(X, condition)
         x = known_rows(
-            self.flow_, self._schema, self._frame(X), where="X", unknown=True, tolerate=_warn
+            self.flow_, self._schema, self._frame(rows), where="X", unknown=True, tolerate=_warn
         )
         seed = _seed(self.random_state if random_state is None else random_state)
         filled, effective = impute(
@@ -581,13 +686,14 @@ class RealNVPDensity(
         return self.flow_.dim
 
     def _check(
-        self, X: ArrayLike, condition: ArrayLike | None
+        self, X: Any, condition: ArrayLike | None
     ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None, list[Impossible]]:
-        """Return the rows' coordinates, which rows are possible, the condition's codes, and why.
+        """Return the rows' features, which rows are possible, the condition's codes, and why.
 
         The last are the values that the schema shows to be impossible.
         """
         check_is_fitted(self, "flow_")
+        X, condition = self._with_condition(X, condition)
         table = self._frame(_as_columns(X, condition))
         rows, found = self._schema.inspect(table, where="X")
         x = torch.as_tensor(rows)
@@ -597,6 +703,17 @@ class RealNVPDensity(
         for each in found:
             possible[each.rows] = False
         return x, possible, self._condition.codes(condition, len(table)), found
+
+    def _with_condition(self, X: Any, condition: Any) -> tuple[Any, Any]:
+        """Return a table and its condition, which may be columns of the table."""
+        X, condition = as_pandas(X), as_pandas(condition)
+        names = self._condition.names
+        if condition is not None or not names or not isinstance(X, pd.DataFrame):
+            return X, condition
+        if not set(names) <= set(map(str, X.columns)):
+            return X, None
+        X = as_table(X)
+        return X.drop(columns=names), self._condition.of_table(X, "X")
 
     def _frame(self, X: Any, reset: bool = False) -> pd.DataFrame:
         """Return a table as a DataFrame, checked as scikit-learn does; see ``validate_data``.
@@ -649,21 +766,27 @@ class RealNVPDensity(
 
     @classmethod
     def load(cls, folder: str | Path) -> RealNVPDensity:
-        """Return the density that was saved in a folder.
+        """Return the model of a table in a folder, saved by :meth:`save` or ``realnvp train``.
+
+        Args:
+            folder: what :func:`realnvp.load` takes: a folder, a run directory or an address.
 
         Raises:
             FileNotFoundError: if there is no saved model.
-            ValueError: if it is corrupt, or was not saved by this estimator.
+            ValueError: if it is corrupt, or not a model of a table.
         """
         flow = load(folder)
+        notes = flow.trained_on or {}
+        if notes.get("table") is None:
+            raise ValueError(f"the model in {folder} is not one of a table: use realnvp.load")
         try:
-            saved = (flow.trained_on or {})["estimator"]
-            density = cls(**saved["parameters"])
-            density._schema = TableSchema.from_dict((flow.trained_on or {})["table"])
-            density._condition = Condition.from_dict(saved["condition"])
-            density.flow_, density.n_iter_ = flow, int(saved["n_iter"])
-            named = density._schema.named
-            density._is_frame = saved["frame"] is True
+            saved = notes.get("estimator")
+            density = cls(**({} if saved is None else saved["parameters"]))
+            density._schema = TableSchema.from_dict(notes["table"])
+            density._condition, density._is_frame = Condition.of_flow(flow), True
+            if saved is not None:
+                density._is_frame, density.n_iter_ = saved["frame"] is True, int(saved["n_iter"])
+            density.flow_ = flow
             fits = (
                 density._schema.dim == flow.dim
                 and isinstance(flow.dequantization, TableColumns | DomainMap)
@@ -673,12 +796,10 @@ class RealNVPDensity(
             if not fits:
                 raise ValueError("its columns are not those of the model")
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(
-                f"the model in {folder} was not saved by {cls.__name__}: use realnvp.load"
-            ) from error
+            raise ValueError(f"the model in {folder} is damaged: {error}") from error
         names = [column.name for column in density._schema.columns]
         density.n_features_in_ = len(names)
-        if named:
+        if density._schema.named:
             density.feature_names_in_ = np.asarray(names, dtype=object)
         return density
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,12 @@ from realnvp.estimator.checks import (
     schema_of,
 )
 from realnvp.estimator.density import RandomState, RealNVPDensity
-from realnvp.outliers.explain import surprises
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
 from realnvp.tables.frames import as_table
+from realnvp.utils.files import write_atomically
+from realnvp.utils.serialization import seal, unseal
 
 __all__ = ["RealNVPOutlierDetector"]
 
@@ -56,6 +58,8 @@ ALPHA = 0.05
 
 IMPOSSIBLE = 1e30
 """Negative log-density of an impossible row, and of one whose density underflows."""
+
+DETECTOR = "detector.safetensors"
 
 PART = 4_096
 """Rows per batch of scores."""
@@ -159,7 +163,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
                 learned = _rows(learned, kept)
                 member.measure_to(rows[kept])
             self._fit_flow(member, learned, int(random.integers(2**31 - 1)))
-            member.score = CrossFitted(TailScore, member.statistics(_rows(table, held)))
+            member.calibrate(member.statistics(_rows(table, held)))
             self._members.append(member)
         self.calibration_scores_ = np.concatenate([m.score.held_out for m in self._members])
         if share == "auto":
@@ -279,28 +283,74 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         for member in self._members:
             if member.density is None or member.components is not None:
                 continue
-            schema = member.density._schema
-            x, possible, _, found = member.density._check(table, None)
-            flow = member.density.flow_
-            assert flow.columns is not None  # every flow of a table has this layer
-            known = torch.as_tensor(possible) | flow.columns.marks(x).any(1)
-            reasons = np.zeros(x.shape)
-            reasons[known.numpy()] = surprises(flow, x[known])
-            sums = schema.sums(reasons)
-            for i, column in enumerate(schema.columns):
-                if column.size:
-                    own = sums[column.name].to_numpy()
-                    there = possible | np.isinf(own)
-                    total[there, i] += own[there]
-                    count[there, i] += 1
-            kinds = () if member.schema is None else member.schema.columns
-            implied = {column.name: i for i, column in enumerate(kinds) if not column.size}
-            for each in found:
-                if each.column in implied:
-                    i = implied[each.column]
-                    total[each.rows, i] = np.inf
-                    count[each.rows, i] += 1
+            reasons = member.density.explain(table).to_numpy()
+            total += np.nan_to_num(reasons, nan=0.0, posinf=np.inf, neginf=-np.inf)
+            count += ~np.isnan(reasons)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+    # ------------------------------------------------------------------ saving
+
+    def save(self, folder: str | Path) -> None:
+        """Write the detector into a folder, without a pickle; :meth:`load` reads it.
+
+        The folder holds the rows that it was fitted to: distances are measured to them.
+        """
+        check_is_fitted(self, "calibration_scores_")
+        folder = Path(folder)
+        tensors: dict[str, torch.Tensor] = {}
+        for k, member in enumerate(self._members):
+            arrays = member.as_arrays()
+            tensors |= {f"{k}/{name}": torch.as_tensor(array) for name, array in arrays.items()}
+            if member.density is not None:
+                member.density.save(folder / f"flow-{k}")
+        own = self._members[0].schema
+        names = getattr(self, "feature_names_in_", None)
+        notes = {
+            "contamination": self.contamination, "max_features": self.max_features,
+            "frame": self._is_frame, "offset": self.offset_, "columns": self.n_features_in_,
+            "names": None if names is None else list(names), "members": len(self._members),
+            "table": None if own is None else own.as_dict(),
+        }  # fmt: skip
+        write_atomically(folder / DETECTOR, seal(tensors, notes))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RealNVPOutlierDetector:
+        """Return the detector that was saved in a folder.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it is damaged.
+        """
+        path = Path(folder) / DETECTOR
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no saved detector in {Path(folder).absolute()}")
+        try:
+            tensors, notes = unseal(path.read_bytes())
+            detector = cls(
+                contamination=notes["contamination"], max_features=int(notes["max_features"])
+            )
+            detector._is_frame, detector.offset_ = notes["frame"] is True, float(notes["offset"])
+            detector.n_features_in_ = int(notes["columns"])
+            if notes["names"] is not None:
+                detector.feature_names_in_ = np.asarray(notes["names"], dtype=object)
+            schema = None if notes["table"] is None else TableSchema.from_dict(notes["table"])
+            detector._members = []
+            for k in range(int(notes["members"])):
+                prefix = f"{k}/"
+                arrays = {
+                    name.removeprefix(prefix): tensor.numpy()
+                    for name, tensor in tensors.items()
+                    if name.startswith(prefix)
+                }
+                flow = Path(folder) / f"flow-{k}"
+                density = RealNVPDensity.load(flow) if "latents" in arrays else None
+                clean = notes["contamination"] == "auto"
+                detector._members.append(_Member.of_arrays(schema, clean, arrays, density))
+            scores = [member.score.held_out for member in detector._members]
+            detector.calibration_scores_ = np.concatenate(scores)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"the detector in {folder} is damaged: {error}") from error
+        return detector
 
 
 def _rows(table: Table, index: Any) -> Table:
@@ -316,18 +366,20 @@ class _Member:
 
     Attributes:
         near: the rows that distances are measured to.
-        components: principal components that the flow models, where there are many columns.
+        components: ``(D, K)`` principal components that the flow models, if there are many columns.
         density: the flow, if there is one.
         latents: latents that distances are measured to.
         score: the score, fitted to the held-out rows.
+        held_out: statistics of the held-out rows.
     """
 
     near: RowNeighbors
     score: CrossFitted
+    held_out: NDArray
 
     def __init__(self, schema: TableSchema | None, clean: bool) -> None:
         self.schema, self.clean = schema, clean
-        self.components: PCA | None = None
+        self.components: NDArray | None = None
         self.density: RealNVPDensity | None = None
         self.latents: Neighbors | None = None
 
@@ -340,20 +392,54 @@ class _Member:
     def measure_to(self, rows: NDArray) -> None:
         """Set the features of the rows that distances are measured to."""
         known = () if self.schema is None else self.schema.features
+        self._reference = rows
         self.near = RowNeighbors(rows, [each.kind == "category" for each in known])
+
+    def calibrate(self, held_out: NDArray) -> None:
+        """Fit the score to the statistics of held-out rows."""
+        self.held_out, self.score = held_out, CrossFitted(TailScore, held_out)
+
+    def as_arrays(self) -> dict[str, NDArray]:
+        """Return all but the flow, to be saved."""
+        arrays = {"rows": self._reference, "held_out": self.held_out}
+        if self.latents is not None:
+            arrays["latents"] = self.latents.rows
+        if self.components is not None:
+            arrays |= {"components": self.components, "mean": self._mean, "std": self._std}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+    @staticmethod
+    def of_arrays(
+        schema: TableSchema | None,
+        clean: bool,
+        arrays: dict[str, NDArray],
+        density: RealNVPDensity | None,
+    ) -> _Member:
+        """Return the inverse of :meth:`as_arrays`."""
+        member = _Member(schema, clean)
+        member.measure_to(arrays["rows"])
+        if density is not None:
+            member.density, member.latents = density, Neighbors(arrays["latents"])
+        if "components" in arrays:
+            member.components = arrays["components"]
+            member._mean, member._std = arrays["mean"], arrays["std"]
+        member.calibrate(arrays["held_out"])
+        return member
 
     def find_components(self, rows: NDArray, most: int, seed: int) -> None:
         """Choose the principal components that the flow models, for rows with many columns."""
         if min(rows.shape) > most:
             mean, std = rows.mean(axis=0), rows.std(axis=0)
             self._mean, self._std = mean, np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
-            self.components = PCA(most, random_state=seed).fit((rows - self._mean) / self._std)
+            found = PCA(most, random_state=seed).fit((rows - self._mean) / self._std)
+            # The mean of standardized rows is 0 up to rounding.
+            self.components = found.components_.T
 
     def modeled(self, table: Table) -> Table:
         """Return what the flow models: the columns, or their principal components."""
         if self.components is None:
             return table
-        result: NDArray = self.components.transform((table - self._mean) / self._std)
+        result: NDArray = (table - self._mean) / self._std @ self.components
         return result
 
     def likelihood_and_latents(self, rows: Table) -> tuple[NDArray, NDArray]:

@@ -30,9 +30,8 @@ from realnvp.outliers.score import (
     SymmetryScore,
     TailScore,
 )
-from realnvp.outliers.statistics import COPIES, statistics
+from realnvp.outliers.statistics import COPIES, noise_of, statistics
 from realnvp.utils.distributed import all_reduce, world_size
-from realnvp.utils.rng import Stream
 
 __all__ = [
     "Calibration",
@@ -164,6 +163,13 @@ class OutlierScorer:
         self._score = CrossFitted(fit, self._features(known))
         self.held_out = self._score.held_out
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the :meth:`columns` of scores."""
+        images = ["bits_per_dim"] if self.flow.levels is not None else []
+        calibrated = [] if self.calibration is None else ["p_value"]
+        return ["log_likelihood", *images, "outlier_score", *calibrated]
+
     def statistics(
         self, x: Tensor, condition: Tensor | None = None, noise: Any = None
     ) -> dict[str, Tensor]:
@@ -189,6 +195,22 @@ class OutlierScorer:
             ValueError: if there is no calibration.
         """
         return self._cross_fitted().p_values(self._features(statistics))
+
+    def columns(self, statistics: dict[str, NDArray]) -> dict[str, NDArray]:
+        """Return the columns of a table of scores; those that the flow or calibration has.
+
+        They are "log_likelihood", "bits_per_dim", "outlier_score" and "p_value".
+
+        Args:
+            statistics: statistics by name, from :func:`statistics_by_block`.
+        """
+        columns = {"log_likelihood": statistics["bound"]}
+        if self.flow.levels is not None:
+            columns["bits_per_dim"] = -statistics["bound"] * self.flow.unit[0]
+        columns["outlier_score"] = self.score(statistics)
+        if self.calibration is not None:
+            columns["p_value"] = self.p_values(statistics)
+        return columns
 
     def like_held_out(self, statistics: dict[str, NDArray], index: NDArray) -> NDArray:
         """Return scores to be compared with :attr:`held_out`, as a whole.
@@ -268,7 +290,7 @@ def statistics_by_block(
     near: Distances | None = None,
     *,
     samples: int = 1,
-    batch_size: int = 250,
+    batch_size: int = 256,
     seed: int = 0,
     shared: bool = False,
     block: int = 8192,
@@ -278,7 +300,9 @@ def statistics_by_block(
 ) -> Iterator[tuple[int, dict[str, NDArray]]]:
     """Yield the statistics of the examples of a split, block by block, in constant memory.
 
-    The noise is that of :func:`realnvp.evaluation.log_likelihoods`, and so is ``log_likelihood``.
+    The noise of images is that of :func:`realnvp.evaluation.log_likelihoods`, and so is
+    ``log_likelihood``. The statistics of a row are the same bits in every part of a table, on the
+    same machine with the same ``batch_size``.
 
     Args:
         flow: flow.
@@ -307,11 +331,15 @@ def statistics_by_block(
         columns: dict[str, Tensor] = {}
         with flow.evaluating(), torch.no_grad():
             for start, x, condition, counts in batches(part, batch_size, flow.device, shared):
+                size = len(x)
+                if flow.levels is None:  # the rounding of a row depends on the size of its batch
+                    x = _filled_up(x, batch_size)
+                    condition = None if condition is None else _filled_up(condition, batch_size)
+                x, impossible = without_marked(flow.columns, x)
 
                 def noise(draw: int, start: int = first + begin + start, x: Tensor = x) -> Any:
-                    return flow.example_noise((seed, Stream.DRAWS, draw), start, len(x))
+                    return noise_of(flow, x, seed, start, draw)
 
-                x, impossible = without_marked(flow.columns, x)
                 found, z = statistics(flow, x, condition, noise(0), symmetries=symmetries)
                 found |= {} if near is None else near(x, z)
                 found["bound"] = found["log_likelihood"]
@@ -324,13 +352,18 @@ def statistics_by_block(
                 for name, values in found.items():
                     column = columns.setdefault(name, torch.zeros(len(part), dtype=torch.float64))
                     if counts:
-                        column[start : start + len(x)] = values
+                        column[start : start + size] = values[:size]
                 if progress is not None:
-                    progress(min(begin + start + len(x), len(split)), len(split))
+                    progress(min(begin + start + size, len(split)), len(split))
         if shared and world_size() > 1:
             together = torch.stack(list(columns.values())).to(flow.device)
             columns = dict(zip(columns, all_reduce(together).cpu(), strict=True))
         yield first + begin, {name: column.numpy() for name, column in columns.items()}
+
+
+def _filled_up(x: Tensor, size: int) -> Tensor:
+    """Return rows, of which the first is repeated until there are as many as a batch has."""
+    return torch.cat((x, x[:1].expand(max(0, size - len(x)), *x.shape[1:])))
 
 
 def calibrate(
@@ -339,7 +372,7 @@ def calibrate(
     learned: Split | None = None,
     *,
     most: int = 2_000,
-    batch_size: int = 250,
+    batch_size: int = 256,
     seed: int = 0,
     shared: bool = False,
     progress: Progress | None = None,

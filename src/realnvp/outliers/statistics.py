@@ -21,11 +21,33 @@ from realnvp.bijections.dequantization import Noise
 from realnvp.flow import Flow
 from realnvp.outliers.complexity import png_bits_per_dim
 from realnvp.outliers.spectrum import power_spectrum
+from realnvp.utils.rng import Stream, uniform_of_rows
 
-__all__ = ["COPIES", "statistics", "symmetric_copies"]
+__all__ = ["COPIES", "noise_of", "statistics", "symmetric_copies"]
 
 COPIES = ("transposed", "inverted")
 """Statistics that compare an image with a copy of it; see :func:`symmetric_copies`."""
+
+
+def noise_of(flow: Flow, x: Tensor, seed: int, start: int = 0, draw: int = 0) -> Tensor | None:
+    """Return the dequantization noise of a draw for consecutive examples; None if there is none.
+
+    The noise of an image follows from its index. The noise of a vector follows from its values, so
+    that its score is the same in every part of a table.
+
+    Args:
+        flow: flow.
+        x: ``(B, *shape)`` raw data.
+        seed: seed of the noise.
+        start: index of the first example.
+        draw: index of the draw.
+    """
+    key = (seed, Stream.DRAWS, draw)
+    if flow.levels is not None or not flow.noisy:
+        return flow.example_noise(key, start, len(x))
+    # Rounding to the type of the flow could reach 1.
+    below_one = 1 - torch.finfo(flow.dtype).eps / 2
+    return uniform_of_rows(x, key).clamp(max=below_one).to(flow.device, flow.dtype)
 
 
 @torch.no_grad()

@@ -19,11 +19,11 @@ from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
 from realnvp.outliers.explain import surprises
 from realnvp.outliers.significance import p_values
+from realnvp.outliers.statistics import noise_of
 from realnvp.reports.samples import sums_of_columns
 from realnvp.studio.jobs import Jobs, Notify, Results
 from realnvp.studio.models import Library
 from realnvp.studio.uploads import read_uploads
-from realnvp.utils.rng import Stream
 
 __all__ = ["score_tab"]
 
@@ -167,7 +167,7 @@ def _terms(flow: Flow, split: Split) -> list[Any]:
 
 def _log_prob_terms(flow: Flow, split: Split) -> tuple[Tensor, Terms]:
     """Return latents, and the terms of the log-densities of the table of scores."""
-    noise = flow.example_noise((0, Stream.DRAWS, 0), 0, len(split))  # as for the scores
+    noise = noise_of(flow, split.x, 0)  # as for the scores
     condition = split.condition
     if flow.classes is not None and condition is None:  # the terms of one class
         condition = flow.class_log_probs(split.x, noise).argmax(1)

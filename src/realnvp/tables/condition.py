@@ -12,6 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from realnvp.columns.schema import TableSchema
+from realnvp.data.labels import named
+from realnvp.flow import Flow
+from realnvp.pretrained import condition_names, table_of
 from realnvp.tables.frames import as_table
 from realnvp.utils.errors import some_of
 
@@ -74,6 +77,44 @@ class Condition:
             columns = tuple(str(column) for column in condition.columns)
         return Condition(None, values.shape[1], name or "condition", columns=columns)
 
+    @staticmethod
+    def of_flow(flow: Flow) -> Condition:
+        """Return the condition of a model of a table, wherever it was trained."""
+        saved = (flow.trained_on or {}).get("estimator")
+        if saved is not None:
+            return Condition.from_dict(saved["condition"])
+        schema = table_of(flow, "condition_table")
+        if schema is not None:
+            return Condition(None, flow.condition_dim, ",".join(schema.names), schema)
+        name = next(iter(condition_names(flow)), None)
+        if flow.classes is not None:
+            return Condition(np.array(flow.class_names or range(flow.classes)), name=name)
+        return Condition(None, flow.condition_dim, name)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns in which a table has the condition."""
+        if self.schema is not None:
+            return list(self.schema.names)
+        return list(self.columns or ([self.name] if self.name else []))
+
+    def of_table(self, frame: pd.DataFrame, where: str) -> Any:
+        """Return the columns of a table that are the condition; None if there is no condition.
+
+        Raises:
+            ValueError: if one is missing.
+        """
+        if not self.names:
+            return None
+        for name in self.names:
+            if name not in frame.columns:
+                raise ValueError(
+                    f"{where} has no column {name!r}, on which the density is conditioned; its "
+                    f"columns are {some_of(list(map(str, frame.columns)))}"
+                )
+        one = len(self.names) == 1 and self.schema is None
+        return frame[self.names[0] if one else self.names]
+
     @property
     def classes(self) -> int | None:
         """Number of classes, None if there are none."""
@@ -108,6 +149,9 @@ class Condition:
         rows = _as_rows(values, n)
         if self.categories is not None:
             rows = _comparable(rows[:, 0])[:, None] if rows.shape[1] == 1 else rows
+            if rows.dtype.kind in "biuf" and self.categories.dtype.kind == "U":
+                names = named(rows[:, 0], self.categories.tolist())
+                rows = names.astype(str)[:, None] if names.dtype == object else rows
             if (rows.dtype.kind == "U") != (self.categories.dtype.kind == "U"):
                 raise ValueError(
                     f"condition holds other classes than the fitted {self.categories[:3].tolist()}"

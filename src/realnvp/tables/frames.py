@@ -6,13 +6,31 @@ import contextlib
 from datetime import date, time
 from decimal import Decimal
 from numbers import Number
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from realnvp.data.parquet import to_frame
 
-__all__ = ["as_table"]
+__all__ = ["as_pandas", "as_table"]
+
+
+def as_pandas(table: Any) -> Any:
+    """Return a table of polars or Arrow as a DataFrame of pandas; anything else as it is.
+
+    >>> import pyarrow as pa
+    >>> as_pandas(pa.table({"a": [1, 2]}))["a"].tolist()
+    [1, 2]
+    """
+    package = type(table).__module__.partition(".")[0]
+    if package == "polars":
+        table = (table.collect() if hasattr(table, "collect") else table).to_arrow()
+    elif package != "pyarrow":
+        return table
+    import pyarrow as pa
+
+    return to_frame(pa.table(table) if isinstance(table, pa.RecordBatch) else table)
 
 
 def as_table(frame: pd.DataFrame) -> pd.DataFrame:

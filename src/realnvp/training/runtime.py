@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from realnvp.flow import Flow
 from realnvp.utils.errors import is_too_large
 from realnvp.utils.model_folder import made_with, physical_memory
 from realnvp.utils.progress import warn
+from realnvp.utils.threads import single_thread
 
 __all__ = [
     "check_memory",
@@ -112,11 +112,6 @@ def _native_bfloat16(device: torch.device) -> bool:
     return bool(native.get(device.type, lambda: False)())
 
 
-_THREADS = threading.Lock()
-_users = 0  # contexts of limited_threads that are open
-_usual = 0  # number of PyTorch's threads outside of them
-
-
 @contextmanager
 def limited_threads(flow: Flow, batch_size: int, small: int = 2**14) -> Iterator[None]:
     """Use one thread inside this context if a second one would mostly wait for the first.
@@ -125,29 +120,16 @@ def limited_threads(flow: Flow, batch_size: int, small: int = 2**14) -> Iterator
     recipe took ten times as long with two threads as with one. The choice depends on sizes only,
     since the order of sums, and so the last bits of a run, depend on it.
 
-    PyTorch's number of threads belongs to the process. Several Python threads may be in this
-    context at the same time; after the last one, the number is what it was before the first.
-
     Args:
         flow: the model.
         batch_size: examples per batch.
         small: number of values in a batch up to which one thread is as fast as two.
     """
-    global _users, _usual
     if flow.device.type != "cpu" or flow.dim * batch_size > small:
         yield
         return
-    with _THREADS:
-        if _users == 0:
-            _usual = torch.get_num_threads()
-        _users += 1
-        torch.set_num_threads(1)
-    try:
+    with single_thread():
         yield
-    finally:
-        with _THREADS:
-            _users -= 1
-            torch.set_num_threads(_usual)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from enum import IntEnum, unique
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Stream", "normal_of", "seed_of", "seeded", "uniform"]
+from realnvp.utils.hashing import row_hashes, scrambled
+
+__all__ = ["Stream", "normal_of", "seed_of", "seeded", "uniform", "uniform_of_rows"]
 
 BLOCK = 32
 """Number of examples that share a seed: at most two blocks of a batch are used only in part."""
@@ -104,6 +107,23 @@ def uniform(
         for block in range(first, last + 1)
     ]
     return torch.cat(blocks)[start - first * BLOCK :][:count]
+
+
+def uniform_of_rows(rows: Tensor, seed: Sequence[int]) -> Tensor:
+    """Return uniform numbers in [0, 1) for rows of numbers, ``(N, D) -> (N, D)`` in float64.
+
+    A row's numbers depend on its values and the seed only, wherever it stands in whatever table.
+
+    >>> rows = torch.tensor([[0.0, 1.0], [2.0, torch.nan]])
+    >>> one, two = uniform_of_rows(rows, (0, 5)), uniform_of_rows(rows.flip(0), (0, 5))
+    >>> bool((one == two.flip(0)).all()), bool((one == uniform_of_rows(rows, (1, 5))).any())
+    (True, False)
+    """
+    values = rows.detach().cpu().double().nan_to_num(nan=np.finfo(np.float64).max).numpy()
+    hashes = row_hashes(values) + np.uint64(seed_of(*seed))
+    steps = np.arange(1, rows.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    words = scrambled(scrambled(hashes)[:, None] + steps)
+    return torch.from_numpy((words >> np.uint64(11)) * 2.0**-53).to(rows.device)
 
 
 def normal_of(uniform: Tensor) -> Tensor:
