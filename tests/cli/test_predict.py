@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.command import run
+from helpers.command import refused, run
 from realnvp.cli.main import main
 
 
@@ -18,7 +18,7 @@ def test_a_category_and_its_accuracy(mixed_run: Path, here: Path, capsys):
     assert found["accuracy"] > 0.9
     assert found["examples"] == 300
     table = pd.read_csv("predictions.csv")
-    assert list(table) == ["color", "p(blue)", "p(red)"]
+    assert list(table) == ["row", "color", "p(blue)", "p(red)"]
     assert (table["p(blue)"] + table["p(red)"]).to_numpy() == pytest.approx(1)
 
 
@@ -45,8 +45,8 @@ def test_an_interval_and_its_coverage(mixed_run: Path, here: Path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["nominal_coverage"] == pytest.approx(0.8)
     assert 0.6 < found["coverage"] <= 1
-    table = pd.read_csv("predictions.csv", parse_dates=[0, 1])
-    assert list(table) == ["day (0.1)", "day (0.9)"]
+    table = pd.read_csv("predictions.csv", parse_dates=[1, 2])
+    assert list(table) == ["row", "day (0.1)", "day (0.9)"]
     assert (table["day (0.1)"] <= table["day (0.9)"]).all()
 
 
@@ -90,3 +90,26 @@ def test_refused(mixed_run: Path, here: Path, capsys, options: str, says: str):
     arguments = f"predict {mixed_run / 'run'} --data {mixed_run / 't.csv'} {options}".split()
     assert main(arguments) == 2
     assert says in capsys.readouterr().err
+
+
+def test_rows_are_joined_by_their_own_columns_and_numbers_are_numbers(here: Path, capsys):
+    frame = pd.DataFrame({
+        "id": [f"k{i}" for i in range(60)],
+        "price": [f"${i * 31 % 997:,}.00" for i in range(60)],
+        "x": [i / 7 for i in range(60)],
+    })  # fmt: skip
+    frame.drop(columns="id").to_csv("t.csv", index=False)
+    frame.to_csv("new.csv", index=False)
+    run("train table --data t.csv --steps 2 --quiet --training.num_validations 1")
+    words = "predict runs/table --data new.csv --column price --candidates 50 --overwrite"
+    run(f"{words} --quantiles 0.5 --keep id,price")
+    found = pd.read_csv("predictions.csv")
+    assert found["id"].tolist() == frame["id"].tolist()
+    assert list(found) == ["id", "price", "price (0.5)"]
+    assert found["price (0.5)"].dtype.kind in "if"
+    run(f"{words} --quantiles 0.5 --as-written")
+    assert pd.read_csv("predictions.csv")["price (0.5)"].str.startswith("$").all()
+    capsys.readouterr()
+    assert "new.csv has no column 'key'" in refused(capsys, f"{words} --keep key")
+    run("score runs/table --data new.csv --keep id --out scores.csv")
+    assert pd.read_csv("scores.csv")["id"].tolist() == frame["id"].tolist()

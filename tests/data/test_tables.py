@@ -151,9 +151,52 @@ def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("a.jsonl", "a JSON file"), ("a.json.gz", "JSON"), ("a.xlsx", "spreadsheet")]
+    ("name", "what"), [("a.xls", "spreadsheet"), ("a.orc", "ORC file"), ("a.npz", "file of arrays")]
 )
 def test_formats_that_are_not_read_are_named(tmp_path, name, what):
     (tmp_path / name).write_text('{"x": 1}\n{"x": 2}\n')
     with pytest.raises(ValueError, match=f"{what}.*, which is not read: save it as CSV"):
+        tables.read_frame(tmp_path / name)
+
+
+MIXED = pd.DataFrame({"town": ["Köln", None, "東京"], "n": [1, 2, 3], "x": [0.5, np.nan, 1e-3]})
+
+
+def _json_lines(path):
+    MIXED.to_json(path, orient="records", lines=True, force_ascii=False)
+
+
+WRITERS = {
+    "a.json": lambda path: MIXED.to_json(path, orient="records"),
+    "a.jsonl": _json_lines,
+    "a.ndjson.gz": _json_lines,
+    "a.feather": lambda path: MIXED.to_feather(path),
+    "a.arrow": lambda path: MIXED.to_feather(path),
+    "a.xlsx": lambda path: MIXED.to_excel(path, index=False),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_tables_of_other_programs(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    frame = tables.read_frame(tmp_path / name)
+    assert frame["town"].tolist() == pytest.approx(MIXED["town"].tolist(), nan_ok=True)
+    assert frame["n"].dtype == np.int64
+    np.testing.assert_array_equal(frame["x"], MIXED["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "[1, 2]", "not a list of records: item 0 is 1"),
+        ("a.jsonl", '{"x": 1}\n{"x": ', "a.jsonl is not JSON"),
+        ("a.jsonl", '{"x": 1}\n{"x": {"y": 2}}', "column 'x' of .*, first in row 1"),
+        ("a.feather", "no", "not a Feather file"),
+        ("a.xlsx", "no", "not a spreadsheet"),
+        ("a.json", "[]", "no rows"),
+    ],
+)
+def test_damaged_tables_of_other_programs_are_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
         tables.read_frame(tmp_path / name)

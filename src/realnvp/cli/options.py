@@ -349,7 +349,21 @@ def add_seed(parser: Parser, what: str, default: Any = 0) -> None:
 def add_table(parser: Parser) -> None:
     """Add MODEL, the model of a table, and ``--data``, the file with the rows to process."""
     parser.add_argument("model", metavar="MODEL", help="run directory or model folder of a table")
-    parser.add_argument("--data", required=True, metavar="FILE", help="a CSV, TSV or Parquet file")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="a table: CSV, TSV, Parquet, Feather, JSON or\n.xlsx",
+    )
+
+
+def add_keep(parser: Parser) -> None:
+    """Add ``--keep``: columns of the data that identify its rows in what is written."""
+    parser.add_argument(
+        "--keep",
+        metavar="NAME,...",
+        help="columns of the data to write first, instead of the number of the row; all: every one",
+    )
 
 
 def add_candidates(parser: Parser, what: str, out: str, written: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from realnvp.cli.options import Parser, add_candidates, add_table, output_path
-from realnvp.cli.shared import read_model, table, table_rows, tell
+from realnvp.cli.options import Parser, add_candidates, add_keep, add_table, output_path
+from realnvp.cli.shared import identifiers, read_model, table, table_rows, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ EPILOG = """examples:
   realnvp predict runs/diamonds --data new.csv --column cut            probability of each cut
   realnvp predict runs/diamonds --data new.csv --column price          a 90 % interval
   realnvp predict runs/diamonds --data new.csv --column price --quantiles 0.25,0.5,0.75
+  realnvp predict runs/diamonds --data new.csv --column price --keep id,name
 
 If the file has the column, the predictions are compared with it. A value of another column that
 training shows to be impossible, such as an unknown category, counts as missing, with a warning.
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> int:
     probabilities = _probabilities(args.quantiles)
 
     import numpy as np
+    import pandas as pd
 
     from realnvp.columns.impossible import missing_instead
     from realnvp.data.tables import write_frame
@@ -42,6 +44,7 @@ def main(argv: list[str]) -> int:
     flow = read_model(args)
     path = output_path(args, ".csv", ".parquet")
     schema, frame, condition = table_rows(flow, args)
+    rows = identifiers(frame, args.keep, args.data)
     kinds = {column.name: column.kind for column in schema.columns}
     if args.column not in schema.names:
         hint = did_you_mean(args.column, schema.names)
@@ -77,7 +80,13 @@ def main(argv: list[str]) -> int:
         result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
         if truth is not None and len(probabilities) > 1:
             result |= _coverage(answers, truth, schema, args.column)
+        column = schema.column(args.column)
+        if not args.as_written:
+            answers = answers.apply(column.parsed)
         answers = answers.rename(columns=lambda q: f"{args.column} ({q:g})")
+    taken = [name for name in answers if name in rows]
+    answers = answers.rename(columns={name: f"{name} (predicted)" for name in taken})
+    answers = pd.concat([rows, answers.set_axis(rows.index)], axis=1)
     write_frame(answers, path, escape=args.escape_formulas)
     numbers = [
         (name.replace("_", " "), f"{value:.4g}")
@@ -104,6 +113,12 @@ def _parser() -> Parser:
         metavar="X,X,...",
         help="probabilities of the quantiles of a number",
     )
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="write numbers and dates as the training table has them, such as $1,200.00",
+    )
+    add_keep(parser)
     add_candidates(
         parser,
         "draws per row, of which the quantiles are taken",

@@ -32,6 +32,7 @@ EPILOG = """examples:
   realnvp sample runs/table -n 10000                   rows of a table, samples.csv
   realnvp sample runs/table -n 10000 --out synthetic.csv --reject "age > 120"
   realnvp sample runs/table --out ideal.csv --given "cut=Ideal,color=E"
+  realnvp sample runs/table --out old.csv --given "sex=female" --where "age > 60"
   realnvp sample runs/digits --temperature 0.7         likelier, less varied
 """
 
@@ -63,9 +64,10 @@ def main(argv: list[str]) -> int:
     if schema is not None and path.suffix in (*TABLES, ".png"):
         _write_table(flow, schema, args, generator, path)
         return tell(args, result, text)
-    if args.given or args.reject:
+    if args.given or args.where or args.reject:
         raise ValueError(
-            "--given and --reject are for models of tables, and for .csv, .parquet and .png"
+            "--given, --where and --reject are for models of tables, and for .csv, .parquet and "
+            ".png"
         )
     condition = condition_of_text(flow, args.label, args.n)
     if condition is not None:
@@ -99,8 +101,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "--given",
         metavar="NAME=VALUE,...",
-        help="values of columns of a table: the condition of a conditional model; for other\n"
-        "columns, rows are drawn until they have these values",
+        help="values of columns of a table: the condition of a conditional model; other columns\n"
+        "are drawn given these values",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        metavar="RULE",
+        help="keep only rows of a table that satisfy a rule, in the syntax of pandas' query; may\n"
+        "be repeated",
     )
     parser.add_argument(
         "--reject",
@@ -128,6 +137,7 @@ def _write_table(
     from realnvp.data.tables import write_frame
     from realnvp.pretrained import condition_names, table_of
     from realnvp.tables.sampling import sample_table
+    from realnvp.utils.progress import Bar
 
     given = _given(args.given)
     names = [name for name in condition_names(flow) if name in given]
@@ -143,10 +153,12 @@ def _write_table(
         found = given_condition(flow, own, args.label, n)
         return None if found is None else found.to(flow.device)
 
-    frame = sample_table(
-        flow, schema, args.n, condition=condition, given=given, reject=args.reject or (),
-        temperature=args.temperature, generator=generator,
-    )  # fmt: skip
+    with Bar("drawing", visible=not args.json) as bar:
+        frame = sample_table(
+            flow, schema, args.n, condition=condition, given=given, where=args.where or (),
+            reject=args.reject or (), temperature=args.temperature, generator=generator,
+            progress=bar.count,
+        )  # fmt: skip
     if path.suffix == ".png":
         plots.save_figure(plots.table_rows(schema.parsed(frame[[*schema.names]])), path)
         return
@@ -161,6 +173,10 @@ def _given(text: str | None) -> dict[str, str]:
     parts = re.split(r",(?=[^,=]*=)", text or "")
     pairs = [part.partition("=") for part in parts if part.strip()]
     for name, equals, value in pairs:
+        if range_ := re.search(r"(?:^|,)\s*([^,=<>]+?\s*[<>!]=?[^,]*)", f"{name}{equals}{value}"):
+            raise ValueError(
+                f"--given has values, and {range_[1].strip()!r} is a rule: give it with --where"
+            )
         if not equals or not name.strip() or not value.strip():
             raise ValueError(f'--given is written as "name=value,name=value", got {text!r}')
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -12,6 +12,7 @@ from realnvp.cli.options import (
     Parser,
     add_data,
     add_draws,
+    add_keep,
     add_model,
     add_processes,
     add_table_out,
@@ -75,6 +76,8 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--alpha is a probability between 0 and 1, got {args.alpha:g}")
     if args.fdr and args.alpha is None:
         raise ValueError("--fdr needs --alpha, the share of false discoveries")
+    if args.keep is not None and (args.data is None or args.split is not None):
+        raise ValueError("--keep names columns of a table: give the file with --data")
     explained = _explained_path(args, path)
     processes = start(args)
     if processes is None:
@@ -123,6 +126,7 @@ def _parser() -> Parser:
         help="explain the 20 most unusual and the 20 most ordinary examples, next to the nearest\n"
         "training examples, in FILE-explained.csv, or in a picture of images",
     )
+    add_keep(parser)
     add_table_out(
         parser,
         "scores.csv",
@@ -283,12 +287,15 @@ def _written(
                 f"{shift:.1e}; {strange:.1%} of their p-values are 0.05 or less): {why}"
             )
 
+    labels = labels or {"row": range(len(possible))}
+    if args.keep is not None:
+        labels = _kept(args, list(scores), labels)
     # Names of files may not be text.
     names = {
         key: [str(value).encode(errors="backslashreplace").decode() for value in values]
         if key == "image"
         else values
-        for key, values in (labels or {"row": range(len(possible))}).items()
+        for key, values in labels.items()
     }
     table = {**names, **scores, **({} if marked is None else {"outlier": marked.astype(int)})}
     if path.suffix == ".npz":
@@ -297,6 +304,17 @@ def _written(
     else:
         write_frame(pd.DataFrame(table), path, escape=args.escape_formulas, digits=9)
     return result
+
+
+def _kept(args: Any, scores: list[str], rows: Any) -> Any:
+    """Return the columns of the data that ``--keep`` names, for the rows that were scored."""
+    from realnvp.cli.shared import identifiers
+    from realnvp.data.tables import read_frame
+
+    frame = read_frame(Path(args.data).expanduser())
+    kept = identifiers(frame, args.keep, args.data).iloc[list(rows["row"])]
+    taken = {name: f"{name} (data)" for name in kept if name in (*scores, "outlier")}
+    return kept.rename(columns=taken).to_dict("list")
 
 
 def _report(args: Any, result: dict[str, Any], count: int) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from realnvp.cli.options import DATA_OPTIONS
 from realnvp.config import DataConfig
 from realnvp.recipes import made
+from realnvp.utils.errors import some_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ __all__ = [
     "Table",
     "examples",
     "given_condition",
+    "identifiers",
     "likelihood_rows",
     "named_row",
     "read_model",
@@ -245,6 +247,28 @@ def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.
         frame, names, str(path), flow.class_names, table_of(flow, "condition_table")
     )
     return schema, frame, condition.to(flow.device)
+
+
+def identifiers(frame: pd.DataFrame, keep: str | None, where: str) -> pd.DataFrame:
+    """Return the columns that identify the rows of a table: those of ``--keep``, or their numbers.
+
+    Raises:
+        ValueError: if the table does not have a column.
+    """
+    import pandas as pd
+
+    from realnvp.data.tables import condition_names
+
+    if keep is None:
+        return pd.DataFrame({"row": range(len(frame))}, index=frame.index)
+    names = list(frame.columns) if keep == "all" else condition_names(keep, list(frame.columns))
+    for name in names:
+        if name not in frame.columns:
+            raise ValueError(
+                f"--keep: {where} has no column {name!r}; its columns are "
+                f"{some_of(list(frame.columns))}"
+            )
+    return frame[names]
 
 
 def true_log_density(flow: Flow, args: Any) -> Any:

@@ -29,7 +29,7 @@ from realnvp.utils.progress import warn
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALWAYS", "MOST_INFLATED", "read_text", "read_words"]
+__all__ = ["ALWAYS", "MOST_INFLATED", "opened", "read_text", "read_words"]
 
 MOST_INFLATED = 200
 """Largest number of bytes of text, or cells, per byte of a compressed file."""
@@ -75,7 +75,7 @@ class _Gzip(gzip.GzipFile):
         return content
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", _Gzip(path)) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
@@ -99,7 +99,7 @@ def read_text(path: Path) -> pd.DataFrame:
         names = [name.strip() for name in rows[0]] if named else _numbered(len(rows[0]))
 
         def read(**options: Any) -> pd.DataFrame:
-            with _opened(path) as file:
+            with opened(path) as file:
                 return pd.read_csv(
                     file, sep=separator, header=0 if named else None, index_col=False,
                     skiprows=skipped, skipinitialspace=True, encoding=encoding,
@@ -158,7 +158,7 @@ def read_words(path: Path) -> pd.DataFrame:
 
 def _head(path: Path, encoding: str) -> tuple[list[list[str]], str, int]:
     """Return the first rows of a text, what separates its columns, and how many lines to skip."""
-    with _opened(path) as raw, io.TextIOWrapper(raw, encoding, newline="") as text:
+    with opened(path) as raw, io.TextIOWrapper(raw, encoding, newline="") as text:
         lines = list(itertools.islice((line for line in text if line.strip()), _COMPARED))
     chosen = _EXCEL_SEPARATOR.fullmatch(lines[0]) if lines else None
     lines = lines[1:] if chosen else lines
@@ -176,7 +176,7 @@ def _looked_at(path: Path) -> tuple[str, bool]:
     """
     padded, strict = False, True
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with _opened(path) as file:
+    with opened(path) as file:
         block = file.read(1 << 20)
         if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16", True
@@ -216,7 +216,7 @@ def _separator(lines: list[str]) -> str:
 
 def _surplus(path: Path, encoding: str, separator: str, names: list[str]) -> str | None:
     """Return a message about the first line that has more cells than there are names."""
-    with contextlib.suppress(csv.Error), _opened(path) as raw:
+    with contextlib.suppress(csv.Error), opened(path) as raw:
         reader = csv.reader(
             io.TextIOWrapper(raw, encoding, newline=""), delimiter=separator, skipinitialspace=True
         )

@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 _FILES = (
-    "NPZ, NPY, CSV, TSV, Parquet and IDX files, folders of images or of Parquet files, and what "
-    "Hugging Face's datasets save"
+    "CSV, TSV, Parquet, Feather, JSON, .xlsx, NPZ, NPY and IDX files, folders of images or of "
+    "Parquet files, and what Hugging Face's datasets save"
 )
 
 
@@ -434,7 +434,7 @@ def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
         return images.read_folder(path, config, categories)
     _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
-    if parquet_files(path) or (path.is_file() and name.endswith((".csv", ".tsv"))):
+    if parquet_files(path) or (path.is_file() and name.endswith(tables.ENDINGS)):
         return tables.read_table(path, config, known)
     _only_label(config)
     if path.is_dir():

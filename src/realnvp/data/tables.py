@@ -8,19 +8,21 @@ rest), which float32 can distinguish; everything else is refused with the column
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from realnvp.columns.impossible import Tolerate
-from realnvp.columns.text import read_text
+from realnvp.columns.text import opened, read_text
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
-from realnvp.data.parquet import ParquetRows, parquet_files
+from realnvp.data.parquet import ParquetRows, parquet_files, to_frame
 from realnvp.data.parts import Parts
 from realnvp.utils.errors import some_of
 from realnvp.utils.files import csv_text, parquet_module, write_atomically
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
 __all__ = [
+    "ENDINGS",
     "NEW_DATA",
     "UNREAD",
     "KnownColumns",
@@ -47,9 +50,8 @@ __all__ = [
 
 
 UNREAD = {
-    **dict.fromkeys(("json", "jsonl", "ndjson"), "a JSON file"),
-    **dict.fromkeys(("xls", "xlsx", "xlsm", "ods"), "a spreadsheet"),
-    **dict.fromkeys(("feather", "arrow", "orc"), "an Arrow or ORC file"),
+    **dict.fromkeys(("xls", "xlsm", "ods"), "a spreadsheet of another kind than .xlsx"),
+    "orc": "an ORC file",
     **dict.fromkeys(("npy", "npz", "h5", "hdf5", "mat"), "a file of arrays"),
     **dict.fromkeys(("pt", "pth", "pkl", "pickle"), "a file that can run code when it is loaded"),
     **dict.fromkeys(("sav", "dta", "sas7bdat"), "a file of a statistics program"),
@@ -299,7 +301,10 @@ def read_condition(
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file, or a folder of Parquet files, with text for names.
+    """Read a table: a CSV, TSV, Parquet, Feather, JSON or .xlsx file, or a folder of Parquet files.
+
+    The names of its columns are text. A JSON file is a list of records, or has one on each line; a
+    spreadsheet is its first sheet.
 
     Raises:
         ValueError: if the file is damaged or empty, two columns have the same name, or its ending
@@ -310,11 +315,73 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{path} is {UNREAD[ending]}, which is not read: save it as CSV, TSV or Parquet"
         )
-    files = parquet_files(path)
-    frame = ParquetRows(files).whole() if files else read_text(path)
+    if ending in _READERS and path.is_file():
+        frame = _READERS[ending](path)
+    else:
+        files = parquet_files(path)
+        frame = ParquetRows(files).whole() if files else read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
     return _with_text_names(frame, path)
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    """Read a list of records, or records on lines."""
+    import pandas as pd
+
+    with opened(path) as file:
+        try:
+            text = file.read().decode("utf-8-sig")
+            records = json.loads(text) if text.lstrip()[:1] == "[" else _lines(text)
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+    for row, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} is not a list of records: item {row} is {record!r:.50}")
+        for name, value in record.items():
+            if isinstance(value, dict | list):
+                raise ValueError(
+                    f"column {name!r} of {path} holds {value!r:.50}, first in row {row} (counting "
+                    "from 0): give it columns of its own"
+                )
+    return pd.DataFrame(records).infer_objects()
+
+
+def _lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _read_feather(path: Path) -> pd.DataFrame:
+    parquet_module("reading")
+    from pyarrow import ArrowInvalid, feather
+
+    try:
+        return to_frame(feather.read_table(path))
+    except ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Feather file: {error}") from error
+
+
+def _read_sheet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_excel(path)
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "spreadsheets need openpyxl: pip install openpyxl", name="openpyxl"
+        ) from error
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a spreadsheet: {error}") from error
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    **dict.fromkeys(("json", "jsonl", "ndjson"), _read_json),
+    **dict.fromkeys(("feather", "arrow"), _read_feather),
+    "xlsx": _read_sheet,
+}
+
+ENDINGS = (".csv", ".tsv", *(f".{ending}" for ending in _READERS))
+"""Endings of tables, without that of Parquet files."""
 
 
 def write_frame(

@@ -62,7 +62,7 @@ from realnvp.tables.inference import (
     known_rows,
     quantiles,
 )
-from realnvp.tables.sampling import draw
+from realnvp.tables.sampling import sample_table
 from realnvp.tables.scores import explained, marked, scores
 from realnvp.utils.errors import some_of
 from realnvp.utils.settings import to_dict
@@ -380,6 +380,10 @@ class RealNVPDensity(
         n_samples: int = 1,
         random_state: RandomState = None,
         condition: ArrayLike | None = None,
+        *,
+        given: Mapping[str, Any] | None = None,
+        where: str | Sequence[str] = (),
+        temperature: float = 1.0,
     ) -> NDArray:
         """Draw rows.
 
@@ -387,16 +391,35 @@ class RealNVPDensity(
             n_samples: number of rows.
             random_state: seed or generator; that of the estimator by default.
             condition: for a conditional density, one for each row, or one for all.
+            given: values of columns by name, which all rows have. The others are drawn from their
+                distribution given these, exactly where the values are frequent, and else by
+                sampling importance resampling, see :mod:`realnvp.tables.inference`.
+            where: rules that all rows satisfy, each an expression of ``pandas.DataFrame.query``,
+                such as ``"age > 60 and sex == 'female'"``; other rows are drawn again.
+            temperature: standard deviation of the latents; below 1, rows are likelier and less
+                varied, and not draws from the density.
 
         Returns:
             ``(n_samples, D)``.
+
+        Raises:
+            ValueError: if almost no row satisfies the rules, or no row can have the values.
         """
         check_is_fitted(self, "flow_")
         seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._condition.codes(condition, n_samples, repeat=True)
-        generator = torch.Generator().manual_seed(seed)
-        rows = draw(self.flow_, self._schema, n_samples, codes, generator=generator)
-        return self._table(torch.as_tensor(rows))
+        given = {self._name(name): value for name, value in (given or {}).items()}
+
+        def conditions(count: int) -> torch.Tensor | None:
+            return None if codes is None else codes[torch.arange(count) % n_samples]
+
+        rows = sample_table(
+            self.flow_, self._schema, n_samples,
+            condition=None if codes is None else conditions,
+            given=given, where=[where] if isinstance(where, str) else where,
+            temperature=temperature, generator=torch.Generator().manual_seed(seed),
+        )[list(self._schema.names)]  # fmt: skip
+        return rows if self._is_frame else rows.to_numpy(dtype=np.float64)
 
     # ------------------------------------------------------------------ outliers
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ from realnvp.utils.errors import some_of
 __all__ = [
     "category_log_probs",
     "category_proba",
+    "drawn_given",
     "filled_table",
     "impute",
     "known_rows",
@@ -176,7 +177,9 @@ def category_proba(
         part[:, schema.places[column]] = math.nan
         own = None if condition is None else condition[unknown]
         generator = torch.Generator().manual_seed(seed)
-        drawn, _ = _fillings(flow, schema, part, own, FILLINGS, candidates, generator, gaps=column)
+        drawn, _ = _fillings(
+            flow, schema, part, own, FILLINGS, candidates, generator, may_miss=[column]
+        )
         x = torch.cat((x[~unknown], *drawn))
         if condition is not None and own is not None:
             given = torch.cat((condition[~unknown], *[own] * FILLINGS))
@@ -297,11 +300,11 @@ def _candidates(
     condition: Tensor | None,
     count: int,
     generator: torch.Generator,
-    gaps: str | None = None,
+    may_miss: Collection[str] = (),
 ) -> Iterator[_Candidates]:
     """Yield candidates for the rows with unknown values (NaN), part by part.
 
-    They are values, except in the column ``gaps``.
+    They are values, except in the columns ``may_miss``.
     """
     layer = _columns_of(flow)
     unknown = torch.isnan(x)
@@ -311,7 +314,7 @@ def _candidates(
     rows = unknown.any(1).nonzero()[:, 0]
     if not len(rows):
         return
-    forbidden = _forbidden(schema, layer, gaps)
+    forbidden = _forbidden(schema, layer, may_miss)
     patterns, group = unknown[rows].unique(dim=0, return_inverse=True)
     at_once = max(1, AT_ONCE // count)
     with flow.evaluating():
@@ -402,16 +405,16 @@ def _fillings(
     candidates: int,
     generator: torch.Generator,
     *,
-    gaps: str | None = None,
+    may_miss: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return rows with draws of their unknown values, ``(count, N, D')``, as :func:`impute` does.
 
-    The column ``gaps`` may be filled with a gap.
+    The columns ``may_miss`` may be filled with a missing value.
     """
     filled = x.repeat(count, 1, 1)
     effective, done = torch.full((len(x),), math.inf, dtype=torch.float64), 0
-    for found in _candidates(flow, schema, x, condition, candidates, generator, gaps):
+    for found in _candidates(flow, schema, x, condition, candidates, generator, may_miss):
         pick = torch.multinomial(found.weight, count, replacement=count > 1, generator=generator)
         chosen = found.values[torch.arange(len(pick)), pick.T]
         filled[:, found.rows] = torch.where(found.unknown, chosen, x[found.rows])
@@ -420,6 +423,39 @@ def _fillings(
         if progress is not None:
             progress(done, len(x))
     return filled, effective
+
+
+def drawn_given(
+    flow: Flow,
+    schema: TableSchema,
+    x: Tensor,
+    condition: Tensor | None,
+    generator: torch.Generator,
+    *,
+    candidates: int = 500,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return rows drawn given a part of their features, which :func:`impute` would call known.
+
+    Unlike there, what is drawn may be missing, as in samples.
+
+    Args:
+        flow: flow of the table.
+        schema: its columns.
+        x: ``(N, D')`` features, NaN where they are to be drawn.
+        condition: condition of each row, if the flow is conditional.
+        generator: source of all draws.
+        candidates: number of candidates for each row.
+        progress: called with the number of rows done, and the total.
+
+    Returns:
+        the rows, and the effective number of candidates of each.
+    """
+    rows, effective = _fillings(
+        flow, schema, x, condition, 1, candidates, generator, may_miss=schema.names,
+        progress=progress,
+    )  # fmt: skip
+    return rows[0], effective
 
 
 def filled_table(schema: TableSchema, frame: pd.DataFrame, filled: Tensor) -> pd.DataFrame:
@@ -529,16 +565,16 @@ def quantiles(
 
 
 def _forbidden(
-    schema: TableSchema, layer: TableColumns, but: str | None
+    schema: TableSchema, layer: TableColumns, but: Collection[str]
 ) -> dict[int, tuple[int, float, float]]:
     """Return the code of a missing value for each feature that has one, and its probabilities.
 
-    These are the normal CDF of the scores where it begins and ends. The features of the column
+    These are the normal CDF of the scores where it begins and ends. The features of the columns
     ``but`` are left out.
     """
     found = {}
     for column in schema.columns:
-        if column.missing and column.name != but:
+        if column.missing and column.name not in but:
             i = schema.places[column.name].start
             x = layer.some_values().repeat(2, 1)
             x[:, i] = column.code_of_missing

@@ -18,7 +18,9 @@ from realnvp.columns.kinds import Category
 from realnvp.columns.schema import TableSchema
 from realnvp.flow import Flow
 from realnvp.reports.samples import with_condition
+from realnvp.tables.inference import drawn_given, known_rows
 from realnvp.utils.errors import some_of
+from realnvp.utils.progress import warn
 
 __all__ = ["draw", "sample_table"]
 
@@ -27,6 +29,12 @@ REDRAWS = 8
 
 MOST_DRAWS = 1_000
 """Largest number of rows that are drawn for each row that the rules accept."""
+
+AT_LEAST = 0.02
+"""Fraction of drawn rows with the values asked for, below which rows are drawn given these."""
+
+FEW = 10
+"""Effective number of candidates below which a draw is unreliable."""
 
 
 def draw(
@@ -76,6 +84,7 @@ def sample_table(
     *,
     condition: Callable[[int], Tensor | None] | None = None,
     given: Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
     reject: Sequence[str] = (),
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
@@ -83,48 +92,101 @@ def sample_table(
 ) -> pd.DataFrame:
     """Draw rows of a table that satisfy rules, with their condition in the last columns.
 
+    Rows with the values ``given`` are drawn by rejection, which is exact, where enough rows have
+    them, and else by sampling importance resampling (:mod:`realnvp.tables.inference`).
+
     Args:
         flow: flow of the table.
         schema: its columns.
         n: number of rows.
         condition: returns the condition of a number of rows, if the flow is conditional.
-        given: values that columns of the table must have. Other rows are rejected, which draws from
-            the exact conditional distribution.
-        reject: expressions of ``pandas.DataFrame.query``; rows for which any is true are rejected.
-            One that a missing value makes unknown is not true.
+        given: values that columns of the table have.
+        where: expressions of ``pandas.DataFrame.query`` that are true for all rows.
+        reject: expressions that are true for no row. One that a missing value makes unknown is not
+            true.
         temperature: standard deviation of the latents.
         generator: source of the latents.
         progress: called with the number of rows drawn so far, and the total.
 
     Raises:
-        ValueError: if a rule is invalid, or almost no row passes.
+        ValueError: if a rule is invalid, almost no row passes, or no row can have the values.
     """
-    for name, value in (given or {}).items():
+    given = dict(given or {})
+    for name, value in given.items():
         _check_category(schema, name, value)
+    rules = bool(given or where or reject)
+    generator = generator or torch.Generator(flow.device).manual_seed(torch.initial_seed() % 2**63)
+    known = None  # other temperatures, and densities on a domain, draw by rejection alone
+    if given and temperature == 1 and flow.columns is not None:
+        known = _features_of(flow, schema, given)
     found: list[pd.DataFrame] = []
-    have = drawn = 0
+    have = drawn = equal = 0
     while have < n:
-        ask = n if not (given or reject) else min(max(2 * (n - have), 1_000), 50_000)
+        by_values = known is not None and drawn > 0 and equal < AT_LEAST * drawn
+        ask = n if not rules else min(max(2 * (n - have), 1_000), 50_000)
+        if by_values:
+            ask = min(ask, n) if where or reject else n - have
         own = None if condition is None else condition(ask)
-        if own is not None and (given or reject):
+        if own is not None and rules:
             # Conditions may be sorted, and the first rows that pass would be of the first ones.
             order = torch.randperm(ask, generator=generator, device=own.device)
             own = own[order]
-        x = draw(flow, schema, ask, own, temperature, generator, progress)
+        if by_values and known is not None:
+            x = _given_values(flow, schema, known.expand(ask, -1), own, generator, progress)
+        else:
+            bar = None if rules else progress
+            x = draw(flow, schema, ask, own, temperature, generator, bar)
         frame = with_condition(flow, schema.decode(x), own)
         drawn += ask
-        for name, value in (given or {}).items():
+        for name, value in given.items() if not by_values else ():
             frame = frame[_equals(frame[name], value)]
-        for rule in reject:
-            frame = frame[~_query(schema.parsed(frame), rule)]
+        equal += len(frame)
+        if where or reject:
+            parsed = schema.parsed(frame)
+            kept = np.ones(len(frame), dtype=bool)
+            for rule in where:
+                kept &= _query(parsed, rule)
+            for rule in reject:
+                kept &= ~_query(parsed, rule)
+            frame = frame[kept]
         found.append(frame)
         have += len(frame)
-        if have < n and drawn >= MOST_DRAWS * max(1, have) and drawn >= 20_000:
+        if progress is not None:
+            progress(min(have, n), n)
+        hopeless = have < n and drawn >= MOST_DRAWS * max(1, have) and drawn >= 20_000
+        if hopeless:
             raise ValueError(
                 f"only {have} of {drawn:,} drawn rows pass the rules: ask for fewer, or train with "
                 "the column as a condition (--condition NAME)"
             )
     return pd.concat(found, ignore_index=True).iloc[:n]
+
+
+def _features_of(flow: Flow, schema: TableSchema, given: Mapping[str, Any]) -> Tensor:
+    """Return the features ``(1, D')`` of some columns' values, NaN in all other columns."""
+    values = {column.name: given.get(column.name) for column in schema.columns}
+    row = pd.DataFrame({name: pd.Series([value]) for name, value in values.items()})
+    return known_rows(flow, schema, row, where="what is given", unknown=True)
+
+
+def _given_values(
+    flow: Flow,
+    schema: TableSchema,
+    x: Tensor,
+    condition: Tensor | None,
+    generator: torch.Generator,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray:
+    """Return rows with the known features of ``x``, of which the rest is drawn."""
+    rows, effective = drawn_given(flow, schema, x, condition, generator, progress=progress)
+    if not bool((effective > 0).all()):
+        raise ValueError("no row has the values that are given: together, they are impossible")
+    if float(effective.median()) < FEW:
+        warn(
+            f"the values that are given are so unusual that each row is drawn from fewer than {FEW}"
+            " effective candidates: rows are less varied than they should be"
+        )
+    return schema.within_range(rows.numpy())
 
 
 def _check_category(schema: TableSchema, name: str, value: Any) -> None:
