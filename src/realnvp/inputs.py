@@ -40,7 +40,10 @@ def check_kind(x: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
     ValueError: this flow models shape (B, 3), got (3,)
     """
     if not isinstance(x, Tensor):
-        raise ValueError(f"a flow takes tensors, got {type(x).__name__}: pass torch.as_tensor(x)")
+        name = type(x).__name__
+        advice = "RealNVPDensity.load reads models of tables, and takes them"
+        advice = advice if "DataFrame" in name else "pass torch.as_tensor(x)"
+        raise ValueError(f"a flow takes tensors, got {name}: {advice}")
     if tuple(x.shape[1:]) != shape or x.ndim < 2:
         sizes = ", ".join(map(str, shape))
         raise ValueError(f"this flow models shape (B, {sizes}), got {tuple(x.shape)}")

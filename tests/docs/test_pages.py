@@ -142,3 +142,22 @@ def test_serving(tmp_path, monkeypatch):
     wrong = client.post("/score", json=[{"alcohol": 13.0}])
     assert wrong.status_code == 422
     assert "malic_acid" in wrong.json()["detail"]
+
+
+def test_engines(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("dask.dataframe")
+    monkeypatch.chdir(tmp_path)
+    one, dask, _, _, alarms = blocks("engines")
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"x": random.normal(size=900), "k": random.integers(0, 5, 900)})
+    density = realnvp.RealNVPDensity(max_steps=5, mixture_init=1, random_state=0).fit(table[:200])
+    density.calibrate(table[200:300], learned=table[:200]).save("model")
+    table.loc[:99, "x"] = 60.0
+    table.to_csv("rows.csv", index=False)
+    scorer = run(one, {})["scorer"]
+    (tmp_path / "on_dask.py").write_text(dask.replace('"processes"', '"synchronous"'))
+    run((tmp_path / "on_dask.py").read_text(), {"__name__": "__main__"})
+    capsys.readouterr()
+    found = run(alarms, {})["scored"]
+    pd.testing.assert_frame_equal(found, scorer(table), check_exact=False, rtol=1e-12)
+    assert "60.0" in capsys.readouterr().out

@@ -263,3 +263,24 @@ def test_saved_detectors_of_mixed_tables_are_equal_and_damage_is_named(tmp_path)
         RealNVPOutlierDetector.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no saved detector"):
         RealNVPOutlierDetector.load(tmp_path / "elsewhere")
+
+
+def test_false_discoveries_are_bounded_and_a_level_that_finds_nothing_says_so():
+    detector = quick().fit(rows(400, 0))
+    new = np.concatenate([rows(60, 1), rows(40, 2) + 30])
+    found = detector.predict(new, fdr=0.2)
+    assert (found[60:] == -1).all()
+    assert (found[:60] == -1).mean() < 0.2
+    assert np.array_equal(detector.predict(new, alpha=0.05) == -1, detector.p_values(new) <= 0.05)
+    with pytest.warns(UserWarning, match="no example is marked: by 80 held-out examples"):
+        assert (detector.predict(new[58:61], fdr=0.001) == 1).all()
+    for options in ({"alpha": 0.1, "fdr": 0.1}, {"alpha": 1.5}):
+        with pytest.raises(ValueError, match="give alpha or fdr"):
+            detector.predict(new, **options)
+
+
+def test_a_shift_of_all_rows_is_a_drift():
+    for table in (rows(400, 0), rows(100, 0)):  # one member, and one for each fold
+        detector = quick().fit(table)
+        assert detector.drift(rows(200, 1)) > 0.01
+        assert detector.drift(rows(200, 1) + 0.8) < 1e-4

@@ -242,7 +242,7 @@ def _written(
     import pandas as pd
 
     from realnvp.data.tables import write_frame
-    from realnvp.outliers import benjamini_hochberg, shift_p_value
+    from realnvp.outliers import benjamini_hochberg, nothing_can_be_found, shift_p_value
     from realnvp.utils.files import replacing
     from realnvp.utils.progress import warn
 
@@ -263,13 +263,10 @@ def _written(
             marked = benjamini_hochberg(p, args.alpha) if args.fdr else p <= args.alpha
             result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": int(marked.sum())}
             held_out = len(scorer.calibration)
-            smallest = 1 / (1 + held_out)
-            if not marked.any() and p.min(initial=1.0) <= smallest:
-                warn(
-                    f"no example is marked: by {held_out:,} held-out examples no p-value can be "
-                    f"below {smallest:.2g}, which the most unusual ones have; choose a larger "
-                    f"--alpha{', leave out --fdr' if args.fdr else ''} or calibrate with more"
-                )
+            other = ", leave out --fdr" if args.fdr else ""
+            advice = f"choose a larger --alpha{other} or calibrate with more"
+            if warning := nothing_can_be_found(p, marked, held_out, advice):
+                warn(warning)
         result["calibration"] = len(scorer.calibration)
         # It is the number of held-out examples that limits what can be found.
         shift = shift_p_value(tested, scorer.held_out)

@@ -33,6 +33,7 @@ from realnvp.estimator.checks import (
     schema_of,
 )
 from realnvp.estimator.density import RandomState, RealNVPDensity
+from realnvp.outliers import benjamini_hochberg, nothing_can_be_found, shift_p_value
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
 from realnvp.outliers.statistics import statistics
@@ -246,9 +247,50 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         """Return :meth:`score_samples` minus :attr:`offset_`, below 0 for outliers."""
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X: ArrayLike) -> NDArray:
-        """Return 1 for ordinary rows and -1 for outliers, ``(N,)``."""
-        return np.where(self.decision_function(X) < 0, -1, 1)
+    def predict(
+        self, X: ArrayLike, *, alpha: float | None = None, fdr: float | None = None
+    ) -> NDArray:
+        """Return 1 for ordinary rows and -1 for outliers, ``(N,)``.
+
+        Args:
+            X: ``(N, D)``.
+            alpha: outliers are the rows with a p-value of at most this. By default, those beyond
+                :attr:`offset_`.
+            fdr: largest expected fraction of false alarms among the outliers, by the procedure of
+                Benjamini and Hochberg over all rows of ``X``
+                (:func:`~realnvp.outliers.benjamini_hochberg`), in place of ``alpha``.
+
+        Raises:
+            ValueError: if both are given, or one is not in (0, 1).
+        """
+        if alpha is None and fdr is None:
+            return np.where(self.decision_function(X) < 0, -1, 1)
+        level = fdr if alpha is None else alpha
+        if (alpha is not None and fdr is not None) or level is None or not 0 < level < 1:
+            raise ValueError(f"give alpha or fdr, in (0, 1): got alpha={alpha}, fdr={fdr}")
+        p = self.p_values(X)
+        marked = p <= level if alpha is not None else benjamini_hochberg(p, level)
+        advice = "fit the detector to more rows, or choose a larger alpha or fdr"
+        held_out = len(self.calibration_scores_)
+        if warning := nothing_can_be_found(p, marked, held_out, advice):
+            warnings.warn(warning, stacklevel=2)
+        return np.where(marked, -1, 1)
+
+    def drift(self, X: ArrayLike) -> float:
+        """Return the p-value of the hypothesis that rows are distributed as the fitted ones.
+
+        It is the test of Kolmogorov and Smirnov on all scores: a small shift of all rows, none of
+        which is an outlier, is detected, too.
+        """
+        check_is_fitted(self, "calibration_scores_")
+        table = self._table(X)
+        turns = [np.arange(k, len(table), len(self._members)) for k in range(len(self._members))]
+        scores = [
+            member.score.like_held_out(member.statistics(_rows(table, turn)), np.arange(len(turn)))
+            for member, turn in zip(self._members, turns, strict=True)
+            if len(turn)
+        ]
+        return shift_p_value(np.concatenate(scores), self.calibration_scores_)
 
     def p_values(self, X: ArrayLike) -> NDArray:
         """Return the conformal p-value of each row, ``(N,)``, small for outliers.

@@ -1,13 +1,19 @@
 """Outliers: scores from one pass of a flow, their p-values, and explanations."""
 
 from realnvp.outliers.calibration import Calibration, OutlierScorer, calibrate
-from realnvp.outliers.significance import benjamini_hochberg, p_values, shift_p_value
+from realnvp.outliers.significance import (
+    benjamini_hochberg,
+    nothing_can_be_found,
+    p_values,
+    shift_p_value,
+)
 
 __all__ = [
     "Calibration",
     "OutlierScorer",
     "benjamini_hochberg",
     "calibrate",
+    "nothing_can_be_found",
     "p_values",
     "shift_p_value",
 ]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["benjamini_hochberg", "p_values", "shift_p_value"]
+__all__ = ["benjamini_hochberg", "nothing_can_be_found", "p_values", "shift_p_value"]
 
 
 def p_values(scores: ArrayLike, calibration: ArrayLike) -> NDArray:
@@ -62,6 +62,24 @@ def benjamini_hochberg(p: ArrayLike, alpha: float) -> NDArray:
     threshold = ordered[below[-1]] if len(below) else -1.0
     marked: NDArray = values <= threshold
     return marked
+
+
+def nothing_can_be_found(p: ArrayLike, marked: ArrayLike, held_out: int, advice: str) -> str | None:
+    """Return a warning if no example is marked only since no p-value can be small enough.
+
+    Args:
+        p: ``(N,)`` p-values.
+        marked: ``(N,)``, which of them are marked.
+        held_out: number of held-out examples that they are the ranks of.
+        advice: what to do; the end of the sentence.
+    """
+    smallest = 1 / (1 + held_out)
+    if np.any(marked) or np.min(p, initial=1.0) > smallest:
+        return None
+    return (
+        f"no example is marked: by {held_out:,} held-out examples no p-value can be below "
+        f"{smallest:.2g}, which the most unusual ones have; {advice}"
+    )
 
 
 def shift_p_value(scores: ArrayLike, calibration: ArrayLike) -> float:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from realnvp.columns.bin_map import ON_GRID
 from realnvp.columns.kinds.base import Column, Feature
+from realnvp.columns.kinds.implied import Dropped
 from realnvp.columns.kinds.number import Number, grid_of, stand_for_missing
-from realnvp.columns.look import FEW_ROWS, Look
+from realnvp.columns.look import FEW_ROWS, Look, Numbers
 
 __all__ = ["Decimal", "Integer", "Stepped"]
 
@@ -85,6 +86,17 @@ def _are_on_grid(distinct: NDArray, step: float) -> bool:
     return bool((np.abs(position - np.rint(position)) < ON_GRID / 4).all())
 
 
+def _are_keys(numbers: Numbers, least: int = 100) -> bool:
+    """Return whether integers number the rows: each occurs once, and hardly one is left out."""
+    x, distinct, _ = numbers
+    return (
+        len(x) >= least
+        and len(distinct) == len(x)
+        and bool((distinct == np.floor(distinct)).all())
+        and distinct[-1] - distinct[0] < 1.1 * len(x)
+    )
+
+
 @dataclass(frozen=True)
 class Integer(Stepped):
     """A column of integers."""
@@ -99,6 +111,10 @@ class Integer(Stepped):
         x = look.numbers.x
         if look.declared is not None and not look.numbers.are_whole:
             raise ValueError(f"{look.where} is declared integer, but holds fractions")
+        if look.declared is None and not look.is_array and _are_keys(look.numbers):
+            distinct = look.numbers.distinct
+            note = f"the integers {distinct[0]:.0f} to {distinct[-1]:.0f}, each once, as keys are"
+            return Dropped(look.name, look.dtype, note=note)
         # The noise of dequantization needs digits in float32.
         fine = not look.is_array or np.abs(x - np.floor(x.mean())).max() <= 2**18
         if look.declared is None and not (look.numbers.are_whole and fine):
