@@ -30,6 +30,7 @@ COMMANDS = {
     "check": "check a model layer by layer: inverse, log-determinant, latents",
     "report": "write an HTML report about a run, or several side by side",
     "compare": "compare runs: settings, results, curves",
+    "compare-rows": "compare synthetic rows of a table with real ones",
     "studio": "open a page in the browser to explore models",
     "export": "export the sampler and the log-density, for ONNX or PyTorch",
     "push": "upload a model to the Hugging Face Hub",
@@ -125,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command not in COMMANDS:
             hint = did_you_mean(command, COMMANDS)
             raise ValueError(f"unknown command {command!r}: {hint}there are {', '.join(COMMANDS)}")
-        status = import_module(f"realnvp.cli.{command}").main(rest)
+        status = import_module(f"realnvp.cli.{command.replace('-', '_')}").main(rest)
         sys.stdout.flush()  # here, where a closed pipe is still handled
         return status
     except KeyboardInterrupt:

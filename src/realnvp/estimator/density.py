@@ -51,6 +51,7 @@ from realnvp.inputs import impossible_values
 from realnvp.outliers import OutlierScorer, calibrate
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
+from realnvp.tables.comparison import RowComparison, compare_rows
 from realnvp.tables.condition import Condition
 from realnvp.tables.defaults import Defaults
 from realnvp.tables.fit import fit_rows
@@ -420,6 +421,25 @@ class RealNVPDensity(
             temperature=temperature, generator=torch.Generator().manual_seed(seed),
         )[list(self._schema.names)]  # fmt: skip
         return rows if self._is_frame else rows.to_numpy(dtype=np.float64)
+
+    def compare(
+        self, real: Any, kept_aside: Any = None, random_state: RandomState = None
+    ) -> RowComparison:
+        """Compare as many samples as there are real rows with them.
+
+        See :func:`realnvp.tables.comparison.compare_rows`.
+
+        Args:
+            real: DataFrame that the density was fitted to.
+            kept_aside: real rows that it has not seen.
+            random_state: seed or generator; that of the estimator by default.
+        """
+        seed = _seed(self.random_state if random_state is None else random_state)
+        rows, condition = self._with_condition(real, None)
+        drawn = pd.DataFrame(self.sample(len(rows), seed, condition))
+        names = [str(name) for name in rows.columns if str(name) in drawn]
+        others = None if kept_aside is None else as_table(as_pandas(kept_aside))[names]
+        return compare_rows(as_table(rows)[names], drawn, others, seed=seed)
 
     # ------------------------------------------------------------------ outliers
 

@@ -132,6 +132,15 @@ class RowNeighbors:
         """Return the indices ``(N,)`` of the nearest reference rows, plain."""
         return self._plain.nearest(self._standardized(rows))
 
+    def to_parts(self, rows: NDArray, first: int) -> tuple[NDArray, NDArray]:
+        """Return the distances ``(N,)`` to the first so many reference rows, and to the others."""
+        from sklearn.neighbors import NearestNeighbors
+
+        reference, own = self._plain.rows, self._standardized(rows)
+        parts = reference[:first], reference[first:]
+        near, far = (NearestNeighbors(n_neighbors=1).fit(p).kneighbors(own)[0] for p in parts)
+        return near[:, 0], far[:, 0]
+
     def _standardized(self, rows: NDArray) -> NDArray:
         numbers: NDArray = np.nan_to_num((self._numbers(rows) - self._mean) / self._std, nan=0.0)
         parts = [_one_hot(rows[:, i], known, size) for i, known, size in self._categories]
