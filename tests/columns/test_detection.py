@@ -58,11 +58,23 @@ def test_refused_columns(values, says):
 
 
 def test_identifiers_are_left_out(capsys):
-    frame = pd.DataFrame({"id": [f"n{i}" for i in range(10_000)], "a": np.arange(10_000.0)})
+    frame = pd.DataFrame({"id": [f"n{i}" for i in range(10_000)], "a": np.arange(10_000.0) ** 2})
     schema = TableSchema.of(frame)
     assert schema.names == ("a",)
     assert "10,000 different texts in 10,000 rows" in schema.columns[0].describe()
     assert TableSchema.from_dict(schema.as_dict()) == schema
+
+
+def test_integers_that_number_the_rows_are_left_out():
+    keys = np.random.default_rng(0).permutation(100_000 + np.arange(200))
+    assert found(keys).describe() == (
+        "left out: the integers 100000 to 100199, each once, as keys are"
+    )
+    assert found(keys[:99]).kind == "integer", "so few may be chance"
+    assert found(np.append(keys[:-1], keys[0])).kind == "integer"
+    assert found(3 * keys).kind == "decimal"
+    frame = pd.DataFrame({"id": keys})
+    assert TableSchema.of(frame, {"id": "integer"}).names == ("id",)
 
 
 def test_many_texts_among_numbers_are_no_slips():

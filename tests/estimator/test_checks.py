@@ -201,7 +201,7 @@ def test_types_of_databases_and_arrow_are_as_in_files():
 @pytest.mark.filterwarnings("ignore:.*(left out of it|Degrees|cannot)")
 def test_tables_of_databases_are_fitted_and_filled_in():
     several = pd.concat([in_types_of_others()] * 40, ignore_index=True)
-    several["n"] = pd.array(range(120), dtype="int64[pyarrow]")
+    several["n"] = pd.array([i % 50 for i in range(120)], dtype="int64[pyarrow]")
     several["x"] = np.random.default_rng(0).normal(size=120)
     density = RealNVPDensity(max_steps=1, mixture_init=1, random_state=0).fit(several)
     assert np.isfinite(density.score_samples(several)).all()

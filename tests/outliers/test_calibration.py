@@ -118,7 +118,7 @@ def test_images_are_compared_with_copies_if_the_calibration_has_them():
 
 def test_large_numbers_of_a_table_are_compared_with_themselves(tmp_path):
     rng = np.random.default_rng(0)
-    ids = 10**15 + rng.permutation(400)
+    ids = 10**15 + 7 * rng.permutation(400)
     frame = pd.DataFrame({"id": ids, "v": rng.normal(size=400).round(2)})
     density = RealNVPDensity(max_steps=5, hidden=4, mixture_init=1, random_state=0).fit(frame)
     flow, x = density.flow_.float(), torch.as_tensor(density._schema.encode(frame)[0])

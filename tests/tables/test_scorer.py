@@ -106,7 +106,7 @@ def test_a_run_is_an_estimator(run, scored):
     np.testing.assert_allclose(density.outlier_score(rows), scored["outlier_score"], rtol=1e-8)
     apart = density.score_samples(rows[["age", "income"]], rows["sex"])
     assert np.array_equal(density.score_samples(rows), apart)
-    assert density.predict(rows[:5], "age").between(10, 100).all()
+    assert density.predict_column(rows[:5], "age").between(10, 100).all()
     assert density.sample(3, condition="f", random_state=0).columns.tolist() == ["age", "income"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

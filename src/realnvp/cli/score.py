@@ -242,7 +242,11 @@ def _written(
     import pandas as pd
 
     from realnvp.data.tables import write_frame
-    from realnvp.outliers import benjamini_hochberg, nothing_can_be_found, shift_p_value
+    from realnvp.outliers.significance import (
+        benjamini_hochberg,
+        nothing_can_be_found,
+        shift_p_value,
+    )
     from realnvp.utils.files import replacing
     from realnvp.utils.progress import warn
 

@@ -551,7 +551,7 @@ class RealNVPDensity(
             where="X", tolerate=_warn,
         )  # fmt: skip
 
-    def predict(
+    def predict_column(
         self,
         X: ArrayLike,
         column: str | int,

@@ -33,9 +33,13 @@ from realnvp.estimator.checks import (
     schema_of,
 )
 from realnvp.estimator.density import RandomState, RealNVPDensity
-from realnvp.outliers import benjamini_hochberg, nothing_can_be_found, shift_p_value
 from realnvp.outliers.neighbors import FARTHEST, NEIGHBORS, Neighbors, RowNeighbors, clamped
 from realnvp.outliers.score import CrossFitted, TailScore
+from realnvp.outliers.significance import (
+    benjamini_hochberg,
+    nothing_can_be_found,
+    shift_p_value,
+)
 from realnvp.outliers.statistics import statistics
 from realnvp.tables.frames import as_table
 from realnvp.utils.files import write_atomically

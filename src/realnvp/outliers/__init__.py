@@ -3,7 +3,6 @@
 from realnvp.outliers.calibration import Calibration, OutlierScorer, calibrate
 from realnvp.outliers.significance import (
     benjamini_hochberg,
-    nothing_can_be_found,
     p_values,
     shift_p_value,
 )
@@ -13,7 +12,6 @@ __all__ = [
     "OutlierScorer",
     "benjamini_hochberg",
     "calibrate",
-    "nothing_can_be_found",
     "p_values",
     "shift_p_value",
 ]

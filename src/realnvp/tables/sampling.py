@@ -113,6 +113,8 @@ def sample_table(
     """
     given = dict(given or {})
     for name, value in given.items():
+        if name not in schema.names:
+            raise ValueError(f"the model has no column {name!r}: there are {some_of(schema.names)}")
         _check_category(schema, name, value)
     rules = bool(given or where or reject)
     generator = generator or torch.Generator(flow.device).manual_seed(torch.initial_seed() % 2**63)
