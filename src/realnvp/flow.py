@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from realnvp.bijections import (
     ActNorm,
@@ -43,6 +44,7 @@ from realnvp.round_trip import exact_latents
 from realnvp.utils.allocation import keep_freed_memory
 from realnvp.utils.evaluation_mode import EvaluationMode, modules
 from realnvp.utils.model_folder import check_rebuildable, load_folder, write_model
+from realnvp.utils.registry import DISTRIBUTION, find
 from realnvp.utils.rng import uniform
 from realnvp.utils.tracing import is_traced
 
@@ -742,6 +744,20 @@ class Flow(ExactBuffers, nn.Module):
         return temperature * torch.randn(
             n, *self.shape, generator=generator, device=self.device, dtype=self.dtype
         )
+
+    def as_distribution(self, condition: Tensor | None = None) -> Distribution:
+        """Return the density as a distribution of PyTorch, with gradients.
+
+        Args:
+            condition: labels ``(...)``, or vectors ``(..., K)``, if the flow is conditional: one
+                distribution for each; see :class:`realnvp.interop.FlowDistribution`.
+
+        >>> from realnvp import vector_flow
+        >>> vector_flow(2, classes=3).as_distribution(torch.tensor([0, 2])).sample((5,)).shape
+        torch.Size([5, 2, 2])
+        """
+        distribution: Distribution = find(DISTRIBUTION)(self, condition)
+        return distribution
 
     def latent_scales(self) -> Tensor:
         """Return the scale of each latent entry: integers of :attr:`shape`, 0 the finest.

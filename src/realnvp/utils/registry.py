@@ -27,6 +27,7 @@ __all__ = [
     "BUILDERS",
     "CONDITIONERS",
     "COUPLINGS",
+    "DISTRIBUTION",
     "DOMAINS",
     "Registry",
     "find",
@@ -212,6 +213,10 @@ BUILDERS: Registry[Callable] = Registry(
     },
 )
 """Functions that return a :class:`realnvp.Flow`, named in the ``config.json`` of saved models."""
+
+
+DISTRIBUTION = "realnvp.interop.distributions:FlowDistribution"
+"""The distribution that a flow is for other libraries."""
 
 
 def register_coupling(name: str) -> Callable[[Any], Any]:
