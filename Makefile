@@ -56,7 +56,7 @@ test-lowest:
 	$(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) tools/lowest.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c $(LOWEST)/constraints.txt -e . 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' pyarrow constriction
+		-c $(LOWEST)/constraints.txt -e . 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' pyarrow constriction openpyxl
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses auto --dist loadfile $(LOWEST_TESTS) \
 		-W ignore::DeprecationWarning -W ignore::FutureWarning
 

@@ -68,7 +68,7 @@ def _plain(values: pd.Series) -> pd.Series:
         import pyarrow as pa
 
         if pa.types.is_temporal(kind.pyarrow_dtype) or pa.types.is_decimal(kind.pyarrow_dtype):
-            held = pa.table({"": pa.chunked_array(values.array.__arrow_array__())})
+            held = pa.table({"": values.array.__arrow_array__()})
             return to_frame(held)[""].set_axis(values.index)
         return values.astype("category") if pa.types.is_dictionary(kind.pyarrow_dtype) else values
     if isinstance(kind, pd.PeriodDtype):
