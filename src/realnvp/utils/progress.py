@@ -93,11 +93,13 @@ class Bar:
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Bar:
-        self._progress.start()
+        if self._terminal:  # before version 14.3, rich ends one that it does not show by a line
+            self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        if self._terminal:
+            self._progress.stop()
         if self._visible and self._notebook:
             _overwrite("", end="\r")
 
