@@ -438,6 +438,8 @@ def test_every_option_is_saved_and_loaded(kind, condition):
     model = ImageModel if kind == "image" else VectorModel
     more = [{"mixture_init": count} for count in (0, 1, 3)] if kind == "vector" else [{"patch": 2}]
     for options in [*values_of_options(model), *more]:
+        if kind == "image" and options.get("architecture") == "autoregressive":
+            continue  # for vectors
         if kind == "image":
             flow = image_flow(
                 (2, 4, 4), levels=9, **{"hidden": 4, "blocks": 1, **condition, **options}

@@ -454,7 +454,7 @@ class ColumnLinear(nn.Module):
         features_in: inputs of each column's layer.
         features_out: outputs of each column's layer.
 
-    >>> ColumnLinear(3, 2, 5)(torch.ones(3, 2, 4), slice(0, 1)).shape
+    >>> ColumnLinear(3, 2, 5)(torch.ones(1, 2, 4), slice(0, 1)).shape
     torch.Size([1, 5, 4])
     """
 

@@ -38,6 +38,8 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "norm_momentum": (0.1, 1.0),
     "scale_penalty": (0.0, 1e-3),
     "label_weight": (0.0,),
+    "dropout": (0.0,),
+    "networks": (1,),
 }
 """Values of the other options."""
 

@@ -54,7 +54,10 @@ def test_training_learns_and_leaves_a_run_folder(tmp_path):
     assert outcome.likelihood.bits_per_dim < 2.5  # 4.1 for a uniform model of 17 levels
     assert outcome.likelihood.levels == 17
     names = {path.name.partition(".")[0] for path in (tmp_path / "run").iterdir()}
-    assert names == {"config", "metrics", "events", "checkpoints", "samples", "curves", "model"}
+    assert names == {
+        "config", "metrics", "events", "checkpoints", "samples", "curves", "model",
+        "log_likelihoods",
+    }  # fmt: skip
     assert list((tmp_path / "run" / "samples").glob("*.png"))
     records = metrics(tmp_path / "run")
     train_record = next(r for r in records if r["kind"] == "train")
