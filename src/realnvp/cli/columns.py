@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from realnvp.cli.options import Parser
-from realnvp.cli.shared import table, tell
+from realnvp.cli.shared import read_file, table, tell
 
 __all__ = []
 
@@ -29,12 +29,9 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     from realnvp.columns.schema import TableSchema
-    from realnvp.data.tables import read_frame
 
     path = Path(args.file).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path.absolute()}")
-    frame = read_frame(path)
+    frame = read_file(args.file)
     refused: dict[str, str] = {}
     of = partial(TableSchema.of, frame, where=str(path), keep_range=args.keep_range)
     try:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from realnvp.cli.options import Parser, add_out, add_seed, output_path
-from realnvp.cli.shared import table, tell
+from realnvp.cli.shared import read_file, table, tell
 
 __all__ = []
 
@@ -39,14 +37,9 @@ def main(argv: list[str]) -> int:
 
     from realnvp import plots
     from realnvp.columns.schema import TableSchema
-    from realnvp.data.tables import read_frame
     from realnvp.tables.comparison import compare_rows
 
-    files = [args.real, args.synthetic, *([args.kept_aside] if args.kept_aside else [])]
-    for file in files:
-        if not Path(file).expanduser().is_file():
-            raise FileNotFoundError(f"there is no file {Path(file).absolute()}")
-    frames = [read_frame(Path(file).expanduser()) for file in files]
+    frames = [read_file(each) for each in (args.real, args.synthetic, args.kept_aside) if each]
     found = compare_rows(*frames, seed=args.seed)
     numbers = [
         ("AUC of a classifier (0.5 is best)", f"{found.auc:.3f} ± {found.auc_error:.3f}"),

@@ -353,7 +353,7 @@ def add_table(parser: Parser) -> None:
         "--data",
         required=True,
         metavar="FILE",
-        help="a table: CSV, TSV, Parquet, Feather, JSON or\n.xlsx",
+        help="a table: CSV, TSV, Parquet, Feather, JSON or .xlsx",
     )
 
 

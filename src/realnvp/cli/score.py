@@ -21,6 +21,7 @@ from realnvp.cli.options import (
 )
 from realnvp.cli.shared import (
     examples,
+    identifiers,
     read_model,
     row_names,
     start,
@@ -151,11 +152,15 @@ def _score(
 ) -> None:
     import numpy as np
 
+    from realnvp.data.tables import read_frame
     from realnvp.outliers import OutlierScorer
     from realnvp.outliers.calibration import statistics_by_block
     from realnvp.utils.progress import Bar, warn
 
     noted: list[Impossible] = []
+    kept = None
+    if args.keep is not None:
+        kept = identifiers(read_frame(Path(args.data).expanduser()), args.keep, args.data)
     # Batches must begin where they do without streaming: then the results are the same bits.
     turn = args.batch_size * (1 if processes is None else processes.world_size)
     with nullcontext() if processes is None else processes.sync_errors():
@@ -209,7 +214,7 @@ def _score(
             done += len(part)
     if main:
         scores = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
-        result = _written(args, path, split, name, scores, scorer, np.concatenate(tested))
+        result = _written(args, path, split, name, scores, scorer, np.concatenate(tested), kept)
         if explained is not None and split is not None:
             result["explained"] = str(_explain(args, explained, split, scores, scorer, noted))
         _report(args, result, count)
@@ -233,10 +238,12 @@ def _written(
     scores: Scores,
     scorer: OutlierScorer,
     tested: NDArray,
+    kept: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Write the file; return the summary to be reported.
 
-    The last argument has the scores that are compared with those of the held-out examples.
+    ``tested`` has the scores that are compared with those of the held-out examples, and ``kept``
+    the columns of the data that are written beside all scores.
     """
     import numpy as np
     import pandas as pd
@@ -289,8 +296,9 @@ def _written(
             )
 
     labels = labels or {"row": range(len(possible))}
-    if args.keep is not None:
-        labels = _kept(args, list(scores), labels)
+    if kept is not None:
+        taken = {n: f"{n} (data)" for n in kept if n in (*scores, "outlier")}
+        labels = kept.iloc[list(labels["row"])].rename(columns=taken).to_dict("list")
     # Names of files may not be text.
     names = {
         key: [str(value).encode(errors="backslashreplace").decode() for value in values]
@@ -305,17 +313,6 @@ def _written(
     else:
         write_frame(pd.DataFrame(table), path, escape=args.escape_formulas, digits=9)
     return result
-
-
-def _kept(args: Any, scores: list[str], rows: Any) -> Any:
-    """Return the columns of the data that ``--keep`` names, for the rows that were scored."""
-    from realnvp.cli.shared import identifiers
-    from realnvp.data.tables import read_frame
-
-    frame = read_frame(Path(args.data).expanduser())
-    kept = identifiers(frame, args.keep, args.data).iloc[list(rows["row"])]
-    taken = {name: f"{name} (data)" for name in kept if name in (*scores, "outlier")}
-    return kept.rename(columns=taken).to_dict("list")
 
 
 def _report(args: Any, result: dict[str, Any], count: int) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "identifiers",
     "likelihood_rows",
     "named_row",
+    "read_file",
     "read_model",
     "read_picture",
     "row_names",
@@ -230,23 +231,35 @@ def table_rows(flow: Flow, args: Any) -> tuple[TableSchema, pd.DataFrame, torch.
     Raises:
         ValueError: if the model is not one of a table, or the condition is not in the file.
     """
-    from realnvp.data.tables import read_condition, read_frame
+    from realnvp.data.tables import read_condition
     from realnvp.pretrained import condition_names, table_of
 
     schema = table_of(flow)
     if schema is None:
         raise ValueError(f"{args.model} is not a model of a table: train one with train table")
-    path = Path(args.data).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path.absolute()}")
-    frame = read_frame(path)
+    frame = read_file(args.data)
     names = condition_names(flow)
     if not names:
         return schema, frame, None
     condition, _ = read_condition(
-        frame, names, str(path), flow.class_names, table_of(flow, "condition_table")
+        frame, names, args.data, flow.class_names, table_of(flow, "condition_table")
     )
     return schema, frame, condition.to(flow.device)
+
+
+def read_file(name: str) -> pd.DataFrame:
+    """Return the table in a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a table.
+    """
+    from realnvp.data.tables import read_frame
+
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.absolute()}")
+    return read_frame(path)
 
 
 def identifiers(frame: pd.DataFrame, keep: str | None, where: str) -> pd.DataFrame:

@@ -470,11 +470,22 @@ class RealNVPDensity(
         return self
 
     def _scores(self, X: ArrayLike, condition: ArrayLike | None) -> dict[str, NDArray]:
+        x, codes, impossible = self._marked(X, condition)
+        flow, calibration = self.flow_, self.flow_.calibration
+        kept = getattr(self, "_scorer", None)
+        if kept is None or kept[0] is not flow or kept[1] is not calibration:
+            # Its search of neighbors, and their latents, serve all calls.
+            kept = self._scorer = flow, calibration, OutlierScorer(flow)
+        return scores(kept[2], marked(x, impossible), codes)
+
+    def _marked(
+        self, X: ArrayLike, condition: ArrayLike | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, list[Impossible]]:
+        """Return features with the marks of impossible ones, the condition's codes, and why."""
         x, _, codes, impossible = self._check(X, condition)
         if self.flow_.columns is None:
-            raise ValueError("outlier scores need a table, and this density is on a domain")
-        x = marked(self.flow_.columns.mark(x), impossible)
-        return scores(OutlierScorer(self.flow_), x, codes)
+            raise ValueError("outliers need the density of a table, and this one is on a domain")
+        return self.flow_.columns.mark(x), codes, impossible
 
     def outlier_score(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
         """Return how unusual each row is, ``(N,)``, as ``realnvp score`` does.
@@ -505,10 +516,8 @@ class RealNVPDensity(
         See :func:`realnvp.tables.scores.explained`: about 0 for an ordinary value, and infinite for
         an impossible one. It takes 130 densities per column and row.
         """
-        x, _, codes, impossible = self._check(X, condition)
-        if self.flow_.columns is None:
-            raise ValueError("explanations need a table, and this density is on a domain")
-        table = explained(self.flow_, self._schema, self.flow_.columns.mark(x), codes, impossible)
+        x, codes, impossible = self._marked(X, condition)
+        table = explained(self.flow_, self._schema, x, codes, impossible)
         return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
 
     # ------------------------------------------------------------------ one column, and gaps

@@ -330,7 +330,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             if member.density is None or member.components is not None:
                 continue
             reasons = member.density.explain(table).to_numpy()
-            total += np.nan_to_num(reasons, nan=0.0, posinf=np.inf, neginf=-np.inf)
+            total += np.where(np.isnan(reasons), 0.0, reasons)
             count += ~np.isnan(reasons)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 

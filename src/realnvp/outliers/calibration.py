@@ -151,7 +151,7 @@ class OutlierScorer:
         self.held_out: NDArray = np.empty(0)
         if calibration is None:
             self._names: list[str] = []
-            self._score: Score = lambda values: values[:, 0]
+            self._score: Score = _first
             return
         if calibration.rows is not None:
             self.near = Distances(flow, calibration.rows, calibration.condition)
@@ -236,6 +236,12 @@ class OutlierScorer:
         else:
             first = excess_bits(found, self.flow)
         return np.column_stack([first, *(found[name] for name in self._names)])
+
+
+def _first(values: NDArray) -> NDArray:
+    """Return the first statistic, the score without a calibration."""
+    first: NDArray = values[:, 0]
+    return first
 
 
 def _used(names: list[str], flow: Flow) -> list[str]:

@@ -82,6 +82,11 @@ class Neighbors:
         result: NDArray = np.reshape(self._search(rows, 1)[1], len(rows))
         return result
 
+    def to_nearest(self, rows: NDArray) -> NDArray:
+        """Return the distances ``(N,)`` to the nearest reference rows, 0 for a copy of one."""
+        result: NDArray = np.reshape(self._search(rows, 1)[0], len(rows))
+        return result
+
 
 class RowNeighbors:
     """Nearest neighbors among reference rows, in standardized and in squashed columns.
@@ -134,12 +139,10 @@ class RowNeighbors:
 
     def to_parts(self, rows: NDArray, first: int) -> tuple[NDArray, NDArray]:
         """Return the distances ``(N,)`` to the first so many reference rows, and to the others."""
-        from sklearn.neighbors import NearestNeighbors
-
-        reference, own = self._plain.rows, self._standardized(rows)
-        parts = reference[:first], reference[first:]
-        near, far = (NearestNeighbors(n_neighbors=1).fit(p).kneighbors(own)[0] for p in parts)
-        return near[:, 0], far[:, 0]
+        reference, standardized = self._plain.rows, self._standardized(rows)
+        parts = Neighbors(reference[:first]), Neighbors(reference[first:])
+        near, far = (part.to_nearest(standardized) for part in parts)
+        return near, far
 
     def _standardized(self, rows: NDArray) -> NDArray:
         numbers: NDArray = np.nan_to_num((self._numbers(rows) - self._mean) / self._std, nan=0.0)

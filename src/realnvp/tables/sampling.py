@@ -117,14 +117,13 @@ def sample_table(
             raise ValueError(f"the model has no column {name!r}: there are {some_of(schema.names)}")
         _check_category(schema, name, value)
     rules = bool(given or where or reject)
-    generator = generator or torch.Generator(flow.device).manual_seed(torch.initial_seed() % 2**63)
     known = None  # other temperatures, and densities on a domain, draw by rejection alone
     if given and temperature == 1 and flow.columns is not None:
         known = _features_of(flow, schema, given)
     found: list[pd.DataFrame] = []
-    have = drawn = equal = 0
+    have = drawn = 0
+    by_values = False  # once too few rows have the values
     while have < n:
-        by_values = known is not None and drawn > 0 and equal < AT_LEAST * drawn
         ask = n if not rules else min(max(2 * (n - have), 1_000), 50_000)
         if by_values:
             ask = min(ask, n) if where or reject else n - have
@@ -142,7 +141,7 @@ def sample_table(
         drawn += ask
         for name, value in given.items() if not by_values else ():
             frame = frame[_equals(frame[name], value)]
-        equal += len(frame)
+        by_values = by_values or (known is not None and len(frame) < AT_LEAST * ask)
         if where or reject:
             parsed = schema.parsed(frame)
             kept = np.ones(len(frame), dtype=bool)
@@ -176,11 +175,14 @@ def _given_values(
     schema: TableSchema,
     x: Tensor,
     condition: Tensor | None,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
     progress: Callable[[int, int], None] | None,
 ) -> NDArray:
     """Return rows with the known features of ``x``, of which the rest is drawn."""
-    rows, effective = drawn_given(flow, schema, x, condition, generator, progress=progress)
+    # Candidates are drawn on the CPU, wherever the flow is.
+    seed = torch.randint(2**31 - 1, (), generator=generator, device=flow.device)
+    draws = torch.Generator().manual_seed(int(seed))
+    rows, effective = drawn_given(flow, schema, x, condition, draws, progress=progress)
     if not bool((effective > 0).all()):
         raise ValueError("no row has the values that are given: together, they are impossible")
     if float(effective.median()) < FEW:

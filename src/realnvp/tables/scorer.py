@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from realnvp.columns.schema import TableSchema
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import OutlierScorer
 from realnvp.pretrained import load, table_of
@@ -91,9 +92,7 @@ class Scorer:
         return _with_columns(batch, frame, added)
 
     def _scored(self, frame: pd.DataFrame) -> dict[str, Any]:
-        flow, scorer = _loaded(self.model)
-        schema, kind = table_of(flow), Condition.of_flow(flow)
-        assert schema is not None  # checked when it was loaded
+        flow, scorer, schema, kind = _loaded(self.model)
         noted: list[Any] = []
         x = known_rows(flow, schema, frame, where="the batch", tolerate=noted.extend)
         codes = kind.codes(kind.of_table(frame, "the batch"), len(frame))
@@ -110,12 +109,13 @@ class Scorer:
 
 
 @cache
-def _loaded(model: str) -> tuple[Flow, OutlierScorer]:
-    """Return a model and its scorer, once in each process."""
+def _loaded(model: str) -> tuple[Flow, OutlierScorer, TableSchema, Condition]:
+    """Return a model, its scorer, its columns and its condition, once in each process."""
     flow = load(model)
-    if table_of(flow) is None or flow.columns is None:
+    schema = table_of(flow)
+    if schema is None or flow.columns is None:
         raise ValueError(f"{model} is not a model of a table: train one with train table")
-    return flow, OutlierScorer(flow)
+    return flow, OutlierScorer(flow), schema, Condition.of_flow(flow)
 
 
 def _with_columns(batch: Any, frame: pd.DataFrame, added: dict[str, Any]) -> Any:

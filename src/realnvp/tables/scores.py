@@ -47,8 +47,7 @@ def scores(
             scorer.flow, Split(x, condition), scorer.near, samples=samples, seed=seed
         )
     ]
-    names = scorer.names if not blocks else blocks[0]
-    return {name: np.concatenate([np.empty(0), *(b[name] for b in blocks)]) for name in names}
+    return {n: np.concatenate([np.empty(0), *(b[n] for b in blocks)]) for n in scorer.names}
 
 
 def marked(x: Tensor, impossible: Sequence[Impossible]) -> Tensor:
