@@ -303,7 +303,7 @@ def test_columns_of_any_unit(factor: float):
 
 
 @pytest.mark.filterwarnings("ignore:integer columns")
-@pytest.mark.parametrize(("factor", "offset"), [(1e4, 2e5), (10.0, 2000.0), (1e-12, 0.0)])
+@pytest.mark.parametrize(("factor", "offset"), [(1e4, 2e5), (1e-12, 0.0)])
 def test_numeric_conditions_of_any_unit(factor: float, offset: float):
     generator = np.random.default_rng(0)
     c = generator.normal(size=300)

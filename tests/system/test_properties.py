@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers.bijections import randomize
-from helpers.recipes import mixed_table, recipe_flow, some_condition
+from helpers.recipes import distinct_recipes, mixed_table, recipe_flow, some_condition
 from realnvp import Chain, Flow, image_flow, vector_flow
 from realnvp.bijections.recompute import Memory
 from realnvp.config import ImageModel, VectorModel
@@ -21,7 +21,7 @@ from realnvp.recipes import recipe_names
 from realnvp.utils.rng import uniform
 
 FEW = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,  # the same examples in every run: a failure is somebody's change
     suppress_health_check=[HealthCheck.too_slow],
@@ -221,8 +221,8 @@ def test_every_recipes_model_inverts(name):
                 assert torch.equal(torch.cat(alone), x)
 
 
-@pytest.mark.parametrize("wild", [1, 2, 3, 4])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("wild", [1, 4])
+@pytest.mark.parametrize("seed", range(2))
 def test_images_come_back_exactly_or_are_refused(seed, wild):
     """Random weights, added again and again, stretch images until float32 cannot hold them."""
     torch.manual_seed(seed)
@@ -242,7 +242,7 @@ def test_images_come_back_exactly_or_are_refused(seed, wild):
 
 
 STEPS = {
-    **{name: partial(recipe_flow, name) for name in recipe_names()},
+    **{name: partial(recipe_flow, name) for name in distinct_recipes()},
     "classes": partial(image_flow, (1, 4, 4), classes=3, norm="act", hidden=4),
     "conditional": partial(image_flow, (1, 4, 4), condition_dim=2, norm="batch", hidden=4),
     "variational": partial(image_flow, (1, 4, 4), dequantization="variational", hidden=4),
