@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from realnvp import load, plots, recipe, train
-from realnvp.training.callbacks import Callback
+from realnvp.training.callback import Callback
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 

@@ -26,7 +26,7 @@ from realnvp.data.dataset import Dataset, Split
 from realnvp.data.parts import hold_out, without_copies
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
-from realnvp.training.callbacks import Callback
+from realnvp.training.callback import Callback
 from realnvp.training.initialization import build, mixture_of
 from realnvp.training.launch import launch
 from realnvp.training.runtime import limited_threads

@@ -16,7 +16,7 @@ from torch import Tensor
 from realnvp import plots
 from realnvp.recipes import flat_settings
 from realnvp.reports.samples import picture_of_rows
-from realnvp.training.callbacks import Callback
+from realnvp.training.callback import Callback
 from realnvp.utils.errors import did_you_mean
 from realnvp.utils.progress import warn
 

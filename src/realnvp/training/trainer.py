@@ -26,7 +26,7 @@ from realnvp.diagnostics import find_non_finite
 from realnvp.evaluation import Likelihood, batches, evaluate, log_likelihoods
 from realnvp.flow import Flow
 from realnvp.outliers import calibrate
-from realnvp.training.callbacks import Callback
+from realnvp.training.callback import Callback
 from realnvp.training.checkpoint import (
     Statistics,
     capture,
