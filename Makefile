@@ -1,5 +1,6 @@
 # make demo   train on embedded data, evaluate, leave pictures in demo/
 # make test   linters, type checker, all tests; those in a browser where Chromium is installed
+# make check  linters, and the tests that need no processes and no long training: two minutes
 # make test-lowest  tests of tables and the command line at the lowest declared versions, with Python 3.10
 # make test-studio  the studio, driven in headless Chromium (Debian: chromium chromium-driver)
 # make faults kill, starve and poison trainings on purpose, and count what survives; FAST=1: a minute
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := demo
 
-.PHONY: demo test test-lowest test-studio lint faults bench peers results docs package test-package clean
+.PHONY: demo test check test-lowest test-studio lint faults bench peers results docs package test-package clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "realnvp needs Python 3.10 or newer")'
@@ -41,6 +42,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore tests/studio
 	$(PYTEST_STUDIO)
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" tests
 
 # One browser for all of its tests. Gradio leaves sockets and event loops to be collected when its
 # server ends, and sets an option of pandas that is deprecated, which as an error would end its event.
