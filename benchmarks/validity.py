@@ -3,7 +3,8 @@
 python benchmarks/validity.py [--fits 200] [--steps 100] [--out FILE]
 
 Every fit has its own rows, of 400 to 900, and 300 new ones of the same distribution. Of a valid
-p-value, at most 5 % of new rows have 0.05 or less.
+p-value, at most 5 % of new rows have 0.05 or less. The page is written after every seed, so that a
+run may be stopped.
 """
 
 from __future__ import annotations
@@ -66,6 +67,24 @@ def share(
     return float((detector.p_values(new) <= 0.05).mean())
 
 
+def table(shares: dict[tuple[str, int], list[float]], steps: int) -> str:
+    """Return the page of results, of as many fits as there are."""
+    fits = len(next(iter(shares.values())))
+    lines = [
+        "# Validity of p-values", "",
+        f"Fraction of new rows with p <= 0.05, mean of {fits} fits and its standard error "
+        f"(`python benchmarks/validity.py --fits {fits} --steps {steps}`).", "",
+        "| data | 400 rows | 900 rows |", "|---|---|---|",
+    ]  # fmt: skip
+    for name in KINDS:
+        cells = []
+        for n in (400, 900):
+            values = shares[name, n]
+            cells.append(f"{np.mean(values):.3f} ± {np.std(values, ddof=1) / fits**0.5:.3f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--fits", type=int, default=200)
@@ -74,21 +93,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=out)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [
-        "# Validity of p-values", "",
-        f"Fraction of new rows with p <= 0.05, mean of {args.fits} fits and its standard error "
-        f"(`python benchmarks/validity.py --fits {args.fits} --steps {args.steps}`).", "",
-        "| data | 400 rows | 900 rows |", "|---|---|---|",
-    ]  # fmt: skip
-    for name, make in KINDS.items():
-        cells = []
-        for n in (400, 900):
-            shares = [share(make, seed, n, args.steps) for seed in range(args.fits)]
-            error = np.std(shares, ddof=1) / len(shares) ** 0.5
-            cells.append(f"{np.mean(shares):.3f} ± {error:.3f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
-        args.out.write_text("\n".join(lines) + "\n")
+    shares: dict[tuple[str, int], list[float]] = {
+        (name, n): [] for name in KINDS for n in (400, 900)
+    }
+    for seed in range(args.fits):
+        for (name, n), values in shares.items():
+            values.append(share(KINDS[name], seed, n, args.steps))
+        if seed:  # a standard error needs two
+            args.out.write_text(table(shares, args.steps))
+            print(f"{seed + 1} fits", flush=True)
 
 
 if __name__ == "__main__":

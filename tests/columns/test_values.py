@@ -82,13 +82,17 @@ def test_truth_values_are_read_however_they_are_written(fitted):
 @pytest.mark.parametrize("far", ["9999-12-31", "1600-01-01"])
 def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     days = pd.Series(pd.date_range("2020-01-01", periods=30)).astype("datetime64[s]")
+    # Before version 3, pandas reads no such text as a date.
+    read = not written or int(pd.__version__.partition(".")[0]) >= 3
     open_end = days.where(days.index % 4 > 0, pd.Timestamp(far))
     if written:
         days, open_end = days.dt.strftime("%Y-%m-%d"), open_end.dt.strftime("%Y-%m-%d")
-    with pytest.raises(ValueError, match=f"'end' of t holds {far}, but dates are from 1677"):
+    reason = f"{far}, but dates are from 1677" if read else f"dates in more .* holds '{far}'"
+    with pytest.raises(ValueError, match=f"'end' of t holds {reason}"):
         TableSchema.of(pd.DataFrame({"end": open_end}), where="t")
     schema = TableSchema.of(pd.DataFrame({"end": days}))
-    with pytest.raises(ValueError, match=f"'end' of new holds {far}, .*empty if it"):
+    reason = f"{far}, .*empty if it" if read else f"'{far}' in row 0 .*is not a date"
+    with pytest.raises(ValueError, match=f"'end' of new holds {reason}"):
         schema.encode(pd.DataFrame({"end": open_end}), where="new")
     always = pd.DataFrame({"end": [far] * 30, "x": np.arange(30.0)})
     schema = TableSchema.of(always)
@@ -101,7 +105,7 @@ def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     [
         (pd.Timestamp("2020-01-31"), ["2020-01-31", "2020-01-31 00:00:00"], ["2020-02-01", "x"]),
         (pd.Timestamp("2020-01-31", tz="UTC"), ["2020-01-31T00:00:00Z"], ["2020-01-31T01:00Z"]),
-        (pd.Timestamp("9999-12-31"), [pd.Timestamp("9999-12-31")], ["2020-02-01"]),
+        (np.datetime64("9999-12-31", "s"), np.array(["9999-12-31"], "M8[s]"), ["2020-02-01"]),
         (pd.Timedelta("90s"), ["0 days 00:01:30", 90.0], ["0 days 00:01:31", 91.0, "x"]),
         (1.5, ["1.5", "1.50", 1.5], ["1.51", "x", 2]),
         (0.1, np.array([0.1], np.float32), np.array([0.2], np.float32)),
@@ -112,7 +116,8 @@ def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     ],
 )
 def test_a_constant_may_be_written_otherwise(fitted, same, other):
-    column = TableSchema.of(pd.DataFrame({"a": [fitted] * 30, "x": np.arange(30.0)})).columns[0]
+    constant = pd.Series([fitted] * 30, dtype=getattr(fitted, "dtype", None))
+    column = TableSchema.of(pd.DataFrame({"a": constant, "x": np.arange(30.0)})).columns[0]
     assert column.kind == "constant"
     for values, expected in ((same, True), (other, False)):
         for value in values:

@@ -132,7 +132,15 @@ def test_members_that_are_no_arrays(tmp_path):
     refused(zip_of(tmp_path, "x", b"no array"), "'x' of .* is not an array file")
 
 
-@pytest.mark.parametrize("shape", [(2**40, 8, 8), (-1, 8, 8), (2**70, 8, 8), (13, 8, 6)])
+reads_what_there_is = pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="numpy 1 takes -1 for what there is"
+)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2**40, 8, 8), pytest.param((-1, 8, 8), marks=reads_what_there_is), (2**70, 8, 8), (13, 8, 6)],
+)
 def test_headers_that_announce_more_than_there_is(tmp_path, shape):
     refused(write(tmp_path / "a.npy", header(shape) + GREY.tobytes()), "cannot read")
     refused(zip_of(tmp_path, "x.npy", header(shape) + GREY.tobytes()), "cannot read")
