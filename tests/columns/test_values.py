@@ -9,6 +9,8 @@ import pytest
 from realnvp.columns.kinds.values import same_values
 from realnvp.columns.schema import TableSchema
 
+PANDAS = int(pd.__version__.partition(".")[0])
+
 
 def test_whole_numbers_of_a_step_come_back_as_such():
     frame = pd.DataFrame({"mass": 25 * (np.arange(60) % 37)})
@@ -82,8 +84,7 @@ def test_truth_values_are_read_however_they_are_written(fitted):
 @pytest.mark.parametrize("far", ["9999-12-31", "1600-01-01"])
 def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     days = pd.Series(pd.date_range("2020-01-01", periods=30)).astype("datetime64[s]")
-    # Before version 3, pandas reads no such text as a date.
-    read = not written or int(pd.__version__.partition(".")[0]) >= 3
+    read = not written or PANDAS >= 3  # before, it reads no such text as a date
     open_end = days.where(days.index % 4 > 0, pd.Timestamp(far))
     if written:
         days, open_end = days.dt.strftime("%Y-%m-%d"), open_end.dt.strftime("%Y-%m-%d")
@@ -105,7 +106,12 @@ def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     [
         (pd.Timestamp("2020-01-31"), ["2020-01-31", "2020-01-31 00:00:00"], ["2020-02-01", "x"]),
         (pd.Timestamp("2020-01-31", tz="UTC"), ["2020-01-31T00:00:00Z"], ["2020-01-31T01:00Z"]),
-        (np.datetime64("9999-12-31", "s"), np.array(["9999-12-31"], "M8[s]"), ["2020-02-01"]),
+        pytest.param(
+            pd.Timestamp("9999-12-31"),
+            [pd.Timestamp("9999-12-31")],
+            ["2020-02-01"],
+            marks=pytest.mark.skipif(PANDAS < 3, reason="pandas before 3 has no column of such"),
+        ),
         (pd.Timedelta("90s"), ["0 days 00:01:30", 90.0], ["0 days 00:01:31", 91.0, "x"]),
         (1.5, ["1.5", "1.50", 1.5], ["1.51", "x", 2]),
         (0.1, np.array([0.1], np.float32), np.array([0.2], np.float32)),
@@ -116,8 +122,7 @@ def test_dates_too_far_away_are_refused_instead_of_wrapped(written, far):
     ],
 )
 def test_a_constant_may_be_written_otherwise(fitted, same, other):
-    constant = pd.Series([fitted] * 30, dtype=getattr(fitted, "dtype", None))
-    column = TableSchema.of(pd.DataFrame({"a": constant, "x": np.arange(30.0)})).columns[0]
+    column = TableSchema.of(pd.DataFrame({"a": [fitted] * 30, "x": np.arange(30.0)})).columns[0]
     assert column.kind == "constant"
     for values, expected in ((same, True), (other, False)):
         for value in values:
