@@ -177,7 +177,7 @@ class DataConfig:
         storage: where cached images are during training: "auto" puts them on an accelerator if they
             take at most half of its free memory, and otherwise reads each batch from the files,
             which the system keeps in free memory; "memory" reads all of them at the start; "disk"
-            always reads from the files.
+            always reads from the files. Of a large Parquet table, "memory" reads all rows.
         seed: seed of the split and of generated sets.
     """
 

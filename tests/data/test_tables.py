@@ -21,7 +21,9 @@ from helpers.data_files import (
     refused,
     write,
 )
-from realnvp.data import parquet, tables
+from realnvp.config import DataConfig
+from realnvp.data import load_part, parquet, sources, tables
+from realnvp.data.tables import KnownColumns
 
 HEADER = "a,b\n"
 BAD = {
@@ -131,15 +133,47 @@ def test_classes_must_be_known(tmp_path, condition, settings, message):
 # --- files that are larger than they look ------------------------------------------------------
 
 
-@pytest.mark.parametrize("storage", ["auto", "disk"])
-def test_types_of_parquet_of_its_own(tmp_path, storage):
+def test_types_of_parquet_of_its_own(tmp_path):
     pa = pytest.importorskip("pyarrow")
     days = pd.date_range("2024-01-01", periods=60).date
     cents = [decimal.Decimal(100 + 7 * i % 90) / 100 for i in range(60)]
     table = pa.table({"day": pa.array(days, pa.date32()), "price": pa.array(cents)})
     pa.parquet.write_table(table, tmp_path / "a.parquet")
-    data = load(str(tmp_path / "a.parquet"), storage=storage)
+    data = load(str(tmp_path / "a.parquet"))
     assert [column.kind for column in data.schema.columns] == ["datetime", "decimal"]
+
+
+def test_a_large_table_is_sampled_and_the_sample_found_again(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "t"
+    folder.mkdir()
+    table = pd.DataFrame({"i": 1.37 * np.arange(1200), "x": rng.normal(size=1200)})
+    for i in range(3):
+        part = table.iloc[400 * i : 400 * i + 400]
+        part.to_parquet(folder / f"{i}.parquet", row_group_size=150, index=False)
+    assert len(load(str(folder), test=0).train) == 1080
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sources, "_LARGE", 8 * 2 * 600)
+    data = load(str(folder))
+    assert "a random sample of 600 of 1,200 rows" in capsys.readouterr().err
+    rows = (torch.cat([data.train.x, data.validation.x])[:, 0] / 1.37).round().long()
+    assert len(rows.unique()) == 600
+    assert all(180 < int((rows // 400 == file).sum()) < 220 for file in range(3))
+    known = KnownColumns(schema=data.schema)
+    part, split = load_part(DataConfig(str(folder)), None, data.fingerprint, known)
+    assert (part, len(split)) == ("validation", 60)
+    assert len(load(str(folder), storage="memory", test=0).train) == 1080
+    with pytest.raises(ValueError, match=r"data\.size resizes the images"):
+        load(str(folder), size=8)
+
+
+def test_parquet_files_of_one_table_are_alike(tmp_path):
+    table = pd.DataFrame({"a": np.arange(9.0), "b": np.arange(9.0) ** 2})
+    table.to_parquet(tmp_path / "1.parquet")
+    table.rename(columns={"a": "z"}).to_parquet(tmp_path / "2.parquet")
+    refused(tmp_path, "differ in their columns")
+    table.assign(a="text").to_parquet(tmp_path / "2.parquet")
+    refused(tmp_path, "differ in their types")
 
 
 def test_parquet_of_more_rows_than_it_can_hold(tmp_path, monkeypatch):

@@ -75,8 +75,7 @@ def _evaluate(
     read = partial(examples, flow, args, warning_once())
     split, name = read() if processes is None else processes.rank_zero_first(read)
     impossible = 0
-    # What is read by row groups are training rows, all of which are possible.
-    if flow.columns is not None and isinstance(split.x, torch.Tensor):
+    if flow.columns is not None:
         possible = ~flow.columns.marks(split.x).any(1)
         impossible = int((~possible).sum())
         if impossible == len(split):

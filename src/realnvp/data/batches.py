@@ -16,7 +16,6 @@ from torch import Tensor
 
 from realnvp.data.dataset import Split
 from realnvp.data.stored_images import StoredImages
-from realnvp.data.stored_rows import StoredRows
 from realnvp.utils.rng import Stream, seed_of
 from realnvp.utils.weights import draw_weighted
 
@@ -63,12 +62,10 @@ class Prefetcher(Generic[Result]):
 class Batches:
     """Shuffled batches of a split that is on the device, for any step, without a state.
 
-    Every epoch is a permutation of the examples (of a table in row groups, a permutation of the
-    groups, and of the rows of those that are read together), and the batches are cut from the
-    epochs one after the other: where the number of examples is not a multiple of the batch size,
-    one batch has the last of an epoch and the first of the next. So no example is dropped, and none
-    occurs twice in an epoch. Where examples have weights, an epoch has each in proportion to its
-    weight, on average.
+    Every epoch is a permutation of the examples, and the batches are cut from the epochs one after
+    the other: where the number of examples is not a multiple of the batch size, one batch has the
+    last of an epoch and the first of the next. So no example is dropped, and none occurs twice in
+    an epoch. Where examples have weights, each occurs in proportion to its weight, on average.
 
     Args:
         split: the examples, on the device; or images that stay in files.
@@ -149,9 +146,6 @@ class Batches:
         share = self.share(rank, world_size)
         index = self.indices(step)[share.start : share.stop]
         x, condition = self.split.x, self.split.condition
-        if isinstance(x, StoredRows):  # both are read together
-            rows = x.reader.gather(index)
-            return self._pinned(rows.x), rows.condition
         return self._pinned(x[index]), None if condition is None else condition[index]
 
     def _pinned(self, x: Tensor) -> Tensor:
@@ -162,8 +156,6 @@ class Batches:
 
     def _order(self, epoch: int, start: int, stop: int) -> Tensor:
         """Return the indices of the examples at positions ``start`` to ``stop`` of an epoch."""
-        if isinstance(self.split.x, StoredRows):
-            return self.split.x.reader.order(self._seed, epoch, start, stop)
         order = self._orders.get(epoch)
         if order is None:
             for old in [known for known in list(self._orders) if known < epoch - 1]:
@@ -208,8 +200,6 @@ def to_device_unless_stored(split: Split, device: torch.device) -> Split:
     as soon as they are read.
     """
     x = split.x
-    if isinstance(x, StoredRows):
-        return Split(x, split.condition)
     if not isinstance(x, StoredImages):
         return to_device(split, device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

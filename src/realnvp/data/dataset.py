@@ -37,8 +37,7 @@ class Split:
 
     Args:
         x: the examples: uint8 ``(N, C, H, W)`` images, or float32 ``(N, D)`` vectors; or
-            :class:`~realnvp.data.stored_images.StoredImages` or, also as the condition,
-            :class:`~realnvp.data.stored_rows.StoredRows` in place of a tensor.
+            :class:`~realnvp.data.stored_images.StoredImages` in place of a tensor.
         condition: what the density is conditioned on: int64 ``(N,)`` classes, ``(N, K)`` numbers,
             float64 from a file, or None.
         labels: int64 ``(N,)`` labels of the set where it has them, conditioned on or not.
@@ -171,7 +170,7 @@ class Dataset:
         integers: indices of an array's columns that hold integers, to be dequantized.
         schema: columns of a table, whose features ``x`` holds, in float64.
         condition_schema: the same for the columns that the density is conditioned on.
-        sample: random training examples, in memory, of a set whose training part stays in files.
+        sample: rows that what is computed from the training rows is computed from instead.
     """
 
     name: str
@@ -192,17 +191,17 @@ class Dataset:
     sample: Split | None = None
 
     @property
-    def train_in_memory(self) -> Split:
-        """The training examples to compute statistics from: all, or a sample of those in files."""
+    def for_statistics(self) -> Split:
+        """The examples to compute statistics from."""
         return self.train if self.sample is None else self.sample
 
     @property
     def training_rows(self) -> TrainingRows:
         """The training rows of vectors, as what fits a model's start takes them."""
-        split = self.train_in_memory
+        split = self.for_statistics
         return TrainingRows(
-            split.x[:].double().cpu(),
-            None if split.condition is None else split.condition[:].cpu(),
+            split.x.double().cpu(),
+            None if split.condition is None else split.condition.cpu(),
             None if split.weight is None else split.weight.cpu(),
             self.condition_classes, self.features, self.integers,
         )  # fmt: skip

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from realnvp.columns.text import ALWAYS, MOST_INFLATED
+from realnvp.utils.distributed import rank
 from realnvp.utils.files import parquet_module
-from realnvp.utils.hashing import row_hashes
+from realnvp.utils.progress import Bar
+from realnvp.utils.rng import Stream, seed_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["ParquetRows", "parquet_files", "table_hashes", "to_frame"]
+__all__ = ["ParquetRows", "parquet_files", "to_frame"]
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -84,14 +86,9 @@ class ParquetRows:
     def __len__(self) -> int:
         return int(self.sizes.sum())
 
-    def where(self, group: int) -> str:
-        """Return the name of a row group, for messages."""
-        return f"row group {self._groups[group].row_groups[0].id} of {self._groups[group].path}"
-
-    def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a row group."""
-        with _readable(self._groups[group].path):
-            return self._groups[group].to_table(schema=self._schema, columns=columns)
+    def _read(self, group: Any) -> pa.Table:
+        with _readable(group.path):
+            return group.to_table(schema=self._schema)
 
     def whole(self) -> pd.DataFrame:
         """Return all rows.
@@ -108,7 +105,22 @@ class ParquetRows:
                 f"cannot read {min(paths)}: its {size:,} bytes announce {len(self):,} rows of "
                 f"{len(self.columns)} columns: save fewer rows, or an .npy file"
             )
-        return to_frame(pa.concat_tables([self.read(i) for i in range(len(self._groups))]))
+        return to_frame(pa.concat_tables(list(map(self._read, self._groups))))
+
+    def sample(self, count: int, seed: int) -> pd.DataFrame:
+        """Return random rows in their order, from each row group in proportion to its size."""
+        import pyarrow as pa
+
+        ends = np.cumsum(self.sizes)
+        counts = np.diff(ends * count // len(self), prepend=0)
+        generator = torch.Generator().manual_seed(seed_of(seed, Stream.SAMPLE))
+        tables = []
+        with Bar("drawing a sample", main=rank() == 0) as bar:
+            for i, group in enumerate(self._groups):
+                chosen = torch.randperm(int(self.sizes[i]), generator=generator)[: counts[i]]
+                tables.append(self._read(group).take(pa.array(chosen.sort().values.numpy())))
+                bar.update(ends[i] / ends[-1], f"{ends[i]:,} of {ends[-1]:,} rows")
+        return to_frame(pa.concat_tables(tables))
 
     def blocks(self, count: int) -> Iterator[pd.DataFrame]:
         """Yield all rows in order, ``count`` at a time, with few others in memory."""
@@ -161,30 +173,3 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     frame = table.to_pandas().reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
     return frame
-
-
-def table_hashes(table: pa.Table) -> NDArray[np.uint64]:
-    """Return a hash of each row; those of equal rows are equal, in whatever files they are.
-
-    >>> import pyarrow as pa
-    >>> hashes = table_hashes(pa.table({"a": [1, 2, 1], "town": ["Rome", "Oslo", "Rome"]}))
-    >>> (hashes == hashes[0]).tolist()
-    [True, False, True]
-    """
-    import pandas as pd
-    import pyarrow as pa
-    from pandas.util import hash_array
-
-    words = np.empty((len(table), table.num_columns), np.uint64)
-    for i, column in enumerate(table.itercolumns()):
-        kind = column.type
-        if pa.types.is_temporal(kind):
-            column = column.cast(pa.int64() if kind.bit_width == 64 else pa.int32())
-        if pa.types.is_primitive(kind) or pa.types.is_decimal(kind):
-            numbers = column.cast(pa.float64(), safe=False).to_numpy()
-            words[:, i] = (numbers + 0.0).view(np.uint64)  # -0 equals 0
-        else:
-            codes, distinct = pd.factorize(column.to_pandas())
-            hashes = hash_array(np.asarray(distinct, dtype=object), categorize=False)
-            words[:, i] = np.append(hashes, np.uint64(0))[codes]  # the last, -1, is missing
-    return row_hashes(words)

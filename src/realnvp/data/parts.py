@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Parts",
-    "are_expected",
     "assemble",
     "condition_on_labels",
     "groups_of_copies",
@@ -54,7 +53,6 @@ class Parts:
     Args:
         owned: whether the arrays that are read belong to the source, so that they can be split in
             place. Arrays that a user passes are copied instead.
-        is_divided: whether held-out parts have been chosen already, according to the settings.
     """
 
     train: Callable[[], Split]
@@ -67,8 +65,6 @@ class Parts:
     owned: bool = True
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
-    sample: Split | None = None
-    is_divided: bool = False
 
 
 def integer_columns(x: torch.Tensor) -> tuple[int, ...]:
@@ -158,7 +154,7 @@ def groups_of_copies(split: Split, discrete: bool) -> torch.Tensor | None:
         hashes = scrambled(hashes)
         hashes += row_hashes(split.condition.reshape(len(split), -1).numpy())
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    if (discrete and are_expected(len(group), len(first))) or len(first) == len(group):
+    if (discrete and len(group) > 4 * len(first)) or len(first) == len(group):
         return None
     return torch.from_numpy(np.argsort(np.argsort(first))[group])
 
@@ -206,11 +202,6 @@ def is_discrete(schema: TableSchema | None) -> bool:
     return schema is not None and all(f.kind != "number" for f in schema.features)
 
 
-def are_expected(count: int, distinct: int) -> bool:
-    """Return whether most rows of a discrete table have copies, as new rows will have them, too."""
-    return count > 4 * distinct
-
-
 def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torch.Tensor]:
     """Choose the held-out examples: indices of every part that the training part is split into.
 
@@ -254,12 +245,10 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         ValueError: if the parts are too small, or the settings do not fit the data.
     """
     name, whole = config.source, parts.train()
-    found: dict[Part, Split] = {"train": whole}
-    if not parts.is_divided:
-        index = _held_out(whole, parts, config)
-        groups = [*index.values()]
-        splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
-        found = dict(zip(index, splits, strict=True))
+    index = _held_out(whole, parts, config)
+    groups = [*index.values()]
+    splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
+    found = dict(zip(index, splits, strict=True))
     own: dict[Part, Callable[[], Split] | None] = {
         "validation": parts.validation, "test": parts.test
     }  # fmt: skip
@@ -269,7 +258,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     found = {
         part: condition_on_labels(split, config.condition, name) for part, split in found.items()
     }
-    if not parts.is_divided and parts.toy is None and found["train"].x.ndim == 2:
+    if parts.toy is None and found["train"].x.ndim == 2:
         merged = without_copies(found["train"], is_discrete(parts.schema))
         found["train"] = merged if len(merged) > 1 else found["train"]
     train, validation, splits = found["train"], found["validation"], list(found.values())
@@ -306,7 +295,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     return Dataset(
         name, train, validation, found.get("test"), shape, levels, classes, parts.columns,
         parts.categories, parts.toy, config.flip, config.shift, integers,
-        parts.schema, parts.condition_schema, parts.sample,
+        parts.schema, parts.condition_schema,
     )  # fmt: skip
 
 
@@ -332,14 +321,10 @@ def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tup
         ValueError: if there is no such part, and as ``assemble`` does.
     """
     own = {"validation": parts.validation, "test": parts.test}
-    if part is None and parts.is_divided:
-        part = "validation" if parts.test is None else "test"
     if part is None and parts.test is not None:
         part = "test"
     read = own.get(part or "")
-    if part == "train" and parts.is_divided:
-        read = parts.train
-    if part is None or (read is None and not parts.is_divided):
+    if part is None or read is None:
         whole = parts.train()
         index = _held_out(whole, parts, config)
         if part is None:

@@ -20,11 +20,12 @@ from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.parquet import ParquetRows, parquet_files
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
 from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
-from realnvp.data.stored_rows import read_row_groups, reads_row_groups
 from realnvp.data.tables import NEW_DATA, UNREAD, KnownColumns
 from realnvp.data.toy import TOY
+from realnvp.utils.distributed import rank
 from realnvp.utils.errors import did_you_mean, some_of
 from realnvp.utils.image_files import SUFFIXES
+from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
@@ -58,6 +59,9 @@ _NO_SOURCES = {
 }
 """What is wrong with files that are no source, by their endings."""
 
+
+_LARGE = 1 << 30
+"""Bytes of the numbers of a Parquet table of which training reads a random sample, not all."""
 
 _OF_FOLDERS = {
     "size": "resizes",
@@ -114,7 +118,7 @@ def load_data(config: DataConfig) -> Dataset:
     >>> data.shape, data.levels, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 17, 1283, 257, 257)
     """
-    return assemble(_read_divided(config, NEW_DATA), config)
+    return assemble(_read_for_training(config, NEW_DATA), config)
 
 
 def load_part(
@@ -146,7 +150,7 @@ def load_part(
     >>> name, len(split)
     ('test', 257)
     """
-    parts = _read_divided(config, known)
+    parts = _read_for_training(config, known)
     name, split = read_part(parts, config, part)
     if fingerprint is not None and config.source not in TOY:
         check_fingerprint(fingerprint, {name: split.fingerprint}, config.source)
@@ -382,12 +386,20 @@ def _read(config: DataConfig, known: KnownColumns) -> Parts:
     return _path_parts(config, known)
 
 
-def _read_divided(config: DataConfig, known: KnownColumns) -> Parts:
-    """Return the parts of a source; those of large tables are divided already."""
-    if config.source in source_names() or not reads_row_groups(config):
+def _read_for_training(config: DataConfig, known: KnownColumns) -> Parts:
+    """Return the parts of a source; those of a large table are of a random sample of its rows."""
+    files = parquet_files(Path(config.source).expanduser())
+    if config.source in source_names() or not files or config.storage == "memory":
+        return _read(config, known)
+    rows = ParquetRows(files)
+    count = _LARGE // (8 * len(rows.columns))
+    if len(rows) <= count:
         return _read(config, known)
     _no_images_settings(config)
-    return read_row_groups(config, known)
+    where = f"a random sample of {count:,} of {len(rows):,} rows of {config.source}"
+    if rank() == 0:
+        warn(f"the data are {where}: --data-storage memory reads all of them")
+    return tables.table_parts(rows.sample(count, config.seed), where, config, known)
 
 
 def _set_parts(config: DataConfig) -> Parts:

@@ -122,9 +122,9 @@ def build(
 
 def standardize_condition(flow: Flow, dataset: Dataset) -> None:
     """Let a flow standardize its numeric condition by the training rows of a data set."""
-    split = dataset.train_in_memory
+    split = dataset.for_statistics
     assert split.condition is not None
-    shift, scale = moments(split.condition[:].double().cpu(), split.weight)
+    shift, scale = moments(split.condition.double().cpu(), split.weight)
     flow.condition_shift.copy_(shift)
     flow.condition_scale.copy_(scale)
 
@@ -235,7 +235,7 @@ def smoothing_of(
         return None
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
     if first is None:  # a flow that was not made by a builder
-        factor = torch.diag(moments(dataset.train_in_memory.x)[1])
+        factor = torch.diag(moments(dataset.for_statistics.x)[1])
     elif isinstance(first, Rosenblatt):  # in float64: squares of small numbers do not underflow
         factor = torch.linalg.cholesky(copy.deepcopy(first).double().covariance()).T
     else:

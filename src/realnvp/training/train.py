@@ -486,7 +486,7 @@ def _run_logger(trainer: Trainer, run: RunDirectory, *, tensorboard: bool) -> Ru
     """Return what writes the records and pictures of a run."""
     dataset, rows = trainer.dataset, None
     if trainer.flow.levels is None:  # rows next to which a picture shows samples
-        rows = trainer.some_of(dataset.train_in_memory, POINTS).x
+        rows = trainer.some_of(dataset.train, POINTS).x
     return RunLogger(
         run,
         trainer.flow,

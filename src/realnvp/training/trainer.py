@@ -626,7 +626,7 @@ class Trainer:
             found = calibrate(
                 flow,
                 held_out,
-                self.dataset.train_in_memory,
+                self.dataset.train,
                 most=most,
                 batch_size=self.evaluation_batch,
                 seed=self.seed,

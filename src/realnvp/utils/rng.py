@@ -45,8 +45,8 @@ class Stream(IntEnum):
     """Dequantization noise of encoding and decoding."""
     MOMENTS = 7
     """Dequantization noise of the data that a model is initialized from."""
-    HELD_OUT = 8
-    """Which rows of a table's row groups are held out."""
+    SAMPLE = 8
+    """Which rows of a large table are trained on."""
 
 
 def seed_of(*numbers: int) -> int:
