@@ -86,15 +86,11 @@ def test_a_split_is_of_the_data_that_the_model_was_trained_with(runs, table_mode
     assert json_of(capsys)["data"] == "moons (test)"
 
 
-def test_rows_of_a_saved_set_have_numbers_and_files_of_a_folder_names(here):
+def test_files_of_a_folder_are_named(here):
     split = Split(torch.zeros(2, 1, 1, 1), rows=torch.tensor([0, 2]))
     for name in ("a", "b", "c"):
         save(np.zeros((4, 4), np.uint8), here / f"photos/{name}.png")
     assert row_names("photos", split) == {"image": ["a.png", "c.png"]}
-    (here / "set").mkdir()
-    (here / "set/state.json").write_text("{}")
-    (here / "set/dataset_info.json").write_text('{"features": {"image": {"_type": "Image"}}}')
-    assert row_names("set", split) == {"row": [0, 2]}
 
 
 LAYERS = table(

@@ -36,7 +36,6 @@ COMMANDS = {
     "push": "upload a model to the Hugging Face Hub",
     "models": "list the trained models that come with the package",
     "recipes": "list the recipes, or show one",
-    "cache": "list the decoded images of large folders, or remove them",
 }
 """The commands, with what they do; each is the module of its name."""
 

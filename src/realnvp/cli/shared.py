@@ -165,13 +165,12 @@ def streamed(flow: Flow, args: Any, rows: int) -> tuple[int, Iterator[Split]] | 
 
 def row_names(source: str, split: Split) -> dict[str, Any]:
     """Return the column that names each example: its file in a folder of images, or its row."""
-    from realnvp.data.saved_sets import is_saved_set
     from realnvp.data.sources import is_image_folder
     from realnvp.utils.image_files import image_files
 
     rows = range(len(split)) if split.rows is None else split.rows.tolist()
     folder = Path(source).expanduser()
-    if not is_image_folder(source) or is_saved_set(folder):
+    if not is_image_folder(source):
         return {"row": list(rows)}
     files = [path.relative_to(folder).as_posix() for path in image_files(folder)]
     return {"image": [files[row] for row in rows]}

@@ -18,7 +18,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import numpy as np
 
 from realnvp.data.stored_images import ArrayFile, StoredImages
 from realnvp.utils.distributed import rank
-from realnvp.utils.files import remove_temporary, write_atomically
+from realnvp.utils.files import remove_temporary
 from realnvp.utils.image_files import (
     FileList,
     ImageStack,
@@ -39,7 +38,7 @@ from realnvp.utils.image_files import (
 )
 from realnvp.utils.progress import Bar, warn
 
-__all__ = ["CacheEntry", "clear", "default_folder", "entries", "open_cached"]
+__all__ = ["default_folder", "open_cached"]
 
 VERSION = 1
 """Version of the file format; entries of other versions are not read."""
@@ -67,63 +66,6 @@ def default_folder() -> Path:
     return base / "realnvp"
 
 
-@dataclass(frozen=True)
-class CacheEntry:
-    """A folder of images in the cache.
-
-    Attributes:
-        folder: where its pixels are.
-        source: the folder of image files.
-        images: number of images.
-        shape: shape of one, ``(C, H, W)``.
-        nbytes: bytes on the disk.
-        used: when it was used last, in seconds since 1970.
-    """
-
-    folder: Path
-    source: str
-    images: int
-    shape: tuple[int, ...]
-    nbytes: int
-    used: float
-
-
-def entries(root: Path) -> list[CacheEntry]:
-    """Return the entries of a cache, the newest first."""
-    found = []
-    for path in root.glob("images/*/entry.json"):
-        nbytes = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(path.read_text())
-            images, *shape = known["shape"]
-            used = path.stat().st_mtime
-            found.append(
-                CacheEntry(path.parent, known["source"], images, tuple(shape), nbytes, used)
-            )
-    return sorted(found, key=lambda entry: -entry.used)
-
-
-def clear(root: Path) -> tuple[int, list[Path]]:
-    """Remove all entries of a cache, except those that another process is making.
-
-    Returns:
-        the bytes that were removed, and the entries that are in use.
-    """
-    removed, busy = 0, []
-    for folder in sorted(root.glob("images/*/")):
-        with _lock(folder, wait=False) as free:
-            if not free:
-                busy.append(folder)
-                continue
-            for path in folder.iterdir():
-                if path.name != "lock":
-                    size = path.stat().st_size
-                    with contextlib.suppress(OSError):  # open in a training process on Windows
-                        path.unlink()
-                        removed += size
-    return removed, busy
-
-
 def open_cached(
     source: Path,
     files: Sequence[Path],
@@ -131,7 +73,6 @@ def open_cached(
     root: Path,
     on_device: bool,
     part: str = "",
-    version: str = "",
 ) -> tuple[StoredImages | None, ImageStack]:
     """Return the images of files, decoding those that have not been decoded before.
 
@@ -159,7 +100,7 @@ def open_cached(
     folder.mkdir(parents=True, exist_ok=True)
     per_shard, sample = _plan(files, read)
     parts = [files[i : i + per_shard] for i in range(0, len(files), per_shard)]
-    names = [_digest(_identities(part, source, version)) for part in parts]
+    names = [_digest(_identities(part, source)) for part in parts]
     with _lock(folder):
         missing = [i for i, name in enumerate(names) if not _is_complete(folder, name)]
         if missing:
@@ -172,8 +113,6 @@ def open_cached(
         if shards and not found.odd:
             memory = folder / "fingerprints.json"
             images = StoredImages(shards, _digest(names), memory, on_device)
-            about = {"source": settings["source"], "shape": [*images.shape], "settings": settings}
-            write_atomically(folder / "entry.json", json.dumps(about).encode())
     return images, found
 
 
@@ -188,10 +127,8 @@ def _plan(files: Sequence[Path], read: partial[np.ndarray]) -> tuple[int, int]:
     return len(files), 0
 
 
-def _identities(files: Sequence[Path], source: Path, version: str) -> list[tuple[str | int, ...]]:
+def _identities(files: Sequence[Path], source: Path) -> list[tuple[str | int, ...]]:
     """Return a key of files that changes when they are replaced or modified."""
-    if version:
-        return [(path.name, version) for path in files]
     if isinstance(files, FileList):
         names, paths = files.names, [f"{files.folder}{os.sep}{name}" for name in files.names]
     else:
@@ -217,18 +154,13 @@ def _check_room(folder: Path, nbytes: int) -> None:
     if free < nbytes + SPARE:
         raise OSError(
             f"the decoded images take {nbytes / 2**20:,.0f} MiB, and the disk of {folder} has "
-            f"{free / 2**20:,.0f} free: choose another one with --data-cache, or make room "
-            "(realnvp cache --clear)"
+            f"{free / 2**20:,.0f} free: choose another one with --data-cache, or make room"
         )
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Lock an entry until the end of the context, or of the process, however it ends.
-
-    Yields:
-        whether the lock is held: False if another process holds it and ``wait`` is False.
-    """
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock an entry until the end of the context, or of the process, however it ends."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / "lock")
@@ -236,9 +168,6 @@ def _lock(folder: Path, wait: bool = True) -> Iterator[bool]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if not wait:
-                yield False
-                return
             if rank() == 0:
                 warn("another process is decoding the same images: waiting for it")
             lock.acquire()
@@ -248,7 +177,7 @@ def _lock(folder: Path, wait: bool = True) -> Iterator[bool]:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
     try:
-        yield True
+        yield
     finally:
         lock.release()
 

@@ -210,7 +210,6 @@ class ImageFiles:
             keywords. The cache identifies it by its name and its settings.
         labels: int64 ``(N,)`` labels of the files, if there are any.
         part: name of the part of a set that the files belong to, if other parts have other files.
-        version: name of the content of all, if they are rows of a set rather than files.
     """
 
     folder: Path
@@ -218,7 +217,6 @@ class ImageFiles:
     read: partial[np.ndarray]
     labels: torch.Tensor | None = None
     part: str = ""
-    version: str = ""
 
     def split(self, config: DataConfig) -> Split:
         """Read the images, or open those that the cache holds.
@@ -240,7 +238,7 @@ class ImageFiles:
         try:
             on_device = config.storage == "auto"
             stored, found = open_cached(
-                self.folder, self.files, self.read, root, on_device, self.part, self.version
+                self.folder, self.files, self.read, root, on_device, self.part
             )
         except OSError as error:
             if config.cache is not None or error.errno == errno.ENOENT:

@@ -19,7 +19,6 @@ from realnvp.data.dataset import Dataset, Part, Split, check_fingerprint
 from realnvp.data.image_sets import IMAGE_SETS
 from realnvp.data.parquet import ParquetRows, parquet_files
 from realnvp.data.parts import Parts, assemble, condition_on_labels, held_out_count, read_part
-from realnvp.data.saved_sets import has_images, is_saved_set, read_saved_set
 from realnvp.data.tables import NEW_DATA, UNREAD, KnownColumns
 from realnvp.data.toy import TOY
 from realnvp.utils.distributed import rank
@@ -45,8 +44,8 @@ __all__ = [
 ]
 
 _FILES = (
-    "CSV, TSV, Parquet, Feather, JSON, .xlsx, NPZ, NPY and IDX files, folders of images or of "
-    "Parquet files, and what Hugging Face's datasets save"
+    "CSV, TSV, Parquet, Feather, JSON, .xlsx, NPZ, NPY and IDX files, and folders of images or of "
+    "Parquet files"
 )
 
 
@@ -371,9 +370,7 @@ def is_image_folder(source: str) -> bool:
     if not source or source in source_names():
         return False
     path = Path(source).expanduser()
-    if not path.is_dir() or arrays.idx_files(path) or parquet_files(path):
-        return False
-    return not is_saved_set(path) or has_images(path)
+    return path.is_dir() and not (arrays.idx_files(path) or parquet_files(path))
 
 
 def _read(config: DataConfig, known: KnownColumns) -> Parts:
@@ -438,10 +435,6 @@ def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
     check_source(source)
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
-    if is_saved_set(path):
-        if not has_images(path):
-            _no_images_settings(config)
-        return read_saved_set(path, config, known)
     if is_image_folder(source):
         return images.read_folder(path, config, categories)
     _no_images_settings(config)

@@ -35,7 +35,6 @@ _PACKAGES = {
     "huggingface_hub": "'.[hub]'",
     "constriction": "'.[codec]'",
     "pyarrow": "'.[parquet]'",
-    "datasets": "'.[datasets]'",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "lightning_fabric": "lightning-fabric",

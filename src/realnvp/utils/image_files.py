@@ -7,7 +7,6 @@ quickly.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import struct
@@ -16,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -37,12 +35,9 @@ __all__ = [
     "background_color",
     "end_with",
     "image_files",
-    "is_name",
     "no_bombs",
     "open_image",
-    "open_saved_set",
     "read_image",
-    "read_saved_image",
     "stack",
     "write_stack",
 ]
@@ -83,7 +78,6 @@ def read_image(
     channels: int | None = None,
     background: str | None = None,
     crop: int | None = None,
-    content: bytes | None = None,
 ) -> np.ndarray:
     """Read one image file as it is displayed (EXIF orientation applied).
 
@@ -102,7 +96,7 @@ def read_image(
     Raises:
         UnusableImage: when the file cannot be read, or not without changing its values.
     """
-    image = open_image(path, background, content)
+    image = open_image(path, background)
     if channels is not None:
         image = image.convert("L" if channels == 1 else "RGB")
     if crop is not None:
@@ -118,61 +112,7 @@ def read_image(
     return np.asarray(image)
 
 
-def read_saved_image(path: Path, column: str, **settings: Any) -> np.ndarray:
-    """Read an image of a set that the library ``datasets`` has saved; see ``read_image``.
-
-    Args:
-        path: folder of the set, followed by the number of the row.
-        column: column of the images.
-        settings: of ``read_image``.
-    """
-    saved = _undecoded(str(path.parent), column)[int(path.name)][column] or {}
-    # A path, which whoever made the set has chosen, is not read: ``save_to_disk`` stores the bytes.
-    content = saved.get("bytes")
-    if content is None:
-        raise UnusableImage(path, "there is no image in this row")
-    return read_image(path, content=content, **settings)
-
-
-@lru_cache(maxsize=4)
-def _undecoded(folder: str, column: str) -> Any:
-    from datasets import Image
-
-    rows = open_saved_set(folder).select_columns([column])
-    return rows.cast_column(column, Image(decode=False))
-
-
-def is_name(path: str) -> bool:
-    """Return whether a path, which a stranger may have written, stays in the folder it is in.
-
-    >>> is_name("train"), is_name("../train"), is_name("/train"), is_name("..")
-    (True, False, False, False)
-    """
-    return path == Path(path).name != ".."
-
-
-def open_saved_set(folder: str) -> Any:
-    """Open a set that the library ``datasets`` has saved; its rows stay in files.
-
-    Raises:
-        ValueError: if the library is not installed, or the set is damaged.
-    """
-    try:
-        import datasets
-    except ImportError as error:
-        raise ValueError(
-            f"{folder} is a data set of Hugging Face's library: pip install '.[datasets]'"
-        ) from error
-    try:
-        for entry in json.loads(Path(folder, "state.json").read_text("utf-8"))["_data_files"]:
-            if not is_name(entry["filename"]):
-                raise ValueError(f"{entry['filename']!r} is not a file in it")
-        return datasets.load_from_disk(folder)
-    except Exception as error:  # from Arrow, JSON and the library itself
-        raise ValueError(f"cannot read {folder}: {' '.join(str(error).split())}") from error
-
-
-def open_image(path: Path, background: str | None = None, content: bytes | None = None) -> PILImage:
+def open_image(path: Path, background: str | None = None) -> PILImage:
     """Return the image of a file in mode "L" or "RGB"; see ``read_image``."""
     from PIL import Image, ImageOps
 
@@ -183,10 +123,9 @@ def open_image(path: Path, background: str | None = None, content: bytes | None 
         Image.DecompressionBombError, Image.DecompressionBombWarning,
     )  # fmt: skip
     try:
-        with path.open("rb") if content is None else io.BytesIO(content) as file:
-            if not file.read(1):
-                raise OSError("it is empty")
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        if not path.stat().st_size:
+            raise OSError("it is empty")
+        with Image.open(path) as image:
             # A phone's MPO holds a preview next to its picture: several frames, but not an
             # animation.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
