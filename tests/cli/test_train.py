@@ -154,24 +154,6 @@ def test_what_the_number_is_of(here, capsys):
     assert (result["part"], result["examples"]) == ("test", 10_000)
 
 
-def test_a_sweep_prints_a_table_and_goes_on(here, capsys):
-    sweep = (
-        "train moons --steps 2 --model.hidden 4 --quiet --no-report --sweep training.lr=0.001,0.01"
-    )
-    assert main(sweep.split()) == 0
-    out = capsys.readouterr().out
-    assert "lr=0.001" in out
-    assert "training.lr" in out
-    assert main([*sweep.split(), "--resume", "--json"]) == 0
-    found = json_of(capsys)
-    assert found["settings"] == {"training.lr": {"lr=0.001": 0.001, "lr=0.01": 0.01}}
-    assert "--training.lr must be float" in refused(
-        capsys, "train moons --steps 2 --sweep training.lr=a,b"
-    )
-    assert "leave --sweep out" in refused(capsys, f"{sweep} --dry-run")
-    assert "module:Class" in refused(capsys, "train moons --steps 2 --callback x")
-
-
 def test_a_table_that_begins_with_gaps_is_drawn(here: Path, capsys):
     rows = "".join(f"{i / 4 if i % 3 else '?'},{i % 7 / 10}\n" for i in range(30))
     Path("t.csv").write_text(f"a,b\n{rows}")

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from realnvp import recipe, train
-from realnvp.training.callbacks import Callback
-from realnvp.training.tracking import callback_named, lightning_logger
+from realnvp.training.tracking import lightning_logger
 
 
 class Recorder:
@@ -92,21 +91,3 @@ def test_a_service_that_cannot_begin_is_one_line_and_leaves_no_run(monkeypatch, 
     with pytest.raises(ValueError, match="--logger wandb: no such server"):
         train(small(), tmp_path / "run", quiet=True, logger="wandb")
     assert not (tmp_path / "run" / "config.yaml").exists()
-
-
-def test_callbacks_are_found_by_name_or_refused(tmp_path, monkeypatch):
-    (tmp_path / "mine_own.py").write_text(
-        "from realnvp.training.callbacks import Callback\n"
-        "class Mine(Callback): pass\nclass Other: pass\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert isinstance(callback_named("mine_own:Mine"), Callback)
-    for given, message in (
-        ("mine_own", "written as module:Class"),
-        ("nowhere_at_all:Mine", "No module named"),
-        ("mine_own:Mime", "did you mean 'Mine'"),
-        ("mine_own:Other", "must derive from"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            callback_named(given)

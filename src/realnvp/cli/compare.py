@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from realnvp.cli.options import Parser, add_out, output_path
-from realnvp.cli.shared import tables_of, tell
+from realnvp.cli.shared import table, tell
 
 __all__ = []
 
@@ -32,7 +34,9 @@ def main(argv: list[str]) -> int:
     from realnvp.reports.run import Run
 
     comparison = compare([Run.open(folder) for folder in args.runs])
-    texts = tables_of(comparison)
+    texts: list[Any] = [table(f"{len(comparison.runs)} runs", *comparison.rows())]
+    if comparison.settings:
+        texts.append(table("settings that differ", *comparison.setting_rows()))
     if path is not None:
         plots.save_figure(comparison.figure(), path)
         texts.append(f"{path}  overlaid curves, samples side by side")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
     from realnvp.data import Split
     from realnvp.flow import Flow
-    from realnvp.reports.compare import Comparison
     from realnvp.training.launch import Processes
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "streamed",
     "table",
     "table_rows",
-    "tables_of",
     "tell",
     "true_log_density",
     "warning_once",
@@ -427,14 +425,6 @@ def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return a table to be printed by :func:`tell`."""
     return Table(title, columns, list(rows))
-
-
-def tables_of(comparison: Comparison) -> list[str | Table]:
-    """Return the tables of a comparison: the results, the best first, and what differs."""
-    found: list[str | Table] = [table(f"{len(comparison.runs)} runs", *comparison.rows())]
-    if comparison.settings:
-        found.append(table("settings that differ", *comparison.setting_rows()))
-    return found
 
 
 def tell(args: Any, result: Any, *texts: str | Table, status: int = 0) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_settings, expand, given_settings
-from realnvp.cli.shared import likelihood_rows, table, tables_of, tell
+from realnvp.cli.shared import likelihood_rows, table, tell
 from realnvp.config import LOGGERS, Recipe, given_text
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
@@ -23,7 +23,6 @@ EPILOG = """examples:
   realnvp train cifar10 --dry-run               estimates speed, time and memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
   realnvp train mnist --init mnist --data my-digits.npz      fine-tune a model on other data
-  realnvp train moons --sweep training.lr=0.001,0.002,0.004  three runs, and a table of them
 
 Ctrl-C saves everything; the same command with --resume continues, and so does
 realnvp train runs/NAME --resume.
@@ -50,24 +49,20 @@ def main(argv: list[str]) -> int:
     recipe = load_recipe(name, **given_settings(parser, argv))
 
     if args.dry_run:
-        if args.sweep:
-            raise ValueError("--dry-run estimates one run: leave --sweep out")
         return _estimate(recipe, args)
     from realnvp.training.callbacks import ReportWriter
-    from realnvp.training.tracking import callback_named
     from realnvp.training.train import train
 
-    options: dict[str, Any] = {
-        "init": args.init,
-        "overwrite": args.overwrite,
-        "quiet": args.quiet,
-        "logger": args.logger,
-        "callbacks": [] if args.no_report else [ReportWriter(quiet=args.quiet)],
-    }
-    if args.sweep:
-        return _sweep(parser, name, argv, folder, args, options)
-    options["callbacks"] += [callback_named(given) for given in args.callback or ()]
-    outcome = train(recipe, folder, resume=args.resume, **options)
+    outcome = train(
+        recipe,
+        folder,
+        init=args.init,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        quiet=args.quiet,
+        logger=args.logger,
+        callbacks=[] if args.no_report else [ReportWriter(quiet=args.quiet)],
+    )
     # With several processes, another one prints the result.
     return _print_outcome(outcome, recipe, folder, args) if outcome.main else 0
 
@@ -100,24 +95,11 @@ def _parser() -> Parser:
         "--dry-run", action="store_true", help="only estimate size, speed, time and memory"
     )
     parser.add_argument(
-        "--sweep",
-        action="append",
-        metavar="SETTING=VALUE,VALUE,...",
-        help="train one run for each value, in folders below --out, and print a table; may be\n"
-        "repeated for a grid; --resume continues a sweep",
-    )
-    parser.add_argument(
         "--logger",
         choices=LOGGERS,
         default="tensorboard",
         help="where to send metrics and pictures, besides the files of the run; wandb and mlflow\n"
         "need Lightning's loggers: pip install pytorch-lightning wandb (or mlflow)",
-    )
-    parser.add_argument(
-        "--callback",
-        action="append",
-        metavar="MODULE:CLASS",
-        help="a realnvp.training.callbacks.Callback of your own; may be repeated",
     )
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     parser.add_argument("--quiet", action="store_true", help="do not show progress")
@@ -149,23 +131,6 @@ def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, args: 
     listed = [f"{path!s:{width}}  {what}" for path, what in files]
     title = f"{recipe.data.source} ({outcome.part})"
     return tell(args, result, table(title, ["", "value"], rows), *listed)
-
-
-def _sweep(
-    parser: Parser, name: str, argv: list[str], folder: Path, args: Any, options: dict[str, Any]
-) -> int:
-    from realnvp.training.sweep import combinations, sweep
-
-    def make(settings: dict[str, str]) -> Recipe:
-        more = expand([f"--{key}={value}" for key, value in settings.items()])
-        return load_recipe(name, **given_settings(parser, [*argv, *more]))
-
-    if args.callback:
-        raise ValueError("--callback is for one run: leave it or --sweep out")
-    comparison = sweep(combinations(args.sweep), make, folder, resume=args.resume, **options)
-    text = f"{folder}  realnvp compare {folder}/* draws their curves, realnvp report one page"
-    result = {**comparison.as_dict(), "out": str(folder)}
-    return tell(args, result, *tables_of(comparison), text)
 
 
 def _estimate(recipe: Recipe, args: Any) -> int:
@@ -216,7 +181,7 @@ def _settings_and_folder(args: Any) -> tuple[str, Path]:
     is_folder = is_run or (len(path.parts) > 1 and path.suffix not in (".yaml", ".yml"))
     folder = Path(args.out) if args.out else path if is_folder else Path("runs") / path.stem
     name = str(path / "config.yaml") if is_run else name
-    if args.resume and not args.sweep:
+    if args.resume:
         name = str(_resumable(folder, name))
     return name, folder
 

@@ -168,7 +168,7 @@ def find_runs(folder: Path) -> Sequence[Run]:
     """Return the runs in a folder, newest first, without those that cannot be read.
 
     Args:
-        folder: such as ``runs``; the folders of sweeps in it are searched as well.
+        folder: such as ``runs``; folders in it, such as ``runs/lr``, are searched as well.
     """
     found = []
     for config in [*folder.glob("*/config.yaml"), *folder.glob("*/*/config.yaml")]:

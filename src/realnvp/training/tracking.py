@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -17,13 +16,12 @@ from realnvp import plots
 from realnvp.recipes import flat_settings
 from realnvp.reports.samples import picture_of_rows
 from realnvp.training.callback import Callback
-from realnvp.utils.errors import did_you_mean
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
 
-__all__ = ["LightningLogger", "callback_named", "lightning_logger"]
+__all__ = ["LightningLogger", "lightning_logger"]
 
 
 class LightningLogger(Callback):
@@ -128,33 +126,3 @@ def lightning_logger(name: str, folder: Path | None) -> Any:
         raise ValueError(remedy) from error
     except Exception as error:  # each service has its own
         raise ValueError(f"--logger {name}: {' '.join(str(error).split())}") from error
-
-
-def callback_named(given: str) -> Callback:
-    """Return a callback of a class outside of the package, made without arguments.
-
-    Args:
-        given: module and class, such as "mypackage.mymodule:MyCallback"; modules in the current
-            folder are found.
-
-    Raises:
-        ValueError: if there is none of that name, or it is not a :class:`Callback`.
-    """
-    module, colon, name = given.partition(":")
-    if not (module and colon and name):
-        raise ValueError(f"--callback is written as module:Class, got {given!r}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(import_module(module), name, None)
-    except ImportError as error:
-        raise ValueError(f"--callback {given}: {error}") from error
-    if found is None:
-        hint = did_you_mean(name, dir(import_module(module)))
-        raise ValueError(f"--callback {given}: {hint}there is no {name} in {module}")
-    made = found() if isinstance(found, type) else found
-    if not isinstance(made, Callback):
-        raise ValueError(
-            f"--callback {given}: it must derive from realnvp.training.callbacks.Callback"
-        )
-    return made
