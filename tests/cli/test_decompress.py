@@ -14,7 +14,6 @@ pytest.importorskip("constriction")
 
 from helpers.command import json_of, refused, run
 from helpers.flows import small_image_flow, small_images
-from realnvp.cli.main import main
 from realnvp.codec import compress
 
 
@@ -35,17 +34,6 @@ def test_images_come_back(model, here, capsys):
     assert "--model" in refused(capsys, "decompress x.nvp --out y.npz")
     Path("bad.nvp").write_bytes(b"PNG")
     assert "realnvp compress" in refused(capsys, "decompress bad.nvp --out y.npz")
-
-
-def test_salvage_leaves_out_what_is_damaged(model, here, capsys):
-    images = small_images(9)
-    data = bytearray(compress(model, images, block=3))
-    data[-20] ^= 1
-    Path("x.nvp").write_bytes(data)
-    assert "--salvage" in refused(capsys, "decompress x.nvp --model model --out x.npz --json")
-    assert main(["decompress", "x.nvp", "--model", "model", "--out", "x.npz", "--salvage"]) == 1
-    assert "damaged" in capsys.readouterr().err
-    assert np.array_equal(np.load("x.npz")["images"], images[:6].numpy())
 
 
 def test_names_cannot_lead_out_of_the_folder(model, here, capsys):

@@ -19,7 +19,7 @@ from realnvp.codec.container import MARKER
 from realnvp.data import Split
 from realnvp.evaluation import class_log_likelihoods
 
-EXPECTED = "damaged|cut off|missing|not a file|version|consistently|cannot be decoded|begins again"
+EXPECTED = "damaged|cut off|missing|not a file|version|consistently|cannot be decoded"
 
 
 def test_adversarial_images_come_back():
@@ -77,7 +77,7 @@ def test_portable_files_and_those_without_verification():
         assert torch.equal(decompress(flow, compress(flow, images, **options)), images)
 
 
-def test_damage_is_found_and_the_other_blocks_are_saved():
+def test_damage_is_found():
     flow, images = small_image_flow(hidden=2, norm="none"), small_images(9)
     data = compress(flow, images, block=3)
     rng = np.random.default_rng(0)
@@ -87,13 +87,6 @@ def test_damage_is_found_and_the_other_blocks_are_saved():
         content = bytes(damaged) if i % 3 else data[: rng.integers(len(data))]
         with pytest.raises(ValueError, match=EXPECTED):
             decompress(flow, content)
-        try:
-            found = read_contents(flow, content, salvage=True)
-        except ValueError as error:
-            assert re.search(EXPECTED, str(error))  # noqa: PT017 -- nothing can be saved
-        else:
-            assert found.lost
-            assert torch.equal(found.images, images[found.indices])
 
 
 def test_a_lost_repeated_or_swapped_block_is_found():
@@ -102,7 +95,7 @@ def test_a_lost_repeated_or_swapped_block_is_found():
     starts = [m.start() for m in re.finditer(re.escape(MARKER), data)]
     head, *blocks = [data[a:b] for a, b in zip([0, *starts], [*starts, None], strict=True)]
     for order in ([0, 2], [0, 1, 1, 2], [1, 0, 2], [0, 1]):
-        with pytest.raises(ValueError, match=r"missing|begins again"):
+        with pytest.raises(ValueError, match="missing"):
             decompress(flow, head + b"".join(blocks[i] for i in order))
 
 
@@ -144,9 +137,7 @@ def test_another_machine_that_the_probe_misses_is_not_called_damage(monkeypatch)
     data = compress(flow, images, verify=False, block=3)
     with pytest.raises(ValueError, match="computes differently") as caught:
         decompress(other, data)
-    assert not re.search("salvage|damaged", str(caught.value))
-    with pytest.raises(ValueError, match=r"no block .* computes differently"):
-        read_contents(other, data, salvage=True)
+    assert "damaged" not in str(caught.value)
 
 
 def test_threads_and_processes_agree(tmp_path):

@@ -115,7 +115,7 @@ def _parser() -> Parser:
         None,
         "largest number of images per batch (default: 1 to 256, by their size)",
     )
-    add_count(parser, "--block", 1024, "images per block; damage to a file affects single blocks")
+    add_count(parser, "--block", 1024, "images per block")
     parser.add_argument(
         "--portable",
         action="store_true",

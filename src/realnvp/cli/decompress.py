@@ -20,7 +20,6 @@ __all__ = []
 EPILOG = """examples:
   realnvp decompress mnist.nvp --out mnist.npz
   realnvp decompress photos.nvp --model runs/photos --out photos     PNG files, with their names
-  realnvp decompress damaged.nvp --salvage --out rest.npz
 """
 
 
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> int:
     from realnvp.codec.container import read_header
     from realnvp.pretrained import load, shipped_names
     from realnvp.reports.samples import array_names
-    from realnvp.utils.progress import Bar, warn
+    from realnvp.utils.progress import Bar
 
     header, _ = read_header(data)
     model = args.model
@@ -58,18 +57,15 @@ def main(argv: list[str]) -> int:
             done += count
             bar.update(min(done / max(header.count, 1), 1.0))
 
-        contents = read_contents(flow, data, salvage=args.salvage, progress=advance)
+        contents = read_contents(flow, data, progress=advance)
     seconds = time.monotonic() - started
     if path.suffix == ".npz":
         _write_array(path, contents, array_names(flow))
     else:
         _write_folder(path, contents)
-    for line in contents.lost:
-        warn(line)
     count = len(contents.images)
-    result = {"out": str(path), "images": count, "lost": contents.lost, "seconds": seconds}
-    text = f"{path}  {count:,} of {header.count:,} images"
-    return tell(args, result, text, status=1 if contents.lost else 0)
+    result = {"out": str(path), "images": count, "seconds": seconds}
+    return tell(args, result, f"{path}  {count:,} images")
 
 
 def _parser() -> Parser:
@@ -87,7 +83,6 @@ def _parser() -> Parser:
         "images.npz",
         "a .npz array, with labels and names; or a folder of PNG files",
     )
-    parser.add_argument("--salvage", action="store_true", help="skip damaged blocks")
     return parser
 
 
@@ -102,8 +97,6 @@ def _write_array(path: Path, contents: Contents, names: tuple[str, str]) -> None
         arrays[condition] = contents.condition.numpy()
     if contents.names:
         arrays["names"] = np.array(contents.names)
-    if contents.lost:
-        arrays["index"] = contents.indices.numpy()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
@@ -121,7 +114,7 @@ def _write_folder(folder: Path, contents: Contents) -> None:
     images = contents.images.permute(0, 2, 3, 1).numpy()
     if images.dtype != "uint8" or images.shape[-1] not in (1, 3):
         raise ValueError("PNG files hold only grey and color images of 8 bits: write a .npz file")
-    names = contents.names or [f"{index:06d}.png" for index in contents.indices.tolist()]
+    names = contents.names or [f"{index:06d}.png" for index in range(len(images))]
     if contents.condition is not None and not contents.names:
         if contents.condition.ndim > 1:
             raise ValueError("a folder cannot hold the condition vectors: write a .npz file")

@@ -14,8 +14,8 @@ and a run of equal groups ``shape:u8 times:varint``, where the upper half of the
 and the lower half the logarithm of the number of images; if that is 15, the number follows as a
 varint. Zero bytes at the end of the words are left out. The CRC covers the rest of the block, and
 detects damage. Images that are not decoded as they were encoded are detected by a second CRC, of
-the images, at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker, from which
-readers continue after damage, is checked as well.
+the images, at the bottom of the block's stack (:mod:`realnvp.codec.blocks`). The marker is checked
+as well.
 """
 
 from __future__ import annotations
@@ -176,44 +176,35 @@ def write_block(data: BlockData) -> bytes:
     return framed + struct.pack("<I", zlib.crc32(framed + body)) + body
 
 
-def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData | str]:
-    """Yield the blocks, and an error message for each part of the file that is not a block.
+def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData]:
+    """Yield the blocks.
 
     Args:
         data: the file.
         start: where the blocks begin.
         dim: number of values of an image, which bounds what a block may ask for.
+
+    Raises:
+        ValueError: if a block is damaged.
     """
-    place = start
-    while place < len(data):
-        block_or_message = _block_at(data, place, dim)
-        if not isinstance(block_or_message, str):
-            block, place = block_or_message
-            yield block
-            continue
-        yield block_or_message
-        place = data.find(MARKER, place + 1)
-        while place >= 0 and isinstance(_block_at(data, place, dim), str):
-            place = data.find(MARKER, place + 1)
-        if place < 0:
-            return
+    while start < len(data):
+        block, start = _block_at(data, start, dim)
+        yield block
 
 
-def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
-    """Return the block at an offset and where it ends, or an error message."""
+def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int]:
+    """Return the block at an offset and where it ends."""
     reader = _Reader(data, place)
     try:
         marker = reader.take(len(MARKER))
         length = reader.varint()
         framed = data[place : reader.place]
         (crc,) = struct.unpack("<I", reader.take(4))
-        if marker != MARKER:
-            return "damaged"
         body = reader.take(length)
-    except _Truncated:
-        return "damaged or cut off"
-    if zlib.crc32(body, zlib.crc32(framed)) != crc:
-        return "damaged"
+    except _Truncated as error:
+        raise ValueError("is damaged or cut off") from error
+    if marker != MARKER or zlib.crc32(body, zlib.crc32(framed)) != crc:
+        raise ValueError("is damaged")
     inner = _Reader(body, 0)
     try:
         groups: list[tuple[int, int]] = []
@@ -224,14 +215,14 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int] | str:
             times = inner.varint()
             images += size * times
             if not size or images > MAX_BLOCK or images * dim > MAX_VALUES:
-                return "invalid: it would have too many images"
+                raise ValueError("too many images")
             groups += [(depth, size)] * times
         packed = inner.take(inner.varint())
         names = _names(packed, images) if packed else ()
         rest = body[inner.place :]
         words = np.frombuffer(rest + bytes(-len(rest) % 4), "<u4").astype(np.uint32)
-    except (_Truncated, ValueError, zlib.error):
-        return "invalid"
+    except (_Truncated, ValueError, zlib.error) as error:
+        raise ValueError(f"is invalid: {error}") from error
     return BlockData(first, Block(groups, words), names), reader.place
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
@@ -35,7 +35,7 @@ from realnvp.inputs import check_data
 __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
 
 BLOCK = 1024
-"""Images per block. More make the file a little smaller, and damage more costly."""
+"""Images per block. More make the file a little smaller, and take more memory."""
 
 
 @dataclass
@@ -46,15 +46,11 @@ class Contents:
         images: integers ``(N, C, H, W)``, uint8 up to 256 levels.
         condition: labels ``(N,)`` or vectors ``(N, K)``, if the model is conditional.
         names: names of the images, if they have any.
-        indices: which of the compressed images these are, ``(N,)``.
-        lost: what could not be read, one line each.
     """
 
     images: Tensor
     condition: Tensor | None
     names: list[str]
-    indices: Tensor
-    lost: list[str] = field(default_factory=list)
 
 
 def compress(
@@ -141,7 +137,7 @@ def decompress(
 
     Raises:
         ValueError: if the file is damaged, cut off, made with another flow, or made by a machine
-            that computes differently; :func:`read_contents` returns the undamaged part.
+            that computes differently.
     """
     return read_contents(flow, data, progress=progress).images
 
@@ -150,7 +146,6 @@ def read_contents(
     flow: Flow,
     data: bytes,
     *,
-    salvage: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Contents:
     """Return all that is in a file: images, condition and names.
@@ -158,11 +153,10 @@ def read_contents(
     Args:
         flow: the flow that they were compressed with.
         data: content of the file.
-        salvage: leave out damaged blocks, and list them, instead of raising.
         progress: called with the number of images of each group that is done.
 
     Raises:
-        ValueError: as :func:`decompress`; with ``salvage``, if no block can be read.
+        ValueError: as :func:`decompress`.
     """
     header, start = read_header(data)
     if header.fingerprint != fingerprint(flow):
@@ -170,54 +164,37 @@ def read_contents(
             f"the file was compressed with another model than this one: give that model "
             f"({header.model or 'fingerprint ' + header.fingerprint.hex()})"
         )
-    readable: list[tuple[BlockData, Tensor, Tensor | None]] = []
-    lost: list[str] = []
-    expected = 0
+    images: list[Tensor] = [torch.zeros(0, *flow.shape, dtype=torch.int64)]
+    conditions: list[Tensor] = []
+    names: list[str] = []
+    done = 0
     with one_thread(), torch.no_grad():
         coder = FlowCoder(flow, _dtype(header.portable))
         if _probe(coder) != header.probe:
             raise ValueError(_differs(header))
-        for item in read_blocks(data, start, flow.dim):
-            if isinstance(item, str):
-                _lose(lost, f"the block with image {expected + 1} is {item}", salvage)
-                continue
-            if item.first != expected:
-                if item.first > expected:
-                    missing = f"images {expected + 1} to {item.first} are missing"
-                else:
-                    missing = f"a block begins again at image {item.first + 1}"
-                _lose(lost, missing, salvage)
-                if item.first < expected:
-                    continue
-            last = item.first + item.block.count
-            expected = last
-            where = f"the block of images {item.first + 1} to {last} is not readable"
+        blocks = read_blocks(data, start, flow.dim)
+        while done < header.count:
+            try:
+                item = next(blocks, None)
+            except ValueError as error:
+                raise ValueError(f"the block with image {done + 1} {error}") from error
+            if item is None or item.first != done or not item.block.count:
+                raise ValueError(f"the block with image {done + 1} is missing")
             # Its bytes are undamaged, by their checksum: only other arithmetic decodes them amiss.
             try:
-                images, condition, crc = decode_block(coder, item.block, progress)
-                if _crc(images, condition) != crc:
-                    raise ValueError("it is not what was encoded")
+                x, condition, crc = decode_block(coder, item.block, progress)
             except ValueError as error:
-                lost.append(f"{where}: {_differs(header)}")
-                if not salvage:
-                    raise ValueError(lost[-1]) from error
-                continue
-            readable.append((item, images, condition))
-    if expected < header.count:
-        _lose(lost, f"images {expected + 1} to {header.count} are missing: it is cut off", salvage)
-    if not readable and header.count:
-        raise ValueError(f"no block of the file can be read: {lost[0]}")
-    dtype = torch.uint8 if coder.levels <= 256 else torch.int32
-    empty = torch.zeros(0, *flow.shape, dtype=torch.int64)
-    conditions = [condition for _, _, condition in readable if condition is not None]
+                raise ValueError(_differs(header)) from error
+            if _crc(x, condition) != crc:
+                raise ValueError(_differs(header))
+            images.append(x)
+            conditions += [] if condition is None else [condition]
+            names += item.names
+            done += len(x)
     return Contents(
-        images=torch.cat([empty, *(images for _, images, _ in readable)]).to(dtype),
-        condition=torch.cat(conditions) if conditions else None,
-        names=[name for item, _, _ in readable for name in item.names],
-        indices=torch.cat(
-            [torch.arange(0), *(i.first + torch.arange(i.block.count) for i, _, _ in readable)]
-        ),
-        lost=lost,
+        torch.cat(images).to(torch.uint8 if coder.levels <= 256 else torch.int32),
+        torch.cat(conditions) if conditions else None,
+        names,
     )
 
 
@@ -297,9 +274,3 @@ def _differs(header: Header) -> str:
         f"the machine that made the file ({made}) computes differently from this one ({here}): "
         f"{advice}"
     )
-
-
-def _lose(lost: list[str], message: str, salvage: bool) -> None:
-    if not salvage:
-        raise ValueError(f"{message}; --salvage recovers the other blocks")
-    lost.append(message)
