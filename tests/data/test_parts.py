@@ -19,11 +19,11 @@ from helpers.data_files import (
     npz,
     refused,
 )
-from helpers.loading import peaks
 from realnvp.config import DataConfig
 from realnvp.data import Split, as_dataset, load_data, load_part
 from realnvp.data.images import image_tensor
-from realnvp.data.parts import Parts, assemble, hold_out
+from realnvp.data.parts import Parts, hold_out
+from realnvp.data.tables import KnownColumns
 
 LONG = np.random.default_rng(1).normal(size=(2000, 3))
 
@@ -130,27 +130,6 @@ def test_part_that_is_not_there(tmp_path):
 # --- memory ------------------------------------------------------------------------------------
 
 
-def test_loading_takes_little_more_than_the_data(tmp_path):
-    megabytes = 64
-    images = np.zeros((megabytes * 256, 64, 64), np.uint8)
-    images += np.arange(64, dtype=np.uint8)
-    images[:, 0, :2] = np.arange(len(images), dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-    color = images.reshape(-1, 32, 32, 4)[..., :3].copy()  # channels last: they are moved
-    np.save(tmp_path / "a.npy", images)
-    np.savez(tmp_path / "b.npz", x=color, x_test=color)
-    grey, rgb = {"source": str(tmp_path / "a.npy")}, {"source": str(tmp_path / "b.npz")}
-    cases = {
-        "array": (grey, megabytes),
-        "last": ({**grey, "holdout": "last", "test": 0.2}, megabytes),
-        "validation": ({**grey, "part": "validation"}, megabytes),
-        "channels last": (rgb, 2 * 0.75 * megabytes),
-        "test": ({**rgb, "part": "test"}, 0.75 * megabytes),
-    }
-    found = dict(zip(cases, peaks(*(case for case, _ in cases.values())), strict=True))
-    for name, (_, size) in cases.items():
-        assert found[name] < 1.2 * size + 1, found
-
-
 # --- checks ------------------------------------------------------------------------------------
 
 BAD = {
@@ -192,7 +171,7 @@ def test_settings_that_do_not_fit(settings, message):
         load_data(DataConfig(**settings))
 
 
-def test_parts_are_read_once_and_only_when_asked_for():
+def test_a_part_of_its_own_is_read_alone():
     read = []
 
     def part(name: str, n: int) -> Split:
@@ -208,9 +187,7 @@ def test_parts_are_read_once_and_only_when_asked_for():
     assert read_part(parts(), config)[0] == "test"
     assert read == ["test"]
     assert len(read_part(parts(), config, "validation")[1]) == 1
-    assert read == ["test", "train"]
-    assemble(parts(), config)
-    assert read == ["test", "train", "train", "test"]
+    assert read == ["test", "train", "test"]
 
 
 @pytest.mark.parametrize("times", [2, 5])
@@ -226,6 +203,9 @@ def test_copies_of_a_row_are_in_one_part(tmp_path, times, holdout):
     parts = [data.train.x, data.validation.x, data.test.x]
     assert len(data.train) + (len(data.validation) + len(data.test)) // times == 300
     assert data.train.weight is None  # all have as many copies
+    config = DataConfig(str(tmp_path / "t.csv"), test=0.1, holdout=holdout)
+    _, split = load_part(config, "train", data.fingerprint, KnownColumns(schema=data.schema))
+    assert torch.equal(split.x, data.train.x)
     assert 0.05 < len(data.test) / len(frame) < 0.15
     distinct = [set(map(tuple, part.tolist())) for part in parts]
     assert sum(map(len, distinct)) == 300

@@ -48,12 +48,7 @@ MIN_ROWS_FOR_TEST = 1_000
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Parts that a source holds, each read when it is called; other fields are as in ``Dataset``.
-
-    Args:
-        owned: whether the arrays that are read belong to the source, so that they can be split in
-            place. Arrays that a user passes are copied instead.
-    """
+    """Parts of a source, each read when it is called; other fields are as in ``Dataset``."""
 
     train: Callable[[], Split]
     validation: Callable[[], Split] | None = None
@@ -62,7 +57,6 @@ class Parts:
     columns: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
-    owned: bool = True
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
 
@@ -246,9 +240,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     """
     name, whole = config.source, parts.train()
     index = _held_out(whole, parts, config)
-    groups = [*index.values()]
-    splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
-    found = dict(zip(index, splits, strict=True))
+    found = {part: whole.select(rows) for part, rows in index.items()}
     own: dict[Part, Callable[[], Split] | None] = {
         "validation": parts.validation, "test": parts.test
     }  # fmt: skip
@@ -310,7 +302,7 @@ def _warn_of_darkness(top: int, name: str) -> None:
 
 
 def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:
-    """Read one part, as ``assemble`` makes it, and only what is needed for it.
+    """Read one part, as ``assemble`` makes it; one of the source's own without the others.
 
     Args:
         parts: source.
@@ -320,25 +312,19 @@ def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tup
     Raises:
         ValueError: if there is no such part, and as ``assemble`` does.
     """
-    own = {"validation": parts.validation, "test": parts.test}
-    if part is None and parts.test is not None:
-        part = "test"
-    read = own.get(part or "")
-    if part is None or read is None:
-        whole = parts.train()
-        index = _held_out(whole, parts, config)
-        if part is None:
-            part = "test" if "test" in index else "validation"
-        if part in index:
-            everything = list(index.values())
-            split = whole.separate(everything)[0] if part == "train" else whole.select(index[part])
-            return part, condition_on_labels(split, config.condition, config.source)
-        read = own.get(part)
-    if read is None:
+    part = "test" if part is None and parts.test is not None else part
+    read = {"validation": parts.validation, "test": parts.test}.get(part or "")
+    if part is not None and read is not None:
+        return part, condition_on_labels(read(), config.condition, config.source)
+    data = assemble(parts, config)
+    if part is None:
+        return data.reporting
+    split: Split | None = getattr(data, part)
+    if split is None:
         raise ValueError(
             f"{config.source} has no {part} part: give other data with --data, or another --split"
         )
-    return part, condition_on_labels(read(), config.condition, config.source)
+    return part, split
 
 
 def _check_augmentation(config: DataConfig, shape: tuple[int, ...]) -> None:
