@@ -43,9 +43,6 @@ def test_a_run_brings_its_numbers_recipe_and_curve(moons, tmp_path):
     assert 'realnvp.load("hf://me/moons")' in text
     shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     assert shown == yaml.safe_load((moons / "config.yaml").read_text())
-    validations = [r for r in run.records if r["kind"] == "validation"]
-    for record in validations:
-        assert f"| {record['seconds'] / 60:.2f} | {-record['loss']:.4f} |" in text
     assert (tmp_path / "curves.png").read_bytes() == (moons / "curves.png").read_bytes()
     with Image.open(tmp_path / "samples.png") as image:
         assert min(image.size) > 200

@@ -24,7 +24,6 @@ from realnvp.utils.errors import some_of
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from rich.console import Console, ConsoleOptions
 
     from realnvp.columns.impossible import Impossible, Tolerate
     from realnvp.columns.schema import TableSchema
@@ -386,40 +385,19 @@ class Table:
         lines = ["\t".join(" ".join(c.split()) for c in r) for r in (self.columns, *self.rows)]
         return "\n".join([f"# {self.title}", *lines])
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+    def __rich__(self) -> Any:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table as RichTable
-        from rich.text import Text
 
-        columns = list(zip(self.columns, *self.rows, strict=True))
-        room = options.max_width - 2 * (len(columns) - 1)
-        shown = RichTable(box=SIMPLE_HEAD, show_edge=False, header_style="bold")
-        shown.padding, shown.pad_edge = (0, 1, 0, 0), False
-        for (name, *cells), width in zip(columns, _widths(columns, room), strict=True):
+        shown = RichTable(
+            title=self.title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+        )
+        for name, *cells in zip(self.columns, *self.rows, strict=True):
             numbers = not any(re.search("[A-Za-z]{4}", cell) for cell in cells)
-            shown.add_column(name, justify="right" if numbers else "left", width=width)
+            shown.add_column(name, justify="right" if numbers else "left", overflow="fold")
         for row in self.rows:
             shown.add_row(*row)
-        yield Text(self.title, style="italic")
-        yield shown
-
-
-def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return the widths of columns of text in a width: no word is divided if all have room.
-
-    >>> _widths([("layer", "300 steps"), ("what it is", "a very long text about a layer")], 20)
-    [9, 11]
-    """
-    from rich.cells import cell_len
-
-    whole = [max(map(cell_len, column)) for column in columns]
-    widths = [max(map(cell_len, " ".join(column).split()), default=0) for column in columns]
-    while sum(widths) > max(room, len(columns)):
-        widths[widths.index(max(widths))] -= 1
-    lacking = sorted((whole[i] - widths[i], i) for i in range(len(columns)))
-    for more, (lack, i) in enumerate(lacking):  # the shortest texts are whole first
-        widths[i] += max(0, min(lack, (room - sum(widths)) // (len(columns) - more)))
-    return widths
+        return shown
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

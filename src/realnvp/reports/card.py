@@ -34,9 +34,6 @@ __all__ = ["Facts", "facts_of", "push_to_hub", "write_repository"]
 
 HOME = "https://github.com/realnvp/realnvp"
 
-SHOWN = 10
-"""Points of the validation curve that the card lists."""
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -49,7 +46,6 @@ class Facts:
         value: the result.
         error: its standard error.
         training: steps and time.
-        curve: minutes of training and validation results.
         more: other results by name, as text.
         recipe: YAML from which it can be trained again, or a command; None if unknown.
         run: its run directory, if there is one.
@@ -61,7 +57,6 @@ class Facts:
     value: float
     error: float | None
     training: str
-    curve: Sequence[tuple[float, float]]
     more: dict[str, str]
     recipe: str | None = None
     run: Run | None = None
@@ -103,11 +98,6 @@ def _of_run(run: Run) -> Facts:
         value=run.sign * record["loss"],
         error=record.get("standard_error"),
         training=f"{run.steps:,} steps, {duration(run.seconds)}",
-        curve=[
-            (r["seconds"] / 60, run.sign * r["loss"])
-            for r in run.records
-            if r["kind"] == "validation"
-        ],
         more=more,
         recipe=_recipe(run),
         run=run,
@@ -127,7 +117,6 @@ def _of_card(card: dict[str, Any]) -> Facts:
     if "kl" in card:
         more["KL(true || model), nats"] = with_error(card["kl"], card["kl_standard_error"])
     is_of_images = card["unit"] == "bits/dim"
-    sign = 1.0 if is_of_images else -1.0
     return Facts(
         data=card["data"],
         part=f"{card['examples']:,} held-out examples",
@@ -135,7 +124,6 @@ def _of_card(card: dict[str, Any]) -> Facts:
         value=card["value"],
         error=card["standard_error"],
         training=card["training"],
-        curve=[(minutes, sign * value) for minutes, value in card["curve"]],
         more=more,
         recipe=card["command"],
     )
@@ -351,10 +339,4 @@ def _training(facts: Facts | None) -> str:
     if facts is None or facts.recipe is None:
         return ""
     language = "sh" if facts.recipe.startswith("realnvp ") else "yaml"
-    parts = [f"## Training\n\n```{language}\n{facts.recipe.rstrip()}\n```"]
-    if facts.curve:
-        chosen = torch.linspace(0, len(facts.curve) - 1, min(SHOWN, len(facts.curve))).round()
-        points = [facts.curve[int(i)] for i in chosen]
-        body = "\n".join(f"| {minutes:.2f} | {value:.4f} |" for minutes, value in points)
-        parts.append(f"Validation:\n\n| minutes | {facts.unit} |\n|---|---|\n{body}")
-    return "\n\n".join(parts)
+    return f"## Training\n\n```{language}\n{facts.recipe.rstrip()}\n```"

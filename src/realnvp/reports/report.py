@@ -181,27 +181,11 @@ def _through_time(subject: Subject) -> str | None:
         with Image.open(path) as image:
             small = image.convert("RGB")
         pixels = subject.run.is_of_images
-        if pixels:
-            zoom = _magnified(np.asarray(small))
-            small = small.resize(
-                (small.width // zoom, small.height // zoom), Image.Resampling.NEAREST
-            )
-        else:
+        if not pixels:
             small.thumbnail((640, 640))
             small = small.quantize(64, dither=Image.Dither.NONE)
         shown.append(_figure(plots.data_uri(small), f"step {step:,}", pixels=pixels))
     return "".join(shown)
-
-
-def _magnified(pixels: np.ndarray) -> int:
-    """Return the factor by which a picture was magnified without smoothing."""
-    height, width = pixels.shape[:2]
-    for zoom in range(16, 1, -1):
-        if height % zoom == 0 and width % zoom == 0:
-            small = pixels[::zoom, ::zoom]
-            if np.array_equal(small.repeat(zoom, 0).repeat(zoom, 1), pixels):
-                return zoom
-    return 1
 
 
 def _latents(subject: Subject) -> str | None:
