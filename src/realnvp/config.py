@@ -67,7 +67,7 @@ class ImageModel:
         steps: steps of each scale of "glow"; couplings of each scale of "coarse_to_fine". One
             number, or a list with one for each scale.
         coupling: "affine" (the paper's); "logistic_mixture", an affine map after the CDF of a
-            mixture of logistics (arXiv 1902.00275); "gaussian_mixture"; or the name or import path
+            mixture of logistics (arXiv 1902.00275); "gaussian_mixture"; or the name
             of one of your own.
         coupling_options: options of a coupling of your own, by name.
         components: components of a mixture.
@@ -76,7 +76,7 @@ class ImageModel:
             checkerboard ones of a scale with several channels, such as colors; "glow" always has
             them (arXiv 1807.03039).
         split_prior: predict the factored-out half of the variables from the other half.
-        conditioner: network of the couplings: "resnet" (the paper's), or the name or import path of
+        conditioner: network of the couplings: "resnet" (the paper's), or the name of
             one of your own.
         hidden: feature maps of the conditioners at the first scale, doubled per scale; or a list
             with those of each scale.
@@ -232,13 +232,13 @@ class VectorModel:
             "logistic_mixture" (arXiv 1902.00275); "piecewise_linear", intervals whose masses are
             learned (arXiv 1808.03856) and which, for a single discrete column, are its values;
             "spline", rational-quadratic splines (arXiv 1906.04032), which suit sharp edges; or
-            the name or import path of one of your own.
+            the name of one of your own.
         coupling_options: options of the coupling, by name, such as "bound" of a spline.
         components: components of a mixture, intervals, or bins of a spline.
         condition_bins: number of intervals, between quantiles, in which each number of a condition
             is encoded for the couplings (arXiv 2203.05556); 0 adds no such features.
         couplings: number of coupling layers; each transforms one half of the columns.
-        conditioner: network of the couplings: "mlp", or the name or import path of one of your own.
+        conditioner: network of the couplings: "mlp", or the name of one of your own.
         hidden: units of each hidden layer of the conditioners.
         blocks: residual blocks of each conditioner.
         dropout: fraction of the conditioners' units that training sets to zero, for the

@@ -131,17 +131,16 @@ def test_the_coupling_trains_from_a_recipe_is_saved_and_loaded(capsys):
 
 def test_a_model_is_loaded_only_after_its_module_is_imported(capsys):
     tails()
-    for name, coupling in (("name", "tails"), ("path", "tails:TailCoupling")):
-        realnvp.vector_flow(2, coupling=coupling).save_pretrained(name)
+    realnvp.vector_flow(2, coupling="tails").save_pretrained("m")
     forget("tails")
-    for name, words in (("name", "unknown coupling 'tails'"), ("path", "--import tails")):
-        with pytest.raises(ValueError, match=words):
-            realnvp.load(name)
-        assert main(["sample", name, "--out", f"{name}.csv"]) == 2
-        assert "--import" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown coupling 'tails'"):
+        realnvp.load("m")
+    assert main(["sample", "m", "--out", "a.csv"]) == 2
+    assert "--import" in capsys.readouterr().err
     assert "tails" not in sys.modules
-    assert main(["sample", "name", "--out", "name.csv", "--import", "tails"]) == 0
-    assert main(["sample", "path", "--out", "path.csv", "--import=tails"]) == 0
+    assert main(["sample", "m", "--out", "a.csv", "--import", "tails"]) == 0
+    forget("tails")
+    assert main(["sample", "m", "--out", "b.csv", "--import=tails"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["--import"], ["--import", "nowhere"], ["--import="]])

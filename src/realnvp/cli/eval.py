@@ -50,11 +50,7 @@ def main(argv: list[str]) -> int:
     add_processes(parser)
     add_draws(parser)
     args = parser.parse_args(argv)
-    processes = start(args)
-    if processes is None:
-        _report(args, *_evaluate(args, read_model(args), None))
-        return 0
-    with processes:
+    with start(args) as processes:
         with processes.sync_errors():
             flow = read_model(args, processes.device)
         found = _evaluate(args, flow, processes)
@@ -64,7 +60,7 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(
-    args: Any, flow: Flow, processes: Processes | None
+    args: Any, flow: Flow, processes: Processes
 ) -> tuple[dict[str, Any], RoundTrip, str, str]:
     """Return the likelihood, the round trip, and what is measured: the data, and what is given."""
     import torch
@@ -72,8 +68,7 @@ def _evaluate(
     from realnvp.evaluation import class_log_likelihoods, evaluate, round_trip
     from realnvp.utils.progress import Bar
 
-    read = partial(examples, flow, args, warning_once())
-    split, name = read() if processes is None else processes.rank_zero_first(read)
+    split, name = processes.rank_zero_first(partial(examples, flow, args, warning_once()))
     impossible = 0
     if flow.columns is not None:
         possible = ~flow.columns.marks(split.x).any(1)
@@ -81,8 +76,7 @@ def _evaluate(
         if impossible == len(split):
             raise ValueError(f"all {impossible:,} rows of {name} have a likelihood of 0")
         split = split.select(possible.nonzero()[:, 0]) if impossible else split
-    shared = processes is not None
-    visible = not args.json and (processes is None or processes.main)
+    visible = not args.json and processes.main
     joint, log_p = None, None
     if flow.classes is not None and split.labels is not None:
         with Bar("evaluating every class", visible=visible) as bar:
@@ -91,7 +85,7 @@ def _evaluate(
                 split,
                 batch_size=args.batch_size,
                 seed=args.seed,
-                shared=shared,
+                shared=True,
                 progress=bar.count,
             )
         marginal = joint.logsumexp(1) - math.log(flow.classes)
@@ -106,12 +100,12 @@ def _evaluate(
             batch_size=args.batch_size,
             seed=args.seed,
             true_log_density=true_log_density(flow, args),
-            shared=shared,
+            shared=True,
             progress=bar.count,
             log_p=log_p,
         )
     few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
-    back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=shared)
+    back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=True)
     result = likelihood.as_dict()
     if impossible:
         result["impossible"] = impossible

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +79,7 @@ def main(argv: list[str]) -> int:
     if args.keep is not None and (args.data is None or args.split is not None):
         raise ValueError("--keep names columns of a table: give the file with --data")
     explained = _explained_path(args, path)
-    processes = start(args)
-    if processes is None:
-        _score(args, read_model(args), path, explained, None)
-        return 0
-    with processes:
+    with start(args) as processes:
         with processes.sync_errors():
             flow = read_model(args, processes.device)
         _score(args, flow, path, explained, processes)
@@ -147,9 +142,7 @@ def _explained_path(args: Any, path: Path) -> Path | None:
     return stem
 
 
-def _score(
-    args: Any, flow: Flow, path: Path, explained: Path | None, processes: Processes | None
-) -> None:
+def _score(args: Any, flow: Flow, path: Path, explained: Path | None, processes: Processes) -> None:
     import numpy as np
 
     from realnvp.data.tables import read_frame
@@ -162,19 +155,18 @@ def _score(
     if args.keep is not None:
         kept = identifiers(read_frame(Path(args.data).expanduser()), args.keep, args.data)
     # Batches must begin where they do without streaming: then the results are the same bits.
-    turn = args.batch_size * (1 if processes is None else processes.world_size)
-    with nullcontext() if processes is None else processes.sync_errors():
+    turn = args.batch_size * processes.world_size
+    with processes.sync_errors():
         stream = None if args.explain else streamed(flow, args, -(-BLOCK // turn) * turn)
     if stream is None:
         read = partial(examples, flow, args, warning_once(noted))
-        split, name = read() if processes is None else processes.rank_zero_first(read)
+        split, name = processes.rank_zero_first(read)
         count, parts = len(split), iter([split])
     else:
         (count, parts), name, split = stream, args.data, None
-    main = processes is None or processes.main
     scorer = OutlierScorer(flow, symmetries=args.symmetries)
     calibrated = scorer.calibration is not None
-    if not calibrated and main:
+    if not calibrated and processes.main:
         if args.alpha is not None:
             raise ValueError(
                 f"{args.model} has no calibration, so there are no p-values for --alpha: "
@@ -187,7 +179,7 @@ def _score(
     every, tested = -(-count // MOST_TESTED), [np.empty(0)]
     blocks: list[Scores] = []
     done = 0
-    with Bar("scoring", visible=not args.json, main=main) as bar:
+    with Bar("scoring", visible=not args.json, main=processes.main) as bar:
         for part in _together(parts, processes):
 
             def progress(scored: int, _: int, before: int = done) -> None:
@@ -200,7 +192,7 @@ def _score(
                 samples=args.samples,
                 batch_size=args.batch_size,
                 seed=args.seed,
-                shared=processes is not None,
+                shared=True,
                 first=done,
                 symmetries=args.symmetries,
                 progress=progress,
@@ -212,7 +204,7 @@ def _score(
                     some = {key: column[few] for key, column in statistics.items()}
                     tested.append(scorer.like_held_out(some, index[few] // every))
             done += len(part)
-    if main:
+    if processes.main:
         scores = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
         result = _written(args, path, split, name, scores, scorer, np.concatenate(tested), kept)
         if explained is not None and split is not None:
@@ -220,10 +212,10 @@ def _score(
         _report(args, result, count)
 
 
-def _together(parts: Iterator[Split], processes: Processes | None) -> Iterator[Split]:
+def _together(parts: Iterator[Split], processes: Processes) -> Iterator[Split]:
     """Yield parts, each as soon as all processes have read it."""
     while True:
-        with nullcontext() if processes is None else processes.sync_errors():
+        with processes.sync_errors():
             part = next(parts, None)
         if part is None:
             return

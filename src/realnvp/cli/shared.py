@@ -52,28 +52,37 @@ __all__ = [
 ]
 
 
-def start(args: Any) -> Processes | None:
-    """Return the processes that the arguments, or ``torchrun``, ask for; None for a single one."""
-    if args.devices * args.nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
-        return None  # and Fabric need not be imported
-    from realnvp.training.launch import launch
+def start(args: Any) -> Processes:
+    """Return the processes that the arguments, or ``torchrun``, ask for."""
+    from realnvp.training.launch import Processes, launch
 
+    if args.devices * args.nodes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Processes(_device(args), local=True)  # and Fabric need not be imported
     return launch(args.device, args.devices, args.nodes)
+
+
+def _device(args: Any) -> torch.device:
+    import torch
+
+    name = args.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def read_model(args: Any, device: torch.device | None = None) -> Flow:
     """Return the model of the arguments, on its device, or on another one."""
-    import torch
-
     from realnvp.pretrained import load
 
-    name = args.device if device is None else str(device)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(args) if device is None else device
     try:
-        return load(args.model).to(torch.device(name))
+        return load(args.model).to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from error
 
 
 def examples(

@@ -1,8 +1,7 @@
 """Tables of named classes and functions, to which settings and saved models refer.
 
 A setting such as ``coupling: affine`` is a name in a :class:`Registry`. A name of your own is
-added by a decorator, :func:`register_coupling` for example; without one, a class is found by its
-import path, ``coupling: mymodule:Spline``.
+added by a decorator, :func:`register_coupling` for example.
 
 A saved model may be untrusted, so a name never imports anything: the module that it is in
 must be imported already, by your script (``import mymodule``) or on the command line
@@ -15,7 +14,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
@@ -51,11 +49,11 @@ class Registry(Mapping[str, T], Generic[T]):
 
     >>> import collections, fractions
     >>> table = Registry("number", "numbers:Number", {"fraction": "fractions:Fraction"})
-    >>> list(table), table["fraction"], table["fractions:Fraction"]
-    (['fraction'], <class 'fractions.Fraction'>, <class 'fractions.Fraction'>)
+    >>> list(table), table["fraction"]
+    (['fraction'], <class 'fractions.Fraction'>)
     >>> table["collections:OrderedDict"]
     Traceback (most recent call last):
-    ValueError: collections:OrderedDict is no number
+    ValueError: unknown number 'collections:OrderedDict': there are fraction; import ...
     """
 
     def __init__(self, kind: str, base: str | None, builtin: Mapping[str, str]) -> None:
@@ -72,14 +70,15 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             ValueError: if the name is taken, is not a plain name, or the class has another base.
         """
-        if not isinstance(name, str) or not name or ":" in name:
-            raise ValueError(f"the name of a {self.kind} is a word without a colon, got {name!r}")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"the name of a {self.kind} is a word, got {name!r}")
 
         def add(entry: Any) -> Any:
             before = self._entries.get(name)
             if before is not None and _path(before) != _path(entry):
                 raise ValueError(f"there is a {self.kind} {name!r} already: {_path(before)}")
-            if self._base is not None and not self._is_derived(entry):
+            base = None if self._base is None else find(self._base)
+            if base is not None and not (isinstance(entry, type) and issubclass(entry, base)):
                 raise ValueError(f"{_path(entry)} is no {self.kind}: derive it from {self._base}")
             self._entries[name] = entry
             return entry
@@ -92,15 +91,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             ValueError: naming the entries that there are, or the module to import.
         """
-        module, colon, _ = name.partition(":")
-        if colon:
-            if module not in sys.modules:
-                raise ValueError(
-                    f"the {self.kind} {name!r} is in a module that is not imported, and a name in "
-                    f"a file imports nothing: if you trust {module}, import it first (on the "
-                    f"command line: --import {module})"
-                )
-        elif name not in self._entries:
+        if name not in self._entries:
             hint = did_you_mean(name, self._entries)
             raise ValueError(
                 f"unknown {self.kind} {name!r}: {hint}there are {', '.join(self._entries)}; import "
@@ -108,20 +99,12 @@ class Registry(Mapping[str, T], Generic[T]):
             )
 
     def __getitem__(self, name: str) -> T:
-        """Return the entry of a name or an import path.
+        """Return the entry of a name.
 
         Raises:
-            ValueError: as :meth:`check` does, and if an import path leads to something else.
+            ValueError: as :meth:`check` does.
         """
         self.check(name)
-        module, colon, attribute = name.partition(":")
-        if colon:
-            # Not getattr(), which may trigger lazy imports of a module; and a file must not choose
-            # among all functions of all modules.
-            entry = vars(sys.modules[module]).get(attribute)
-            if not (self._is_derived(entry) or self._is_registered(entry)):
-                raise ValueError(f"{name} is no {self.kind}")
-            return entry  # type: ignore[return-value]
         entry = self._entries[name]
         if isinstance(entry, str):
             entry = self._entries[name] = find(entry)
@@ -132,18 +115,6 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def _is_derived(self, entry: Any) -> bool:
-        return (
-            self._base is not None
-            and isinstance(entry, type)
-            and issubclass(entry, find(self._base))
-        )
-
-    def _is_registered(self, entry: Any) -> bool:
-        return entry is not None and any(
-            entry is registered for registered in self._entries.values()
-        )
 
 
 def find(path: str) -> Any:
