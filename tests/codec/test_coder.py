@@ -10,8 +10,9 @@ pytest.importorskip("constriction")
 
 from helpers.flows import mild_image_flow, small_image_flow, small_images
 from realnvp import vector_flow
-from realnvp.codec.coder import FlowCoder, one_thread
+from realnvp.codec.coder import FlowCoder
 from realnvp.codec.stack import Exhausted, Stack
+from realnvp.utils.threads import single_thread
 
 FLOWS = {
     "affine": {},
@@ -68,7 +69,7 @@ def test_only_flows_of_images():
 def test_the_flow_and_the_threads_stay_as_they_were():
     flow = small_image_flow().train()
     before = torch.get_num_threads()
-    with one_thread():
+    with single_thread():
         FlowCoder(flow, torch.float64)
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before

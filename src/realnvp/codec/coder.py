@@ -14,8 +14,6 @@ the negative of what :meth:`realnvp.Flow.log_prob` returns. The decoder pops the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -42,24 +40,13 @@ from realnvp.codec.stack import (
 )
 from realnvp.flow import Flow
 
-__all__ = ["DEPTHS", "FlowCoder", "one_thread"]
+__all__ = ["DEPTHS", "FlowCoder"]
 
 DEPTHS = (10, 8, 6, 5, 4)
 """Depths of the noise, the finest first: with it, sizes are within 0.1 % of the likelihood."""
 
 LEAST_PRECISION = 5
 """Least precision of a grid: the table of the normal distribution has it."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside this context: several would sum in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class FlowCoder:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from realnvp.codec.blocks import decode_block, encode_block
-from realnvp.codec.coder import FlowCoder, one_thread
+from realnvp.codec.coder import FlowCoder
 from realnvp.codec.container import (
     FINGERPRINT,
     MAX_BLOCK,
@@ -31,6 +31,7 @@ from realnvp.data.dataset import Split
 from realnvp.evaluation import class_log_likelihoods
 from realnvp.flow import Flow
 from realnvp.inputs import check_data
+from realnvp.utils.threads import single_thread
 
 __all__ = ["Contents", "compress", "decompress", "fingerprint", "read_contents"]
 
@@ -110,7 +111,7 @@ def compress(
     if condition is None and flow.classes is not None:
         condition = class_log_likelihoods(flow, Split(images)).argmax(1)
     condition = _plain_condition(flow, condition, len(images))
-    with one_thread(), torch.no_grad():
+    with single_thread(), torch.no_grad():
         coder = FlowCoder(flow, _dtype(portable))
         header = Header(
             fingerprint(flow), model, torch.__version__, _processor(), _constriction(),
@@ -168,7 +169,7 @@ def read_contents(
     conditions: list[Tensor] = []
     names: list[str] = []
     done = 0
-    with one_thread(), torch.no_grad():
+    with single_thread(), torch.no_grad():
         coder = FlowCoder(flow, _dtype(header.portable))
         if _probe(coder) != header.probe:
             raise ValueError(_differs(header))
