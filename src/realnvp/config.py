@@ -407,8 +407,8 @@ class ImageRecipe:
 
     def build(
         self,
-        shape: tuple[int, int, int] | None = None,
-        levels: int | None = None,
+        shape: tuple[int, int, int],
+        levels: int = 256,
         *,
         condition_dim: int = 0,
         classes: int | None = None,
@@ -416,23 +416,23 @@ class ImageRecipe:
         """Return the recipe's untrained model.
 
         Args:
-            shape: ``(C, H, W)``; that of the recipe's data set if left out.
-            levels: number of grey levels; that of the recipe's data set, or 256, if left out.
+            shape: ``(C, H, W)``.
+            levels: number of grey levels.
             condition_dim: size of the condition, 0 for none.
             classes: number of classes, if the condition is a label.
 
         Raises:
-            ValueError: if no shape is given and the recipe's data are not a named set, or the
-                shape does not fit the model.
+            ValueError: if the shape does not fit the model, or the density has a condition that is
+                not given.
 
         >>> from realnvp.recipes import load_recipe
-        >>> load_recipe("mnist-paper").build().shape
+        >>> load_recipe("mnist-paper").build((1, 28, 28)).shape
         (1, 28, 28)
         """
-        classes = _known_classes(self.data, condition_dim, classes)
+        _check_condition(self.data, condition_dim, classes)
         return BUILDERS["image_flow"](
-            shape or _known_shape(self.data, 3),
-            levels=LEVELS.get(self.data.source, 256) if levels is None else levels,
+            shape,
+            levels=levels,
             condition_dim=condition_dim,
             classes=classes,
             model=self.model,
@@ -455,7 +455,7 @@ class VectorRecipe:
 
     def build(
         self,
-        dim: int | None = None,
+        dim: int,
         *,
         condition_dim: int = 0,
         classes: int | None = None,
@@ -464,51 +464,27 @@ class VectorRecipe:
         """Return the recipe's untrained model.
 
         Args:
-            dim: number of columns; 2 for the named sets if left out.
+            dim: number of columns.
             condition_dim: size of the condition, 0 for none.
-            classes: number of classes, if the condition is a label; those of named sets are known.
+            classes: number of classes, if the condition is a label.
             first: ``mean``, ``std``, ``mixture``, ``integers`` or ``columns``, ``categories`` and
                 the tensors of these, which set the first layers; see
                 :func:`realnvp.vector_flow`.
 
         Raises:
-            ValueError: if no number of columns is given and the recipe's data are not a named set.
+            ValueError: if the density has a condition that is not given.
 
         >>> from realnvp.recipes import load_recipe
-        >>> load_recipe("moons").build().shape
+        >>> load_recipe("moons").build(2).shape
         (2,)
         """
-        if dim is None:
-            (dim,) = _known_shape(self.data, 1)
-        classes = _known_classes(self.data, condition_dim, classes)
+        _check_condition(self.data, condition_dim, classes)
         return BUILDERS["vector_flow"](
             dim, condition_dim=condition_dim, classes=classes, model=self.model, **first
         )
 
 
 Recipe = ImageRecipe | VectorRecipe
-
-POINTS = (
-    "moons", "circles", "blobs", "uniform", "spirals", "pinwheel", "checkerboard",
-    "eight-gaussians",
-)  # fmt: skip
-"""Named sets of points in the plane."""
-
-SHAPES: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(POINTS, (2,)),
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "fashion-mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-    "celeba": (3, 64, 64),
-}
-"""Shape of one example of each named set."""
-
-LEVELS = {"digits": 17}
-"""Number of grey levels of each named set that does not have 256."""
-
-CLASSES = dict.fromkeys(("digits", "mnist", "fashion-mnist", "cifar10"), 10)
-"""Number of classes of each named set that has labels."""
 
 
 def given_text(condition: str | None) -> str:
@@ -525,25 +501,9 @@ def given_text(condition: str | None) -> str:
     return " given the label" if condition == "label" else f" given {condition}"
 
 
-def _known_classes(data: DataConfig, condition_dim: int, classes: int | None) -> int | None:
-    """Return the number of classes of the condition, that of a named set if it is not given."""
-    if classes is None and not condition_dim and data.condition == "label":
-        classes = CLASSES.get(data.source)
+def _check_condition(data: DataConfig, condition_dim: int, classes: int | None) -> None:
     require(
         data.condition is None or condition_dim > 0 or classes is not None,
         f"the recipe's density depends on {data.condition!r}, whose size is unknown until "
         f"the data are read: give classes or condition_dim to build()",
     )
-    return classes
-
-
-def _known_shape(data: DataConfig, dimensions: int) -> tuple[int, ...]:
-    """Return the shape of a named set's examples, which must have ``dimensions`` dimensions."""
-    shape = SHAPES.get(data.source, ())
-    if len(shape) != dimensions:
-        raise ValueError(
-            f"the shape of {data.source or 'the data'!r} is unknown until they are read: give "
-            f"{'shape=(C, H, W)' if dimensions == 3 else 'dim=D'} to build()"
-        )
-    resized = data.size is not None and data.source == "celeba"
-    return (shape[0], data.size, data.size) if resized else shape  # type: ignore[return-value]

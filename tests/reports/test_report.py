@@ -66,7 +66,7 @@ def test_images_are_in_the_report_of_an_image_model(tmp_path):
     chosen = recipe("digits", model={"hidden": 4, "blocks": 1}, training={"steps": 4})
     final = {"kind": "final", "step": 4, "seconds": 1, "loss": 2.0, "part": "test", "examples": 257}
     run = Run(tmp_path / "<run>", {"kind": "image"}, [final], "<run>")
-    run.flow = chosen.build().eval()
+    run.flow = chosen.build((1, 8, 8), 17).eval()
     run.flow.trained_on = {"data": {"source": "digits"}}
     html = write_report([run], tmp_path / "r.html").read_text()
     for title in ("Samples", "Scales", "Interpolation", "Hardest and easiest held-out examples"):
@@ -81,7 +81,7 @@ def test_images_are_in_the_report_of_an_image_model(tmp_path):
 def test_one_held_out_image_is_neither_hard_nor_easy(tmp_path):
     chosen = recipe("digits", model={"hidden": 4, "blocks": 1})
     run = Run(tmp_path / "run", {"kind": "image"}, [], "run")
-    run.flow = chosen.build().eval()
+    run.flow = chosen.build((1, 8, 8), 17).eval()
     one = load_data(chosen.data).test.select(torch.tensor([0]))
     html = write_report([run], tmp_path / "r.html", held_out=("test", one)).read_text()
     assert "Calibration" in sections(html)

@@ -117,7 +117,7 @@ def test_the_coupling_trains_from_a_recipe_is_saved_and_loaded(capsys):
     recipe = realnvp.load_recipe("tails.yaml", training={"steps": 60})
     result = realnvp.train(recipe, Path("run"), quiet=True)
     torch.manual_seed(0)
-    start = recipe.build().eval()
+    start = recipe.build(2).eval()
     flow = realnvp.load("run")
     layers = [m for m in flow.modules() if isinstance(m, module.TailCoupling)]
     assert len(layers) == 4

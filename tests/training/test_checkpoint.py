@@ -18,7 +18,7 @@ from realnvp.utils import serialization
 
 def parts(seed: int = 0) -> tuple[Flow, torch.optim.Optimizer, EMA]:
     torch.manual_seed(seed)
-    flow = load_recipe("moons", model={"hidden": 4, "couplings": 2}).build()
+    flow = load_recipe("moons", model={"hidden": 4, "couplings": 2}).build(2)
     optimizer = make_optimizer(flow, TrainingConfig(steps=1))
     ema = EMA(flow, 0.9)
     sum(flow.loss_terms(torch.randn(8, 2)).values()).backward()  # type: ignore[union-attr]

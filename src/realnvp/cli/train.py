@@ -144,10 +144,6 @@ def _estimate(recipe: Recipe, args: Any) -> int:
         ("arithmetic", f"{found.flops_per_example / 1e9:,.3g} GFLOP an example"),
         ("one step", f"{found.seconds_per_step:.3g} s, of {found.measured_steps} measured"),
         ("the budget", f"{found.steps:,} steps, {duration(60 * found.minutes)}"),
-        (
-            "of these, validations",
-            f"{duration(60 * found.validation_minutes)}, {found.validations} and the final one",
-        ),
         ("peak memory", f"{found.peak_memory / 2**30:.2f} GiB"),
     ]
     title = f"{args.recipe} on {recipe.data.source}"

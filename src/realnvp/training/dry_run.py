@@ -1,4 +1,4 @@
-"""Estimates before a run: size of the model, speed, duration with all validations, and memory."""
+"""Estimates before a run: size of the model, speed, duration and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from realnvp.config import Recipe
 from realnvp.data import load_data
 from realnvp.training.runtime import limited_threads
 from realnvp.training.trainer import Trainer, check_budget
-from realnvp.training.validation import Plan
 from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.progress import Bar
 from realnvp.utils.settings import resolved
@@ -36,9 +35,7 @@ class Estimate:
         examples_per_second: training speed.
         seconds_per_step: duration of an optimizer step.
         steps: number of optimizer steps.
-        validations: number of validations during training.
-        validation_minutes: duration of these and of the final evaluation, in minutes.
-        minutes: duration of the whole run, in minutes.
+        minutes: duration of the run, in minutes, where validations take their whole share.
         peak_memory: largest memory in bytes, of the GPU if there is one, else of the process with
             all its libraries; 0 where the system does not report it.
         measured_steps: number of steps that were measured.
@@ -49,8 +46,6 @@ class Estimate:
     examples_per_second: float
     seconds_per_step: float
     steps: int
-    validations: int
-    validation_minutes: float
     minutes: float
     peak_memory: int
     measured_steps: int
@@ -61,7 +56,7 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
-    """Take a few training steps, evaluate a batch, and write nothing.
+    """Take a few training steps, and write nothing.
 
     Args:
         recipe: model, data and training settings, with at least one budget.
@@ -81,18 +76,17 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     with limited_threads(trainer.flow, config.batch_size):
         bar = Bar("measuring", visible=not quiet)
         each, count, flops = _measure_steps(trainer, bar)
-        evaluation, picture = _measure_validation(trainer)
     cuda = trainer.flow.device.type == "cuda"
-    plan, steps, validating = _plan(trainer, each, evaluation, picture)
+    # At 1, validations have no limit, and are not counted.
+    training = 1 - config.validation_share if config.validation_share < 1 else 1.0
+    steps = _steps(trainer, each / training)
     return Estimate(
         parameters=sum(p.numel() for p in trainer.flow.parameters()),
         flops_per_example=flops / trainer.batches.size,
         examples_per_second=trainer.batches.size / each,
         seconds_per_step=each,
         steps=steps,
-        validations=plan.times,
-        validation_minutes=validating / 60,
-        minutes=(steps * each + validating) / 60,
+        minutes=steps * each / training / 60,
         peak_memory=torch.cuda.max_memory_allocated() if cuda else _peak_of_process(),
         measured_steps=count,
     )
@@ -127,15 +121,6 @@ def _measure_steps(
     return taken / count, count, counter.get_total_flops()
 
 
-def _measure_validation(trainer: Trainer) -> tuple[float, float]:
-    """Return the seconds to evaluate an example, and to draw a sample."""
-    held_out = trainer.validation_examples(trainer.evaluation_batch)
-    samples = max(1, trainer.plan.now.samples // 20)
-    evaluation = _seconds(lambda: trainer.evaluate(held_out), trainer.flow.device)
-    picture = _seconds(lambda: trainer.draw(samples, held_out.condition), trainer.flow.device)
-    return evaluation / len(held_out), picture / samples
-
-
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
     start = time.monotonic()
     action()
@@ -144,28 +129,15 @@ def _seconds(action: Callable[[], Any], device: torch.device) -> float:
     return time.monotonic() - start
 
 
-def _plan(
-    trainer: Trainer, each: float, evaluation: float, picture: float
-) -> tuple[Plan, int, float]:
-    """Return the validations, the steps, and the seconds of all evaluations."""
+def _steps(trainer: Trainer, each: float) -> int:
+    """Return the steps of the budget, of which each takes so many seconds."""
     config = trainer.config
-    held_out = len(trainer.dataset.reporting[1])
-    total = math.inf if config.minutes is None else 60 * config.minutes
-    budget = math.inf if config.steps is None else float(config.steps)
+    steps = [math.inf if config.steps is None else float(config.steps)]
     if config.epochs is not None:
-        budget = min(budget, config.epochs * trainer.batches.per_epoch)
-    planned = trainer.planned_examples()
-    if planned is None:  # the clock decides
-        planned = min(total / each, budget) * trainer.batches.size
-    trainer.plan.choose(planned)
-    plan = trainer.plan.now
-    during = plan.times * plan.examples * evaluation + plan.pictures * plan.samples * picture
-    final = held_out * evaluation * trainer.final_factor
-    if budget * each + during + final <= total:
-        return plan, max(1, round(budget)), during + final
-    limit = config.validation_share * total
-    validating = min(during, limit / 2) + min(final, limit / 2)
-    return plan, max(1, round((total - validating) / each)), validating
+        steps.append(config.epochs * trainer.batches.per_epoch)
+    if config.minutes is not None:
+        steps.append(60 * config.minutes / each)
+    return max(1, round(min(steps)))
 
 
 def _peak_of_process() -> int:
