@@ -45,9 +45,11 @@ def test_an_interval_and_its_coverage(mixed_run: Path, here: Path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["nominal_coverage"] == pytest.approx(0.8)
     assert 0.6 < found["coverage"] <= 1
-    table = pd.read_csv("predictions.csv", parse_dates=[1, 2])
-    assert list(table) == ["row", "day (0.1)", "day (0.9)"]
-    assert (table["day (0.1)"] <= table["day (0.9)"]).all()
+    names = ["day (mean)", "day (0.1)", "day (0.5)", "day (0.9)"]
+    table = pd.read_csv("predictions.csv", parse_dates=names)
+    assert list(table) == ["row", *names]
+    assert table[names[1:]].apply(lambda row: row.is_monotonic_increasing, axis=1).all()
+    assert (table["day (mean)"] <= table["day (0.9)"]).mean() > 0.9
 
 
 def test_the_column_need_not_be_there(mixed_run: Path, here: Path, capsys):
@@ -105,7 +107,7 @@ def test_rows_are_joined_by_their_own_columns_and_numbers_are_numbers(here: Path
     run(f"{words} --quantiles 0.5 --keep id,price")
     found = pd.read_csv("predictions.csv")
     assert found["id"].tolist() == frame["id"].tolist()
-    assert list(found) == ["id", "price", "price (0.5)"]
+    assert list(found) == ["id", "price", "price (mean)", "price (0.5)"]
     assert found["price (0.5)"].dtype.kind in "if"
     run(f"{words} --quantiles 0.5 --as-written")
     assert pd.read_csv("predictions.csv")["price (0.5)"].str.startswith("$").all()

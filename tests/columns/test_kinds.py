@@ -19,7 +19,7 @@ from realnvp.columns.schema import TableSchema
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        (Decimal("a", "int64", step=25.0, lower=0.0), "step 25; 0 to inf"),
+        (Decimal("a", "int64", step=25.0, lower=0.0), "step 25; at least 0"),
         (Category("a", "str", categories=("x", "y")), "2 categories: x, y"),
         (Continuous("a", "float64", repeated=(0.0,)), "often 0"),
         (Date("a", "datetime64[ns]", zone="UTC"), "days, UTC"),

@@ -264,7 +264,46 @@ def test_a_row_without_a_possible_candidate_stays_as_it_is(density, monkeypatch)
     filled, effective = density.impute(real, candidates=20)
     assert filled["weight"].isna().all()
     assert (effective == 0).all()
-    assert density.quantiles(real, column="size", candidates=20).isna().all(axis=None)
+    real["kind"] = "nobody knows"
+    with pytest.warns(UserWarning, match="nobody knows"):
+        found = density.quantiles(real, column="size", candidates=20)
+    assert found.isna().all(axis=None)
+
+
+@pytest.mark.parametrize("column", ["size", "weight"])
+def test_quantiles_on_a_grid_are_those_of_many_candidates(density, monkeypatch, column):
+    table, q = frame()[:30], [0.1, 0.5, 0.9]
+    arguments = density.flow_, density._schema, table, column, q
+    found = inference.quantiles(*arguments)
+    assert np.isinf(found.effective).all()
+    monkeypatch.setattr(inference, "_number_of", lambda *_: None)
+    drawn = inference.quantiles(*arguments, candidates=8_000)
+    assert np.isfinite(drawn.effective).all()
+    width = (drawn.table[0.9] - drawn.table[0.1]).to_numpy()
+    difference = (found.table - drawn.table).abs().to_numpy() / width[:, None]
+    assert difference.mean() < 0.01
+    assert (found.mean - drawn.mean).abs().mean() < 0.01 * width.mean()
+
+
+def test_quantiles_and_means_of_a_column_with_repeated_values_and_gaps(monkeypatch):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=800)
+    spent = np.where(rng.random(800) < 0.3, 0.0, np.where(rng.random(800) < 0.2, 50.0, np.nan))
+    spent = np.where(np.isnan(spent), 30 * np.exp(0.5 * a + 0.3 * rng.normal(size=800)), spent)
+    spent[::9] = np.nan
+    table = pd.DataFrame({"a": a, "spent": spent})
+    density = RealNVPDensity(max_steps=60, couplings=2, hidden=8, random_state=0).fit(table)
+    assert len(density._schema.column("spent").repeated) == 2
+    q = [0.1, 0.2, 0.4, 0.6, 0.9]
+    arguments = density.flow_, density._schema, table[:40], "spent", q
+    found = inference.quantiles(*arguments)
+    assert (found.table[0.2] == 0).all()
+    assert (found.table == 50).to_numpy().any()
+    monkeypatch.setattr(inference, "_number_of", lambda *_: None)
+    drawn = inference.quantiles(*arguments, candidates=8_000)
+    difference = (found.table - drawn.table).abs() / drawn.table[0.9].mean()
+    assert difference.to_numpy().mean() < 0.01
+    assert (found.mean - drawn.mean).abs().mean() < 0.5
 
 
 def test_an_index_counts_all_columns():

@@ -18,7 +18,7 @@ __all__ = []
 
 EPILOG = """examples:
   realnvp predict runs/diamonds --data new.csv --column cut            probability of each cut
-  realnvp predict runs/diamonds --data new.csv --column price          a 90 % interval
+  realnvp predict runs/diamonds --data new.csv --column price    mean, median, 90 % interval
   realnvp predict runs/diamonds --data new.csv --column price --quantiles 0.25,0.5,0.75
   realnvp predict runs/diamonds --data new.csv --column price --keep id,name
 
@@ -71,19 +71,22 @@ def main(argv: list[str]) -> int:
             result |= _compared(p, schema.encode_values(args.column, truth)[:, 0])
     else:
         with Bar("predicting", visible=not args.json) as bar:
-            answers, effective = quantiles(
-                flow, schema, frame, args.column, probabilities, condition,
+            predicted = quantiles(
+                flow, schema, frame, args.column, sorted({*probabilities, 0.5}), condition,
                 candidates=args.candidates, seed=args.seed, where=args.data, tolerate=tolerate,
                 progress=bar.count,
             )  # fmt: skip
-        counts = sorted(effective[np.isfinite(effective)])
-        result["median_effective_candidates"] = float(counts[len(counts) // 2]) if counts else None
+        answers, effective = predicted.table, predicted.effective
+        drawn = effective[np.isfinite(effective)]
+        if len(drawn):
+            result["median_effective_candidates"] = float(np.median(drawn))
         if truth is not None and len(probabilities) > 1:
-            result |= _coverage(answers, truth, schema, args.column)
+            result |= _coverage(answers[probabilities], truth, schema, args.column)
         column = schema.column(args.column)
         if not args.as_written:
             answers = answers.apply(column.parsed)
         answers = answers.rename(columns=lambda q: f"{args.column} ({q:g})")
+        answers.insert(0, f"{args.column} (mean)", predicted.mean)
     taken = [name for name in answers if name in rows]
     answers = answers.rename(columns={name: f"{name} (predicted)" for name in taken})
     answers = pd.concat([rows, answers.set_axis(rows.index)], axis=1)
@@ -102,7 +105,7 @@ def _parser() -> Parser:
     parser = Parser(
         "predict",
         "Predict a column of a table from the others: the probability of each category, exact by\n"
-        "Bayes' rule, or the quantiles of a number or a date.",
+        "Bayes' rule, or the mean, the median and other quantiles of a number or a date.",
         EPILOG,
     )
     add_table(parser)
@@ -111,7 +114,7 @@ def _parser() -> Parser:
         "--quantiles",
         default="0.05,0.5,0.95",
         metavar="X,X,...",
-        help="probabilities of the quantiles of a number",
+        help="probabilities of the quantiles of a number, beside the median",
     )
     parser.add_argument(
         "--as-written",
@@ -121,7 +124,7 @@ def _parser() -> Parser:
     add_keep(parser)
     add_candidates(
         parser,
-        "draws per row, of which the quantiles are taken",
+        "draws per row with other unknown values, of which the quantiles are taken",
         "predictions.csv",
         "a .csv or .parquet table",
     )

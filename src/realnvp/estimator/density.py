@@ -534,7 +534,7 @@ class RealNVPDensity(
         """Return the probabilities of a categorical column's values, given the other columns.
 
         They follow from Bayes' rule over the values, exactly except for the noise of gaps and of
-        other discrete columns, averaged over 16 draws (:mod:`realnvp.tables.inference`). A value
+        other discrete columns, averaged over 8 draws (:mod:`realnvp.tables.inference`). A value
         of another column that the model cannot have, such as an unknown category, counts as
         missing, with a warning, here and in :meth:`quantiles` and :meth:`impute`.
 
@@ -599,8 +599,9 @@ class RealNVPDensity(
     ) -> pd.DataFrame:
         """Return quantiles of a column of numbers or dates, given the rest of the row.
 
-        They are computed from weighted candidates, see :mod:`realnvp.tables.inference`. Two of
-        them bound a prediction interval: 0.05 and 0.95 give one of 90 %.
+        They are computed on a grid, or from weighted candidates where other values of the row are
+        unknown; see :mod:`realnvp.tables.inference`. Two of them bound a prediction interval: 0.05
+        and 0.95 give one of 90 %.
 
         Args:
             X: table; its values in the column itself are ignored. Omit it for a density of one
@@ -608,7 +609,7 @@ class RealNVPDensity(
             q: probabilities, in (0, 1).
             column: name or index of the column; the only one if omitted.
             condition: condition of each row, as in :meth:`fit`.
-            candidates: number of candidates for each row; more of them give finer quantiles.
+            candidates: number of candidates for each row that needs them.
             random_state: seed or generator; that of the estimator by default.
 
         Returns:
@@ -637,11 +638,10 @@ class RealNVPDensity(
             frame = self._with_column(_as_columns(X, condition), column)
         seed = _seed(self.random_state if random_state is None else random_state)
         codes = self._condition.codes(condition, len(frame))
-        found, _ = quantiles(
+        return quantiles(
             self.flow_, self._schema, frame, column, q, codes, candidates=candidates, seed=seed,
             where="X", tolerate=_warn,
-        )  # fmt: skip
-        return found
+        ).table  # fmt: skip
 
     def _name(self, column: str | int) -> str:
         """Return the name of a column, which may itself be a number."""

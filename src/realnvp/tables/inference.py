@@ -16,8 +16,9 @@ scores of what is known and candidates :math:`v_u \sim q(v_u \mid v_k)` from a G
 the flow's own samples, one of them is drawn with weights :math:`w \propto p(v_k, v_u) / q(v_u \mid
 v_k)`. The effective number of candidates, :math:`(\sum w)^2 / \sum w^2`, measures its reliability.
 The weighted candidates also approximate the distribution of a column given the others, and so its
-quantiles. Where nothing is known, as in a conditional flow of one column, the candidates are the
-flow's own samples.
+quantiles. They are only drawn for rows with other unknown values, dates with a time, and numbers
+among the categories of a network: else quantiles and means are computed on a grid of the column's
+scores (:mod:`realnvp.tables.conditionals`), or in closed form for a conditional flow of one column.
 """
 
 from __future__ import annotations
@@ -38,12 +39,19 @@ from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.columns.bin_map import score_of
 from realnvp.columns.impossible import Tolerate, impossible_text
 from realnvp.columns.kinds import Category
+from realnvp.columns.kinds.base import Column
 from realnvp.columns.kinds.implied import Implied
 from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
-from realnvp.evaluation import log_likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import impossible_values
+from realnvp.tables.conditionals import (
+    DRAWS,
+    ScoreDensity,
+    even_noise,
+    has_grid,
+    normal_quantiles,
+)
 from realnvp.utils.errors import some_of
 
 __all__ = [
@@ -65,6 +73,12 @@ WIDER = 1.3
 AT_ONCE = 2**15
 """Rows in a batch."""
 
+GRIDS_AT_ONCE = 4_000
+"""Rows whose densities are computed on a grid at the same time."""
+
+MEAN_POINTS = 64
+"""Quantiles whose mean is that of a flow of one feature."""
+
 FILLINGS = 16
 """Draws of unknown values over which probabilities are averaged."""
 
@@ -76,8 +90,7 @@ def category_log_probs(
     column: str,
     condition: Tensor | None = None,
     *,
-    draws: int = 16,
-    seed: int = 0,
+    draws: int = DRAWS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Return the log-probability of every category of a column given the others.
@@ -88,9 +101,8 @@ def category_log_probs(
         x: ``(N, D')`` coordinates; those of the column itself are ignored.
         column: name of a categorical column.
         condition: condition of each row, if the flow is conditional.
-        draws: number of noise draws.
-        seed: seed of the noise.
-        progress: called with the number of passes done, and the total.
+        draws: number of draws of the noise.
+        progress: called with the number of rows done, and the total.
 
     Returns:
         ``(N, K)`` for the K categories, with the gap last if the column has gaps.
@@ -107,30 +119,33 @@ def category_log_probs(
         )
     place = schema.places[column].start
     size = schema.features[place].size
-    generator = torch.Generator(flow.device).manual_seed(seed)
-    noise = torch.rand((draws, flow.dim), generator=generator, dtype=flow.dtype, device=flow.device)
-
-    def same_noise(count: int) -> Callable[[int], Tensor]:
-        return lambda draw: noise[draw].expand(count, -1)
-
+    layer, device = _columns_of(flow), flow.device
+    noise = even_noise(flow.dim, draws).to(device)
+    # The score of a category is the same in all rows.
+    every = layer.some_values().repeat(size, 1)
+    every[:, place] = torch.arange(size)
     parts: list[Tensor] = []
-    starts = range(0, len(x), AT_ONCE)
-    for start in starts:
-        rows = x[start : start + AT_ONCE].to(flow.device)
-        given = None if condition is None else condition[start : start + AT_ONCE].to(flow.device)
-        scores = []
-        for category in range(size):
-            rows = rows.clone()
-            rows[:, place] = category
-            with torch.no_grad():
-                scores.append(
-                    log_likelihood(
-                        flow, rows, given, samples=draws, generator=same_noise(len(rows))
-                    )
-                )
+    with torch.no_grad(), flow.evaluating():
+        for start in range(0, len(x), AT_ONCE // size + 1):
+            rows = x[start : start + AT_ONCE // size + 1].to(device)
+            rows[:, place] = 0.0
+            given = None if condition is None else condition[start : start + len(rows)].to(device)
+            given = flow.as_condition(given, len(rows))
+            if given is not None:
+                given = given.repeat_interleave(size, 0)
+            scores = []
+            for u in noise:
+                fixed, slopes = layer.scores(rows, u.expand_as(rows))
+                own, slope = (each[:, place] for each in layer.scores(every, u.expand_as(every)))
+                v = fixed[:, None].repeat(1, size, 1)
+                v[..., place] = own
+                z, log_det = flow.body(v.flatten(0, 1), given)
+                log_p = (log_det - 0.5 * z.square().sum(1)).double().view(-1, size) + slope
+                slopes[:, place] = 0.0
+                scores.append(log_p + slopes.sum(1, keepdim=True))
+            parts.append(torch.stack(scores).logsumexp(0).log_softmax(1).cpu())
             if progress is not None:
-                progress(len(parts) * size + category + 1, len(starts) * size)
-        parts.append(torch.stack(scores, dim=1).log_softmax(1).cpu())
+                progress(start + len(rows), len(x))
     return torch.cat(parts)
 
 
@@ -292,6 +307,15 @@ class _Candidates:
     effective: Tensor
 
 
+def _unknown(schema: TableSchema, x: Tensor) -> Tensor:
+    """Return which features are unknown: a number is not where its indicator marks it missing."""
+    unknown = torch.isnan(x)
+    for i, feature in enumerate(schema.features):
+        if feature.indicator is not None:
+            unknown[:, i] = torch.isnan(x[:, feature.indicator])
+    return unknown
+
+
 @torch.no_grad()
 def _candidates(
     flow: Flow,
@@ -307,10 +331,7 @@ def _candidates(
     They are values, except in the columns ``may_miss``.
     """
     layer = _columns_of(flow)
-    unknown = torch.isnan(x)
-    for i, coordinate in enumerate(schema.features):
-        if coordinate.indicator is not None:  # without a number where the status marks a gap
-            unknown[:, i] = torch.isnan(x[:, coordinate.indicator])
+    unknown = _unknown(schema, x)
     rows = unknown.any(1).nonzero()[:, 0]
     if not len(rows):
         return
@@ -498,7 +519,7 @@ def quantiles(
     where: str = "the table",
     tolerate: Tolerate | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[pd.DataFrame, NDArray]:
+) -> Quantiles:
     """Return quantiles of a column of numbers or dates given the others, assuming it has a value.
 
     Args:
@@ -512,12 +533,6 @@ def quantiles(
         seed: seed of all draws.
         where, tolerate: as in :func:`known_rows`.
         progress: called with the number of rows done, and the total.
-
-    Returns:
-        a row for each of the table and a column for each probability, in the unit and the type of
-        the column; and the effective number of candidates ``(N,)``: infinite where the value
-        follows from another column, and 0 where all candidates are impossible, so that the
-        quantiles are missing.
 
     Raises:
         ValueError: if there is no such column of numbers, or a probability is out of range.
@@ -536,32 +551,186 @@ def quantiles(
     )
     place = schema.places[column]
     x[:, place] = math.nan
-    generator = torch.Generator().manual_seed(seed)
+    own = known[column]
     probabilities = torch.tensor(list(q), dtype=torch.float64)
-    chosen = torch.empty(len(probabilities), len(x), flow.dim, dtype=torch.float64)
-    effective = torch.empty(len(x), dtype=torch.float64)
-    done = 0
-    for found in _candidates(flow, schema, x, condition, candidates, generator):
-        rows, count, _ = found.values.shape
-        keys = torch.as_tensor(
-            known[column].sort_keys(found.values[:, :, place].flatten(0, 1).numpy())
+    chosen = x.repeat(len(probabilities), 1, 1)
+    means, effective = x.new_full((2, len(x)), math.inf)
+    unknown = _unknown(schema, x)
+    unknown[:, place] = False
+    on_grid = ~unknown.any(1) & (_number_of(flow, schema, column) is not None)
+    places = on_grid.nonzero()[:, 0]
+    for part in places.split(GRIDS_AT_ONCE) if len(places) else ():
+        given = None if condition is None else condition[part]
+        chosen[:, part, place], means[part] = _on_grid(
+            flow, schema, own, x[part], probabilities, given
         )
-        order = keys.view(rows, count).argsort(1)
+        if progress is not None:
+            progress(int(part[-1]) + 1, len(x))
+    rest = (~on_grid).nonzero()[:, 0]
+    given = None if condition is None else condition[rest]
+    generator = torch.Generator().manual_seed(seed)
+    done = len(x) - len(rest)
+    for found in _candidates(flow, schema, x[rest], given, candidates, generator):
+        rows, count, _ = found.values.shape
+        keys = torch.as_tensor(own.sort_keys(found.values[:, :, place].flatten(0, 1).numpy()))
+        keys = keys.view(rows, count)
+        order = keys.argsort(1)
         share = found.weight.gather(1, order).cumsum(1)
         share = share / share[:, -1:]
         pick = torch.searchsorted(share, probabilities.expand(rows, -1).contiguous())
         pick = order.gather(1, pick.clamp(max=count - 1))
-        chosen[:, found.rows] = found.values[torch.arange(rows)[:, None], pick].transpose(0, 1)
-        chosen[:, found.rows[found.effective == 0]] = math.nan
-        effective[found.rows] = found.effective
+        part = rest[found.rows]
+        chosen[:, part] = found.values[torch.arange(rows)[:, None], pick].transpose(0, 1)
+        means[part] = (found.weight * keys).sum(1) / found.weight.sum(1)
+        chosen[:, part[found.effective == 0]] = math.nan
+        means[part[found.effective == 0]] = math.nan
+        effective[part] = found.effective
         done += rows
         if progress is not None:
             progress(done, len(x))
-    own, implied = _implied(schema, frame, column)
-    chosen[:, implied, place] = own[implied]
+    follow, implied = _implied(schema, frame, column)
+    chosen[:, implied, place] = follow[implied]
+    means[implied] = torch.as_tensor(own.sort_keys(follow[implied].numpy()))
     effective[implied] = math.inf
-    table = pd.concat([schema.decode(part.numpy())[column] for part in chosen], axis=1)
-    return table.set_axis(list(q), axis=1).set_axis(frame.index), effective.numpy()
+    parts = [schema.decode(part.numpy())[column] for part in chosen]
+    table = pd.concat(parts, axis=1).set_axis(list(q), axis=1).set_axis(frame.index)
+    mean = own.mean_series(means.numpy()).set_axis(frame.index)
+    return Quantiles(table, mean, effective.numpy())
+
+
+@dataclass
+class Quantiles:
+    """Quantiles of a column given the others.
+
+    Args:
+        table: a row for each of the table and a column for each probability, in the unit and the
+            type of the column.
+        mean: the mean of each row.
+        effective: effective number of candidates ``(N,)``, if they were drawn, and else infinite;
+            0 where all candidates are impossible, so that the quantiles are missing.
+    """
+
+    table: pd.DataFrame
+    mean: pd.Series
+    effective: NDArray
+
+
+def _number_of(flow: Flow, schema: TableSchema, column: str) -> int | None:
+    """Return the feature of a column's number if its density is computed on a grid."""
+    place = schema.places[column]
+    last = place.stop - 1
+    plain = all(schema.features[i].kind == "category" for i in range(place.start, last))
+    return last if plain and (flow.dim == 1 or has_grid(flow, last)) else None
+
+
+@torch.no_grad()
+def _on_grid(
+    flow: Flow,
+    schema: TableSchema,
+    column: Column,
+    x: Tensor,
+    q: Tensor,
+    condition: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the features ``(Q, N, size)`` of a column's quantiles, and its means ``(N,)``.
+
+    All other features of the rows ``x`` are known.
+    """
+    layer, place = _columns_of(flow), schema.places[column.name]
+    last, indicator = place.stop - 1, place.start if place.stop - place.start > 1 else None
+    x = x.to(flow.device)
+    x[:, last] = layer.some_values()[last]
+    if indicator is not None:
+        x[:, indicator] = 0.0
+    grid = torch.linspace(-9, 9, 4 * 1024 + 1, dtype=torch.float64, device=x.device)
+
+    def values_of(scores: Tensor) -> Tensor:
+        v = layer.scores(x[:1], torch.full_like(x[:1], 0.5))[0].double()
+        v = v.repeat(scores.numel(), 1)
+        v[:, last] = scores.flatten()
+        return layer.inverse(v)[0][:, last].reshape(scores.shape).contiguous()
+
+    with flow.evaluating():
+        given = flow.as_condition(condition, len(x))
+        if flow.dim == 1:
+            steps = (torch.arange(MEAN_POINTS, dtype=torch.float64) + 0.5) / MEAN_POINTS
+            scores = normal_quantiles(flow, torch.cat((q, steps)), len(x), given).double()
+            values = values_of(scores).cpu()
+            return values[: len(q), :, None], values[len(q) :].mean(0)
+        density = ScoreDensity.of(flow, x, given, last)
+        repeated = _repeated(flow, schema, column, x, given, density)
+    shares = q.to(x.device).expand(len(x), -1)
+    codes = torch.zeros(shares.shape, dtype=torch.float64, device=x.device)
+    means = density.mean(grid, values_of(grid))
+    if repeated is not None:
+        values, weight = repeated
+        means = weight[:, 0] * means + weight[:, 1:] @ values
+        low, high = values_of(grid[[0, -1]])
+        inside = values.clamp(low, high)
+        # A value's score is where those of smaller numbers end.
+        scores = grid[torch.searchsorted(values_of(grid), inside).clamp(max=len(grid) - 1)]
+        before = weight[:, :1] * density.probabilities(scores.expand(len(x), -1))
+        before = before + weight[:, 1:].cumsum(1) - weight[:, 1:]
+        left = shares.clone()
+        for k in range(len(values)):
+            start, mass = before[:, k : k + 1], weight[:, 1 + k : 2 + k]
+            codes[(shares > start) & (shares <= start + mass)] = 1.0 + k
+            left -= (shares - start).clamp(min=torch.zeros_like(mass), max=mass)
+        shares = (left / weight[:, :1]).clamp(0, 1)
+    numbers = values_of(density.quantiles(shares))
+    if indicator is None:
+        return numbers.T[..., None].cpu(), means.cpu()
+    if repeated is not None:
+        order = torch.tensor([0, *(1 + column.missing + i for i in _ascending(column))])
+        numbers = numbers.masked_fill(codes > 0, math.nan)
+        codes = order.to(codes)[codes.long()]
+    return torch.stack((codes.T, numbers.T), dim=-1).cpu(), means.cpu()
+
+
+def _ascending(column: Column) -> list[int]:
+    """Return the order of a number's repeated values."""
+    repeated = getattr(column, "repeated", ())
+    return sorted(range(len(repeated)), key=lambda i: float(repeated[i]))
+
+
+def _repeated(
+    flow: Flow,
+    schema: TableSchema,
+    column: Column,
+    x: Tensor,
+    condition: Tensor | None,
+    density: ScoreDensity,
+) -> tuple[Tensor, Tensor] | None:
+    """Return the repeated values of a column ascending, and probabilities ``(N, 1 + K)``.
+
+    The first is that of all other numbers. None if there are no such values.
+    """
+    order = _ascending(column)
+    if not order:
+        return None
+    layer, place = _columns_of(flow), schema.places[column.name]
+    noise = even_noise(flow.dim, DRAWS)
+    states = [0.0, *(1.0 + column.missing + i for i in order)]
+    center = density.quantiles(torch.tensor([0.5], dtype=torch.float64, device=x.device))
+    logs = []
+    for state in states:
+        rows = x.clone()
+        rows[:, place.start] = state
+        if state:
+            rows[:, place.stop - 1] = math.nan
+        each = []
+        for u in noise.to(x.device):
+            v, slopes = layer.scores(rows, u.expand_as(rows))
+            if not state:  # the density at the median
+                v[:, place.stop - 1] = center[:, 0].to(v)
+                slopes[:, place.stop - 1] = 0.0
+            z, log_det = flow.body(v, condition)
+            each.append((log_det - 0.5 * z.square().sum(1)).double() + slopes.sum(1))
+        logs.append(torch.stack(each).logsumexp(0))
+    # The integral of the density, from its value at one point.
+    logs[0] = logs[0] - density.log_height(center)[:, 0]
+    values = [getattr(column, "repeated", ())[i] for i in order]
+    return torch.tensor(values).to(x), torch.stack(logs, 1).softmax(1)
 
 
 def _forbidden(

@@ -101,10 +101,10 @@ class Scorer:
             table = explained(flow, schema, x, codes, noted)
             added |= {f"surprise: {name}": table[name].to_numpy() for name in table}
         for column, q in self.quantiles.items():
-            table, _ = quantiles(
+            predicted = quantiles(
                 flow, schema, frame, column, q, codes, where="the batch", tolerate=noted.extend
             )
-            added |= {f"{column} ({p:g})": table[p].to_numpy() for p in q}
+            added |= {f"{column} ({p:g})": predicted.table[p].to_numpy() for p in q}
         return added
 
 

@@ -159,6 +159,10 @@ class Column(ABC):
         """Return a number for each value ``(N, size)``, in their order; infinite if missing."""
         return np.nan_to_num(x[:, -1], nan=np.inf)
 
+    def mean_series(self, means: NDArray) -> pd.Series:
+        """Return means of :meth:`sort_keys` in the unit of the column."""
+        return pd.Series(means)
+
     def rule(self, sources: Sequence[str] = ()) -> str:
         """Return what all values were in training, for messages.
 

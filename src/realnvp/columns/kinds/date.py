@@ -192,6 +192,10 @@ class Date(Column):
         time = x[:, -1] * self.resolution / DAY if self.timed else 0.0
         return np.nan_to_num(self._days(x) + time, nan=np.inf)
 
+    def mean_series(self, means: NDArray) -> pd.Series:
+        parts = [np.floor(means), means % 1 * DAY / self.resolution] if self.timed else [means]
+        return self.decode(np.column_stack(parts))
+
     def rule(self, sources: Sequence[str] = ()) -> str:
         return f"had {'first days of months' if self.months else 'days'} only in training"
 

@@ -158,11 +158,16 @@ class Number(Column):
             keys[x[:, 0] == 1 + self.missing + i] = value
         return keys
 
+    def mean_series(self, means: NDArray) -> pd.Series:
+        is_time = self.dtype.startswith("timedelta64")
+        return number_series(means, self.dtype if is_time else "float64")
+
     def words(self) -> list[str]:
         low, high = ("" if v is None else f"{v:g}" for v in (self.lower, self.upper))
+        bounds = f"{low} to {high}" if low and high else f"at most {high}" if high else ""
         often = some_of([f"{value:g}" for value in self.repeated])
         return [
-            f"{low or '-inf'} to {high or 'inf'}" if low or high else "",
+            f"at least {low}" if low and not high else bounds,
             f"often {often}" if often else "",
             "seconds" if self.dtype.startswith("timedelta64") else "",
             f"written {self.notation}" if self.notation else "",
