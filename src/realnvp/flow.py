@@ -43,7 +43,7 @@ from realnvp.inputs import check_data, check_kind, check_noise, check_notes, che
 from realnvp.round_trip import exact_latents
 from realnvp.utils.allocation import keep_freed_memory
 from realnvp.utils.evaluation_mode import EvaluationMode, modules
-from realnvp.utils.model_folder import check_rebuildable, load_folder, write_model
+from realnvp.utils.model_folder import FORMAT, check_rebuildable, load_folder, write_model
 from realnvp.utils.registry import DISTRIBUTION, find
 from realnvp.utils.rng import uniform
 from realnvp.utils.tracing import is_traced
@@ -781,7 +781,7 @@ class Flow(ExactBuffers, nn.Module):
                 "this one"
             )
         notes = {"trained_on": self.trained_on, "made_with": self.made_with}
-        return {"model_type": "realnvp", **self.config, **notes}
+        return {"model_type": "realnvp", "format": FORMAT, **self.config, **notes}
 
     def save_pretrained(self, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt.

@@ -34,6 +34,15 @@ def test_files_of_different_models_do_not_belong_together(folder):
         load_folder(folder)
 
 
+def test_a_newer_format_is_refused_and_none_is_the_first(tmp_path):
+    write_model(tmp_path / "new", {**SETTINGS, "format": 2}, WEIGHTS)
+    with pytest.raises(ValueError, match=r"the format 2, .* formats up to 1: install a newer one"):
+        load_folder(tmp_path / "new")
+    first = {name: value for name, value in SETTINGS.items() if name != "format"}
+    write_model(tmp_path / "first", first, WEIGHTS)
+    assert load_folder(tmp_path / "first").settings()["format"] == 1
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()

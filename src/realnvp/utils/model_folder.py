@@ -58,6 +58,11 @@ WEIGHTS = "model.safetensors"
 CALIBRATION = "calibration.safetensors"
 
 
+FORMAT = 1
+"""Version of the settings' format; it grows when earlier versions could not read them. Settings
+without one are of the first."""
+
+
 CONFIG_LIMIT = 4_000_000
 """Largest ``config.json`` in bytes: parsed, it takes about twenty times as much memory."""
 
@@ -271,6 +276,11 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], A
         or not isinstance(config.get("arguments"), dict)
     ):
         raise ValueError(f"{what} cannot be rebuilt: its config does not describe a realnvp model")
+    if config.get("format", FORMAT) not in range(1, FORMAT + 1):
+        raise ValueError(
+            f"{what} has the format {config['format']!r}, and this version of realnvp reads "
+            f"formats up to {FORMAT}: install a newer one"
+        )
 
     def build() -> Any:
         flow = BUILDERS[config["builder"]](**arguments)
