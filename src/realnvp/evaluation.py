@@ -39,7 +39,14 @@ __all__ = [
     "log_likelihood",
     "log_likelihoods",
     "round_trip",
+    "sure_samples",
 ]
+
+MOST_DRAWS = 50
+"""Largest number of draws for each sample that :func:`sure_samples` keeps."""
+
+READ = 64
+"""Number of samples that are classified at once, which takes as many times the classes' memory."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of examples done, and the total."""
@@ -403,3 +410,64 @@ def class_log_likelihoods(
         if progress is not None:
             progress(start + len(x), len(split))
     return all_reduce(joint.to(flow.device)).cpu() if shared and world_size() > 1 else joint
+
+
+@torch.no_grad()
+def sure_samples(
+    flow: Flow,
+    labels: Tensor,
+    probability: float,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, int]:
+    r"""Draw a sample of each label that the flow itself reads as that label.
+
+    A sample :math:`x` of class :math:`c` is kept if its posterior for equally likely classes,
+    :math:`p(c \mid x) = p(x \mid c) / \sum_k p(x \mid k)`, is at least ``probability``, and drawn
+    again if not. What is kept is a draw from :math:`p(x \mid c)` restricted to these :math:`x`.
+
+    Args:
+        flow: a class-conditional flow.
+        labels: classes ``(N,)``.
+        probability: the least posterior of a sample that is kept.
+        temperature: standard deviation of the latents.
+        generator: source of latents and noise.
+        progress: called with the number of samples that are kept, and the total.
+
+    Returns:
+        samples ``(N, *shape)`` in the order of the labels, and the number of draws.
+
+    Raises:
+        ValueError: if the flow is not conditioned on classes, or :data:`MOST_DRAWS` draws for each
+            missing sample were not enough.
+
+    >>> from realnvp import vector_flow
+    >>> flow = vector_flow(2, classes=2).eval()
+    >>> samples, drawn = sure_samples(flow, torch.tensor([0, 1, 1]), 0.4)
+    >>> samples.shape, drawn
+    (torch.Size([3, 2]), 3)
+    """
+    if flow.classes is None:
+        raise ValueError("only a class-conditional flow can classify")
+    labels = labels.to(flow.device)
+    missing = torch.arange(len(labels), device=flow.device)
+    samples, drawn = None, 0
+    for _ in range(MOST_DRAWS):
+        x = flow.sample(len(missing), temperature, labels[missing], generator)
+        drawn += len(x)
+        posterior = torch.cat(
+            [flow.class_log_probs(part, generator).softmax(1) for part in x.split(READ)]
+        )
+        is_sure = posterior.gather(1, labels[missing, None])[:, 0] >= probability
+        samples = x.new_empty(len(labels), *x.shape[1:]) if samples is None else samples
+        samples[missing[is_sure]] = x[is_sure]
+        missing = missing[~is_sure]
+        if progress is not None:
+            progress(len(labels) - len(missing), len(labels))
+        if not len(missing):
+            return samples, drawn
+    raise ValueError(
+        f"the flow is {probability:.0%} sure of only {len(labels) - len(missing):,} of "
+        f"{len(labels):,} samples after {MOST_DRAWS} draws of each: ask for a lower probability"
+    )

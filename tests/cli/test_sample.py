@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 import realnvp
-from helpers.command import refused, run, size_of
-from realnvp import image_flow, vector_flow
+from helpers.command import json_of, refused, run, size_of
+from realnvp import image_flow, load, vector_flow
+from realnvp.cli.sample import main as sample
 from realnvp.estimator import RealNVPDensity
 
 
@@ -228,3 +230,23 @@ def test_rules_know_dates_and_names_that_are_no_words(here, capsys):
     )
     said = refused(capsys, "sample m -n 4 --out x.csv --reject", "order.date < 3")
     assert "columns are order.date, price, and a name with spaces or dots is in backticks" in said
+
+
+def test_samples_that_the_model_is_sure_of(here, capsys):
+    flow = vector_flow(2, classes=2, couplings=2, hidden=8).eval()
+    for parameter in flow.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    flow.save_pretrained("m")
+    run("sample m -n 20 --label 1 --sure 0.6 --out s.npz --json")
+    result = json_of(capsys)
+    assert result["sure"] == 0.6
+    assert result["drawn"] > 20, "some were not kept"
+    with np.load("s.npz") as file:
+        x = torch.from_numpy(file["x"])
+    flow = load("m")
+    assert flow.class_log_probs(x).softmax(1)[:, 1].min() > 0.599
+    for sure, says in ((1.5, "between 0 and 1"), (1 - 1e-9, "ask for a lower probability")):
+        with pytest.raises(ValueError, match=says):
+            sample(["m", "--sure", str(sure)])
+    with pytest.raises(ValueError, match="has none"):
+        sample(["moons", "--sure", "0.9"])

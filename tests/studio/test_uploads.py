@@ -8,17 +8,18 @@ import pytest
 from PIL import Image
 
 from realnvp import image_flow, load
+from realnvp.data.images import fit_image
 from realnvp.outliers.calibration import statistics_by_block
-from realnvp.studio.uploads import fit_image, read_uploads
+from realnvp.studio.uploads import read_uploads
 
 
 def test_an_image_is_fitted_and_what_was_done_is_said(tmp_path):
     Image.new("RGB", (30, 20), (255, 255, 255)).save(tmp_path / "a.png")
-    x, note = fit_image(tmp_path / "a.png", load("digits"))
+    x, note = fit_image(tmp_path / "a.png", (1, 8, 8), 17)
     assert x.shape == (1, 1, 8, 8)
     assert (x == 16).all(), "white is the highest level"
     assert note == ("a.png: converted to grey, fitted from 30x20 to 8x8, rounded to 17 grey levels")
-    x, note = fit_image(tmp_path / "a.png", load("digits"), invert=True)
+    x, note = fit_image(tmp_path / "a.png", (1, 8, 8), 17, invert=True)
     assert (x == 0).all()
     assert "dark and light exchanged" in note
 
@@ -26,7 +27,7 @@ def test_an_image_is_fitted_and_what_was_done_is_said(tmp_path):
 def test_an_image_of_the_right_kind_is_taken_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    x, note = fit_image(tmp_path / "a.png", image_flow((3, 4, 4), hidden=4, blocks=0, scales=1))
+    x, note = fit_image(tmp_path / "a.png", (3, 4, 4), 256)
     assert (x[0].permute(1, 2, 0).numpy() == pixels).all()
     assert note == "a.png: taken as it is"
 
@@ -92,4 +93,4 @@ def test_nothing_and_too_much_are_refused(tmp_path):
     with pytest.raises(ValueError, match="one table or array"):
         read_uploads(["a.csv", "b.csv"], load("moons"))
     with pytest.raises(ValueError, match="a model of vectors"):
-        fit_image(tmp_path / "a.png", load("moons"))
+        read_uploads([str(tmp_path / "a.png")], load("moons"))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from realnvp.data.cache import default_folder, open_cached
 from realnvp.data.dataset import Split
@@ -36,6 +37,7 @@ from realnvp.utils.image_files import (
     background_color,
     image_files,
     no_bombs,
+    open_image,
     read_image,
     stack,
 )
@@ -44,7 +46,9 @@ from realnvp.utils.progress import Bar, warn
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = ["ImageFiles", "check_readable", "image_tensor", "read_folder", "read_images"]
+__all__ = [
+    "ImageFiles", "check_readable", "fit_image", "image_tensor", "read_folder", "read_images",
+]  # fmt: skip
 
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
@@ -295,3 +299,45 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     )
     held = ImageFiles(folder, files, read, labels)
     return Parts(partial(held.split, config), categories=names)
+
+
+def fit_image(
+    path: Path, shape: Sequence[int], levels: int, invert: bool = False
+) -> tuple[Tensor, str]:
+    """Return an image in the form that a model takes, and a note of the changes.
+
+    Args:
+        path: file of the image.
+        shape: channels, height and width of the model's images.
+        levels: number of their grey levels.
+        invert: exchange dark and light.
+
+    Returns:
+        integers ``(1, *shape)``, and a sentence.
+
+    Raises:
+        ValueError: if the file is not an image.
+    """
+    from PIL import Image, ImageOps
+
+    channels, height, width = shape
+    image = open_image(path, background="white")
+    done = []
+    if image.mode != (mode := "L" if channels == 1 else "RGB"):
+        image = image.convert(mode)
+        done.append("converted to grey" if mode == "L" else "converted to color")
+    if image.size != (width, height):
+        done.append(f"fitted from {image.width}x{image.height} to {width}x{height}")
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    if invert:
+        image = ImageOps.invert(image)
+        done.append("dark and light exchanged")
+    pixels = np.asarray(image)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if levels != 256:
+        # As a grid of images shows them: level 0 is black, the highest one white.
+        kind = np.uint8 if levels <= 256 else np.int32
+        pixels = np.rint(pixels * ((levels - 1) / 255)).astype(kind)
+        done.append(f"rounded to {levels} grey levels")
+    note = f"{path.name}: {', '.join(done) or 'taken as it is'}"
+    return torch.from_numpy(pixels.copy())[None], note

@@ -6,63 +6,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from realnvp.columns.impossible import Impossible, impossible_text
 from realnvp.config import DataConfig
 from realnvp.data import Split, load_examples
+from realnvp.data.images import fit_image
 from realnvp.data.sources import config_for_source
 from realnvp.flow import Flow
 from realnvp.pretrained import data_settings, known_columns, with_marks
 from realnvp.utils.errors import describe
-from realnvp.utils.image_files import SUFFIXES, open_image
+from realnvp.utils.image_files import SUFFIXES
 
-__all__ = ["fit_image", "read_uploads"]
+__all__ = ["read_uploads"]
 
 MOST = 64
 """Largest number of images per upload."""
-
-
-def fit_image(path: Path, flow: Flow, invert: bool = False) -> tuple[Tensor, str]:
-    """Return an image in the form that a model takes, and a note of the changes.
-
-    Args:
-        path: file of the image.
-        flow: model of images.
-        invert: exchange dark and light.
-
-    Returns:
-        integers ``(1, *shape)``, and a sentence.
-
-    Raises:
-        ValueError: if the file is not an image, or the model is not one of images.
-    """
-    if flow.levels is None:
-        raise ValueError("this is a model of vectors: upload a table, .csv, .npz or .npy")
-    channels, height, width = flow.shape
-    image = open_image(path, background="white")
-    done = []
-    if image.mode != (mode := "L" if channels == 1 else "RGB"):
-        image = image.convert(mode)
-        done.append("converted to grey" if mode == "L" else "converted to color")
-    if image.size != (width, height):
-        done.append(f"fitted from {image.width}x{image.height} to {width}x{height}")
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    if invert:
-        image = ImageOps.invert(image)
-        done.append("dark and light exchanged")
-    pixels = np.asarray(image)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    if flow.levels != 256:
-        # As a grid of images shows them: level 0 is black, the highest one white.
-        kind = np.uint8 if flow.levels <= 256 else np.int32
-        pixels = np.rint(pixels * ((flow.levels - 1) / 255)).astype(kind)
-        done.append(f"rounded to {flow.levels} grey levels")
-    note = f"{path.name}: {', '.join(done) or 'taken as it is'}"
-    return torch.from_numpy(pixels.copy())[None], note
 
 
 def read_uploads(
@@ -110,8 +70,10 @@ def read_uploads(
 
 
 def _fitted(path: Path, flow: Flow, invert: bool) -> tuple[Tensor, str]:
+    if flow.levels is None:
+        raise ValueError("this is a model of vectors: upload a table, .csv, .npz or .npy")
     with _by_own_name(path):
-        return fit_image(path, flow, invert)
+        return fit_image(path, flow.shape, flow.levels, invert)
 
 
 @contextmanager
