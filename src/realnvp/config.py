@@ -163,7 +163,8 @@ class DataConfig:
         flip: train on random horizontal flips.
         shift: move half of the training images by up to this number of pixels at random.
         condition: what the density is conditioned on: null, "label" (of a labeled set), or the name
-            of a table's column (several with commas).
+            of a column: of a table (several with commas), or of a CSV file in a folder of images,
+            whose first column has the names of the image files.
         integers: integer columns of an array: "auto" dequantizes them, so that their density is a
             probability; "none" treats them as real numbers.
         columns: kinds of a table's columns by name, instead of the detected ones (realnvp columns

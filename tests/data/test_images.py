@@ -119,19 +119,86 @@ def test_first_folders_are_labels_however_deep_the_images_are(tmp_path):
     refused(tmp_path, "no labels to condition on.*folder of their own", condition="label")
 
 
-def test_images_have_no_columns(tmp_path):
+def test_labels_of_a_column(tmp_path):
+    for i in range(6):
+        save(GREY[i], tmp_path / f"{i}.png")
+    rows = [f"{i}.png,{'yes' if i % 3 else 'no'},{-1 if i % 2 else 1}" for i in (5, 3, 1, 0, 2, 4)]
+    write(tmp_path / "attributes.csv", "\n".join(["image,Smiling,Young", *rows]))
+    data = load(tmp_path, condition="Smiling", validation=2, holdout="last")
+    assert (data.categories, data.classes) == (("no", "yes"), 2)
+    assert data.train.condition.tolist() == [0, 1, 1, 0]
+    young = {"condition": "Young"}
+    assert (
+        examples(tmp_path, settings=young, categories=("1", "-1")).condition.tolist() == [0, 1] * 3
+    )
+    for column, message in (("Old", "no column 'Old': Smiling, Young"), ("image", "no column")):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path, condition=column)
+    write(tmp_path / "attributes.csv", "\n".join(["image,Smiling", "0.png,yes", "0.png,no"]))
+    with pytest.raises(ValueError, match=r"rows for '0\.png' that differ in 'Smiling'"):
+        load(tmp_path, condition="Smiling")
+    write(tmp_path / "attributes.csv", "\n".join(["image,Smiling,Young", *rows, rows[0]]))
+    save(GREY[0], tmp_path / "6.png")
+    with pytest.raises(ValueError, match=r"no row for 1 of 7 images: 6\.png"):
+        load(tmp_path, condition="Smiling")
+    (tmp_path / "attributes.csv").unlink()
+    with pytest.raises(ValueError, match="must hold one CSV file"):
+        load(tmp_path, condition="Smiling")
+
+
+def test_labels_for_files_of_the_same_name(tmp_path):
+    for i in range(6):
+        save(GREY[i], tmp_path / "ab"[i % 2] / f"{i // 2}.png")
+    rows = "".join(f"{i}.png,{'no' if i else 'yes'}\n" for i in range(3))
+    write(tmp_path / "labels.csv", f"image,Smiling\n{rows}")
+    refused(tmp_path, r"one row, '0\.png', for a/0\.png and b/0\.png", condition="Smiling")
+    rows = "".join(f"{'ab'[i % 2]}/{i // 2}.png,{'no' if i % 2 else 'yes'}\n" for i in range(6))
+    write(tmp_path / "labels.csv", f"image,Smiling\n{rows}")
+    found = examples(tmp_path, settings={"condition": "Smiling"}, categories=("yes", "no"))
+    assert found.condition.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("image;Smiling", "cats/{}.png;{}"),
+        ("image\tSmiling", "cats/{}.png\t{}"),
+        ("image, Smiling", "{}.png, {}"),
+        ("image,Smiling", "{},{}"),
+        ("image,Smiling", "cats/{},{}"),
+        ("image,Smiling", "./cats/{}.png,{}"),
+        ("image,Smiling", "cats\\{}.png,{}"),
+    ],
+)
+def test_notations_of_the_file_with_labels(tmp_path, header, row):
     for i in range(4):
-        save(GREY[i], tmp_path / f"{'ab'[i % 2]}/{i}.png")
-    refused(tmp_path, "cannot be conditioned on 'Smiling'", condition="Smiling")
+        save(GREY[i], tmp_path / f"cats/{i:02}.png")
+    lines = [row.format(f"{i:02}", -1 if i % 2 else 1) for i in range(4)]
+    write(tmp_path / "labels.csv", "\n".join([header, *lines]))
+    found = examples(tmp_path, settings={"condition": "Smiling"}, categories=("-1", "1"))
+    assert found.condition.tolist() == [1, 0, 1, 0]
+
+
+def test_images_without_a_value_in_the_file_with_labels(tmp_path):
+    for i in range(4):
+        save(GREY[i], tmp_path / f"{i}.png")
+    write(tmp_path / "labels.csv", "image,Smiling\n0.png,yes\n1.png,\n2.png,no\n3.png,no\n")
+    refused(tmp_path, r"no value of 'Smiling' for 1 of 4 images: 1\.png", condition="Smiling")
 
 
 def test_a_model_of_classes_takes_a_folder_without_labels(tmp_path):
     for i in range(4):
         save(GREY[i], tmp_path / f"{i}.png")
-    settings = {"condition": "label"}
-    found = examples(tmp_path, settings=settings, categories=("no", "yes"), classes=2)
+    settings = {"condition": "Smiling"}
+    known = {"settings": settings, "categories": ("no", "yes"), "classes": 2}
+    found = examples(tmp_path, **known)
     assert found.labels is None
     assert found.condition is None
+    write(tmp_path / "scores.csv", "image,outlier_score\n0.png,1\n")
+    assert examples(tmp_path, **known).condition is None
+    refused(tmp_path, r"scores.csv has no column 'Smiling': outlier_score", **settings)
+    write(tmp_path / "labels.csv", "image,Smiling\n" + "".join(f"{i}.png,no\n" for i in range(4)))
+    assert examples(tmp_path, **known).condition.tolist() == [0] * 4
 
 
 def test_a_model_of_a_column_takes_arrays(tmp_path):

@@ -29,7 +29,7 @@ from realnvp.utils.progress import warn
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ALWAYS", "MOST_INFLATED", "opened", "read_text"]
+__all__ = ["ALWAYS", "MOST_INFLATED", "opened", "read_text", "read_words"]
 
 MOST_INFLATED = 200
 """Largest number of bytes of text, or cells, per byte of a compressed file."""
@@ -135,6 +135,27 @@ def read_text(path: Path) -> pd.DataFrame:
         if kind.kind not in "iufb":
             frame.isetitem(i, _with_gaps(frame.iloc[:, i]).array)
     return frame
+
+
+def read_words(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file with names of columns; all values are text, and gaps empty text.
+
+    Raises:
+        ValueError: if the file is damaged, empty, or not text.
+    """
+    import pandas as pd
+
+    try:
+        encoding, _ = _looked_at(path)
+        _, separator, skipped = _head(path, encoding)
+        frame = pd.read_csv(
+            path, sep=separator, index_col=False, skiprows=skipped, skipinitialspace=True,
+            encoding=encoding, dtype=str, keep_default_na=False,
+        )  # fmt: skip
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    frame.columns = frame.columns.str.strip()
+    return frame.apply(lambda words: words.str.strip())
 
 
 def _head(path: Path, encoding: str) -> tuple[list[list[str]], str, int]:

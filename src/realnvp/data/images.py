@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from realnvp.columns.text import read_words
 from realnvp.data.cache import default_folder, open_cached
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
@@ -244,12 +245,85 @@ class ImageFiles:
         return x, found.kept
 
 
+def _column(
+    folder: Path, column: str, files: Sequence[Path], optional: bool = False
+) -> np.ndarray | None:
+    """Return the values of a column of the CSV file in a folder, as text, for each image file.
+
+    Its first column has paths below the folder, or names, with or without their suffix.
+
+    Args:
+        folder: the folder.
+        column: name of the column.
+        files: the image files.
+        optional: whether there may be no CSV file with that column; the result is then None.
+
+    Raises:
+        ValueError: if there is not one such file, column, or value for each image.
+    """
+    tables = sorted(folder.glob("*.csv"))
+    if optional:  # other files may be there, such as scores
+        tables = [path for path in tables if column in read_words(path).columns[1:]]
+        if not tables:
+            return None
+    if len(tables) != 1:
+        found = f"{len(tables)}: {some_of([t.name for t in tables], 5)}" if tables else "none"
+        raise ValueError(
+            f"to condition images on {column!r}, {folder} must hold one CSV file, whose first "
+            f"column has the names of the image files; found {found}"
+        )
+    table = read_words(tables[0])
+    if column not in table.columns[1:]:
+        others = some_of([*table.columns[1:]], 10) or f"all it has is {table.columns[0]!r}"
+        raise ValueError(f"{tables[0]} has no column {column!r}: {others}")
+    known = table[[table.columns[0], column]].drop_duplicates()
+    several = known[known.duplicated(table.columns[0])]
+    if len(several):
+        raise ValueError(
+            f"{tables[0]} has rows for {several.iloc[0, 0]!r} that differ in {column!r}: keep one"
+        )
+    # Windows paths, too: "cats\\1.jpg" and "./cats/1.jpg" are "cats/1.jpg".
+    rows = {PureWindowsPath(name).as_posix(): value for name, value in known.itertuples(False)}
+    paths = [path.relative_to(folder) for path in files]
+    keys = [_row_of(path, rows) for path in paths]
+    missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
+    if missing:
+        raise ValueError(
+            f"{tables[0]} has no row for {len(missing)} of {len(files)} images: "
+            f"{some_of(missing, _NAMED)}; its first column has {some_of([*rows], 3)}"
+        )
+    first: dict[str | None, Path] = {}
+    for path, key in zip(paths, keys, strict=True):
+        if first.setdefault(key, path) != path:
+            raise ValueError(
+                f"{tables[0]} has one row, {key!r}, for {first[key]} and {path}: give their paths "
+                f"below {folder}"
+            )
+    values = [rows[key] for key in keys if key is not None]
+    empty = [str(path) for path, value in zip(paths, values, strict=True) if not value]
+    if empty:
+        raise ValueError(
+            f"{tables[0]} has no value of {column!r} for {len(empty)} of {len(files)} images: "
+            f"{some_of(empty, _NAMED)}; leave these images out, or give them a class, such as "
+            "unknown"
+        )
+    return np.array(values, dtype=object)
+
+
+def _row_of(path: Path, rows: Collection[str]) -> str | None:
+    """Return which of the names of rows is meant for an image file; the longest one that fits."""
+    names = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem)
+    return next((name for name in names if name in rows), None)
+
+
 def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | None = None) -> Parts:
     """Read a folder of image files, recursively, in the order of their sorted paths.
 
     When all the images lie in subfolders, one level deep, and there are at least two of these,
     their names are the labels; when conditioned on "label", the first level counts, however deep
-    the images are.
+    the images are. When the data are conditioned on a column, labels are that column's
+    values in the CSV file that the folder holds. Without it, there are no labels for a model that
+    knows the classes, and its density is the marginal one.
 
     Args:
         folder: the folder.
@@ -284,7 +358,11 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
             f"one of them, for example {folder / tops[-1]}"
         )
     labels, names = None, None
-    if {len(parts) for parts in split.values()} == {1} and (len(tops) > 1 or categories):
+    if config.condition not in (None, "label"):
+        values = _column(folder, config.condition, files, optional=categories is not None)
+        if values is not None:
+            labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
+    elif {len(parts) for parts in split.values()} == {1} and (len(tops) > 1 or categories):
         labels, names = parse_labels(np.array(inside), f"{folder}", categories)
     elif config.condition == "label" and all(split.values()) and (len(tops) > 1 or categories):
         first = np.array([split[name][0] for name in inside])

@@ -436,7 +436,6 @@ def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
     if is_image_folder(source):
-        _only_label(config)
         return images.read_folder(path, config, categories)
     _no_images_settings(config)
     name = path.name.lower().removesuffix(".gz")
@@ -474,8 +473,8 @@ def _only_label(config: DataConfig) -> None:
     if config.condition not in (None, "label"):
         raise ValueError(
             f"{config.source} has no columns, so it cannot be conditioned on "
-            f"{config.condition!r}: data.condition can be 'label' where there are labels, such as "
-            "a folder for each class of images"
+            f"{config.condition!r}: data.condition can be 'label' where there are labels, and the "
+            "column of a CSV file in a folder of images"
         )
 
 
