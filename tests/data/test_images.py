@@ -20,6 +20,7 @@ from helpers.data_files import (
     tiff16,
     write,
 )
+from realnvp.data.images import image_tensor
 from realnvp.utils.image_files import background_color
 
 BAD = {
@@ -351,3 +352,11 @@ def test_what_is_for_folders_only(tmp_path, monkeypatch, source, settings):
 def test_huge_images_are_refused(tmp_path):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "a.png")  # Pillow only warns
     refused(tmp_path, "a.png: Image size .* decompression bomb")
+
+
+def test_an_array_is_only_rearranged_if_it_may_be():
+    array = RGB.copy()
+    x = image_tensor(array, "array")
+    assert (array == RGB).all()
+    assert torch.equal(image_tensor(array, "array", reuse=True), x)
+    assert torch.equal(torch.from_numpy(array).view_as(x), x)  # in the same memory

@@ -19,6 +19,7 @@ from helpers.data_files import (
     npz,
     refused,
 )
+from helpers.loading import peaks
 from realnvp.config import DataConfig
 from realnvp.data import Split, as_dataset, load_data, load_part
 from realnvp.data.images import image_tensor
@@ -128,6 +129,27 @@ def test_part_that_is_not_there(tmp_path):
 
 
 # --- memory ------------------------------------------------------------------------------------
+
+
+def test_loading_takes_little_more_than_the_data(tmp_path):
+    megabytes = 64
+    images = np.zeros((megabytes * 256, 64, 64), np.uint8)
+    images += np.arange(64, dtype=np.uint8)
+    images[:, 0, :2] = np.arange(len(images), dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    color = images.reshape(-1, 32, 32, 4)[..., :3].copy()  # channels last: they are moved
+    np.save(tmp_path / "a.npy", images)
+    np.savez(tmp_path / "b.npz", x=color, x_test=color)
+    grey, rgb = {"source": str(tmp_path / "a.npy")}, {"source": str(tmp_path / "b.npz")}
+    cases = {
+        "array": (grey, megabytes),
+        "last": ({**grey, "holdout": "last", "test": 0.2}, megabytes),
+        "validation": ({**grey, "part": "validation"}, megabytes),
+        "channels last": (rgb, 2 * 0.75 * megabytes),
+        "test": ({**rgb, "part": "test"}, 0.75 * megabytes),
+    }
+    found = dict(zip(cases, peaks(*(case for case, _ in cases.values())), strict=True))
+    for name, (_, size) in cases.items():
+        assert found[name] < 1.2 * size + 1, found
 
 
 # --- checks ------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def array_split(
     array: np.ndarray,
     where: str,
     labels: torch.Tensor | None = None,
+    reuse: bool = False,
     least: int = 2,
 ) -> Split:
     """Turn an array, with labels or without, into a split of images or of vectors.
@@ -79,6 +80,7 @@ def array_split(
             possible.
         where: name of the array, for messages.
         labels: int64 ``(N,)`` classes; see ``class_labels``.
+        reuse: whether the array's memory may be rearranged, rather than copied.
         least: smallest number of columns of vectors.
 
     Raises:
@@ -100,7 +102,7 @@ def array_split(
         )
     if array.ndim == 2:
         return Split(vector_tensor(array, where, least=least), labels=labels)
-    return Split(image_tensor(array, where), labels=labels)
+    return Split(image_tensor(array, where, reuse), labels=labels)
 
 
 def class_labels(
@@ -151,7 +153,7 @@ def read_array_file(
     with path.open("rb") as file:
         zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")
     if not zipped:
-        return Parts(lambda: array_split(_load(path), f"{path}"))
+        return Parts(lambda: array_split(_load(path), f"{path}", reuse=True))
     with _reading(path), zipfile.ZipFile(path) as archive:
         held = [name.removesuffix(".npy") for name in archive.namelist()]
     alone = len(held) == 1
@@ -173,12 +175,12 @@ def read_array_file(
     classes, named = labels(_LABELS, key, categories)
 
     def train() -> Split:
-        return array_split(member(key), f"{key!r} of {path}", classes)
+        return array_split(member(key), f"{key!r} of {path}", classes, reuse=True)
 
     def test() -> Split:
         assert test_key is not None  # it is only called if there is one
         test_classes, _ = labels(_TEST_LABELS, test_key, categories or named)
-        return array_split(member(test_key), f"{test_key!r} of {path}", test_classes)
+        return array_split(member(test_key), f"{test_key!r} of {path}", test_classes, reuse=True)
 
     return Parts(train, test=test if test_key else None, categories=named)
 
@@ -268,7 +270,7 @@ def read_idx_file(path: Path, condition: str | None = None) -> Parts:
         found = find_idx(path.parent, name) if name != stem else None
         values = None if found is None else read_idx(found)
         labels, _ = class_labels(values, f"{path}", condition)
-        return array_split(read_idx(path), f"{path}", labels)
+        return array_split(read_idx(path), f"{path}", labels, reuse=True)
 
     return Parts(train)
 

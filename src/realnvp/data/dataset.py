@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from realnvp.columns.fitting.rows import TrainingRows
@@ -86,6 +87,43 @@ class Split:
             others = [values for name, values in held.items() if name != "x"]
             return self.x.cached_fingerprint(others, lambda: _hash_of(held))
         return _hash_of(held)
+
+    def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:
+        """Divide the split in place, so that the memory of its examples is not needed twice.
+
+        The examples are rearranged within this split's tensors; do not use this split afterwards.
+
+        Args:
+            groups: ascending int64 indices, which together are all of the examples.
+
+        Returns:
+            A split for each group, views of this one's tensors.
+        """
+        if isinstance(self.x, StoredImages):
+            return [self.select(group) for group in groups]
+        sizes = [len(group) for group in groups]
+        in_order = torch.equal(torch.cat(list(groups)), torch.arange(len(self)))
+        tensors = self._tensors()
+        # Each tensor once: the labels may be the condition, too.
+        for values in {id(values): values for values in tensors.values()}.values():
+            if in_order:
+                continue
+            taken = [values[group] for group in groups[1:]]
+            start = 0
+            # The first group only moves down, so that nothing is overwritten before it has moved.
+            for index in groups[0].split(max(1, _BLOCK // max(1, values[:1].nbytes))):
+                stop = start + len(index)
+                if int(index[0]) != start or int(index[-1]) != stop - 1:
+                    values[start:stop] = values[index]
+                start = stop
+            for group in taken:
+                values[start : start + len(group)] = group
+                start += len(group)
+        ends = np.cumsum(sizes).tolist()
+        places = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        return [
+            Split(**{name: values[place] for name, values in tensors.items()}) for place in places
+        ]
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Split:
         return Split(**{name: change(values) for name, values in self._tensors().items()})

@@ -170,7 +170,7 @@ def _read_mnist(name: str, root: Path, part: Part, size: int | None) -> Split:
     found = _BY_FIRST_LABELS.get("".join(map(str, classes[:10].tolist())), name)
     if found != name:
         raise ValueError(f"{labels} is a file of {found}, not of {name}: set data.root")
-    return array_split(read_idx(images), f"{images}", classes)
+    return array_split(read_idx(images), f"{images}", classes, reuse=True)
 
 
 def _read_cifar10(root: Path, part: Part, size: int | None) -> Split:

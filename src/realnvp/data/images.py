@@ -60,7 +60,7 @@ _CACHE_FROM = 2_000  # files: fewer are decoded in seconds
 _NAMED = 10  # unusable files that a message names
 
 
-def image_tensor(array: np.ndarray, where: str) -> torch.Tensor:
+def image_tensor(array: np.ndarray, where: str, reuse: bool = False) -> torch.Tensor:
     """Turn an array of images into a uint8 tensor ``(N, C, H, W)``.
 
     ``(N, H, W)`` are grey images. With four axes, the channels are the axis of length 1 or 3: the
@@ -70,6 +70,7 @@ def image_tensor(array: np.ndarray, where: str) -> torch.Tensor:
     Args:
         array: integers from 0 to 255, ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``.
         where: name of the array, for messages.
+        reuse: whether the array's memory may be rearranged, rather than copied.
 
     Raises:
         ValueError: for other shapes, values and types.
@@ -114,7 +115,7 @@ def image_tensor(array: np.ndarray, where: str) -> torch.Tensor:
     elif array.ndim == 4 and shape[1] in (1, 3):
         pass
     elif array.ndim == 4 and shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
+        array = _channels_first(array, reuse)
     else:
         hint = ""
         if array.ndim == 3:
@@ -127,6 +128,16 @@ def image_tensor(array: np.ndarray, where: str) -> torch.Tensor:
         )
     # np.require copies what torch cannot share: read-only buffers and foreign strides.
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _channels_first(array: np.ndarray, reuse: bool) -> np.ndarray:
+    """Move the last axis of ``(N, H, W, C)`` images to the second place."""
+    if not (reuse and array.flags.c_contiguous and array.flags.writeable):
+        return array.transpose(0, 3, 1, 2)
+    moved = array.reshape(len(array), array.shape[3], *array.shape[1:3])  # the same memory
+    for start in range(0, len(array), 256):
+        moved[start : start + 256] = array[start : start + 256].transpose(0, 3, 1, 2).copy()
+    return moved
 
 
 def read_images(

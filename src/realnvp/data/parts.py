@@ -48,7 +48,12 @@ MIN_ROWS_FOR_TEST = 1_000
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Parts of a source, each read when it is called; other fields are as in ``Dataset``."""
+    """Parts that a source holds, each read when it is called; other fields are as in ``Dataset``.
+
+    Args:
+        owned: whether the arrays that are read belong to the source, so that they can be split in
+            place. Arrays that a user passes are copied instead.
+    """
 
     train: Callable[[], Split]
     validation: Callable[[], Split] | None = None
@@ -57,6 +62,7 @@ class Parts:
     columns: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
+    owned: bool = True
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
 
@@ -240,7 +246,9 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     """
     name, whole = config.source, parts.train()
     index = _held_out(whole, parts, config)
-    found = {part: whole.select(rows) for part, rows in index.items()}
+    groups = [*index.values()]
+    splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
+    found = dict(zip(index, splits, strict=True))
     own: dict[Part, Callable[[], Split] | None] = {
         "validation": parts.validation, "test": parts.test
     }  # fmt: skip

@@ -186,7 +186,7 @@ def as_dataset(
     if isinstance(data, Dataset):
         return data
     split = as_split(data, condition, least)
-    return assemble(Parts(lambda: split, levels=levels), config)
+    return assemble(Parts(lambda: split, levels=levels, owned=False), config)
 
 
 def as_split(
