@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,18 @@ import torch
 from realnvp.utils.errors import some_of
 
 __all__ = ["named", "parse_labels"]
+
+
+MOST_FRACTIONS = 20
+"""Largest number of different fractional numbers that may be names of classes."""
+
+
+def _are_fractions(names: Iterable[str]) -> bool:
+    """Return whether names are numbers, at least one of which is not an integer."""
+    try:
+        return not all(float(name).is_integer() for name in names)
+    except ValueError:
+        return False
 
 
 def named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
@@ -50,6 +62,11 @@ def parse_labels(
     if values.dtype.kind in "UO":
         names = values.astype(str).tolist()
         distinct = set(names)
+        if categories is None and len(distinct) > MOST_FRACTIONS and _are_fractions(distinct):
+            raise ValueError(
+                f"{where} holds {len(distinct):,} different numbers, such as {names[0]}: images "
+                "are conditioned on classes, so give each range of the numbers a name"
+            )
         known = sorted(distinct) if categories is None else categories
         codes = {str(name): code for code, name in enumerate(known)}
         unknown = sorted(distinct - set(codes))
