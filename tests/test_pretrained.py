@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import resource
-import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -201,12 +200,10 @@ def hostile(folder: Path, **changes: Any) -> Path:
 )  # fmt: skip
 def test_a_model_with_hostile_settings_is_refused_at_once(tmp_path, changes, message):
     folder = hostile(tmp_path, **changes)
-    begin = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         realnvp.load(folder)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-    assert time.process_time() - begin < 20  # without memory, it is a second on an idle machine
 
 
 STRANGE = [
@@ -299,10 +296,8 @@ def test_a_huge_file_of_weights_is_refused_before_it_is_read(tmp_path):
     small_image_flow().save_pretrained(tmp_path)
     os.truncate(tmp_path / "model.safetensors", 6 * 2**30)  # sparse: it takes no room on the disk
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begin = time.process_time()
     with pytest.raises(ValueError, match="not fully covered"):
         realnvp.load(tmp_path)
-    assert time.process_time() - begin < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB on Linux
 
 

@@ -71,3 +71,17 @@ def test_a_kind_from_outside_is_one_class(percentage):
 def test_a_saved_kind_that_is_not_registered_is_named():
     with pytest.raises(ValueError, match="unknown kind, 'percentage': import the module"):
         from_dict({"name": "a", "kind": "percentage", "dtype": "float64"}, 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "continuous", "decimals": 10**30},
+        {"kind": "decimal", "step": 0.1, "decimals": -1},
+        {"kind": "constant", "value": 1e308},
+        {"kind": "constant", "value": None},
+    ],
+)
+def test_a_saved_column_that_cannot_be_decoded_is_damaged(fields):
+    with pytest.raises(ValueError, match="saved column 'a' of a table is damaged"):
+        from_dict({"name": "a", "dtype": "int64", **fields}, 1)

@@ -59,6 +59,7 @@ def test_toy_sets(name):
     [
         ({"source": "digits", "condition": "age"}, "'age'"),
         ({"source": "moons", "size": 8}, "size"),
+        ({"source": "digits", "keep_range": True}, "keep_range is for the columns of a table"),
         ({"source": "digits", "size": 8}, "size"),
     ],
 )

@@ -33,7 +33,7 @@ def test_rows_of_the_same_distribution_cannot_be_told_apart():
 
 def test_a_lost_dependence_is_seen_in_its_pair_alone():
     found = compare_rows(town(600, 0), town(600, 1, independent=True))
-    assert found.auc > 0.7
+    assert found.auc > 0.65
     assert max(found.columns.values()) < 0.09
     (pair, distance), (_, second) = list(found.pairs.items())[:2]
     assert pair == "kind and size"

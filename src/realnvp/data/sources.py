@@ -377,7 +377,7 @@ def _read(config: DataConfig, known: KnownColumns) -> Parts:
     """Return the parts of a source, which are read when they are needed."""
     name = config.source
     if name in source_names():
-        _only_label(config)
+        _no_table_settings(config)
         _no_images_settings(config)
         return _toy_parts(config) if name in TOY else _set_parts(config)
     return _path_parts(config, known)
@@ -441,7 +441,7 @@ def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
     name = path.name.lower().removesuffix(".gz")
     if parquet_files(path) or (path.is_file() and name.endswith(tables.ENDINGS)):
         return tables.read_table(path, config, known)
-    _only_label(config)
+    _no_table_settings(config)
     if path.is_dir():
         files = arrays.idx_files(path)
         read = {part: arrays.read_idx_file(file, condition) for part, file in files.items()}
@@ -469,12 +469,17 @@ def _not_found(source: str, path: Path) -> Exception:
     )
 
 
-def _only_label(config: DataConfig) -> None:
+def _no_table_settings(config: DataConfig) -> None:
     if config.condition not in (None, "label"):
         raise ValueError(
             f"{config.source} has no columns, so it cannot be conditioned on "
             f"{config.condition!r}: data.condition can be 'label' where there are labels, and the "
             "column of a CSV file in a folder of images"
+        )
+    if config.keep_range:
+        raise ValueError(
+            f"data.keep_range is for the columns of a table, which {config.source} is not: leave "
+            "it out"
         )
 
 

@@ -151,6 +151,12 @@ class Constant(_WithoutFeatures):
     def words(self) -> list[str]:
         return ["empty" if self.value is None else f"always {self.value}"]
 
+    def is_valid(self, count: int) -> bool:
+        try:
+            return len(self.decode(np.zeros((1, 0)))) == 1
+        except (OverflowError, TypeError, ValueError):  # a value that its type cannot hold
+            return False
+
 
 @dataclass(frozen=True)
 class Implied(_WithoutFeatures):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from realnvp.columns.kinds.base import Column, Feature
 from realnvp.columns.kinds.category import Category
-from realnvp.columns.kinds.values import is_notation, number_series, read_numbers
+from realnvp.columns.kinds.values import MOST_DECIMALS, is_notation, number_series, read_numbers
 from realnvp.columns.look import Look, Numbers
 from realnvp.utils.errors import some_of
 
@@ -174,7 +174,8 @@ class Number(Column):
         ]
 
     def is_valid(self, count: int) -> bool:
-        return len(self.range) in (0, 2) and is_notation(self.notation)
+        has_decimals = self.decimals is None or 0 <= self.decimals <= MOST_DECIMALS
+        return len(self.range) in (0, 2) and is_notation(self.notation) and has_decimals
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def grid_of(look: Look, numbers: Numbers) -> tuple[int | None, float]:
     """
     x, distinct, _ = numbers
     narrow = look.values.dtype == np.float32
-    for decimals in range(5 if narrow else 10):
+    for decimals in range(5 if narrow else MOST_DECIMALS + 1):
         if np.abs(distinct).max() * 10.0**decimals > (2**40 if decimals else 2**52):
             break
         rounded = np.round(distinct, decimals)

@@ -26,6 +26,9 @@ __all__ = [
     "typed_series",
 ]
 
+MOST_DECIMALS = 9
+"""Largest number of decimals of a grid; a saved column with more is damaged."""
+
 
 def read_numbers(
     values: pd.Series, dtype: str, where: str, notation: str = "", whole: bool = False
