@@ -49,7 +49,7 @@ def test_options_of_couplings_are_checked():
         ),
         (lambda: VectorModel(conditioner="net"), "unknown conditioner 'net'"),
         (lambda: ImageModel(architecture="pixelcnn"), "unknown architecture"),
-        (lambda: ImageModel(coupling="nowhere:Spline"), "--import nowhere"),
+        (lambda: ImageModel(coupling="nowhere:Spline"), "--import MODULE"),
         (lambda: image_flow((1, 4, 4), conditioner="mlp"), "'mlp' does not fit this model"),
         (lambda: vector_flow(2, architecture="glow"), "for images"),
         (lambda: vector_flow(2, architecture="autoregressive", coupling="affine"), "for vectors"),
