@@ -36,3 +36,8 @@ def test_own_images_are_a_row_an_animation_or_a_square(runs, here, capsys):
 def test_one_image_is_no_path(runs, here):
     with pytest.raises(ValueError, match="two images or more"):
         interpolate([str(runs / "digits"), "0.png"])
+
+
+def test_own_images_and_data_exclude_each_other(runs, here):
+    with pytest.raises(ValueError, match="either files of images, or --data"):
+        interpolate([str(runs / "digits"), "0.png", "1.png", "--data", "digits"])

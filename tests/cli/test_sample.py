@@ -165,6 +165,10 @@ def test_one_column_given_numbers(here, capsys):
     assert (pd.read_csv("p.csv")["y (0.5)"] - table["y"]).abs().mean() < 0.3
 
 
+def test_sure_is_not_for_tables(mixed_run, here, capsys):
+    assert "not for those of tables" in refused(capsys, f"sample {mixed_run / 'run'} --sure 0.9")
+
+
 def test_bad_rules(here, capsys):
     rows = "".join(f"{'ab'[i % 2]},{i * i % 83}\n" for i in range(60))
     Path("t.csv").write_text(f"kind,n\n{rows}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import add_count, output_path, picture_parser
-from realnvp.cli.shared import read_model, read_picture, tell
+from realnvp.cli.shared import read_image_model, read_picture, tell
 
 if TYPE_CHECKING:
     import torch
@@ -80,9 +80,10 @@ def _own_images(args: Any) -> tuple[Flow, torch.Tensor]:
 
     if len(args.images) < 2:
         raise ValueError("interpolation needs two images or more, got one")
-    flow = read_model(args)
-    if flow.levels is None:
-        raise ValueError(f"{args.model} is a model of vectors, and images need a model of images")
+    if args.data is not None or args.split is not None:
+        raise ValueError("give either files of images, or --data and --split")
+    flow = read_image_model(args)
+    assert flow.levels is not None
     parts = []
     for name in args.images:
         image, changes = fit_image(Path(name).expanduser(), flow.shape, flow.levels)

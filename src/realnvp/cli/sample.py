@@ -62,6 +62,8 @@ def main(argv: list[str]) -> int:
     generator = torch.Generator(flow.device).manual_seed(args.seed)
     result = {"out": str(path), "n": args.n, "temperature": args.temperature}
     text = f"{path}  {args.n:,} samples at temperature {args.temperature:g}"
+    if schema is not None and args.sure is not None:
+        raise ValueError("--sure is for models of images and points, not for those of tables")
     if schema is not None and path.suffix in (*TABLES, ".png"):
         _write_table(flow, schema, args, generator, path)
         return tell(args, result, text)

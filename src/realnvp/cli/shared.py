@@ -39,6 +39,7 @@ __all__ = [
     "likelihood_rows",
     "named_row",
     "read_file",
+    "read_image_model",
     "read_model",
     "read_picture",
     "row_names",
@@ -323,17 +324,23 @@ def given_condition(
     return torch.from_numpy(row).expand(n, -1)
 
 
+def read_image_model(args: Any) -> Flow:
+    """Return the model of the arguments, which must be one of images."""
+    flow = read_model(args)
+    if flow.levels is None:
+        raise ValueError(
+            f"{args.model} is a model of vectors, and this picture needs a model of images"
+        )
+    return flow
+
+
 def read_picture(
     args: Any, count: int
 ) -> tuple[Flow, torch.Tensor, torch.Tensor | None, torch.Generator]:
     """Return the image model, ``count`` of the data's images, their condition, and the noise."""
     import torch
 
-    flow = read_model(args)
-    if flow.levels is None:
-        raise ValueError(
-            f"{args.model} is a model of vectors, and this picture needs a model of images"
-        )
+    flow = read_image_model(args)
     split, _ = examples(flow, args)
     if count > len(split):
         raise ValueError(f"the picture needs {count} images, but there are {len(split)}")
