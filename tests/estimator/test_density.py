@@ -26,7 +26,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import realnvp
 from realnvp.cli.main import main
-from realnvp.estimator.density import DRAWS, RealNVPDensity, _even_noise
+from realnvp.estimator.density import DRAWS, RealNVPDensity
+from realnvp.tables.conditionals import even_noise
 
 FAST = {"max_steps": 20, "hidden": 8, "couplings": 2, "random_state": 0}
 
@@ -539,7 +540,7 @@ def test_gaps_in_an_array_are_said_to_belong_in_a_frame(method):
 
 
 def test_noise_for_more_columns_than_a_sobol_sequence_has():
-    few, many = _even_noise(3), _even_noise(21_202)
+    few, many = (even_noise(features, DRAWS).numpy() for features in (3, 21_202))
     assert (few.shape, many.shape) == ((DRAWS, 3), (DRAWS, 21_202))
     for points in (few, many):  # one in each interval
         assert np.array_equal(np.sort(np.floor(points * DRAWS), axis=0)[:, 0], np.arange(DRAWS))

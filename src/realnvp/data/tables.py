@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,15 +77,6 @@ class KnownColumns:
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
     tolerate: Tolerate | None = None
-
-    def with_schema(self, parts: Parts) -> KnownColumns:
-        """Return a copy with the schema and the categories of a source."""
-        return replace(
-            self,
-            categories=parts.categories,
-            schema=parts.schema,
-            condition_schema=parts.condition_schema,
-        )
 
 
 NEW_DATA = KnownColumns()

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import qmc
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -53,6 +52,7 @@ from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
 from realnvp.tables.comparison import RowComparison, compare_rows
 from realnvp.tables.condition import Condition
+from realnvp.tables.conditionals import even_noise
 from realnvp.tables.defaults import Defaults
 from realnvp.tables.fit import fit_rows
 from realnvp.tables.frames import as_pandas, as_table
@@ -367,7 +367,7 @@ class RealNVPDensity(
 
     def _log_prob(self, x: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
         # The same noise for all rows, spread evenly: a row's score does not depend on the others.
-        draws = torch.as_tensor(_even_noise(x.shape[1]))
+        draws = even_noise(x.shape[1], DRAWS)
         return log_likelihood(
             self.flow_, x, codes, samples=DRAWS, generator=lambda draw: draws[draw].expand_as(x)
         )
@@ -905,15 +905,6 @@ def _name_of(condition: Any) -> str | None:
     """Return the name of a pandas column, or of the single column of a frame."""
     names = list(getattr(condition, "columns", [getattr(condition, "name", None)]))
     return str(names[0]) if len(names) == 1 and names[0] is not None else None
-
-
-def _even_noise(columns: int) -> NDArray:
-    """Return :data:`DRAWS` points, ``(DRAWS, columns)``, that are spread evenly over the cube."""
-    if columns <= qmc.Sobol.MAXDIM:
-        points: NDArray = qmc.Sobol(columns, seed=0).random(DRAWS)
-    else:  # even in each column
-        points = qmc.LatinHypercube(columns, seed=0).random(DRAWS)
-    return points
 
 
 def _in_parts(

@@ -81,12 +81,10 @@ class ScoreDensity:
     Args:
         points: ``(N, F)`` ascending scores.
         below: ``(N, F)`` probabilities of smaller scores, from 0 to 1.
-        log_total: ``(N,)`` logarithm of the density's integral, up to a constant of the flow.
     """
 
     points: Tensor
     below: Tensor
-    log_total: Tensor
 
     @staticmethod
     def of(flow: Flow, x: Tensor, condition: Tensor | None, feature: int) -> ScoreDensity:
@@ -153,16 +151,12 @@ class ScoreDensity:
                 ended.append((rows[done], _integrated(*part)))
             if done.all():
                 break
-            rows, points, values, density = (
-                rows[~done],
-                points[~done],
-                values[~done],
-                density[~done],
-            )
+            rows, density = rows[~done], density[~done]
+            points, values = points[~done], values[~done]
         return _joined(ended, len(x))
 
     def __getitem__(self, rows: Tensor) -> ScoreDensity:
-        return ScoreDensity(self.points[rows], self.below[rows], self.log_total[rows])
+        return ScoreDensity(self.points[rows], self.below[rows])
 
     def quantiles(self, q: Tensor) -> Tensor:
         """Return the scores of probabilities ``(Q,)``, or of each row's ``(N, Q)``: ``(N, Q)``."""
@@ -189,15 +183,12 @@ def _joined(parts: list[tuple[Tensor, ScoreDensity]], count: int) -> ScoreDensit
     """Return densities of parts of the rows, on different numbers of points, as one."""
     most = max(density.points.shape[1] for _, density in parts)
     first = parts[0][1].points
-    whole = ScoreDensity(
-        first.new_zeros(count, most), first.new_ones(count, most), first.new_zeros(count)
-    )
+    whole = ScoreDensity(first.new_zeros(count, most), first.new_ones(count, most))
     for rows, density in parts:
         size = density.points.shape[1]
         whole.points[rows] = density.points[:, -1:].expand(-1, most)
         whole.points[rows, :size] = density.points
         whole.below[rows, :size] = density.below
-        whole.log_total[rows] = density.log_total
     return whole
 
 
@@ -230,8 +221,7 @@ def _integrated(points: Tensor, values: Tensor) -> ScoreDensity:
     heights = (logs - top).exp()
     masses = 0.5 * (heights[:, 1:] + heights[:, :-1]) * fine.diff(dim=1)
     below = torch.cat((torch.zeros_like(top), masses.cumsum(1)), dim=1)
-    total = below[:, -1:]
-    return ScoreDensity(fine, below / total, (total.log() + top)[:, 0])
+    return ScoreDensity(fine, below / below[:, -1:])
 
 
 def _ends(points: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

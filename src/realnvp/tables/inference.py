@@ -661,14 +661,14 @@ def _on_grid(
         repeated = _repeated(flow, schema, column, x, given, density)
     shares = q.to(x.device).expand(len(x), -1)
     codes = torch.zeros(shares.shape, dtype=torch.float64, device=x.device)
-    means = density.mean(grid, values_of(grid))
+    on_grid = values_of(grid)
+    means = density.mean(grid, on_grid)
     if repeated is not None:
         values, weight = repeated
         means = weight[:, 0] * means + weight[:, 1:] @ values
-        low, high = values_of(grid[[0, -1]])
-        inside = values.clamp(low, high)
+        inside = values.clamp(on_grid[0], on_grid[-1])
         # A value's score is where those of smaller numbers end.
-        scores = grid[torch.searchsorted(values_of(grid), inside).clamp(max=len(grid) - 1)]
+        scores = grid[torch.searchsorted(on_grid, inside).clamp(max=len(grid) - 1)]
         before = weight[:, :1] * density.probabilities(scores.expand(len(x), -1))
         before = before + weight[:, 1:].cumsum(1) - weight[:, 1:]
         left = shares.clone()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from realnvp.columns.kinds.base import Column
 from realnvp.columns.kinds.implied import Encoded, Implied
 from realnvp.columns.kinds.number import Continuous, Number
-from realnvp.columns.kinds.values import MOST_DECIMALS, is_notation, number_series, read_numbers
+from realnvp.columns.kinds.values import is_written, number_series, read_numbers
 from realnvp.utils.errors import some_of
 
 __all__ = ["Linear"]
@@ -151,5 +151,4 @@ class Linear(Implied):
         return f"followed from {some_of(sources)} in training"
 
     def is_valid(self, count: int) -> bool:
-        has_decimals = self.decimals is None or 0 <= self.decimals <= MOST_DECIMALS
-        return len(self.weights) == count + 2 and is_notation(self.notation) and has_decimals
+        return len(self.weights) == count + 2 and is_written(self.notation, self.decimals)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from realnvp.columns.kinds.base import Column, Feature
 from realnvp.columns.kinds.category import Category
-from realnvp.columns.kinds.values import MOST_DECIMALS, is_notation, number_series, read_numbers
+from realnvp.columns.kinds.values import MOST_DECIMALS, is_written, number_series, read_numbers
 from realnvp.columns.look import Look, Numbers
 from realnvp.utils.errors import some_of
 
@@ -174,8 +174,7 @@ class Number(Column):
         ]
 
     def is_valid(self, count: int) -> bool:
-        has_decimals = self.decimals is None or 0 <= self.decimals <= MOST_DECIMALS
-        return len(self.range) in (0, 2) and is_notation(self.notation) and has_decimals
+        return len(self.range) in (0, 2) and is_written(self.notation, self.decimals)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from realnvp.columns.notations import Notation
 __all__ = [
     "category_series",
     "codes_of",
-    "is_notation",
+    "is_written",
     "number_series",
     "plain_value",
     "read_numbers",
@@ -159,10 +159,12 @@ def number_series(
     return pd.Series(texts, dtype=dtype) if dtype != "category" else pd.Series(texts)
 
 
-def is_notation(text: str) -> bool:
-    """Return whether a text is empty or a notation of numbers."""
+def is_written(notation: str, decimals: int | None) -> bool:
+    """Return whether numbers can be written with a notation, if there is one, and decimals."""
+    if decimals is not None and not 0 <= decimals <= MOST_DECIMALS:
+        return False
     try:
-        return not text or bool(Notation.from_text(text))
+        return not notation or bool(Notation.from_text(notation))
     except ValueError:
         return False
 
