@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from PIL import Image
 
-from helpers.command import json_of, run, size_of
+from helpers.command import json_of, refused, run, size_of
+from realnvp import load
 from realnvp.cli.interpolate import main as interpolate
 
 
@@ -41,3 +43,17 @@ def test_one_image_is_no_path(runs, here):
 def test_own_images_and_data_exclude_each_other(runs, here):
     with pytest.raises(ValueError, match="either files of images, or --data"):
         interpolate([str(runs / "digits"), "0.png", "1.png", "--data", "digits"])
+
+
+def test_blurred_pictures_come_back(here):
+    """In float32, the second could not be decoded."""
+    threes = torch.full((2,), 3)
+    x = load("mnist").sample(2, condition=threes, generator=torch.Generator().manual_seed(0))
+    for i, image in enumerate(x[:, 0].numpy()):
+        Image.fromarray(image).resize((280, 280)).save(f"{i}.png")
+    run("interpolate mnist 0.png 1.png --steps 1 --out row.png")
+    assert size_of("row.png")[0] > size_of("row.png")[1]
+
+
+def test_a_missing_picture_is_named(runs, here, capsys):
+    assert "there is no file" in refused(capsys, f"interpolate {runs / 'digits'} a.png b.png")

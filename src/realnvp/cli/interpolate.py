@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import add_count, output_path, picture_parser
-from realnvp.cli.shared import read_image_model, read_picture, tell
+from realnvp.cli.shared import existing_file, read_image_model, read_picture, tell
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +81,12 @@ def _own_images(args: Any) -> tuple[Flow, torch.Tensor]:
         raise ValueError("interpolation needs two images or more, got one")
     if args.data is not None or args.split is not None:
         raise ValueError("give either files of images, or --data and --split")
-    flow = read_image_model(args)
+    # Pictures unlike the training data are stretched further than float32 resolves.
+    flow = read_image_model(args).double()
     assert flow.levels is not None
     parts = []
     for name in args.images:
-        image, changes = fit_image(Path(name).expanduser(), flow.shape, flow.levels)
+        image, changes = fit_image(existing_file(name), flow.shape, flow.levels)
         inform(changes)
         parts.append(image)
     return flow, torch.cat(parts).to(flow.device)

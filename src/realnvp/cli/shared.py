@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Table",
     "examples",
+    "existing_file",
     "given_condition",
     "identifiers",
     "likelihood_rows",
@@ -262,10 +263,19 @@ def read_file(name: str) -> pd.DataFrame:
     """
     from realnvp.data.tables import read_frame
 
+    return read_frame(existing_file(name))
+
+
+def existing_file(name: str) -> Path:
+    """Return the path of a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
     path = Path(name).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path.absolute()}")
-    return read_frame(path)
+    return path
 
 
 def identifiers(frame: pd.DataFrame, keep: str | None, where: str) -> pd.DataFrame:
