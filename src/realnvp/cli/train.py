@@ -23,6 +23,7 @@ EPILOG = """examples:
   realnvp train cifar10 --dry-run               estimates speed, time and memory
   realnvp train mnist --out runs/mnist-quick --resume --minutes 30
   realnvp train mnist --init mnist --data my-digits.npz      fine-tune a model on other data
+  realnvp train table --init runs/may --data june.csv --out runs/june      retrain on new rows
 
 Ctrl-C saves everything; the same command with --resume continues, and so does
 realnvp train runs/NAME --resume.
@@ -82,8 +83,8 @@ def _parser() -> Parser:
         metavar="MODEL",
         help="start from the weights of a model with the same layers, or with fewer residual\n"
         "blocks: a run, a folder, or one that comes with the package; a coarse_to_fine model\n"
-        "may also start from one of the images at half their size; a run that has a\n"
-        "checkpoint resumes from that",
+        "may also start from one of the images at half their size; a model of a table keeps\n"
+        "its layers and columns; a run that has a checkpoint resumes from that",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the folder, with its settings"

@@ -92,7 +92,7 @@ def check_source(source: str) -> None:
         raise _not_found(source, path)
 
 
-def load_data(config: DataConfig) -> Dataset:
+def load_data(config: DataConfig, known: KnownColumns = NEW_DATA) -> Dataset:
     """Load a data set into memory and split it.
 
     The name of a known set takes precedence over a file of the same name, which can be given as
@@ -103,6 +103,7 @@ def load_data(config: DataConfig) -> Dataset:
 
     Args:
         config: source and settings.
+        known: the columns and classes that a model knows, if training continues from one.
 
     Returns:
         The data: uint8 ``(N, C, H, W)`` images or float32 ``(N, D)`` vectors.
@@ -117,7 +118,7 @@ def load_data(config: DataConfig) -> Dataset:
     >>> data.shape, data.levels, len(data.train), len(data.validation), len(data.test)
     ((1, 8, 8), 17, 1283, 257, 257)
     """
-    return assemble(_read_for_training(config, NEW_DATA), config)
+    return assemble(_read_for_training(config, known), config)
 
 
 def load_part(

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from realnvp import plots
-from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig
+from realnvp import plots, pretrained
+from realnvp.config import LOGGERS, DataConfig, Recipe, TrainingConfig, VectorRecipe
 from realnvp.data import Dataset, Split, as_dataset, load_data
 from realnvp.data.dataset import check_fingerprint
 from realnvp.data.sources import check_source
+from realnvp.data.tables import NEW_DATA
 from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import check_data
@@ -34,11 +38,12 @@ from realnvp.training.runtime import (
 )
 from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import POINTS, Trainer, check_budget
-from realnvp.training.warm_start import warm_start
+from realnvp.training.warm_start import recipe_of_table, warm_start
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.errors import Interrupted
 from realnvp.utils.html import picture, table
+from realnvp.utils.model_folder import rebuild
 from realnvp.utils.progress import Bar, duration, warn
 from realnvp.utils.settings import to_dict
 
@@ -171,6 +176,7 @@ def train(
             ``data.validation`` of the recipe is held out.
         init: model whose weights to start from, in place of random ones: a flow, or what
             :func:`realnvp.load` takes, as :func:`~realnvp.training.warm_start.warm_start` says.
+            A table's model keeps its layers and its columns, which the new rows must fit.
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
         quiet: do not show progress.
@@ -203,15 +209,42 @@ def train(
         memory = dataclasses.replace(chosen.data, source=IN_MEMORY)
         chosen = dataclasses.replace(chosen, data=memory)
 
-    def load() -> Dataset:
+    initial = pretrained.load(init) if isinstance(init, str | Path) else init
+    table = None  # the model of a table to continue with
+    if initial is not None and not in_memory and pretrained.table_of(initial) is not None:
+        table = initial
+    if table is not None and isinstance(chosen, VectorRecipe):
+        chosen = recipe_of_table(chosen, table)
+
+    def start(state: dict[str, Any] | None) -> Flow | None:
+        if state is None:
+            return initial
+        return rebuild(json.loads(state["model"]), state["now"]["model"], "the checkpoint")
+
+    def load(start: Flow | None) -> Dataset:
         if data is None or isinstance(data, DataConfig):
-            return load_data(chosen.data)
+            known = NEW_DATA if start is None else pretrained.known_columns(start)
+            try:
+                return load_data(chosen.data, known)
+            except ValueError as error:
+                if table is None:
+                    raise
+                raise ValueError(
+                    f"{error}; the model to start from keeps its columns: train a new one, without "
+                    "init, to learn others"
+                ) from error
         return as_dataset(data, chosen.data)
 
-    def make(dataset: Dataset, resumed: bool) -> Flow:
-        flow = build(chosen, dataset)
-        if init is not None and not resumed:  # otherwise the weights are those of the checkpoint
-            warm_start(flow, init)
+    def make(dataset: Dataset, start: Flow | None, resumed: bool) -> Flow:
+        if resumed:
+            assert start is not None
+            return start
+        if table is not None:
+            flow = copy.deepcopy(table)
+        else:
+            flow = build(chosen, dataset)
+            if start is not None:
+                warm_start(flow, start)
         if not in_memory:  # data in memory could not be read again
             flow.trained_on = {
                 "data": to_dict(chosen.data),
@@ -227,7 +260,7 @@ def train(
         None if out is None else Path(out), resume, overwrite, quiet, callbacks, logger
     )
     source = None if in_memory else chosen.data.source
-    return _run(load, make, chosen.training, chosen.seed, to_dict(chosen), options, source)
+    return _run(start, load, make, chosen.training, chosen.seed, to_dict(chosen), options, source)
 
 
 def fit(
@@ -295,11 +328,11 @@ def fit(
         "seed": seed,
     }
 
-    def load() -> Dataset:
+    def load(_: Flow | None) -> Dataset:
         held_out = DataConfig(IN_MEMORY, validation=validation, test=0, integers="none", seed=seed)
         return as_dataset(X, held_out, condition, flow.levels, least=1)
 
-    def check(dataset: Dataset, _: bool) -> Flow:
+    def check(dataset: Dataset, *_: Any) -> Flow:
         for split in (dataset.train, dataset.validation):
             check_data(split.x, flow.shape, flow.levels)
             flow.as_condition(split.condition, len(split))
@@ -312,7 +345,7 @@ def fit(
     options = _Options(
         None if out is None else Path(out), resume, overwrite, quiet, callbacks, logger
     )
-    return _run(load, check, config, seed, settings, options)
+    return _run(lambda _: None, load, check, config, seed, settings, options)
 
 
 def _dequantized(dataset: Dataset) -> list[str]:
@@ -342,8 +375,9 @@ class _Options:
 
 
 def _run(
-    load: Callable[[], Dataset],
-    make: Callable[[Dataset, bool], Flow],
+    start: Callable[[dict[str, Any] | None], Flow | None],
+    load: Callable[[Flow | None], Dataset],
+    make: Callable[[Dataset, Flow | None, bool], Flow],
     config: TrainingConfig,
     seed: int,
     settings: dict[str, Any],
@@ -353,9 +387,11 @@ def _run(
     """Train a flow on data, in one process or many.
 
     Args:
-        load: returns the data.
-        make: returns the flow, given the data and whether there is a checkpoint, from which the
-            weights are then read.
+        start: returns the model that training continues from, given the checkpoint's state if
+            there is one; None begins a new model.
+        load: returns the data, given that model, whose columns they must have.
+        make: returns the flow, given the data, that model and whether there is a checkpoint, from
+            which the weights are then read.
         config: training settings.
         seed: seed of the order of the data and of all noise.
         settings: settings of the run, to be written into its directory.
@@ -379,12 +415,14 @@ def _run(
                     notes = _changes(run, settings)
                     content = _newest(run)
         content = processes.broadcast(content)
-        dataset = processes.rank_zero_first(load)
         with processes.sync_errors():
-            flow = make(dataset, content is not None)
+            state = None if content is None else checkpoint.from_bytes(content)
+            begun = start(state)
+        dataset = processes.rank_zero_first(partial(load, begun))
+        with processes.sync_errors():
+            flow = make(dataset, begun, state is not None)
             trainer = Trainer(flow, dataset, config, seed=seed, processes=processes)
-            if content is not None:
-                state = checkpoint.from_bytes(content)
+            if state is not None:
                 check_fingerprint(state.get("data"), dataset.fingerprint, dataset.name)
                 trainer.load_state_dict(state)
         stack.enter_context(limited_threads(trainer.flow, config.batch_size))

@@ -9,6 +9,7 @@ compute for the whole batch.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -655,7 +656,9 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that is needed to continue: nothing else has a state."""
         good = self.rollback.good
+        settings = None if self.flow.config is None else json.dumps(self.flow.settings())
         return {
+            "model": settings,
             "now": {**self._now(), "best_weights": self.selection.weights},
             "good": None if good is None or good["step"] == self.step else good,
             "rollback": self.rollback.state_dict(),

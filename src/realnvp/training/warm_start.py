@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from pathlib import Path
 
 from torch import Tensor
 
-from realnvp import pretrained
 from realnvp.bijections import FactorOut
 from realnvp.conditioners import ResNet
+from realnvp.config import DataConfig, VectorModel, VectorRecipe
 from realnvp.flow import Flow
+from realnvp.pretrained import data_settings
 from realnvp.utils.serialization import check_like
 
-__all__ = ["warm_start"]
+__all__ = ["recipe_of_table", "warm_start"]
 
 PREPROCESSING = 2
 """Layers before an image model's architecture: dequantization and logit."""
 
 
-def warm_start(flow: Flow, init: Flow | Path | str) -> None:
+OF_COLUMNS = ("condition", "integers", "columns", "keep_range")
+"""Settings of the data that decide which columns a model of a table has."""
+
+
+def recipe_of_table(recipe: VectorRecipe, init: Flow) -> VectorRecipe:
+    """Return a recipe with the layers and the columns of a table's model, to continue its training.
+
+    Training settings, the source and how it is split stay the recipe's.
+
+    Args:
+        recipe: the recipe.
+        init: the model of a table.
+
+    Raises:
+        ValueError: if the recipe asks for other columns than the model has.
+    """
+    assert init.config is not None  # only models made by a builder know a table
+    layers = {field.name for field in dataclasses.fields(VectorModel)}
+    arguments = {k: v for k, v in init.config["arguments"].items() if k in layers}
+    data, default = recipe.data, DataConfig()
+    saved = data_settings(init) or default
+    for name in OF_COLUMNS:
+        asked, before = getattr(data, name), getattr(saved, name)
+        if asked not in (getattr(default, name), before):
+            raise ValueError(
+                f"data.{name} is {asked!r}, but the model to start from has {before!r}: leave it "
+                "out, or train a new model without init"
+            )
+        data = dataclasses.replace(data, **{name: before})
+    return dataclasses.replace(recipe, data=data, model=VectorModel(**arguments))
+
+
+def warm_start(flow: Flow, init: Flow) -> None:
     r"""Copy the weights of another model with the same layers into a new one.
 
     Its residual networks may have more blocks, which start without an effect: the new model then
@@ -32,14 +65,13 @@ def warm_start(flow: Flow, init: Flow | Path | str) -> None:
 
     Args:
         flow: the new model.
-        init: a flow, or what :func:`realnvp.load` takes.
+        init: the model to start from.
 
     Raises:
         ValueError: if their layers differ.
     """
-    source = init if isinstance(init, Flow) else pretrained.load(init)
-    state, own = source.state_dict(), flow.state_dict()
-    if _models_half_size(source, flow):
+    state, own = init.state_dict(), flow.state_dict()
+    if _models_half_size(init, flow):
         state = own | _as_coarse_part(state, flow)
     for name, module in flow.named_modules():
         if isinstance(module, ResNet):
@@ -49,7 +81,7 @@ def warm_start(flow: Flow, init: Flow | Path | str) -> None:
     try:
         check_like(state, own)
     except ValueError as error:
-        name = "the model to start from" if isinstance(init, Flow) else str(init)
+        name = init.source or "the model to start from"
         raise ValueError(f"{name} has other layers than the recipe's model: {error}") from error
     flow.load_state_dict(state)
 
