@@ -51,9 +51,9 @@ def test_names_with_colons_and_backslashes_are_kept(model, here):
 
 
 def test_labels_are_folders(here, capsys):
-    flow, images = small_image_flow(hidden=2, classes=3), small_images(4)
+    flow, images = small_image_flow(hidden=2, classes=3), small_images(2)
     flow.save_pretrained(here / "model")
-    labels = torch.tensor([2, 0, 1, 2])
+    labels = torch.tensor([2, 0])
     Path("x.nvp").write_bytes(compress(flow, images, labels))
     run("decompress x.nvp --model model --out back")
     for i, label in enumerate(labels.tolist()):

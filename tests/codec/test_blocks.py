@@ -14,11 +14,11 @@ from realnvp.codec.coder import FlowCoder
 
 @torch.no_grad()
 def test_noise_gets_finer_and_groups_larger():
-    x = small_images(40)
+    x = small_images(20)
     coder = FlowCoder(mild_image_flow())
     seen = []
     block = encode_block(coder, x.long(), None, 4, bottom=2**32 - 5, progress=seen.append)
-    assert sum(seen) == block.count == 40
+    assert sum(seen) == block.count == 20
     assert block.groups[0][0] == PLAIN
     depths, counts = zip(*block.groups[1:], strict=True)
     assert list(depths) == sorted(depths)
@@ -32,9 +32,9 @@ def test_noise_gets_finer_and_groups_larger():
 
 @torch.no_grad()
 def test_what_does_not_come_back_is_stored_plainly(monkeypatch):
-    coder, x = FlowCoder(mild_image_flow()), small_images(40).long()
+    coder, x = FlowCoder(mild_image_flow()), small_images(20).long()
     decode = coder.decode
-    wrong = x[33]
+    wrong = x[16]
 
     def broken(stack, count, condition, depth):
         back = decode(stack, count, condition, depth)
@@ -45,7 +45,7 @@ def test_what_does_not_come_back_is_stored_plainly(monkeypatch):
     monkeypatch.undo()
     assert torch.equal(decode_block(coder, block)[0], x)
     places = [depth for depth, count in block.groups for _ in range(count)]
-    assert places[33] == PLAIN
+    assert places[16] == PLAIN
     assert places[-1] != PLAIN
 
 

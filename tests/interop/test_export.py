@@ -79,16 +79,14 @@ def test_tables_of_every_kind_of_column_as_onnx(tmp_path):
     rows = pd.DataFrame({
         "category": rng.choice(["a", "b", "c"], 400),
         "count": rng.poisson(40, 400),
-        "price": rng.lognormal(size=400).round(2),
         "far": np.sinh(4 * rng.normal(size=400)),
-        "share": rng.random(400),
         "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 400), unit="D"),
         "rounded": np.where(rng.random(400) < 0.3, usual, rng.random(400)),
         "gap": np.where(rng.random(400) < 0.3, np.nan, rng.normal(size=400)),
     })  # fmt: skip
     density = realnvp.RealNVPDensity(max_steps=1, validation_fraction=0, random_state=0)
     layer = density.fit(rows).flow_.bijection[0]
-    flow = Flow(Chain(layer), (9,)).double().eval()
+    flow = Flow(Chain(layer), (7,)).double().eval()
     graphs = export(flow, tmp_path, "onnx")
     assert all(graph.difference < 1e-6 for graph in graphs), "float64, but for its functions"
     inputs = _inputs(flow, "log_prob", 50)
