@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
-from realnvp.cli.options import Parser, add_count, add_seed, add_settings, expand, given_settings
+from realnvp.cli.options import (
+    Parser,
+    _documentation,
+    add_count,
+    add_seed,
+    add_settings,
+    expand,
+    given_settings,
+)
+from realnvp.config import DataConfig
 from realnvp.recipes import load_recipe
 
 
@@ -31,6 +42,13 @@ def test_help_shows_the_recipes_values(parser):
     assert "default: 24)" in out
     assert "--model.norm {batch,act,none}" in out
     assert "Short: --minutes" in out
+
+
+def test_documentation_is_read_indented_or_not(monkeypatch):
+    found = _documentation(DataConfig)
+    assert found["seed"] == "seed of the split and of generated sets."
+    monkeypatch.setattr(DataConfig, "__doc__", inspect.cleandoc(DataConfig.__doc__ or ""))
+    assert _documentation(DataConfig) == found, "Python 3.13 removes the indentation"
 
 
 @pytest.mark.parametrize(

