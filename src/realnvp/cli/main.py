@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from realnvp.cli.pipes import piped
 from realnvp.utils.errors import Interrupted, RemoteRankError, describe, did_you_mean, is_expected
 
 __all__ = ["main"]
@@ -125,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command not in COMMANDS:
             hint = did_you_mean(command, COMMANDS)
             raise ValueError(f"unknown command {command!r}: {hint}there are {', '.join(COMMANDS)}")
-        status = import_module(f"realnvp.cli.{command.replace('-', '_')}").main(rest)
+        with piped(command, rest) as words:
+            status = import_module(f"realnvp.cli.{command.replace('-', '_')}").main(words)
         sys.stdout.flush()  # here, where a closed pipe is still handled
         return status
     except KeyboardInterrupt:

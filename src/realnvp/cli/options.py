@@ -354,7 +354,7 @@ def add_table(parser: Parser) -> None:
         "--data",
         required=True,
         metavar="FILE",
-        help="a table: CSV, TSV, Parquet, Feather, JSON or .xlsx",
+        help="a table: CSV, TSV, Parquet, Feather, JSON or .xlsx; - reads CSV from standard input",
     )
 
 
@@ -390,7 +390,7 @@ def add_out(parser: Parser, default: str | None, what: str) -> None:
 
 def add_table_out(parser: Parser, default: str | None, what: str) -> None:
     """Add the file to write, which may be a CSV file, and how its text is written."""
-    add_out(parser, default, what)
+    add_out(parser, default, f"{what}; - writes CSV to standard output")
     parser.add_argument(
         "--escape-formulas",
         action="store_true",
