@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file
 
 from helpers.command import json_of, refused, run
 
@@ -25,3 +26,13 @@ def test_a_model_without_a_calibration_gets_one(runs, here, capsys):
 
 def test_shipped_models_stay_as_they_are(here, capsys):
     assert "save_pretrained" in refused(capsys, "calibrate moons --data moons")
+
+
+def test_a_calibration_without_rows_keeps_none(runs, here, capsys):
+    shutil.copytree(runs / "moons", "m")
+    tensors = load_file("m/model/calibration.safetensors")
+    run("calibrate m --examples 100 --no-rows")
+    assert "rows" in tensors
+    assert "rows" not in load_file("m/model/calibration.safetensors")
+    run("score m --out after.csv")
+    assert pd.read_csv("after.csv")["p_value"].between(1 / 101, 1).all()

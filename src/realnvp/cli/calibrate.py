@@ -12,6 +12,7 @@ __all__ = []
 EPILOG = """examples:
   realnvp calibrate runs/mnist                        on the held-out part of its data
   realnvp calibrate runs/table --data held-out.csv    on other rows that it was not trained on
+  realnvp calibrate runs/table --no-rows              so that the saved model holds no rows
 """
 
 
@@ -27,6 +28,12 @@ def main(argv: list[str]) -> int:
     add_data(parser)
     add_count(parser, "--examples", 2_000, "largest number of held-out examples")
     add_count(parser, "--batch-size", 256, "examples per batch")
+    parser.add_argument(
+        "--no-rows",
+        action="store_true",
+        help="keep no training rows of a table: its scores then use the density alone, and no\n"
+        "distances to these rows, which detect some outliers that the density does not",
+    )
     add_seed(parser, "the choice of the examples, and of the noise")
     args = parser.parse_args(argv)
 
@@ -42,7 +49,7 @@ def main(argv: list[str]) -> int:
         )
     split, name = examples(flow, args)
     learned = None
-    if flow.levels is None and flow.origin == "run" and args.data is None:
+    if not args.no_rows and flow.levels is None and flow.origin == "run" and args.data is None:
         learned, _ = examples(flow, args, split="train")
     with Bar("calibrating", visible=not args.json) as bar:
         found = calibrate(
