@@ -2,6 +2,7 @@
 
 - chapters of the course are run (:mod:`notebooks`), formulas become MathML (:mod:`mathml`);
 - the pages of the command line and of the recipes are generated from the package;
+- the playground's modules become one script (:mod:`playground`);
 - measurements of benchmarks/results become pages, so that they can be linked;
 - a page that would fetch anything from another host when it is read ends the build.
 """
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import mathml  # noqa: E402
 import notebooks  # noqa: E402
+import playground  # noqa: E402
 import recipes_page  # noqa: E402
 
 _FETCHED = re.compile(
@@ -64,6 +66,8 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, uri, abs_src_path=str(path)))
     for name, content in (("cli", command_line()), ("recipes", recipes_page.page())):
         files.append(File.generated(config, f"reference/{name}.md", content=content))
+    script = File.generated(config, "playground/playground.js", content=playground.script())
+    files.append(script)
     return files
 
 
