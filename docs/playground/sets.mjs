@@ -135,7 +135,7 @@ const arm = (t) => {
 };
 
 const MAKERS = {
-  moons: () => new Placed(twins(moon, [1, 0.5], 1, 0.05, 300), 1.7, [0.5, 0.25]),
+  moons: () => new Placed(twins(moon, [1, 0.5], 1, 0.05, 400), 1.7, [0.5, 0.25]),
   circles: () => new Placed(circles(), 2.3),
   blobs: () => new Placed(ring(3, 1.8, 0.5, Math.PI / 2), 0.95, [0, 0.3]),
   uniform: () => new Placed(uniform, 2),

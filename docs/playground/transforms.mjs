@@ -92,7 +92,8 @@ class Logistics {
     this.logSlope = this.logInside - this.logBelow - this.logAbove;
   }
 
-  // Return x with this value: Newton's method between bounds, and their middle where it leaves them.
+  // Return x with this value: Newton's method between bounds, and their middle where a step leaves
+  // them or is not at most half as long as the one before.
   solve(value) {
     let low = Infinity;
     let high = -Infinity;
@@ -102,14 +103,16 @@ class Logistics {
       high = Math.max(high, x);
     }
     let x = 0.5 * (low + high);
-    for (let step = 0; step < 100; step++) {
+    let moved = high - low;
+    for (let step = 0; step < 200; step++) {
       this.evaluate(x);
       const error = this.value - value;
       if (error > 0) high = x;
       else low = x;
       let next = x - error * Math.exp(-this.logSlope);
-      if (!(next >= low && next <= high)) next = 0.5 * (low + high);
-      const moved = Math.abs(next - x);
+      const isGood = next >= low && next <= high && Math.abs(next - x) <= 0.5 * moved;
+      if (!isGood) next = 0.5 * (low + high);
+      moved = Math.abs(next - x);
       x = next;
       if (moved <= 1e-14 * (1 + Math.abs(x))) break;
     }
