@@ -31,7 +31,11 @@ function frame({ context, width, height }, [left, right], [bottom, top], colors,
   return { x, y };
 }
 
-const short = (value) => String(Math.round(100 * value) / 100).replace("-", "−");
+// A number in at most four characters.
+const short = (value) => {
+  const rounded = Math.abs(value) < 10 ? Math.round(10 * value) / 10 : Math.round(value);
+  return String(rounded).replace("-", "−");
+};
 
 function line(context, places) {
   context.beginPath();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -59,7 +60,7 @@ class Conditioner(nn.Sequential):
 
     def __init__(self, outputs: int, hidden: int = 7) -> None:
         sizes = (1, hidden, hidden, outputs)
-        layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
         super().__init__(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
 
     def forward(self, passive: Tensor, condition: Tensor | None) -> Tensor:
