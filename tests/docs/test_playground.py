@@ -133,3 +133,51 @@ def test_the_modules_become_one_script():
     assert set(playground.modules()) == {path.stem for path in playground.FOLDER.glob("*.mjs")}
     assert "\nimport " not in script
     assert "\nexport " not in script
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Return the page in headless Chromium, opened from a folder."""
+    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
+        pytest.skip("Chromium is not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in ("headless", "no-sandbox", "disable-gpu", f"user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or ""))
+    markdown = (playground.FOLDER / "index.md").read_text("utf-8")
+    (tmp_path / "index.html").write_text(f"<!doctype html><main>{markdown}</main>", "utf-8")
+    (tmp_path / "playground.js").write_text(playground.script(), "utf-8")
+    shutil.copy(playground.FOLDER / "playground.css", tmp_path)
+    yield driver, (tmp_path / "index.html").as_uri()
+    driver.quit()
+
+
+def test_the_page_trains_and_its_address_leads_back(page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    driver, address = page
+    wait = WebDriverWait(driver, 240)
+
+    def text(name: str) -> str:
+        return driver.find_element("id", name).text
+
+    driver.get(f"{address}#set=circles&kind=spline&couplings=3&steps=20")
+    wait.until(lambda _: int(text("steps")) >= 20)
+    before = float(text("loss"))
+    assert driver.find_element("css selector", "input[value=spline]").is_selected()
+    driver.find_element("id", "train").click()
+    wait.until(lambda _: int(text("steps")) >= 120)
+    driver.find_element("id", "train").click()
+    assert float(text("loss")) < before
+    wait.until(lambda _: f"steps={text('steps')}&" in driver.current_url)
+    link, steps = driver.current_url, text("steps")
+    driver.get("about:blank")
+    driver.get(link)
+    wait.until(lambda _: text("steps") == steps)
+    driver.find_element("css selector", "input[value=affine]").click()
+    wait.until(lambda _: "kind=affine" in driver.current_url)
+    assert [each for each in driver.get_log("browser") if each["level"] == "SEVERE"] == []
