@@ -17,6 +17,7 @@ import inspect
 import logging
 import os
 import subprocess
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -80,7 +81,8 @@ class Processes:
         # Clocks, signals and errors are exchanged on the CPU, whatever reduces the gradients.
         self.group: Any = None
         if self.world_size > 1:  # a process may wait long, such as for a first download of the data
-            self.group = dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
+            with _output_as_errors():
+                self.group = dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
         outside = os.environ.get("TORCHELASTIC_RUN_ID") or os.environ.get("SLURM_JOB_ID")
         self._is_child = self._local_rank > 0 and not outside
 
@@ -269,12 +271,26 @@ def launch(
             devices=devices,
             num_nodes=nodes,
         )
-        fabric.launch()
+        with _output_as_errors():
+            fabric.launch()
     except (RuntimeError, ValueError, AssertionError) as error:  # Fabric's own derive from these
         raise ValueError(
             f"cannot use {devices} devices of kind {accelerator!r}: {describe(error)}"
         ) from error
     return Processes(fabric.device, fabric)
+
+
+@contextlib.contextmanager
+def _output_as_errors() -> Iterator[None]:
+    """Send standard output, where results go, to standard error: PyTorch 2.9's Gloo prints."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
 
 
 def _device(accelerator: str) -> torch.device:
