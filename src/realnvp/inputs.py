@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from realnvp.bijections.domains import DomainMap
 from realnvp.columns.layer import TableColumns
 from realnvp.config import DataConfig
 
@@ -120,12 +121,12 @@ def check_overflow(x: Tensor, result: Tensor, dtype: torch.dtype) -> None:
 
 
 def impossible_values(
-    columns: TableColumns, x: Tensor, names: Sequence[str], where: str
+    columns: TableColumns | DomainMap, x: Tensor, names: Sequence[str], where: str
 ) -> list[Impossible]:
     """Return the values of a table's coordinates that have no density.
 
     Args:
-        columns: layer of the table's columns.
+        columns: layer of the table's columns, or of their domains.
         x: ``(B, D)`` coordinates; NaN is left out, as the mark of a value that is known to be
             impossible, or unknown.
         names: names of the coordinates.

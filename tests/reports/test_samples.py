@@ -13,7 +13,6 @@ from realnvp.columns.schema import TableSchema
 from realnvp.reports.samples import (
     condition_values,
     picture_of_rows,
-    sums_of_columns,
     table_of_rows,
     write_samples,
 )
@@ -87,16 +86,3 @@ def test_pictures_of_vectors_without_a_table():
     assert [axes.get_xlabel(), axes.get_ylabel()] == ["x1", "x2"]
     (axes,) = picture_of_rows(torch.randn(20, 1), torch.randn(9, 1), columns=["age"]).axes
     assert axes.get_title() == "age"
-
-
-def test_numbers_of_coordinates_are_added_up_for_each_column():
-    frame, schema = towns()
-    flow = vector_flow(schema.dim)
-    values = np.ones((2, schema.dim))
-    assert sums_of_columns(flow, values).to_dict("list") == {
-        name: [1, 1] for name in flow.column_names
-    }
-    flow.trained_on = {"table": schema.as_dict()}
-    found = sums_of_columns(flow, values)
-    assert list(found) == list(frame)
-    assert found["size"].tolist() == [2, 2], "a column with gaps has a status, too"

@@ -260,15 +260,23 @@ class DomainMap(Dequantization):
             inside[:, columns] &= self.domains[name].contains(x[:, columns])  # type: ignore[operator]
         return inside
 
+    def mark(self, x: Tensor) -> Tensor:
+        """Return rows with NaN in place of values outside of their domain."""
+        return x.masked_fill(~self.possible(x), math.nan)
+
+    def rule(self, column: int, value: float) -> str:
+        """Return why a value has no density, for messages."""
+        return f"is not in the domain {tuple(self.entries[column] or ('real',))}"
+
     def check(self, x: Tensor) -> None:
         """Raise a ValueError that names the first value outside of its domain."""
         outside = (~self.possible(x)).nonzero()
         if len(outside):
             row, column = outside[0].tolist()
-            domain = tuple(self.entries[column] or ("real",))
+            value = x[row, column].item()
             raise ValueError(
-                f"column {column}, row {row} (counting from 0): {x[row, column].item():.10g} is "
-                f"not in the domain {domain}"
+                f"column {column}, row {row} (counting from 0): {value:.10g} "
+                f"{self.rule(column, value)}"
             )
 
     def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

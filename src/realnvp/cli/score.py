@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from realnvp.columns.impossible import Impossible
-    from realnvp.columns.schema import TableSchema
     from realnvp.data import Split
     from realnvp.flow import Flow
     from realnvp.outliers import OutlierScorer
@@ -345,39 +344,34 @@ def _explain_rows(
     noted: list[Impossible],
 ) -> Path:  # fmt: skip
     import pandas as pd
-    import torch
 
-    from realnvp.outliers.explain import surprises
+    from realnvp.data.tables import read_frame
     from realnvp.pretrained import table_of
-    from realnvp.reports.samples import sums_of_columns
+    from realnvp.tables.scores import explained
     from realnvp.utils.files import csv_text, write_atomically
     from realnvp.utils.progress import Bar
 
     flow = scorer.flow
-    device, condition = flow.device, part.condition
-    given = None if condition is None else condition.to(device)
-    with Bar("explaining", visible=not args.json) as bar:
-        found = surprises(
-            flow, part.x.to(device), given,
-            progress=bar.count,
-        ).numpy()  # fmt: skip
-    near = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
     schema = table_of(flow)
+    impossible = [each.of_rows(chosen) for each in noted]
+    with Bar("explaining", visible=not args.json) as bar:
+        reasons = explained(flow, part.x, part.condition, impossible, bar.count)
+    reasons = reasons.dropna(axis=1, how="all")  # columns that add no information
+    near = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
 
     def shown(x: Any) -> pd.DataFrame:
-        if schema is None or flow.columns is None:
-            return pd.DataFrame(x.cpu().numpy(), columns=flow.column_names)
-        marks = flow.columns.marks(x)  # impossible values have no coordinates
-        x = torch.where(marks, flow.columns.some_values().to(x), x)
-        frame = schema.decode(x.cpu().double().numpy(), bounded=False)
-        blank = schema.sums(marks.cpu().double().numpy()) > 0
-        return frame.mask(blank.reindex(columns=frame.columns, fill_value=False))
+        x = x.cpu().double().numpy()
+        if schema is None:
+            return pd.DataFrame(x, columns=flow.column_names)
+        return schema.decode(x, bounded=False)
 
-    values, nearest = shown(part.x), None if near is None else shown(near)
-    reasons = sums_of_columns(flow, found)
-    if schema is not None:
-        _name_impossible(schema, noted, chosen, reasons, values)
     results: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
+    nearest = None if near is None else shown(near)
+    if any(each.rows for each in impossible):  # such values have no features
+        values = read_frame(Path(args.data).expanduser()).iloc[results["row"]]
+        values = values.reset_index(drop=True)
+    else:
+        values = shown(part.x)
     for key in ("outlier_score", "p_value"):
         if key in scores:
             results[key] = scores[key][chosen]
@@ -392,32 +386,6 @@ def _explain_rows(
     content = csv_text(pd.DataFrame(table), escape=args.escape_formulas, float_format="%.9g")
     write_atomically(path, content.encode())
     return path
-
-
-def _name_impossible(
-    schema: TableSchema, noted: list[Impossible], chosen: Any, reasons: pd.DataFrame,
-    values: pd.DataFrame,
-) -> None:  # fmt: skip
-    """Give impossible values, which are shown, an infinite surprise in their own column.
-
-    The mark of a column without coordinates is in those that it follows from, and that of a
-    constant in all others, which are no reason.
-    """
-    import numpy as np
-
-    kinds = {column.name: column.kind for column in schema.columns}
-    own = [(each, np.isin(chosen, each.rows)) for each in noted if each.column in kinds]
-    for each, here in own:
-        if kinds[each.column] == "constant":
-            reasons.loc[here] = 0.0
-    for each, here in own:
-        if here.any():
-            if each.column not in reasons:
-                reasons[each.column] = 0.0
-            reasons.loc[here, each.column] = np.inf
-            cells = dict(zip(each.rows, each.values, strict=False))
-            values[each.column] = values[each.column].astype(object)
-            values.loc[here, each.column] = [cells.get(row) for row in chosen[here]]
 
 
 def _most(row: pd.Series) -> str:

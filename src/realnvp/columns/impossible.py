@@ -6,13 +6,16 @@ tells nothing about the others: it counts as missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from realnvp.utils.errors import some_of
 
-__all__ = ["Impossible", "Tolerate", "impossible_text", "missing_instead"]
+__all__ = ["Impossible", "Tolerate", "impossible_text", "missing_instead", "possible_rows"]
 
 MOST = 3
 """Largest number of columns, and of different values of each, in a message."""
@@ -43,6 +46,11 @@ class Impossible:
         """Return the same for a table of which this one is the part that begins at a row."""
         return replace(self, rows=[row + start for row in self.rows], where=where)
 
+    def of_rows(self, chosen: Iterable[int]) -> Impossible:
+        """Return the same for a table of chosen rows of this one, without the values."""
+        own = set(self.rows)
+        return replace(self, rows=[i for i, row in enumerate(chosen) if row in own], values=[])
+
     def __str__(self) -> str:
         many = "s" * (len(self.rows) > 1)
         gaps = f"has {'' if many else 'a '}missing value{many}"
@@ -57,6 +65,14 @@ class Impossible:
 
 Tolerate: TypeAlias = Callable[[list[Impossible]], None]
 """Function that is called with impossible values, instead of an error."""
+
+
+def possible_rows(found: Sequence[Impossible], n: int) -> NDArray:
+    """Return which of ``n`` rows have no impossible value, ``(n,)``."""
+    possible = np.ones(n, dtype=bool)
+    for each in found:
+        possible[list(each.rows)] = False
+    return possible
 
 
 def missing_instead(found: Sequence[Impossible]) -> str:

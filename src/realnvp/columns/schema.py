@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from realnvp.columns.impossible import Impossible, impossible_text
+from realnvp.columns.impossible import Impossible, impossible_text, possible_rows
 from realnvp.columns.kinds import Column, Copy, Dropped, Feature, Linear
 from realnvp.columns.kinds.base import KINDS, detect, from_dict
 from realnvp.columns.kinds.implied import Encoded, Implied
@@ -228,10 +228,7 @@ class TableSchema:
                 or dates.
         """
         x, impossible = self.inspect(frame, where=where, unknown=unknown)
-        possible = np.ones(len(frame), dtype=bool)
-        for each in impossible:
-            possible[each.rows] = False
-        return x, possible
+        return x, possible_rows(impossible, len(x))
 
     def inspect(
         self, frame: pd.DataFrame, *, where: str = "the table", unknown: bool = False
@@ -314,17 +311,14 @@ class TableSchema:
         """Return features, with a mark in impossible rows, and the values that make them so.
 
         The mark is a NaN in a feature that every other row has; see :attr:`always_present`. It is
-        in those of the column that is impossible, or of the columns that it must follow from; a
-        constant has none, so that all of the row are marked.
+        in those of the column that is impossible. If that has none, all of the row are marked.
 
         Raises:
             ValueError: naming the column, if it is missing, or does not hold numbers.
         """
         x, impossible = self.inspect(frame, where=where)
         for each in impossible:
-            column = self.column(each.column)
-            concerned = [column] if column.size else self._used(column)
-            index = [i for c in concerned for i in range(*self.places[c.name].indices(self.dim))]
+            index = range(self.dim)[self.places[each.column]]
             marks = [i for i in self.always_present if i in index or not index]
             x[np.asarray(each.rows)[:, None], marks] = np.nan
         return x, impossible

@@ -34,7 +34,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from realnvp.bijections import DomainMap
 from realnvp.bijections.domains import DomainLike, as_domain
-from realnvp.columns.impossible import Impossible, impossible_text, missing_instead
+from realnvp.columns.impossible import (
+    Impossible,
+    impossible_text,
+    missing_instead,
+    possible_rows,
+)
 from realnvp.columns.layer import TableColumns
 from realnvp.columns.schema import TableSchema
 from realnvp.config import DataConfig, VectorRecipe
@@ -46,7 +51,6 @@ from realnvp.estimator.checks import (
     schema_of,
 )
 from realnvp.evaluation import log_likelihood
-from realnvp.inputs import impossible_values
 from realnvp.outliers import OutlierScorer, calibrate
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
@@ -348,16 +352,17 @@ class RealNVPDensity(
             condition: condition of each row, as in :meth:`fit`.
 
         Returns:
-            ``(N,)``; minus infinity where an integer column has a fraction; and, with a warning
-            that names column, rows and value, where a constant or dependent column deviates from
-            training, a category is unknown, or a value is missing in a column that had no gaps.
+            ``(N,)``; minus infinity, with a warning that names column, rows and value, where an
+            integer column has a fraction, a constant or dependent column deviates from training, a
+            category is unknown, or a value is missing in a column that had no gaps.
         """
-        x, possible, codes, found = self._check(X, condition)
-        if found:
+        x, codes, impossible = self._rows(X, condition)
+        if impossible:
             warnings.warn(
-                f"some rows have a log-density of minus infinity: {impossible_text(found)}",
+                f"some rows have a log-density of minus infinity: {impossible_text(impossible)}",
                 stacklevel=2,
             )
+        possible = possible_rows(impossible, len(x))
         log_p = np.full(len(x), -np.inf)
         if possible.any():
             with torch.no_grad():
@@ -459,33 +464,24 @@ class RealNVPDensity(
         Raises:
             ValueError: if no row is possible.
         """
-        x, possible, codes, _ = self._check(X, condition)
-        kept = torch.as_tensor(possible)
+        x, codes, impossible = self._rows(X, condition)
+        kept = torch.as_tensor(possible_rows(impossible, len(x)))
         held_out = Split(x[kept], None if codes is None else codes[kept])
         near = None
         if learned is not None:
-            rows, possible, _, _ = self._check(learned, None)
-            near = Split(rows[torch.as_tensor(possible)])
+            rows, _, impossible = self._rows(learned, None)
+            near = Split(rows[torch.as_tensor(possible_rows(impossible, len(rows)))])
         self.flow_.calibration = calibrate(self.flow_, held_out, near).as_tensors()
         return self
 
     def _scores(self, X: ArrayLike, condition: ArrayLike | None) -> dict[str, NDArray]:
-        x, codes, impossible = self._marked(X, condition)
+        x, codes, impossible = self._rows(X, condition, of_table=True)
         flow, calibration = self.flow_, self.flow_.calibration
         kept = getattr(self, "_scorer", None)
         if kept is None or kept[0] is not flow or kept[1] is not calibration:
             # Its search of neighbors, and their latents, serve all calls.
             kept = self._scorer = flow, calibration, OutlierScorer(flow)
         return scores(kept[2], marked(x, impossible), codes)
-
-    def _marked(
-        self, X: ArrayLike, condition: ArrayLike | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None, list[Impossible]]:
-        """Return features with the marks of impossible ones, the condition's codes, and why."""
-        x, _, codes, impossible = self._check(X, condition)
-        if self.flow_.columns is None:
-            raise ValueError("outliers need the density of a table, and this one is on a domain")
-        return self.flow_.columns.mark(x), codes, impossible
 
     def outlier_score(self, X: ArrayLike, condition: ArrayLike | None = None) -> NDArray:
         """Return how unusual each row is, ``(N,)``, as ``realnvp score`` does.
@@ -516,8 +512,8 @@ class RealNVPDensity(
         See :func:`realnvp.tables.scores.explained`: about 0 for an ordinary value, and infinite for
         an impossible one. It takes 130 densities per column and row.
         """
-        x, codes, impossible = self._marked(X, condition)
-        table = explained(self.flow_, self._schema, x, codes, impossible)
+        x, codes, impossible = self._rows(X, condition, of_table=True)
+        table = explained(self.flow_, x, codes, impossible)
         return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
 
     # ------------------------------------------------------------------ one column, and gaps
@@ -710,13 +706,9 @@ class RealNVPDensity(
 
         Integers are taken at the middle of their cell.
         """
-        x, possible, codes, found = self._check(X, condition)
-        if self.flow_.columns is not None:
-            found += impossible_values(self.flow_.columns, x, self.flow_.column_names, "X")
-        elif not possible.all():
-            raise ValueError("some rows are outside of the domain, and have no latents")
-        if found:
-            raise ValueError(f"some rows have no latents: {impossible_text(found)}")
+        x, codes, impossible = self._rows(X, condition)
+        if impossible:
+            raise ValueError(f"some rows have no latents: {impossible_text(impossible)}")
         with torch.no_grad():
             return _in_parts(self._encode, x, codes).numpy()
 
@@ -737,24 +729,17 @@ class RealNVPDensity(
     def _n_features_out(self) -> int:
         return self.flow_.dim
 
-    def _check(
-        self, X: Any, condition: ArrayLike | None
-    ) -> tuple[torch.Tensor, NDArray, torch.Tensor | None, list[Impossible]]:
-        """Return the rows' features, which rows are possible, the condition's codes, and why.
-
-        The last are the values that the schema shows to be impossible.
-        """
+    def _rows(
+        self, X: Any, condition: ArrayLike | None, of_table: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None, list[Impossible]]:
+        """Return the rows' features, the condition's codes, and the impossible values."""
         check_is_fitted(self, "flow_")
+        if of_table and self.flow_.columns is None:
+            raise ValueError("outliers need the density of a table, and this one is on a domain")
         X, condition = self._with_condition(X, condition)
-        table = self._frame(_as_columns(X, condition))
-        rows, found = self._schema.inspect(table, where="X")
-        x = torch.as_tensor(rows)
-        layer = self.flow_.dequantization
-        assert isinstance(layer, TableColumns | DomainMap)  # the first layer of every flow of rows
-        possible = layer.possible(x).all(1).numpy()
-        for each in found:
-            possible[each.rows] = False
-        return x, possible, self._condition.codes(condition, len(table)), found
+        table, impossible = self._frame(_as_columns(X, condition)), list[Impossible]()
+        x = known_rows(self.flow_, self._schema, table, where="X", tolerate=impossible.extend)
+        return x, self._condition.codes(condition, len(table)), impossible
 
     def _with_condition(self, X: Any, condition: Any) -> tuple[Any, Any]:
         """Return a table and its condition, which may be columns of the table."""

@@ -26,6 +26,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from realnvp.columns.impossible import possible_rows
 from realnvp.columns.schema import TableSchema
 from realnvp.estimator.checks import (
     check_no_gaps,
@@ -492,7 +493,8 @@ class _Member:
         """Return minus the log-densities, and clamped latents."""
         density = self.density
         assert density is not None
-        x, possible, _, _ = density._check(rows, None)
+        x, _, impossible = density._rows(rows, None)
+        possible = possible_rows(impossible, len(x))
         surprise = np.full(len(rows), IMPOSSIBLE)
         z = np.full(tuple(x.shape), FARTHEST)
         if possible.any():

@@ -27,7 +27,6 @@ __all__ = [
     "array_names",
     "condition_values",
     "picture_of_rows",
-    "sums_of_columns",
     "table_of_rows",
     "with_condition",
     "write_samples",
@@ -123,16 +122,6 @@ def picture_of_rows(
         return plots.scatter(samples, data, names)
     frames = [table_of_rows(x, names, schema) for x in (samples, data) if x is not None]
     return plots.table_rows(*frames)
-
-
-def sums_of_columns(flow: Flow, values: NDArray) -> pd.DataFrame:
-    """Return numbers of a flow's coordinates ``(N, D)``, added up for each column of its table."""
-    import pandas as pd
-
-    schema = table_of(flow)
-    if schema is None:
-        return pd.DataFrame(values, columns=flow.column_names)
-    return schema.sums(values)
 
 
 def table_of_rows(x: Tensor, columns: Sequence[str], schema: TableSchema | None) -> pd.DataFrame:

@@ -17,13 +17,12 @@ from realnvp.bijections.base import Terms
 from realnvp.data import Split
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import statistics_by_block
-from realnvp.outliers.explain import surprises
 from realnvp.outliers.significance import p_values
 from realnvp.outliers.statistics import noise_of
-from realnvp.reports.samples import sums_of_columns
 from realnvp.studio.jobs import Jobs, Notify, Results
 from realnvp.studio.models import Library
 from realnvp.studio.uploads import read_uploads
+from realnvp.tables.scores import explained
 
 __all__ = ["score_tab"]
 
@@ -199,8 +198,7 @@ def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> lis
     """Return the values for a table: no images, and the contribution of each column."""
     strangest = torch.from_numpy(np.argsort(-scores, kind="stable")[:EXPLAINED].copy())
     strange = split.select(strangest)
-    contributions = surprises(flow, strange.x, strange.condition).numpy()
-    table = sums_of_columns(flow, contributions)
+    table = explained(flow, strange.x, strange.condition)
     data = [
         [names[i], *("" if v != v else f"{v:.2f}" for v in row)]
         for i, row in zip(strangest.tolist(), table.to_numpy().tolist(), strict=True)

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from realnvp.bijections import DomainMap
 from realnvp.bijections.gaussian_mixture import log_normal
 from realnvp.columns.bin_map import score_of
 from realnvp.columns.impossible import Tolerate, impossible_text
@@ -252,7 +253,8 @@ def known_rows(
     Raises:
         ValueError: as :meth:`TableSchema.encode` does.
     """
-    layer = _columns_of(flow)
+    layer = flow.dequantization
+    assert isinstance(layer, TableColumns | DomainMap)  # the first layer of every flow of rows
     found = schema.inspect(frame, where=where, unknown=unknown)
     x = torch.as_tensor(found[0]).to(flow.device)
     names = [coordinate.name for coordinate in schema.features]

@@ -98,7 +98,7 @@ class Scorer:
         codes = kind.codes(kind.of_table(frame, "the batch"), len(frame))
         added: dict[str, Any] = scores(scorer, marked(x, noted), codes, samples=self.samples)
         if self.explain:
-            table = explained(flow, schema, x, codes, noted)
+            table = explained(flow, x, codes, noted)
             added |= {f"surprise: {name}": table[name].to_numpy() for name in table}
         for column, q in self.quantiles.items():
             predicted = quantiles(

@@ -6,7 +6,7 @@ same scores, to the last bit, in whatever part of a table, and on whatever engin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realnvp.columns.impossible import Impossible
-from realnvp.columns.schema import TableSchema
+from realnvp.columns.impossible import Impossible, possible_rows
 from realnvp.data.dataset import Split
 from realnvp.flow import Flow
 from realnvp.outliers.calibration import OutlierScorer, statistics_by_block
 from realnvp.outliers.explain import surprises
+from realnvp.pretrained import table_of
 
 __all__ = ["explained", "marked", "scores"]
 
@@ -52,18 +52,16 @@ def scores(
 
 def marked(x: Tensor, impossible: Sequence[Impossible]) -> Tensor:
     """Return features with a mark in all rows that are impossible."""
-    rows = torch.zeros(len(x), dtype=torch.bool)
-    for each in impossible:
-        rows[list(each.rows)] = True
-    return x.masked_fill(rows[:, None], torch.nan)
+    possible = torch.as_tensor(possible_rows(impossible, len(x)))
+    return x.masked_fill(~possible[:, None], torch.nan)
 
 
 def explained(
     flow: Flow,
-    schema: TableSchema,
     x: Tensor,
     condition: Tensor | None = None,
     impossible: Sequence[Impossible] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     r"""Return the contribution of each column to how unusual rows are, in nats.
 
@@ -75,22 +73,30 @@ def explained(
     which is about 0 for an ordinary value and does not depend on the unit.
 
     Args:
-        flow: flow of the table.
-        schema: its columns.
-        x: ``(N, D)`` features; impossible rows have a mark.
+        flow: flow of vectors, such as the rows of a table.
+        x: ``(N, D)`` features; impossible values are marked.
         condition: condition of each row, if the flow is conditional.
-        impossible: values that the schema shows to be impossible.
+        impossible: the impossible values; without them, columns are named by the marks.
+        progress: called with the number of features done, and the total.
 
     Returns:
         a row for each of ``x`` and a column for each of the table: infinite for an impossible
-        value, and NaN in the other columns of such a row, unless the column has no features. A
-        column that is constant or follows from others is NaN elsewhere, too.
+        value, and NaN in the other columns of such a row. What contradicts another column is
+        blamed alone: the copy, and not its source. A column that is constant or follows from
+        others is NaN elsewhere, too.
     """
-    values = surprises(flow, x.to(flow.device), condition).cpu().numpy()
+    if condition is not None:
+        condition = condition.to(flow.device)
+    values = surprises(flow, x.to(flow.device), condition, progress=progress).cpu().numpy()
+    schema = table_of(flow)
+    if schema is None:
+        return pd.DataFrame(values, columns=flow.column_names)
     table = schema.sums(values).reindex(columns=[column.name for column in schema.columns])
-    marked = np.isnan(values).all(1) | np.isinf(values).any(1)
+    columns = {feature.name: c.name for c in schema.columns for feature in c.features()}
+    marked = np.isinf(values).any(1)
     table[marked] = table[marked].where(np.isinf(table[marked]))
+    table[~possible_rows(impossible, len(x))] = np.nan
     for each in impossible:
-        if each.column in table:  # not one of the features
-            table.iloc[list(each.rows), table.columns.get_loc(each.column)] = np.inf
+        name = columns.get(each.column, each.column)
+        table.iloc[list(each.rows), table.columns.get_loc(name)] = np.inf
     return table
