@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 import realnvp
-from realnvp.config import DataConfig
 from realnvp.data import load_part
 
 RESULTS = Path(__file__).parent / "results"
@@ -82,7 +81,7 @@ def held_out(name: str, source: str | None, count: int) -> torch.Tensor:
         source: file of its data, or folder of a named set; if left out, where that is by default.
         count: how many.
     """
-    known = DataConfig(**(realnvp.load(name).trained_on or {})["data"])
+    known = realnvp.load(name).trained_on.data
     if source:
         config = replace(known, **{"root" if Path(source).is_dir() else "source": source})
     else:

@@ -7,13 +7,15 @@ import torch
 
 from realnvp import vector_flow
 from realnvp.conditions import as_condition, condition_of_text
+from realnvp.config import DataConfig
+from realnvp.model_info import ModelInfo
 
 
 def test_labels_are_names_or_numbers():
     flow = vector_flow(2, classes=3)
     assert condition_of_text(flow, None, 6).tolist() == [0, 0, 1, 1, 2, 2]
     assert condition_of_text(flow, "2", 2).tolist() == [2, 2]
-    flow.trained_on = {"categories": ["cat", "cow", "dog"]}
+    flow.trained_on = ModelInfo(DataConfig(), categories=["cat", "cow", "dog"])
     assert condition_of_text(flow, "dog", 2).tolist() == [2, 2]
     with pytest.raises(ValueError, match="unknown label 'ant': there are cat, cow, dog"):
         condition_of_text(flow, "ant", 2)
@@ -21,7 +23,7 @@ def test_labels_are_names_or_numbers():
 
 def test_a_name_that_is_a_number_is_no_index():
     flow = vector_flow(2, classes=3)
-    flow.trained_on = {"categories": ["1", "2", "3"]}
+    flow.trained_on = ModelInfo(DataConfig(), categories=["1", "2", "3"])
     assert condition_of_text(flow, "1", 2).tolist() == [0, 0]
     with pytest.raises(ValueError, match="unknown label '0': there are 1, 2, 3"):
         condition_of_text(flow, "0", 2)

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import resource
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -20,8 +21,9 @@ from helpers.flows import small_image_flow
 from realnvp import Bijection, Chain, Flow, image_flow, pretrained, register_builder, vector_flow
 from realnvp.bijections import Inverse, InvertibleLinear
 from realnvp.cli.main import main
-from realnvp.config import ImageModel, VectorModel
+from realnvp.config import DataConfig, ImageModel, VectorModel
 from realnvp.data.toy import TOY
+from realnvp.model_info import ModelInfo
 from realnvp.outliers import OutlierScorer
 from realnvp.pretrained import cards, load_shipped, rebuild, shipped_names, unpack
 from realnvp.utils.registry import ARCHITECTURES, BUILDERS, COUPLINGS
@@ -42,7 +44,7 @@ def test_every_model_loads_and_its_card_is_whole(name):
     assert not flow.training
     assert card["parameters"] == sum(p.numel() for p in flow.parameters())
     assert card["command"].startswith("realnvp train ")
-    assert "/" not in flow.trained_on["data"]["source"] + flow.trained_on["data"]["root"]
+    assert "/" not in flow.trained_on.data.source + flow.trained_on.data.root
     assert len(card["curve"]) >= 2
     condition = None if flow.classes is None else torch.arange(3) % flow.classes
     x = flow.sample(3, condition=condition)
@@ -134,6 +136,16 @@ def test_a_folder_comes_first(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------- models from strangers
 
 
+class Saved:
+    """Stands for a ``ModelInfo`` that is saved as it should not be."""
+
+    def __init__(self, saved: Any) -> None:
+        self.saved = saved
+
+    def as_dict(self) -> Any:
+        return self.saved
+
+
 def hostile(folder: Path, **changes: Any) -> Path:
     """Write a valid model folder whose settings were changed by somebody who knows the format."""
     flow = small_image_flow()
@@ -141,7 +153,7 @@ def hostile(folder: Path, **changes: Any) -> Path:
     assert flow.config is not None
     arguments = {**flow.config["arguments"], **changes.pop("arguments", {})}
     flow.config = {**flow.config, "arguments": arguments, **changes.pop("config", {})}
-    flow.trained_on = changes.pop("trained_on", None)
+    flow.trained_on = Saved(changes.pop("trained_on", None))
     flow.made_with = changes.pop("made_with", None)
     flow.save_pretrained(folder, changes.pop("weights", None) or flow.state_dict())
     return folder
@@ -286,7 +298,7 @@ def test_weights_are_readable_by_any_tool(tmp_path):
 )
 def test_names_are_as_many_as_columns_and_classes(tmp_path, trained_on, message):
     flow = vector_flow(2, hidden=4, classes=3)
-    flow.trained_on = trained_on
+    flow.trained_on = ModelInfo.from_dict(trained_on)
     flow.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
         realnvp.load(tmp_path)
@@ -358,18 +370,19 @@ def test_forged_weights_are_refused_with_the_name_of_the_layer(
 # ---------------------------------------------------------------------- what is kept with a model
 
 
-def test_notes_may_be_any_json_and_come_back(tmp_path):
+def test_notes_come_back(tmp_path):
     flow = vector_flow(2, hidden=4)
-    flow.trained_on = {"data": {"source": "mine"}, "columns": ["a", "b"], "own": {"x": [1, None]}}
+    info = ModelInfo(DataConfig("mine"), columns=["a", "b"], estimator={"x": [1, None]})
+    flow.trained_on = info
     flow.save_pretrained(tmp_path)
-    assert realnvp.load(tmp_path).trained_on == flow.trained_on
-    flow.trained_on["own"] = torch.ones(2)
+    assert realnvp.load(tmp_path).trained_on == info
+    flow.trained_on = replace(info, estimator={"x": torch.ones(2)})
     with pytest.raises(ValueError, match="not JSON"):
         flow.save_pretrained(tmp_path)
-    flow.trained_on["own"] = "x" * 5_000_000
+    flow.trained_on = replace(info, estimator={"x": "x" * 5_000_000})
     with pytest.raises(ValueError, match="shorten"):
         flow.save_pretrained(tmp_path)
-    assert realnvp.load(tmp_path).trained_on["own"] == {"x": [1, None]}
+    assert realnvp.load(tmp_path).trained_on == info
 
 
 def test_a_model_says_what_made_it(tmp_path):

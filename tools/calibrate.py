@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import realnvp
 from realnvp import pretrained
-from realnvp.config import DataConfig
 from realnvp.data import load_part
 from realnvp.outliers import calibrate
 from realnvp.outliers.calibration import chosen
@@ -24,7 +23,7 @@ from ship import FOLDER, pack
 def calibrated(name: str, source: str | None, most: int) -> realnvp.Flow:
     """Return a shipped model with a calibration by the held-out part of its data."""
     flow = realnvp.load(name)
-    config = DataConfig(**{"test": 0.0, **(flow.trained_on or {})["data"]})
+    config = flow.trained_on.data
     if source:
         config = replace(config, source=source)
     _, held_out = load_part(config, "validation")

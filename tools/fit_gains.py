@@ -12,6 +12,7 @@ layers. The images that are reported have no part in it. Run ``tools/calibrate.p
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from realnvp import Flow
 from realnvp.bijections import LogisticMixtureCoupling
 from realnvp.bijections.coupling import Coupling
 from realnvp.conditioners import Conditioner
-from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
 from realnvp.evaluation import evaluate
 from realnvp.utils.progress import Bar
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.004)
     args = parser.parse_args()
     flow = realnvp.load(args.model)
-    config = DataConfig(**{**(flow.trained_on or {})["data"], "source": args.data})
+    config = replace(flow.trained_on.data, source=args.data)
     validation, reported = load_part(config, "validation")[1], load_part(config, None)[1]
     print("before", evaluate(flow, reported))
     fit(flow, validation, args.steps, args.lr)

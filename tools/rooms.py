@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "realnvp"
 ORDER = (
     ("utils",),
     ("config",),
-    ("recipes",),
+    ("recipes", "model_info"),
     ("bijections",),
     ("columns",),
     ("data",),

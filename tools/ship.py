@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,8 @@ def main() -> None:
         name, _, run = pair.partition("=")
         flow = realnvp.load(run)
         if flow.trained_on is not None and args.data:  # pack no path of this machine
-            flow.trained_on["data"] |= {"source": args.data, "root": DataConfig.root}
+            data = replace(flow.trained_on.data, source=args.data, root=DataConfig.root)
+            flow.trained_on = replace(flow.trained_on, data=data)
         entry, tensors = pretrained.unpack(pack({name: (flow, {})}))[name]
         rounded = pretrained.rebuild(entry["settings"], tensors, name)
         card = card_of(name, Path(run), rounded, args.command)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from realnvp import Chain, Flow
 from realnvp.bijections import FactorOut
 from realnvp.bijections.base import Terms
 from realnvp.bijections.dequantization import Noise
-from realnvp.config import DataConfig, TrainingConfig
+from realnvp.config import TrainingConfig
 from realnvp.data import Dataset, Split, load_data
 from realnvp.data.batches import Batches
 from realnvp.evaluation import evaluate
@@ -141,8 +142,7 @@ def main() -> None:
     parser.add_argument("--shift", type=int, default=1)
     args = parser.parse_args()
     flow = realnvp.load(args.model)
-    trained_on = (flow.trained_on or {})["data"]
-    data = load_data(DataConfig(**{**trained_on, "source": args.data}))
+    data = load_data(replace(flow.trained_on.data, source=args.data))
     scales = int(flow.latent_scales().max())
     parts = [
         small_images(flow, data.train, args.shift, 1000 * draw, scales) for draw in range(DRAWS)

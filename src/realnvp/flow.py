@@ -39,7 +39,8 @@ from realnvp.bijections.recompute import Memory, forward_terms
 from realnvp.columns.layer import TableColumns
 from realnvp.conditioners import Conditioner
 from realnvp.conditions import as_condition, may_take_condition
-from realnvp.inputs import check_data, check_kind, check_noise, check_notes, check_overflow
+from realnvp.inputs import check_data, check_kind, check_noise, check_overflow
+from realnvp.model_info import ModelInfo, check_made_with
 from realnvp.round_trip import exact_latents
 from realnvp.utils.allocation import keep_freed_memory
 from realnvp.utils.evaluation_mode import EvaluationMode, modules
@@ -82,8 +83,7 @@ class Flow(ExactBuffers, nn.Module):
     Attributes:
         memory: how :meth:`loss_terms` keeps what its backward pass needs: "standard",
             "checkpoint" or "invertible"; see :mod:`realnvp.bijections.recompute`.
-        trained_on: JSON that is saved with the model, or None: "data" holds the settings of the
-            training data, "columns" and "categories" their names; other keys are free.
+        trained_on: what the model remembers of its training data, saved with it, or None.
         made_with: versions, machine and date of the training run, recorded when it is first saved.
         calibration: tensors that are saved with the model, from which
             :class:`realnvp.outliers.OutlierScorer` computes outlier scores and p-values, or None.
@@ -140,7 +140,7 @@ class Flow(ExactBuffers, nn.Module):
                 f"the conditioners for it, as in MLP(..., condition_dim={condition_dim})"
             )
         self.memory: Memory = "standard"
-        self.trained_on: dict[str, Any] | None = None
+        self.trained_on: ModelInfo | None = None
         self.made_with: dict[str, Any] | None = None
         self.calibration: dict[str, Tensor] | None = None
         if condition_dim and classes is None:
@@ -228,13 +228,13 @@ class Flow(ExactBuffers, nn.Module):
     @property
     def column_names(self) -> list[str]:
         """Names of the columns of vectors that the model was trained with, or x1, x2, ..."""
-        names = (self.trained_on or {}).get("columns")
+        names = None if self.trained_on is None else self.trained_on.columns
         return list(names or [f"x{i + 1}" for i in range(self.dim)])
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes that the model is conditioned on; [] if they are numbers."""
-        return list((self.trained_on or {}).get("categories") or [])
+        return list((self.trained_on and self.trained_on.categories) or [])
 
     @property
     def device(self) -> torch.device:
@@ -780,8 +780,20 @@ class Flow(ExactBuffers, nn.Module):
                 "function of your own with @realnvp.register_builder: there is no way to rebuild "
                 "this one"
             )
-        notes = {"trained_on": self.trained_on, "made_with": self.made_with}
+        trained_on = None if self.trained_on is None else self.trained_on.as_dict()
+        notes = {"trained_on": trained_on, "made_with": self.made_with}
         return {"model_type": "realnvp", "format": FORMAT, **self.config, **notes}
+
+    def read_notes(self, settings: dict[str, Any]) -> None:
+        """Take the notes on data and training from saved settings, which are not trusted.
+
+        Raises:
+            ValueError: if they do not have the form of ours.
+        """
+        check_made_with(settings.get("made_with"))
+        saved = settings.get("trained_on")
+        self.trained_on = None if saved is None else ModelInfo.from_dict(saved)
+        self.made_with = settings.get("made_with")
 
     def save_pretrained(self, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``, from which the model can be rebuilt.
@@ -883,11 +895,12 @@ class Flow(ExactBuffers, nn.Module):
         return ((numbers - self.condition_shift) / self.condition_scale).to(self.dtype)
 
     def check_values(self) -> None:
-        """Raise ValueError unless the scales of a numeric condition are positive.
-
-        The notes on the data must have the form that commands expect, too.
-        """
-        check_notes(self)
+        """Raise ValueError unless names are as many as columns and classes, and scales positive."""
+        counts = {"columns": self.dim if len(self.shape) == 1 else None, "categories": self.classes}
+        for name, count in counts.items():
+            names = None if self.trained_on is None else getattr(self.trained_on, name)
+            if names is not None and count is not None and len(names) != count:
+                raise ValueError(f"trained_on must name {count} {name}, got {len(names)}")
         if self.condition_dim and self.classes is None and not (self.condition_scale > 0).all():
             raise ValueError("condition_scale must be positive")
 

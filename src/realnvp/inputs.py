@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from realnvp.bijections.domains import DomainMap
 from realnvp.columns.layer import TableColumns
-from realnvp.config import DataConfig
 
 if TYPE_CHECKING:
     from realnvp.columns.impossible import Impossible
@@ -20,7 +19,6 @@ __all__ = [
     "check_data",
     "check_kind",
     "check_noise",
-    "check_notes",
     "check_overflow",
     "impossible_values",
     "without_marked",
@@ -159,37 +157,3 @@ def without_marked(columns: TableColumns | None, x: Tensor) -> tuple[Tensor, Ten
     if not marked.any():
         return x, None
     return torch.where(marked[:, None], columns.some_values().to(x), x), marked
-
-
-def check_notes(flow: Any) -> None:
-    """Raise a ValueError unless the notes on a flow's training have the form of ours."""
-    for name, notes in (("made_with", flow.made_with), ("trained_on", flow.trained_on)):
-        if notes is not None and not isinstance(notes, dict):
-            raise ValueError(f"{name} must be a mapping, got a {type(notes).__name__}")
-    for value in (flow.made_with or {}).values():
-        if value is not None and not (isinstance(value, str) and len(value) <= 200):
-            raise ValueError("the notes of made_with must be short text")
-    if flow.trained_on is None:
-        return
-    data, fingerprint = flow.trained_on.get("data"), flow.trained_on.get("fingerprint") or {}
-    if not isinstance(data, dict):
-        raise ValueError("trained_on must have the settings of the data")
-    try:
-        DataConfig(**data)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    if not isinstance(fingerprint, dict) or not _are_text(fingerprint.values()):
-        raise ValueError("the fingerprint of trained_on must be text by part of the data")
-    counts = {"columns": flow.dim if len(flow.shape) == 1 else None, "categories": flow.classes}
-    for name, count in counts.items():
-        names = flow.trained_on.get(name)
-        if names is None:
-            continue
-        if not isinstance(names, list) or not _are_text(names):
-            raise ValueError(f"the {name} of trained_on must be a list of text")
-        if count is not None and len(names) != count:
-            raise ValueError(f"trained_on must name {count} {name}, got {len(names)}")
-
-
-def _are_text(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)

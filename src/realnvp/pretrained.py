@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
+from realnvp.model_info import ModelInfo
 from realnvp.utils.errors import did_you_mean
 from realnvp.utils.model_folder import load_folder, rebuild
 from realnvp.utils.rounding import from_nine_bits
@@ -26,7 +27,7 @@ from realnvp.utils.serialization import unseal
 if TYPE_CHECKING:
     from realnvp.columns.impossible import Tolerate
     from realnvp.columns.schema import TableSchema
-    from realnvp.data.dataset import Split
+    from realnvp.data.dataset import Part, Split
     from realnvp.data.tables import KnownColumns
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "load",
     "load_folder",
     "load_shipped",
+    "part_of_data",
     "rebuild",
     "shipped_names",
     "table_of",
@@ -87,9 +89,9 @@ def load(model: str | Path) -> Flow:
     return load_folder(run_model if run_model.is_dir() else folder)
 
 
-def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
+def table_of(flow: Flow, name: Literal["table", "condition_table"] = "table") -> TableSchema | None:
     """Return the columns of the table that a model was trained with, or None."""
-    saved = (flow.trained_on or {}).get(name)
+    saved = None if flow.trained_on is None else getattr(flow.trained_on, name)
     if saved is None:
         return None
     from realnvp.columns.schema import TableSchema  # with pandas, which few models need
@@ -99,19 +101,38 @@ def table_of(flow: Flow, name: str = "table") -> TableSchema | None:
 
 def data_settings(flow: Flow) -> DataConfig | None:
     """Return the settings of the data that a model was trained with; None if there are none."""
-    saved = (flow.trained_on or {}).get("data")
-    return DataConfig(**saved) if saved else None
+    return None if flow.trained_on is None else flow.trained_on.data
 
 
 def known_columns(flow: Flow, tolerate: Tolerate | None = None) -> KnownColumns:
     """Return what a model knows about its columns, for functions that read data."""
     from realnvp.data.tables import KnownColumns
 
-    notes = flow.trained_on or {}
-    return KnownColumns(
-        notes.get("columns"), notes.get("categories"), table_of(flow),
-        table_of(flow, "condition_table"), tolerate,
-    )  # fmt: skip
+    info = flow.trained_on or ModelInfo(DataConfig())
+    tables = table_of(flow), table_of(flow, "condition_table")
+    return KnownColumns(info.columns, info.categories, *tables, tolerate)
+
+
+def part_of_data(
+    flow: Flow, part: Part | None = None, data: DataConfig | None = None
+) -> tuple[Part, Split]:
+    """Return the name and the examples of a part of the data that a model was trained with.
+
+    Args:
+        flow: the model.
+        part: name of the part; None for the one that is reported.
+        data: settings by which the data are found now; None for the recorded ones.
+
+    Raises:
+        ValueError: if the model does not record its data, or they have changed since.
+        FileNotFoundError: if they are no longer where they were.
+    """
+    from realnvp.data import load_part
+
+    if flow.trained_on is None:
+        raise ValueError("the model does not record what it was trained on")
+    data = data or flow.trained_on.data
+    return load_part(data, part, flow.trained_on.fingerprint, known_columns(flow))
 
 
 def with_marks(

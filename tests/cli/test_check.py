@@ -9,6 +9,8 @@ from helpers.command import json_of, run
 from realnvp import image_flow
 from realnvp.bijections import ActNorm
 from realnvp.cli.main import main
+from realnvp.config import DataConfig
+from realnvp.model_info import ModelInfo
 
 
 @pytest.mark.parametrize("name", ["digits", "moons"])
@@ -35,7 +37,7 @@ def test_learned_noise_and_mixtures(here, capsys):
         (1, 8, 8), levels=17, hidden=4, blocks=1, coupling="logistic_mixture",
         dequantization="variational", split_prior=True, norm="act", classes=10,
     )  # fmt: skip
-    flow.trained_on = {"data": {"source": "digits", "condition": "label"}}
+    flow.trained_on = ModelInfo(DataConfig("digits", condition="label"))
     flow.save_pretrained("m")
     run("check m")
     assert "LogisticMixture" in capsys.readouterr().out

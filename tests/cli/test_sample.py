@@ -15,7 +15,9 @@ import realnvp
 from helpers.command import json_of, refused, run, size_of
 from realnvp import image_flow, load, vector_flow
 from realnvp.cli.sample import main as sample
+from realnvp.config import DataConfig
 from realnvp.estimator import RealNVPDensity
+from realnvp.model_info import ModelInfo
 
 
 def test_formats_seed_and_overwrite(runs, here, capsys):
@@ -92,7 +94,7 @@ def test_arrays_hold_the_labels(here):
 
 def test_a_numeric_condition_is_written_too(here):
     flow = vector_flow(2, couplings=1, hidden=4, blocks=0, norm="none", condition_dim=1)
-    flow.trained_on = {"data": {"condition": "dose"}, "columns": ["x", "y"], "categories": None}
+    flow.trained_on = ModelInfo(DataConfig(condition="dose"), columns=["x", "y"])
     flow.save_pretrained("m")
     run("sample m -n 2 --label 0.5 --out s.csv")
     assert list(pd.read_csv("s.csv")["dose"]) == [0.5, 0.5]

@@ -14,7 +14,9 @@ from helpers.command import json_of, refused, run
 from helpers.data_files import save
 from realnvp import vector_flow
 from realnvp.cli.shared import row_names, table, tell
+from realnvp.config import DataConfig
 from realnvp.data import Split
+from realnvp.model_info import ModelInfo
 
 
 @pytest.fixture
@@ -23,11 +25,7 @@ def table_model(here):
     rows = "\n".join(f"{i % 7 / 7},{i % 5 / 3}" for i in range(40))
     (here / "t.csv").write_text(f"x,y\n{rows}\n")
     flow = vector_flow(2, couplings=1, hidden=4, blocks=0, norm="none")
-    flow.trained_on = {
-        "data": {"source": "t.csv", "root": "elsewhere"},
-        "columns": ["x", "y"],
-        "categories": None,
-    }
+    flow.trained_on = ModelInfo(DataConfig("t.csv", root="elsewhere"), columns=["x", "y"])
     flow.save_pretrained("m")
     return here
 

@@ -36,6 +36,8 @@ from helpers.bad_files import (
 )
 from helpers.data_files import idx_bytes, png16
 from realnvp.cli.main import main
+from realnvp.config import DataConfig
+from realnvp.model_info import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ BAD: dict[str, Bad] = {
     ),
     "infinite temperature": Bad("sample m --temperature inf", "temperature", model()),
     "a stranger's data": Bad(
-        "eval m", "give --data mnist", model(trained_on={"data": {"source": "mnist"}})
+        "eval m", "give --data mnist", model(trained_on=ModelInfo(DataConfig("mnist")))
     ),
     "a single image": Bad(IMAGES + "o.npy", "axis", array("o.npy", np.zeros((8, 8, 3), np.uint8))),
     "no images": Bad(IMAGES + "o.npy", "empty", array("o.npy", np.zeros((0, 8, 8), np.uint8))),
@@ -340,7 +342,7 @@ BAD: dict[str, Bad] = {
     ),
     "model without data": Bad("eval m", "give --data", model()),
     "its data are gone": Bad(
-        "eval m", "gone.csv", model(trained_on={"data": {"source": "./gone.csv"}})
+        "eval m", "gone.csv", model(trained_on=ModelInfo(DataConfig("./gone.csv")))
     ),
     "no data": Bad("eval m --data=", "empty", model()),
     "no data to train on": Bad("train moons --steps 1 --data=", "empty"),

@@ -16,7 +16,9 @@ import realnvp
 from helpers.command import refused, run
 from helpers.flows import small_image_flow
 from helpers.hub import TOKEN, serving
+from realnvp.config import DataConfig
 from realnvp.interop.hub import parse_address
+from realnvp.model_info import ModelInfo
 
 pytest.importorskip("huggingface_hub")
 
@@ -48,7 +50,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def flow():
     flow = small_image_flow()
-    flow.trained_on = {"data": {"source": "/home/me/secret/pictures", "root": "/home/me/data"}}
+    flow.trained_on = ModelInfo(DataConfig("/home/me/secret/pictures", root="/home/me/data"))
     return flow
 
 
@@ -72,7 +74,7 @@ def test_a_model_comes_back_as_it_went(hub, flow):
         assert b"/home/me" not in content, "paths of this machine stay here"
     back = realnvp.load("hf://me/tiny")
     assert (back.origin, back.source) == ("hub", address)
-    assert back.trained_on["data"]["source"] == "pictures"
+    assert back.trained_on.data.source == "pictures"
     z = torch.randn(3, *flow.shape)
     assert torch.equal(back.decode(z), flow.decode(z))
     asked = {path.rpartition("/")[2] for _, path in hub.requests if "/resolve/" in path}

@@ -11,6 +11,8 @@ from PIL import Image
 
 import realnvp
 from realnvp import recipe, train
+from realnvp.config import DataConfig
+from realnvp.model_info import ModelInfo
 from realnvp.outliers import calibrate
 from realnvp.reports.card import facts_of, write_repository
 from realnvp.reports.run import Run
@@ -78,7 +80,7 @@ def test_a_shipped_model_brings_its_card(name, tmp_path):
 
 def test_a_table_keeps_its_training_rows_at_home(tmp_path):
     flow = realnvp.vector_flow(2, couplings=2, hidden=4).eval()
-    flow.trained_on = {"data": {"source": "/home/me/a.csv"}, "columns": ["age", "a|b"]}
+    flow.trained_on = ModelInfo(DataConfig("/home/me/a.csv"), columns=["age", "a|b"])
     from realnvp.data import Split
 
     rows = Split(torch.randn(60, 2))
@@ -89,5 +91,5 @@ def test_a_table_keeps_its_training_rows_at_home(tmp_path):
         write_repository(flow, folder, "me/table", training_rows=included)
         assert (folder / "calibration.safetensors").is_file() is included
         back = realnvp.load(folder)
-        assert back.trained_on["data"]["source"] == "a.csv"
+        assert back.trained_on.data.source == "a.csv"
         assert (back.calibration is not None) is included

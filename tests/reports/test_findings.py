@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import realnvp
+from realnvp.config import DataConfig
 from realnvp.data import Split, load_part
 from realnvp.estimator import RealNVPDensity
+from realnvp.model_info import ModelInfo
 from realnvp.reports.findings import measure
 
 
@@ -50,7 +52,9 @@ def test_rows_are_ranked_among_those_with_the_same_missing_values():
     table.loc[rng.random(600) < 0.3, "x"] = np.nan
     model = RealNVPDensity(max_steps=1, random_state=0).fit(table)
     flow = model.flow_
-    flow.trained_on = {"table": model._schema.as_dict(), "columns": list(table)}
+    flow.trained_on = ModelInfo(
+        DataConfig("table"), columns=list(table), table=model._schema.as_dict()
+    )
     found = measure(flow, "test", Split(torch.as_tensor(model._schema.encode(table)[0])))
     order = found.ranking
     missing = found.table(found.split.x[order])["x"].isna().to_numpy()

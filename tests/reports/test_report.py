@@ -12,7 +12,9 @@ from scipy.stats import multivariate_normal
 
 from realnvp import Chain, Flow, recipe, train
 from realnvp.bijections import Affine
+from realnvp.config import DataConfig
 from realnvp.data import Split, as_dataset, load_data
+from realnvp.model_info import ModelInfo
 from realnvp.reports.findings import measure
 from realnvp.reports.headline import gaussian_nats, webp_bits_per_dim
 from realnvp.reports.report import write_report
@@ -67,7 +69,7 @@ def test_images_are_in_the_report_of_an_image_model(tmp_path):
     final = {"kind": "final", "step": 4, "seconds": 1, "loss": 2.0, "part": "test", "examples": 257}
     run = Run(tmp_path / "<run>", {"kind": "image"}, [final], "<run>")
     run.flow = chosen.build((1, 8, 8), 17).eval()
-    run.flow.trained_on = {"data": {"source": "digits"}}
+    run.flow.trained_on = ModelInfo(DataConfig("digits"))
     html = write_report([run], tmp_path / "r.html").read_text()
     for title in ("Samples", "Scales", "Interpolation", "Hardest and easiest held-out examples"):
         assert title in sections(html)

@@ -10,6 +10,8 @@ from PIL import Image
 
 from realnvp import load, vector_flow
 from realnvp.columns.schema import TableSchema
+from realnvp.config import DataConfig
+from realnvp.model_info import ModelInfo
 from realnvp.reports.samples import (
     condition_values,
     picture_of_rows,
@@ -31,7 +33,7 @@ def test_a_file_is_what_its_ending_says(tmp_path):
 
 @pytest.mark.parametrize(
     ("trained_on", "expected"),
-    [(None, [1, 0]), ({"categories": ["red", "blue"], "data": {"condition": "color"}},
+    [(None, [1, 0]), (ModelInfo(DataConfig(condition="color"), categories=["red", "blue"]),
                       ["blue", "red"])],
 )  # fmt: skip
 def test_classes_are_written_by_name_where_they_have_one(tmp_path, trained_on, expected):

@@ -39,6 +39,7 @@ from realnvp.builders import vector_flow
 from realnvp.config import DataConfig
 from realnvp.data import load_data
 from realnvp.estimator import RealNVPDensity
+from realnvp.model_info import ModelInfo
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
 from realnvp.utils import serialization
@@ -232,10 +233,10 @@ def _yaml(folder: Path) -> list[Path]:
 
 def _model(folder: Path) -> list[Path]:
     flow = vector_flow(2, couplings=2, hidden=4, classes=3)
-    flow.trained_on = {
-        "data": to_dict(DataConfig("./my.csv")), "columns": ["a", "b"],
-        "categories": ["x", "y", "z"], "fingerprint": {"train": "ab"},
-    }  # fmt: skip
+    flow.trained_on = ModelInfo(
+        DataConfig("./my.csv"), columns=["a", "b"], categories=["x", "y", "z"],
+        fingerprint={"train": "ab"},
+    )  # fmt: skip
     flow.save_pretrained(folder)
     return [folder / "config.json"]
 
@@ -264,7 +265,7 @@ def _read_density(path: Path) -> None:
 def _read_model(path: Path) -> None:
     flow = load(path.parent)
     flow.sample(2, condition=torch.tensor([0, 1]))
-    json.dumps(flow.trained_on)
+    json.dumps(flow.settings())
 
 
 def _belongs(path: Path, config: bytes) -> bytes:

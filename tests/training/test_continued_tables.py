@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from realnvp.config import DataConfig, VectorRecipe
+from realnvp.config import VectorRecipe
 from realnvp.pretrained import table_of
 from realnvp.recipes import load_recipe
 from realnvp.training.train import train
@@ -92,5 +92,5 @@ def test_data_settings_of_the_model_are_kept(tmp_path):
     first = train(recipe(path, 3, condition="city"), tmp_path / "run", quiet=True).flow
     second = train(recipe(path, 3), quiet=True, init=first).flow
     assert second.trained_on is not None
-    assert DataConfig(**second.trained_on["data"]).condition == "city"
+    assert second.trained_on.data.condition == "city"
     assert second.classes == 2

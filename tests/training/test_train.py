@@ -66,7 +66,7 @@ def test_training_learns_and_leaves_a_run_folder(tmp_path):
     settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert settings["model"]["hidden"] == 8
     flow = realnvp.load(tmp_path / "run")
-    assert flow.trained_on["data"]["source"] == "digits"
+    assert flow.trained_on.data.source == "digits"
     assert not flow.training
 
 
@@ -260,7 +260,7 @@ def test_a_run_is_not_resumed_when_a_file_has_changed(tmp_path):
     np.savetxt(path, rows, delimiter=",", header="a,b", comments="")
     recipe = load_recipe("table", data={"source": str(path)}, training={"steps": 2})
     train(recipe, tmp_path / "run", quiet=True)
-    assert realnvp.load(tmp_path / "run").trained_on["fingerprint"].keys() >= {"train"}
+    assert realnvp.load(tmp_path / "run").trained_on.fingerprint.keys() >= {"train"}
     np.savetxt(path, rows[:-1], delimiter=",", header="a,b", comments="")
     longer = replace(recipe, training=replace(recipe.training, steps=4))
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.*")}

@@ -104,12 +104,11 @@ def examples(
     Raises:
         ValueError: if there are no data, or they do not fit the model.
     """
-    from realnvp.data import load_part
-    from realnvp.pretrained import data_settings, known_columns
+    from realnvp.pretrained import part_of_data
 
     args = type(args)(**{**vars(args), **changes})
-    recorded = data_settings(flow)
-    config = recorded or DataConfig()
+    recorded = flow.trained_on
+    config = DataConfig() if recorded is None else recorded.data
     own = flow.origin == "run"
     if not own:
         config = replace(config, root=DataConfig().root, cache=None)
@@ -124,20 +123,19 @@ def examples(
             if args.split is not None
             else "the model does not record what it was trained on: give --data"
         )
-    fingerprint = (flow.trained_on or {}).get("fingerprint")
     if args.data is None:
         if not own and not _is_embedded(config.source):
             raise ValueError(
                 f"{args.model} was trained with {config.source}, which is not read unless you ask "
                 f"for it: give --data {config.source}, or other data"
             )
-    elif args.data != config.source and fingerprint is None:
+    elif args.data != config.source and recorded.fingerprint is None:
         raise ValueError(
             f"--split is a part of the data that the model was trained with, {config.source}: "
             f"leave --data or --split out"
         )
     config = _with_options(replace(config, source=args.data or config.source), args)
-    part, split = load_part(config, args.split, fingerprint, known_columns(flow))
+    part, split = part_of_data(flow, args.split, config)
     return split, f"{config.source} ({part})"
 
 
@@ -306,7 +304,7 @@ def true_log_density(flow: Flow, args: Any) -> Any:
 
     source = args.data
     if source is None and flow.trained_on is not None:
-        source = flow.trained_on["data"]["source"]
+        source = flow.trained_on.data.source
     return TOY[source].log_density if source in TOY else None
 
 

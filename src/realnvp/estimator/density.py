@@ -1,7 +1,8 @@
 r"""A scikit-learn density estimator: exact log-densities, samples and latents of a table's rows.
 
 >>> import numpy as np
->>> from realnvp.estimator import RealNVPDensity
+>>> from realnvp.model_info import ModelInfo
+from realnvp.estimator import RealNVPDensity
 >>> X = np.random.default_rng(0).normal(size=(300, 2))
 >>> density = RealNVPDensity(max_steps=50, random_state=0).fit(X)
 >>> density.score_samples(X[:3]).shape, density.sample(5, random_state=0).shape
@@ -51,6 +52,7 @@ from realnvp.estimator.checks import (
     schema_of,
 )
 from realnvp.evaluation import log_likelihood
+from realnvp.model_info import ModelInfo
 from realnvp.outliers import OutlierScorer, calibrate
 from realnvp.pretrained import load
 from realnvp.recipes import load_recipe
@@ -70,7 +72,6 @@ from realnvp.tables.inference import (
 from realnvp.tables.sampling import sample_table
 from realnvp.tables.scores import explained, marked, scores
 from realnvp.utils.errors import some_of
-from realnvp.utils.settings import to_dict
 
 __all__ = ["RealNVPDensity"]
 
@@ -813,13 +814,13 @@ class RealNVPDensity(
             ValueError: if it is corrupt, or not a model of a table.
         """
         flow = load(folder)
-        notes = flow.trained_on or {}
-        if notes.get("table") is None:
+        info = flow.trained_on
+        if info is None or info.table is None:
             raise ValueError(f"the model in {folder} is not one of a table: use realnvp.load")
         try:
-            saved = notes.get("estimator")
+            saved = info.estimator
             density = cls(**({} if saved is None else saved["parameters"]))
-            density._schema = TableSchema.from_dict(notes["table"])
+            density._schema = TableSchema.from_dict(info.table)
             density._condition, density._is_frame = Condition.of_flow(flow), True
             if saved is not None:
                 density._is_frame, density.n_iter_ = saved["frame"] is True, int(saved["n_iter"])
@@ -853,19 +854,19 @@ class RealNVPDensity(
             parameters["columns"] = {str(name): kind for name, kind in self.columns.items()}
         if not isinstance(self.integers, str):
             parameters["integers"] = list(self.integers)
-        self.flow_.trained_on = {
-            "data": to_dict(DataConfig(source="table", condition=condition.name)),
-            "columns": [coordinate.name for coordinate in self._schema.features],
-            "table": self._schema.as_dict(),
-            "condition_table": None if (s := condition.schema) is None else s.as_dict(),
-            "categories": None if categories is None else [str(value) for value in categories],
-            "estimator": {
+        self.flow_.trained_on = ModelInfo(
+            DataConfig(source="table", condition=condition.name),
+            columns=[feature.name for feature in self._schema.features],
+            categories=None if categories is None else [str(value) for value in categories],
+            table=self._schema.as_dict(),
+            condition_table=None if (s := condition.schema) is None else s.as_dict(),
+            estimator={
                 "parameters": parameters,
                 "frame": self._is_frame,
                 "condition": condition.as_dict(),
                 "n_iter": self.n_iter_,
             },
-        }
+        )
 
 
 def _warn(found: list[Impossible]) -> None:

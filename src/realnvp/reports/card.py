@@ -162,10 +162,9 @@ def write_repository(
     """
     parse_address(f"{PREFIX}{repo}")
     settings = flow.settings()
-    trained_on = settings["trained_on"]
-    if trained_on and trained_on.get("data"):
-        data = to_dict(_public(DataConfig(**trained_on["data"])))
-        settings["trained_on"] = {**trained_on, "data": data}
+    if flow.trained_on is not None:
+        public = replace(flow.trained_on, data=_public(flow.trained_on.data))
+        settings["trained_on"] = public.as_dict()
     calibration = flow.calibration
     if calibration is not None and "rows" in calibration and not training_rows:
         calibration = None

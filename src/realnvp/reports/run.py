@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from realnvp.data import Split, load_part
+from realnvp.data import Split
 from realnvp.flow import Flow
-from realnvp.pretrained import data_settings, known_columns, load_folder
+from realnvp.pretrained import data_settings, load_folder, part_of_data
 from realnvp.recipes import flat_settings
 
 __all__ = ["Run", "find_runs", "parse_record", "read_records"]
@@ -97,7 +97,9 @@ class Run:
         path, final = self.folder / "log_likelihoods.npy", self.final
         if final is None or self.flow is None or not path.is_file():
             return None
-        fingerprint = ((self.flow.trained_on or {}).get("fingerprint") or {}).get(final["part"])
+        trained_on = self.flow.trained_on
+        hashes = None if trained_on is None else trained_on.fingerprint
+        fingerprint = (hashes or {}).get(final["part"])
         try:
             found = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError):
@@ -160,8 +162,7 @@ class Run:
             raise ValueError("its data were in memory only")
         root = self.settings.get("data.root")
         config = config if root is None else replace(config, root=root)
-        fingerprint = (self.flow.trained_on or {}).get("fingerprint")
-        return load_part(config, None, fingerprint, known_columns(self.flow))
+        return part_of_data(self.flow, data=config)
 
 
 def find_runs(folder: Path) -> Sequence[Run]:

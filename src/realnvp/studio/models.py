@@ -18,12 +18,12 @@ from torch import Tensor
 
 from realnvp import plots
 from realnvp.conditions import condition_of_text
-from realnvp.data import Split, load_part
+from realnvp.data import Split
 from realnvp.data.toy import TOY
 from realnvp.evaluation import log_likelihoods
 from realnvp.flow import Flow
 from realnvp.outliers import OutlierScorer
-from realnvp.pretrained import cards, data_settings, known_columns, load, quality, shipped_names
+from realnvp.pretrained import cards, data_settings, load, part_of_data, quality, shipped_names
 from realnvp.reports.run import Run, find_runs
 from realnvp.studio.stopping import stoppable
 
@@ -171,8 +171,7 @@ class Library:
         embedded = config is not None and (config.source in TOY or config.source == "digits")
         if config is not None and (embedded or flow.origin == "run"):
             try:
-                fingerprint = (flow.trained_on or {}).get("fingerprint")
-                part, split = load_part(config, None, fingerprint, known_columns(flow))
+                part, split = part_of_data(flow)
                 return split, f"held-out examples of {Path(config.source).name} ({part})"
             except (ValueError, OSError):
                 pass  # the data have moved: use samples instead

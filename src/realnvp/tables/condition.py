@@ -80,7 +80,7 @@ class Condition:
     @staticmethod
     def of_flow(flow: Flow) -> Condition:
         """Return the condition of a model of a table, wherever it was trained."""
-        saved = (flow.trained_on or {}).get("estimator")
+        saved = None if flow.trained_on is None else flow.trained_on.estimator
         if saved is not None:
             return Condition.from_dict(saved["condition"])
         schema = table_of(flow, "condition_table")

@@ -25,6 +25,7 @@ from realnvp.data.tables import NEW_DATA
 from realnvp.evaluation import Likelihood
 from realnvp.flow import Flow
 from realnvp.inputs import check_data
+from realnvp.model_info import ModelInfo
 from realnvp.recipes import load_recipe
 from realnvp.reports.run import read_records
 from realnvp.training.callbacks import Callback, History, RunLogger
@@ -246,14 +247,14 @@ def train(
             if start is not None:
                 warm_start(flow, start)
         if not in_memory:  # data in memory could not be read again
-            flow.trained_on = {
-                "data": to_dict(chosen.data),
-                "columns": dataset.columns,
-                "categories": dataset.categories,
-                "table": None if dataset.schema is None else dataset.schema.as_dict(),
-                "condition_table": None if (c := dataset.condition_schema) is None else c.as_dict(),
-                "fingerprint": dataset.fingerprint,
-            }
+            flow.trained_on = ModelInfo(
+                chosen.data,
+                columns=None if (c := dataset.columns) is None else list(c),
+                categories=None if (c := dataset.categories) is None else list(c),
+                table=None if dataset.schema is None else dataset.schema.as_dict(),
+                condition_table=None if (s := dataset.condition_schema) is None else s.as_dict(),
+                fingerprint={str(part): text for part, text in dataset.fingerprint.items()},
+            )
         return flow
 
     options = _Options(

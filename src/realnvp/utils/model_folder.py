@@ -284,7 +284,7 @@ def _prepare(config: Any, sizes: dict[str, Tensor], what: str) -> Callable[[], A
 
     def build() -> Any:
         flow = BUILDERS[config["builder"]](**arguments)
-        flow.trained_on, flow.made_with = config.get("trained_on"), config.get("made_with")
+        flow.read_notes(config)
         built = flow.state_dict()
         # The first type that differs decides: tensors that are float64 in every flow stay so.
         types = (t.dtype for n, t in sizes.items() if n in built and built[n].dtype != t.dtype)
