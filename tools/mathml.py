@@ -10,7 +10,7 @@ _LETTERS = {
     "script": dict(zip("DEFGHJLMNOPRSUX", "𝒟ℰℱ𝒢ℋ𝒥ℒℳ𝒩𝒪𝒫ℛ𝒮𝒰𝒳", strict=True)),
     "double-struck": dict(zip("CENPQRZ", "ℂ𝔼ℕℙℚℝℤ", strict=True)),
 }
-_NAME = "<mi>(?:log|exp|tanh|sin|cos|max|min)</mi>"
+_NAME = "<mi>(?:log|exp|det|tanh|sin|cos|max|min)</mi>"
 _FUNCTION = (
     rf"((?<!<msub>)(?<!<msup>){_NAME}|<msub>{_NAME}<m[in]>\w</m[in]></msub>)"
     r"(?!<mo[^>]*>(?:&#x00028;|&#x0005B;))"
@@ -22,6 +22,13 @@ _FACTOR = rf"(</(?:mi|mn|mfrac|msub|msup|mrow)>)(?=(?:<msub>)?{_NAME})"
 _MINUS = (
     r"(<mo[^>]*>(?:=|&#x0003D;|&#x00028;|,|&#x0002C;|&#x02264;|&#x02265;)</mo>)<mo>&#x02212;</mo>"
 )
+# What the converter takes for something else, or browsers set too close.
+_SIGNS = {
+    '<mo movablelimits="true">det</mo>': "<mi>det</mi>",
+    "<mi>:</mi><mo>&#x0003D;</mo>": "<mo>:=</mo>",
+    "<mi>&#x0007E;</mi>": "<mo>&#x0223C;</mo>",
+    "<mo>&#x0222B;</mo>": '<mo rspace="0.45em">&#x0222B;</mo>',
+}
 # Bars around a value have no space on either side, whichever they are.
 _BAR = '<mo stretchy="false" lspace="0" rspace="0">&#x0007C;</mo>'
 
@@ -60,12 +67,13 @@ def to_mathml(tex: str, display: bool) -> str:
         lambda match: f"<mi>{_LETTERS[match[1]][match[2]]}</mi>",
         made,
     )
+    for sign, right in _SIGNS.items():
+        made = made.replace(sign, right)
     made = re.sub(_FUNCTION, r'\1<mspace width="0.17em" />', made)
     made = re.sub(_FACTOR, r'\1<mspace width="0.17em" />', made)
     made = re.sub(_MINUS, r'\1<mo form="prefix">&#x02212;</mo>', made)
     made = made.replace('<mo stretchy="false">&#x0007C;</mo>', _BAR)
-    made = _ruled(made)
-    return made.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+    return _ruled(made)
 
 
 def render(page: str) -> str:

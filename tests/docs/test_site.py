@@ -213,6 +213,9 @@ def test_formulas_become_mathml():
     assert '<munder class="braced"><mrow><mi>D</mi><mspace width="0.17em" /><mi>log</mi>' in drawn
     assert '<mo form="prefix">&#x02212;</mo><mrow><mrow class="bars"><mfrac>' in drawn
     assert "23DF" not in drawn
+    near = mathml.to_mathml(r"P := \log \left| \det W \right|", True)
+    assert "<mo>:=</mo>" in near
+    assert '<mrow class="bars"><mi>det</mi><mspace width="0.17em" /><mi>W</mi>' in near
 
 
 def test_docstrings_become_markdown():
