@@ -1,6 +1,7 @@
 """Hooks of mkdocs.yml: what the site's pages are made of beside their text.
 
-- chapters of the course are run (:mod:`notebooks`), formulas become MathML (:mod:`mathml`);
+- chapters of the course are run, and linked as notebooks (:mod:`notebooks`);
+- formulas become MathML (:mod:`mathml`);
 - the pages of the command line and of the recipes are generated from the package;
 - the playground's modules become one script (:mod:`playground`);
 - measurements of benchmarks/results become pages, so that they can be linked;
@@ -66,6 +67,9 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, uri, abs_src_path=str(path)))
     for name, content in (("cli", command_line()), ("recipes", recipes_page.page())):
         files.append(File.generated(config, f"reference/{name}.md", content=content))
+    for path in sorted((ROOT / "docs" / "course").glob("[0-9]*.md")):
+        content = notebooks.notebook(path)
+        files.append(File.generated(config, f"course/{path.stem}.ipynb", content=content))
     script = File.generated(config, "playground/playground.js", content=playground.script())
     files.append(script)
     return files

@@ -1,9 +1,10 @@
 """Chapters of the course: Markdown whose Python blocks are the cells of a notebook.
 
+``python tools/notebooks.py FOLDER`` writes them as notebooks, which Jupyter runs.
+
 ``render`` runs a chapter's cells in a fresh Jupyter kernel and returns the chapter with what they
 printed and drew. Results are cached by content, that of the cells and that of the package, so that
-a second build takes seconds. As notebooks, chapters are opened by Jupyter with jupytext, or made by
-``jupytext --to ipynb docs/course/*.md``.
+a second build takes seconds. Each page of the site links its notebook.
 
 A cell's tags say how it is shown: ``tags=["fold"]`` folds its code away, ``tags=["answer"]`` folds
 it with its output, as the answer of an exercise.
@@ -14,6 +15,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
+import re
+import sys
 import tempfile
 import textwrap
 from pathlib import Path
@@ -23,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "docs"
 SECONDS = 600
 """Longest time of one cell."""
+REPOSITORY = "https://github.com/realnvp/realnvp"
+_ANSWER = re.compile(r'^\?\?\? \w+ "(.*)"\n((?:\n|    .*(?:\n|\Z))+)', flags=re.M)
 
 
 @functools.cache
@@ -40,6 +46,39 @@ def read(path: Path) -> Any:
     import jupytext
 
     return jupytext.read(path, fmt="md")
+
+
+def _link(match: re.Match[str]) -> str:
+    """Return a link of a chapter as one of its notebook, which is alone in its folder."""
+    name, anchor = match[1], match[2] or ""
+    if re.match(r"\d\d-", name):
+        return f"]({name.replace('.md', '.ipynb')}{anchor})"
+    kind = "raw" if name.endswith(".png") else "blob"
+    target = os.path.normpath(f"docs/course/{name}").replace(os.sep, "/")
+    return f"]({REPOSITORY}/{kind}/main/{target}{anchor})"
+
+
+def notebook(path: Path) -> str:
+    """Return a chapter as the text of a notebook that is not yet run, its answers folded."""
+    import nbformat
+
+    chapter = read(path)
+    chapter.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    for number, cell in enumerate(chapter.cells):
+        cell["id"] = f"cell-{number}"  # not a random one, so that equal chapters are equal files
+        if cell.cell_type == "code":
+            folded = bool({"fold", "answer"} & set(cell.metadata.get("tags", ())))
+            cell.metadata = {"jupyter": {"source_hidden": True}} if folded else {}
+            continue
+        text = _ANSWER.sub(
+            lambda match: (
+                f"<details><summary>{match[1]}</summary>\n\n"
+                f"{textwrap.dedent(match[2]).strip()}\n\n</details>\n\n"
+            ),
+            cell.source,
+        )
+        cell.source = re.sub(r"\]\((?!https:)([^)#\s]+)(#[^)\s]*)?\)", _link, text).strip()
+    return nbformat.writes(chapter)
 
 
 def execute(path: Path) -> Any:
@@ -117,4 +156,12 @@ def render(path: Path) -> str:
         else:
             fold = "fold" in tags
             parts += [_folded("code", "The code of this picture", code) if fold else code, *shown]
-    return "\n\n".join(parts)
+    own = f"*This chapter is a [notebook]({path.stem}.ipynb) that you can run.*"
+    return "\n\n".join(parts).replace("\n", f"\n\n{own}\n", 1)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((ROOT / "docs" / "course").glob("[0-9]*.md")):
+        (folder / f"{path.stem}.ipynb").write_text(notebook(path), encoding="utf-8")

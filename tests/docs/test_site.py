@@ -193,6 +193,31 @@ def test_a_chapter_is_run_again_for_its_code_and_not_for_its_text(tmp_path, monk
         assert count.read_text() == "." * runs
 
 
+def test_chapters_are_notebooks_with_folded_answers():
+    pytest.importorskip("jupytext")
+    import nbformat
+
+    import notebooks
+
+    for path in CHAPTERS:
+        text = notebooks.notebook(path)
+        assert text == notebooks.notebook(path)
+        made = nbformat.reads(text, as_version=4)
+        nbformat.validate(made)
+        code = [cell for cell in made.cells if cell.cell_type == "code"]
+        assert [cell.source for cell in code] == [code.strip() for _, code in cells(path)]
+        hidden = [cell for cell in code if cell.metadata.get("jupyter", {}).get("source_hidden")]
+        assert len(hidden) == len(
+            [tags for tags, _ in cells(path) if "fold" in tags or "ans" in tags]
+        )
+        prose = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
+        assert prose.count("<summary>Answer</summary>") == path.read_text("utf-8").count("\n???")
+        assert "???" not in prose
+        targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+        here = {f"{chapter.stem}.ipynb" for chapter in CHAPTERS}
+        assert all(t.startswith("https://") or t.partition("#")[0] in here for t in targets)
+
+
 def test_formulas_become_mathml():
     pytest.importorskip("latex2mathml")
     import mathml
