@@ -1,8 +1,7 @@
 r"""A scikit-learn density estimator: exact log-densities, samples and latents of a table's rows.
 
 >>> import numpy as np
->>> from realnvp.model_info import ModelInfo
-from realnvp.estimator import RealNVPDensity
+>>> from realnvp.estimator import RealNVPDensity
 >>> X = np.random.default_rng(0).normal(size=(300, 2))
 >>> density = RealNVPDensity(max_steps=50, random_state=0).fit(X)
 >>> density.score_samples(X[:3]).shape, density.sample(5, random_state=0).shape
