@@ -169,6 +169,10 @@ def main() -> None:
         print(name, json.dumps(card, indent=1))
         packed[name] = (flow, card)
     path = FOLDER / f"{args.file}.safetensors"
+    kept = pretrained.unpack(path.read_bytes()) if path.exists() else {}
+    packed = {
+        name: (realnvp.load(name), entry["card"]) for name, (entry, _) in kept.items()
+    } | packed
     write_atomically(path, pack(packed))
     print(f"{shlex.quote(str(path))}: {path.stat().st_size / 2**20:.2f} MiB")
 
