@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 
         content = compress(
             flow,
-            split.x[:],  # all of it, where it is in files
+            split.x,
             split.condition,
             names=names,
             model=args.model if flow.origin == "shipped" else "",
