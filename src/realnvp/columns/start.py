@@ -10,7 +10,7 @@ from torch import Tensor
 
 from realnvp.bijections import Chain, CirclesFirst, DomainMap
 from realnvp.bijections.domains import Entry
-from realnvp.columns.fitting.categories import FittedCategories, fit_categories
+from realnvp.columns.fitting.categories import ROUGH, FittedCategories, fit_categories
 from realnvp.columns.fitting.marginals import FittedColumns, fit_columns
 from realnvp.columns.fitting.mixtures import MANY_ROWS, Mixture, choose_mixture
 from realnvp.columns.fitting.rows import TrainingRows, weight_fractions
@@ -60,7 +60,10 @@ class TableStart:
 
     @staticmethod
     def of(
-        source: TrainingRows, seed: int, domain: Sequence[Entry | None] | None = None
+        source: TrainingRows,
+        seed: int,
+        domain: Sequence[Entry | None] | None = None,
+        rough: float = ROUGH,
     ) -> TableStart:
         """Return the start of training rows.
 
@@ -68,6 +71,7 @@ class TableStart:
             source: training rows.
             seed: seed of the dequantization and of the mixture's first guess.
             domain: domains of the columns, in place of maps of the columns.
+            rough: gain in nats over a smooth dependence from which on the table of a pair is kept.
         """
         if domain is not None:
             return _start_on_domain(source, seed, DomainMap(domain).double())
@@ -80,7 +84,9 @@ class TableStart:
             batches = zip(x.split(AT_ONCE), noise.split(AT_ONCE), strict=True)
             x = torch.cat([layer(rows, noise=u)[0] for rows, u in batches])
         weight = weight_fractions(x, source.weight)
-        fitted = categories, tables = fit_categories(source.features, maps, x, weight, condition)
+        fitted = categories, tables = fit_categories(
+            source.features, maps, x, weight, condition, rough
+        )
         if categories is not None:
             first = CategoriesFirst(
                 categories["links"], x.shape[1], categories["features"], Chain(),

@@ -15,6 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
 from realnvp.builders import average_flow
+from realnvp.columns.fitting.categories import ROUGHER
 from realnvp.columns.fitting.marginals import OFTEN
 from realnvp.columns.fitting.mixtures import Mixture
 from realnvp.columns.fitting.rows import moments
@@ -145,9 +146,18 @@ def _fit(
     options = _options(recipe)
     trained = [_train(each, trial, report, mixture=mixture, known=known) for each in options]
     gains = [_gain(flow, start, trial.validation, recipe.seed) for flow, _ in trained]
-    best = max(range(len(options)), key=lambda i: float(gains[i][1].double() @ gains[i][0]))
-    recipe, (flow, steps) = options[best], trained[best]
-    if steps == 0 or not _is_positive(*gains[best]):
+    best = max(range(len(options)), key=lambda i: _total(*gains[i]))
+    recipe, (flow, steps), gain = options[best], trained[best], gains[best]
+    if many and recipe.model.domain is None:  # fewer rows have no tables of numbers
+        fewer = TableStart.of(trial.training_rows, recipe.seed, rough=ROUGHER)
+        if fewer.categories[0] != known.categories[0]:
+            other, its_steps = _train(
+                recipe, trial, report, mixture=mixture_of(recipe, fewer), known=fewer
+            )
+            its_gain = _gain(other, start, trial.validation, recipe.seed)
+            if _total(*its_gain) > _total(*gain):
+                flow, steps, gain = other, its_steps, its_gain
+    if steps == 0 or not _is_positive(*gain):
         return _start(recipe, everything)
     if len(split) >= MANY_ROWS:
         return flow, steps
@@ -311,10 +321,14 @@ def _gain(flow: Flow, start: Flow, check: Split, seed: int) -> tuple[Tensor, Ten
     return gain, torch.ones(len(gain)) if check.weight is None else check.weight
 
 
+def _total(gain: Tensor, weight: Tensor) -> float:
+    return float(weight.double() @ gain)
+
+
 def _is_positive(gain: Tensor, weight: Tensor) -> bool:
     """Return whether a gain on held-out rows is positive, beyond chance."""
     # A single outlying row could decide the mean alone: most rows must gain, too.
-    return (weight.double() @ gain).item() > 0 and _p_value(gain) < 1 - CONFIDENCE
+    return _total(gain, weight) > 0 and _p_value(gain) < 1 - CONFIDENCE
 
 
 def _p_value(gain: Tensor) -> float:

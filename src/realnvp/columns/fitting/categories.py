@@ -36,7 +36,7 @@ from realnvp.columns.layer import TableColumns
 if TYPE_CHECKING:
     from realnvp.columns.kinds import Feature  # with pandas, which images do not need
 
-__all__ = ["fit_categories"]
+__all__ = ["ROUGH", "ROUGHER", "fit_categories"]
 
 FittedCategories = tuple[dict[str, Any] | None, dict[str, Tensor]]
 """The arguments ``categories`` and ``category_tensors`` of :func:`realnvp.vector_flow`."""
@@ -59,6 +59,10 @@ columns."""
 ROUGH = 0.05
 """Gain in nats over a Gaussian copula from which on the table of a pair is kept."""
 
+ROUGHER = 0.1
+"""The same for a second model with fewer tables, in which a column is given three others at most;
+held-out rows choose."""
+
 
 def fit_categories(
     features: Sequence[Feature],
@@ -66,6 +70,7 @@ def fit_categories(
     scores: Tensor,
     weight: Tensor,
     given: Tensor | None = None,
+    rough: float = ROUGH,
 ) -> FittedCategories:
     """Return settings and tensors of the categories of a table; None if they are not modeled first.
 
@@ -77,11 +82,12 @@ def fit_categories(
         scores: ``(N, D)`` normal scores of the rows.
         weight: ``(N,)`` weights of the rows, which add up to 1.
         given: ``(N, K)`` condition of the rows in the form that layers take, or None.
+        rough: gain in nats over a Gaussian copula from which on the table of a pair is kept.
     """
     if not features:
         return None, {}
     w = weight.cpu().numpy() * len(weight)
-    intervals, codes_of, own_of = _intervals(features, maps, scores, w)
+    intervals, codes_of, own_of = _intervals(features, maps, scores, w, rough)
     where = [i for i, c in enumerate(features) if c.kind == "category" or i in intervals]
     least = 1 if given is None else min(1, 2 - len(where))
     if not where or len(features) - len(where) < least:
@@ -122,7 +128,7 @@ def fit_categories(
 
 
 def _intervals(
-    features: Sequence[Feature], maps: FittedColumns, scores: Tensor, w: NDArray
+    features: Sequence[Feature], maps: FittedColumns, scores: Tensor, w: NDArray, rough: float
 ) -> tuple[dict[int, NDArray], dict[int, NDArray], dict[int, Frequencies]]:
     """Return the edges of the intervals of every column that is modeled first, from 0 to 1.
 
@@ -163,7 +169,7 @@ def _intervals(
                 near |= {i, j} if left <= NEARLY * entropy else set()
                 if all(seen[k] <= FEW_VALUES for k in (i, j)):
                     smooth = _smooth_gain(i, j, codes, scores, numbers) * w.sum()
-                    near |= {i, j} if entropy - left > smooth + ROUGH * w.sum() else set()
+                    near |= {i, j} if entropy - left > smooth + rough * w.sum() else set()
     kept = {i: row for i, row in found.items() if i in near or i not in numbers}
     return kept, codes, frequencies
 
