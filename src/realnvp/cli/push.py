@@ -27,15 +27,6 @@ def main(argv: list[str]) -> int:
         "repo", metavar="OWNER/NAME", help="repository; created if it does not exist"
     )
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--branch", metavar="NAME", help="branch to commit to (default: main)")
-    parser.add_argument(
-        "--create-pr",
-        action="store_true",
-        help="open a pull request instead of committing",
-    )
-    parser.add_argument(
-        "--message", default="Push model using realnvp", help="message of the commit"
-    )
     parser.add_argument("--license", metavar="NAME", help="license in the card, such as apache-2.0")
     parser.add_argument(
         "--training-rows",
@@ -58,14 +49,6 @@ def main(argv: list[str]) -> int:
         files = sorted(path.name for path in Path(args.out).iterdir())
         text = f"{args.out}  {', '.join(files)}: nothing was sent"
         return tell(args, {"out": args.out, "files": files}, text)
-    address = push_to_hub(
-        flow,
-        args.repo,
-        commit_message=args.message,
-        private=args.private or None,
-        branch=args.branch,
-        create_pr=args.create_pr,
-        **card,
-    )
+    address = push_to_hub(flow, args.repo, private=args.private or None, **card)
     text = f"{address}  load exactly this commit with realnvp.load, or the newest without @"
     return tell(args, {"address": address}, text)

@@ -76,7 +76,6 @@ def upload(
     private: bool | None = None,
     token: str | None = None,
     branch: str | None = None,
-    create_pr: bool = False,
 ) -> str:
     """Upload the files of a folder as one commit, and return the address of that commit.
 
@@ -88,7 +87,6 @@ def upload(
             settings.
         token: token of the hub; None uses the one of ``hf auth login``, or ``HF_TOKEN``.
         branch: branch to commit to, made if there is none; None is the main one.
-        create_pr: propose the commit rather than make it.
 
     Raises:
         ValueError: if ``repo`` is not the name of a repository.
@@ -108,7 +106,6 @@ def upload(
             folder_path=folder,
             commit_message=commit_message,
             revision=branch,
-            create_pr=create_pr,
         )
     return f"{PREFIX}{repo}@{commit.oid}"
 

@@ -195,7 +195,7 @@ def push_to_hub(
         license: the hub's name of a license, for the card, such as "apache-2.0".
         training_rows: include the calibration of a table, which holds some of its training rows
             as they are.
-        options: ``commit_message``, ``private``, ``token``, ``branch`` and ``create_pr`` of
+        options: ``commit_message``, ``private``, ``token`` and ``branch`` of
             :func:`realnvp.interop.hub.upload`.
 
     Returns:
