@@ -2,7 +2,7 @@
 
 All see the same 10,000 points, one thread, and are judged on the same fresh 5,000. Ours are the
 default recipe, and the same with affine couplings only. The peers train for 100 epochs of batches
-of 500 with Adam at a rate of 0.001; NaN is where that ended.
+of 500 with Adam.
 """
 
 from __future__ import annotations
