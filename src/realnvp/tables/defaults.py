@@ -33,6 +33,10 @@ columns are no worse as halves."""
 NETWORKS = 1
 """Networks of each of these columns whose densities are averaged."""
 
+GIVEN_ROWS = 2_000
+"""Number of rows from which several numbers given others have wide networks with dropout; what it
+gains on posteriors of simulators is in benchmarks/results/posteriors.md."""
+
 FEW_VALUES = 50
 """Largest number of values of a column that a softmax classifier models: categories, or steps from
 the smallest number to the largest."""
@@ -61,6 +65,7 @@ class Defaults:
             condition.
         is_autoregressive: whether several columns of numbers, without a condition, are modeled one
             after the other.
+        is_given: whether the density is of many rows of several columns, given numbers.
     """
 
     rows: int
@@ -68,6 +73,7 @@ class Defaults:
     is_regression: bool
     is_of_few_values: bool
     is_autoregressive: bool = False
+    is_given: bool = False
 
     @staticmethod
     def of(
@@ -92,7 +98,9 @@ class Defaults:
         several = numbers in AUTOREGRESSIVE_COLUMNS and not is_regression
         enough = len(rows) >= AUTOREGRESSIVE_ROWS
         is_autoregressive = several and enough and not condition_dim and not halves
-        return Defaults(len(rows), condition_dim, is_regression, few, is_autoregressive)
+        numeric = bool(condition_dim) and classes is None
+        is_given = numeric and not is_regression and len(rows) >= GIVEN_ROWS
+        return Defaults(len(rows), condition_dim, is_regression, few, is_autoregressive, is_given)
 
     @property
     def members(self) -> int:
@@ -134,6 +142,11 @@ class Defaults:
                 "architecture": "autoregressive", "hidden": 64, "components": 16, "dropout": 0.2,
                 "max_steps": max(3000, found["max_steps"]), "patience": 15, "decay": "cosine",
                 "networks": members,
+            }  # fmt: skip
+        if self.is_given:
+            found |= {
+                "hidden": 128, "dropout": 0.1, "weight_decay": 0.1, "max_steps": 6000,
+                "patience": 20, "decay": "cosine",
             }  # fmt: skip
         classifier = few and found["coupling"] == "piecewise_linear"
         if classifier:

@@ -137,6 +137,7 @@ def _fit(
     trial = dataset(split.select(learn), split.select(check))
     known = TableStart.of(trial.training_rows, recipe.seed, recipe.model.domain)
     mixture = mixture_of(recipe, known)
+    free = recipe.model.mixture_init == "auto"
     # With categories, many rows start training as one Gaussian, but the start alone may have more.
     many = len(split) >= MANY_ROWS
     start, _ = _start(recipe, trial, None if known.columns_first and many else mixture, known)
@@ -144,6 +145,9 @@ def _fit(
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
     options = _options(recipe)
+    numbers = split.condition is not None and split.condition.ndim == 2
+    if free and many and numbers and split.x.shape[1] > 1:
+        options.append(_without_mixture(recipe))  # a nonlinear simulator is learned better
     trained = [_train(each, trial, report, mixture=mixture, known=known) for each in options]
     gains = [_gain(flow, start, trial.validation, recipe.seed) for flow, _ in trained]
     best = max(range(len(options)), key=lambda i: _total(*gains[i]))
@@ -250,6 +254,11 @@ def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
     return [dataclasses.replace(recipe, model=without), recipe]
 
 
+def _without_mixture(recipe: VectorRecipe) -> VectorRecipe:
+    """Return the recipe of a flow that does not start as a mixture of Gaussians."""
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, mixture_init=0))
+
+
 def _start(
     recipe: VectorRecipe,
     data: Dataset,
@@ -276,8 +285,9 @@ def _train(
 ) -> tuple[Flow, int]:
     """Train for ``steps``, or until validation no longer improves; return the best model."""
     if recipe.model.architecture == "autoregressive":  # whitened columns, it learns less well
-        model = dataclasses.replace(recipe.model, mixture_init=0)
-        recipe, mixture = dataclasses.replace(recipe, model=model), None
+        recipe = _without_mixture(recipe)
+    if recipe.model.mixture_init == 0:
+        mixture = None
     # Here, a validation costs little compared with what it saves.
     training = dataclasses.replace(recipe.training, validation_share=1.0)
     if steps is not None:
