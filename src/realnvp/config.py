@@ -174,8 +174,10 @@ class DataConfig:
         cache: folder for the decoded images of 2,000 image files and more (of a folder, or of a
             named set such as celeba), so that they are decoded once: null is the user's cache
             folder, "none" no cache.
-        storage: of a large Parquet table, "auto" reads a random sample of 1 GiB, and "memory" all
-            rows.
+        storage: where cached images are during training: "auto" puts them on an accelerator if they
+            take at most half of its free memory, and otherwise reads each batch from the files,
+            which the system keeps in free memory; "memory" reads all of them at the start; "disk"
+            always reads from the files. Of a large Parquet table, "memory" reads all rows.
         seed: seed of the split and of generated sets.
     """
 
@@ -197,7 +199,7 @@ class DataConfig:
     columns: dict[str, Any] | None = None
     keep_range: bool = False
     cache: str | None = None
-    storage: Literal["auto", "memory"] = "auto"
+    storage: Literal["auto", "memory", "disk"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

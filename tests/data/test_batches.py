@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import product
+from typing import cast
 
 import pytest
 import torch
 
 from realnvp.data import Split
-from realnvp.data.batches import Batches, to_device
+from realnvp.data.batches import Batches, Prefetcher, to_device
+from realnvp.data.stored_images import StoredImages
 from realnvp.utils.weights import draw_weighted
 
 
@@ -64,6 +67,58 @@ def test_weights_are_how_often_an_example_comes():
     assert torch.equal(
         draw_weighted(torch.ones(7), torch.Generator().manual_seed(0)), torch.arange(7)
     )
+
+
+class Recorded(StoredImages):
+    """Images in files that note which thread read them."""
+
+    threads: list[str]
+
+    def __getitem__(self, index):
+        self.threads.append(threading.current_thread().name)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_batches_that_are_read_ahead_are_those_from_memory(world_size):
+    x = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8)
+    stored = Recorded([x[:20].numpy(), x[20:].numpy()], "key")
+    stored.threads = []
+    condition = torch.arange(50)
+    options = {"batch_size": 16, "seed": 3, "flip": True, "shift": 1}
+    known = Batches(Split(x, condition), **options)
+    cpu = torch.device("cpu")
+    for rank in range(world_size):
+        found = Batches(Split(cast("torch.Tensor", stored), condition), **options, device=cpu)
+        # in order, once more, forth and back, as after a failed step or in a resumed run
+        for step in [0, 1, 2, 3, 4, 4, 2, 3, 40, 41, 0]:
+            for one, two in zip(
+                known.get(step, rank, world_size), found.get(step, rank, world_size), strict=True
+            ):
+                assert torch.equal(one, two)
+    assert set(stored.threads) == {"ahead_0"}
+
+
+def test_the_next_batch_is_read_before_it_is_asked_for():
+    called: list[int] = []
+    ready = threading.Event()
+
+    def read(step: int) -> int:
+        called.append(step)
+        if step == 8:
+            ready.set()
+        if step == 10:
+            raise OSError("gone")
+        return step
+
+    ahead = Prefetcher(read)
+    assert ahead(7) == 7
+    assert ready.wait(10)
+    assert (ahead(8), ahead(9)) == (8, 9)
+    assert called[:2] == [7, 8]
+    with pytest.raises(OSError, match="gone"):
+        ahead(10)
+    assert ahead(11) == 11
 
 
 def test_a_split_moves_whole():

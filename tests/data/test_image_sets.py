@@ -25,9 +25,10 @@ from helpers.data_files import (
     write,
 )
 from realnvp.config import DataConfig
-from realnvp.data import Split, images, load_part, source_names
+from realnvp.data import Split, cache, images, load_part, source_names
 from realnvp.data.image_sets import IMAGE_SETS, ImageSet, register_image_set
 from realnvp.data.images import ImageFiles, image_tensor
+from realnvp.data.stored_images import StoredImages
 from realnvp.utils.image_files import read_image
 
 
@@ -126,14 +127,19 @@ def test_parts_of_celeba_are_decoded_once(tmp_path, monkeypatch):
     celeba_folder(tmp_path)
     config = {"root": str(tmp_path), "cache": str(tmp_path / "cache"), "size": 16}
     known = load("celeba", **{**config, "cache": "none"})
+    assert isinstance(known.train.x, torch.Tensor)
     monkeypatch.setattr(images, "_CACHE_FROM", 1)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
     first = load("celeba", **config)
-    monkeypatch.setattr(images, "_decoded", None)  # nothing is decoded again
+    monkeypatch.setattr(cache, "write_stack", None)  # nothing is decoded again
     for found in (first, load("celeba", **config)):
         for part in ("train", "validation", "test"):
-            assert torch.equal(getattr(found, part).x, getattr(known, part).x)
+            assert isinstance(getattr(found, part).x, StoredImages)
+            assert torch.equal(getattr(found, part).x[:], getattr(known, part).x)
         assert found.fingerprint == known.fingerprint
     assert len([*(tmp_path / "cache/images").iterdir()]) == 3
+    held = load("celeba", **config, storage="memory")
+    assert torch.equal(held.test.x, known.test.x)
 
 
 def test_a_set_of_files_with_labels_of_their_own(tmp_path, monkeypatch):
@@ -150,8 +156,9 @@ def test_a_set_of_files_with_labels_of_their_own(tmp_path, monkeypatch):
     try:
         config = {"root": str(tmp_path), "cache": str(tmp_path / "cache"), "condition": "label"}
         data = load("mine", **config, size=2)
+        assert isinstance(data.train.x, StoredImages)
         assert (data.shape, data.classes) == ((1, 2, 2), 2)
-        assert torch.equal(data.train.condition, data.train.x[:, 0, 0, 0] // 12 % 2)
+        assert torch.equal(data.train.condition, data.train.x[:][:, 0, 0, 0] // 12 % 2)
     finally:
         del IMAGE_SETS["mine"]
 

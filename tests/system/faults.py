@@ -12,12 +12,15 @@ import argparse
 import contextlib
 import io
 import json
+import multiprocessing as mp
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 import realnvp
-from helpers import bad_input, kills, poison, processes
+from helpers import bad_input, data_files, kills, poison, processes
 from helpers.memory import memory_growth
+from realnvp.cli.main import main as command_line
 from realnvp.config import (
     DataConfig,
     ImageModel,
@@ -37,7 +41,7 @@ from realnvp.config import (
     VectorModel,
     VectorRecipe,
 )
-from realnvp.data import load_data
+from realnvp.data import cache, images, load_data
 from realnvp.training import rollback as rollback
 from realnvp.training.train import train
 from realnvp.training.trainer import Trainer
@@ -199,6 +203,92 @@ def non_finite(folder: Path, fast: bool) -> Result:
     return good, tried, "NaNs in data, weights and gradients named by layer, undone and skipped"
 
 
+@contextlib.contextmanager
+def small_cache() -> Iterator[None]:
+    """Cache few images, in shards of four, in the process that needs them."""
+    before = images._CACHE_FROM, cache.SHARD, cache.MOST_PROCESSES
+    images._CACHE_FROM, cache.SHARD, cache.MOST_PROCESSES = 8, 4 * 3 * 64, 1
+    yield
+    images._CACHE_FROM, cache.SHARD, cache.MOST_PROCESSES = before
+
+
+def cached_images(folder: Path, fast: bool) -> Result:
+    """Kill, starve, double and change what makes the cache of images, and what trains from it."""
+    photos = folder / "photos"
+    for i in range(40):
+        pixels = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8).numpy()
+        data_files.save(pixels, photos / f"{i:02}.png")
+
+    data = DataConfig(str(photos), flip=True, storage="disk")
+    home, outcomes = os.environ.get("XDG_CACHE_HOME"), {}
+    assert kills.run(folder / "whole", data=data) == 0  # so few are read without a cache
+    with small_cache():
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        assert kills.run(folder / "cached", data=data) == 0
+        assert list((folder / "cache").rglob("*.npy"))
+        found = kills.differences(folder / "whole", folder / "cached")
+        outcomes[f"from the cache: {found}"] = not found
+        moments = json.loads((folder / "moments.json").read_text())
+        for point in spread(4 if fast else 30, len(moments)):
+            os.environ["XDG_CACHE_HOME"] = str(folder / f"cache{point}")
+            kills.kill_and_resume(folder / f"{point}", point, data=data)
+            found = kills.differences(folder / "whole", folder / f"{point}")
+            outcomes[f"killed at moment {point}, {moments[point]}: {found}"] = not found
+        arguments = ["train", "images", "--data", str(photos), "--steps", "1", "--quiet"]
+        arguments += ["--data-cache", str(folder / "full"), "--out", str(folder / "refused")]
+        for limit in (10, 500):  # bytes of a shard that can be written
+            log = folder / f"{limit}.log"
+            status = kills.in_child(partial(starved, limit, arguments), log)
+            said = log.read_text().splitlines()
+            one_line = len(said) == 1 and said[0].startswith("realnvp: error: File too large: ")
+            outcomes[f"files of {limit} bytes, {status}: {said}"] = status == 2 and one_line
+        outcomes["no run is left"] = not (folder / "refused").exists()
+        os.environ["XDG_CACHE_HOME"] = str(folder / "shared")
+        both = [
+            mp.get_context("fork").Process(
+                target=kills.run, args=(folder / name,), kwargs={"data": data}
+            )
+            for name in ("left", "right")
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        for name in ("left", "right"):
+            found = kills.differences(folder / "whole", folder / name)
+            outcomes[f"two at once, {name}: {found}"] = not found
+        data_files.save(255 - pixels, photos / "39.png")
+        os.utime(photos / "39.png", ns=(0, 10**18))
+        status = kills.run(folder / "left", resume=True, data=data)
+        said = (folder / "left.log").read_text()
+        refused = "has changed since the model was trained" in said
+        outcomes[f"a changed file, {status}: {said}"] = status != 0 and refused
+    os.environ.pop("XDG_CACHE_HOME")
+    if home is not None:
+        os.environ["XDG_CACHE_HOME"] = home
+    for what in (what for what, good in outcomes.items() if not good):
+        print(what, file=sys.stderr)
+    say = "images of a cache that was killed, starved, shared or changed are right"
+    return sum(outcomes.values()), len(outcomes), say
+
+
+def starved(limit: int, arguments: list[str]) -> None:
+    """Run a command whose cache can write files of so many bytes, and exit with its status."""
+    opened, (soft, hard) = images.open_cached, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limited(*args: object) -> object:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            return opened(*args)  # type: ignore[arg-type]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    images.open_cached = limited  # type: ignore[assignment]
+    status = command_line(arguments)
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def process_counts(folder: Path, fast: bool) -> Result:
     """Compare a training by one process and by several."""
     names = ["batch norm", "batch norm+double", "invertible+double"]
@@ -254,6 +344,7 @@ def mutated_files(folder: Path, fast: bool) -> Result:
 CHECKS: dict[str, Callable[[Path, bool], Result]] = {
     "kills": kill_points,
     "disks": full_disks,
+    "cache": cached_images,
     "files": damaged_files,
     "inputs": bad_inputs,
     "fuzz": mutated_files,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from helpers.data_files import GREY, RGB, save, write
 from realnvp.utils.image_files import UnusableImage, attempt, image_files, read_image, stack
@@ -13,9 +17,9 @@ def test_files_come_in_the_order_of_their_paths_without_hidden_ones(tmp_path):
     for name in ("b.PNG", "a/z.jpg", "a/c/y.tiff", "a.png", ".hidden.png", ".d/x.png", "n.txt"):
         write(tmp_path / name, "x")
     (tmp_path / "folder.png").mkdir()
-    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)[0]]
+    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
     assert found == ["a/c/y.tiff", "a/z.jpg", "a.png", "b.PNG"]
-    assert image_files(tmp_path)[0] == sorted(image_files(tmp_path)[0])
+    assert [*image_files(tmp_path)] == sorted(image_files(tmp_path))
 
 
 def test_links_are_followed_but_not_in_a_circle(tmp_path):
@@ -25,7 +29,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "a/up").symlink_to(folder)
     (tmp_path / "elsewhere/deep/itself").symlink_to(tmp_path / "elsewhere/deep")
-    found = [path.relative_to(folder).as_posix() for path in image_files(folder)[0]]
+    found = [path.relative_to(folder).as_posix() for path in image_files(folder)]
     assert found == ["a/a.png", "linked/deep/b.png"]
 
 
@@ -40,7 +44,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert [path.name for path in image_files(tmp_path)[0]] == ["b.png"]
+    assert [path.name for path in image_files(tmp_path)] == ["b.png"]
     said = " ".join(capsys.readouterr().err.split())
     assert f"{tmp_path / 'a'} is left out, as it cannot be read: Permission denied" in said
 
@@ -61,3 +65,28 @@ def test_a_read_image_is_as_on_the_screen(tmp_path):
     path = save(RGB[0], tmp_path / "a.png")
     assert (read_image(Path(path)) == RGB[0]).all()
     assert read_image(path, size=4, channels=1).shape == (4, 4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_ends_with_its_parent(tmp_path):
+    code = f"""
+import os, time
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from realnvp.utils.image_files import end_with
+if os.fork() == 0:
+    end_with(os.getppid())
+    Path({str(tmp_path / "child")!r}).write_text(str(os.getpid()))
+    time.sleep(60)
+    print("it has outlived its parent", flush=True)
+while not Path({str(tmp_path / "child")!r}).exists():
+    time.sleep(0.01)
+os._exit(0)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b""  # until the last one that holds it has ended

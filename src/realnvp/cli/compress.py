@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 
         content = compress(
             flow,
-            split.x,
+            split.x[:],  # all of it, where it is in files
             split.condition,
             names=names,
             model=args.model if flow.origin == "shipped" else "",

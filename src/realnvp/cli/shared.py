@@ -178,7 +178,7 @@ def row_names(source: str, split: Split) -> dict[str, Any]:
     folder = Path(source).expanduser()
     if not is_image_folder(source):
         return {"row": list(rows)}
-    files = [path.relative_to(folder).as_posix() for path in image_files(folder)[0]]
+    files = [path.relative_to(folder).as_posix() for path in image_files(folder)]
     return {"image": [files[row] for row in rows]}
 
 

@@ -1,19 +1,66 @@
-"""Shuffled batches of examples in memory, a function of the seed and the step."""
+"""Shuffled batches from memory or from files, a function of the seed and the step.
+
+What a batch takes from files is read in a thread while the model is busy with the batch before it.
+As every batch is a function of its step, reading ahead changes nothing but the time.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from realnvp.data.dataset import Split
+from realnvp.data.stored_images import StoredImages
 from realnvp.utils.rng import Stream, seed_of
 from realnvp.utils.weights import draw_weighted
 
-__all__ = ["Batches", "shift_images", "to_device"]
+__all__ = [
+    "Batches",
+    "Prefetcher",
+    "shift_images",
+    "to_device",
+    "to_device_unless_stored",
+]
+
+Result = TypeVar("Result")
+
+
+class Prefetcher(Generic[Result]):
+    """A function of a step whose next result a thread computes ahead of time.
+
+    The function is called in that one thread only, so that its state needs no lock.
+
+    Args:
+        function: function of a step, and of arguments that rarely change.
+
+    >>> square = Prefetcher(lambda step, plus: step**2 + plus)
+    >>> square(3, 0), square(4, 0), square(9, 1)
+    (9, 16, 82)
+    """
+
+    def __init__(self, function: Callable[..., Result]) -> None:
+        self._function = function
+        self._pool = ThreadPoolExecutor(1, "ahead")  # whose thread ends with the last reference
+        self._next: tuple[tuple[int, ...], Future[Result]] | None = None
+
+    def __call__(self, step: int, *rest: int) -> Result:
+        wanted, known = (step, *rest), self._next
+        if known is not None and known[0] == wanted:
+            found = known[1]
+        else:
+            found = self._pool.submit(self._function, *wanted)
+        following = (step + 1, *rest)
+        self._next = following, self._pool.submit(self._function, *following)
+        return found.result()
 
 
 class Batches:
-    """Shuffled batches of a split, for any step, without a state.
+    """Shuffled batches of a split that is on the device, for any step, without a state.
 
     Every epoch is a permutation of the examples, and the batches are cut from the epochs one after
     the other: where the number of examples is not a multiple of the batch size, one batch has the
@@ -21,7 +68,7 @@ class Batches:
     an epoch. Where examples have weights, each occurs in proportion to its weight, on average.
 
     Args:
-        split: the examples.
+        split: the examples, on the device; or images that stay in files.
         batch_size: examples of a batch, over all processes; at most the whole split.
         seed: seed of the order, the flips and the shifts.
         flip: turn every image left to right half of the time.
@@ -49,6 +96,14 @@ class Batches:
         self.per_epoch = len(split) / self.size
         self._seed, self._flip, self._shift = seed, flip, shift
         self._orders: dict[int, Tensor] = {}
+        in_memory = isinstance(split.x, Tensor)
+        self._take = self._gather if in_memory else Prefetcher(self._gather)
+
+    @property
+    def stored(self) -> str | None:
+        """Description of the files that training examples stay in; None if they are in memory."""
+        x = self.split.x
+        return None if isinstance(x, Tensor) else x.where
 
     def share(self, rank: int, world_size: int) -> range:
         """Return the positions in a batch that belong to a process: shares differ by one at most.
@@ -70,10 +125,10 @@ class Batches:
     def get(self, step: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, Tensor | None]:
         """Return the share of a process of the batch of a step: examples and their condition."""
         share = self.share(rank, world_size)
-        index = self.indices(step)[share.start : share.stop]
-        x, condition = self.split.x[index].to(self._device), self.split.condition
+        x, condition = self._take(step, rank, world_size)
+        x = x.to(self._device, non_blocking=True)  # which waits, unless the memory is pinned
         if condition is not None:
-            condition = condition[index].to(self._device)
+            condition = condition.to(self._device, non_blocking=True)
         if self._flip:
             generator = torch.Generator().manual_seed(seed_of(self._seed, Stream.FLIPS, step))
             flipped = torch.rand(self.size, generator=generator) < 0.5
@@ -85,6 +140,19 @@ class Batches:
             by *= torch.rand((self.size, 1), generator=generator) < 0.5
             x = shift_images(x, by[share.start : share.stop].to(x.device))
         return x, condition
+
+    def _gather(self, step: int, rank: int, world_size: int) -> tuple[Tensor, Tensor | None]:
+        """Return a process's share of a batch, as it is kept, and its condition."""
+        share = self.share(rank, world_size)
+        index = self.indices(step)[share.start : share.stop]
+        x, condition = self.split.x, self.split.condition
+        return self._pinned(x[index]), None if condition is None else condition[index]
+
+    def _pinned(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or self._device.type != "cuda":
+            return x
+        with torch.cuda.device(self._device):  # for this thread, which would use the first device
+            return x.pin_memory()
 
     def _order(self, epoch: int, start: int, stop: int) -> Tensor:
         """Return the indices of the examples at positions ``start`` to ``stop`` of an epoch."""
@@ -117,11 +185,24 @@ def shift_images(x: Tensor, by: Tensor) -> Tensor:
 def to_device(split: Split, device: torch.device) -> Split:
     """Move a split to the device's memory: uint8 images are small, and need no workers there.
 
-    Examples that take more than half of a GPU's free memory stay where they are, and so do their
-    conditions. Labels are left out: training does not use them.
+    Labels are left out: training does not use them.
     """
-    if device.type == "cuda" and 2 * split.x.nbytes > torch.cuda.mem_get_info(device)[0]:
-        return Split(split.x, split.condition, weight=split.weight)
     condition = None if split.condition is None else split.condition.to(device)
     weight = None if split.weight is None else split.weight.to(device)
     return Split(split.x.to(device), condition, weight=weight)
+
+
+def to_device_unless_stored(split: Split, device: torch.device) -> Split:
+    """Move a split to the device's memory, except examples that are better left in files.
+
+    Labels are left out. An accelerator holds images of the cache where they take at most half
+    of its free memory, and the setting ``data.storage`` allows it; on the CPU, they are in memory
+    as soon as they are read.
+    """
+    x = split.x
+    if not isinstance(x, StoredImages):
+        return to_device(split, device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if x.on_device and x.nbytes <= free // 2:
+        return to_device(split, device)
+    return replace(to_device(replace(split, x=split.x[:0]), device), x=x)

@@ -7,7 +7,7 @@ makes them. A saved model stores the fingerprint of each part that it was traine
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from realnvp.columns.fitting.rows import TrainingRows
+from realnvp.data.stored_images import StoredImages
 
 if TYPE_CHECKING:
     from realnvp.columns.kinds import Feature
@@ -35,7 +36,8 @@ class Split:
     """One part of the data.
 
     Args:
-        x: the examples: uint8 ``(N, C, H, W)`` images, or float32 ``(N, D)`` vectors.
+        x: the examples: uint8 ``(N, C, H, W)`` images, or float32 ``(N, D)`` vectors; or
+            :class:`~realnvp.data.stored_images.StoredImages` in place of a tensor.
         condition: what the density is conditioned on: int64 ``(N,)`` classes, ``(N, K)`` numbers,
             float64 from a file, or None.
         labels: int64 ``(N,)`` labels of the set where it has them, conditioned on or not.
@@ -57,8 +59,10 @@ class Split:
         return len(self.x)
 
     def select(self, index: torch.Tensor) -> Split:
-        """Return a copy of the examples at ``index``, int64 ``(M,)``."""
-        return Split(**{name: values[index] for name, values in self._tensors().items()})
+        """Return a copy of the examples at ``index``, int64 ``(M,)``; images stay in files."""
+        return self._map(
+            lambda values: values.take(index) if isinstance(values, StoredImages) else values[index]
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,11 +77,15 @@ class Split:
         >>> one.fingerprint == Split(one.x.flip(0)).fingerprint
         False
         """
+        # Where the examples are stored does not matter.
         fields = "x", "condition", "labels", "weight"
         values = {name: getattr(self, name) for name in fields}
         held = {name: tensor for name, tensor in values.items() if tensor is not None}
         if (given := held.get("condition")) is not None and given.is_floating_point():
             held["condition"] = given.float()  # as it was kept when most models were saved
+        if not isinstance(self.x, torch.Tensor):
+            others = [values for name, values in held.items() if name != "x"]
+            return self.x.cached_fingerprint(others, lambda: _hash_of(held))
         return _hash_of(held)
 
     def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:
@@ -91,6 +99,8 @@ class Split:
         Returns:
             A split for each group, views of this one's tensors.
         """
+        if isinstance(self.x, StoredImages):
+            return [self.select(group) for group in groups]
         sizes = [len(group) for group in groups]
         in_order = torch.equal(torch.cat(list(groups)), torch.arange(len(self)))
         tensors = self._tensors()
@@ -114,6 +124,9 @@ class Split:
         return [
             Split(**{name: values[place] for name, values in tensors.items()}) for place in places
         ]
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Split:
+        return Split(**{name: change(values) for name, values in self._tensors().items()})
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         held = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -8,25 +8,27 @@ request.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from realnvp.columns.text import read_words
-from realnvp.data.cache import cached
+from realnvp.data.cache import default_folder, open_cached
 from realnvp.data.dataset import Split
 from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.utils.distributed import rank
-from realnvp.utils.errors import some_of
+from realnvp.utils.errors import describe, some_of
 from realnvp.utils.image_files import (
     SUFFIXES,
     ImageStack,
@@ -155,7 +157,7 @@ def read_images(
     Raises:
         ValueError: names the files that cannot be used, or that differ in size from the first.
     """
-    found = _stacked(files, read)
+    found = stack(_decoded(files, read), len(files))
     check_readable(files, found, skip_unreadable)
     return torch.from_numpy(found.images), found.kept
 
@@ -192,10 +194,6 @@ def check_readable(files: Sequence[Path], found: ImageStack, skip_unreadable: bo
         )
 
 
-def _stacked(files: Sequence[Path], read: Reader) -> ImageStack:
-    return stack(_decoded(files, read), len(files))
-
-
 def _decoded(files: Sequence[Path], read: Reader) -> Iterator[np.ndarray | UnusableImage]:
     """Read the files in their order; yields the error of one that cannot be used."""
     # Threads, since the codecs release the GIL; chunks, so that decoded images do not accumulate.
@@ -228,7 +226,7 @@ class ImageFiles:
         """Read the images, or open those that the cache holds.
 
         Args:
-            config: settings: ``cache``, ``skip_unreadable``.
+            config: settings: ``cache``, ``storage``, ``skip_unreadable``.
 
         Raises:
             ValueError: names the files that cannot be used.
@@ -240,11 +238,22 @@ class ImageFiles:
     def _images(self, config: DataConfig) -> tuple[torch.Tensor, list[int]]:
         if len(self.files) < _CACHE_FROM or config.cache == "none":
             return read_images(self.files, self.read, config.skip_unreadable)
-        root = None if config.cache is None else Path(config.cache).expanduser()
-        decode = partial(_stacked, self.files, self.read)
-        found = cached(decode, self.folder, self.files, self.read, root, self.part)
+        root = default_folder() if config.cache is None else Path(config.cache).expanduser()
+        try:
+            on_device = config.storage == "auto"
+            stored, found = open_cached(
+                self.folder, self.files, self.read, root, on_device, self.part
+            )
+        except OSError as error:
+            if config.cache is not None or error.errno == errno.ENOENT:
+                raise
+            if rank() == 0:
+                warn(f"no cache, so the images are decoded at every start: {describe(error)}")
+            return read_images(self.files, self.read, config.skip_unreadable)
         check_readable(self.files, found, config.skip_unreadable)
-        return torch.from_numpy(found.images), found.kept
+        assert stored is not None  # otherwise there would have been an error
+        x = stored.cpu() if config.storage == "memory" else cast("torch.Tensor", stored)
+        return x, found.kept
 
 
 def _column(
@@ -338,20 +347,20 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
     """
     if config.background is not None:
         background_color(config.background)
-    files, unread = image_files(folder)
+    files = image_files(folder)
     if not files:
         others = sorted(path.name for path in folder.iterdir())
         found = some_of(others, 5) if others else "nothing"
         raise ValueError(
             f"{folder} holds no images ({' '.join(SUFFIXES)}), nor IDX files: found {found}"
         )
-    if unread and rank() == 0:
-        count = len(unread)
+    if files.others and rank() == 0:
+        count = len(files.others)
         warn(
             f"{count} of {count + len(files)} images in {folder} are left out, since their format "
-            f"is not read: {some_of(unread, 3)}; convert them, for example to PNG"
+            f"is not read: {some_of(files.others, 3)}; convert them, for example to PNG"
         )
-    inside = [str(path.relative_to(folder).parent) for path in files]
+    inside = [name.rpartition(os.sep)[0] for name in files.names]
     split = {name: Path(name).parts for name in set(inside)}
     tops = sorted({parts[0] for parts in split.values() if parts})
     if len(tops) > 1 and all(top.lower() in _PART_NAMES for top in tops):

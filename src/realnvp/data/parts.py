@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from realnvp.data.dataset import Dataset, Part, Split
+from realnvp.data.stored_images import StoredImages
 from realnvp.utils.distributed import rank
 from realnvp.utils.hashing import row_hashes, scrambled
 from realnvp.utils.progress import warn
@@ -145,7 +146,10 @@ def groups_of_copies(split: Split, discrete: bool) -> torch.Tensor | None:
     >>> groups_of_copies(Split(x), discrete=False)
     tensor([0, 1, 0, 2])
     """
-    hashes = row_hashes(split.x.flatten(1).numpy())
+    if isinstance(split.x, StoredImages):
+        hashes = split.x.copies().astype(np.uint64)
+    else:
+        hashes = row_hashes(split.x.flatten(1).numpy())
     if split.condition is not None:
         hashes = scrambled(hashes)
         hashes += row_hashes(split.condition.reshape(len(split), -1).numpy())
@@ -286,7 +290,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
             columns = [set(integer_columns(split.x)) for split in splits]
             integers = tuple(sorted(set.intersection(*columns)))
     levels = parts.levels or (256 if len(shape) == 3 else None)
-    if levels == 256 and rank() == 0:
+    if levels == 256 and isinstance(train.x, torch.Tensor) and rank() == 0:
         _warn_of_darkness(max(1, *(int(split.x.max()) for split in splits if len(split))), name)
     return Dataset(
         name, train, validation, found.get("test"), shape, levels, classes, parts.columns,

@@ -430,7 +430,8 @@ def _run(
         bar = Bar("training", trainer.progress(), visible=not options.quiet, main=processes.main)
         if trainer.is_finished:
             return _finished(trainer, bar, run, notes)
-        for note in notes:
+        stored = [] if trainer.batches.stored is None else [trainer.batches.stored]
+        for note in [*stored, *notes]:
             bar.say(note)
         # From here on, an interrupted run can be resumed.
         signals = stack.enter_context(contextlib.ExitStack())

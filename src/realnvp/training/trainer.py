@@ -22,7 +22,7 @@ from torch import Tensor
 from realnvp.conditioners import BatchNorm2d
 from realnvp.config import Recipe, TrainingConfig
 from realnvp.data import Dataset, Split
-from realnvp.data.batches import Batches, to_device
+from realnvp.data.batches import Batches, to_device, to_device_unless_stored
 from realnvp.diagnostics import find_non_finite
 from realnvp.evaluation import Likelihood, batches, evaluate, log_likelihoods
 from realnvp.flow import Flow
@@ -101,7 +101,7 @@ class Trainer:
         if config.compile:
             compile_conditioners(flow, device)
         self.batches = Batches(
-            to_device(dataset.train, device),
+            to_device_unless_stored(dataset.train, device),
             config.batch_size,
             seed,
             dataset.flip,

@@ -1,33 +1,45 @@
-"""Image files: finding them, and reading their pixels as they are displayed."""
+"""Image files: finding them, and reading their pixels as they are displayed.
+
+Neither PyTorch nor a flow is imported here, so that processes that only decode images start
+quickly.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import struct
+import threading
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+
+from realnvp.utils.files import replacing, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 __all__ = [
     "SUFFIXES",
+    "FileList",
     "ImageStack",
     "Reader",
     "UnusableImage",
     "attempt",
     "background_color",
+    "end_with",
     "image_files",
     "no_bombs",
     "open_image",
     "read_image",
     "stack",
+    "write_stack",
 ]
 
 Reader = Callable[[Path], np.ndarray]
@@ -181,15 +193,46 @@ def background_color(name: str) -> tuple[int, int, int, int]:
     return red, green, blue, 255
 
 
-def image_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the image files in a folder and its subfolders, sorted, without hidden ones.
+class FileList(Sequence[Path]):
+    """Files below a folder, whose paths are made on demand.
 
-    The second list has the pictures next to them whose format is not read, such as HEIC.
+    Making the paths of a million files takes seconds, and a second start does not need them.
+
+    Args:
+        folder: the folder.
+        names: paths of the files, relative to it.
+        others: paths of the pictures next to them whose format is not read, such as HEIC.
+
+    >>> files = FileList(Path("photos"), ["a/1.png", "a/2.png", "b/1.png"])
+    >>> files[1].name, len(files[:2]), [*files][2] == Path("photos/b/1.png")
+    ('2.png', 2, True)
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], others: Sequence[str] = ()) -> None:
+        self.folder, self.names, self.others = folder, names, others
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> FileList: ...
+
+    def __getitem__(self, index: int | slice) -> Path | FileList:
+        if isinstance(index, slice):
+            return FileList(self.folder, self.names[index])
+        return Path(self.folder, self.names[index])
+
+
+def image_files(folder: Path) -> FileList:
+    """Return the image files in a folder and its subfolders, sorted, without hidden ones.
 
     Links are followed, unless they lead back to a folder that they are in. A folder that cannot be
     read is left out, with a warning.
     """
-    images: list[Path] = []
+    images: list[str] = []
     others: list[str] = []
 
     def look(inside: str, above: tuple[str, ...]) -> None:
@@ -205,7 +248,7 @@ def image_files(folder: Path) -> tuple[list[Path], list[str]]:
             if entry.name.startswith("."):
                 continue
             if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                images.append(folder / inside / entry.name)
+                images.append(inside + entry.name)
             elif entry.name.lower().endswith(_OTHERS):
                 others.append(inside + entry.name)
             elif entry.is_dir():
@@ -215,7 +258,7 @@ def image_files(folder: Path) -> tuple[list[Path], list[str]]:
                     look(inside + entry.name + os.sep, (*above, within))
 
     look("", (os.path.realpath(folder),))
-    return images, others
+    return FileList(folder, images, others)
 
 
 @dataclass
@@ -254,7 +297,6 @@ def stack(images: Iterable[np.ndarray | UnusableImage], count: int) -> ImageStac
         pixels = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         kept = len(stacked.kept)
         if not kept:
-            _check_memory(count * pixels.nbytes)
             stacked.images = np.empty((count, *pixels.shape), np.uint8)
         if pixels.shape[1:] != stacked.images.shape[2:]:
             stacked.odd[i] = pixels.shape[2], pixels.shape[1]
@@ -268,16 +310,41 @@ def stack(images: Iterable[np.ndarray | UnusableImage], count: int) -> ImageStac
     return stacked
 
 
-def _check_memory(nbytes: int) -> None:
-    """Raise ValueError for more images than memory can hold."""
-    from realnvp.utils.model_folder import physical_memory
+def write_stack(files: Sequence[Path], path: Path, read: Reader) -> int:
+    """Write the stacked images of files atomically, and return their number.
 
-    memory = physical_memory()
-    if memory is not None and nbytes > memory:
-        raise ValueError(
-            f"the images take {nbytes / 2**30:,.1f} GiB, and this machine has "
-            f"{memory / 2**30:,.1f} GiB of memory: resize them with --data-size, or give fewer"
-        )
+    Args:
+        files: the files.
+        path: file to write, without its suffixes: ``.npy`` has the images, and ``.json``, which is
+            written last, the rest of ``ImageStack``.
+        read: reads one of the files.
+    """
+    with no_bombs():
+        stacked = stack((attempt(read, file) for file in files), len(files))
+    with replacing(path.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
+        # np.save loses the error of a full disk, if it occurs with the last bytes.
+        header = np.lib.format.header_data_from_array_1_0(stacked.images)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(stacked.images.data)
+    about = {"kept": stacked.kept, "bad": stacked.bad, "odd": stacked.odd}
+    write_atomically(path.with_suffix(".json"), json.dumps(about).encode())
+    return len(files)
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent, which cannot stop it if the parent itself is killed.
+
+    Args:
+        parent: id of the parent's process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if hasattr(os, "fork"):  # elsewhere the id of the parent never changes
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def attempt(read: Reader, path: Path) -> np.ndarray | UnusableImage:
