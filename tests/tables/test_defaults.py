@@ -11,6 +11,10 @@ from realnvp.columns.schema import TableSchema
 from realnvp.estimator import RealNVPDensity
 from realnvp.tables.defaults import Defaults
 
+ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 2)))
+NUMBERS = TableSchema.of(ROWS, numbers=True)
+"""Two columns of numbers."""
+
 
 def of_column(x: torch.Tensor, condition_dim: int = 0, classes: int | None = None) -> Defaults:
     """Return the settings for a column of numbers."""
@@ -32,7 +36,7 @@ def test_many_rows_have_wider_networks_that_are_trained_for_longer():
         (1_999, 3, 0, False, False),
         (2_000, 2, 0, False, False),
         (2_000, 31, 0, False, False),
-        (2_000, 3, 1, False, False),
+        (2_000, 3, 1, False, True),
         (2_000, 3, 0, True, False),
     ],
 )
@@ -46,6 +50,13 @@ def test_several_numbers_of_many_rows_are_modeled_one_after_the_other(
     recipe = RealNVPDensity(hidden=16)._recipe(0, defaults.members, defaults)
     assert (recipe.model.architecture == "autoregressive") == expected
     assert recipe.model.hidden == 16
+
+
+def test_two_columns_given_numbers_are_trained_for_longer():
+    two = [Defaults.of(torch.zeros(n, 2), NUMBERS, 3, None) for n in (1_999, 2_000)]
+    assert [each.settings(None, 1)["max_steps"] for each in two] == [2_000, 6_000]
+    classes = Defaults.of(torch.zeros(2_000, 2), NUMBERS, 3, 3)
+    assert classes.settings(None, 1)["max_steps"] == 2_000
 
 
 @pytest.mark.parametrize(("count", "expected"), [(8, 32), (100, 19), (3_000, 0), (0, 0)])

@@ -93,8 +93,8 @@ class RealNVPDensity(
     .. math:: \log p(x) = \log \mathcal N(f(x); 0, I) + \log |\det J_f(x)|
 
     The flow starts as the Gaussian, or the mixture of Gaussians, that fits the data, and couplings
-    learn the rest. From 2,000 rows on, 3 to 30 columns of numbers without a condition are modeled
-    one after the other instead, each as a Gaussian mixture given those before it
+    learn the rest. From 2,000 rows on, 3 to 30 columns of numbers, unless the condition is a class,
+    are modeled one after the other instead, each as a Gaussian mixture given those before it
     (:class:`~realnvp.bijections.Autoregressive`), with dropout or without, unless held-out rows
     like couplings better. The flow is trained until the likelihood of held-out rows no longer
     improves, and with few rows then again on all of them for the same number of steps. If training
@@ -125,7 +125,8 @@ class RealNVPDensity(
         components: number of Gaussians of a mixture coupling; 8 by default, and 16 for columns one
             after the other.
         hidden: number of units of the conditioners' layers; 32 by default, and 64 for one column
-            given numbers, for more than 10,000 rows, or for columns one after the other.
+            given numbers, for more than 10,000 rows, for columns one after the other, or for two
+            columns or more than 30 given numbers from 2,000 rows on.
         blocks: number of residual blocks of each conditioner.
         mixture_init: number of Gaussians of the mixture that the flow starts as; by default chosen
             by cross-validation, or 1, a linear regression, for one column given numbers. (A
@@ -137,8 +138,9 @@ class RealNVPDensity(
             numbers with at most 20,000 rows, where it was measured to be better in eight times the
             time, else 1.
         max_steps: largest number of optimizer steps; training may stop early. By default 2,000, or
-            6,000 for several columns of more than 10,000 rows, the last half with a falling
-            learning rate, as that of the 3,000 for columns one after the other.
+            6,000 for several columns of more than 10,000 rows, or for two columns or more than 30
+            given numbers from 2,000 rows on. The learning rate falls in the last half of these
+            6,000, and of the 3,000 for columns one after the other.
         batch_size: number of rows per step.
         lr: learning rate of AdamW. By default this and the next two are chosen by the number of
             rows: the fewer, the more regularization.
@@ -148,8 +150,9 @@ class RealNVPDensity(
         validation_fraction: fraction of the rows that is held out for early stopping; with 0,
             training takes all steps.
         patience: number of validations without improvement after which training ends; there are 100
-            over all steps. By default 5, and 15 for columns one after the other; for one column
-            given numbers 15, or 8 for each of several members, or 3 if the column has few values.
+            over all steps. By default 5, 15 for columns one after the other, and 20 for two columns
+            or more than 30 given numbers from 2,000 rows on; for one column given numbers 15, or 8
+            for each of several members, or 3 if the column has few values.
         integers: integer columns: "auto" detects them (with a warning for an array), "none", or
             their indices or names.
         columns: kinds of columns by name or index, or one kind for all, instead of the detected

@@ -23,8 +23,9 @@ MANY_ROWS = 10_000
 gain is in benchmarks/results/synthetic.md."""
 
 AUTOREGRESSIVE_ROWS = 2_000
-"""Number of rows from which on several numbers are modeled one after the other. Fewer rows start as
-a mixture of Gaussians, which is better there."""
+"""Number of rows from which on several numbers are modeled one after the other, also given numbers
+(benchmarks/results/posteriors.md). Fewer rows start as a mixture of Gaussians, which is better
+there."""
 
 AUTOREGRESSIVE_COLUMNS = range(3, 31)
 """Numbers of columns that are modeled one after the other: each has networks of its own, and two
@@ -34,8 +35,9 @@ NETWORKS = 1
 """Networks of each of these columns whose densities are averaged."""
 
 GIVEN_ROWS = 2_000
-"""Number of rows from which several numbers given others have wide networks with dropout; what it
-gains on posteriors of simulators is in benchmarks/results/posteriors.md."""
+"""Number of rows from which several numbers given others that are not modeled one after the other
+have wide networks with dropout; what it gains on posteriors of simulators is in
+benchmarks/results/posteriors.md."""
 
 FEW_VALUES = 50
 """Largest number of values of a column that a softmax classifier models: categories, or steps from
@@ -63,8 +65,7 @@ class Defaults:
         is_regression: whether the density is of one column, unconditional or given numbers.
         is_of_few_values: whether this column is discrete, with few values, and there is a
             condition.
-        is_autoregressive: whether several columns of numbers, without a condition, are modeled one
-            after the other.
+        is_autoregressive: whether several columns of numbers are modeled one after the other.
         is_given: whether the density is of many rows of several columns, given numbers.
     """
 
@@ -97,7 +98,7 @@ class Defaults:
         is_regression = schema.dim == 1 and classes is None
         several = numbers in AUTOREGRESSIVE_COLUMNS and not is_regression
         enough = len(rows) >= AUTOREGRESSIVE_ROWS
-        is_autoregressive = several and enough and not condition_dim and not halves
+        is_autoregressive = several and enough and classes is None and not halves
         numeric = bool(condition_dim) and classes is None
         is_given = numeric and not is_regression and len(rows) >= GIVEN_ROWS
         return Defaults(len(rows), condition_dim, is_regression, few, is_autoregressive, is_given)
@@ -143,7 +144,7 @@ class Defaults:
                 "max_steps": max(3000, found["max_steps"]), "patience": 15, "decay": "cosine",
                 "networks": members,
             }  # fmt: skip
-        if self.is_given:
+        elif self.is_given:
             found |= {
                 "hidden": 128, "dropout": 0.1, "weight_decay": 0.1, "max_steps": 6000,
                 "patience": 20, "decay": "cosine",

@@ -146,12 +146,13 @@ def _fit(
         recipe = dataclasses.replace(recipe, model=model)
     options = _options(recipe)
     numbers = split.condition is not None and split.condition.ndim == 2
-    if free and many and numbers and split.x.shape[1] > 1:
+    several = split.x.shape[1] > 1 and recipe.model.architecture != "autoregressive"
+    if free and many and numbers and several:
         options.append(_without_mixture(recipe))  # a nonlinear simulator is learned better
     trained = [_train(each, trial, report, mixture=mixture, known=known) for each in options]
     gains = [_gain(flow, start, trial.validation, recipe.seed) for flow, _ in trained]
     best = max(range(len(options)), key=lambda i: _total(*gains[i]))
-    recipe, (flow, steps), gain = options[best], trained[best], gains[best]
+    initial, recipe, (flow, steps), gain = recipe, options[best], trained[best], gains[best]
     if many and recipe.model.domain is None:  # fewer rows have no tables of numbers
         fewer = TableStart.of(trial.training_rows, recipe.seed, rough=ROUGHER)
         if fewer.categories[0] != known.categories[0]:
@@ -162,7 +163,7 @@ def _fit(
             if _total(*its_gain) > _total(*gain):
                 flow, steps, gain = other, its_steps, its_gain
     if steps == 0 or not _is_positive(*gain):
-        return _start(recipe, everything)
+        return _start(initial, everything)  # options may have no mixture to start as
     if len(split) >= MANY_ROWS:
         return flow, steps
     return _train(recipe, everything, report, steps)
