@@ -125,8 +125,8 @@ class RealNVPDensity(
         components: number of Gaussians of a mixture coupling; 8 by default, and 16 for columns one
             after the other.
         hidden: number of units of the conditioners' layers; 32 by default, and 64 for one column
-            given numbers, for more than 10,000 rows, for columns one after the other, or for two
-            columns or more than 30 given numbers from 2,000 rows on.
+            given numbers, for more than 10,000 rows, or for columns one after the other; 128, with
+            dropout, for two columns or more than 30 given numbers from 2,000 rows on.
         blocks: number of residual blocks of each conditioner.
         mixture_init: number of Gaussians of the mixture that the flow starts as; by default chosen
             by cross-validation, or 1, a linear regression, for one column given numbers. (A
@@ -144,7 +144,8 @@ class RealNVPDensity(
         batch_size: number of rows per step.
         lr: learning rate of AdamW. By default this and the next two are chosen by the number of
             rows: the fewer, the more regularization.
-        weight_decay: weight decay of the conditioners' weights.
+        weight_decay: weight decay of the conditioners' weights; 0.1 where there is dropout by
+            default in couplings of halves.
         smoothing: standard deviation of the noise that is added to every batch, relative to the
             Gaussians that the flow starts as. It keeps the flow from memorizing few rows.
         validation_fraction: fraction of the rows that is held out for early stopping; with 0,
