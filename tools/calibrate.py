@@ -15,9 +15,8 @@ from realnvp import pretrained
 from realnvp.data import load_part
 from realnvp.outliers import calibrate
 from realnvp.outliers.calibration import chosen
-from realnvp.utils.files import write_atomically
 from realnvp.utils.progress import Bar
-from ship import FOLDER, pack
+from ship import FOLDER, put
 
 
 def calibrated(name: str, source: str | None, most: int) -> realnvp.Flow:
@@ -45,18 +44,14 @@ def main() -> None:
     args = parser.parse_args()
     sources = dict(pair.partition("=")[::2] for pair in args.models)
     for path in sorted(FOLDER.glob("*.safetensors")):
-        found = pretrained.unpack(path.read_bytes())
-        if not sources.keys() & found.keys():
-            continue
-        packed = {}
-        for name, (entry, _) in found.items():
-            flow = realnvp.load(name)
+        models = {}
+        for name, (entry, _) in pretrained.unpack(path.read_bytes()).items():
             if name in sources:
                 flow = calibrated(name, sources[name] or None, args.examples)
                 print(f"{name}: {len(next(iter(flow.calibration.values())))} examples")
-            packed[name] = (flow, entry["card"])
-        write_atomically(path, pack(packed))
-        print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB")
+                models[name] = (flow, entry["card"])
+        if models:
+            put(path, models)
 
 
 if __name__ == "__main__":

@@ -127,6 +127,19 @@ def card_of(name: str, run: Path, flow: Flow, command: str | None) -> dict[str, 
     return card
 
 
+def put(path: Path, models: dict[str, tuple[Flow, dict[str, Any]]]) -> None:
+    """Write models into a file, whose other models stay as they are."""
+    stored = pretrained.unpack(path.read_bytes()) if path.exists() else {}
+    others = {
+        name: (realnvp.load(name), entry["card"])
+        for name, (entry, _) in stored.items()
+        if name not in models
+    }
+    order = dict.fromkeys((*stored, *models))
+    write_atomically(path, pack({name: (others | models)[name] for name in order}))
+    print(f"{shlex.quote(str(path))}: {path.stat().st_size / 2**20:.2f} MiB")
+
+
 def ship_again(name: str, flow: Flow, found: Likelihood, command: str, training: str = "") -> None:
     """Write a model that went on from the shipped one of its name, in a file of its own.
 
@@ -168,13 +181,7 @@ def main() -> None:
         card["data"] = args.data or card["data"]
         print(name, json.dumps(card, indent=1))
         packed[name] = (flow, card)
-    path = FOLDER / f"{args.file}.safetensors"
-    kept = pretrained.unpack(path.read_bytes()) if path.exists() else {}
-    packed = {
-        name: (realnvp.load(name), entry["card"]) for name, (entry, _) in kept.items()
-    } | packed
-    write_atomically(path, pack(packed))
-    print(f"{shlex.quote(str(path))}: {path.stat().st_size / 2**20:.2f} MiB")
+    put(FOLDER / f"{args.file}.safetensors", packed)
 
 
 if __name__ == "__main__":

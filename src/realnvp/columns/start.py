@@ -10,7 +10,12 @@ from torch import Tensor
 
 from realnvp.bijections import Chain, CirclesFirst, DomainMap
 from realnvp.bijections.domains import Entry
-from realnvp.columns.fitting.categories import ROUGH, FittedCategories, fit_categories
+from realnvp.columns.fitting.categories import (
+    ROUGH,
+    ROUGHER,
+    FittedCategories,
+    fit_categories,
+)
 from realnvp.columns.fitting.marginals import FittedColumns, fit_columns
 from realnvp.columns.fitting.mixtures import MANY_ROWS, Mixture, choose_mixture
 from realnvp.columns.fitting.rows import TrainingRows, weight_fractions
@@ -60,10 +65,7 @@ class TableStart:
 
     @staticmethod
     def of(
-        source: TrainingRows,
-        seed: int,
-        domain: Sequence[Entry | None] | None = None,
-        rough: float = ROUGH,
+        source: TrainingRows, seed: int, domain: Sequence[Entry | None] | None = None
     ) -> TableStart:
         """Return the start of training rows.
 
@@ -71,12 +73,22 @@ class TableStart:
             source: training rows.
             seed: seed of the dequantization and of the mixture's first guess.
             domain: domains of the columns, in place of maps of the columns.
-            rough: gain in nats over a smooth dependence from which on the table of a pair is kept.
         """
         if domain is not None:
             return _start_on_domain(source, seed, DomainMap(domain).double())
+        return TableStart._of_maps(source, seed, fit_columns(source), ROUGH)
+
+    def with_fewer_tables(self) -> TableStart:
+        """Return the start with tables of those pairs of numbers only that gain the most by them.
+
+        The others are left to the layers that follow.
+        """
+        return TableStart._of_maps(self.source, self.seed, self.maps, ROUGHER)
+
+    @staticmethod
+    def _of_maps(source: TrainingRows, seed: int, maps: FittedColumns, rough: float) -> TableStart:
         x, condition = source.x, source.encoded_condition()
-        maps = columns, tensors = fit_columns(source)
+        columns, tensors = maps
         if columns is not None:
             layer = TableColumns(columns).double()
             layer.fill(tensors)

@@ -23,7 +23,8 @@ MANY_ROWS = 10_000
 gain is in benchmarks/results/synthetic.md."""
 
 AUTOREGRESSIVE_ROWS = 2_000
-"""Number of rows from which on several numbers are modeled one after the other, also given numbers
+"""Number of rows from which on several numbers are modeled one after the other, or, if they are too
+few or too many for that and given others, by wide networks with dropout
 (benchmarks/results/posteriors.md). Fewer rows start as a mixture of Gaussians, which is better
 there."""
 
@@ -33,11 +34,6 @@ columns are no worse as halves."""
 
 NETWORKS = 1
 """Networks of each of these columns whose densities are averaged."""
-
-GIVEN_ROWS = 2_000
-"""Number of rows from which several numbers given others that are not modeled one after the other
-have wide networks with dropout; what it gains on posteriors of simulators is in
-benchmarks/results/posteriors.md."""
 
 FEW_VALUES = 50
 """Largest number of values of a column that a softmax classifier models: categories, or steps from
@@ -97,10 +93,9 @@ class Defaults:
         numbers = sum(feature.kind != "category" for feature in schema.features)
         is_regression = schema.dim == 1 and classes is None
         several = numbers in AUTOREGRESSIVE_COLUMNS and not is_regression
-        enough = len(rows) >= AUTOREGRESSIVE_ROWS
-        is_autoregressive = several and enough and classes is None and not halves
-        numeric = bool(condition_dim) and classes is None
-        is_given = numeric and not is_regression and len(rows) >= GIVEN_ROWS
+        enough = len(rows) >= AUTOREGRESSIVE_ROWS and classes is None
+        is_autoregressive = several and enough and not halves
+        is_given = bool(condition_dim) and enough and not is_regression
         return Defaults(len(rows), condition_dim, is_regression, few, is_autoregressive, is_given)
 
     @property

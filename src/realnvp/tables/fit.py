@@ -15,7 +15,6 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
 from realnvp.builders import average_flow
-from realnvp.columns.fitting.categories import ROUGHER
 from realnvp.columns.fitting.marginals import OFTEN
 from realnvp.columns.fitting.mixtures import Mixture
 from realnvp.columns.fitting.rows import moments
@@ -144,29 +143,24 @@ def _fit(
     if mixture is not None and many and not known.columns_first:  # the number of Gaussians is known
         model = dataclasses.replace(recipe.model, mixture_init=mixture[0].shape[-2])
         recipe = dataclasses.replace(recipe, model=model)
-    options = _options(recipe)
-    numbers = split.condition is not None and split.condition.ndim == 2
-    several = split.x.shape[1] > 1 and recipe.model.architecture != "autoregressive"
-    if free and many and numbers and several:
-        options.append(_without_mixture(recipe))  # a nonlinear simulator is learned better
-    trained = [_train(each, trial, report, mixture=mixture, known=known) for each in options]
-    gains = [_gain(flow, start, trial.validation, recipe.seed) for flow, _ in trained]
-    best = max(range(len(options)), key=lambda i: _total(*gains[i]))
-    initial, recipe, (flow, steps), gain = recipe, options[best], trained[best], gains[best]
+    several = split.x.shape[1] > 1 and split.condition is not None and split.condition.ndim == 2
+    options = _options(recipe, unmixed=free and many and several)
+
+    def candidate(option: VectorRecipe, mixture: Mixture | None, known: TableStart) -> _Candidate:
+        flow, steps = _train(option, trial, report, mixture=mixture, known=known)
+        return _Candidate(option, flow, steps, *_gain(flow, start, trial.validation, option.seed))
+
+    best = max((candidate(each, mixture, known) for each in options), key=_total)
     if many and recipe.model.domain is None:  # fewer rows have no tables of numbers
-        fewer = TableStart.of(trial.training_rows, recipe.seed, rough=ROUGHER)
+        fewer = known.with_fewer_tables()
         if fewer.categories[0] != known.categories[0]:
-            other, its_steps = _train(
-                recipe, trial, report, mixture=mixture_of(recipe, fewer), known=fewer
-            )
-            its_gain = _gain(other, start, trial.validation, recipe.seed)
-            if _total(*its_gain) > _total(*gain):
-                flow, steps, gain = other, its_steps, its_gain
-    if steps == 0 or not _is_positive(*gain):
-        return _start(initial, everything)  # options may have no mixture to start as
-    if len(split) >= MANY_ROWS:
-        return flow, steps
-    return _train(recipe, everything, report, steps)
+            again = candidate(best.recipe, mixture_of(best.recipe, fewer), fewer)
+            best = max(best, again, key=_total)
+    if best.steps == 0 or not _is_positive(best.gain, best.weight):
+        return _start(recipe, everything)
+    if many:
+        return best.flow, best.steps
+    return _train(best.recipe, everything, report, best.steps)
 
 
 def _fit_members(
@@ -198,7 +192,7 @@ def _fit_members(
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(recipe.seed))
     folds = [order[i::members][:MOST_HELD_OUT].sort().values for i in range(members)]
 
-    def member(i: int, option: VectorRecipe) -> _Member:
+    def member(i: int, option: VectorRecipe) -> _Candidate:
         learn = torch.ones(len(split), dtype=torch.bool).index_fill(0, folds[i], False)
         parts = split.select(learn.nonzero()[:, 0]), split.select(folds[i])
         # All members start alike, so maps of the column and the condition are fitted to all rows.
@@ -207,7 +201,7 @@ def _fit_members(
         known = TableStart.of(trial.training_rows, option.seed, option.model.domain)
         flow, steps = _train(option, trial, report, mixture=mixture, known=known)
         start, _ = _start(option, trial, mixture, known)
-        return _Member(flow, steps, *_gain(flow, start, trial.validation, option.seed))
+        return _Candidate(option, flow, steps, *_gain(flow, start, trial.validation, option.seed))
 
     options, first = _options(recipe), members
     if len(options) > 1:  # until so many rows have been held out
@@ -215,7 +209,7 @@ def _fit_members(
         first = min(members, 1 + int((held_out < ENOUGH_HELD_OUT).sum()))
     found = workers(delayed(member)(i, option) for option in options for i in range(first))
     trained = [found[k * first : (k + 1) * first] for k in range(len(options))]
-    scores = [sum(float(m.weight.double() @ m.gain) for m in each) for each in trained]
+    scores = [sum(map(_total, each)) for each in trained]
     best = scores.index(max(scores))
     rest = workers(delayed(member)(i, options[best]) for i in range(first, members))
     chosen = [*trained[best], *rest]
@@ -226,16 +220,17 @@ def _fit_members(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Member:
-    """A trained flow, and its gain over the initial model on each row that it held out."""
+class _Candidate:
+    """A trained flow, and its gain over the initial model on each held-out row."""
 
+    recipe: VectorRecipe
     flow: Flow
     steps: int
     gain: Tensor
     weight: Tensor
 
 
-def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
+def _options(recipe: VectorRecipe, unmixed: bool = False) -> list[VectorRecipe]:
     """Return the recipes to choose from by held-out rows.
 
     For one column, they are with intervals of the condition, if any, and without, see
@@ -243,12 +238,19 @@ def _options(recipe: VectorRecipe) -> list[VectorRecipe]:
     other, they are with dropout and without, which blurs sharp dependences, but keeps networks from
     memorizing; and couplings of halves, whose several layers follow functions of other columns more
     closely (benchmarks/results/synthetic.md). Each may be much better.
+
+    Args:
+        recipe: the recipe with all of what is optional.
+        unmixed: whether couplings of halves that do not start as a mixture are an option, which
+            learn what is not linear in the condition better (benchmarks/results/posteriors.md).
     """
     model = recipe.model
     if model.architecture == "autoregressive":
         halves = dataclasses.replace(model, architecture="realnvp", dropout=0.0, networks=1)
         models = [halves, dataclasses.replace(model, dropout=0.0), model]
         return [dataclasses.replace(recipe, model=each) for each in models]
+    if unmixed:
+        return [recipe, _without_mixture(recipe)]
     if not model.condition_bins or model.coupling == "piecewise_linear":
         return [recipe]
     without = dataclasses.replace(model, condition_bins=0)
@@ -332,14 +334,15 @@ def _gain(flow: Flow, start: Flow, check: Split, seed: int) -> tuple[Tensor, Ten
     return gain, torch.ones(len(gain)) if check.weight is None else check.weight
 
 
-def _total(gain: Tensor, weight: Tensor) -> float:
-    return float(weight.double() @ gain)
+def _total(candidate: _Candidate) -> float:
+    """Return the sum of the weighted gains of all held-out rows."""
+    return float(candidate.weight.double() @ candidate.gain)
 
 
 def _is_positive(gain: Tensor, weight: Tensor) -> bool:
     """Return whether a gain on held-out rows is positive, beyond chance."""
     # A single outlying row could decide the mean alone: most rows must gain, too.
-    return _total(gain, weight) > 0 and _p_value(gain) < 1 - CONFIDENCE
+    return (weight.double() @ gain).item() > 0 and _p_value(gain) < 1 - CONFIDENCE
 
 
 def _p_value(gain: Tensor) -> float:

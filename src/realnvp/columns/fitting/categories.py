@@ -60,8 +60,8 @@ ROUGH = 0.05
 """Gain in nats over a Gaussian copula from which on the table of a pair is kept."""
 
 ROUGHER = 0.1
-"""The same for a second model with fewer tables, in which a column is given three others at most;
-held-out rows choose."""
+"""The same for a second model with fewer tables, between which and the first held-out rows choose:
+a column in the tables is given three others at most."""
 
 
 def fit_categories(
