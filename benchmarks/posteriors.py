@@ -12,7 +12,7 @@ Gaussian with a uniform prior; the truth is 0.176); on 5,000, from 3.556 to 3.67
 -1.144 to -1.111 (mixture). The linear Gaussian keeps its initial model. From 3 parameters on,
 columns modeled one after the other, with dropout or without, are candidates beside couplings; for
 two, wider networks, with and without a mixture to start as. Held-out rows choose. Rows of ``ours``
-were measured on 2026-12-07, under load, with the first seed and three observations; ``sbi_nsf`` was
+were measured on 2026-12-07 with the first seed and three observations; ``sbi_nsf`` was
 not run again.
 
 An interval's map that is linear inside and logarithmic in 2 % at each end was tried instead of the
