@@ -18,7 +18,6 @@ from torch import Tensor
 from realnvp.config import DataConfig
 from realnvp.flow import Flow
 from realnvp.interop.hub import PREFIX, fetch, parse_address
-from realnvp.model_info import ModelInfo
 from realnvp.utils.errors import did_you_mean
 from realnvp.utils.model_folder import load_folder, rebuild
 from realnvp.utils.rounding import from_nine_bits
@@ -108,9 +107,9 @@ def known_columns(flow: Flow, tolerate: Tolerate | None = None) -> KnownColumns:
     """Return what a model knows about its columns, for functions that read data."""
     from realnvp.data.tables import KnownColumns
 
-    info = flow.trained_on or ModelInfo(DataConfig())
+    categories = None if flow.trained_on is None else flow.trained_on.categories
     tables = table_of(flow), table_of(flow, "condition_table")
-    return KnownColumns(info.columns, info.categories, *tables, tolerate)
+    return KnownColumns(categories, *tables, tolerate)
 
 
 def part_of_data(

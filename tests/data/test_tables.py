@@ -107,8 +107,6 @@ def test_conditioning_on_a_column(tmp_path):
     assert torch.equal(8 * (data.train.condition[:, 0] - 1.7e9), torch.arange(10.0).double())
     data = load(path, condition="label")
     assert (data.condition_dim, data.condition_classes, data.shape) == (0, 3, (3,))
-    other = examples(path, settings={"condition": "age"}, shape=(2,), columns=("b", "a"))
-    assert torch.equal(other.x, torch.from_numpy(TABLE[:, [1, 0]].astype(np.float32)))
 
 
 def test_header_of_counted_columns(tmp_path):
@@ -127,7 +125,7 @@ def test_header_of_counted_columns(tmp_path):
 def test_classes_must_be_known(tmp_path, condition, settings, message):
     path = csv_file(tmp_path, "a,b,label,town\n1,2,0,Rome\n3,4,3,Bonn\n")
     with pytest.raises(ValueError, match=message):
-        examples(path, settings={"condition": condition}, columns=("a", "b"), **settings)
+        examples(path, settings={"condition": condition}, **settings)
 
 
 # --- files that are larger than they look ------------------------------------------------------

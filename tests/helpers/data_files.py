@@ -29,10 +29,8 @@ def load(source: object, **settings) -> Dataset:
 
 def examples(source: object, *, settings: dict | None = None, **model) -> Split:
     """Load everything in a source, as for a model of these arguments."""
-    known = {name: model.pop(name) for name in ("columns", "categories") if name in model}
-    return load_examples(
-        DataConfig(str(source), **(settings or {})), KnownColumns(**known), **model
-    )
+    known = KnownColumns(categories=model.pop("categories", None))
+    return load_examples(DataConfig(str(source), **(settings or {})), known, **model)
 
 
 def refused(source: object, message: str, **settings) -> str:

@@ -161,7 +161,6 @@ class Dataset:
         levels: number of grey levels of the images, None for vectors. bits/dim of different
             levels are not comparable.
         classes: number of classes, where there are labels.
-        columns: names of a table's columns, in the order of ``x``.
         categories: names of the classes in the order of their numbers, where they are names
             (subfolders, a table's text column); ``load_examples`` numbers other data the same way.
         toy: toy set, which knows its true log-density, if it is one.
@@ -180,7 +179,6 @@ class Dataset:
     shape: tuple[int, ...]
     levels: int | None = None
     classes: int | None = None
-    columns: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
     flip: bool = False
@@ -210,6 +208,11 @@ class Dataset:
     def features(self) -> tuple[Feature, ...]:
         """Meaning of each number of a table's row; empty if the data are not a table."""
         return () if self.schema is None else self.schema.features
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Names of the features of a table, in the order of ``x``; None for other data."""
+        return None if self.schema is None else tuple(f.name for f in self.schema.features)
 
     @property
     def kind(self) -> Literal["image", "vector"]:

@@ -9,7 +9,7 @@ part.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,6 @@ class Parts:
     validation: Callable[[], Split] | None = None
     test: Callable[[], Split] | None = None
     levels: int | None = None
-    columns: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     toy: ToySet | None = None
     owned: bool = True
@@ -283,19 +282,18 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
         )
     _check_augmentation(config, shape)
     integers: tuple[int, ...] = ()
-    if len(shape) == 1:
-        if parts.schema is None:
-            _check_columns(train.x, parts.columns, name)
-        if parts.toy is None and parts.schema is None and config.integers == "auto":
+    if len(shape) == 1 and parts.schema is None:
+        _check_columns(train.x, name)
+        if parts.toy is None and config.integers == "auto":
             columns = [set(integer_columns(split.x)) for split in splits]
             integers = tuple(sorted(set.intersection(*columns)))
     levels = parts.levels or (256 if len(shape) == 3 else None)
     if levels == 256 and isinstance(train.x, torch.Tensor) and rank() == 0:
         _warn_of_darkness(max(1, *(int(split.x.max()) for split in splits if len(split))), name)
     return Dataset(
-        name, train, validation, found.get("test"), shape, levels, classes, parts.columns,
-        parts.categories, parts.toy, config.flip, config.shift, integers,
-        parts.schema, parts.condition_schema,
+        name, train, validation, found.get("test"), shape, levels, classes,
+        parts.categories, parts.toy, config.flip, config.shift, integers, parts.schema,
+        parts.condition_schema,
     )  # fmt: skip
 
 
@@ -347,23 +345,19 @@ def _check_augmentation(config: DataConfig, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_columns(x: torch.Tensor, names: Sequence[str] | None, where: str) -> None:
+def _check_columns(x: torch.Tensor, where: str) -> None:
     """Raise ValueError for columns that make the density infinite: constant or equal ones."""
-
-    def column(index: int) -> str:
-        return repr(names[index]) if names else str(index)
-
     seen: dict[bytes, int] = {}
     for index, values in enumerate(x.unbind(1)):
         if bool((values == values[0]).all()):
             raise ValueError(
-                f"column {column(index)} of {where} is the same in all training rows, so its "
+                f"column {index} of {where} is the same in all training rows, so its "
                 "density is infinite: drop it"
             )
         digest = hashlib.blake2b((values + 0.0).numpy().tobytes()).digest()  # -0 equals 0
         if digest in seen:
             raise ValueError(
-                f"columns {column(seen[digest])} and {column(index)} of {where} are equal in all "
+                f"columns {seen[digest]} and {index} of {where} are equal in all "
                 "training rows, so their density is infinite: drop one"
             )
         seen[digest] = index

@@ -64,7 +64,6 @@ class KnownColumns:
     """The columns that a model knows from its training data; empty for new data.
 
     Args:
-        columns: names of the columns to use, in this order, as float32 numbers.
         categories: names of the condition's classes that are numbered already, in order.
         schema: columns of a table, which are then converted as for the model; others are ignored.
         condition_schema: the same for several columns that are conditioned on.
@@ -72,7 +71,6 @@ class KnownColumns:
             their rows are then marked (``TableSchema.marked_rows``). None raises.
     """
 
-    columns: Sequence[str] | None = None
     categories: Sequence[str] | None = None
     schema: TableSchema | None = None
     condition_schema: TableSchema | None = None
@@ -82,15 +80,12 @@ class KnownColumns:
 NEW_DATA = KnownColumns()
 
 
-def vector_tensor(
-    values: np.ndarray, where: str, names: Sequence[str] | None = None, least: int = 2
-) -> torch.Tensor:
+def vector_tensor(values: np.ndarray, where: str, least: int = 2) -> torch.Tensor:
     """Turn rows of numbers into a float32 tensor ``(N, D)``.
 
     Args:
         values: ``(N, D)``, floating-point numbers or integers.
         where: name of the values, for messages.
-        names: names of the columns, for messages.
         least: smallest number of columns.
 
     Raises:
@@ -104,9 +99,8 @@ def vector_tensor(
     if len(values) == 0:
         raise ValueError(f"{where} is empty: it has no rows")
     if values.shape[1] < least:
-        held = f" ({names[0]!r})" if names else ""
         raise ValueError(
-            f"{where} has {values.shape[1]} column{held}: a coupling transforms one part of the "
+            f"{where} has {values.shape[1]} column: a coupling transforms one part of the "
             "columns given the rest, so a flow needs at least two"
         )
     if values.dtype == np.uint8:
@@ -122,7 +116,7 @@ def vector_tensor(
         if x is not values:
             with np.errstate(over="ignore"):  # what overflows is reported below
                 x[:, index] = column
-        _check_column(column, x[:, index], f"{_column(index, names)} of {where}")
+        _check_column(column, x[:, index], f"column {index} of {where}")
     return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
 
@@ -145,10 +139,6 @@ def _check_column(values: np.ndarray, x: np.ndarray, where: str) -> None:
             f"{where} varies by {spread:.3g} around {values.mean(dtype=np.float64):.6g}, finer "
             "than float32 can represent: subtract its mean first"
         )
-
-
-def _column(index: int, names: Sequence[str] | None) -> str:
-    return f"column {names[index]!r}" if names else f"column {index}"
 
 
 def read_table(path: Path, config: DataConfig, known: KnownColumns) -> Parts:
@@ -182,46 +172,35 @@ def table_parts(frame: pd.DataFrame, path: str, config: DataConfig, known: Known
     from realnvp.columns.schema import TableSchema  # with pandas, which images do not need
 
     condition, kinds = config.condition, config.columns or {}
-    columns, schema, condition_schema = known.columns, known.schema, known.condition_schema
-    held = list(frame.columns)
-    given = condition_names(condition, held)
-    for name in columns or () if schema is None else ():
-        if name not in held:
-            raise ValueError(f"{path} has no column {name!r}; its columns are {some_of(held)}")
-    if columns is not None and schema is None:
-        names = tuple(columns)
-        x = vector_tensor(_numbers(frame[list(names)], path), f"{path}", names)
-    else:
-        left = [name for name in held if name not in given]
-        whole = [] if config.integers == "auto" else frame[left].select_dtypes("integer").columns
+    schema, condition_schema = known.schema, known.condition_schema
+    context = condition_names(condition, list(frame.columns))
+    modeled = frame.drop(columns=context, errors="ignore")
+    if schema is None:
+        whole = [] if config.integers == "auto" else modeled.select_dtypes("integer").columns
         declared = {**dict.fromkeys(whole, "continuous"), **kinds}
-        mine = {name: kind for name, kind in declared.items() if name not in given}
-        if schema is None:
-            schema = TableSchema.of(
-                frame[left], mine, where=str(path), keep_range=config.keep_range
-            )
-        if known.tolerate is None:
-            rows = schema.rows(frame[left], where=path)
-        else:
-            rows, found = schema.marked_rows(frame[left], where=path)
-            if found:
-                known.tolerate(found)
-        x = torch.from_numpy(rows)
-        names = tuple(coordinate.name for coordinate in schema.features)
-        if not names:
-            raise ValueError(f"{path} has no column that varies, so there is nothing to model")
-        if known.schema is None:
-            _warn_of_columns(schema, frame[left], path)
+        declared = {name: kind for name, kind in declared.items() if name not in context}
+        schema = TableSchema.of(modeled, declared, where=path, keep_range=config.keep_range)
+    if known.tolerate is None:
+        rows = schema.rows(modeled, where=path)
+    else:
+        rows, impossible = schema.marked_rows(modeled, where=path)
+        if impossible:
+            known.tolerate(impossible)
+    x = torch.from_numpy(rows)
+    if not schema.features:
+        raise ValueError(f"{path} has no column that varies, so there is nothing to model")
+    if known.schema is None:
+        _warn_of_columns(schema, modeled, path)
     if condition is None:
-        return Parts(lambda: Split(x), columns=names, schema=schema)
-    if len(given) > 1 and condition_schema is None:
-        own = {name: kind for name, kind in kinds.items() if name in given}
-        condition_schema = TableSchema.of(frame[given], own, where=str(path))
-        _warn_of_columns(condition_schema, frame[given], path)
-    values, categories = read_condition(frame, given, str(path), known.categories, condition_schema)
+        return Parts(lambda: Split(x), schema=schema)
+    if len(context) > 1 and condition_schema is None:
+        declared = {name: kind for name, kind in kinds.items() if name in context}
+        condition_schema = TableSchema.of(frame[context], declared, where=path)
+        _warn_of_columns(condition_schema, frame[context], path)
+    values, categories = read_condition(frame, context, path, known.categories, condition_schema)
     labels = None if values.is_floating_point() else values
     return Parts(
-        lambda: Split(x, values, labels), columns=names, categories=categories, schema=schema,
+        lambda: Split(x, values, labels), categories=categories, schema=schema,
         condition_schema=condition_schema,
     )  # fmt: skip
 
@@ -241,9 +220,9 @@ def _warn_of_columns(schema: TableSchema, frame: pd.DataFrame, path: str) -> Non
     """Warn about columns that are left out, and about values that may be meant otherwise."""
     for doubt in schema.doubts(frame):
         warn(f"{path}: {doubt}")
-    found = [f"{name!r} ({why})" for name, why in schema.left_out.items()]
-    if found:
-        warn(f"left out of {path}, and of samples: {some_of(found)}")
+    left_out = [f"{name!r} ({why})" for name, why in schema.left_out.items()]
+    if left_out:
+        warn(f"left out of {path}, and of samples: {some_of(left_out)}")
 
 
 def read_condition(
@@ -397,11 +376,10 @@ def write_frame(
 
 
 def _with_text_names(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    held = [str(name) for name in frame.columns]
-    twice = sorted({name for name in held if held.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path} has two columns called {twice[0]!r}: rename one")
-    frame.columns = held
+    frame.columns = frame.columns.astype(str)
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise ValueError(f"{path} has two columns called {min(twice)!r}: rename one")
     return frame
 
 
@@ -413,17 +391,3 @@ def _is_numeric(column: pd.Series) -> bool:
         and not types.is_bool_dtype(column)
         and not types.is_complex_dtype(column)
     )
-
-
-def _numbers(frame: pd.DataFrame, path: str) -> np.ndarray:
-    import pandas as pd
-
-    for name in frame.columns:
-        if not _is_numeric(frame[name]):
-            text = frame[name].astype(str)
-            row = int(np.argmax(pd.to_numeric(text, errors="coerce").isna().to_numpy()))
-            raise ValueError(
-                f"column {name!r} of {path} is not numeric but {frame[name].dtype}: row {row} "
-                f"(counting from 0) holds {text.iloc[row]!r}; drop it or turn it into numbers"
-            )
-    return frame.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -11,7 +11,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,8 +164,7 @@ class RunLogger(History):
         step: step at which training begins; records after it are dropped.
         warn: function that shows a warning.
         data: examples that pictures of points show next to the samples.
-        columns: names of their columns.
-        schema: columns of the table that these are the coordinates of.
+        schema: columns of the table that these are the features of.
         smoothing: True if training adds noise to the data, which is noted in the curves.
         tensorboard: whether events are written for TensorBoard.
     """
@@ -180,7 +179,6 @@ class RunLogger(History):
         warn: Callable[[str], None],
         *,
         data: Tensor | None = None,
-        columns: Sequence[str] | None = None,
         schema: TableSchema | None = None,
         smoothing: bool = False,
         tensorboard: bool = True,
@@ -188,7 +186,7 @@ class RunLogger(History):
         super().__init__()
         self.run, self.flow = run, flow
         self._data, self._warn = data, warn
-        self._picture = partial(picture_of_rows, columns=columns, schema=schema)
+        self._picture = partial(picture_of_rows, schema=schema)
         self._noisy = smoothing
         self._warned = False
         self._metrics = Appender(run.folder / "metrics.jsonl")

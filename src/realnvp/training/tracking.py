@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -33,8 +32,7 @@ class LightningLogger(Callback):
         logger: object with the methods of ``lightning.fabric.loggers.Logger``.
         settings: settings of the run, which become its hyperparameters.
         levels: number of grey levels of images, None for vectors.
-        columns: names of the columns of vectors.
-        schema: columns of the table that these are the coordinates of.
+        schema: columns of the table that vectors are the features of.
     """
 
     draws = True
@@ -44,11 +42,10 @@ class LightningLogger(Callback):
         logger: Any,
         settings: dict[str, Any],
         levels: int | None = None,
-        columns: Sequence[str] | None = None,
         schema: TableSchema | None = None,
     ) -> None:
         self.logger, self._levels = logger, levels
-        self._picture = partial(picture_of_rows, columns=columns, schema=schema)
+        self._picture = partial(picture_of_rows, schema=schema)
         self._warned = False
         self._try(lambda: logger.log_hyperparams(flat_settings(settings)))
 

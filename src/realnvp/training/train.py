@@ -352,7 +352,7 @@ def fit(
 def _dequantized(dataset: Dataset) -> list[str]:
     """Return the names of a table's discrete columns."""
     if dataset.schema is None:
-        return [str((dataset.columns or range(dataset.shape[0]))[i]) for i in dataset.integers]
+        return [str(index) for index in dataset.integers]
     discrete = ("integer", "decimal", "datetime", "categorical")
     return [column.name for column in dataset.schema.columns if column.kind in discrete]
 
@@ -483,9 +483,7 @@ def _begin(
                 run.create(settings, trainer.state_dict())
             history = _run_logger(trainer, run, tensorboard=options.logger == "tensorboard")
         if service is not None:
-            tracker = LightningLogger(
-                service, settings, trainer.flow.levels, dataset.columns, dataset.schema
-            )
+            tracker = LightningLogger(service, settings, trainer.flow.levels, dataset.schema)
             stack.callback(tracker.close)
             callbacks = [tracker, *callbacks]
         trainer.callbacks = [history, *callbacks] if processes.main else []
@@ -532,7 +530,6 @@ def _run_logger(trainer: Trainer, run: RunDirectory, *, tensorboard: bool) -> Ru
         trainer.step,
         warn,
         data=rows,
-        columns=dataset.columns,
         schema=dataset.schema,
         smoothing=trainer.smoothing is not None,
         tensorboard=tensorboard,
