@@ -7,8 +7,6 @@ from pathlib import Path
 from realnvp.cli.options import Parser, add_count, add_data, add_model, add_seed
 from realnvp.cli.shared import examples, read_model, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp calibrate runs/mnist                        on the held-out part of its data
   realnvp calibrate runs/table --data held-out.csv    on other rows that it was not trained on

@@ -8,8 +8,6 @@ from typing import Any
 from realnvp.cli.options import Parser, add_count, add_data, add_model
 from realnvp.cli.shared import examples, read_model, table, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp check runs/digits
   realnvp check runs/digits --overfit       can the architecture memorize eight examples?

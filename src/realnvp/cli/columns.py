@@ -8,8 +8,6 @@ from pathlib import Path
 from realnvp.cli.options import Parser
 from realnvp.cli.shared import read_file, table, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp columns people.csv                                 the kind of each column
   realnvp train table --data people.csv --data.columns.year integer --data.columns.id drop

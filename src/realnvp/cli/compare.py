@@ -7,8 +7,6 @@ from typing import Any
 from realnvp.cli.options import Parser, add_out, output_path
 from realnvp.cli.shared import table, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp compare runs/mnist runs/mnist-paper             a table
   realnvp compare runs/lr/* --out lr.png                  and a picture: curves, samples

@@ -5,8 +5,6 @@ from __future__ import annotations
 from realnvp.cli.options import Parser, add_out, add_seed, output_path
 from realnvp.cli.shared import read_file, table, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp sample runs/people -n 5000 --out synthetic.csv
   realnvp compare-rows people.csv synthetic.csv

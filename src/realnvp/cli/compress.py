@@ -17,8 +17,6 @@ from realnvp.cli.options import (
 )
 from realnvp.cli.shared import examples, read_model, row_names, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp compress mnist --data mnist --out mnist.nvp
   realnvp compress runs/photos --data photos/ --out photos.nvp    keeps the names, but for .png

@@ -15,8 +15,6 @@ from realnvp.cli.shared import tell
 if TYPE_CHECKING:
     from realnvp.codec import Contents
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp decompress mnist.nvp --out mnist.npz
   realnvp decompress photos.nvp --model runs/photos --out photos     PNG files, with their names

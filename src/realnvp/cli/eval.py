@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from realnvp.flow import Flow
     from realnvp.training.launch import Processes
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp eval runs/digits
   realnvp eval runs/digits --samples 64      a tighter bound, by 64 draws of the noise

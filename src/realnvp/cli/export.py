@@ -7,8 +7,6 @@ from pathlib import Path
 from realnvp.cli.options import Parser, add_model, free_path
 from realnvp.cli.shared import read_model, table, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp export mnist                         sampler.onnx and log_prob.onnx in ./exported
   realnvp export runs/table --part log_prob    only the log-density

@@ -5,8 +5,6 @@ from __future__ import annotations
 from realnvp.cli.options import Parser, add_candidates, add_table, output_path
 from realnvp.cli.shared import read_model, table_rows, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp impute runs/table --data gaps.csv                      imputed.csv
   realnvp impute runs/table --data gaps.csv --seed 1 --out second.csv   multiple imputation

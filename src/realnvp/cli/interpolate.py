@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from realnvp.flow import Flow
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp interpolate runs/digits
   realnvp interpolate runs/digits --seed 3 --steps 12 --out between.png

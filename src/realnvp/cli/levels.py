@@ -5,8 +5,6 @@ from __future__ import annotations
 from realnvp.cli.options import add_count, output_path, picture_parser
 from realnvp.cli.shared import read_picture, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp levels runs/digits
   realnvp levels runs/mnist --n 16 --out levels.png

@@ -12,8 +12,6 @@ from pathlib import Path
 from realnvp.cli.pipes import piped
 from realnvp.utils.errors import Interrupted, RemoteRankError, describe, did_you_mean, is_expected
 
-__all__ = ["main"]
-
 COMMANDS = {
     "train": "train a model from a recipe, on images, points or a table",
     "eval": "compute bits/dim or nats of a model, with the standard error",

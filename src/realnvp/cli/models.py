@@ -5,8 +5,6 @@ from __future__ import annotations
 from realnvp.cli.options import Parser
 from realnvp.cli.shared import table, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp models                 all models
   realnvp models mnist           the card of one: training and results

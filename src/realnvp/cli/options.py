@@ -24,29 +24,6 @@ import yaml
 from realnvp.config import DataConfig
 from realnvp.recipes import SECTIONS, config_sections, read_recipe
 
-__all__ = [
-    "DATA_OPTIONS",
-    "Parser",
-    "add_candidates",
-    "add_count",
-    "add_data",
-    "add_device",
-    "add_draws",
-    "add_model",
-    "add_out",
-    "add_processes",
-    "add_seed",
-    "add_settings",
-    "add_table",
-    "add_table_out",
-    "expand",
-    "free_path",
-    "given_settings",
-    "output_path",
-    "picture_parser",
-    "with_option_names",
-]
-
 SHORT = {
     "data.source": "--data",
     "data.root": "--data-root",

@@ -10,8 +10,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["piped"]
-
 READERS = ("columns", "eval", "impute", "predict", "score")
 WRITERS = ("impute", "predict", "sample", "score")
 

@@ -18,8 +18,6 @@ from realnvp.cli.shared import examples, read_model, tell, true_log_density
 if TYPE_CHECKING:
     from realnvp.plots import Plane
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp plot                                           all eight 2D sets
   realnvp plot runs/moons

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from realnvp.columns.impossible import Impossible
     from realnvp.columns.schema import TableSchema
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp predict runs/diamonds --data new.csv --column cut            probability of each cut
   realnvp predict runs/diamonds --data new.csv --column price    mean, median, 90 % interval

@@ -7,8 +7,6 @@ from pathlib import Path
 from realnvp.cli.options import Parser, add_model
 from realnvp.cli.shared import read_model, tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp push runs/mnist me/mnist              the model of a run, with its numbers and curve
   realnvp push runs/mnist me/mnist --private    a private repository

@@ -8,8 +8,6 @@ from realnvp.cli.options import Parser
 from realnvp.cli.shared import table, tell
 from realnvp.recipes import read_recipe, recipe_names, recipe_summary
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp recipes                          all of them
   realnvp recipes mnist > mine.yaml        a copy to edit: realnvp train mine.yaml

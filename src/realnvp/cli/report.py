@@ -5,8 +5,6 @@ from __future__ import annotations
 from realnvp.cli.options import Parser, add_out, output_path
 from realnvp.cli.shared import tell
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp report runs/mnist                               report.html about one run
   realnvp report runs/mnist runs/mnist-paper --out both.html   side by side

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
     from realnvp.flow import Flow
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp sample runs/digits                           a grid of 100, samples.png
   realnvp sample runs/digits -n 5000 --out many.npz    as an array

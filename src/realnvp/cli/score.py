@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     Scores = dict[str, NDArray]
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp score runs/mnist --data photos/ --out scores.csv
   realnvp score runs/table --data new.csv --alpha 0.01           marks rows with p <= 0.01

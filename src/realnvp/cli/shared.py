@@ -31,28 +31,6 @@ if TYPE_CHECKING:
     from realnvp.flow import Flow
     from realnvp.training.launch import Processes
 
-__all__ = [
-    "Table",
-    "examples",
-    "existing_file",
-    "given_condition",
-    "identifiers",
-    "likelihood_rows",
-    "named_row",
-    "read_file",
-    "read_image_model",
-    "read_model",
-    "read_picture",
-    "row_names",
-    "start",
-    "streamed",
-    "table",
-    "table_rows",
-    "tell",
-    "true_log_density",
-    "warning_once",
-]
-
 
 def start(args: Any) -> Processes:
     """Return the processes that the arguments, or ``torchrun``, ask for."""

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from realnvp.cli.options import Parser
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp studio                         starts with the MNIST model; others can be chosen
   realnvp studio runs/digits             starts with a model of your own

@@ -13,8 +13,6 @@ from realnvp.recipes import load_recipe, read_recipe, recipe_names
 if TYPE_CHECKING:
     from realnvp.training.train import TrainingResult
 
-__all__ = []
-
 EPILOG = """examples:
   realnvp train digits
   realnvp train mnist --data-root ~/data --minutes 5 --out runs/mnist-quick

@@ -28,16 +28,6 @@ from realnvp.data.parts import Parts
 from realnvp.data.tables import vector_tensor
 from realnvp.utils.errors import some_of
 
-__all__ = [
-    "array_split",
-    "class_labels",
-    "find_idx",
-    "idx_files",
-    "read_array_file",
-    "read_idx",
-    "read_idx_file",
-]
-
 # Names of data in .npz files, as used in practice and in the documentation of numpy, Keras and
 # scikit-learn.
 _DATA = ("images", "x", "X", "data", "x_train", "X_train", "train", "train_images", "arr_0")

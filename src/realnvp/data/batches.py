@@ -19,14 +19,6 @@ from realnvp.data.stored_images import StoredImages
 from realnvp.utils.rng import Stream, seed_of
 from realnvp.utils.weights import draw_weighted
 
-__all__ = [
-    "Batches",
-    "Prefetcher",
-    "shift_images",
-    "to_device",
-    "to_device_unless_stored",
-]
-
 Result = TypeVar("Result")
 
 

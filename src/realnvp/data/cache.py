@@ -38,8 +38,6 @@ from realnvp.utils.image_files import (
 )
 from realnvp.utils.progress import Bar, warn
 
-__all__ = ["default_folder", "open_cached"]
-
 VERSION = 1
 """Version of the file format; entries of other versions are not read."""
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
     from realnvp.data.toy import ToySet
 
-__all__ = ["Dataset", "Part", "Split", "check_fingerprint"]
-
 Part = Literal["train", "validation", "test"]
 
 

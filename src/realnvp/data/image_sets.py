@@ -39,8 +39,6 @@ from realnvp.utils.image_files import UnusableImage, open_image
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = ["IMAGE_SETS", "ImageSet", "register_image_set"]
-
 
 @dataclass(frozen=True)
 class ImageSet:

@@ -47,10 +47,6 @@ from realnvp.utils.progress import Bar, warn
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = [
-    "ImageFiles", "check_readable", "fit_image", "image_tensor", "read_folder", "read_images",
-]  # fmt: skip
-
 _PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 

@@ -9,9 +9,6 @@ import torch
 
 from realnvp.utils.errors import some_of
 
-__all__ = ["named", "parse_labels"]
-
-
 MOST_FRACTIONS = 20
 """Largest number of different fractional numbers that may be names of classes."""
 

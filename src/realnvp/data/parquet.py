@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["ParquetRows", "parquet_files", "to_frame"]
-
 
 def parquet_files(path: Path) -> list[Path]:
     """Return the Parquet files at a path or in a folder, in the order of their names.

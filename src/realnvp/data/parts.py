@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     from realnvp.config import DataConfig
     from realnvp.data.toy import ToySet
 
-__all__ = [
-    "Parts",
-    "assemble",
-    "condition_on_labels",
-    "groups_of_copies",
-    "held_out_count",
-    "hold_out",
-    "integer_columns",
-    "is_discrete",
-    "read_part",
-    "without_copies",
-]
-
 _DARK = 32  # of 255: images of 8 bits that have no brighter pixels are hardly visible
 
 MIN_ROWS_FOR_TEST = 1_000

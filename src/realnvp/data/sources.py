@@ -29,20 +29,6 @@ from realnvp.utils.progress import warn
 if TYPE_CHECKING:
     from realnvp.config import DataConfig
 
-__all__ = [
-    "as_dataset",
-    "as_split",
-    "check_source",
-    "config_for_source",
-    "is_image_folder",
-    "load_data",
-    "load_examples",
-    "load_part",
-    "resizes",
-    "source_names",
-    "stream_examples",
-]
-
 _FILES = (
     "CSV, TSV, Parquet, Feather, JSON, .xlsx, NPZ, NPY and IDX files, and folders of images or of "
     "Parquet files"

@@ -25,8 +25,6 @@ from torch import Tensor
 from realnvp.utils.files import write_atomically
 from realnvp.utils.hashing import row_hashes
 
-__all__ = ["ArrayFile", "StoredImages"]
-
 
 class ArrayFile:
     """An array in an ``.npy`` file, from which slices of rows are read. Threads may share it.

@@ -34,21 +34,6 @@ if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
     from realnvp.config import DataConfig
 
-__all__ = [
-    "ENDINGS",
-    "NEW_DATA",
-    "UNREAD",
-    "KnownColumns",
-    "condition_names",
-    "read_condition",
-    "read_frame",
-    "read_table",
-    "table_parts",
-    "vector_tensor",
-    "write_frame",
-]
-
-
 UNREAD = {
     **dict.fromkeys(("xls", "xlsm", "ods"), "a spreadsheet of another kind than .xlsx"),
     "orc": "an ORC file",

@@ -33,8 +33,6 @@ from operator import index
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TOY", "ToySet"]
-
 Array = npt.NDArray[np.float64]
 
 

@@ -12,8 +12,6 @@ from realnvp.flow import Flow
 if TYPE_CHECKING:
     from realnvp.data import Split
 
-__all__ = ["Callback"]
-
 
 class Callback:
     """Receive what a training run reports. The methods of this base class do nothing.

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
     from realnvp.data import Split
 
-__all__ = ["Callback", "History", "ReportWriter", "RunLogger", "TensorBoardWriter"]
-
 
 class ReportWriter(Callback):
     """Write ``report.html`` into the run directory at the end, which takes seconds.

@@ -17,13 +17,6 @@ from realnvp.flow import Flow
 from realnvp.training.optim import EMA
 from realnvp.utils.serialization import check_like
 
-__all__ = [
-    "Statistics",
-    "capture",
-    "restore",
-    "snapshot",
-]
-
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """Adam's state for a parameter: a number, and two tensors of the parameter's shape."""
 

@@ -21,8 +21,6 @@ from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.progress import Bar
 from realnvp.utils.settings import resolved
 
-__all__ = ["Estimate", "estimate"]
-
 
 @dataclass(frozen=True)
 class Estimate:

@@ -40,9 +40,6 @@ FEW = {"patience": 5, "num_validations": 100}
 """Settings for few images, where the best model may be that of the first seconds."""
 
 
-__all__ = ["build", "mixture_of", "resolve", "smoothing_of", "standardize_condition"]
-
-
 MOST_INTERVALS = 500
 """Largest number of cells of a column that piecewise-linear couplings use as their intervals."""
 

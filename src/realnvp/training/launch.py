@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
-__all__ = ["Processes", "launch"]
-
 Result = TypeVar("Result")
 
 

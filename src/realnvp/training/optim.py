@@ -22,17 +22,6 @@ from realnvp.flow import Flow
 from realnvp.utils.settings import resolved
 from realnvp.utils.uncompiled import Uncompiled
 
-__all__ = [
-    "EMA",
-    "Adam",
-    "AdamW",
-    "Muon",
-    "Uncompiled",
-    "learning_rate",
-    "make_optimizer",
-    "orthogonalize",
-]
-
 RATIO = 4.0
 """Step of a matrix relative to the learning rate. Adam moves each weight by about the rate; an
 orthogonal matrix of n columns has entries of 1 / sqrt(n), so wide layers move little."""

@@ -24,8 +24,6 @@ from typing import Any
 
 from realnvp.utils.serialization import check_like
 
-__all__ = ["EVERY", "LIMIT", "GradientSpikeDetector", "LossSpikeDetector", "Rollback"]
-
 EVERY = 100
 """Steps between the copies of the state."""
 

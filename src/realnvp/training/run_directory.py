@@ -28,8 +28,6 @@ from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
 from realnvp.utils.model_folder import write_calibration
 
-__all__ = ["RunDirectory"]
-
 LOG_LIKELIHOODS = "log_likelihoods.npy"
 """File of the log-likelihood of each example of the reported part."""
 

@@ -23,16 +23,6 @@ from realnvp.utils.model_folder import made_with, physical_memory
 from realnvp.utils.progress import warn
 from realnvp.utils.threads import single_thread
 
-__all__ = [
-    "check_memory",
-    "compile_conditioners",
-    "compute_dtype",
-    "limited_threads",
-    "provenance",
-    "stop_signals",
-    "uncompiled",
-]
-
 
 def check_memory(make: Callable[[], Flow], copies: int = 6) -> None:
     """Refuse a model that cannot fit into memory, before an attempt exhausts the machine.

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from realnvp.evaluation import Likelihood
 
-__all__ = ["WORSE", "Selection"]
-
 WORSE = 5
 """Number of consecutive validations worse than the best one after which a message is shown."""
 

@@ -20,8 +20,6 @@ from realnvp.utils.progress import warn
 if TYPE_CHECKING:
     from realnvp.columns.schema import TableSchema
 
-__all__ = ["LightningLogger", "lightning_logger"]
-
 
 class LightningLogger(Callback):
     """Send records, pictures and settings to one of Lightning's loggers.

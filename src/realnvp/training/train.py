@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["TrainingResult", "fit", "train"]
-
 IN_MEMORY = "(in memory)"
 """Source of data that were passed as an array, in the settings of a run."""
 

@@ -46,8 +46,6 @@ from realnvp.utils.rng import Stream, normal_of, uniform
 from realnvp.utils.serialization import check_like
 from realnvp.utils.settings import resolved
 
-__all__ = ["POINTS", "RunningMeans", "Trainer", "check_budget"]
-
 IMAGES, POINTS = 100, 2000
 """Samples of a picture of images, and of points."""
 

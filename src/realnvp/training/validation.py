@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 
 from realnvp.utils.serialization import check_like
 
-__all__ = ["EVALUATED", "FEWEST", "SAMPLED", "Plan", "ValidationPlan", "plan"]
-
 EVALUATED = 0.4
 """Cost of evaluating an example relative to training on it: a forward pass without gradients."""
 

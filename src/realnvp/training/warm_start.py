@@ -14,8 +14,6 @@ from realnvp.flow import Flow
 from realnvp.pretrained import data_settings
 from realnvp.utils.serialization import check_like
 
-__all__ = ["recipe_of_table", "warm_start"]
-
 PREPROCESSING = 2
 """Layers before an image model's architecture: dequantization and logit."""
 

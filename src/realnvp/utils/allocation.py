@@ -14,8 +14,6 @@ import platform
 
 import torch
 
-__all__ = ["keep_all_freed_memory", "keep_freed_memory"]
-
 LARGEST = 2**25 - 2**16
 """Bytes of the largest block, with its header and alignment, that raises glibc's threshold."""
 

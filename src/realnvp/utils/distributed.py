@@ -15,8 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["all_reduce", "alone", "mean_and_variance", "rank", "rows_of_all", "world_size"]
-
 _thread = threading.local()
 
 

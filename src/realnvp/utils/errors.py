@@ -9,16 +9,6 @@ import difflib
 import errno
 from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "Interrupted",
-    "RemoteRankError",
-    "describe",
-    "did_you_mean",
-    "is_expected",
-    "is_too_large",
-    "some_of",
-]
-
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ": make room, or write elsewhere"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), ": change its permissions, or choose another"),

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["EvaluationMode", "modules"]
-
 _LOCK = threading.Lock()
 """Guards the counts of all modules: a module with its own lock could not be copied."""
 

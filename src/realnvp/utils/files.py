@@ -16,18 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Appender",
-    "csv_text",
-    "hash_file",
-    "parquet_module",
-    "remove_temporary",
-    "replacing",
-    "standard_json",
-    "sync_file",
-    "write_atomically",
-]
-
 _MARK = ".tmp~"
 
 _FORMULA = re.compile(r"[=+\-@\t\r](?![\d.,\s]+(e[+-]?\d+)?%?$)")

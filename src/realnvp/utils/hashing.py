@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["row_hashes", "scrambled"]
-
 
 def scrambled(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return other integers for different integers, whose bits look random.

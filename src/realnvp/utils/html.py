@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["details", "picture", "table"]
-
 
 def table(
     header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "", head: bool = True

@@ -25,23 +25,6 @@ from realnvp.utils.files import replacing, write_atomically
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-__all__ = [
-    "SUFFIXES",
-    "FileList",
-    "ImageStack",
-    "Reader",
-    "UnusableImage",
-    "attempt",
-    "background_color",
-    "end_with",
-    "image_files",
-    "no_bombs",
-    "open_image",
-    "read_image",
-    "stack",
-    "write_stack",
-]
-
 Reader = Callable[[Path], np.ndarray]
 """Function that reads one image file, as :func:`read_image` does."""
 

@@ -37,16 +37,6 @@ from realnvp.utils.registry import BUILDERS
 from realnvp.utils.serialization import check_like, parse_json, peek, seal, unseal
 from realnvp.utils.settings import as_list
 
-__all__ = [
-    "check_rebuildable",
-    "load_folder",
-    "made_with",
-    "physical_memory",
-    "rebuild",
-    "write_calibration",
-    "write_model",
-]
-
 T = TypeVar("T")
 
 CONFIG = "config.json"

@@ -10,8 +10,6 @@ from math import inf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-__all__ = ["Bar", "duration", "inform", "warn"]
-
 LINE_EVERY, REDRAW_EVERY = 10.0, 0.2
 """Seconds between lines where stderr is not a terminal, and between updates of a notebook's."""
 

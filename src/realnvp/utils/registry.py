@@ -20,22 +20,6 @@ from typing import Any, Generic, TypeVar
 
 from realnvp.utils.errors import did_you_mean
 
-__all__ = [
-    "ARCHITECTURES",
-    "BUILDERS",
-    "CONDITIONERS",
-    "COUPLINGS",
-    "DISTRIBUTION",
-    "DOMAINS",
-    "Registry",
-    "find",
-    "register_architecture",
-    "register_builder",
-    "register_conditioner",
-    "register_coupling",
-    "register_domain",
-]
-
 T = TypeVar("T")
 
 

@@ -19,8 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from realnvp.utils.hashing import row_hashes, scrambled
 
-__all__ = ["Stream", "normal_of", "seed_of", "seeded", "uniform", "uniform_of_rows"]
-
 BLOCK = 32
 """Number of examples that share a seed: at most two blocks of a batch are used only in part."""
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["LARGEST", "LOW", "MOST", "PLACES", "POWER", "from_nine_bits"]
-
 MOST = 255
 """Largest of the integers; the smallest is its negative."""
 

@@ -24,17 +24,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor
 
-__all__ = [
-    "check_like",
-    "from_bytes",
-    "parse_json",
-    "peek",
-    "seal",
-    "to_bytes",
-    "unseal",
-    "write_state",
-]
-
 _BLANK = "0" * 64
 
 

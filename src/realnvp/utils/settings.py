@@ -12,11 +12,6 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = [
-    "as_list", "check_types", "not_negative", "of_scale", "positive", "require", "resolved",
-    "to_dict",
-]  # fmt: skip
-
 T = TypeVar("T")
 
 

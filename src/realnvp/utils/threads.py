@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["single_thread"]
-
 _LOCK = threading.Lock()
 _users = 0  # contexts that are open
 _usual = 1

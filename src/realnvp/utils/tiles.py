@@ -10,8 +10,6 @@ from torch import Tensor
 
 from realnvp.utils.files import replacing
 
-__all__ = ["image_grid", "tiles"]
-
 WIDTH = 800
 """Pixels to which a small grid is magnified."""
 

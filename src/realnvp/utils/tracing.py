@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["is_traced", "is_transformed"]
-
 
 def is_transformed() -> bool:
     """Return whether a transform of ``torch.func`` is active, such as ``vmap`` or ``jacrev``.

@@ -6,8 +6,6 @@ import inspect
 
 import torch
 
-__all__ = ["LBFGS", "Uncompiled"]
-
 
 class Uncompiled(torch.optim.Optimizer):
     """An optimizer whose methods do not import PyTorch's compiler, which is not used here.

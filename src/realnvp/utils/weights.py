@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["draw_weighted", "effective_fraction"]
-
 
 def draw_weighted(
     weight: Tensor, generator: torch.Generator | None = None, count: int | None = None
