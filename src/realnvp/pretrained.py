@@ -158,6 +158,8 @@ def with_marks(
     impossible = impossible_values(columns, split.x, flow.column_names, where)
     if not impossible:
         return split
+    if split.rows is not None:  # of the file
+        impossible = [replace(e, rows=split.rows[list(e.rows)].tolist()) for e in impossible]
     if tolerate is None:
         raise ValueError(f"{where} does not fit the model: {impossible_text(impossible)}")
     tolerate([each.from_row(start, where) for each in impossible])

@@ -18,6 +18,7 @@ import realnvp
 from realnvp import recipe, train
 from realnvp.cli.main import main
 from realnvp.data.image_sets import IMAGE_SETS
+from realnvp.estimator import RealNVPOutlierDetector
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 CHAPTERS = sorted((PAGES.parent / "course").glob("*-*.md"))
@@ -111,7 +112,7 @@ def test_own_table(tmp_path, monkeypatch):
     columns = {"size": rng.normal(size=60) + 3 * bad, "diagnosis": np.where(bad, "bad", "good")}
     table, gaps = pd.DataFrame(columns), pd.DataFrame(columns)
     gaps.loc[::20, "size"] = np.nan
-    code, given = blocks("tables")
+    code, given, monthly = blocks("tables")
     names = run(code, {"table": table, "table_with_gaps": gaps})
     assert not names["filled"].isna().any(axis=None)
     assert names["effective"].shape == (60,)
@@ -120,6 +121,10 @@ def test_own_table(tmp_path, monkeypatch):
     y = x[:, 0] + 0.1 * rng.normal(size=80)
     found = run(given, {**names, "X": x, "y": y, "x": x[0]})
     assert found["density"].score(y, condition=x) > 0
+    june = table.assign(size=table["size"] + 1)
+    own = {"june": june, "held_out": june, "detector": RealNVPOutlierDetector().fit(table)}
+    monthly = monthly.replace("runs/may", "model").replace("0.001", "1.1")
+    assert "new" in run(monthly, {**names, **own})
 
 
 @pytest.mark.filterwarnings("ignore")  # of the web framework's own test client

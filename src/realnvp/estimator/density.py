@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -51,6 +52,7 @@ from realnvp.estimator.checks import (
     schema_of,
 )
 from realnvp.evaluation import log_likelihood
+from realnvp.flow import Flow
 from realnvp.model_info import ModelInfo
 from realnvp.outliers import OutlierScorer, calibrate
 from realnvp.pretrained import load
@@ -70,6 +72,7 @@ from realnvp.tables.inference import (
 )
 from realnvp.tables.sampling import sample_table
 from realnvp.tables.scores import explained, marked, scores
+from realnvp.training.warm_start import check_kept, copy_of_table, keeping_columns, model_of
 from realnvp.utils.errors import some_of
 
 __all__ = ["RealNVPDensity"]
@@ -226,6 +229,7 @@ class RealNVPDensity(
         condition: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         domain: DomainLike = None,
+        init: Any = None,
     ) -> RealNVPDensity:
         """Fit the density of the rows, given the condition if there is one.
 
@@ -242,26 +246,23 @@ class RealNVPDensity(
                 :func:`realnvp.vector_flow`: for each column None, ``("interval", a, b)``,
                 ``("halfline", a)``, ``("circle",)`` or ``("simplex",)``; or the support of a
                 distribution of PyTorch.
+            init: model of a table to start from: a fitted estimator, or what :meth:`load` takes.
+                The new density keeps its columns and layers, in place of the settings of layers,
+                and is the model itself unless training improves on it beyond chance.
 
         Raises:
-            ValueError: if no density can be fitted, or a row is outside of the domain.
+            ValueError: if no density can be fitted, or a row is outside of the domain, or
+                impossible under the model to start from.
         """
-        X, condition = as_pandas(X), as_pandas(condition)
-        table = self._frame(_as_columns(X, condition), reset=True)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is in [0, 1), got {self.validation_fraction}")
-        weight = row_weights(sample_weight, table)
-        kept = np.ones(len(table), dtype=bool) if weight is None else weight > 0
-        self._schema = schema_of(
-            table[kept], self.integers, self.columns if domain is None else "continuous",
-            numbers=not self._is_frame, keep_range=self.keep_range,
-        )  # fmt: skip
-        given = condition
-        if condition is not None and np.ndim(condition) and len(np.asarray(condition)) == len(kept):
-            frame = isinstance(condition, pd.DataFrame | pd.Series)
-            given = condition[kept] if frame else np.asarray(condition)[kept]  # type: ignore[index]
-        self._condition = Condition.of(given, int(kept.sum()), _name_of(condition))
-        rows = torch.as_tensor(self._schema.encode(table[kept])[0])
+        start = None
+        if init is not None:
+            start, domain = self._begin(init, domain)
+        with contextlib.nullcontext() if start is None else keeping_columns():
+            rows, codes, weight = self._encoded(X, condition, sample_weight, domain, start is None)
+            if start is not None:
+                start = copy_of_table(start, Split(rows), where="X")
         kind = self._condition
         halves = self.coupling is not None or self.couplings is not None
         defaults = Defaults.of(rows, self._schema, kind.dim, kind.classes, halves)
@@ -275,18 +276,66 @@ class RealNVPDensity(
         recipe = replace(recipe, model=replace(recipe.model, domain=domain))
         self.flow_, self.n_iter_ = fit_rows(
             rows,
-            self._condition.codes(given, int(kept.sum())),
-            None if weight is None else torch.as_tensor(weight[kept]),
+            codes,
+            weight,
             recipe,
             schema=self._schema,
-            classes=self._condition.classes,
+            classes=kind.classes,
             validation_fraction=self.validation_fraction,
             members=1 if defaults.is_autoregressive else members,
             n_jobs=self.n_jobs,
             verbose=bool(self.verbose),
+            init=start,
         )
         self._describe()
         return self
+
+    def _begin(self, init: Any, domain: DomainLike) -> tuple[Flow, DomainLike]:
+        """Take the columns of a model to start from; return its flow and its domain.
+
+        Raises:
+            ValueError: if it is not a model of a table, or other columns are asked for.
+        """
+        flow = model_of(init)
+        assert flow is not None
+        old = RealNVPDensity._of_flow(flow)
+        mine, before, default = self._plain(), old._plain(), RealNVPDensity()._plain()
+        for name in ("integers", "columns", "keep_range"):
+            check_kept(name, mine[name], default[name], before[name])
+        layer = flow.dequantization
+        own = layer.entries if isinstance(layer, DomainMap) else None
+        check_kept("domain", as_domain(domain, flow.dim), None, own)
+        self.__dict__.update({k: v for k, v in vars(old).items() if k not in mine})
+        return flow, own
+
+    def _encoded(
+        self, X: Any, condition: Any, sample_weight: Any, domain: DomainLike, new: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Return features, condition and weights of rows to fit; find the columns if they are new.
+
+        Rows of weight 0 are left out.
+        """
+        X, condition = as_pandas(X), as_pandas(condition)
+        if not new:
+            X, condition = self._with_condition(X, condition)
+        table = self._frame(_as_columns(X, condition), reset=new)
+        weight = row_weights(sample_weight, table)
+        kept = np.ones(len(table), dtype=bool) if weight is None else weight > 0
+        given, count = condition, int(kept.sum())
+        if condition is not None and np.ndim(condition) and len(np.asarray(condition)) == len(kept):
+            frame = isinstance(condition, pd.DataFrame | pd.Series)
+            given = condition[kept] if frame else np.asarray(condition)[kept]
+        if new:
+            self._schema = schema_of(
+                table[kept], self.integers, self.columns if domain is None else "continuous",
+                numbers=not self._is_frame, keep_range=self.keep_range,
+            )  # fmt: skip
+            self._condition = Condition.of(given, count, _name_of(condition))
+        return (
+            torch.as_tensor(self._schema.rows(table[kept], where="X")),
+            self._condition.codes(given, count),
+            None if weight is None else torch.as_tensor(weight[kept]),
+        )
 
     def _count(self, defaults: Defaults) -> int:
         """Return the number of flows to average."""
@@ -816,10 +865,13 @@ class RealNVPDensity(
             FileNotFoundError: if there is no saved model.
             ValueError: if it is corrupt, or not a model of a table.
         """
-        flow = load(folder)
-        info = flow.trained_on
+        return cls._of_flow(load(folder))
+
+    @classmethod
+    def _of_flow(cls, flow: Flow) -> RealNVPDensity:
+        info, what = flow.trained_on, f"the model in {flow.source}" if flow.source else "the model"
         if info is None or info.table is None:
-            raise ValueError(f"the model in {folder} is not one of a table: use realnvp.load")
+            raise ValueError(f"{what} is not one of a table: use realnvp.load")
         try:
             saved = info.estimator
             density = cls(**({} if saved is None else saved["parameters"]))
@@ -837,7 +889,7 @@ class RealNVPDensity(
             if not fits:
                 raise ValueError("its columns are not those of the model")
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(f"the model in {folder} is damaged: {error}") from error
+            raise ValueError(f"{what} is damaged: {error}") from error
         names = [column.name for column in density._schema.columns]
         density.n_features_in_ = len(names)
         if density._schema.named:
@@ -850,13 +902,6 @@ class RealNVPDensity(
         if not hasattr(self, "feature_names_in_"):
             self._schema = self._schema.without_names()
         categories = condition.categories
-        parameters = self.get_params(deep=False)
-        if not isinstance(self.random_state, Integral):
-            parameters["random_state"] = None
-        if self.columns is not None and not isinstance(self.columns, str):
-            parameters["columns"] = {str(name): kind for name, kind in self.columns.items()}
-        if not isinstance(self.integers, str):
-            parameters["integers"] = list(self.integers)
         self.flow_.trained_on = ModelInfo(
             DataConfig(source="table", condition=condition.name),
             columns=[feature.name for feature in self._schema.features],
@@ -864,12 +909,23 @@ class RealNVPDensity(
             table=self._schema.as_dict(),
             condition_table=None if (s := condition.schema) is None else s.as_dict(),
             estimator={
-                "parameters": parameters,
+                "parameters": self._plain(),
                 "frame": self._is_frame,
                 "condition": condition.as_dict(),
                 "n_iter": self.n_iter_,
             },
         )
+
+    def _plain(self) -> dict[str, Any]:
+        """Return the parameters as JSON."""
+        parameters = self.get_params(deep=False)
+        if not isinstance(self.random_state, Integral):
+            parameters["random_state"] = None
+        if self.columns is not None and not isinstance(self.columns, str):
+            parameters["columns"] = {str(name): kind for name, kind in self.columns.items()}
+        if not isinstance(self.integers, str):
+            parameters["integers"] = list(self.integers)
+        return parameters
 
 
 def _warn(found: list[Impossible]) -> None:

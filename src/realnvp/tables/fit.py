@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ def fit_rows(
     members: int = 1,
     n_jobs: int | None = None,
     verbose: bool = False,
+    init: Flow | None = None,
 ) -> tuple[Flow, int]:
     """Train on most rows to find the number of steps; if there are few rows, then on all.
 
@@ -84,13 +86,19 @@ def fit_rows(
         members: number of flows of one column whose densities are averaged.
         n_jobs: number of processes that train members at the same time; None is 1, -1 all cores.
         verbose: whether a few lines are printed.
+        init: model of the same columns, under which every row is possible. A copy of it is trained,
+            and kept if held-out rows gain over the model itself.
 
     Returns:
         the flow of the rows, in float64 and evaluation mode, and the number of training steps.
     """
     given = (torch.zeros(0), torch.ones(0))
     if condition is not None and condition.ndim == 2:
-        given = moments(condition, weight)
+        given = (
+            moments(condition, weight)
+            if init is None
+            else (init.condition_shift, init.condition_scale)
+        )
         condition = ((condition - given[0]) / given[1]).float()
     split = Split(x, condition, weight=None if weight is None else weight.float())
     discrete = all(feature.kind != "number" for feature in schema.features)
@@ -105,7 +113,9 @@ def fit_rows(
         )  # fmt: skip
 
     report = _Report(verbose)
-    if members > 1:
+    if init is not None:
+        flow, steps = _continue(init, split, dataset, recipe, validation_fraction, report)
+    elif members > 1:
         flow, steps = _fit_members(
             split, dataset, recipe, members, validation_fraction, report, n_jobs
         )
@@ -131,9 +141,7 @@ def _fit(
         return _train(recipe, everything, report, recipe.training.steps)
     if len(split) < FEW_ROWS:
         return _start(recipe, everything)
-    held_out = min(validation_fraction, MOST_HELD_OUT / len(split))
-    learn, check = hold_out(len(split), held_out, seed=recipe.seed)
-    trial = dataset(split.select(learn), split.select(check))
+    trial = dataset(*_parts(split, validation_fraction, recipe.seed))
     known = TableStart.of(trial.training_rows, recipe.seed, recipe.model.domain)
     mixture = mixture_of(recipe, known)
     free = recipe.model.mixture_init == "auto"
@@ -161,6 +169,31 @@ def _fit(
     if many:
         return best.flow, best.steps
     return _train(best.recipe, everything, report, best.steps)
+
+
+def _continue(
+    init: Flow,
+    split: Split,
+    dataset: Callable[[Split, Split], Dataset],
+    recipe: VectorRecipe,
+    validation_fraction: float,
+    report: _Report,
+) -> tuple[Flow, int]:
+    """Train a copy of a model, and keep it if held-out rows gain over the model beyond chance."""
+    everything, start = dataset(split, split), copy.deepcopy(init)
+    if start.condition_dim and start.classes is None:  # the rows' condition is in its unit
+        start.condition_shift.zero_()
+        start.condition_scale.fill_(1)
+    train = partial(_train, recipe, report=report)
+    if validation_fraction == 0:
+        return train(everything, steps=recipe.training.steps, flow=start)
+    if len(split) < FEW_ROWS:
+        return start, 0
+    trial = dataset(*_parts(split, validation_fraction, recipe.seed))
+    flow, steps = train(trial, flow=copy.deepcopy(start))
+    if steps == 0 or not _is_positive(*_gain(flow, start, trial.validation, recipe.seed)):
+        return start, 0
+    return (flow, steps) if len(split) >= MANY_ROWS else train(everything, steps=steps, flow=start)
 
 
 def _fit_members(
@@ -285,8 +318,12 @@ def _train(
     steps: int | None = None,
     mixture: Mixture | None = None,
     known: TableStart | None = None,
+    flow: Flow | None = None,
 ) -> tuple[Flow, int]:
-    """Train for ``steps``, or until validation no longer improves; return the best model."""
+    """Train for ``steps``, or until validation no longer improves; return the best model.
+
+    ``flow`` is the one to train, in place of the recipe's untrained one.
+    """
     if recipe.model.architecture == "autoregressive":  # whitened columns, it learns less well
         recipe = _without_mixture(recipe)
     if recipe.model.mixture_init == 0:
@@ -296,7 +333,7 @@ def _train(
     if steps is not None:
         training = dataclasses.replace(training, steps=steps, num_validations=1, patience=None)
     with launch("cpu", local=True) as processes:
-        flow = build(recipe, data, mixture, known)
+        flow = flow or build(recipe, data, mixture, known)
         callbacks = [report] if steps is None else []
         trainer = Trainer(
             flow, data, training, seed=recipe.seed, processes=processes, callbacks=callbacks
@@ -304,6 +341,13 @@ def _train(
         with limited_threads(flow, training.batch_size):
             trainer.fit()
     return trainer.best_flow(), trainer.selection.step
+
+
+def _parts(split: Split, validation_fraction: float, seed: int) -> tuple[Split, Split]:
+    """Return the rows to learn from, and the held-out ones."""
+    fraction = min(validation_fraction, MOST_HELD_OUT / len(split))
+    learn, check = hold_out(len(split), fraction, seed=seed)
+    return split.select(learn), split.select(check)
 
 
 def _spread(split: Split, features: Sequence[Feature]) -> Split:

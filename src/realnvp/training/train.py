@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import json
 import math
@@ -39,7 +38,13 @@ from realnvp.training.runtime import (
 )
 from realnvp.training.tracking import LightningLogger, lightning_logger
 from realnvp.training.trainer import POINTS, Trainer, check_budget
-from realnvp.training.warm_start import recipe_of_table, warm_start
+from realnvp.training.warm_start import (
+    copy_of_table,
+    keeping_columns,
+    model_of,
+    recipe_of_table,
+    warm_start,
+)
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.errors import Interrupted
@@ -158,7 +163,7 @@ def train(
     out: Path | str | None = None,
     *,
     data: DataConfig | Dataset | Split | ArrayLike | Tensor | None = None,
-    init: Flow | Path | str | None = None,
+    init: Any = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -173,8 +178,9 @@ def train(
         out: run directory to make or to resume; None writes nothing.
         data: data in place of the recipe's: settings, or examples in memory, of which the fraction
             ``data.validation`` of the recipe is held out.
-        init: model whose weights to start from, in place of random ones: a flow, or what
-            :func:`realnvp.load` takes, as :func:`~realnvp.training.warm_start.warm_start` says.
+        init: model whose weights to start from, in place of random ones: a flow, a fitted
+            :class:`~realnvp.estimator.RealNVPDensity`, or what :func:`realnvp.load` takes, as
+            :func:`~realnvp.training.warm_start.warm_start` says.
             A table's model keeps its layers and its columns, which the new rows must fit.
         resume: continue the run in ``out``.
         overwrite: replace the run in ``out``, if there is one.
@@ -208,7 +214,7 @@ def train(
         memory = dataclasses.replace(chosen.data, source=IN_MEMORY)
         chosen = dataclasses.replace(chosen, data=memory)
 
-    initial = pretrained.load(init) if isinstance(init, str | Path) else init
+    initial = model_of(init)
     table = None  # the model of a table to continue with
     if initial is not None and not in_memory and pretrained.table_of(initial) is not None:
         table = initial
@@ -223,15 +229,8 @@ def train(
     def load(start: Flow | None) -> Dataset:
         if data is None or isinstance(data, DataConfig):
             known = NEW_DATA if start is None else pretrained.known_columns(start)
-            try:
+            with contextlib.nullcontext() if table is None else keeping_columns():
                 return load_data(chosen.data, known)
-            except ValueError as error:
-                if table is None:
-                    raise
-                raise ValueError(
-                    f"{error}; the model to start from keeps its columns: train a new one, without "
-                    "init, to learn others"
-                ) from error
         return as_dataset(data, chosen.data)
 
     def make(dataset: Dataset, start: Flow | None, resumed: bool) -> Flow:
@@ -239,7 +238,9 @@ def train(
             assert start is not None
             return start
         if table is not None:
-            flow = copy.deepcopy(table)
+            splits = dataset.train, dataset.validation, dataset.test
+            with keeping_columns():
+                flow = copy_of_table(table, *filter(None, splits), where=chosen.data.source)
         else:
             flow = build(chosen, dataset)
             if start is not None:

@@ -1,17 +1,27 @@
-"""Start training from the weights of another model."""
+"""Start training from another model: from its weights, or as a copy that keeps its columns.
+
+A model of a table knows what its columns hold, so the estimator and the command line train a copy
+of it: a model built for other rows could number the categories otherwise.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from realnvp.bijections import FactorOut
 from realnvp.conditioners import ResNet
 from realnvp.config import DataConfig, VectorModel, VectorRecipe
+from realnvp.data.dataset import Split
 from realnvp.flow import Flow
-from realnvp.pretrained import data_settings
+from realnvp.pretrained import data_settings, load, with_marks
 from realnvp.utils.serialization import check_like
 
 PREPROCESSING = 2
@@ -20,6 +30,14 @@ PREPROCESSING = 2
 
 OF_COLUMNS = ("condition", "integers", "columns", "keep_range")
 """Settings of the data that decide which columns a model of a table has."""
+
+
+def model_of(init: Any) -> Flow | None:
+    """Return the model to start from: a flow, a fitted estimator's, or one that is saved."""
+    flow = load(init) if isinstance(init, str | Path) else getattr(init, "flow_", init)
+    if not isinstance(flow, Flow | None):
+        raise ValueError(f"init is a model, its folder or a fitted estimator, got {str(init)[:50]}")
+    return flow
 
 
 def recipe_of_table(recipe: VectorRecipe, init: Flow) -> VectorRecipe:
@@ -40,14 +58,51 @@ def recipe_of_table(recipe: VectorRecipe, init: Flow) -> VectorRecipe:
     data, default = recipe.data, DataConfig()
     saved = data_settings(init) or default
     for name in OF_COLUMNS:
-        asked, before = getattr(data, name), getattr(saved, name)
-        if asked not in (getattr(default, name), before):
-            raise ValueError(
-                f"data.{name} is {asked!r}, but the model to start from has {before!r}: leave it "
-                "out, or train a new model without init"
-            )
+        before = getattr(saved, name)
+        check_kept(f"data.{name}", getattr(data, name), getattr(default, name), before)
         data = dataclasses.replace(data, **{name: before})
     return dataclasses.replace(recipe, data=data, model=VectorModel(**arguments))
+
+
+def check_kept(name: str, asked: Any, default: Any, before: Any) -> None:
+    """Raise ValueError if a setting is neither left out nor that of the model to start from."""
+    if asked not in (default, before):
+        raise ValueError(
+            f"{name} is {asked!r}, but the model to start from has {before!r}: leave it out, or "
+            "train a new model without init"
+        )
+
+
+@contextlib.contextmanager
+def keeping_columns() -> Iterator[None]:
+    """Add to errors of rows that do not fit that the model to start from keeps its columns."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"{' '.join(str(error).split())}; the model to start from keeps its columns: train a "
+            "new one, without init, to learn others"
+        ) from error
+
+
+def copy_of_table(model: Flow, *splits: Split, where: str) -> Flow:
+    """Return a copy of a model of a table, to be trained on other rows, in float32.
+
+    It keeps the columns, and forgets the calibration and where the model came from.
+
+    Args:
+        model: the model.
+        splits: the new rows.
+        where: name of their table, for messages.
+
+    Raises:
+        ValueError: if a row is impossible under the model.
+    """
+    for split in splits:
+        with_marks(model, split, where, None)
+    flow = copy.deepcopy(model).float()
+    flow.calibration = flow.made_with = flow.origin = flow.source = None
+    return flow
 
 
 def warm_start(flow: Flow, init: Flow) -> None:
