@@ -13,7 +13,6 @@ from realnvp.codec.container import (
     ANY_SIZE,
     MARKER,
     VERSION,
-    BlockData,
     Header,
     _varint,
     read_blocks,
@@ -24,17 +23,15 @@ from realnvp.codec.container import (
 
 HEADER = Header(b"123456", "mnist", "2.9.0", "AVX2", "0.4.1", 9, 7, True)
 BLOCKS = [
-    BlockData(4 * i, Block([(0, 3), (8, 1)], np.arange(5, dtype=np.uint32) + i), names)
+    Block([(0, 3), (8, 1)], np.arange(5, dtype=np.uint32) + i, 4 * i, names)
     for i, names in enumerate([(), ("a.png", "b/c.png", "ü.png", "d"), ()])
 ]
 
 
-def same(one: BlockData, other: BlockData) -> bool:
-    fields = ("first", "names")
-    return (
-        all(getattr(one, name) == getattr(other, name) for name in fields)
-        and one.block.groups == other.block.groups
-        and np.array_equal(one.block.words, other.block.words)
+def same(one: Block, other: Block) -> bool:
+    fields = ("first", "names", "groups")
+    return all(getattr(one, name) == getattr(other, name) for name in fields) and np.array_equal(
+        one.words, other.words
     )
 
 
@@ -69,7 +66,7 @@ def test_the_frame_takes_few_bytes():
     usual = Header(b"123456", "mnist", "2.13.0+cpu", "AVX512", "0.5.0", 1000, 7, False)
     assert len(write_header(usual)) < 32
     groups = [(0, 4), (4, 1), *[(10, 8)] * 100]
-    assert len(write_block(BlockData(0, Block(groups, np.arange(1, 2, dtype=np.uint32))))) < 20
+    assert len(write_block(Block(groups, np.arange(1, 2, dtype=np.uint32)))) < 20
 
 
 def test_files_of_another_version_are_refused_in_one_line():

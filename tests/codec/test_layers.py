@@ -13,11 +13,15 @@ pytest.importorskip("constriction")
 from helpers.bijections import BIJECTIONS, randomize
 from realnvp import Bijection, Chain
 from realnvp.bijections import ActNorm, CheckerboardMask, InvertibleLinear, LogisticMixtureCoupling
-from realnvp.codec.layers import RULES, Coding, Elementwise, Grid, backward, forward
+from realnvp.codec.layers import RULES, UNIT_BITS, Coding, Elementwise, backward, forward
 from realnvp.codec.stack import Stack, Unrepresentable
 from realnvp.conditioners import ResNet
 
-GRID = Grid(14, torch.float64)
+PRECISION = 14
+
+
+def coding(stack: Stack, condition: torch.Tensor | None = None) -> Coding:
+    return Coding(stack, PRECISION, torch.float64, condition)
 
 
 def full() -> Stack:
@@ -34,16 +38,16 @@ def test_the_table_of_bijections(name):
     row = IMAGES[name]
     layer = row.build()
     x, condition = row.inputs(8)
-    precision = GRID.unit_precision if row.unit_interval else GRID.precision
+    precision = PRECISION + (UNIT_BITS if row.unit_interval else 0)
     integers = (x * 2.0**precision).round().long()
     stack = full()
     words, bits = stack.words(), stack.bits
-    z = forward(layer, integers, Coding(stack, GRID, condition))
+    z = forward(layer, integers, coding(stack, condition))
     expected, log_det = layer(integers.double() * 2.0**-precision, condition)
-    assert (z * 2.0**-GRID.precision - expected).abs().median() < 0.001
-    cost = (stack.bits - bits) / x.numel() - (precision - GRID.precision)
+    assert (z * 2.0**-PRECISION - expected).abs().median() < 0.001
+    cost = (stack.bits - bits) / x.numel() - (precision - PRECISION)
     assert cost == pytest.approx(-log_det.sum().item() / math.log(2) / x.numel(), abs=0.03)
-    assert torch.equal(backward(layer, z, Coding(stack, GRID, condition)), integers)
+    assert torch.equal(backward(layer, z, coding(stack, condition)), integers)
     assert np.array_equal(stack.words(), words)
 
 
@@ -54,8 +58,8 @@ def test_odd_widths_and_flat_and_steep_mixtures():
     x = (torch.randn(3, 2, 5, 5, dtype=torch.float64) * 4 * 2**14).long()
     stack = full()
     words = stack.words()
-    z = forward(layer, x, Coding(stack, GRID))
-    assert torch.equal(backward(layer, z, Coding(stack, GRID)), x)
+    z = forward(layer, x, coding(stack))
+    assert torch.equal(backward(layer, z, coding(stack)), x)
     assert np.array_equal(stack.words(), words)
 
 
@@ -64,8 +68,8 @@ def test_a_linear_layer_is_exact_on_large_integers():
     layer = randomize(InvertibleLinear(6)).double()
     x = torch.randint(-(2**34), 2**34, (2, 6, 3, 3))
     stack = full()
-    z = forward(layer, x, Coding(stack, GRID))
-    assert torch.equal(backward(layer, z, Coding(stack, GRID)), x)
+    z = forward(layer, x, coding(stack))
+    assert torch.equal(backward(layer, z, coding(stack)), x)
 
 
 @torch.no_grad()
@@ -73,7 +77,7 @@ def test_what_overflows_is_refused():
     norm = ActNorm(1).eval()
     norm.log_scale.fill_(-60.0)
     with pytest.raises(Unrepresentable):
-        forward(norm, torch.full((1, 1, 2, 2), 2**20), Coding(full(), GRID))
+        forward(norm, torch.full((1, 1, 2, 2), 2**20), coding(full()))
 
 
 class Sinh(Bijection):
@@ -88,8 +92,8 @@ class Sinh(Bijection):
 def test_a_new_layer_needs_one_entry(monkeypatch):
     chain, x = Chain(Sinh()), torch.randint(-(2**15), 2**15, (1, 1, 4, 4))
     with pytest.raises(ValueError, match=r"no rule for the layer Sinh: add one to .*RULES"):
-        forward(chain, x, Coding(full(), GRID))
+        forward(chain, x, coding(full()))
     monkeypatch.setitem(RULES, Sinh, Elementwise())
     stack = full()
-    z = forward(chain, x, Coding(stack, GRID))
-    assert torch.equal(backward(chain, z, Coding(stack, GRID)), x)
+    z = forward(chain, x, coding(stack))
+    assert torch.equal(backward(chain, z, coding(stack)), x)

@@ -10,7 +10,7 @@ differ, and the number of images in a batch of the networks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,10 +34,14 @@ class Block:
     Args:
         groups: depth and number of images of each group, in the order of the images.
         words: content of the stack.
+        first: index in the file of its first image.
+        names: names of its images; empty if they have none.
     """
 
-    groups: list[tuple[int, int]] = field(default_factory=list)
-    words: np.ndarray = field(default_factory=lambda: Stack().words())
+    groups: list[tuple[int, int]]
+    words: np.ndarray
+    first: int = 0
+    names: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -71,16 +75,17 @@ def encode_block(
     Returns:
         the block; images that were not restored are stored without the model.
     """
-    stack, block = Stack(bottom=bottom), Block()
+    stack = Stack(bottom=bottom)
+    groups: list[tuple[int, int]] = []
     needs: dict[int, float] = {}  # bits that an image took off the stack, by depth
     done, single = 0, 0  # images; how many of the next go one by one, since one of them failed
     while done < len(x):
         depth, count = _plan(stack, needs, batch, coder.flow.dim)
         count = 1 if single else min(count, len(x) - done)
         few = done * coder.flow.dim < together
-        if depth == PLAIN and few and all(group == (PLAIN, done) for group in block.groups):
+        if depth == PLAIN and few and all(group == (PLAIN, done) for group in groups):
             # Still at the beginning: coded together, plain images are smaller than one by one.
-            stack, block.groups, first = Stack(bottom=bottom), [], 0
+            stack, groups, first = Stack(bottom=bottom), [], 0
         else:
             first = done
         part = slice(first, done + count)
@@ -110,12 +115,11 @@ def encode_block(
         stack = coded
         if context is not None:
             _push_condition(stack, context, coder.flow.classes)
-        block.groups.append((depth, len(images)))
+        groups.append((depth, len(images)))
         single = max(single - count, 0)
         done += count
         progress(count)
-    block.words = stack.words()
-    return block
+    return Block(groups, stack.words())
 
 
 def _plan(

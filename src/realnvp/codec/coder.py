@@ -22,7 +22,6 @@ from realnvp.bijections import Chain, Dequantize, Logit, VariationalDequantize
 from realnvp.codec.layers import (
     UNIT_BITS,
     Coding,
-    Grid,
     Piece,
     Segments,
     backward,
@@ -83,21 +82,31 @@ class FlowCoder:
         """
         context = self.flow.as_condition(condition, len(x))
         z = self._dequantize(stack, x.long(), context, depth)
-        z = forward(self.flow.body, z, Coding(stack, self._grid(depth), context))
-        push_normal(stack, z.reshape(-1).numpy(), self._grid(depth).precision)
+        coding = self._coding(stack, context, depth)
+        z = forward(self.flow.body, z, coding)
+        push_normal(stack, z.reshape(-1).numpy(), coding.precision)
 
     def decode(self, stack: Stack, count: int, condition: Tensor | None, depth: int) -> Tensor:
         """Pop ``count`` images that :meth:`encode` pushed."""
         context = self.flow.as_condition(condition, count)
-        grid = self._grid(depth)
-        z = torch.from_numpy(pop_normal(stack, count * self.flow.dim, grid.precision))
-        z = backward(self.flow.body, z.view(count, *self.flow.shape), Coding(stack, grid, context))
+        coding = self._coding(stack, context, depth)
+        z = torch.from_numpy(pop_normal(stack, count * self.flow.dim, coding.precision))
+        z = backward(self.flow.body, z.view(count, *self.flow.shape), coding)
         return self._quantize(stack, z, context, depth)
 
-    def _grid(self, depth: int) -> Grid:
-        bits = (self.levels - 1).bit_length()
-        precision = max(bits + depth - UNIT_BITS, LEAST_PRECISION)
-        return Grid(precision, self.dtype, _pieces(depth))
+    def _coding(self, stack: Stack, condition: Tensor | None, depth: int) -> Coding:
+        """Return how the flow's layers code."""
+        return Coding(stack, self._precision(depth), self.dtype, condition, _pieces(depth))
+
+    def _precision(self, depth: int) -> int:
+        """Return the precision of latents."""
+        return max((self.levels - 1).bit_length() + depth - UNIT_BITS, LEAST_PRECISION)
+
+    def _data_precision(self, depth: int) -> int:
+        """Return the precision of dequantized values, which the logit, if there is one, spreads."""
+        body = self.flow.body
+        first = body[0] if isinstance(body, Chain) and len(body) else None
+        return self._precision(depth) + (UNIT_BITS if isinstance(first, Logit) else 0)
 
     @property
     def levels(self) -> int:
@@ -120,19 +129,18 @@ class FlowCoder:
 
     def _dequantize(self, stack: Stack, x: Tensor, condition: Tensor | None, depth: int) -> Tensor:
         """Pop noise, and return points in the pixels' bins."""
-        first, sizes = self._bins(x, self._precision(depth))
+        first, sizes = self._bins(x, self._data_precision(depth))
         layer = self._dequantize_layer()
         if not isinstance(layer, VariationalDequantize):
             return first + torch.from_numpy(stack.pop(sizes.reshape(-1).numpy())).view(x.shape)
         coding = self._noise_coding(stack, layer, x, condition, depth)
-        precision = coding.grid.precision
-        noise = torch.from_numpy(draw_normal(stack, x.numel(), precision)).view(x.shape)
+        noise = torch.from_numpy(draw_normal(stack, x.numel(), coding.precision)).view(x.shape)
         noise = forward(layer.noise, noise, coding)
-        return first + forward_map(coding, noise, _normal_cdf(sizes, precision))
+        return first + forward_map(coding, noise, _normal_cdf(sizes, coding.precision))
 
     def _quantize(self, stack: Stack, z: Tensor, condition: Tensor | None, depth: int) -> Tensor:
         """Return the pixels of points, and push the noise."""
-        precision = self._precision(depth)
+        precision = self._data_precision(depth)
         x = (z * self.levels) >> precision
         first, sizes = self._bins(x, precision)
         layer = self._dequantize_layer()
@@ -140,17 +148,10 @@ class FlowCoder:
             stack.push((z - first).reshape(-1).numpy(), sizes.reshape(-1).numpy())
             return x
         coding = self._noise_coding(stack, layer, x, condition, depth)
-        precision = coding.grid.precision
-        noise = backward_map(coding, z - first, _normal_cdf(sizes, precision))
+        noise = backward_map(coding, z - first, _normal_cdf(sizes, coding.precision))
         noise = backward(layer.noise, noise, coding)
-        return_normal(stack, noise.reshape(-1).numpy(), precision)
+        return_normal(stack, noise.reshape(-1).numpy(), coding.precision)
         return x
-
-    def _precision(self, depth: int) -> int:
-        """Return the precision of dequantized values, which the logit, if there is one, spreads."""
-        grid, body = self._grid(depth), self.flow.body
-        first = body[0] if isinstance(body, Chain) and len(body) else None
-        return grid.unit_precision if isinstance(first, Logit) else grid.precision
 
     def _noise_coding(
         self, stack: Stack, layer: VariationalDequantize, x: Tensor, condition: Tensor | None,
@@ -158,8 +159,9 @@ class FlowCoder:
     ) -> Coding:  # fmt: skip
         """Return how learned noise is coded, given the pixels."""
         scaled = x.to(self.dtype) * (2 / (layer.levels - 1)) - 1
-        grid = Grid(max(depth - 1, LEAST_PRECISION), self.dtype, _pieces(depth))
-        return Coding(stack, grid, layer.features(scaled, condition))
+        features = layer.features(scaled, condition)
+        precision = max(depth - 1, LEAST_PRECISION)
+        return Coding(stack, precision, self.dtype, features, _pieces(depth))
 
 
 def _pieces(depth: int) -> int:

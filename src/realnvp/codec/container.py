@@ -30,7 +30,7 @@ import numpy as np
 
 from realnvp.codec.blocks import Block
 
-__all__ = ["BlockData", "Header", "read_blocks", "read_header", "write_block", "write_header"]
+__all__ = ["Header", "read_blocks", "read_header", "write_block", "write_header"]
 
 MAGIC = b"NVP"
 VERSION = 4
@@ -90,21 +90,6 @@ class Header:
     portable: bool
 
 
-@dataclass(frozen=True)
-class BlockData:
-    """The parts of a block in a file.
-
-    Args:
-        first: index of its first image.
-        block: its groups and words.
-        names: their names; empty if they have none.
-    """
-
-    first: int
-    block: Block
-    names: tuple[str, ...] = ()
-
-
 def write_header(header: Header) -> bytes:
     """Return the header's bytes.
 
@@ -142,7 +127,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
         (probe,) = struct.unpack("<H", reader.take(2))
         end = reader.place
         (crc,) = struct.unpack("<I", reader.take(4))
-    except _Truncated as error:
+    except EOFError as error:
         raise ValueError("the header of the file is damaged or cut off") from error
     if crc != zlib.crc32(data[:end]):
         raise ValueError("the header of the file is damaged")
@@ -157,26 +142,24 @@ def read_header(data: bytes) -> tuple[Header, int]:
     return header, reader.place
 
 
-def write_block(data: BlockData) -> bytes:
+def write_block(block: Block) -> bytes:
     """Return a block's bytes."""
-    runs = [
-        (depth, n, len(list(same))) for (depth, n), same in itertools.groupby(data.block.groups)
-    ]
-    body = _varint(data.first) + _varint(len(runs))
+    runs = [(depth, n, len(list(same))) for (depth, n), same in itertools.groupby(block.groups)]
+    body = _varint(block.first) + _varint(len(runs))
     for depth, size, times in runs:
         power = size.bit_length() - 1
         simple = size == 1 << power and power < ANY_SIZE
         body += bytes([depth << 4 | (power if simple else ANY_SIZE)])
         body += (b"" if simple else _varint(size)) + _varint(times)
-    text = "\n".join(data.names).encode(errors="surrogateescape")  # a file may have any name
-    names = zlib.compress(text, 9) if data.names else b""
+    text = "\n".join(block.names).encode(errors="surrogateescape")  # a file may have any name
+    names = zlib.compress(text, 9) if block.names else b""
     body += _varint(len(names)) + names
-    body += data.block.words.astype("<u4").tobytes().rstrip(b"\0")
+    body += block.words.astype("<u4").tobytes().rstrip(b"\0")
     framed = MARKER + _varint(len(body))
     return framed + struct.pack("<I", zlib.crc32(framed + body)) + body
 
 
-def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData]:
+def read_blocks(data: bytes, start: int, dim: int) -> Iterator[Block]:
     """Yield the blocks.
 
     Args:
@@ -187,24 +170,24 @@ def read_blocks(data: bytes, start: int, dim: int) -> Iterator[BlockData]:
     Raises:
         ValueError: if a block is damaged.
     """
-    while start < len(data):
-        block, start = _block_at(data, start, dim)
-        yield block
+    reader = _Reader(data, start)
+    while reader.place < len(data):
+        begin = reader.place
+        try:
+            marker = reader.take(len(MARKER))
+            length = reader.varint()
+            framed = data[begin : reader.place]
+            (crc,) = struct.unpack("<I", reader.take(4))
+            body = reader.take(length)
+        except EOFError as error:
+            raise ValueError("is damaged or cut off") from error
+        if marker != MARKER or zlib.crc32(body, zlib.crc32(framed)) != crc:
+            raise ValueError("is damaged")
+        yield _read_body(body, dim)
 
 
-def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int]:
-    """Return the block at an offset and where it ends."""
-    reader = _Reader(data, place)
-    try:
-        marker = reader.take(len(MARKER))
-        length = reader.varint()
-        framed = data[place : reader.place]
-        (crc,) = struct.unpack("<I", reader.take(4))
-        body = reader.take(length)
-    except _Truncated as error:
-        raise ValueError("is damaged or cut off") from error
-    if marker != MARKER or zlib.crc32(body, zlib.crc32(framed)) != crc:
-        raise ValueError("is damaged")
+def _read_body(body: bytes, dim: int) -> Block:
+    """Return the block of undamaged bytes."""
     inner = _Reader(body, 0)
     try:
         groups: list[tuple[int, int]] = []
@@ -221,9 +204,9 @@ def _block_at(data: bytes, place: int, dim: int) -> tuple[BlockData, int]:
         names = _names(packed, images) if packed else ()
         rest = body[inner.place :]
         words = np.frombuffer(rest + bytes(-len(rest) % 4), "<u4").astype(np.uint32)
-    except (_Truncated, ValueError, zlib.error) as error:
+    except (EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"is invalid: {error}") from error
-    return BlockData(first, Block(groups, words), names), reader.place
+    return Block(groups, words, first, names)
 
 
 def _names(packed: bytes, images: int) -> tuple[str, ...]:
@@ -248,12 +231,8 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-class _Truncated(Exception):
-    """Raised if the data end too early."""
-
-
 class _Reader:
-    """Reads bytes in order.
+    """Reads bytes in order, and raises EOFError if they end too early.
 
     Args:
         data: the bytes.
@@ -267,7 +246,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         if count > len(self.data) - self.place:
-            raise _Truncated
+            raise EOFError
         self.place += count
         return self.data[self.place - count : self.place]
 
@@ -279,4 +258,4 @@ class _Reader:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise _Truncated
+        raise EOFError

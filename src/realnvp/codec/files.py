@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -19,7 +19,6 @@ from realnvp.codec.container import (
     MAX_BLOCK,
     MAX_NAME,
     MAX_VALUES,
-    BlockData,
     Header,
     read_blocks,
     read_header,
@@ -122,7 +121,7 @@ def compress(
             part = slice(start, start + block)
             x, context = images[part].long().cpu(), None if condition is None else condition[part]
             coded = encode_block(coder, x, context, batch, _crc(x, context), verify, progress)
-            content.append(write_block(BlockData(start, coded, tuple(names[part]))))
+            content.append(write_block(replace(coded, first=start, names=tuple(names[part]))))
     return b"".join(content)
 
 
@@ -176,21 +175,21 @@ def read_contents(
         blocks = read_blocks(data, start, flow.dim)
         while done < header.count:
             try:
-                item = next(blocks, None)
+                block = next(blocks, None)
             except ValueError as error:
                 raise ValueError(f"the block with image {done + 1} {error}") from error
-            if item is None or item.first != done or not item.block.count:
+            if block is None or block.first != done or not block.count:
                 raise ValueError(f"the block with image {done + 1} is missing")
             # Its bytes are undamaged, by their checksum: only other arithmetic decodes them amiss.
             try:
-                x, condition, crc = decode_block(coder, item.block, progress)
+                x, condition, crc = decode_block(coder, block, progress)
             except ValueError as error:
                 raise ValueError(_differs(header)) from error
             if _crc(x, condition) != crc:
                 raise ValueError(_differs(header))
             images.append(x)
             conditions += [] if condition is None else [condition]
-            names += item.names
+            names += block.names
             done += len(x)
     return Contents(
         torch.cat(images).to(torch.uint8 if coder.levels <= 256 else torch.int32),

@@ -61,7 +61,7 @@ from realnvp.bijections.class_means import ClassMeans
 from realnvp.bijections.reshape import Flatten, Refine
 from realnvp.codec.stack import Stack, Unrepresentable
 
-__all__ = ["RULES", "Coding", "Grid", "Segments", "backward", "forward", "rule_of"]
+__all__ = ["RULES", "UNIT_BITS", "Coding", "Segments", "backward", "forward", "rule_of"]
 
 LARGEST = 2.0**50
 """Largest integer of a grid: float64 holds it, and int64 its multiples."""
@@ -74,7 +74,7 @@ SEGMENT_BITS = 9
 """Segments have a width of :math:`2^{-9}`, or of one grid step if that is larger."""
 
 UNIT_BITS = 4
-"""The slope of the logit is 4 and more."""
+"""Bits by which the grid of the unit interval is finer: the slope of the logit is 4 and more."""
 
 
 Piece = Any
@@ -84,49 +84,33 @@ WHOLE: Piece = (...,)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Integers that represent multiples of ``2**-precision``, and the settings of computation.
+class Coding:
+    """How layers code integers, which represent multiples of ``2**-precision``.
 
     Args:
+        stack: the stack of bits.
         precision: bits after the point.
         dtype: type in which conditioners compute.
+        condition: condition as layers take it, if there is one.
         pieces: approximate number of rectangles into which an image is divided, which are coded
             one after the other: with more, fewer bits are popped before others are pushed, but
             coding takes longer.
     """
 
+    stack: Stack
     precision: int
     dtype: torch.dtype
+    condition: Tensor | None = None
     pieces: int = 4
-
-    @property
-    def unit_precision(self) -> int:
-        """Bits after the point of values in the unit interval, which the logit spreads."""
-        return self.precision + UNIT_BITS
 
     def value(self, x: Tensor) -> Tensor:
         """Return the values that integers stand for, for a conditioner."""
         return (x.double() * 2.0**-self.precision).to(self.dtype)
 
-
-@dataclass(frozen=True)
-class Coding:
-    """How layers code integers: on which stack and grid, under which condition.
-
-    Args:
-        stack: the stack of bits.
-        grid: grid of the integers.
-        condition: condition as layers take it, if there is one.
-    """
-
-    stack: Stack
-    grid: Grid
-    condition: Tensor | None = None
-
     @property
     def network_condition(self) -> Tensor | None:
         """The condition in the type in which networks compute."""
-        return None if self.condition is None else self.condition.to(self.grid.dtype)
+        return None if self.condition is None else self.condition.to(self.dtype)
 
 
 # ---------------------------------------------------------------------- increasing maps
@@ -265,7 +249,7 @@ def forward_map(
     if not (n > 0).all():
         raise Unrepresentable("a map does not increase")
     z = torch.zeros_like(x)
-    for piece in _pieces(x, coding.grid.pieces):
+    for piece in _pieces(x, coding.pieces):
         r = _pop_below(stack, n[piece], exponent[piece])
         scaled = rest[piece] * (n[piece] << exponent[piece]) + r
         value = low[piece] + (scaled >> width)
@@ -283,7 +267,7 @@ def backward_map(
     x = torch.zeros_like(z)
     # All segments in one step from the known part: all but the last bits of the values.
     guesses = segments.guess((z << fine) + (1 << fine >> 1), WHOLE)
-    for piece in reversed(_pieces(z, coding.grid.pieces)):
+    for piece in reversed(_pieces(z, coding.pieces)):
         mask = None if live is None else live[piece]
         count = z[piece].numel()
         popped = torch.from_numpy(stack.pop(_bin_sizes(width + fine, live, piece), count))
@@ -326,7 +310,7 @@ def _flat(x: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class Rule:
-    """Base class of the maps of integers for one kind of layers: exact bijections with the stack.
+    """Base class of the maps of integers for one kind of layer: exact bijections with the stack.
 
     Both methods take the layer, integers ``(B, C, H, W)`` and how they are coded, and return the
     integers on the other side.
@@ -351,8 +335,37 @@ class Permutation(Rule):
         return layer.unpermute_index(z)
 
 
-class Elementwise(Rule):
-    """Elementwise layers of an increasing function, with 0 in its domain."""
+class Alike(Rule):
+    """Base class of rules that differ between the directions only in the maps that they call."""
+
+    def apply(self, layer: Any, x: Tensor, coding: Coding, elementwise: Any, inner: Any) -> Tensor:
+        """Map integers in either direction.
+
+        Args:
+            layer: the layer.
+            x: the integers.
+            coding: how they are coded.
+            elementwise: :func:`forward_map` or :func:`backward_map`.
+            inner: :func:`forward` or :func:`backward`.
+        """
+        raise NotImplementedError
+
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
+        return self.apply(layer, x, coding, forward_map, forward)
+
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
+        return self.apply(layer, z, coding, backward_map, backward)
+
+
+class Elementwise(Alike):
+    """Elementwise layers of an increasing function, with 0 in its domain.
+
+    Args:
+        finer: bits by which the grid on the side of the data is finer.
+    """
+
+    def __init__(self, finer: int = 0) -> None:
+        self.finer = finer
 
     def segments(self, layer: Any, shape: torch.Size, coding: Coding) -> Segments:
         def on(function: Callable[..., Any], x: Tensor, piece: Piece) -> Tensor:
@@ -364,57 +377,32 @@ class Elementwise(Rule):
             value, step = on(layer, x, piece), 2.0**-SEGMENT_BITS
             return value, ((on(layer, x + step, piece) - value) / step).log()
 
-        return smooth(
-            with_slope, lambda z, piece: on(layer.inverse, z, piece), *self.precisions(coding.grid)
-        )
+        def inverse(z: Tensor, piece: Piece) -> Tensor:
+            return on(layer.inverse, z, piece)
 
-    def precisions(self, grid: Grid) -> tuple[int, int]:
-        """Return the precisions of the integers on the side of the data, and of the latents."""
-        return grid.precision, grid.precision
+        return smooth(with_slope, inverse, coding.precision + self.finer, coding.precision)
 
-    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
-        return forward_map(coding, x, self.segments(layer, x.shape, coding))
-
-    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
-        return backward_map(coding, z, self.segments(layer, z.shape, coding))
+    def apply(self, layer: Any, x: Tensor, coding: Coding, elementwise: Any, inner: Any) -> Tensor:
+        return elementwise(coding, x, self.segments(layer, x.shape, coding))
 
 
-class FromUnit(Elementwise):
-    """The same, from the unit interval, which has a finer grid."""
-
-    def precisions(self, grid: Grid) -> tuple[int, int]:
-        return grid.unit_precision, grid.precision
-
-
-class Couplings(Rule):
+class Couplings(Alike):
     """Couplings of any kind, by their elementwise ``transform``, which has to be increasing."""
 
-    def _parts(
-        self, layer: Coupling, x: Tensor, coding: Coding
-    ) -> tuple[Tensor, Tensor, Segments, Tensor | None]:
-        grid = coding.grid
+    def apply(self, layer: Any, x: Tensor, coding: Coding, elementwise: Any, inner: Any) -> Tensor:
         passive, active = layer.mask.split(x)
         live = layer.mask.split(torch.ones_like(x))[1].bool()
-        outputs = layer.conditioner(grid.value(passive), coding.network_condition)
+        outputs = layer.conditioner(coding.value(passive), coding.network_condition)
         parameters = layer.mask.take(outputs).double()
         parameters = (parameters * 2.0**PARAMETER_BITS).round() * 2.0**-PARAMETER_BITS
         segments = smooth(
             lambda v, piece: layer.transform(v, parameters[piece]),
             # Approximately the inverse: single precision is enough.
             lambda v, _: layer.inverse_transform(v.float(), parameters.float())[0].double(),
-            grid.precision,
-            grid.precision,
+            coding.precision,
+            coding.precision,
         )
-        return passive, active, segments, None if live.all() else live
-
-    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
-        passive, active, segments, live = self._parts(layer, x, coding)
-        active = forward_map(coding, active, segments, live)
-        return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
-
-    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
-        passive, active, segments, live = self._parts(layer, z, coding)
-        active = backward_map(coding, active, segments, live)
+        active = elementwise(coding, active, segments, None if live.all() else live)
         return layer.mask.merge(passive, active, torch.zeros_like(active))[0]
 
 
@@ -436,7 +424,7 @@ class Linear(Rule):
         return triangles.tril(-1), triangles.triu(1) / diagonal, segments
 
     def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
-        lower, upper, segments = self._factors(layer, x, coding.grid.precision)
+        lower, upper, segments = self._factors(layer, x, coding.precision)
         z = forward_map(coding, x, segments)
         for c in range(len(upper)):  # of channels that have not changed yet
             z[:, c] += _multiples(z, upper, c)
@@ -445,7 +433,7 @@ class Linear(Rule):
         return z
 
     def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
-        lower, upper, segments = self._factors(layer, z, coding.grid.precision)
+        lower, upper, segments = self._factors(layer, z, coding.precision)
         z = z.clone()
         for c in range(len(lower)):
             z[:, c] -= _multiples(z, lower, c)
@@ -461,58 +449,59 @@ def _multiples(z: Tensor, triangle: Tensor, c: int) -> Tensor:
     return round_to_integers((z[:, others].double() * weights).sum(1))
 
 
-class Nested(Rule):
-    """Chains, inverses of layers, and factoring out."""
+class Sequence(Rule):
+    """Chains."""
 
     def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
-        if isinstance(layer, Chain):
-            for inner in layer:
-                x = forward(inner, x, coding)
-            return x
-        if isinstance(layer, Inverse):
-            return backward(layer.inner, x, coding)
-        out, rest = layer.split(x)
-        return torch.cat((out, forward(layer.inner, rest, coding)), dim=1)
+        for inner in layer:
+            x = forward(inner, x, coding)
+        return x
 
     def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
-        if isinstance(layer, Chain):
-            for inner in reversed(list(layer)):
-                z = backward(inner, z, coding)
-            return z
-        if isinstance(layer, Inverse):
-            return forward(layer.inner, z, coding)
-        out, rest = layer.split(z)
-        return torch.cat((out, backward(layer.inner, rest, coding)), dim=1)
+        for inner in reversed(list(layer)):
+            z = backward(inner, z, coding)
+        return z
 
 
-class Refinement(Rule):
+class Inverted(Rule):
+    """Inverses of layers."""
+
+    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
+        return backward(layer.inner, x, coding)
+
+    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
+        return forward(layer.inner, z, coding)
+
+
+class Factored(Alike):
+    """Factoring out."""
+
+    def apply(self, layer: Any, x: Tensor, coding: Coding, elementwise: Any, inner: Any) -> Tensor:
+        out, rest = layer.split(x)
+        return torch.cat((out, inner(layer.inner, rest, coding)), dim=1)
+
+
+class Refinement(Alike):
     """Channels that are mapped given features of others."""
 
-    def _parts(self, layer: Refine, x: Tensor, coding: Coding) -> tuple[Tensor, Tensor, Coding]:
+    def apply(self, layer: Any, x: Tensor, coding: Coding, elementwise: Any, inner: Any) -> Tensor:
         first, last = x.tensor_split([-layer.channels], dim=1)
-        features = layer.features(coding.grid.value(last), coding.network_condition)
-        return first, last, replace(coding, condition=features)
-
-    def forward(self, layer: Any, x: Tensor, coding: Coding) -> Tensor:
-        first, last, by_last = self._parts(layer, x, coding)
-        return torch.cat((forward(layer.inner, first, by_last), last), dim=1)
-
-    def backward(self, layer: Any, z: Tensor, coding: Coding) -> Tensor:
-        first, last, by_last = self._parts(layer, z, coding)
-        return torch.cat((backward(layer.inner, first, by_last), last), dim=1)
+        features = layer.features(coding.value(last), coding.network_condition)
+        first = inner(layer.inner, first, replace(coding, condition=features))
+        return torch.cat((first, last), dim=1)
 
 
 RULES: dict[type, Rule] = {
     ActNorm: Elementwise(),
     Affine: Elementwise(),
-    Chain: Nested(),
+    Chain: Sequence(),
     ClassMeans: Elementwise(),
     Coupling: Couplings(),
-    FactorOut: Nested(),
+    FactorOut: Factored(),
     Flatten: Permutation(),
-    Inverse: Nested(),
+    Inverse: Inverted(),
     InvertibleLinear: Linear(),
-    Logit: FromUnit(),
+    Logit: Elementwise(finer=UNIT_BITS),
     Refine: Refinement(),
     RunningBatchNorm: Elementwise(),
     Squeeze: Permutation(),

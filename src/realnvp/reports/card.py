@@ -26,13 +26,12 @@ from realnvp.pretrained import cards, load_shipped, table_of
 from realnvp.reports.compare import with_error
 from realnvp.reports.run import Run
 from realnvp.reports.samples import picture_of_rows
+from realnvp.reports.templates import render
 from realnvp.utils.model_folder import write_model
 from realnvp.utils.progress import duration
 from realnvp.utils.settings import to_dict
 
 __all__ = ["Facts", "facts_of", "push_to_hub", "write_repository"]
-
-HOME = "https://github.com/realnvp/realnvp"
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,9 @@ def facts_of(flow: Flow) -> Facts | None:
 
 
 def _equal(flow: Flow, other: Flow) -> bool:
-    own, found = flow.state_dict(), other.state_dict()
-    return own.keys() == found.keys() and all(
-        torch.equal(own[name].cpu(), found[name]) for name in own
+    tensors, others = flow.state_dict(), other.state_dict()
+    return tensors.keys() == others.keys() and all(
+        torch.equal(tensors[name].cpu(), others[name]) for name in tensors
     )
 
 
@@ -86,9 +85,7 @@ def _of_run(run: Run) -> Facts:
     record = run.final or run.best
     assert record is not None
     part = record["part"] if run.final else "validation, before the end"
-    more = {}
-    if "kl" in record:
-        more["KL(true || model), nats"] = with_error(record["kl"], record["kl_standard_error"])
+    more = _kl(record)
     if record.get("levels"):
         more["grey levels"] = str(record["levels"])
     return Facts(
@@ -113,9 +110,6 @@ def _recipe(run: Run) -> str:
 
 
 def _of_card(card: dict[str, Any]) -> Facts:
-    more = {}
-    if "kl" in card:
-        more["KL(true || model), nats"] = with_error(card["kl"], card["kl_standard_error"])
     is_of_images = card["unit"] == "bits/dim"
     return Facts(
         data=card["data"],
@@ -124,9 +118,16 @@ def _of_card(card: dict[str, Any]) -> Facts:
         value=card["value"],
         error=card["standard_error"],
         training=card["training"],
-        more=more,
+        more=_kl(card),
         recipe=card["command"],
     )
+
+
+def _kl(record: dict[str, Any]) -> dict[str, str]:
+    """Return the divergence from the true density as text, by its name; {} if it is unknown."""
+    if "kl" not in record:
+        return {}
+    return {"KL(true || model), nats": with_error(record["kl"], record["kl_standard_error"])}
 
 
 def _public(data: DataConfig) -> DataConfig:
@@ -214,15 +215,15 @@ def push_to_hub(
 
 def _write_pictures(flow: Flow, facts: Facts | None, folder: Path) -> list[tuple[str, str]]:
     """Write pictures of samples and of the curve; return their names and captions."""
-    found = []
+    pictures = []
     if (picture := _samples(flow)) is not None:
         (folder / "samples.png").write_bytes(plots.as_png(picture))
-        found.append(("samples.png", "samples"))
+        pictures.append(("samples.png", "samples"))
     curves = facts.run.folder / "curves.png" if facts is not None and facts.run else None
     if curves is not None and curves.is_file():
         shutil.copyfile(curves, folder / "curves.png")
-        found.append(("curves.png", "training and validation"))
-    return found
+        pictures.append(("curves.png", "training and validation"))
+    return pictures
 
 
 def _samples(flow: Flow) -> Any:
@@ -250,56 +251,43 @@ def _card(
     pictures: Sequence[tuple[str, str]],
 ) -> str:
     """Return the text of the card."""
-    head = yaml.safe_dump(_metadata(flow, repo, facts, license), sort_keys=False)
     condition = ""
     if flow.classes is not None:
         condition = ", condition=torch.zeros(4, dtype=torch.long)"
     elif flow.condition_dim:
         condition = f", condition=torch.zeros(4, {flow.condition_dim})"
-    shown = "\n\n".join(f"![{caption}]({name})" for name, caption in pictures)
-    parts = [
-        f"---\n{head}---",
-        f"# {repo.partition('/')[2]}",
-        f"A normalizing flow of {_kind(flow)}, made with [realnvp]({HOME}).",
-        f"```sh\npip install '.[hub]'  # in a clone of realnvp\nrealnvp sample {PREFIX}{repo}\n```",
-        "```python\n"
-        + ("import torch\n" if condition else "")
-        + f'import realnvp\n\nflow = realnvp.load("{PREFIX}{repo}")  # @COMMIT after it pins one\n'
-        f"x = flow.sample(4{condition})\n"
-        f"flow.log_prob(x{condition})  # in nats\n```",
-        shown,
-        _numbers(flow, facts),
-        _training(facts),
-        "The model is `config.json` and `model.safetensors`, numbers and text: loading it runs no "
-        "code of this repository.",
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return render(
+        "card.md",
+        metadata=yaml.safe_dump(_metadata(flow, repo, facts, license), sort_keys=False),
+        name=repo.partition("/")[2],
+        repo=repo,
+        kind=_kind(flow),
+        condition=condition,
+        pictures=pictures,
+        numbers=_numbers(flow, facts),
+        recipe=facts and facts.recipe,
+    )
 
 
 def _metadata(flow: Flow, repo: str, facts: Facts | None, license: str | None) -> dict[str, Any]:
     """Return the metadata of the card, for the hub."""
-    found: dict[str, Any] = {"library_name": "realnvp"}
+    metadata: dict[str, Any] = {"library_name": "realnvp"}
     if license is not None:
-        found["license"] = license
-    found["tags"] = ["realnvp", "normalizing-flow", "density-estimation"]
-    task = "density-estimation"
+        metadata["license"] = license
+    metadata["tags"] = ["realnvp", "normalizing-flow", "density-estimation"]
+    task, metric = "density-estimation", "log_likelihood"
     if flow.levels is not None:
-        task = found["pipeline_tag"] = "unconditional-image-generation"
+        task, metric = "unconditional-image-generation", "bits_per_dim"
+        metadata["pipeline_tag"] = task
     if facts is not None:
-        metric = "bits_per_dim" if flow.levels is not None else "log_likelihood"
+        name = f"{facts.unit}, {facts.part}"
         result = {
             "task": {"type": task},
             "dataset": {"name": facts.data, "type": facts.data},
-            "metrics": [
-                {
-                    "type": metric,
-                    "name": f"{facts.unit}, {facts.part}",
-                    "value": round(facts.value, 6),
-                }
-            ],
+            "metrics": [{"type": metric, "name": name, "value": round(facts.value, 6)}],
         }
-        found["model-index"] = [{"name": repo.partition("/")[2], "results": [result]}]
-    return found
+        metadata["model-index"] = [{"name": repo.partition("/")[2], "results": [result]}]
+    return metadata
 
 
 def _kind(flow: Flow) -> str:
@@ -317,7 +305,7 @@ def _kind(flow: Flow) -> str:
     return text
 
 
-def _numbers(flow: Flow, facts: Facts | None) -> str:
+def _numbers(flow: Flow, facts: Facts | None) -> dict[str, str]:
     rows = {"parameters": f"{sum(p.numel() for p in flow.parameters()):,}"}
     if facts is not None:
         rows = {
@@ -328,14 +316,5 @@ def _numbers(flow: Flow, facts: Facts | None) -> str:
             "training": facts.training,
             **rows,
         }
-    rows |= {name: str(value) for name, value in (flow.made_with or {}).items() if value}
-    cells = ((name.replace("|", "\\|"), value.replace("|", "\\|")) for name, value in rows.items())
-    body = "\n".join(f"| {name} | {value} |" for name, value in cells)
-    return f"## Numbers\n\n| | |\n|---|---|\n{body}"
-
-
-def _training(facts: Facts | None) -> str:
-    if facts is None or facts.recipe is None:
-        return ""
-    language = "sh" if facts.recipe.startswith("realnvp ") else "yaml"
-    return f"## Training\n\n```{language}\n{facts.recipe.rstrip()}\n```"
+    notes = {name: str(value) for name, value in (flow.made_with or {}).items() if value}
+    return rows | notes

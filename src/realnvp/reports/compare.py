@@ -46,28 +46,24 @@ class Comparison:
         the best run, "difference" is the mean of the paired differences from it, with
         "difference_standard_error", which is often smaller than the errors of the two results.
         """
-        found = []
+        entries = []
         paired = self._paired()
+        copied = ("standard_error", "examples", "kl", "kl_standard_error")
         for run in self.runs:
             record = run.final or run.best or {}
             value = record.get("loss")
-            found.append(
-                {
-                    "run": run.name,
-                    "folder": str(run.folder),
-                    "value": None if value is None else run.sign * value,
-                    "standard_error": record.get("standard_error"),
-                    "examples": record.get("examples"),
-                    "part": record["part"] if run.final else "best validation",
-                    "kl": record.get("kl"),
-                    "kl_standard_error": record.get("kl_standard_error"),
-                    "steps": run.steps,
-                    "seconds": run.seconds,
-                    "parameters": _parameters(run),
-                    **paired.get(run.name, {}),
-                }
-            )
-        return found
+            entry = {
+                "run": run.name,
+                "folder": str(run.folder),
+                "value": None if value is None else run.sign * value,
+                "part": record["part"] if run.final else "best validation",
+                "steps": run.steps,
+                "seconds": run.seconds,
+                "parameters": _parameters(run),
+            }
+            entry |= {name: record.get(name) for name in copied}
+            entries.append(entry | paired.get(run.name, {}))
+        return entries
 
     def _paired(self) -> dict[str, dict[str, float]]:
         """Return the differences of runs from the best one, by name, and their errors."""
@@ -92,26 +88,31 @@ class Comparison:
         """
         better = "lower" if self.runs[0].is_of_images else "higher"
         unit = self.unit.partition(" (")[0]
-        header = ["run", f"{unit} ({better} is better)"]
-        numbers = self.numbers()
-        with_kl = any(entry["kl"] is not None for entry in numbers)
-        with_pairs = any("difference" in entry for entry in numbers)
-        header += ["from the best, paired"] if with_pairs else []
-        header += [*(["KL(true || model)"] if with_kl else []), "of", "steps", "time"]
         sign = self.runs[0].sign
-        order = sorted(range(len(numbers)), key=lambda i: _rank(numbers[i]["value"], sign))
-        rows = []
-        for i in order:
-            entry = numbers[i]
-            row = [entry["run"], with_error(entry["value"], entry["standard_error"])]
-            if with_pairs:
-                difference = entry.get("difference"), entry.get("difference_standard_error")
-                row.append(with_error(*difference))
-            if with_kl:
-                row.append(with_error(entry["kl"], entry["kl_standard_error"]))
-            row.append(_part(entry))
-            rows.append([*row, f"{entry['steps']:,}", duration(entry["seconds"])])
-        return header, rows
+
+        def rank(entry: dict[str, Any]) -> float:
+            value = entry["value"]
+            return float("inf") if value is None or value != value else sign * value
+
+        columns: dict[str, list[str]] = {}
+        for entry in sorted(self.numbers(), key=rank):
+            examples = entry["examples"]
+            difference = entry.get("difference"), entry.get("difference_standard_error")
+            row = {
+                "run": entry["run"],
+                f"{unit} ({better} is better)": with_error(entry["value"], entry["standard_error"]),
+                "from the best, paired": with_error(*difference),
+                "KL(true || model)": with_error(entry["kl"], entry["kl_standard_error"]),
+                "of": "" if examples is None else f"{examples:,} {entry['part']}",
+                "steps": f"{entry['steps']:,}",
+                "time": duration(entry["seconds"]),
+            }
+            for name, text in row.items():
+                columns.setdefault(name, []).append(text)
+        for name in ("from the best, paired", "KL(true || model)"):
+            if not any(columns[name]):
+                del columns[name]
+        return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
 
     def setting_rows(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of a table: one row for each setting that differs."""
@@ -202,17 +203,6 @@ def with_error(value: float | None, error: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
-
-
-def _part(entry: dict[str, Any]) -> str:
-    """Return the part of the data of a result, and its number of examples."""
-    if entry["examples"] is None:
-        return ""
-    return f"{entry['examples']:,} {entry['part']}"
-
-
-def _rank(value: float | None, sign: float) -> float:
-    return float("inf") if value is None or value != value else sign * value
 
 
 def _scores(run: Run) -> tuple[str, NDArray] | None:
