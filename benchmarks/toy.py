@@ -2,7 +2,8 @@
 
 All see the same 10,000 points, one thread, and are judged on the same fresh 5,000. Ours are the
 default recipe, and the same with affine couplings only. The peers train for 100 epochs of batches
-of 500 with Adam.
+of 500 with Adam. Each number is one training, with seed 0. The errors are those of the test points
+only: with seeds 1, 2 and 3, our affine couplings have 0.0205, 0.0198 and 0.0210 on the moons.
 """
 
 from __future__ import annotations
