@@ -7,7 +7,7 @@ printed and drew. Results are cached by content, that of the cells and that of t
 a second build takes seconds. Each page of the site links its notebook.
 
 A cell's tags say how it is shown: ``tags=["fold"]`` folds its code away, ``tags=["answer"]`` folds
-it with its output, as the answer of an exercise.
+it with its output, as the answer of an exercise. ``alt="..."`` describes its figure in words.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import textwrap
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,14 @@ def _fenced(text: str, language: str) -> str:
     return f"```{language}\n{body}\n```"
 
 
-def _shown(output: Any, source: str) -> str:
+def _shown(output: Any, cell: Any) -> str:
     """Return what a cell printed or drew, as Markdown."""
     if output.output_type == "stream":
-        return _fenced(output.text, "python" if "getsource(" in source else "text")
+        return _fenced(output.text, "python" if "getsource(" in cell.source else "text")
     data = output.data
     if "image/png" in data:
-        return f'<img alt="" src="data:image/png;base64,{data["image/png"].strip()}">'
+        alt = escape(cell.metadata["alt"])
+        return f'<img alt="{alt}" src="data:image/png;base64,{data["image/png"].strip()}">'
     if "text/html" in data:
         return f'<div class="output">{data["text/html"]}</div>'
     return _fenced(data["text/plain"], "text")
@@ -150,12 +152,12 @@ def render(path: Path) -> str:
             continue
         tags = cell.metadata.get("tags", [])
         code = _fenced(cell.source, "python")
-        shown = [_shown(output, cell.source) for output in cell.outputs]
+        shown = [_shown(output, cell) for output in cell.outputs]
         if "answer" in tags:
             parts.append(_folded("success", "Answer", "\n\n".join([code, *shown])))
         else:
             fold = "fold" in tags
-            parts += [_folded("code", "The code of this picture", code) if fold else code, *shown]
+            parts += [_folded("code", "The code of this figure", code) if fold else code, *shown]
     own = f"*This chapter is a [notebook]({path.stem}.ipynb) that you can run.*"
     return "\n\n".join(parts).replace("\n", f"\n\n{own}\n", 1)
 

@@ -208,7 +208,7 @@ def test_chapters_are_notebooks_with_folded_answers():
         assert [cell.source for cell in code] == [code.strip() for _, code in cells(path)]
         hidden = [cell for cell in code if cell.metadata.get("jupyter", {}).get("source_hidden")]
         assert len(hidden) == len(
-            [tags for tags, _ in cells(path) if "fold" in tags or "ans" in tags]
+            [tags for tags, _ in cells(path) if re.search(r'tags=\["(fold|answer)"\]', tags)]
         )
         prose = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
         assert prose.count("<summary>Answer</summary>") == path.read_text("utf-8").count("\n???")
