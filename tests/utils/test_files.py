@@ -9,7 +9,7 @@ import pytest
 
 from helpers.bad_files import full_disk
 from realnvp.utils.files import (
-    Appender,
+    append,
     remove_temporary,
     replacing,
     standard_json,
@@ -51,12 +51,11 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def test_a_record_that_does_not_fit_is_taken_back(tmp_path):
-    file = Appender(tmp_path / "log")
-    file.append(b"x" * 95 + b"\n")
+    append(path := tmp_path / "log", b"x" * 95 + b"\n")
     with full_disk(), pytest.raises(OSError, match="too large"):
-        file.append(b"too much\n")
-    file.append(b"three\n")
-    assert (tmp_path / "log").read_bytes() == b"x" * 95 + b"\nthree\n"
+        append(path, b"too much\n")
+    append(path, b"three\n")
+    assert path.read_bytes() == b"x" * 95 + b"\nthree\n"
 
 
 def test_json_has_no_numbers_that_readers_refuse():

@@ -7,14 +7,10 @@ pickle can run arbitrary code.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import math
-import tokenize
-import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from realnvp.data.labels import parse_labels
 from realnvp.data.parts import Parts
 from realnvp.data.tables import vector_tensor
 from realnvp.utils.errors import some_of
+from realnvp.utils.files import readable
 
 # Names of data in .npz files, as used in practice and in the documentation of numpy, Keras and
 # scikit-learn.
@@ -40,16 +37,6 @@ _TEST = ("x_test", "X_test", "test", "test_images")
 
 
 _TEST_LABELS = ("y_test", "test_labels", "labels_test", "targets_test")
-
-
-# What numpy and zipfile raise for damaged files; RuntimeError: for encrypted ones.
-_DAMAGED = (
-    OSError, ValueError, TypeError, EOFError, KeyError, MemoryError, RuntimeError, OverflowError,
-    RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-)  # fmt: skip
-
-
-_DEFLATED = 1_032  # bytes that one compressed byte can become, by the format
 
 
 # https://yann.lecun.com/exdb/mnist: the third byte of an IDX file is the type of its values.
@@ -144,23 +131,23 @@ def read_array_file(
         zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")
     if not zipped:
         return Parts(lambda: array_split(_load(path), f"{path}", reuse=True))
-    with _reading(path), zipfile.ZipFile(path) as archive:
-        held = [name.removesuffix(".npy") for name in archive.namelist()]
-    alone = len(held) == 1
-    key = held[0] if alone else _pick(held, _DATA, path)
-    test_key = None if alone else _pick(held, _TEST, path)
+    with readable(path), zipfile.ZipFile(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    alone = len(keys) == 1
+    key = keys[0] if alone else _pick(keys, _DATA, path)
+    test_key = None if alone else _pick(keys, _TEST, path)
     if key is None:
         raise ValueError(
-            f"{path} has the arrays {some_of(sorted(held)) or '(none)'}: name the data "
+            f"{path} has the arrays {some_of(sorted(keys)) or '(none)'}: name the data "
             "'images' or 'x', and labels 'labels'"
         )
     # Arrays are read only when they are needed: others may be large, or hold Python objects.
     member = partial(_load, path)
 
-    def labels(names: Sequence[str], of: str, known: Sequence[str] | None) -> tuple:
-        found = None if alone else _pick(held, names, path)
-        values = None if found is None else member(found)
-        return class_labels(values, f"{of!r} of {path}", condition, known)
+    def labels(names: Sequence[str], of: str, classes: Sequence[str] | None) -> tuple:
+        label_key = None if alone else _pick(keys, names, path)
+        values = None if label_key is None else member(label_key)
+        return class_labels(values, f"{of!r} of {path}", condition, classes)
 
     classes, named = labels(_LABELS, key, categories)
 
@@ -175,35 +162,21 @@ def read_array_file(
     return Parts(train, test=test if test_key else None, categories=named)
 
 
-@contextlib.contextmanager
-def _reading(path: Path | str) -> Iterator[None]:
-    """Turn any error of a damaged file into a ValueError of one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers that Python 2 wrote, and damaged ones
-            yield
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "allow_pickle" in reason:
-            reason = "it holds Python objects, or is no array file: save one plain array of numbers"
-        raise ValueError(f"cannot read {path}: {reason}") from error
-
-
-def _pick(held: Sequence[str], names: Sequence[str], path: Path) -> str | None:
-    found = [name for name in names if name in held]
-    if len(found) > 1:
-        raise ValueError(f"{path} has several arrays for one thing, {', '.join(found)}: keep one")
-    return found[0] if found else None
+def _pick(keys: Sequence[str], names: Sequence[str], path: Path) -> str | None:
+    matches = [name for name in names if name in keys]
+    if len(matches) > 1:
+        raise ValueError(f"{path} has several arrays for one thing, {', '.join(matches)}: keep one")
+    return matches[0] if matches else None
 
 
 def _load(path: Path, name: str | None = None) -> np.ndarray:
     """Read a ``.npy`` file, or one array of a ``.npz`` file, without unpickling anything."""
-    with _reading(path if name is None else f"{name!r} of {path}"):
-        found = np.load(path)
+    with readable(path if name is None else f"{name!r} of {path}"):
+        loaded = np.load(path)
         if name is None:
-            return found
-        with found:
-            array = found[name]
+            return loaded
+        with loaded:
+            array = loaded[name]
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name!r} is not an array file: save one array with np.save")
         return array
@@ -217,7 +190,7 @@ def read_idx(path: Path) -> np.ndarray:
     """
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    with _reading(path), gzip.open(path) if zipped else path.open("rb") as file:
+    with readable(path), gzip.open(path) if zipped else path.open("rb") as file:
         head = file.read(4)
         kind, ndim = head[2:4] if len(head) == 4 else (0, 0)
         sizes = file.read(4 * ndim)
@@ -225,8 +198,9 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError(f"it is not an IDX file: its header is {head.hex(' ') or 'empty'}")
         shape, dtype = tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(_IDX_TYPES[kind])
         expected = math.prod(shape) * dtype.itemsize
-        # No more is read than the header announces, or than a compressed file can hold.
-        most = _DEFLATED * path.stat().st_size if zipped else path.stat().st_size
+        # No more is read than the header announces, or than a compressed file can hold: by the
+        # format, one compressed byte becomes at most 1,032.
+        most = (1_032 if zipped else 1) * path.stat().st_size
         content = file.read(expected + 1) if expected <= most else b""
         if len(content) != expected:
             raise ValueError(
@@ -257,8 +231,8 @@ def read_idx_file(path: Path, condition: str | None = None) -> Parts:
     def train() -> Split:
         stem = path.name.removesuffix(".gz")
         name = stem.replace("images", "labels").replace("idx3", "idx1")
-        found = find_idx(path.parent, name) if name != stem else None
-        values = None if found is None else read_idx(found)
+        labeled = find_idx(path.parent, name) if name != stem else None
+        values = None if labeled is None else read_idx(labeled)
         labels, _ = class_labels(values, f"{path}", condition)
         return array_split(read_idx(path), f"{path}", labels, reuse=True)
 
@@ -272,5 +246,5 @@ def idx_files(folder: Path) -> dict[str, Path]:
     {}
     """
     names = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
-    found = {part: find_idx(folder, name) for part, name in names.items()}
-    return {part: path for part, path in found.items() if path is not None}
+    paths = {part: find_idx(folder, name) for part, name in names.items()}
+    return {part: path for part, path in paths.items() if path is not None}

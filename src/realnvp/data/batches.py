@@ -41,14 +41,14 @@ class Prefetcher(Generic[Result]):
         self._next: tuple[tuple[int, ...], Future[Result]] | None = None
 
     def __call__(self, step: int, *rest: int) -> Result:
-        wanted, known = (step, *rest), self._next
-        if known is not None and known[0] == wanted:
-            found = known[1]
+        wanted, prepared = (step, *rest), self._next
+        if prepared is not None and prepared[0] == wanted:
+            result = prepared[1]
         else:
-            found = self._pool.submit(self._function, *wanted)
+            result = self._pool.submit(self._function, *wanted)
         following = (step + 1, *rest)
         self._next = following, self._pool.submit(self._function, *following)
-        return found.result()
+        return result.result()
 
 
 class Batches:
@@ -150,7 +150,7 @@ class Batches:
         """Return the indices of the examples at positions ``start`` to ``stop`` of an epoch."""
         order = self._orders.get(epoch)
         if order is None:
-            for old in [known for known in list(self._orders) if known < epoch - 1]:
+            for old in [each for each in list(self._orders) if each < epoch - 1]:
                 self._orders.pop(old, None)
             shuffle = torch.Generator().manual_seed(seed_of(self._seed, Stream.ORDER, epoch))
             order = torch.randperm(len(self.split), generator=shuffle)
@@ -195,6 +195,6 @@ def to_device_unless_stored(split: Split, device: torch.device) -> Split:
     if not isinstance(x, StoredImages):
         return to_device(split, device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    if x.on_device and x.nbytes <= free // 2:
+    if x.on_device and x.numel() <= free // 2:
         return to_device(split, device)
     return replace(to_device(replace(split, x=split.x[:0]), device), x=x)

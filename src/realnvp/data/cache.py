@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 
 from realnvp.data.stored_images import ArrayFile, StoredImages
 from realnvp.utils.distributed import rank
@@ -82,7 +83,6 @@ def open_cached(
         on_device: see ``StoredImages``.
         part: name of the part of a set that the files belong to, if the folder has files of other
             parts.
-        version: name of the content of all files, if they do not exist as single files.
 
     Returns:
         the images, or None if there are none or their sizes differ; and which files they come from,
@@ -92,7 +92,8 @@ def open_cached(
         OSError: if the cache cannot be written, or the disk has no room for it.
     """
     settings = {"read": f"{read.func.__module__}.{read.func.__qualname__}", **read.keywords}
-    settings |= {"version": VERSION, "pillow": _pillow(), "source": str(source.resolve())}
+    # Another version of the decoder may round differently.
+    settings |= {"version": VERSION, "pillow": PIL.__version__, "source": str(source.resolve())}
     settings |= {"part": part} if part else {}
     folder = root / "images" / _digest(settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,13 +135,6 @@ def _identities(files: Sequence[Path], source: Path) -> list[tuple[str | int, ..
         names = [path.removeprefix(str(source)) for path in paths]  # fast, unlike relpath
     states = map(os.stat, paths)
     return [(n, s.st_size, s.st_mtime_ns) for n, s in zip(names, states, strict=True)]
-
-
-def _pillow() -> str:
-    """Return the version of the decoder: another one may round differently."""
-    import PIL
-
-    return PIL.__version__
 
 
 def _digest(value: Any) -> str:

@@ -76,15 +76,14 @@ class Split:
         False
         """
         # Where the examples are stored does not matter.
-        fields = "x", "condition", "labels", "weight"
-        values = {name: getattr(self, name) for name in fields}
-        held = {name: tensor for name, tensor in values.items() if tensor is not None}
-        if (given := held.get("condition")) is not None and given.is_floating_point():
-            held["condition"] = given.float()  # as it was kept when most models were saved
+        names = "x", "condition", "labels", "weight"
+        tensors = {n: values for n in names if (values := getattr(self, n)) is not None}
+        if self.condition is not None and self.condition.is_floating_point():
+            tensors["condition"] = self.condition.float()  # as when most models were saved
         if not isinstance(self.x, torch.Tensor):
-            others = [values for name, values in held.items() if name != "x"]
-            return self.x.cached_fingerprint(others, lambda: _hash_of(held))
-        return _hash_of(held)
+            others = [values for name, values in tensors.items() if name != "x"]
+            return self.x.remembered("", others, lambda: _hash_of(tensors))
+        return _hash_of(tensors)
 
     def separate(self, groups: Sequence[torch.Tensor]) -> list[Split]:
         """Divide the split in place, so that the memory of its examples is not needed twice.
@@ -127,10 +126,10 @@ class Split:
         return Split(**{name: change(values) for name, values in self._tensors().items()})
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.rows is None:
-            held["rows"] = torch.arange(len(self), device=self.x.device)
-        return {name: values for name, values in held.items() if values is not None}
+            tensors["rows"] = torch.arange(len(self), device=self.x.device)
+        return {name: values for name, values in tensors.items() if values is not None}
 
 
 def _hash_of(tensors: Mapping[str, torch.Tensor]) -> str:

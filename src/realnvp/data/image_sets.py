@@ -34,6 +34,7 @@ import torch
 from realnvp.data.arrays import array_split, class_labels, find_idx, read_idx
 from realnvp.data.dataset import Part, Split
 from realnvp.data.images import ImageFiles
+from realnvp.utils.files import readable
 from realnvp.utils.image_files import UnusableImage, open_image
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class ImageSet:
 
     def split(self, config: DataConfig, part: Part) -> Split:
         """Return a part, according to the settings of the data."""
-        found = self.read(Path(config.root).expanduser(), part, config.size)
-        return found.split(config) if isinstance(found, ImageFiles) else found
+        content = self.read(Path(config.root).expanduser(), part, config.size)
+        return content.split(config) if isinstance(content, ImageFiles) else content
 
 
 IMAGE_SETS: dict[str, ImageSet] = {}
@@ -148,8 +149,8 @@ def _read_mnist(name: str, root: Path, part: Part, size: int | None) -> Split:
     wanted = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
 
     def find() -> list[Path]:
-        found = (find_idx(raw, file) or find_idx(root, file) for file in wanted)
-        return [path for path in found if path is not None]
+        paths = (find_idx(raw, file) or find_idx(root, file) for file in wanted)
+        return [path for path in paths if path is not None]
 
     files = find()
     if len(files) < 2:
@@ -165,9 +166,9 @@ def _read_mnist(name: str, root: Path, part: Part, size: int | None) -> Split:
     images, labels = files
     classes, _ = class_labels(read_idx(labels), f"{labels}", "label")
     assert classes is not None  # they have just been read
-    found = _BY_FIRST_LABELS.get("".join(map(str, classes[:10].tolist())), name)
-    if found != name:
-        raise ValueError(f"{labels} is a file of {found}, not of {name}: set data.root")
+    actual = _BY_FIRST_LABELS.get("".join(map(str, classes[:10].tolist())), name)
+    if actual != name:
+        raise ValueError(f"{labels} is a file of {actual}, not of {name}: set data.root")
     return array_split(read_idx(images), f"{images}", classes, reuse=True)
 
 
@@ -205,21 +206,14 @@ def celeba_files(listed: Path, part: Part) -> list[str]:
     """Return the file names of one part, by CelebA's official partition (list_eval_partition.txt).
 
     Raises:
-        ValueError: names the first line that is not a file name and a 0, 1 or 2.
+        ValueError: if a line is not a file name and a 0, 1 or 2.
     """
     code = {"train": "0", "validation": "1", "test": "2"}[part]
-    files = []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) != 2 or words[1] not in {"0", "1", "2"}:
-            raise ValueError(
-                f"line {number} of {listed} is not a file name and 0, 1 or 2: {line[:60]!r}"
-            )
-        if words[1] == code:
-            files.append(words[0])
-    return files
+    with readable(listed):
+        files, codes = np.loadtxt(listed, str, comments=None, ndmin=2).T
+        if not np.isin(codes, ["0", "1", "2"]).all():
+            raise ValueError("each line has a file name and 0, 1 or 2")
+    return files[codes == code].tolist()
 
 
 def read_celeba(path: Path, size: int) -> np.ndarray:

@@ -78,26 +78,12 @@ def image_tensor(array: np.ndarray, where: str, reuse: bool = False) -> torch.Te
     """
     if array.size == 0:
         raise ValueError(f"{where} is empty: its shape is {array.shape}")
-    if array.dtype.kind == "f":
-        low, high = array.min(), array.max()
-        held = f"{array.dtype} images of values from {low:.4g} to {high:.4g}"
-        scales = {
-            "x": low >= 0 and high <= 255,
-            "(x * 255)": low >= 0 and high <= 1,
-            "((x + 1) * 127.5)": -1 <= low < 0 and high <= 1,
-        }
-        scale = [each for each, fits in scales.items() if fits][-1:]
-        raise ValueError(
-            f"{where} holds {held}, but bits/dim are about integer grey levels: save them as uint8 "
-            "from 0 to 255" + "".join(f", {each}.round().astype(np.uint8)" for each in scale)
-        )
-    if array.dtype.kind == "b":
-        raise ValueError(
-            f"{where} holds bool values: save images as uint8 from 0 to 255, x.astype(np.uint8) * "
-            "255"
-        )
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{where} holds {array.dtype} values: save images as uint8 from 0 to 255")
+        raise ValueError(
+            f"{where} holds {array.dtype} values, but bits/dim are about integer grey levels: save "
+            "images as uint8 from 0 to 255; (255 * x).round().astype(np.uint8) if they are from 0 "
+            "to 1"
+        )
     if array.dtype != np.uint8:
         if array.min() < 0 or array.max() > 255:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import torch
 
 from realnvp.columns.text import ALWAYS, MOST_INFLATED
 from realnvp.utils.distributed import rank
-from realnvp.utils.files import parquet_module
+from realnvp.utils.files import readable
 from realnvp.utils.progress import Bar
 from realnvp.utils.rng import Stream, seed_of
 
@@ -39,8 +38,7 @@ class ParquetRows:
         files: the files, in order.
 
     Raises:
-        ValueError: if pyarrow is not installed, a file is damaged, the files differ, or there are
-            no rows.
+        ValueError: if a file is damaged, the files differ, or there are no rows.
 
     Attributes:
         sizes: rows of each row group, int64 ``(G,)``.
@@ -48,13 +46,12 @@ class ParquetRows:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        parquet = parquet_module("reading")
         import pyarrow as pa
-        from pyarrow import dataset
+        from pyarrow import dataset, parquet
 
         schemas = []
         for path in files:
-            with _readable(path):
+            with readable(path):
                 schemas.append(parquet.read_schema(path))
         self.columns: list[str] = schemas[0].names
         twice = [name for name in self.columns if self.columns.count(name) > 1]
@@ -75,17 +72,17 @@ class ParquetRows:
         whole = dataset.dataset(paths, schema=self._schema, format="parquet")
         self._groups = []
         for path, file in zip(files, whole.get_fragments(), strict=True):
-            with _readable(path):
-                self._groups += [group for group in file.split_by_row_group() if _size(group)]
-        self.sizes = np.array(list(map(_size, self._groups)), dtype=np.int64)
-        if not len(self._groups):
+            with readable(path):
+                self._groups += file.split_by_row_group()
+        self.sizes = np.array([g.row_groups[0].num_rows for g in self._groups], dtype=np.int64)
+        if not len(self):
             raise ValueError(f"{files[0]} has no rows")
 
     def __len__(self) -> int:
         return int(self.sizes.sum())
 
     def _read(self, group: Any) -> pa.Table:
-        with _readable(group.path):
+        with readable(group.path):
             return group.to_table(schema=self._schema)
 
     def whole(self) -> pd.DataFrame:
@@ -126,7 +123,7 @@ class ParquetRows:
 
         waiting: list[pa.Table] = []
         for group in self._groups:
-            with _readable(group.path):
+            with readable(group.path):
                 for batch in group.to_batches(schema=self._schema, batch_size=count):
                     table = pa.concat_tables([*waiting, pa.Table.from_batches([batch])])
                     while len(table) >= count:
@@ -135,20 +132,6 @@ class ParquetRows:
                     waiting = [table]
         if len(waiting[0]):
             yield to_frame(waiting[0])
-
-
-def _size(group: object) -> int:
-    (about,) = group.row_groups  # type: ignore[attr-defined]
-    return about.num_rows
-
-
-@contextlib.contextmanager
-def _readable(path: Path | str) -> Iterator[None]:
-    """Turn any error of a damaged file into a ValueError of one line."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -99,12 +99,9 @@ def hold_out(
             f"{max(n - count, 0)} to train on: at least 2 are needed, so hold out less "
             f"(--data.{name}) or give more data"
         )
-    if holdout == "last":
-        order = torch.arange(n)
-    elif holdout == "random":
+    order = torch.arange(n)
+    if holdout == "random":
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    else:
-        raise ValueError(f"holdout is 'last' or 'random', got {holdout!r}")
     return order[: n - count].sort().values, order[n - count :].sort().values
 
 

@@ -8,6 +8,7 @@ of the process, and a process that maps a file into memory is killed if the file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -41,10 +42,10 @@ class ArrayFile:
     """
 
     def __init__(self, path: Path) -> None:
-        known = np.load(path, mmap_mode="r")
-        if not isinstance(known, np.memmap) or known.dtype != np.uint8:
+        array = np.load(path, mmap_mode="r")
+        if not isinstance(array, np.memmap) or array.dtype != np.uint8:
             raise ValueError(f"{path} is not an array of bytes")
-        self.shape, self._start = known.shape, known.offset
+        self.shape, self._start = array.shape, array.offset
         self._row = int(np.prod(self.shape[1:]))
         self._path, self._lock = path, threading.Lock()
         self._file = path.open("rb", buffering=0)
@@ -55,8 +56,8 @@ class ArrayFile:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(len(self))
-        found = np.empty((stop - start, *self.shape[1:]), np.uint8)
-        left = found.reshape(-1).data
+        images = np.empty((stop - start, *self.shape[1:]), np.uint8)
+        left = images.reshape(-1).data
         with self._lock:
             self._file.seek(self._start + start * self._row)
             while left:
@@ -64,7 +65,7 @@ class ArrayFile:
                 if not count:
                     raise OSError(f"{self._path} was truncated after it was opened: start again")
                 left = left[count:]
-        return found
+        return images
 
 
 class StoredImages:
@@ -113,35 +114,30 @@ class StoredImages:
         return len(self._index)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all of the images."""
-        return self.shape.numel()
-
-    @property
     def where(self) -> str:
         """Description of where the images are."""
         return (
-            f"{len(self):,} training images ({self.nbytes / 2**20:,.0f} MiB) are read from the "
+            f"{len(self):,} training images ({self.numel() / 2**20:,.0f} MiB) are read from the "
             "cache as they are needed: --data-storage memory reads all of them at the start"
         )
 
     def numel(self) -> int:
-        """Return the number of values: pixels times channels."""
+        """Return the number of values, pixels times channels; each is a byte."""
         return self.shape.numel()
 
     def __getitem__(self, index: Tensor | slice | int) -> Tensor:
         rows = self._index[index].numpy()
         if rows.ndim == 0:
             return self[torch.tensor([index])][0]
-        found = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         shard = np.searchsorted(self._starts, rows, side="right") - 1
         # Consecutive rows are read together.
         apart = (np.diff(rows) != 1) | (np.diff(shard) != 0)
         ends = [0, *(np.flatnonzero(apart) + 1).tolist(), len(rows)]
         for start, stop in pairwise(ends if len(rows) else []):
             first = rows[start] - self._starts[shard[start]]
-            found[start:stop] = self._shards[shard[start]][first : first + stop - start]
-        return torch.from_numpy(found)
+            images[start:stop] = self._shards[shard[start]][first : first + stop - start]
+        return torch.from_numpy(images)
 
     def take(self, index: Tensor) -> StoredImages:
         """Return the images at ``index``, int64 ``(M,)``, without reading them."""
@@ -160,29 +156,16 @@ class StoredImages:
 
     def to(self, device: torch.device) -> Tensor:
         """Read all images into the memory of a device."""
-        found = torch.empty(self.shape, dtype=torch.uint8, device=device)
+        images = torch.empty(self.shape, dtype=torch.uint8, device=device)
         start = 0
         for block in self.split(1024):
-            found[start : start + len(block)] = block
+            images[start : start + len(block)] = block
             start += len(block)
-        return found
+        return images
 
     def cpu(self) -> Tensor:
         """Read all images into memory."""
         return self.to(torch.device("cpu"))
-
-    def numpy(self) -> np.ndarray:
-        """Read all images into an array."""
-        return self.cpu().numpy()
-
-    def cached_fingerprint(self, others: Sequence[Tensor], compute: Callable[[], str]) -> str:
-        """Return the fingerprint of these examples, computed once.
-
-        Args:
-            others: what else the fingerprint is of.
-            compute: computes it.
-        """
-        return self._remembered("", others, compute)
 
     def copies(self) -> NDArray[np.int64]:
         """Return the index of the first image that equals each, int64 ``(N,)``; found once."""
@@ -195,13 +178,19 @@ class StoredImages:
             first = start[group]
             return {str(i): int(first[i]) for i in np.flatnonzero(first != np.arange(len(first)))}
 
-        known = self._remembered("copies", (), later)
+        copies = self.remembered("copies", (), later)
         first = np.arange(len(self))
-        first[list(map(int, known))] = list(known.values())
+        first[list(map(int, copies))] = list(copies.values())
         return first
 
-    def _remembered(self, what: str, others: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
-        """Return what is computed of these images and others, as JSON that a file remembers."""
+    def remembered(self, what: str, others: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
+        """Return what is computed of these images and other tensors, as a file remembers it.
+
+        Args:
+            what: name of what is computed; empty for the fingerprint.
+            others: the other tensors.
+            compute: computes it, as JSON.
+        """
         if self._memory is None:
             return compute()
         digest = hashlib.blake2b(f"{self._key}{what}".encode(), digest_size=16)
@@ -209,16 +198,10 @@ class StoredImages:
             digest.update(f"{values.dtype} {tuple(values.shape)};".encode())
             digest.update(values.cpu().numpy().tobytes())
         key = digest.hexdigest()
-        known = self._known()
-        if key not in known:
-            known = {**self._known(), key: compute()}
-            write_atomically(self._memory, json.dumps(known).encode())
-        return known[key]
-
-    def _known(self) -> dict[str, Any]:
-        assert self._memory is not None
-        try:
-            known = json.loads(self._memory.read_text())
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
+        memory: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):  # there is none yet, or it is damaged
+            memory = dict(json.loads(self._memory.read_text()))
+        if key not in memory:
+            memory[key] = compute()
+            write_atomically(self._memory, json.dumps(memory).encode())
+        return memory[key]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from realnvp.data.labels import parse_labels
 from realnvp.data.parquet import ParquetRows, parquet_files, to_frame
 from realnvp.data.parts import Parts
 from realnvp.utils.errors import some_of
-from realnvp.utils.files import csv_text, parquet_module, write_atomically
+from realnvp.utils.files import csv_text, readable, write_atomically
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -307,26 +307,18 @@ def _lines(text: str) -> list[Any]:
 
 
 def _read_feather(path: Path) -> pd.DataFrame:
-    parquet_module("reading")
-    from pyarrow import ArrowInvalid, feather
+    from pyarrow import feather
 
-    try:
+    with readable(path):
         return to_frame(feather.read_table(path))
-    except ArrowInvalid as error:
-        raise ValueError(f"{path} is not a Feather file: {error}") from error
 
 
 def _read_sheet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    try:
+    import_module("openpyxl")  # pandas does not say which package is missing
+    with readable(path):
         return pd.read_excel(path)
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "spreadsheets need openpyxl: pip install openpyxl", name="openpyxl"
-        ) from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a spreadsheet: {error}") from error
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -352,7 +344,6 @@ def write_frame(
     """
     buffer = io.BytesIO()
     if path.suffix == ".parquet":
-        parquet_module("writing")
         frame.to_parquet(buffer, index=False)
     else:
         shown = None if digits is None else f"%.{digits}g"

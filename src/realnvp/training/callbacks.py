@@ -30,7 +30,7 @@ from realnvp.reports.samples import picture_of_rows
 from realnvp.training.callback import Callback
 from realnvp.training.run_directory import RunDirectory
 from realnvp.utils.errors import describe, is_expected
-from realnvp.utils.files import Appender, replacing, standard_json, write_atomically
+from realnvp.utils.files import append, replacing, standard_json, write_atomically
 from realnvp.utils.progress import Bar, warn
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class TensorBoardWriter:
     def __init__(self, folder: Path) -> None:
         # TensorBoard reads the files in the order of their names
         name = f"events.out.tfevents.{time.time():.3f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = Appender(folder / name)
+        self._file = folder / name
         self._waiting = [Event(wall_time=time.time(), file_version="brain.Event:2")]
 
     def purge(self, step: int) -> None:
@@ -149,7 +149,7 @@ class TensorBoardWriter:
         writer = RecordWriter(buffer)
         for item in self._waiting:
             writer.write(item.SerializeToString())
-        self._file.append(buffer.getvalue())
+        append(self._file, buffer.getvalue())
         self._waiting = []
 
 
@@ -187,7 +187,7 @@ class RunLogger(History):
         self._picture = partial(picture_of_rows, schema=schema)
         self._noisy = smoothing
         self._warned = False
-        self._metrics = Appender(run.folder / "metrics.jsonl")
+        self._metrics = run.folder / "metrics.jsonl"
         self._waiting: list[str] = []
         self._begin: bytes | None = None  # content of the file, if it has to be rewritten
         self._model: dict[str, Tensor] | None = None
@@ -199,7 +199,7 @@ class RunLogger(History):
         except ValueError as error:
             self._saves_model = False
             warn(f"{error}; the checkpoints hold its weights")
-        if self._metrics.path.exists():
+        if self._metrics.exists():
             self.rewind(step)
 
     def _try(self, action: Callable[[], None]) -> bool:
@@ -229,15 +229,15 @@ class RunLogger(History):
     def _write_waiting(self) -> None:
         text = "".join(self._waiting).encode()
         if self._begin is None:
-            self._metrics.append(text)
+            append(self._metrics, text)
         else:
-            write_atomically(self._metrics.path, self._begin + text)
+            write_atomically(self._metrics, self._begin + text)
         self._waiting, self._begin = [], None
 
     def rewind(self, step: int) -> None:
         text = self._begin
         if text is None:
-            text = self._metrics.path.read_bytes() if self._metrics.path.exists() else b""
+            text = self._metrics.read_bytes() if self._metrics.exists() else b""
         self.records, kept = [], []
         for line in [*text.decode(errors="replace").splitlines(), *self._waiting]:
             record = parse_record(line)

@@ -31,7 +31,7 @@ _PACKAGES = {
     **{
         name: name
         for name in (
-            "filelock", "matplotlib", "pandas", "rich", "scipy", "tensorboard",
+            "filelock", "matplotlib", "openpyxl", "pandas", "rich", "scipy", "tensorboard",
             "torchvision",
         )
     },

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
 import re
 import secrets
+import tokenize
+import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,11 +70,13 @@ def standard_json(value: Any) -> str:
     return json.dumps(finite(value), allow_nan=False)
 
 
-def hash_file(path: Path, digest: Any) -> None:
-    """Feed the content of a file to a hash of ``hashlib``, one part after the other."""
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read in parts."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
 
 
 def sync_file(path: Path) -> None:
@@ -152,43 +159,36 @@ def remove_temporary(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class Appender:
-    """A file of records; a record that does not fit on the disk is removed again.
-
-    Args:
-        path: file to append to; the first record creates it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def append(self, record: bytes) -> None:
-        """Write one record at the end.
-
-        Raises:
-            OSError: if the record cannot be written; the file is then unchanged.
-        """
-        size = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with self.path.open("ab") as file:
-                file.write(record)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.truncate(self.path, size)
-            raise type(error)(error.errno, error.strerror, str(self.path)) from error
-
-
-def parquet_module(purpose: str) -> Any:
-    """Return ``pyarrow.parquet``.
-
-    Args:
-        purpose: "reading" or "writing", for the message.
+def append(path: Path, record: bytes) -> None:
+    """Write a record at the end of a file, which the first one creates.
 
     Raises:
-        ValueError: if pyarrow is not installed.
+        OSError: if the record cannot be written; the file is then unchanged.
     """
+    size = path.stat().st_size if path.exists() else 0
     try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError(f"{purpose} Parquet needs pyarrow: pip install pyarrow") from error
-    return parquet
+        with path.open("ab") as file:
+            file.write(record)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Turn any error of a damaged file into a ValueError of one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote, and damaged ones
+            yield
+    # What numpy, zipfile and pyarrow raise for damaged files; RuntimeError: for encrypted ones.
+    except (
+        OSError, ValueError, TypeError, EOFError, KeyError, MemoryError, RuntimeError,
+        OverflowError, RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error,
+        tokenize.TokenError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects, or is no array file: save one plain array of numbers"
+        raise ValueError(f"cannot read {path}: {reason}") from error

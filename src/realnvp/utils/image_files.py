@@ -71,7 +71,6 @@ def read_image(
         channels: convert the image to grey (1: luma, ITU-R 601-2) or to color (3); None keeps it.
         background: color behind transparent pixels, by name or as "#rrggbb"; None refuses them.
         crop: first crop a square of this many pixels from the middle.
-        content: the file's bytes, if they are not in a file.
 
     Returns:
         uint8 ``(H, W)`` for grey images, ``(H, W, 3)`` for all others.

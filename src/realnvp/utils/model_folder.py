@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from realnvp.utils.files import hash_file, write_atomically
+from realnvp.utils.files import sha256_of, write_atomically
 from realnvp.utils.registry import BUILDERS
 from realnvp.utils.serialization import check_like, parse_json, peek, seal, unseal
 from realnvp.utils.settings import as_list
@@ -111,7 +111,7 @@ def write_calibration(folder: Path, calibration: dict[str, Tensor]) -> None:
         OSError: if it cannot be written, or there is no model.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in calibration.items()}
-    content = seal(tensors, {"weights_sha256": _sha256(folder / WEIGHTS)})
+    content = seal(tensors, {"weights_sha256": sha256_of(folder / WEIGHTS)})
     write_atomically(folder / CALIBRATION, content)
 
 
@@ -123,13 +123,7 @@ def _read_calibration(folder: Path) -> dict[str, Tensor] | None:
     if path.stat().st_size > CALIBRATION_LIMIT:
         raise ValueError(f"{path} cannot be used: it is too large")
     tensors, data = _usable(path, _unsealed)
-    return tensors if data.get("weights_sha256") == _sha256(folder / WEIGHTS) else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    hash_file(path, digest)
-    return digest.hexdigest()
+    return tensors if data.get("weights_sha256") == sha256_of(folder / WEIGHTS) else None
 
 
 def _note_in(folder: Path, settings: dict[str, Any]) -> Any:
