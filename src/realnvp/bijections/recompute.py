@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from realnvp.bijections import (
     Bijection,
@@ -40,10 +40,6 @@ from realnvp.utils.evaluation_mode import modules
 __all__ = ["Memory", "forward_terms"]
 
 Memory = Literal["standard", "checkpoint", "invertible"]
-
-
-Step = Bijection | tuple[Literal["split", "join"], FactorOut]
-"""A layer, or one of the two ends of a factoring out."""
 
 
 def forward_terms(
@@ -65,88 +61,163 @@ def forward_terms(
     """
     if memory == "standard" or not torch.is_grad_enabled():
         return bijection.forward_terms(x, condition)
-    steps = _flatten(bijection)
-    terms: Terms = {}
-    names = list(dict.fromkeys(_term(step) for step in steps if isinstance(step, Bijection)))
-    parameters = _parameters(steps)
-    z, *log_dets = _Recomputed.apply(steps, names, memory, x, condition, *parameters)
-    for name, log_det in zip(names, log_dets, strict=True):
-        terms[name] = terms[name] + log_det if name in terms else log_det
-    return z, terms
+    walk = _Walk(memory)
+    z, *log_dets = _Recomputed.apply(bijection, walk, x, condition, *bijection.parameters())
+    return z, dict(zip(walk.terms, log_dets, strict=True))
 
 
-def _parameters(steps: list[Step]) -> list[nn.Parameter]:
-    """Return the parameters of all steps, each once."""
-    parameters = [p for step in steps if isinstance(step, nn.Module) for p in step.parameters()]
-    return list(dict.fromkeys(parameters))
+class _Walk:
+    """A pass through the layers of a bijection, inside chains and factoring out, and back.
+
+    Args:
+        memory: what to keep.
+
+    Attributes:
+        kept: inputs of layers that keep theirs.
+        averages: running averages of the normalizations of each layer.
+        terms: log-determinants by kind; in the backward pass, their gradients.
+        condition: the condition, which in the backward pass is a leaf.
+        gradients: gradients of parameters and of the condition.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.kept: list[Tensor] = []
+        self.averages: list[list[tuple[Tensor, Tensor]]] = []
+        self.terms: Terms = {}
+        self.condition: Tensor | None = None
+        self.gradients: dict[Tensor, Tensor] = {}
+
+    def forward(self, layer: Bijection, x: Tensor) -> Tensor:
+        """Map data to latents, and keep what the way back needs."""
+        if isinstance(layer, Chain):
+            for inner in layer:
+                x = self.forward(inner, x)
+            return x
+        if isinstance(layer, FactorOut):
+            out, rest = layer.split(x)
+            return torch.cat((out, self.forward(layer.inner, rest)), dim=1)
+        if self._keeps_input(layer):
+            self.kept.append(x)
+        z, log_det = layer(x, self.condition)
+        check_log_det(log_det, x, layer)
+        # They are updated with the next batch.
+        self.averages.append(
+            [(n.running_mean.clone(), n.running_var.clone()) for n in _norms(layer)]
+        )
+        name = _term(layer)
+        self.terms[name] = self.terms[name] + log_det if name in self.terms else log_det
+        return z
+
+    def backward(self, layer: Bijection, z: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the input and its gradient, given the output and its gradient."""
+        if isinstance(layer, Chain):
+            for inner in reversed(list(layer)):
+                z, grad = self.backward(inner, z, grad)
+            return z, grad
+        if isinstance(layer, FactorOut):
+            (out, rest), (grad_out, grad_rest) = layer.split(z), layer.split(grad)
+            rest, grad_rest = self.backward(layer.inner, rest, grad_rest)
+            return torch.cat((out, rest), dim=1), torch.cat((grad_out, grad_rest), dim=1)
+        norms, grads = _norms(layer), (grad, self.terms[_term(layer)])
+        for norm, averages in zip(norms, self.averages.pop(), strict=True):
+            norm.replayed = averages
+        if self._keeps_input(layer):
+            x, grad = self._backward_from(layer, self.kept.pop(), grads)
+        elif isinstance(layer, Coupling):
+            x, grad = self._backward_of_coupling(layer, z, grads)
+        else:
+            with torch.no_grad():
+                x, _ = layer.inverse(z, self.condition)
+            x, grad = self._backward_from(layer, x, grads)
+        for norm in norms:
+            norm.replayed = None
+        return x, grad
+
+    def _keeps_input(self, layer: Bijection) -> bool:
+        inner = layer.inner if isinstance(layer, Inverse) else layer
+        if isinstance(inner, Squeeze):
+            return False
+        return self.memory == "checkpoint" or not inner.has_analytic_inverse
+
+    def _backward_from(
+        self, layer: Bijection, x: Tensor, grads: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the input of a layer, which is known, with its gradient."""
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            outputs = layer(leaf, self.condition)
+        [grad] = self._gradients(layer, outputs, grads, leaf)
+        return x.detach(), grad
+
+    def _backward_of_coupling(
+        self, layer: Coupling, z: Tensor, grads: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the input of a coupling and its gradient, by one evaluation of the conditioner."""
+        leaf = z.detach().requires_grad_()
+        with torch.enable_grad():
+            passive, transformed = layer.mask.split(leaf)
+            parameters = layer.compute_parameters(passive, self.condition)
+            with torch.no_grad():
+                inverted, log_det = layer.inverse_transform(transformed, parameters)
+                x, _ = layer.mask.merge(passive, inverted, log_det)
+            active = inverted.detach().requires_grad_()
+            outputs = layer.mask.merge(passive, *layer.transform(active, parameters))
+        # The leaf gets the gradient of the passive part only: the active one has its own.
+        grad_leaf, grad_active = self._gradients(layer, outputs, grads, leaf, active)
+        grad_passive, _ = layer.mask.split(grad_leaf)
+        return x, layer.mask.merge(grad_passive, grad_active, torch.zeros_like(inverted))[0]
+
+    def _gradients(
+        self, layer: Bijection, outputs: Sequence[Tensor], grads: Sequence[Tensor], *leaves: Tensor
+    ) -> list[Tensor]:
+        """Return the gradients of the leaves, and add those of the parameters and the condition."""
+        others: list[Tensor] = [p for p in layer.parameters() if p.requires_grad]
+        if self.condition is not None and self.condition.requires_grad:
+            others.append(self.condition)
+        pairs = [(o, g.to(o.dtype)) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
+        differentiable, weights = zip(*pairs, strict=True)
+        gradients = torch.autograd.grad(
+            differentiable, [*leaves, *others], weights, allow_unused=True
+        )
+        for tensor, gradient in zip(others, gradients[len(leaves) :], strict=True):
+            if gradient is not None:
+                before = self.gradients.get(tensor)
+                self.gradients[tensor] = gradient if before is None else before + gradient
+        return [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(leaves, gradients, strict=False)
+        ]
 
 
-def _flatten(bijection: Bijection) -> list[Step]:
-    """Return the layers in the order of application, with no chain inside another."""
-    if isinstance(bijection, Chain):
-        return [step for layer in bijection for step in _flatten(layer)]
-    if isinstance(bijection, FactorOut):
-        return [("split", bijection), *_flatten(bijection.inner), ("join", bijection)]
-    return [bijection]
+def _term(layer: Bijection) -> str:
+    return layer.inner.term if isinstance(layer, Inverse) else layer.term
 
 
-def _term(step: Bijection) -> str:
-    return step.inner.term if isinstance(step, Inverse) else step.term
-
-
-def _norms(step: Bijection) -> list[RunningBatchNorm]:
+def _norms(layer: Bijection) -> list[RunningBatchNorm]:
     """Return the normalizations by running averages in a layer, which may be a layer of layers."""
-    inside = () if isinstance(step, Coupling) else modules(step)  # networks have none
+    inside = () if isinstance(layer, Coupling) else modules(layer)  # networks have none
     return [each for each in inside if isinstance(each, RunningBatchNorm)]
 
 
-def _keeps_input(step: Step, memory: Memory) -> bool:
-    if not isinstance(step, Bijection):
-        return False
-    inner = step.inner if isinstance(step, Inverse) else step
-    if isinstance(inner, Squeeze):
-        return False
-    return memory == "checkpoint" or not inner.has_analytic_inverse
-
-
 class _Recomputed(torch.autograd.Function):
-    """Apply all steps as one function, whose backward pass recomputes what it needs."""
+    """Apply all layers as one function, whose backward pass recomputes what it needs."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        steps: list[Step],
-        names: list[str],
-        memory: Memory,
+        bijection: Bijection,
+        walk: _Walk,
         x: Tensor,
         condition: Tensor | None,
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
-        kept: list[Tensor] = []
-        averages: list[list[tuple[Tensor, Tensor]]] = []
-        aside: list[Tensor] = []
-        log_dets: Terms = {}
-        for step in steps:
-            if not isinstance(step, Bijection):
-                end, layer = step
-                if end == "split":
-                    out, x = layer.split(x)
-                    aside.append(out)
-                else:
-                    x = torch.cat((aside.pop(), x), dim=1)
-            else:
-                if _keeps_input(step, memory):
-                    kept.append(x)
-                x, log_det = step(x, condition)
-                check_log_det(log_det, x, step)
-                # They are updated with the next batch.
-                replays = [(n.running_mean.clone(), n.running_var.clone()) for n in _norms(step)]
-                averages.append(replays)
-                name = _term(step)
-                log_dets[name] = log_dets[name] + log_det if name in log_dets else log_det
-        ctx.steps, ctx.names, ctx.memory, ctx.averages = steps, names, memory, averages
-        ctx.save_for_backward(x, condition, *kept)
-        return x, *(log_dets[name].clone() for name in names)
+        walk.condition = condition
+        z = walk.forward(bijection, x)
+        ctx.bijection, ctx.memory, ctx.averages = bijection, walk.memory, walk.averages
+        ctx.names = list(walk.terms)
+        ctx.save_for_backward(z, condition, *walk.kept)
+        return z, *(log_det.clone() for log_det in walk.terms.values())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -155,116 +226,14 @@ class _Recomputed(torch.autograd.Function):
                 "recomputing layers have no second derivatives (create_graph=True): "
                 'set flow.memory = "standard"'
             )
-        z, condition, *kept = ctx.saved_tensors
-        grad, of_terms = grads[0], dict(zip(ctx.names, grads[1:], strict=True))
-        grads_of_parameters: dict[nn.Parameter, Tensor] = {}
-        of_condition: Tensor | None = None
-        aside: list[tuple[Tensor, Tensor]] = []
-        averages = list(ctx.averages)
+        walk = _Walk(ctx.memory)
+        z, condition, *walk.kept = ctx.saved_tensors
+        walk.averages = list(ctx.averages)
+        walk.terms = dict(zip(ctx.names, grads[1:], strict=True))
+        if condition is not None:
+            walk.condition = condition.detach().requires_grad_(ctx.needs_input_grad[3])
         with recomputing():
-            for step in reversed(ctx.steps):
-                if not isinstance(step, Bijection):
-                    end, layer = step
-                    if end == "join":
-                        (out, z), (grad_out, grad) = layer.split(z), layer.split(grad)
-                        aside.append((out, grad_out))
-                    else:
-                        out, grad_out = aside.pop()
-                        z, grad = torch.cat((out, z), dim=1), torch.cat((grad_out, grad), dim=1)
-                    continue
-                x = kept.pop() if _keeps_input(step, ctx.memory) else None
-                context = None if condition is None else condition.detach()
-                if context is not None and ctx.needs_input_grad[4]:
-                    context.requires_grad_()
-                norms = _norms(step)
-                for norm, replayed in zip(norms, averages.pop(), strict=True):
-                    norm.replayed = replayed
-                z, grad, of_step = _backward_of(step, z, x, context, grad, of_terms[_term(step)])
-                for norm in norms:
-                    norm.replayed = None
-                for parameter, value in of_step.items():
-                    so_far = grads_of_parameters.get(parameter)
-                    grads_of_parameters[parameter] = value if so_far is None else so_far + value
-                if context is not None and (part := context.grad) is not None:
-                    of_condition = part if of_condition is None else of_condition + part
-        return (
-            None,
-            None,
-            None,
-            grad,
-            of_condition,
-            *(grads_of_parameters.get(p) for p in _parameters(ctx.steps)),
-        )
-
-
-def _backward_of(
-    step: Bijection,
-    z: Tensor,
-    x: Tensor | None,
-    condition: Tensor | None,
-    grad_z: Tensor,
-    grad_log_det: Tensor,
-) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
-    """Return a layer's input, and the gradients of its input and parameters.
-
-    The gradient of the condition, if it requires one, is left in ``condition.grad``.
-    """
-    parameters = [p for p in step.parameters() if p.requires_grad]
-    if x is None and isinstance(step, Coupling):
-        return _backward_of_coupling(step, z, condition, grad_z, grad_log_det, parameters)
-    if x is None:
-        with torch.no_grad():
-            x, _ = step.inverse(z, condition)
-    leaf = x.detach().requires_grad_()
-    with torch.enable_grad():
-        outputs = step(leaf, condition)
-    grad_x, of_parameters = _gradients(outputs, (grad_z, grad_log_det), leaf, condition, parameters)
-    return x.detach(), grad_x, of_parameters
-
-
-def _backward_of_coupling(
-    step: Coupling,
-    z: Tensor,
-    condition: Tensor | None,
-    grad_z: Tensor,
-    grad_log_det: Tensor,
-    parameters: list[nn.Parameter],
-) -> tuple[Tensor, Tensor, dict[nn.Parameter, Tensor]]:
-    """Return the same for a coupling, with one evaluation of its conditioner for both."""
-    leaf = z.detach().requires_grad_()
-    with torch.enable_grad():
-        passive, transformed = step.mask.split(leaf)
-        raw = step.mask.take(step.conditioner(passive, condition))
-        with torch.no_grad():
-            inverted, log_det = step.inverse_transform(transformed, raw)
-            x, _ = step.mask.merge(passive, inverted, log_det)
-        active = inverted.detach().requires_grad_()
-        outputs = step.mask.merge(passive, *step.transform(active, raw))
-    # The leaf gets the gradient of the passive part only: the active one has its own.
-    grad_leaf, of_parameters = _gradients(
-        outputs, (grad_z, grad_log_det), leaf, condition, [*parameters, active]
-    )
-    grad_active = of_parameters.pop(active)
-    grad_passive, _ = step.mask.split(grad_leaf)
-    grad_x, _ = step.mask.merge(grad_passive, grad_active, torch.zeros_like(inverted))
-    return x, grad_x, of_parameters
-
-
-def _gradients(
-    outputs: tuple[Tensor, Tensor],
-    grads: tuple[Tensor, Tensor],
-    leaf: Tensor,
-    condition: Tensor | None,
-    parameters: Sequence[Tensor],
-) -> tuple[Tensor, dict[Any, Tensor]]:
-    wanted = [leaf, *parameters]
-    if condition is not None and condition.requires_grad:
-        wanted.append(condition)
-    pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
-    got = torch.autograd.grad(
-        [o for o, _ in pairs], wanted, [g.to(o.dtype) for o, g in pairs], allow_unused=True
-    )
-    if condition is not None and condition.requires_grad:
-        condition.grad, got = got[-1], got[:-1]
-    grad_leaf = torch.zeros_like(leaf) if got[0] is None else got[0]
-    return grad_leaf, {p: g for p, g in zip(parameters, got[1:], strict=True) if g is not None}
+            _, grad = walk.backward(ctx.bijection, z, grads[0])
+        of_condition = None if walk.condition is None else walk.gradients.get(walk.condition)
+        of_parameters = (walk.gradients.get(p) for p in ctx.bijection.parameters())
+        return None, None, grad, of_condition, *of_parameters

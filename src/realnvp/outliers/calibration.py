@@ -8,7 +8,7 @@ p-values of new examples: the training data are not needed again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = [
     "calibrate",
     "chosen",
     "excess_bits",
+    "joined",
     "statistics_by_block",
 ]
 
@@ -367,6 +368,12 @@ def statistics_by_block(
         yield first + begin, {name: column.numpy() for name, column in columns.items()}
 
 
+def joined(blocks: Iterable[tuple[int, dict[str, NDArray]]]) -> dict[str, NDArray]:
+    """Return the statistics of all blocks of :func:`statistics_by_block`."""
+    parts = [columns for _, columns in blocks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def _filled_up(x: Tensor, size: int) -> Tensor:
     """Return rows, of which the first is repeated until there are as many as a batch has."""
     return torch.cat((x, x[:1].expand(max(0, size - len(x)), *x.shape[1:])))
@@ -423,16 +430,14 @@ def calibrate(
         symmetries=True,
         progress=progress,
     )
-    parts = [found for _, found in blocks]
-    names = [name for name in parts[0] if name != "bound"]
+    statistics = joined(blocks)
+    del statistics["bound"]
     # A likelihood of zero is one that underflows in float32.
-    found = {
-        name: torch.as_tensor(np.concatenate([part[name] for part in parts])).nan_to_num(
-            1e30, 1e30, -1e30
-        )
-        for name in names
+    finite = {
+        name: torch.as_tensor(values).nan_to_num(1e30, 1e30, -1e30)
+        for name, values in statistics.items()
     }
-    return Calibration(found, rows, condition)
+    return Calibration(finite, rows, condition)
 
 
 def chosen(n: int, most: int, seed: int) -> Tensor:

@@ -105,12 +105,11 @@ def runs_tab(library: Library, jobs: Jobs, tab: gr.Tab) -> None:
         return draw(notify, chosen, by, at) if chosen else [*results.empty(), *4 * [None]]
 
     inputs = [chosen, by, at]
-    outputs = [*results.outputs, curves, table, settings, pictures]
+    outputs = [curves, table, settings, pictures]
+    looked = tab.select(look, chosen, chosen, show_progress="hidden")
+    results.on(looked.success, opened, inputs, outputs)
     for event in (go.click, by.input):
-        event(jobs.task("comparing")(draw), inputs, outputs, show_progress_on=results.note)
-    tab.select(look, chosen, chosen, show_progress="hidden").success(
-        opened, inputs, outputs, show_progress_on=results.note
-    )
+        results.on(event, jobs.task("comparing")(draw), inputs, outputs)
     at.change(  # by the arrow keys, too
         guarded(lambda c, a: _samples(open_runs(c), a)), [chosen, at], pictures,
         show_progress="hidden", trigger_mode="always_last",

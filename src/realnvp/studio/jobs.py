@@ -15,7 +15,7 @@ import gradio as gr
 from realnvp.studio.stopping import STOP, Cancelled
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["Jobs", "Notify", "Results", "guarded", "integer", "seed_box"]
+__all__ = ["Jobs", "Notify", "Results", "guarded", "integer", "seed_box", "upload_boxes"]
 
 Notify = Callable[[int, int], None]
 """Shows the amount of work done, and the total, and ends the work that is cancelled."""
@@ -123,6 +123,13 @@ class Results:
     def __exit__(self, *given: Any) -> None:
         self.column.__exit__(*given)
 
+    def on(
+        self, event: Callable[..., Any], work: Callable[..., Any], inputs: list[Any],
+        outputs: list[Any],
+    ) -> Any:  # fmt: skip
+        """Let an event start work that returns what :meth:`shown` does, and other outputs."""
+        return event(work, inputs, [*self.outputs, *outputs], show_progress_on=self.note)
+
     def shown(self, note: str) -> list[Any]:
         """Return the values of :attr:`outputs` that show the results, with a line about them."""
         return [note, gr.Column(visible=True)]
@@ -138,6 +145,19 @@ def seed_box(name: str, info: str) -> gr.Number:
         0, label="Seed", info=info, precision=0, minimum=0, maximum=LARGEST_SEED,
         elem_id=f"{name}-seed",
     )  # fmt: skip
+
+
+def upload_boxes(name: str, label: str) -> tuple[gr.File, gr.Checkbox]:
+    """Make the field of files, ``#NAME-files``, and a choice that images have, ``#NAME-invert``."""
+    files = gr.File(
+        file_count="multiple", label=label, elem_id=f"{name}-files", height=150, min_width=280,
+        scale=2,
+    )  # fmt: skip
+    invert = gr.Checkbox(
+        False, label="Exchange dark and light", elem_id=f"{name}-invert",
+        info="For dark strokes on white paper, if the model was trained on the reverse.",
+    )  # fmt: skip
+    return files, invert
 
 
 def integer(value: float | None, name: str) -> int:

@@ -186,9 +186,7 @@ class Library:
         samples = flow.sample(n, condition=condition, generator=generator)
         return Split(samples, condition), OWN_SAMPLES
 
-    def some(
-        self, name: str, source: str, n: int, seed: int = 0, label: Any = None
-    ) -> tuple[Split, str]:
+    def some(self, name: str, source: str, n: int, seed: int = 0) -> tuple[Split, str]:
         """Return ``n`` examples or samples of a model, and what they are.
 
         Args:
@@ -196,12 +194,11 @@ class Library:
             source: one of :data:`SOURCES`.
             n: number; there may be fewer examples.
             seed: seed of the samples, or of the choice among the examples.
-            label: class or condition of samples.
         """
         generator = torch.Generator().manual_seed(seed)
         if source == "samples":
             flow = self.get(name)
-            condition = condition_of_label(flow, label, n)
+            condition = condition_of_label(flow, None, n)
             x = flow.sample(n, condition=condition, generator=generator)
             return Split(x, condition), f"samples of seed {seed}"
         split, what = self.examples(name)

@@ -17,24 +17,7 @@ from realnvp.studio.scoring import score_tab
 from realnvp.studio.tables import columns_of, table_tab
 from realnvp.utils.errors import describe, is_expected
 
-__all__ = ["CSS", "build"]
-
-CSS = """
-.gradio-container { width: 100%; max-width: 1100px !important; margin: 0 auto !important; }
-#sample-grid img, #walk-frame img, #walk-film img, #walk-ends img, #scales-grid img,
-#score-seen img { image-rendering: pixelated; }
-#sample-grid img { width: 100%; }
-label[data-testid="block-label"] ~ .image-container, label[data-testid="block-label"]
-~ .gallery-container { box-sizing: border-box; padding-top: 2rem; }
-.gallery-container .grid-wrap.fixed-height { min-height: 0; max-height: none; }
-.gallery-container .grid-container { padding-top: 0; }
-.gallery-container .thumbnail-lg { aspect-ratio: auto; height: auto; }
-.gallery-container .caption-label { position: static; max-width: none; margin: 0; border: 0;
-  text-align: center; }
-.note { min-height: 3.2rem; padding-top: .6rem; }
-.note [data-testid="status-tracker"]:has(> .error) { display: none; }
-@media (max-width: 640px) { .gradio-container { padding: 4px !important; } }
-"""
+__all__ = ["build"]
 
 
 def build(library: Library, folder: Path) -> gr.Blocks:

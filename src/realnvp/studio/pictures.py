@@ -14,7 +14,7 @@ from realnvp import latents, plots
 from realnvp.flow import Flow
 from realnvp.pretrained import table_of
 from realnvp.reports.samples import write_samples
-from realnvp.studio.jobs import Jobs, Notify, Results, guarded, integer, seed_box
+from realnvp.studio.jobs import Jobs, Notify, Results, guarded, integer, seed_box, upload_boxes
 from realnvp.studio.models import EVERY, SOURCES, Library, condition_of_label
 from realnvp.studio.tables import draw_table
 from realnvp.studio.uploads import read_uploads
@@ -116,49 +116,43 @@ def sample_tab(
     return label, results, event
 
 
-def _source(name: str) -> tuple[gr.Radio, gr.Number, gr.Checkbox, gr.File]:
-    """Make the choice of images; uploads have more options."""
+def _source(name: str) -> list[Any]:
+    """Make the choice of images, and return its fields, the arguments of :func:`_stops`."""
     with gr.Row():
         source = gr.Radio(
             list(FROM), value="examples", label="From", elem_id=f"{name}-source",
             info="Examples of the data, samples of the model, or files of your own.",
         )  # fmt: skip
         seed = seed_box(name, "Another seed takes other images.")
-    with gr.Row(visible=False) as own:
-        files = gr.File(
-            file_count="multiple", label="Your images", elem_id=f"{name}-files", height=150,
-            min_width=280, scale=2,
-        )  # fmt: skip
-        invert = gr.Checkbox(
-            False, label="Exchange dark and light", elem_id=f"{name}-invert",
-            info="For dark strokes on white paper, if the model was trained on the reverse.",
-        )  # fmt: skip
+    with gr.Row(visible=False) as uploads:
+        files, invert = upload_boxes(name, "Your images")
     source.change(
-        lambda chosen: gr.Row(visible=chosen == "uploads"), source, own, show_progress="hidden"
+        lambda chosen: gr.Row(visible=chosen == "uploads"), source, uploads, show_progress="hidden"
     )
-    return source, seed, invert, files
+    return [source, seed, invert, files]
 
 
 def _stops(
-    library: Library, name: str, source: str, seed: int, files: list[str] | None, invert: bool,
-    count: int,
-) -> tuple[Flow, Tensor, Tensor | None, str]:  # fmt: skip
-    """Return the model, the initial images, their conditions, and a description."""
-    flow = library.get(name)
+    library: Library, name: str, count: int, source: str, seed: float | None, invert: bool,
+    files: list[str] | None,
+) -> tuple[Flow, Tensor, Tensor | None, torch.Generator, str]:  # fmt: skip
+    """Return the model, the initial images, their conditions, a generator, and a description."""
+    flow, whole_seed = library.get(name), integer(seed, "seed")
+    generator = torch.Generator().manual_seed(whole_seed)
     if flow.levels is None:
         raise ValueError("this tab is for models of images")
     if source != "uploads":
-        split, what = library.some(name, source, count, seed)
-        return flow, split.x, split.condition, f"{what[:1].upper()}{what[1:]}."
+        split, what = library.some(name, source, count, whole_seed)
+        return flow, split.x, split.condition, generator, f"{what[:1].upper()}{what[1:]}."
     split, _, note = read_uploads(files or [], flow, invert)
     if len(split) < count:
         raise ValueError(f"upload {count} images, or choose another number: got {len(split)}")
     x = split.x[:count]
     if flow.classes is None:
-        return flow, x, condition_of_label(flow, None, count), f"{note}."
+        return flow, x, condition_of_label(flow, None, count), generator, f"{note}."
     labels = flow.classify(x)
     seen = [flow.class_names[i] if flow.class_names else str(i) for i in labels.tolist()]
-    return flow, x, labels, f"{note}; taken for {', '.join(seen)}."
+    return flow, x, labels, generator, f"{note}; taken for {', '.join(seen)}."
 
 
 def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
@@ -171,7 +165,7 @@ def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
         [2, 4], value=2, label="Images", info="How many the path leads through.",
         elem_id="walk-number",
     )  # fmt: skip
-    source, seed, invert, files = _source("walk")
+    fields = _source("walk")
     go = jobs.buttons("walk", "Walk")
     results = Results("walk", "Press **Walk**: the path and its animation appear here.")
     with results:
@@ -194,20 +188,10 @@ def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     frames = gr.State([])
 
     @jobs.task("walking")
-    def walk(
-        notify: Notify,
-        name: str,
-        number: int,
-        source: str,
-        seed: float | None,
-        invert: bool,
-        files: list[str] | None,
-    ) -> list[Any]:
-        seed = integer(seed, "seed")
-        flow, x, condition, what = _stops(library, name, source, seed, files, invert, int(number))
+    def walk(notify: Notify, name: str, number: int, *fields: Any) -> list[Any]:
+        flow, x, condition, generator, what = _stops(library, name, int(number), *fields)
         levels = flow.levels or 256
         steps = 24 if len(x) == 2 else 10
-        generator = torch.Generator().manual_seed(seed)
         images = latents.walk(flow, x, steps, condition, generator, progress=notify)
         shown = [plots.tiles(one[None], levels=levels, border=0, width=300) for one in images]
         films = [jobs.path(f"walk.{kind}") for kind in ("gif", "webp")]
@@ -222,10 +206,8 @@ def walk_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> Results:
     def look(at: float, frames: list[Image.Image]) -> Image.Image | None:
         return frames[min(int(at), len(frames) - 1)] if frames else None
 
-    go.click(
-        walk, [model, number, source, seed, invert, files],
-        [*results.outputs, ends, at, frame, film, frames, *kinds], show_progress_on=results.note,
-    )  # fmt: skip
+    outputs = [ends, at, frame, film, frames, *kinds]
+    results.on(go.click, walk, [model, number, *fields], outputs)
     at.change(look, [at, frames], frame, show_progress="hidden", trigger_mode="always_last")
     return results
 
@@ -243,7 +225,7 @@ def scales_tab(
         "(the paper, appendix D): the coarse ones decide what is in the image, the fine ones "
         "its details."
     )
-    source, seed, invert, files = _source("scales")
+    fields = _source("scales")
     amounts = [
         gr.Slider(0, 1, 0, step=0.05, label=f"Scale {i + 1}", visible=i < 2, elem_id=f"scale-{i}")
         for i in range(SCALES)
@@ -258,30 +240,20 @@ def scales_tab(
         grid = gr.Image(label="The image, then eight draws", elem_id="scales-grid", buttons=[])
 
     @jobs.task("drawing")
-    def again(
-        notify: Notify,
-        name: str,
-        source: str,
-        seed: float | None,
-        invert: bool,
-        files: list[str] | None,
-        *amounts: float,
-    ) -> list[Any]:
-        seed = integer(seed, "seed")
-        flow, x, condition, what = _stops(library, name, source, seed, files, invert, 1)
+    def again(notify: Notify, name: str, *values: Any) -> list[Any]:
+        flow, x, condition, generator, what = _stops(library, name, 1, *values[: len(fields)])
+        amounts = values[len(fields) :]
         count = int(flow.latent_scales().max()) + 1
         draws = x.expand(8, *x.shape[1:])
         if condition is not None:
             condition = condition.expand(8, *condition.shape[1:])
-        generator = torch.Generator().manual_seed(seed)
         new = latents.resample(flow, draws, amounts[:count], condition, generator, notify)
         both = torch.cat([x, new.to(x)])
         picture = plots.tiles(both, levels=flow.levels or 256, columns=9)
         return [*results.shown(what), picture]
 
-    inputs = [model, source, seed, invert, files, *amounts]
     for event in (go.click, *(slider.release for slider in amounts)):
-        event(again, inputs, [*results.outputs, grid], show_progress_on=results.note)
+        results.on(event, again, [model, *fields, *amounts], [grid])
 
     def offered(count: int) -> list[gr.Slider]:
         """Return the sliders; initially, only the finest scale is drawn again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,52 +24,6 @@ __all__ = ["plane_tab"]
 LARGEST = 4.0
 """Largest latent value that can be dragged to."""
 
-PAD = """<svg viewBox="0 0 100 100" role="img" aria-label="${value.name}">
-<image href="${value.picture}" width="100" height="100" preserveAspectRatio="none"/>
-<circle class="halo" cx="${value.x}" cy="${value.y}" r="2.6"/>
-<circle class="dot" cx="${value.x}" cy="${value.y}" r="2"/></svg>"""
-
-STYLE = """
-outline-offset: 2px; cursor: crosshair; touch-action: none;
-svg { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
-.halo { fill: none; stroke: black; stroke-width: 1; }
-.dot { fill: none; stroke: white; stroke-width: 1; }
-"""
-
-# The point follows the pointer immediately; its values arrive when the server has computed them.
-DRAG = """
-element.tabIndex = 0;
-// One event for all moves: of those that have to wait, Gradio sends the first one's in the end.
-const event = {at: null};
-const limit = v => Math.min(100, Math.max(0, v));
-const go = (x, y) => {
-  const at = event.at = [limit(x), limit(y)];
-  for (const c of element.querySelectorAll('circle')) {
-    c.setAttribute('cx', at[0]); c.setAttribute('cy', at[1]);
-  }
-  trigger('input', event);
-};
-const follow = e => {
-  const box = element.querySelector('svg').getBoundingClientRect();
-  go(100 * (e.clientX - box.left) / box.width, 100 * (e.clientY - box.top) / box.height);
-};
-element.addEventListener('pointerdown', e => {
-  element.setPointerCapture(e.pointerId);
-  follow(e);
-});
-element.addEventListener('pointermove', e => {
-  if (element.hasPointerCapture(e.pointerId)) follow(e);
-});
-const steps = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
-element.addEventListener('keydown', e => {
-  const step = steps[e.key];
-  if (!step) return;
-  e.preventDefault();
-  const dot = element.querySelector('.dot');
-  go(Number(dot.getAttribute('cx')) + step[0], Number(dot.getAttribute('cy')) + step[1]);
-});
-"""
-
 
 def plane_tab(
     library: Library, jobs: Jobs, model: gr.Dropdown, label: gr.Dropdown, tab: gr.Tab
@@ -80,16 +35,18 @@ def plane_tab(
     )
     go = jobs.buttons("plane", "Draw")
     results = Results("plane", "Press **Draw**: the plane and its latents appear here.")
+    html, css, script = (
+        Path(__file__).with_name(f"pad.{end}").read_text("utf-8") for end in ("html", "css", "js")
+    )
     with results:
         with gr.Row():
-            pads = [
+            data_pad, latent_pad = (
                 gr.HTML(
-                    _pad("", what, 50, 50), html_template=PAD, css_template=STYLE,
-                    js_on_load=DRAG, elem_id=f"plane-{what}", min_width=160,
+                    _pad("", what, 50, 50), html_template=html, css_template=css,
+                    js_on_load=script, elem_id=f"plane-{what}", min_width=160,
                 )
                 for what in ("data", "latent")
-            ]  # fmt: skip
-        data_pad, latent_pad = pads
+            )  # fmt: skip
         where = gr.Markdown(elem_id="plane-where")
         whole = gr.Image(
             label="Data, samples, density, bent grid", elem_id="plane-whole", buttons=[]
@@ -171,10 +128,9 @@ def plane_tab(
         """Draw, unless that was done before: the point stays where it is."""
         return draw(notify, name, label) if note == results.hint else gr.skip()
 
-    outputs = [*results.outputs, data_pad, latent_pad, where, whole]
-    work = jobs.task("drawing")(draw)
-    go.click(work, [model, label], outputs, show_progress_on=results.note)
-    tab.select(opened, [model, label, results.note], outputs, show_progress_on=results.note)
+    outputs = [data_pad, latent_pad, where, whole]
+    results.on(go.click, jobs.task("drawing")(draw), [model, label], outputs)
+    results.on(tab.select, opened, [model, label, results.note], outputs)
     for pad, function, other in (
         (data_pad, in_data, latent_pad), (latent_pad, in_latents, data_pad),
     ):  # fmt: skip

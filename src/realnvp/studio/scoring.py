@@ -16,10 +16,10 @@ from realnvp import plots
 from realnvp.bijections.base import Terms
 from realnvp.data import Split
 from realnvp.flow import Flow
-from realnvp.outliers.calibration import statistics_by_block
+from realnvp.outliers.calibration import joined, statistics_by_block
 from realnvp.outliers.significance import p_values
 from realnvp.outliers.statistics import noise_of
-from realnvp.studio.jobs import Jobs, Notify, Results
+from realnvp.studio.jobs import Jobs, Notify, Results, upload_boxes
 from realnvp.studio.models import Library
 from realnvp.studio.uploads import read_uploads
 from realnvp.tables.scores import explained
@@ -51,18 +51,9 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> tuple[Results
         "data? Nothing leaves this machine."
     )
     with gr.Row():
-        files = gr.File(
-            file_count="multiple",
-            label="Images, or one table or array (.csv, .parquet, .npz, .npy)",
-            elem_id="score-files",
-            height=150,
-            min_width=280,
-            scale=2,
+        files, invert = upload_boxes(
+            "score", "Images, or one table or array (.csv, .parquet, .npz, .npy)"
         )
-        invert = gr.Checkbox(
-            False, label="Exchange dark and light", elem_id="score-invert",
-            info="For dark strokes on white paper, if the model was trained on the reverse.",
-        )  # fmt: skip
     go = jobs.buttons("score", "Score")
     with gr.Row():
         tries = {
@@ -106,10 +97,10 @@ def score_tab(library: Library, jobs: Jobs, model: gr.Dropdown) -> tuple[Results
 
         return run
 
-    outputs = [*results.outputs, table, histogram, seen, heat, why]
-    go.click(uploaded, [model, files, invert], outputs, show_progress_on=results.note)
+    outputs = [table, histogram, seen, heat, why]
+    results.on(go.click, uploaded, [model, files, invert], outputs)
     for source, button in tries.items():
-        button.click(tried(source), model, outputs, show_progress_on=results.note)
+        results.on(button.click, tried(source), [model], outputs)
     return results, invert
 
 
@@ -123,8 +114,7 @@ def _scored(
     """Return what examples are compared with, and the values of the results."""
     flow, scorer = library.get(name), library.scorer(name)
     others, what = library.reference(name)
-    blocks = statistics_by_block(flow, split, scorer.near, progress=progress)
-    statistics = _joined([block for _, block in blocks])
+    statistics = joined(statistics_by_block(flow, split, scorer.near, progress=progress))
     log_p = torch.from_numpy(statistics["bound"])
     calibrated = scorer.calibration is not None
     p = scorer.p_values(statistics) if calibrated else p_values(-log_p, -others)
@@ -188,10 +178,6 @@ def _strange(library: Library, name: str) -> tuple[Split, str]:
 def _number(value: float) -> str:
     """Return a score as text; very large ones, as of noise, have an exponent."""
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
-
-
-def _joined(blocks: list[dict[str, NDArray]]) -> dict[str, NDArray]:
-    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
 
 
 def _reasons(flow: Flow, split: Split, names: list[str], scores: NDArray) -> list[Any]:

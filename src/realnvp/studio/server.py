@@ -59,7 +59,7 @@ def serving(
         from starlette.middleware import Middleware  # FastAPI's, on which Gradio is built
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-        from realnvp.studio.page import CSS, build
+        from realnvp.studio.page import build
 
         hosts = ["localhost", "127.0.0.1", "[::1]", host, socket.gethostname(), *names]
         library.get(library.first)
@@ -99,7 +99,7 @@ def serving(
                     block_info_text_color="*neutral_500",
                     block_info_text_color_dark="*neutral_300",
                 ),
-                css=CSS,
+                css_paths=[Path(__file__).with_name("page.css")],
             )
             yield address
         finally:

@@ -65,7 +65,7 @@ def table_tab(
     ask = jobs.buttons("table-ask", "p(column | the others)")
     asked = Results("table-ask", "Press **p(column | the others)**: its density appears here.")
     with asked:
-        held = gr.Dataframe(label="The row", interactive=False, elem_id="table-held", buttons=[])
+        values = gr.Dataframe(label="The row", interactive=False, elem_id="table-held", buttons=[])
         answer = gr.Image(label="What the column might be", elem_id="table-answer", buttons=[])
 
     @jobs.task("sampling")
@@ -124,18 +124,12 @@ def table_tab(
             figure = plots.conditional(at.numpy(), density.numpy(), float(x[0, j]), column)
         else:
             figure = _given_the_others(flow, schema, x, column, condition, notify)
-        value = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
+        table = {"headers": list(shown.columns), "data": shown.astype(str).values.tolist()}
         note = f"Row {i} of {len(split):,} {what}."
-        return [*asked.shown(note), value, as_image(figure)]
+        return [*asked.shown(note), table, as_image(figure)]
 
-    go.click(
-        draw, [model, label, n, seed], [*drawn.outputs, file, columns, pictures],
-        show_progress_on=drawn.note,
-    )  # fmt: skip
-    ask.click(
-        ask_for, [model, label, column, row], [*asked.outputs, held, answer],
-        show_progress_on=asked.note,
-    )  # fmt: skip
+    drawn.on(go.click, draw, [model, label, n, seed], [file, columns, pictures])
+    asked.on(ask.click, ask_for, [model, label, column, row], [values, answer])
     return column, [drawn, asked]
 
 
