@@ -154,6 +154,7 @@ def parquet_table(here, monkeypatch) -> Path:
     from realnvp.cli import score
 
     monkeypatch.setattr(score, "BLOCK", 60)  # rounded to batches of 50: 100 rows at once
+    monkeypatch.setattr(score, "IN_MEMORY", 1)
     rng = np.random.default_rng(0)
     color = rng.choice(["red", "blue"], 400)
     table = pd.DataFrame({"color": color, "a": rng.normal(size=400), "b": rng.integers(0, 9, 400)})

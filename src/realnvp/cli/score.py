@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from realnvp.cli.options import (
     Parser,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from realnvp.columns.impossible import Impossible
     from realnvp.data import Split
     from realnvp.flow import Flow
-    from realnvp.outliers import OutlierScorer
+    from realnvp.outliers import Histogram, OutlierScorer
     from realnvp.training.launch import Processes
 
     Scores = dict[str, NDArray]
@@ -55,11 +56,11 @@ docs/outliers.md explains what these scores can detect and what they cannot.
 SHIFT = 0.001
 """P-value of the test of the whole file below which there is a warning."""
 
-MOST_TESTED = 1_000_000
-"""Number of examples of a file that this test uses."""
-
 BLOCK = 65_536
-"""Approximate number of rows of a Parquet file that are in memory at a time."""
+"""Approximate number of rows of a Parquet file, or of a result, that are in memory at a time."""
+
+IN_MEMORY = 2**26
+"""Bytes of scores from which on they wait on the disk until all rows are scored."""
 
 SHOWN = 20
 """Number of the most unusual, and of the most ordinary, examples that --explain explains."""
@@ -141,9 +142,10 @@ def _explained_path(args: Any, path: Path) -> Path | None:
 
 def _score(args: Any, flow: Flow, path: Path, explained: Path | None, processes: Processes) -> None:
     import numpy as np
+    import pandas as pd
 
     from realnvp.data.tables import read_frame
-    from realnvp.outliers import OutlierScorer
+    from realnvp.outliers import Histogram, OutlierScorer
     from realnvp.outliers.calibration import statistics_by_block
     from realnvp.utils.progress import Bar, warn
 
@@ -173,40 +175,80 @@ def _score(args: Any, flow: Flow, path: Path, explained: Path | None, processes:
             f"{args.model} has no calibration, so there are no p-values and the score is the "
             f"simplest one: realnvp calibrate {args.model} makes one"
         )
-    every, tested = -(-count // MOST_TESTED), [np.empty(0)]
-    blocks: list[Scores] = []
+    names, seen = scorer.names, Histogram(scorer.held_out) if calibrated else None
+    folder = path.parent if path.parent.is_dir() else Path()
     done = 0
-    with Bar("scoring", visible=not args.json, main=processes.main) as bar:
-        for part in _together(parts, processes):
+    with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder)) as stored:
+        with Bar("scoring", visible=not args.json, main=processes.main) as bar:
+            for part in _together(parts, processes):
 
-            def progress(scored: int, _: int, before: int = done) -> None:
-                bar.update((before + scored) / count)
+                def progress(scored: int, _: int, before: int = done) -> None:
+                    bar.update((before + scored) / count)
 
-            for start, statistics in statistics_by_block(
-                flow,
-                part,
-                scorer.near,
-                samples=args.samples,
-                batch_size=args.batch_size,
-                seed=args.seed,
-                shared=True,
-                first=done,
-                symmetries=args.symmetries,
-                progress=progress,
-            ):
-                blocks.append(scorer.columns(statistics))
-                if calibrated:
-                    index = np.arange(start, start + len(statistics["bound"]))
-                    few = index % every == 0
-                    some = {key: column[few] for key, column in statistics.items()}
-                    tested.append(scorer.like_held_out(some, index[few] // every))
-            done += len(part)
-    if processes.main:
-        scores = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
-        result = _written(args, path, split, name, scores, scorer, np.concatenate(tested), kept)
-        if explained is not None and split is not None:
-            result["explained"] = str(_explain(args, explained, split, scores, scorer, noted))
-        _report(args, result, count)
+                for start, statistics in statistics_by_block(
+                    flow,
+                    part,
+                    scorer.near,
+                    samples=args.samples,
+                    batch_size=args.batch_size,
+                    seed=args.seed,
+                    shared=True,
+                    first=done,
+                    symmetries=args.symmetries,
+                    progress=progress,
+                ):
+                    if not processes.main:
+                        continue
+                    scores = scorer.columns(statistics)
+                    stored.write(np.column_stack([scores[key] for key in names]).tobytes())
+                    if seen is not None:
+                        index = np.arange(start, start + len(statistics["bound"]))
+                        seen.add(scores["p_value"], scorer.like_held_out(statistics, index))
+                done += len(part)
+        if processes.main:
+            source = args.data or name.rpartition(" (")[0]
+            every_row: dict[str, Any] = {"row": range(count)}
+            labels = every_row if split is None else row_names(source, split)
+            frames = _named(_blocks(stored, names), labels, kept)
+            if kept is not None:  # and so in memory: types of columns follow from all rows
+                frames = iter([pd.concat(frames, ignore_index=True)])
+            result = write_scores(args, path, frames, names, seen, name)
+            if explained is not None and split is not None:
+                found = pd.concat(_blocks(stored, names), ignore_index=True)
+                every = {key: found[key].to_numpy() for key in names}
+                result["explained"] = str(_explain(args, explained, split, every, scorer, noted))
+            report(args, result)
+
+
+def _blocks(stored: IO[bytes], names: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the scores that are stored, row by row, in float64."""
+    import numpy as np
+    import pandas as pd
+
+    stored.seek(0)
+    while content := stored.read(BLOCK * len(names) * 8):
+        yield pd.DataFrame(np.frombuffer(content).reshape(-1, len(names)), columns=list(names))
+
+
+def _named(
+    frames: Iterable[pd.DataFrame], labels: dict[str, Any], kept: pd.DataFrame | None
+) -> Iterator[pd.DataFrame]:
+    """Yield scores after the columns that name their rows, or the columns that are kept."""
+    import pandas as pd
+
+    ((key, values),) = labels.items()
+    start = 0
+    for frame in frames:
+        own = values[start : start + len(frame)]
+        start += len(frame)
+        if kept is not None:
+            taken = {n: f"{n} (data)" for n in kept if n in (*frame, "outlier")}
+            own = kept.iloc[list(own)].rename(columns=taken).reset_index(drop=True)
+            yield pd.concat([own, frame], axis=1)
+            continue
+        if key == "image":  # names of files may not be text
+            own = [str(file).encode(errors="backslashreplace").decode() for file in own]
+        yield pd.concat([pd.DataFrame({key: own}), frame], axis=1)
 
 
 def _together(parts: Iterator[Split], processes: Processes) -> Iterator[Split]:
@@ -219,93 +261,96 @@ def _together(parts: Iterator[Split], processes: Processes) -> Iterator[Split]:
         yield part
 
 
-def _written(
+def write_scores(
     args: Any,
     path: Path,
-    split: Split | None,
-    name: str,
-    scores: Scores,
-    scorer: OutlierScorer,
-    tested: NDArray,
-    kept: pd.DataFrame | None,
+    frames: Iterator[pd.DataFrame],
+    names: Sequence[str],
+    seen: Histogram | None,
+    data: str,
 ) -> dict[str, Any]:
-    """Write the file; return the summary to be reported.
+    """Write scores, with a mark of outliers if ``--alpha`` is given.
 
-    ``tested`` has the scores that are compared with those of the held-out examples, and ``kept``
-    the columns of the data that are written beside all scores.
+    Args:
+        args: the arguments.
+        path: file to write.
+        frames: the rows, in blocks.
+        names: names of the columns of scores.
+        seen: counts of all p-values, if there are any.
+        data: name of the data.
+
+    Returns:
+        the summary to be reported.
     """
     import numpy as np
     import pandas as pd
 
-    from realnvp.data.tables import write_frame
-    from realnvp.outliers.significance import (
-        benjamini_hochberg,
-        nothing_can_be_found,
-        shift_p_value,
-    )
+    from realnvp.data.tables import write_frames
     from realnvp.utils.files import replacing
+
+    limit = None
+    if seen is not None and args.alpha is not None:
+        limit = seen.threshold(args.alpha) if args.fdr else args.alpha
+    sums, counts, rows = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0), 0
+
+    def finished() -> Iterator[pd.DataFrame]:
+        nonlocal rows
+        for frame in frames:
+            rows += len(frame)
+            for key in names:
+                finite = frame[key][np.isfinite(frame[key])]
+                sums[key], counts[key] = sums[key] + finite.sum(), counts[key] + len(finite)
+            yield frame if limit is None else frame.assign(outlier=frame["p_value"].le(limit) * 1)
+
+    if path.suffix == ".npz":
+        table = pd.concat(finished(), ignore_index=True)
+        arrays: dict[str, Any] = {str(key): np.array(table[key].tolist()) for key in table}
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, **arrays)
+    else:
+        write_frames(finished(), path, escape=args.escape_formulas, digits=9)
+    result: dict[str, Any] = {"out": str(path), "examples": rows, "data": data}
+    for key in names:
+        if key != "p_value":
+            result[key] = float(sums[key] / counts[key]) if counts[key] else np.nan
+    if counts["log_likelihood"] < rows:
+        result["impossible"] = rows - counts["log_likelihood"]
+    return result if seen is None else result | _judged(args, seen, limit, data)
+
+
+def _judged(args: Any, seen: Histogram, limit: float | None, data: str) -> dict[str, Any]:
+    """Return what p-values tell of all examples, with warnings."""
+    from realnvp.outliers.significance import nothing_can_be_found
     from realnvp.utils.progress import warn
 
-    source = args.data or name.rpartition(" (")[0]
-    labels = None if split is None else row_names(source, split)
-    possible = np.isfinite(scores["log_likelihood"])
-    result: dict[str, Any] = {"out": str(path), "examples": len(possible), "data": name}
-    for key, column in scores.items():
-        finite = column[np.isfinite(column)]
-        if key != "p_value":
-            result[key] = float(finite.mean()) if len(finite) else np.nan
-    if not possible.all():
-        result["impossible"] = int((~possible).sum())
-    marked = None
-    if scorer.calibration is not None:
-        if args.alpha is not None:
-            p = scores["p_value"]
-            marked = benjamini_hochberg(p, args.alpha) if args.fdr else p <= args.alpha
-            result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": int(marked.sum())}
-            held_out = len(scorer.calibration)
-            other = ", leave out --fdr" if args.fdr else ""
-            advice = f"choose a larger --alpha{other} or calibrate with more"
-            if warning := nothing_can_be_found(p, marked, held_out, advice):
-                warn(warning)
-        result["calibration"] = len(scorer.calibration)
-        # It is the number of held-out examples that limits what can be found.
-        shift = shift_p_value(tested, scorer.held_out)
-        result["shift_p_value"] = shift
-        if shift < SHIFT:
-            strange = float((scores["p_value"] <= 0.05).mean())
-            why = (
-                "they look more ordinary, as the model's training data do: score data that it has "
-                "not seen"
-                if strange < 0.05
-                else "p-values are unreliable where the data have shifted"
-            )
-            warn(
-                f"the examples of {name} as a whole differ from the held-out ones (p = "
-                f"{shift:.1e}; {strange:.1%} of their p-values are 0.05 or less): {why}"
-            )
-
-    labels = labels or {"row": range(len(possible))}
-    if kept is not None:
-        taken = {n: f"{n} (data)" for n in kept if n in (*scores, "outlier")}
-        labels = kept.iloc[list(labels["row"])].rename(columns=taken).to_dict("list")
-    # Names of files may not be text.
-    names = {
-        key: [str(value).encode(errors="backslashreplace").decode() for value in values]
-        if key == "image"
-        else values
-        for key, values in labels.items()
-    }
-    table = {**names, **scores, **({} if marked is None else {"outlier": marked.astype(int)})}
-    if path.suffix == ".npz":
-        with replacing(path) as temporary:
-            np.savez_compressed(temporary, **table)  # type: ignore[arg-type]
-    else:
-        write_frame(pd.DataFrame(table), path, escape=args.escape_formulas, digits=9)
-    return result
+    held_out, total = len(seen.held_out), int(seen.p.sum())
+    result: dict[str, Any] = {}
+    if limit is not None:
+        marked = seen.at_most(limit)
+        result |= {"alpha": args.alpha, "fdr": args.fdr, "outliers": marked}
+        other = ", leave out --fdr" if args.fdr else ""
+        advice = f"choose a larger --alpha{other} or calibrate with more"
+        if warning := nothing_can_be_found(seen.values[seen.p > 0], marked, held_out, advice):
+            warn(warning)
+    shift = seen.shift_p_value()
+    if shift < SHIFT:
+        strange = seen.at_most(0.05) / total
+        why = (
+            "they look more ordinary, as the model's training data do: score data that it has "
+            "not seen"
+            if strange < 0.05
+            else "p-values are unreliable where the data have shifted"
+        )
+        warn(
+            f"the examples of {data} as a whole differ from the held-out ones (p = "
+            f"{shift:.1e}; {strange:.1%} of their p-values are 0.05 or less): {why}"
+        )
+    return {**result, "calibration": held_out, "shift_p_value": shift}
 
 
-def _report(args: Any, result: dict[str, Any], count: int) -> None:
-    mean = result["log_likelihood"]
+def report(args: Any, result: dict[str, Any]) -> None:
+    """Print the summary of scores."""
+    mean, count = result["log_likelihood"], result["examples"]
     texts = [f"{args.out}  {count:,} log-likelihoods, mean {mean:.4f} nats"]
     if "impossible" in result:
         texts.append(f"{result['impossible']:,} of them -inf, which are excluded from the mean")

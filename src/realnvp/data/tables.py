@@ -7,9 +7,8 @@ rest), which float32 can distinguish; everything else is refused with the column
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +24,7 @@ from realnvp.data.labels import parse_labels
 from realnvp.data.parquet import ParquetRows, parquet_files, to_frame
 from realnvp.data.parts import Parts
 from realnvp.utils.errors import some_of
-from realnvp.utils.files import csv_text, readable, write_atomically
+from realnvp.utils.files import csv_text, readable, replacing
 from realnvp.utils.progress import warn
 
 if TYPE_CHECKING:
@@ -331,24 +330,37 @@ ENDINGS = (".csv", ".tsv", *(f".{ending}" for ending in _READERS))
 """Endings of tables, without that of Parquet files."""
 
 
-def write_frame(
-    frame: pd.DataFrame, path: Path, *, escape: bool = False, digits: int | None = None
+def write_frame(frame: pd.DataFrame, path: Path, **options: Any) -> None:
+    """Write a table as :func:`write_frames` does."""
+    write_frames([frame], path, **options)
+
+
+def write_frames(
+    frames: Iterable[pd.DataFrame], path: Path, *, escape: bool = False, digits: int | None = None
 ) -> None:
     """Write a table as CSV or Parquet, by the ending of the file, atomically.
 
     Args:
-        frame: the table.
+        frames: the table, or its parts in their order, all with the columns of the first.
         path: the file.
         escape: as in :func:`realnvp.utils.files.csv_text`.
         digits: significant digits of numbers in CSV; as many as they have by default.
     """
-    buffer = io.BytesIO()
-    if path.suffix == ".parquet":
-        frame.to_parquet(buffer, index=False)
-    else:
-        shown = None if digits is None else f"%.{digits}g"
-        buffer.write(csv_text(frame, escape=escape, float_format=shown).encode())
-    write_atomically(path, buffer.getvalue())
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.suffix != ".parquet":
+            shown = None if digits is None else f"%.{digits}g"
+            for i, frame in enumerate(frames):
+                text = csv_text(frame, escape=escape, float_format=shown, header=i == 0)
+                file.write(text.encode())
+            return
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+        first = next(tables)
+        with parquet.ParquetWriter(file, first.schema) as writer:
+            for table in (first, *tables):
+                writer.write_table(table)
 
 
 def _with_text_names(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

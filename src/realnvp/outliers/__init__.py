@@ -2,6 +2,7 @@
 
 from realnvp.outliers.calibration import Calibration, OutlierScorer, calibrate
 from realnvp.outliers.significance import (
+    Histogram,
     benjamini_hochberg,
     p_values,
     shift_p_value,
@@ -9,6 +10,7 @@ from realnvp.outliers.significance import (
 
 __all__ = [
     "Calibration",
+    "Histogram",
     "OutlierScorer",
     "benjamini_hochberg",
     "calibrate",
