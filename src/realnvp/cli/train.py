@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_settings, expand, given_settings
-from realnvp.cli.shared import likelihood_rows, table, tell
+from realnvp.cli.shared import Table, likelihood_rows, tell
 from realnvp.config import LOGGERS, Recipe, given_text
 from realnvp.recipes import load_recipe, read_recipe, recipe_names
 
@@ -129,24 +130,24 @@ def _print_outcome(outcome: TrainingResult, recipe: Recipe, folder: Path, args: 
     width = max(len(str(path)) for path, _ in files)
     listed = [f"{path!s:{width}}  {what}" for path, what in files]
     title = f"{recipe.data.source} ({outcome.part})"
-    return tell(args, result, table(title, ["", "value"], rows), *listed)
+    return tell(args, result, Table(title, ["", "value"], rows), *listed)
 
 
 def _estimate(recipe: Recipe, args: Any) -> int:
     from realnvp.training.dry_run import estimate
     from realnvp.utils.progress import duration
 
-    found = estimate(recipe, quiet=args.quiet or args.json)
+    cost = estimate(recipe, quiet=args.quiet or args.json)
     rows = [
-        ("parameters", f"{found.parameters:,}"),
-        ("examples/s", f"{found.examples_per_second:,.1f}"),
-        ("arithmetic", f"{found.flops_per_example / 1e9:,.3g} GFLOP an example"),
-        ("one step", f"{found.seconds_per_step:.3g} s, of {found.measured_steps} measured"),
-        ("the budget", f"{found.steps:,} steps, {duration(60 * found.minutes)}"),
-        ("peak memory", f"{found.peak_memory / 2**30:.2f} GiB"),
+        ("parameters", f"{cost.parameters:,}"),
+        ("examples/s", f"{cost.examples_per_second:,.1f}"),
+        ("arithmetic", f"{cost.flops_per_example / 1e9:,.3g} GFLOP an example"),
+        ("one step", f"{cost.seconds_per_step:.3g} s, of {cost.measured_steps} measured"),
+        ("the budget", f"{cost.steps:,} steps, {duration(60 * cost.minutes)}"),
+        ("peak memory", f"{cost.peak_memory / 2**30:.2f} GiB"),
     ]
     title = f"{args.recipe} on {recipe.data.source}"
-    return tell(args, found.as_dict(), table(title, ["", "value"], rows))
+    return tell(args, asdict(cost), Table(title, ["", "value"], rows))
 
 
 def _without_settings(argv: list[str]) -> list[str]:

@@ -111,23 +111,14 @@ def restore(state: dict[str, Any], flow: Flow, optimizer: torch.optim.Optimizer,
         optimizer.state[parameter] = placed
 
 
-def _check_moments(found: Any, optimizer: torch.optim.Optimizer) -> None:
-    parameters = _parameters(optimizer)
-    names = [
-        MOMENTUM if group.get("orthogonal") else MOMENTS
-        for group in optimizer.param_groups
-        for _ in group["params"]
-    ]
-    if not isinstance(found, dict) or (found and len(found) != len(parameters)):
-        raise ValueError(f"the optimizer's state is not that of {len(parameters)} parameters")
-    for index, parameter in enumerate(parameters if found else ()):
-        example = {
-            name: torch.zeros(()) if name == "step" else torch.empty(
-                parameter.shape, dtype=parameter.dtype, device="meta"
-            )
-            for name in names[index]
-        }  # fmt: skip
-        check_like(found.get(str(index)), example, f"moments.{index}")
+def _check_moments(moments: Any, optimizer: torch.optim.Optimizer) -> None:
+    expected: dict[str, dict[str, Tensor]] = {}
+    for group in optimizer.param_groups:
+        names = MOMENTUM if group.get("orthogonal") else MOMENTS
+        for parameter in group["params"]:
+            like = {name: torch.zeros(()) if name == "step" else parameter for name in names}
+            expected[str(len(expected))] = like
+    check_like(moments, expected if moments else {}, "moments")
 
 
 def snapshot(state: Any) -> Any:

@@ -6,9 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,10 +46,6 @@ class Estimate:
     peak_memory: int
     measured_steps: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the estimate for JSON."""
-        return asdict(self)
-
 
 def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     """Take a few training steps, and write nothing.
@@ -77,7 +71,8 @@ def estimate(recipe: Recipe, *, quiet: bool = False) -> Estimate:
     cuda = trainer.flow.device.type == "cuda"
     # At 1, validations have no limit, and are not counted.
     training = 1 - config.validation_share if config.validation_share < 1 else 1.0
-    steps = _steps(trainer, each / training)
+    most = math.inf if config.minutes is None else 60 * config.minutes * training / each
+    steps = max(1, round(min(trainer.planned_steps(), most)))
     return Estimate(
         parameters=sum(p.numel() for p in trainer.flow.parameters()),
         flops_per_example=flops / trainer.batches.size,
@@ -102,40 +97,21 @@ def _measure_steps(
         least: smallest number of steps.
         most: largest number of steps.
     """
-    device = trainer.flow.device
-
-    def step() -> None:
-        trainer.train_step(1e-3 * resolved(trainer.config.lr))  # too small to change the model
-
+    device, lr = trainer.flow.device, 1e-3 * resolved(trainer.config.lr)  # changes no model
     with bar:
-        step()  # data-dependent initialization, and the first use of the memory
+        trainer.train_step(lr)  # data-dependent initialization, and the first use of the memory
         with FlopCounterMode(display=False) as counter:
-            step()
+            trainer.train_step(lr)
         count, taken = 0, 0.0
         while count < least or (taken < seconds and count < most):
-            taken += _seconds(step, device)
+            start = time.monotonic()
+            trainer.train_step(lr)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            taken += time.monotonic() - start
             count += 1
             bar.update(min(1.0, max(taken / seconds, count / most)))
     return taken / count, count, counter.get_total_flops()
-
-
-def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    start = time.monotonic()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.monotonic() - start
-
-
-def _steps(trainer: Trainer, each: float) -> int:
-    """Return the steps of the budget, of which each takes so many seconds."""
-    config = trainer.config
-    steps = [math.inf if config.steps is None else float(config.steps)]
-    if config.epochs is not None:
-        steps.append(config.epochs * trainer.batches.per_epoch)
-    if config.minutes is not None:
-        steps.append(60 * config.minutes / each)
-    return max(1, round(min(steps)))
 
 
 def _peak_of_process() -> int:

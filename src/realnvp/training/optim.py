@@ -194,10 +194,10 @@ class EMA:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, mine in self.average.items():
-            its = self._model[name]
-            kept = its.clone()
-            its.copy_(mine)
-            mine.copy_(kept)
+            tensor = self._model[name]
+            before = tensor.clone()
+            tensor.copy_(mine)
+            mine.copy_(before)
 
 
 def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -208,8 +208,8 @@ def make_optimizer(flow: Flow, config: TrainingConfig) -> torch.optim.Optimizer:
     if config.optimizer == "muon":
         conditioners = [m for m in flow.modules() if isinstance(m, Conditioner)]
         matrices = [weight for conditioner in conditioners for weight in conditioner.matrices()]
-        known = {id(weight) for weight in matrices}
-        others = [p for p in flow.parameters() if id(p) not in known]
+        orthogonal = {id(weight) for weight in matrices}
+        others = [p for p in flow.parameters() if id(p) not in orthogonal]
         dtype = next((m.compute_dtype for m in conditioners), None)
         return Muon(matrices, others, resolved(config.lr), config.betas, dtype)
     weights = [p for p in flow.parameters() if p.ndim > 1]

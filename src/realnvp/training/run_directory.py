@@ -10,7 +10,7 @@ checkpoint. Only the last checkpoint must succeed.
 from __future__ import annotations
 
 import contextlib
-import io
+import json
 import os
 import shutil
 import socket
@@ -26,7 +26,7 @@ from torch import Tensor
 from realnvp.recipes import flat_settings
 from realnvp.utils import serialization as checkpoint
 from realnvp.utils.files import remove_temporary, replacing, sync_file, write_atomically
-from realnvp.utils.model_folder import write_calibration
+from realnvp.utils.progress import warn
 
 LOG_LIKELIHOODS = "log_likelihoods.npy"
 """File of the log-likelihood of each example of the reported part."""
@@ -216,7 +216,8 @@ class RunDirectory:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the resolved settings."""
-        write_atomically(self.config_path, yaml.safe_dump(_plain(config), sort_keys=False).encode())
+        plain = json.loads(json.dumps(config))  # safe YAML has no tuples
+        write_atomically(self.config_path, yaml.safe_dump(plain, sort_keys=False).encode())
 
     def changes(self, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return the settings that differ from those of the run: names, old and new values.
@@ -224,7 +225,7 @@ class RunDirectory:
         Settings that only one of them has, because of different versions, do not count.
         """
         saved = yaml.safe_load(self.config_path.read_text("utf-8"))
-        old, new = (flat_settings(_plain(settings)) for settings in (saved, config))
+        old, new = (flat_settings(json.loads(json.dumps(each))) for each in (saved, config))
         return {
             name: (old[name], value)
             for name, value in new.items()
@@ -243,58 +244,39 @@ class RunDirectory:
             if self.last.exists():
                 self.last.replace(self.previous)
 
-    def save_calibration(self, calibration: dict[str, Tensor]) -> None:
-        """Write the calibration of the saved model, if the flow is one that can be saved.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
-        if self.model_folder.is_dir():
-            write_calibration(self.model_folder, calibration)
-
     def save_log_likelihoods(self, log_likelihoods: Tensor) -> None:
         """Write the log-likelihood of each example of the reported part, in nats.
 
         Raises:
             OSError: if they cannot be written.
         """
-        content = io.BytesIO()
-        np.save(content, log_likelihoods.numpy())
-        write_atomically(self.folder / LOG_LIKELIHOODS, content.getvalue())
+        with replacing(self.folder / LOG_LIKELIHOODS) as temporary:
+            np.save(temporary, log_likelihoods.numpy())
 
-    def load(self) -> tuple[bytes | None, list[str]]:
+    def load(self) -> bytes | None:
         """Return the content of the newest intact checkpoint; None if none was written yet.
 
-        Returns:
-            the content, and what is wrong with newer ones. These are removed: the next save would
-            keep a damaged one as the previous checkpoint, in place of the intact one.
+        Damaged ones are removed, with a warning: the next save would keep one as the previous
+        checkpoint, in place of the intact one.
 
         Raises:
             ValueError: if there are checkpoints, but none is intact.
         """
-        damaged: dict[Path, tuple[str, str]] = {}
-        for path in (self.last, self.previous):
-            if not path.is_file():
-                continue
+        damaged: dict[Path, str] = {}
+        for path in filter(Path.is_file, (self.last, self.previous)):
             try:
                 content = path.read_bytes()
                 checkpoint.from_bytes(content)
             except (OSError, ValueError) as error:
-                damaged[path] = path.name, str(error)
+                damaged[path] = str(error)
                 continue
-            for other in damaged:
+            for other, reason in damaged.items():
                 other.unlink()
-            return content, [": ".join(reason) for reason in damaged.values()]
+                warn(
+                    f"damaged checkpoint, continuing from the one before it: {other.name}: {reason}"
+                )
+            return content
         if damaged:
-            reasons = "; ".join(dict.fromkeys(reason for _, reason in damaged.values()))
+            reasons = "; ".join(dict.fromkeys(damaged.values()))
             raise ValueError(f"no checkpoint in {self.folder} can be read: {reasons}")
-        return None, []
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists: safe YAML has no tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+        return None

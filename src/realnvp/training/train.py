@@ -49,7 +49,7 @@ from realnvp.utils import serialization as checkpoint
 from realnvp.utils.allocation import keep_all_freed_memory
 from realnvp.utils.errors import Interrupted
 from realnvp.utils.html import picture, table
-from realnvp.utils.model_folder import rebuild
+from realnvp.utils.model_folder import rebuild, write_calibration
 from realnvp.utils.progress import Bar, duration, warn
 from realnvp.utils.settings import to_dict
 
@@ -413,7 +413,7 @@ def _run(
                 stack.callback(run.close)
                 if options.resume:
                     notes = _changes(run, settings)
-                    content = _newest(run)
+                    content = run.load()
         content = processes.broadcast(content)
         with processes.sync_errors():
             state = None if content is None else checkpoint.from_bytes(content)
@@ -498,8 +498,8 @@ def _conclude(
     calibration = None if options.out is None else trainer.calibrate()
     trainer.finish()
     with trainer.processes.sync_errors():
-        if run is not None and calibration is not None:
-            run.save_calibration(calibration)
+        if run is not None and calibration is not None and run.model_folder.is_dir():
+            write_calibration(run.model_folder, calibration)
         if run is not None and trainer.log_likelihoods is not None:
             run.save_log_likelihoods(trainer.log_likelihoods)
     held_out = len(trainer.dataset.reporting[1])
@@ -561,13 +561,6 @@ def _changes(run: RunDirectory, settings: dict[str, Any]) -> list[str]:
                 f"data, model and seed; leave {name} out, or begin another run in another folder"
             )
     return [f"{name}: {old} -> {new}" for name, (old, new) in changes.items()]
-
-
-def _newest(run: RunDirectory) -> bytes | None:
-    content, damaged = run.load()
-    for what in damaged:
-        warn(f"damaged checkpoint, continuing from the one before it: {what}")
-    return content
 
 
 def _finished(

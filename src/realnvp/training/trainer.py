@@ -184,9 +184,11 @@ class Trainer:
         self.evaluated, self.is_finished = 0, False
         self._start = time.monotonic() - self.seconds
         logged = saved = began = self.seconds
-        first, planned = self.step, self.planned_examples()
-        if planned is not None:
-            self.plan.choose(planned)
+        first = self.step
+        if config.minutes is None:
+            self.plan.choose(self.planned_steps() * self.batches.size)
+        elif config.patience is not None:  # nothing is measured before the first validation
+            self.plan.choose(math.inf)
         begins = self.step == self.selection.worse == 0 and not self.selection.weights
         if config.patience is not None and begins and self.flow.levels is None:
             self.validate(bar)  # with few rows, the mixture that the flow starts as may be the best
@@ -344,17 +346,11 @@ class Trainer:
         config = self.config
         return [config.minutes, config.epochs, config.steps, config.patience]
 
-    def planned_examples(self) -> float | None:
-        """Return the number of examples of all training steps; None if the clock decides."""
-        config = self.config
-        if config.minutes is not None:
-            # With few data and early stopping: nothing has been measured before the first
-            # validation.
-            return None if config.patience is None else math.inf
-        steps = [math.inf if config.steps is None else float(config.steps)]
-        if config.epochs is not None:
-            steps.append(config.epochs * self.batches.per_epoch)
-        return min(steps) * self.batches.size
+    def planned_steps(self) -> float:
+        """Return the number of steps that steps and epochs allow, whatever the clock says."""
+        steps, epochs = self.config.steps, self.config.epochs
+        most = math.inf if steps is None else steps
+        return most if epochs is None else min(most, epochs * self.batches.per_epoch)
 
     # ------------------------------------------------------------------ records and validations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -22,25 +23,22 @@ def require(condition: bool, message: str) -> None:
 
 
 def positive(config: object, *names: str) -> None:
-    """Raise ValueError unless the fields of these names are None or finite numbers above 0."""
-    for name in names:
-        setting = getattr(config, name)
-        for value in as_list(setting):
-            require(
-                value in (None, "auto") or 0 < value < math.inf,
-                f"{name} must be a positive number, got {value}",
-            )
+    """Raise ValueError unless fields are None, "auto" or finite numbers above 0."""
+    _check_numbers(config, names, lambda value: 0 < value < math.inf, "must be a positive number")
 
 
 def not_negative(config: object, *names: str) -> None:
-    """Raise ValueError unless the fields of these names are None, "auto", or numbers from 0."""
+    """Raise ValueError unless fields are None, "auto" or finite numbers from 0."""
+    _check_numbers(config, names, lambda value: 0 <= value < math.inf, "is 0 or more")
+
+
+def _check_numbers(
+    config: object, names: Sequence[str], fits: Callable[[float], bool], wanted: str
+) -> None:
     for name in names:
-        setting = getattr(config, name)
-        for value in as_list(setting):
-            require(
-                value in (None, "auto") or 0 <= value < math.inf,
-                f"{name} is 0 or more, got {value}",
-            )
+        for value in as_list(getattr(config, name)):
+            fine = value in (None, "auto") or fits(value)
+            require(fine, f"{name} {wanted}, got {value}")
 
 
 def as_list(setting: T | list[T]) -> list[T]:
