@@ -13,7 +13,7 @@ import torch
 from helpers.command import json_of, refused, run
 from helpers.data_files import save
 from realnvp import vector_flow
-from realnvp.cli.shared import row_names, table, tell
+from realnvp.cli.shared import Table, row_names, tell
 from realnvp.config import DataConfig
 from realnvp.data import Split
 from realnvp.model_info import ModelInfo
@@ -90,7 +90,7 @@ def test_files_of_a_folder_are_named(here):
     assert row_names("photos", split) == {"image": ["a.png", "c.png"]}
 
 
-LAYERS = table(
+LAYERS = Table(
     "moons on 64 examples",
     ["layer", "kind", "mean", "round trip", "log_det + inverse's", "what it does"],
     [("layers.1", "GaussianMixtureCoupling", "0.091", "1.3e-07", "6.0e-07", "bends [one] half")]
@@ -119,6 +119,6 @@ def test_a_table_that_has_too_little_room_is_still_drawn():
 
 def test_a_piped_table_is_tab_separated(capsys):
     assert (
-        tell(SimpleNamespace(json=False), {}, table("a title", ["a", "b"], [("1", "x\ty\nz")])) == 0
+        tell(SimpleNamespace(json=False), {}, Table("a title", ["a", "b"], [("1", "x\ty\nz")])) == 0
     )
     assert capsys.readouterr().out == "# a title\na\tb\n1\tx y z\n"

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from realnvp.cli.options import Parser, add_count, add_data, add_model
-from realnvp.cli.shared import examples, read_model, table, tell
+from realnvp.cli.shared import Table, examples, read_model, tell
 
 EPILOG = """examples:
   realnvp check runs/digits
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     layers = check_layers(flow, x, condition)
     latents = check_latents(flow, x, condition)
     wrong = [layer.name for layer in layers if layer.wrong]
-    rows = (
+    rows = [
         (
             layer.name,
             layer.kind,
@@ -57,14 +57,14 @@ def main(argv: list[str]) -> int:
             "" if layer.log_det_error is None else f"{layer.log_det_error:.1e}",
         )
         for layer in layers
-    )
+    ]
     columns = ["layer", "kind", "mean", "std", "round trip", "log_det + inverse's"]
     texts: list[Any] = [
-        table(f"{args.model} on {len(few)} examples of {name}", [*columns, "vs autograd"], rows),
-        table(
+        Table(f"{args.model} on {len(few)} examples of {name}", [*columns, "vs autograd"], rows),
+        Table(
             "latents: 0 and 1 if the model fits",
             ["", "mean", "std"],
-            ((label, f"{mean:.3f}", f"{std:.3f}") for label, mean, std in latents),
+            [(label, f"{mean:.3f}", f"{std:.3f}") for label, mean, std in latents],
         ),
     ]
     learned = None

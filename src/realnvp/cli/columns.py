@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from realnvp.cli.options import Parser
-from realnvp.cli.shared import read_file, table, tell
+from realnvp.cli.shared import Table, read_file, tell
 
 EPILOG = """examples:
   realnvp columns people.csv                                 the kind of each column
@@ -50,5 +50,5 @@ def main(argv: list[str]) -> int:
     ]
     header = ["column", "kind", "features", "observed", "what it holds"]
     result = {"rows": len(frame), **schema.as_dict(), "observed": observed, "refused": refused}
-    shown = table(f"{path}: {len(frame):,} rows", header, rows)
+    shown = Table(f"{path}: {len(frame):,} rows", header, rows)
     return tell(args, result, shown, status=2 if refused else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from realnvp.cli.options import Parser, add_out, output_path
-from realnvp.cli.shared import table, tell
+from realnvp.cli.shared import Table, tell
 
 EPILOG = """examples:
   realnvp compare runs/mnist runs/mnist-paper             a table
@@ -32,9 +32,9 @@ def main(argv: list[str]) -> int:
     from realnvp.reports.run import Run
 
     comparison = compare([Run.open(folder) for folder in args.runs])
-    texts: list[Any] = [table(f"{len(comparison.runs)} runs", *comparison.rows())]
+    texts: list[Any] = [Table(f"{len(comparison.runs)} runs", *comparison.rows())]
     if comparison.settings:
-        texts.append(table("settings that differ", *comparison.setting_rows()))
+        texts.append(Table("settings that differ", *comparison.setting_rows()))
     if path is not None:
         plots.save_figure(comparison.figure(), path)
         texts.append(f"{path}  overlaid curves, samples side by side")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import Parser, add_out, add_seed, output_path
-from realnvp.cli.shared import read_file, table, tell
+from realnvp.cli.shared import Table, read_file, tell
 
 EPILOG = """examples:
   realnvp sample runs/people -n 5000 --out synthetic.csv
@@ -13,8 +13,6 @@ EPILOG = """examples:
 The classifier's AUC is 0.5 if it cannot tell synthetic rows from real ones. Without rows that were
 kept aside, nothing is said about privacy but how many rows are copies.
 """
-
-SHOWN = 8
 
 
 def main(argv: list[str]) -> int:
@@ -38,27 +36,27 @@ def main(argv: list[str]) -> int:
     from realnvp.tables.comparison import compare_rows
 
     frames = [read_file(each) for each in (args.real, args.synthetic, args.kept_aside) if each]
-    found = compare_rows(*frames, seed=args.seed)
+    comparison = compare_rows(*frames, seed=args.seed)
     numbers = [
-        ("AUC of a classifier (0.5 is best)", f"{found.auc:.3f} ± {found.auc_error:.3f}"),
-        ("rows with impossible values", f"{found.impossible:.2%}"),
-        ("copies of real rows", f"{found.copies:.2%}"),
+        ("AUC of a classifier (0.5 is best)", f"{comparison.auc:.3f} ± {comparison.auc_error:.3f}"),
+        ("rows with impossible values", f"{comparison.impossible:.2%}"),
+        ("copies of real rows", f"{comparison.copies:.2%}"),
     ]
-    if found.copies_by_chance is not None and found.nearer_to_real is not None:
+    if comparison.copies_by_chance is not None and comparison.nearer_to_real is not None:
         numbers += [
-            ("copies of rows kept aside, by chance", f"{found.copies_by_chance:.2%}"),
+            ("copies of rows kept aside, by chance", f"{comparison.copies_by_chance:.2%}"),
             ("nearer to a real row than to one kept aside (50 % is best)",
-             f"{found.nearer_to_real:.1%}"),
+             f"{comparison.nearer_to_real:.1%}"),
         ]  # fmt: skip
-    distances = sorted(found.columns.items(), key=lambda each: -each[1])
-    texts = [table(f"{args.synthetic} beside {args.real}", ["", "value"], numbers)]
-    for what, each in (("column", distances), ("pair", list(found.pairs.items()))):
-        rows = [(name, f"{distance:.3f}") for name, distance in each[:SHOWN]]
-        texts.append(table(f"largest distances of a {what} (0 is best)", [what, "distance"], rows))
+    distances = sorted(comparison.columns.items(), key=lambda each: -each[1])
+    texts = [Table(f"{args.synthetic} beside {args.real}", ["", "value"], numbers)]
+    for what, each in (("column", distances), ("pair", list(comparison.pairs.items()))):
+        rows = [(name, f"{distance:.3f}") for name, distance in each[:8]]
+        texts.append(Table(f"largest distances of a {what} (0 is best)", [what, "distance"], rows))
     if path is not None:
         schema = TableSchema.of(frames[0])
         names = [name for name in schema.names if name in frames[1]]
         shown = [schema.parsed(frame[names]) for frame in frames[:2]]
         plots.save_figure(plots.table_rows(shown[1], shown[0]), path)
-    result = {**found.as_dict(), "out": None if path is None else str(path)}
+    result = {**comparison.as_dict(), "out": None if path is None else str(path)}
     return tell(args, result, *texts, *([] if path is None else [f"{path}  both tables"]))

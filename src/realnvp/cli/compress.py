@@ -74,7 +74,6 @@ def main(argv: list[str]) -> int:
             verify=not args.no_verify,
             portable=args.portable,
             batch=args.batch_size,
-            block=args.block,
             progress=advance,
         )
     seconds = time.monotonic() - started
@@ -113,7 +112,6 @@ def _parser() -> Parser:
         None,
         "largest number of images per batch (default: 1 to 256, by their size)",
     )
-    add_count(parser, "--block", 1024, "images per block")
     parser.add_argument(
         "--portable",
         action="store_true",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_data, add_draws, add_model, add_processes
 from realnvp.cli.shared import (
+    Table,
     examples,
     likelihood_rows,
     read_model,
     start,
-    table,
     tell,
     true_log_density,
     warning_once,
@@ -35,9 +35,6 @@ EPILOG = """examples:
 """
 
 
-ROUND_TRIP_EXAMPLES = 1000
-
-
 def main(argv: list[str]) -> int:
     """Evaluate a model on held-out data."""
     parser = Parser(
@@ -51,9 +48,9 @@ def main(argv: list[str]) -> int:
     with start(args) as processes:
         with processes.sync_errors():
             flow = read_model(args, processes.device)
-        found = _evaluate(args, flow, processes)
+        measured = _evaluate(args, flow, processes)
         if processes.main:
-            _report(args, *found)
+            _report(args, *measured)
     return 0
 
 
@@ -88,8 +85,8 @@ def _evaluate(
             )
         marginal = joint.logsumexp(1) - math.log(flow.classes)
         if args.samples == 1:  # as many draws of the noise as there
-            given = split.condition
-            log_p = marginal if given is None else joint.gather(1, given.cpu()[:, None])[:, 0]
+            classes = split.condition
+            log_p = marginal if classes is None else joint.gather(1, classes.cpu()[:, None])[:, 0]
     with Bar("evaluating", visible=visible and log_p is None) as bar:
         likelihood = evaluate(
             flow,
@@ -102,7 +99,7 @@ def _evaluate(
             progress=bar.count,
             log_p=log_p,
         )
-    few = split.select(torch.arange(min(ROUND_TRIP_EXAMPLES, len(split))))
+    few = split.select(torch.arange(min(1000, len(split))))
     back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=True)
     result = likelihood.as_dict()
     if impossible:
@@ -142,5 +139,5 @@ def _report(args: Any, result: dict[str, Any], back: RoundTrip, name: str, given
         facts = [f"{key} {made[key]}" for key in ("realnvp", "torch") if made.get(key)]
         facts += [made[key] for key in ("machine", "date") if made.get(key)]
         rows.append(("made with", ", ".join(facts)))
-    found = {**result, "data": name, "round_trip": asdict(back)}
-    tell(args, found, table(f"{args.model} on {name}", ["", "value"], rows))
+    result = {**result, "data": name, "round_trip": asdict(back)}
+    tell(args, result, Table(f"{args.model} on {name}", ["", "value"], rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from realnvp.cli.options import Parser, add_model, free_path
-from realnvp.cli.shared import read_model, table, tell
+from realnvp.cli.shared import Table, read_model, tell
 
 EPILOG = """examples:
   realnvp export mnist                         sampler.onnx and log_prob.onnx in ./exported
@@ -51,5 +51,5 @@ def main(argv: list[str]) -> int:
         (str(g.path), ", ".join(g.inputs), f"{g.path.stat().st_size:,}", f"{g.difference:.1e}")
         for g in graphs
     ]
-    shown = table(f"graphs of {args.model}", ["file", "inputs", "bytes", "difference"], rows)
+    shown = Table(f"graphs of {args.model}", ["file", "inputs", "bytes", "difference"], rows)
     return tell(args, {"format": args.format, "graphs": found}, shown)

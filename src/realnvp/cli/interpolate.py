@@ -19,8 +19,6 @@ EPILOG = """examples:
   realnvp interpolate mnist one.png two.png --out walk.gif      an animation
 """
 
-ANIMATIONS = ".gif", ".webp"
-
 
 def main(argv: list[str]) -> int:
     """Draw the square of images between four (paper, section 4.2), or a path through some."""
@@ -38,7 +36,7 @@ def main(argv: list[str]) -> int:
     )
     add_count(parser, "--steps", 8, "images along each side, or from one image to the next")
     args = parser.parse_args(argv)
-    path = output_path(args, ".png", *ANIMATIONS)
+    path = output_path(args, ".png", ".gif", ".webp")
 
     import torch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realnvp.cli.options import Parser
-from realnvp.cli.shared import table, tell
+from realnvp.cli.shared import Table, tell
 
 EPILOG = """examples:
   realnvp models                 all models
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
             for name, card in known.items()
         ]
         columns = ["name", "data", "quality", "parameters"]
-        return tell(args, known, table("models that come with the package", columns, rows))
+        return tell(args, known, Table("models that come with the package", columns, rows))
     if args.name not in known:
         raise ValueError(f"unknown model {args.name!r}: there are {', '.join(known)}")
     card = known[args.name]
@@ -42,5 +42,5 @@ def main(argv: list[str]) -> int:
         ("parameters", f"{card['parameters']:,}"),
     ]
     steps = [(f"{minutes:.2f}", f"{value:.3f}") for minutes, value in card["curve"]]
-    curve = table("its validation", ["minutes", card["unit"]], steps)
-    return tell(args, card, table(args.name, ["", "value"], facts), curve)
+    curve = Table("its validation", ["minutes", card["unit"]], steps)
+    return tell(args, card, Table(args.name, ["", "value"], facts), curve)

@@ -25,9 +25,6 @@ EPILOG = """examples:
 """
 
 
-POINTS = 3000
-
-
 def main(argv: list[str]) -> int:
     """Draw densities in the plane."""
     parser = Parser(
@@ -83,7 +80,7 @@ def _row(name: str, args: Any) -> Plane:
     first, second = flow.column_names
     return Plane.of(
         flow,
-        split.x[:POINTS],
+        split.x[:3000],  # points that are drawn
         name=known if known in TOY else Path(name).name,
         condition=one,
         bounds=TOY[known].bounds if known in TOY else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from realnvp.cli.options import Parser, add_candidates, add_keep, add_table, output_path
-from realnvp.cli.shared import identifiers, read_model, table, table_rows, tell
+from realnvp.cli.shared import Table, identifiers, read_model, table_rows, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
         for name, value in result.items()
         if isinstance(value, float)
     ]
-    shown = table(f"{args.column} given the other columns", ["", "value"], numbers)
+    shown = Table(f"{args.column} given the other columns", ["", "value"], numbers)
     texts = [shown] if numbers else []
     return tell(args, result, *texts, f"{path}  {len(frame):,} rows")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from realnvp.cli.options import Parser
-from realnvp.cli.shared import table, tell
+from realnvp.cli.shared import Table, tell
 from realnvp.recipes import read_recipe, recipe_names, recipe_summary
 
 EPILOG = """examples:
@@ -37,4 +37,4 @@ def main(argv: list[str]) -> int:
         training = recipe["training"]
         budget = [f"{training[k]} {k}" for k in ("minutes", "epochs", "steps") if k in training]
         rows.append((name, recipe_summary(name), ", ".join(budget)))
-    return tell(args, recipes, table("recipes", ["name", "what it is", "budget"], rows))
+    return tell(args, recipes, Table("recipes", ["name", "what it is", "budget"], rows))

@@ -53,17 +53,11 @@ EPILOG = """examples:
 docs/outliers.md explains what these scores can detect and what they cannot.
 """
 
-SHIFT = 0.001
-"""P-value of the test of the whole file below which there is a warning."""
-
 BLOCK = 65_536
 """Approximate number of rows of a Parquet file, or of a result, that are in memory at a time."""
 
 IN_MEMORY = 2**26
 """Bytes of scores from which on they wait on the disk until all rows are scored."""
-
-SHOWN = 20
-"""Number of the most unusual, and of the most ordinary, examples that --explain explains."""
 
 
 def main(argv: list[str]) -> int:
@@ -333,7 +327,7 @@ def _judged(args: Any, seen: Histogram, limit: float | None, data: str) -> dict[
         if warning := nothing_can_be_found(seen.values[seen.p > 0], marked, held_out, advice):
             warn(warning)
     shift = seen.shift_p_value()
-    if shift < SHIFT:
+    if shift < 0.001:
         strange = seen.at_most(0.05) / total
         why = (
             "they look more ordinary, as the model's training data do: score data that it has "
@@ -374,7 +368,7 @@ def _explain(
     import torch
 
     order = np.argsort(-scores["outlier_score"], kind="stable")
-    few = min(SHOWN, (len(order) + 1) // 2)
+    few = min(20, (len(order) + 1) // 2)
     chosen = np.concatenate([order[:few], order[len(order) - few :]])
     part = split.select(torch.as_tensor(chosen.copy()))
     if scorer.flow.levels is None:
@@ -418,7 +412,10 @@ def _explain_rows(
     for key in ("outlier_score", "p_value"):
         if key in scores:
             results[key] = scores[key][chosen]
-    results["most surprising"] = [_most(row) for _, row in reasons.iterrows()]
+    # At most three columns, whose surprise is more than a nat.
+    results["most surprising"] = [
+        ", ".join(row[row > 1].nlargest(3).index) for _, row in reasons.iterrows()
+    ]
     # A table may have columns of these names itself.
     table = {f"{key} (realnvp)" if key in reasons else key: v for key, v in results.items()}
     for name in reasons.columns:
@@ -431,20 +428,13 @@ def _explain_rows(
     return path
 
 
-def _most(row: pd.Series) -> str:
-    """Return the columns of a row whose surprise is more than a nat, at most three of them."""
-    found = row[row > 1].sort_values(ascending=False)
-    return ", ".join(found.index[:3])
-
-
 def _explain_images(args: Any, path: Path, part: Split, few: int, scorer: OutlierScorer) -> Path:
     from realnvp import plots
     from realnvp.outliers.explain import heat_map
 
-    flow = scorer.flow
-    x, condition = part.x.to(flow.device), part.condition
-    given = None if condition is None else condition.to(flow.device)
-    maps = heat_map(flow, x, given).cpu()
+    flow, condition = scorer.flow, part.condition
+    condition = None if condition is None else condition.to(flow.device)
+    maps = heat_map(flow, part.x.to(flow.device), condition).cpu()
     picture = plots.explained(
         part.x, maps, _nearest_images(args, flow, part.x), few, flow.levels or 256
     )
@@ -460,11 +450,11 @@ def _nearest_images(args: Any, flow: Flow, x: Any) -> Any:
         return None
     train, _ = examples(flow, args, data=None, split="train")
     best = torch.full((len(x),), torch.inf)
-    found = torch.zeros_like(x)
+    nearest = torch.zeros_like(x)
     flat = x.flatten(1).float()
     for part in train.x.split(4096):
         distance, index = torch.cdist(flat, part.flatten(1).float()).min(1)
         closer = distance < best
         best = torch.where(closer, distance, best)
-        found[closer] = part[index[closer]]
-    return found
+        nearest[closer] = part[index[closer]]
+    return nearest

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -87,8 +87,8 @@ def examples(
     args = type(args)(**{**vars(args), **changes})
     recorded = flow.trained_on
     config = DataConfig() if recorded is None else recorded.data
-    own = flow.origin == "run"
-    if not own:
+    is_run = flow.origin == "run"
+    if not is_run:
         config = replace(config, root=DataConfig().root, cache=None)
     if args.data == "":
         raise ValueError("--data is empty: name a data set, or give a path")
@@ -102,7 +102,7 @@ def examples(
             else "the model does not record what it was trained on: give --data"
         )
     if args.data is None:
-        if not own and not _is_embedded(config.source):
+        if not is_run and not _is_embedded(config.source):
             raise ValueError(
                 f"{args.model} was trained with {config.source}, which is not read unless you ask "
                 f"for it: give --data {config.source}, or other data"
@@ -169,9 +169,9 @@ def _is_embedded(source: str) -> bool:
 
 def _with_options(config: DataConfig, args: Any) -> DataConfig:
     """Return the settings of the data with those that the command line gives."""
-    given = {name: getattr(args, f"data_{name}") for name in DATA_OPTIONS}
-    given = {name: value for name, value in given.items() if value is not None}
-    return made("data", partial(replace, config), given)
+    options = {name: getattr(args, f"data_{name}") for name in DATA_OPTIONS}
+    options = {name: value for name, value in options.items() if value is not None}
+    return made("data", partial(replace, config), options)
 
 
 def warning_once(noted: list[Impossible] | None = None) -> Tolerate:
@@ -181,13 +181,13 @@ def warning_once(noted: list[Impossible] | None = None) -> Tolerate:
 
     warned = False
 
-    def tolerate(found: list[Impossible]) -> None:
+    def tolerate(impossible: list[Impossible]) -> None:
         nonlocal warned
         if not warned:
-            warn(f"some rows have a likelihood of 0: {impossible_text(found)}")
+            warn(f"some rows have a likelihood of 0: {impossible_text(impossible)}")
         warned = True
         if noted is not None:
-            noted.extend(found)
+            noted.extend(impossible)
 
     return tolerate
 
@@ -370,7 +370,7 @@ def named_row(name: str, value: float | None, error: float | None = None) -> tup
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be printed: for people in a terminal, and as tab-separated values elsewhere.
+    """A table that :func:`tell` prints: drawn in a terminal, tab-separated values elsewhere.
 
     Args:
         title: line above it, which is a comment among tab-separated values.
@@ -400,11 +400,6 @@ class Table:
         for row in self.rows:
             shown.add_row(*row)
         return shown
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table to be printed by :func:`tell`."""
-    return Table(title, columns, list(rows))
 
 
 def tell(args: Any, result: Any, *texts: str | Table, status: int = 0) -> int:

@@ -87,10 +87,7 @@ def register_image_set(image_set: ImageSet) -> None:
 _DIGITS_HELD_OUT = 257  # of 1797: one seventh to validate, one seventh to test
 
 
-_CELEBA_CROP = 148  # the crop and the size of the paper (arXiv 1605.08803, section 4.1)
-
-
-_CELEBA_SIZE = 64
+_CELEBA_CROP = 148  # the paper's crop; it then resizes to 64 (arXiv 1605.08803, section 4.1)
 
 
 _BY_FIRST_LABELS = {
@@ -199,7 +196,7 @@ def _read_celeba(root: Path, part: Part, size: int | None) -> ImageFiles:
         raise FileNotFoundError(f"{listed} lists {missing}, which is not there")
     if not files:
         raise ValueError(f"{listed} lists no images of the {part} part")
-    return ImageFiles(folder, files, partial(read_celeba, size=size or _CELEBA_SIZE), part=part)
+    return ImageFiles(folder, files, partial(read_celeba, size=size or 64), part=part)
 
 
 def celeba_files(listed: Path, part: Part) -> list[str]:

@@ -9,9 +9,6 @@ import torch
 
 from realnvp.utils.errors import some_of
 
-MOST_FRACTIONS = 20
-"""Largest number of different fractional numbers that may be names of classes."""
-
 
 def _are_fractions(names: Iterable[str]) -> bool:
     """Return whether names are numbers, at least one of which is not an integer."""
@@ -24,10 +21,10 @@ def _are_fractions(names: Iterable[str]) -> bool:
 def named(values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
     """Return numbers under the names of the classes, if all of these are numbers."""
     try:
-        known = {float(name): name for name in categories}
+        names = {float(name): name for name in categories}
     except ValueError:
         return values
-    return np.array([known.get(value, str(value)) for value in values.tolist()], dtype=object)
+    return np.array([names.get(value, str(value)) for value in values.tolist()], dtype=object)
 
 
 def parse_labels(
@@ -59,13 +56,13 @@ def parse_labels(
     if values.dtype.kind in "UO":
         names = values.astype(str).tolist()
         distinct = set(names)
-        if categories is None and len(distinct) > MOST_FRACTIONS and _are_fractions(distinct):
+        if categories is None and len(distinct) > 20 and _are_fractions(distinct):
             raise ValueError(
                 f"{where} holds {len(distinct):,} different numbers, such as {names[0]}: images "
                 "are conditioned on classes, so give each range of the numbers a name"
             )
-        known = sorted(distinct) if categories is None else categories
-        codes = {str(name): code for code, name in enumerate(known)}
+        classes = sorted(distinct) if categories is None else categories
+        codes = {str(name): code for code, name in enumerate(classes)}
         unknown = sorted(distinct - set(codes))
         if unknown:
             raise ValueError(

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from realnvp.config import DataConfig
     from realnvp.data.toy import ToySet
 
-_DARK = 32  # of 255: images of 8 bits that have no brighter pixels are hardly visible
-
 MIN_ROWS_FOR_TEST = 1_000
 """Smallest number of rows of a table of which some are held out for testing by default."""
 
@@ -207,15 +205,15 @@ def _held_out(train: Split, parts: Parts, config: DataConfig) -> dict[Part, torc
     def groups_held_out(share: float) -> int:
         return max(1, round(held_out_count(n, share) * size / n))
 
-    learn, held = torch.arange(size), torch.arange(0)
+    learn, aside = torch.arange(size), torch.arange(0)
     if share:
-        learn, held = hold_out(size, groups_held_out(share), config.holdout, config.seed, "test")
+        learn, aside = hold_out(size, groups_held_out(share), config.holdout, config.seed, "test")
     index: dict[Part, torch.Tensor] = {"train": learn}
     if parts.validation is None:
         count = groups_held_out(config.validation)
         keep, check = hold_out(len(learn), count, config.holdout, config.seed)
         index = {"train": learn[keep], "validation": learn[check]}
-    index = {**index, "test": held} if share else index
+    index = {**index, "test": aside} if share else index
     if group is None:
         return index
     return {part: torch.isin(group, chosen).nonzero()[:, 0] for part, chosen in index.items()}
@@ -231,20 +229,18 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     index = _held_out(whole, parts, config)
     groups = [*index.values()]
     splits = whole.separate(groups) if parts.owned else [whole.select(rows) for rows in groups]
-    found = dict(zip(index, splits, strict=True))
-    own: dict[Part, Callable[[], Split] | None] = {
-        "validation": parts.validation, "test": parts.test
-    }  # fmt: skip
-    for part, read in own.items():
-        if read is not None:
-            found[part] = read()
-    found = {
-        part: condition_on_labels(split, config.condition, name) for part, split in found.items()
+    by_part = dict(zip(index, splits, strict=True))
+    if parts.validation is not None:
+        by_part["validation"] = parts.validation()
+    if parts.test is not None:
+        by_part["test"] = parts.test()
+    by_part = {
+        part: condition_on_labels(split, config.condition, name) for part, split in by_part.items()
     }
-    if parts.toy is None and found["train"].x.ndim == 2:
-        merged = without_copies(found["train"], is_discrete(parts.schema))
-        found["train"] = merged if len(merged) > 1 else found["train"]
-    train, validation, splits = found["train"], found["validation"], list(found.values())
+    if parts.toy is None and by_part["train"].x.ndim == 2:
+        merged = without_copies(by_part["train"], is_discrete(parts.schema))
+        by_part["train"] = merged if len(merged) > 1 else by_part["train"]
+    train, validation, splits = by_part["train"], by_part["validation"], list(by_part.values())
     if len(train) < 2 or len(validation) < 1:
         raise ValueError(
             f"{name} has {len(train)} training and {len(validation)} validation examples: at "
@@ -275,7 +271,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
     if levels == 256 and isinstance(train.x, torch.Tensor) and rank() == 0:
         _warn_of_darkness(max(1, *(int(split.x.max()) for split in splits if len(split))), name)
     return Dataset(
-        name, train, validation, found.get("test"), shape, levels, classes,
+        name, train, validation, by_part.get("test"), shape, levels, classes,
         parts.categories, parts.toy, config.flip, config.shift, integers, parts.schema,
         parts.condition_schema,
     )  # fmt: skip
@@ -283,7 +279,7 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
 
 def _warn_of_darkness(top: int, name: str) -> None:
     """Warn of images that are nearly black, as are those of few levels or of mistaken units."""
-    if top < _DARK:
+    if top < 32:  # hardly visible, of 255
         warn(
             f"the grey levels of {name} go up to {top}, of 255: images that are nearly black. "
             f"Multiply them by {255 // top}, or give the number of their levels to "

@@ -201,21 +201,21 @@ def as_split(
     if condition is None:
         return data
     try:
-        given = torch.as_tensor(condition)
+        numbers = torch.as_tensor(condition)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"conditions are numbers, or classes 0, 1, 2, ...: {error}; of names, give "
             "np.unique(names, return_inverse=True)[1]"
         ) from error
-    if given.ndim == 0 or len(given) != len(data):
-        count = given.numel() if given.ndim == 0 else len(given)
+    count = len(numbers) if numbers.ndim else 1
+    if numbers.ndim == 0 or count != len(data):
         raise ValueError(f"there are {len(data)} examples, but {count} conditions")
-    if given.is_floating_point():
-        if given.ndim == 2:
-            array = given.detach().cpu().numpy()
-            given = tables.vector_tensor(array, "the condition", least=1)
-        return replace(data, condition=given.float())
-    labels = given.long()
+    if numbers.is_floating_point():
+        if numbers.ndim == 2:
+            array = numbers.detach().cpu().numpy()
+            numbers = tables.vector_tensor(array, "the condition", least=1)
+        return replace(data, condition=numbers.float())
+    labels = numbers.long()
     return replace(data, condition=labels, labels=labels)
 
 
@@ -286,14 +286,14 @@ def stream_examples(
         for i, frame in enumerate(whole.blocks(rows)):
             start = i * rows
 
-            def in_the_file(found: list[Impossible], start: int = start) -> None:
+            def in_the_file(impossible: list[Impossible], start: int = start) -> None:
                 assert tolerate is not None
-                tolerate([each.from_row(start, config.source) for each in found])
+                tolerate([each.from_row(start, config.source) for each in impossible])
 
-            own = replace(known, tolerate=None if tolerate is None else in_the_file)
+            of_block = replace(known, tolerate=None if tolerate is None else in_the_file)
             where = f"{config.source} from row {start:,} on" if start else config.source
-            found = tables.table_parts(frame, where, config, own)
-            yield _fitting(config, found, shape, None, classes)
+            block = tables.table_parts(frame, where, config, of_block)
+            yield _fitting(config, block, shape, None, classes)
 
     return len(whole), parts()
 
@@ -387,9 +387,9 @@ def _read_for_training(config: DataConfig, known: KnownColumns) -> Parts:
 
 
 def _set_parts(config: DataConfig) -> Parts:
-    found = IMAGE_SETS[config.source]
-    read = {part: partial(found.split, config, part) for part in found.parts}
-    return Parts(read["train"], read.get("validation"), read.get("test"), found.levels)
+    image_set = IMAGE_SETS[config.source]
+    read = {part: partial(image_set.split, config, part) for part in image_set.parts}
+    return Parts(read["train"], read.get("validation"), read.get("test"), image_set.levels)
 
 
 _Draw = Literal["train", "validation", "test", "examples"]
