@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -359,7 +360,7 @@ def write_frames(
         tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
         first = next(tables)
         with parquet.ParquetWriter(file, first.schema) as writer:
-            for table in (first, *tables):
+            for table in chain([first], tables):
                 writer.write_table(table)
 
 
