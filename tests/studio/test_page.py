@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -30,6 +31,30 @@ def test_the_gallery_shows_pictures_that_choose_a_model(page):
     page.driver.execute_script("arguments[0].click()", page.driver.find_element("xpath", caption))
     page.until(lambda: page.find("#model input").get_attribute("value") == "pinwheel")
     page.text("#facts", "2 columns")
+
+
+def test_pictures_and_buttons_can_be_read(page):
+    page.choose_model("digits")
+    page.tab("Models")
+    page.until(lambda: len(page.driver.find_elements("css selector", "#models-pictures img")) > 10)
+    nameless = """return [...document.querySelectorAll('img')].filter(
+        i => !i.alt && !i.closest('button')?.innerText.trim()).map(i => i.outerHTML)"""
+    page.until(lambda: page.driver.execute_script(nameless) == [])
+    label = "#models-pictures .thumbnail-item[aria-label]"
+    assert page.driver.find_elements("css selector", label) == []
+    page.tab("Sample")
+    button = page.find("#sample-go")
+    text, paper = (
+        luminance(button.value_of_css_property(p)) for p in ("color", "background-color")
+    )
+    assert (text + 0.05) / (paper + 0.05) >= 4.5
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a color, as WCAG defines it."""
+    parts = [int(c) / 255 for c in re.findall(r"\d+", color)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_tabs_are_those_of_the_models_kind(page):

@@ -96,10 +96,15 @@ def serving(
                     ],
                     font_mono=[gr.themes.LocalFont("IBM Plex Mono", (400, 700)), "monospace"],
                 ).set(
-                    block_info_text_color="*neutral_500",
-                    block_info_text_color_dark="*neutral_300",
+                    body_text_color_subdued="*neutral_500",
+                    body_text_color_subdued_dark="*neutral_300",
+                    button_primary_background_fill="*primary_700",
+                    button_primary_background_fill_dark="*primary_700",
+                    button_primary_background_fill_hover="*primary_800",
+                    button_primary_background_fill_hover_dark="*primary_800",
                 ),
                 css_paths=[Path(__file__).with_name("page.css")],
+                js=Path(__file__).with_name("page.js").read_text("utf-8"),
             )
             yield address
         finally:

@@ -30,7 +30,7 @@ def table_tab(
     library: Library, jobs: Jobs, model: gr.Dropdown, label: gr.Dropdown
 ) -> tuple[gr.Dropdown, list[Results]]:
     """Make the tab; return its choice of a column, and its results."""
-    gr.Markdown("### Synthetic rows\nA table as the data might have been, with the same columns.")
+    gr.Markdown("## Synthetic rows\nA table as the data might have been, with the same columns.")
     with gr.Row():
         n = gr.Number(
             1000, label="Number", info="How many rows to draw.", precision=0, minimum=1,
@@ -51,7 +51,7 @@ def table_tab(
         )  # fmt: skip
         pictures = gr.Image(label="Real and synthetic", elem_id="table-marginals", buttons=[])
     gr.Markdown(
-        "### One column given the others\nTake a row, hide one column, and ask what it might "
+        "## One column given the others\nTake a row, hide one column, and ask what it might "
         "have been."
     )
     with gr.Row():
