@@ -72,17 +72,11 @@ def _evaluate(
             raise ValueError(f"all {impossible:,} rows of {name} have a likelihood of 0")
         split = split.select(possible.nonzero()[:, 0]) if impossible else split
     visible = not args.json and processes.main
+    shared: dict[str, Any] = {"batch_size": args.batch_size, "seed": args.seed, "shared": True}
     joint, log_p = None, None
     if flow.classes is not None and split.labels is not None:
         with Bar("evaluating every class", visible=visible) as bar:
-            joint = class_log_likelihoods(
-                flow,
-                split,
-                batch_size=args.batch_size,
-                seed=args.seed,
-                shared=True,
-                progress=bar.count,
-            )
+            joint = class_log_likelihoods(flow, split, progress=bar.count, **shared)
         marginal = joint.logsumexp(1) - math.log(flow.classes)
         if args.samples == 1:  # as many draws of the noise as there
             classes = split.condition
@@ -92,15 +86,13 @@ def _evaluate(
             flow,
             split,
             samples=args.samples,
-            batch_size=args.batch_size,
-            seed=args.seed,
             true_log_density=true_log_density(flow, args),
-            shared=True,
             progress=bar.count,
             log_p=log_p,
+            **shared,
         )
     few = split.select(torch.arange(min(1000, len(split))))
-    back = round_trip(flow, few, batch_size=args.batch_size, seed=args.seed, shared=True)
+    back = round_trip(flow, few, **shared)
     result = likelihood.as_dict()
     if impossible:
         result["impossible"] = impossible

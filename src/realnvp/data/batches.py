@@ -179,9 +179,8 @@ def to_device(split: Split, device: torch.device) -> Split:
 
     Labels are left out: training does not use them.
     """
-    condition = None if split.condition is None else split.condition.to(device)
-    weight = None if split.weight is None else split.weight.to(device)
-    return Split(split.x.to(device), condition, weight=weight)
+    tensors = {name: getattr(split, name) for name in ("x", "condition", "weight")}
+    return Split(**{name: t.to(device) for name, t in tensors.items() if t is not None})
 
 
 def to_device_unless_stored(split: Split, device: torch.device) -> Split:
@@ -191,10 +190,8 @@ def to_device_unless_stored(split: Split, device: torch.device) -> Split:
     of its free memory, and the setting ``data.storage`` allows it; on the CPU, they are in memory
     as soon as they are read.
     """
-    x = split.x
-    if not isinstance(x, StoredImages):
-        return to_device(split, device)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    if x.on_device and x.numel() <= free // 2:
-        return to_device(split, device)
-    return replace(to_device(replace(split, x=split.x[:0]), device), x=x)
+    if isinstance(split.x, StoredImages):
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        if not (split.x.on_device and split.x.numel() <= free // 2):
+            return replace(to_device(replace(split, x=split.x[:0]), device), x=split.x)
+    return to_device(split, device)

@@ -7,7 +7,7 @@ makes them. A saved model stores the fingerprint of each part that it was traine
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -58,8 +58,11 @@ class Split:
 
     def select(self, index: torch.Tensor) -> Split:
         """Return a copy of the examples at ``index``, int64 ``(M,)``; images stay in files."""
-        return self._map(
-            lambda values: values.take(index) if isinstance(values, StoredImages) else values[index]
+        return Split(
+            **{
+                name: values.take(index) if isinstance(values, StoredImages) else values[index]
+                for name, values in self._tensors().items()
+            }
         )
 
     @cached_property
@@ -122,9 +125,6 @@ class Split:
             Split(**{name: values[place] for name, values in tensors.items()}) for place in places
         ]
 
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Split:
-        return Split(**{name: change(values) for name, values in self._tensors().items()})
-
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.rows is None:
@@ -136,13 +136,9 @@ def _hash_of(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, values in tensors.items():
         digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
-        for block in _blocks(values):
+        for block in values.split(max(1, _BLOCK // max(1, values[:1].nbytes))):
             digest.update(block.cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _blocks(values: torch.Tensor) -> Sequence[torch.Tensor]:
-    return values.split(max(1, _BLOCK // max(1, values[:1].nbytes))) if len(values) else ()
 
 
 @dataclass(frozen=True, eq=False)

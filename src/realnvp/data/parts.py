@@ -269,22 +269,18 @@ def assemble(parts: Parts, config: DataConfig) -> Dataset:
             integers = tuple(sorted(set.intersection(*columns)))
     levels = parts.levels or (256 if len(shape) == 3 else None)
     if levels == 256 and isinstance(train.x, torch.Tensor) and rank() == 0:
-        _warn_of_darkness(max(1, *(int(split.x.max()) for split in splits if len(split))), name)
+        top = max(1, *(int(split.x.max()) for split in splits if len(split)))
+        if top < 32:  # images of few levels, or in other units, are hardly visible
+            warn(
+                f"the grey levels of {name} go up to {top}, of 255: images that are nearly black. "
+                f"Multiply them by {255 // top}, or give the number of their levels to "
+                f"realnvp.image_flow(levels={top + 1})"
+            )
     return Dataset(
         name, train, validation, by_part.get("test"), shape, levels, classes,
         parts.categories, parts.toy, config.flip, config.shift, integers, parts.schema,
         parts.condition_schema,
     )  # fmt: skip
-
-
-def _warn_of_darkness(top: int, name: str) -> None:
-    """Warn of images that are nearly black, as are those of few levels or of mistaken units."""
-    if top < 32:  # hardly visible, of 255
-        warn(
-            f"the grey levels of {name} go up to {top}, of 255: images that are nearly black. "
-            f"Multiply them by {255 // top}, or give the number of their levels to "
-            f"realnvp.image_flow(levels={top + 1})"
-        )
 
 
 def read_part(parts: Parts, config: DataConfig, part: Part | None = None) -> tuple[Part, Split]:

@@ -277,7 +277,11 @@ def read_frame(path: Path) -> pd.DataFrame:
         frame = ParquetRows(files).whole() if files else read_text(path)
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows below its header")
-    return _with_text_names(frame, path)
+    frame.columns = frame.columns.astype(str)
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise ValueError(f"{path} has two columns called {min(twice)!r}: rename one")
+    return frame
 
 
 def _read_json(path: Path) -> pd.DataFrame:
@@ -364,19 +368,7 @@ def write_frames(
                 writer.write_table(table)
 
 
-def _with_text_names(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    frame.columns = frame.columns.astype(str)
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise ValueError(f"{path} has two columns called {min(twice)!r}: rename one")
-    return frame
-
-
 def _is_numeric(column: pd.Series) -> bool:
     from pandas.api import types
 
-    return (
-        types.is_numeric_dtype(column)
-        and not types.is_bool_dtype(column)
-        and not types.is_complex_dtype(column)
-    )
+    return types.is_any_real_numeric_dtype(column)

@@ -91,8 +91,11 @@ def build(
             recipe.build, dataset.shape[0], columns=columns, categories=categories, **condition
         )
         first = {"column_tensors": tensors, "category_tensors": tables}
-        if edges is None:
-            first |= _first_layer(start, mixture)
+        if mixture is not None:
+            first["mixture"] = tuple(tensor.float() for tensor in mixture)
+        elif edges is None:
+            mean, std = moments(start.rows, start.weight)
+            first |= {"mean": mean.float(), "std": std.float()}
     else:
         kind = "images" if isinstance(recipe, ImageRecipe) else "vectors"
         raise ValueError(
@@ -104,11 +107,10 @@ def build(
         flow = make(**first)
     if flow.condition_dim and flow.classes is None:
         standardize_condition(flow, dataset)
-        encoders = [each for each in flow.modules() if isinstance(each, EncodedCondition)]
-        if encoders:
-            assert start is not None  # images' conditions are not encoded
-            assert start.condition is not None
-            for encoder in encoders:
+        for encoder in flow.modules():
+            if isinstance(encoder, EncodedCondition):
+                assert start is not None  # images' conditions are not encoded
+                assert start.condition is not None
                 encoder.fit(start.condition.float())
     if edges is not None:
         for layer in flow.modules():
@@ -170,12 +172,12 @@ def resolve(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
         "smoothing": 0.1 ** (1 + 2 * many),
         "ema": 1 - 0.02 * 0.15**many,
     }
-    found = {name: numbers[name] for name in numbers if getattr(config, name) == "auto"}
-    if found and dataset.kind != "vector":
+    resolved = {name: numbers[name] for name in numbers if getattr(config, name) == "auto"}
+    if resolved and dataset.kind != "vector":
         raise ValueError(
-            f"training.{next(iter(found))} is auto for vectors only: give a number for images"
+            f"training.{next(iter(resolved))} is auto for vectors only: give a number for images"
         )
-    return dataclasses.replace(config, **found)
+    return dataclasses.replace(config, **resolved)
 
 
 def mixture_of(
@@ -191,15 +193,6 @@ def mixture_of(
     wanted = recipe.model.mixture_init
     components = None if isinstance(wanted, str) else wanted
     return start.mixture(components, untrained=untrained) if wanted else None
-
-
-def _first_layer(start: TableStart, mixture: Mixture | None) -> dict[str, Any]:
-    """Return the mixture that the first layer starts as, or what it standardizes with."""
-    if mixture is not None:
-        means, factors, weights = (tensor.float() for tensor in mixture)
-        return {"mixture": (means, factors, weights)}
-    mean, std = moments(start.rows, start.weight)
-    return {"mean": mean.float(), "std": std.float()}
 
 
 def smoothing_of(
@@ -227,8 +220,9 @@ def smoothing_of(
             f"training.smoothing adds noise to vectors, but {dataset.name} holds images: "
             "leave it out"
         )
-    own = next((m for m in flow.modules() if isinstance(m, ColumnsFirst)), None)
-    if own is not None and not own.others:
+    columns_first = next((m for m in flow.modules() if isinstance(m, ColumnsFirst)), None)
+    others = range(flow.dim) if columns_first is None else columns_first.others
+    if not others:
         return None
     first = next((m for m in flow.modules() if isinstance(m, Affine | Rosenblatt)), None)
     if first is None:  # a flow that was not made by a builder
@@ -237,10 +231,8 @@ def smoothing_of(
         factor = torch.linalg.cholesky(copy.deepcopy(first).double().covariance()).T
     else:
         factor = torch.diag(first.scale)
-    factor = amount * factor.to(device, flow.dtype)
-    if own is not None:  # it is for the other columns only
-        whole = factor.new_zeros(flow.dim, flow.dim)
-        whole[torch.tensor(own.others)[:, None], own.others] = factor
-        factor = whole
-    factor[:, list(flow.integers)] = 0.0
-    return factor
+    noise = torch.zeros(flow.dim, flow.dim, dtype=flow.dtype, device=device)
+    index = torch.tensor(others)
+    noise[index[:, None], index] = amount * factor.to(device, flow.dtype)
+    noise[:, list(flow.integers)] = 0.0
+    return noise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,18 +100,10 @@ def lightning_logger(name: str, folder: Path | None) -> Any:
         ValueError: if Lightning's logger, or the service's own package, is not installed, or the
             service has no place for a run.
     """
-    loggers = None
-    for package in ("lightning.pytorch.loggers", "pytorch_lightning.loggers"):
-        try:
-            loggers = import_module(package)
-            break
-        except ImportError:
-            continue
-    remedy = f"--logger {name} needs Lightning's logger: pip install pytorch-lightning {name}"
-    if loggers is None:
-        raise ValueError(remedy)
+    package = "lightning.pytorch" if find_spec("lightning") else "pytorch_lightning"
     run = None if folder is None else folder.absolute().name
     try:
+        loggers = import_module(f"{package}.loggers")
         if name == "wandb":
             where = "." if folder is None else str(folder)
             return loggers.WandbLogger(name=run, project="realnvp", save_dir=where)
@@ -118,6 +111,8 @@ def lightning_logger(name: str, folder: Path | None) -> Any:
         uri = import_module("mlflow").get_tracking_uri()
         return loggers.MLFlowLogger(experiment_name="realnvp", run_name=run, tracking_uri=uri)
     except ImportError as error:
-        raise ValueError(remedy) from error
+        raise ValueError(
+            f"--logger {name} needs Lightning's logger: pip install pytorch-lightning {name}"
+        ) from error
     except Exception as error:  # each service has its own
         raise ValueError(f"--logger {name}: {' '.join(str(error).split())}") from error

@@ -129,6 +129,9 @@ class Trainer:
         # layers.
         images = flow.levels is not None
         self.evaluation_batch = min(250, self.batches.size) if images else 8 * self.batches.size
+        self._shared: dict[str, Any] = {  # the processes share what is evaluated
+            "batch_size": self.evaluation_batch, "seed": seed, "shared": True
+        }  # fmt: skip
         # The final evaluation is in float32, which takes about twice the time of bfloat16.
         self.final_factor = 1.0 if dtype is None else 2.0
         per_nat, self.unit_name = flow.unit
@@ -410,8 +413,8 @@ class Trainer:
             if not math.isfinite(result.loss):
                 where = self._first_non_finite(held_out)
                 bar.warn(f"step {self.step}: the validation is not finite: {where}")
-        known = math.isfinite(result.standard_error)  # with one example, it is not finite
-        error = f" ± {result.standard_error:.4f}" if known else ""
+        is_finite = math.isfinite(result.standard_error)  # not with one example
+        error = f" ± {result.standard_error:.4f}" if is_finite else ""
         bar.say(
             f"step {self.step:,} after {duration(self.seconds)}: validation "
             f"{self.sign * result.loss:.4f}{error} {self.unit_name}"
@@ -441,8 +444,7 @@ class Trainer:
 
     def evaluate(self, held_out: Split) -> Likelihood:
         """Evaluate the current weights on held-out examples, shared by the processes."""
-        size = self.evaluation_batch
-        return evaluate(self.flow, held_out, batch_size=size, seed=self.seed, shared=True)
+        return evaluate(self.flow, held_out, **self._shared)
 
     def draw(self, n: int, condition: Tensor | None) -> Tensor:
         """Draw ``n`` samples, from latents that are the same every time.
@@ -536,9 +538,9 @@ class Trainer:
         first = min(findings, key=lambda finding: finding.order)
         rows = [
             self.batches.share(rank, processes.world_size)[row]
-            for rank, found in enumerate(findings)
-            if found.order == first.order
-            for row in found.rows
+            for rank, finding in enumerate(findings)
+            if finding.order == first.order
+            for row in finding.rows
         ]
         batch = self.batches.indices(self.step)
         return first.where, (batch[rows] if rows else batch).tolist()
@@ -575,28 +577,22 @@ class Trainer:
             count = self.plan.affordable(self.seconds, len(held_out), self.final_factor)
         else:  # a finished run
             count = min(self.evaluated, len(held_out))
-        likelihood = self.selection.result
-        if likelihood is None or not self._is_final(likelihood, count):
+        part, likelihood = self.dataset.reporting[0], self.selection.result
+        is_same_part = part == "validation" and self.dataset.toy is None
+        is_final = is_same_part and self.final_factor == 1  # as the validation would be again
+        if likelihood is None or not is_final or likelihood.examples != count:
             likelihood = self._evaluate_final(held_out, count)
         if self.evaluated == 0:
             self.synchronize()
         self.evaluated = likelihood.examples
-        part = self.dataset.reporting[0]
         self.log("final", {"loss": likelihood.loss, **likelihood.as_dict(), "part": part})
         return likelihood
 
-    def _is_final(self, likelihood: Likelihood, count: int) -> bool:
-        """Return True if a validation evaluated exactly what the final evaluation would."""
-        is_same_part = self.dataset.reporting[0] == "validation" and self.dataset.toy is None
-        return is_same_part and likelihood.examples == count and self.final_factor == 1
-
     def _evaluate_final(self, held_out: Split, count: int) -> Likelihood:
-        toy, batch_size = self.dataset.toy, self.evaluation_batch
+        toy = self.dataset.toy
         examples = held_out if count == len(held_out) else self.some_of(held_out, count)
         with self._best() as flow:
-            log_p = log_likelihoods(
-                flow, examples, batch_size=batch_size, seed=self.seed, shared=True
-            )
+            log_p = log_likelihoods(flow, examples, **self._shared)
             if count == len(held_out) and held_out.weight is None:
                 self.log_likelihoods = log_p
             true_log_density = toy.log_density if toy is not None else None
@@ -618,16 +614,8 @@ class Trainer:
         self.synchronize()
         most = self.plan.affordable(self.seconds, most, self.final_factor)
         with self._best() as flow:
-            found = calibrate(
-                flow,
-                held_out,
-                self.dataset.train,
-                most=most,
-                batch_size=self.evaluation_batch,
-                seed=self.seed,
-                shared=True,
-            )
-        return found.as_tensors()
+            calibration = calibrate(flow, held_out, self.dataset.train, most=most, **self._shared)
+        return calibration.as_tensors()
 
     @contextlib.contextmanager
     def _best(self) -> Iterator[Flow]:
