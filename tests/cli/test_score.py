@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from helpers.command import json_of, refused, run
+from realnvp.estimator import RealNVPDensity, RealNVPOutlierDetector
 
 
 @pytest.mark.parametrize("name", ["digits", "moons"])
@@ -44,6 +45,46 @@ loaded = [name for name in sys.modules if name.startswith(slow) and name not in 
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_saved_detector_scores_a_table(here, capsys):
+    rng = np.random.default_rng(0)
+    city = rng.choice(["Bonn", "Oslo"], 60)
+    table = pd.DataFrame({"id": range(60), "x": rng.normal(city == "Oslo", 0.1), "city": city})
+    known = table[["x", "city"]]
+    detector = RealNVPOutlierDetector(RealNVPDensity(max_steps=1), random_state=0).fit(known)
+    detector.save("d")
+    table.loc[3, ["x", "city"]] = 9.0, "Rome"
+    table.to_csv("new.csv", index=False)
+    run("score d --data new.csv --keep id --alpha 0.05 --explain --out s.csv --json")
+    result, scores = json_of(capsys), pd.read_csv("s.csv")
+    assert list(scores.columns) == ["id", "outlier_score", "p_value", "outlier"]
+    new = pd.read_csv("new.csv")[["x", "city"]]
+    assert np.allclose(scores["p_value"], detector.p_values(new))
+    assert np.allclose(scores["outlier_score"], -detector.score_samples(new))
+    assert scores["outlier"][3] == 1
+    assert result["shift_p_value"] == pytest.approx(detector.drift(new))
+    assert result["calibration"] == 60
+    reasons = pd.read_csv("s-explained.csv")
+    assert reasons["row"][0] == 3
+    assert np.isinf(reasons["city: surprise"][0])
+    run("score d --data new.csv --out s.parquet")
+    assert "60 outlier scores" in capsys.readouterr().out
+    table.drop(columns="x").to_csv("less.csv", index=False)
+    assert "yet now missing: - x" in refused(capsys, "score d --data less.csv --out t.csv")
+    assert "give the rows with --data" in refused(capsys, "score d --out t.csv")
+    for command in ("eval d --data new.csv", "sample d"):
+        assert "is a saved RealNVPOutlierDetector" in refused(capsys, command)
+
+
+def test_a_model_of_a_table_scores_no_images(here, capsys):
+    pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2))).to_csv("t.csv", index=False)
+    run("train table --data t.csv --steps 2 --quiet --no-report --training.num_validations 1")
+    Path("photos").mkdir()
+    Image.new("L", (8, 8)).save("photos/x.png")
+    for source in ("photos", "photos/x.png"):
+        message = refused(capsys, f"score runs/table --data {source} --out s.csv")
+        assert f"{source} holds images, and the model is of a table" in message
 
 
 def test_scores_of_a_folder_name_its_files(here, capsys):

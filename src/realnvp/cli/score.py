@@ -22,6 +22,7 @@ from realnvp.cli.options import (
 from realnvp.cli.shared import (
     examples,
     identifiers,
+    read_file,
     read_model,
     row_names,
     start,
@@ -49,6 +50,7 @@ EPILOG = """examples:
   realnvp score runs/table --data new.csv --explain              and which columns are unusual
   realnvp score runs/mnist --data photos/ --symmetries           finds inverted, turned photos
   realnvp score runs/table --data new.csv --out scores.parquet
+  realnvp score detector --data new.csv                          a saved RealNVPOutlierDetector
 
 docs/outliers.md explains what these scores can detect and what they cannot.
 """
@@ -71,6 +73,12 @@ def main(argv: list[str]) -> int:
     if args.keep is not None and (args.data is None or args.split is not None):
         raise ValueError("--keep names columns of a table: give the file with --data")
     explained = _explained_path(args, path)
+
+    from realnvp.utils.model_folder import DETECTOR
+
+    if (Path(args.model) / DETECTOR).is_file():
+        _score_by_detector(args, path, explained)
+        return 0
     with start(args) as processes:
         with processes.sync_errors():
             flow = read_model(args, processes.device)
@@ -245,6 +253,36 @@ def _named(
         yield pd.concat([pd.DataFrame({key: own}), frame], axis=1)
 
 
+def _score_by_detector(args: Any, path: Path, explained: Path | None) -> None:
+    """Write the outlier score and the p-value of every row, by a saved detector."""
+    import pandas as pd
+
+    from realnvp.estimator import RealNVPOutlierDetector
+    from realnvp.outliers import Histogram
+
+    if args.data is None or args.split is not None or args.symmetries:
+        raise ValueError(
+            f"{args.model} is a saved detector of a table's outliers: give the rows with --data, "
+            "and leave out --split and --symmetries"
+        )
+    detector, frame = RealNVPOutlierDetector.load(args.model), read_file(args.data)
+    names = getattr(detector, "feature_names_in_", None)
+    rows = frame.to_numpy() if names is None else frame[frame.columns.intersection(names)]
+    kept = None if args.keep is None else identifiers(frame, args.keep, args.data)
+    scores = {"outlier_score": -detector.score_samples(rows), "p_value": detector.p_values(rows)}
+    seen = Histogram(detector.calibration_scores_)
+    seen.add(scores["p_value"], detector.like_held_out(rows))
+    named = _named([pd.DataFrame(scores)], {"row": range(len(frame))}, kept)
+    result = write_scores(args, path, named, list(scores), seen, args.data)
+    if explained is not None:
+        chosen, _ = _extremes(scores)
+        few = pd.DataFrame(rows).iloc[chosen].reset_index(drop=True)
+        reasons = pd.DataFrame(detector.explain(few), columns=few.columns)
+        file = Path(f"{explained}.csv")
+        result["explained"] = str(_write_reasons(args, file, chosen, chosen, scores, reasons, few))
+    report(args, result)
+
+
 def _together(parts: Iterator[Split], processes: Processes) -> Iterator[Split]:
     """Yield parts, each as soon as all processes have read it."""
     while True:
@@ -307,7 +345,7 @@ def write_scores(
     for key in names:
         if key != "p_value":
             result[key] = float(sums[key] / counts[key]) if counts[key] else np.nan
-    if counts["log_likelihood"] < rows:
+    if counts.get("log_likelihood", rows) < rows:
         result["impossible"] = rows - counts["log_likelihood"]
     return result if seen is None else result | _judged(args, seen, limit, data)
 
@@ -344,8 +382,9 @@ def _judged(args: Any, seen: Histogram, limit: float | None, data: str) -> dict[
 
 def report(args: Any, result: dict[str, Any]) -> None:
     """Print the summary of scores."""
-    mean, count = result["log_likelihood"], result["examples"]
-    texts = [f"{args.out}  {count:,} log-likelihoods, mean {mean:.4f} nats"]
+    mean, count = result.get("log_likelihood"), result["examples"]
+    what = "outlier scores" if mean is None else f"log-likelihoods, mean {mean:.4f} nats"
+    texts = [f"{args.out}  {count:,} {what}"]
     if "impossible" in result:
         texts.append(f"{result['impossible']:,} of them -inf, which are excluded from the mean")
     if "outliers" in result:
@@ -364,16 +403,22 @@ def _explain(
     noted: list[Impossible],
 ) -> Path:  # fmt: skip
     """Write the most unusual and the most ordinary examples with explanations."""
-    import numpy as np
     import torch
 
-    order = np.argsort(-scores["outlier_score"], kind="stable")
-    few = min(20, (len(order) + 1) // 2)
-    chosen = np.concatenate([order[:few], order[len(order) - few :]])
+    chosen, few = _extremes(scores)
     part = split.select(torch.as_tensor(chosen.copy()))
     if scorer.flow.levels is None:
         return _explain_rows(args, Path(f"{stem}.csv"), part, chosen, scores, scorer, noted)
     return _explain_images(args, Path(f"{stem}.png"), part, few, scorer)
+
+
+def _extremes(scores: Scores) -> tuple[NDArray, int]:
+    """Return the indices of the most unusual and the most ordinary examples, and their number."""
+    import numpy as np
+
+    order = np.argsort(-scores["outlier_score"], kind="stable")
+    few = min(20, (len(order) + 1) // 2)
+    return np.concatenate([order[:few], order[len(order) - few :]]), few
 
 
 def _explain_rows(
@@ -385,7 +430,6 @@ def _explain_rows(
     from realnvp.data.tables import read_frame
     from realnvp.pretrained import table_of
     from realnvp.tables.scores import explained
-    from realnvp.utils.files import csv_text, write_atomically
     from realnvp.utils.progress import Bar
 
     flow = scorer.flow
@@ -393,7 +437,6 @@ def _explain_rows(
     impossible = [each.of_rows(chosen) for each in noted]
     with Bar("explaining", visible=not args.json) as bar:
         reasons = explained(flow, part.x, part.condition, impossible, bar.count)
-    reasons = reasons.dropna(axis=1, how="all")  # columns that add no information
     near = None if scorer.near is None else scorer.near.rows[scorer.near.nearest(part.x)]
 
     def shown(x: Any) -> pd.DataFrame:
@@ -402,19 +445,32 @@ def _explain_rows(
             return pd.DataFrame(x, columns=flow.column_names)
         return schema.decode(x, bounded=False)
 
-    results: dict[str, Any] = {"row": chosen if part.rows is None else part.rows.numpy()}
+    rows = chosen if part.rows is None else part.rows.numpy()
     nearest = None if near is None else shown(near)
     if any(each.rows for each in impossible):  # such values have no features
-        values = read_frame(Path(args.data).expanduser()).iloc[results["row"]]
-        values = values.reset_index(drop=True)
+        values = read_frame(Path(args.data).expanduser()).iloc[rows].reset_index(drop=True)
     else:
         values = shown(part.x)
+    return _write_reasons(args, path, rows, chosen, scores, reasons, values, nearest)
+
+
+def _write_reasons(
+    args: Any, path: Path, rows: Any, chosen: Any, scores: Scores, reasons: pd.DataFrame,
+    values: pd.DataFrame, nearest: pd.DataFrame | None = None,
+) -> Path:  # fmt: skip
+    """Write rows with the surprise of each column, and the nearest training rows."""
+    import pandas as pd
+
+    from realnvp.utils.files import csv_text, write_atomically
+
+    reasons = reasons.dropna(axis=1, how="all")  # columns that add no information
+    results: dict[str, Any] = {"row": rows}
     for key in ("outlier_score", "p_value"):
         if key in scores:
             results[key] = scores[key][chosen]
     # At most three columns, whose surprise is more than a nat.
     results["most surprising"] = [
-        ", ".join(row[row > 1].nlargest(3).index) for _, row in reasons.iterrows()
+        ", ".join(map(str, row[row > 1].nlargest(3).index)) for _, row in reasons.iterrows()
     ]
     # A table may have columns of these names itself.
     table = {f"{key} (realnvp)" if key in reasons else key: v for key, v in results.items()}

@@ -422,6 +422,11 @@ def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
     check_source(source)
     if not (path.is_file() or path.is_dir()):  # a pipe or a device may never end
         raise ValueError(f"{source} is neither a file nor a folder: save the data to a file")
+    if known.schema is not None and (is_image_folder(source) or path.suffix.lower() in SUFFIXES):
+        raise ValueError(
+            f"{source} holds images, and the model is of a table: give a CSV, TSV, Parquet, "
+            "Feather, JSON or .xlsx file"
+        )
     if is_image_folder(source):
         return images.read_folder(path, config, categories)
     _no_images_settings(config)

@@ -32,13 +32,18 @@ __all__ = [
 
 
 def check_no_gaps(X: Any) -> None:
-    """Raise ValueError if an array of numbers has NaN, which only a DataFrame's gaps may be."""
-    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and np.isnan(X).any():
-        row = int(np.argmax(np.isnan(X).reshape(len(X), -1).any(axis=1)))
-        raise ValueError(
-            f"X has NaN, first in row {row} (counting from 0): missing values are modeled in a "
-            "DataFrame, pass pd.DataFrame(X)"
-        )
+    """Raise ValueError if numbers have NaN, which only those of a fitted DataFrame may be."""
+    frame = isinstance(X, pd.DataFrame)
+    if frame or (isinstance(X, np.ndarray) and X.dtype.kind == "f"):
+        gaps = np.asarray(pd.isna(X))
+        if gaps.any():
+            advice = (
+                "the fitted table had none"
+                if frame
+                else "missing values are modeled in a DataFrame, pass pd.DataFrame(X)"
+            )
+            row = int(np.argmax(gaps.reshape(len(X), -1).any(axis=1)))
+            raise ValueError(f"X has NaN, first in row {row} (counting from 0): {advice}")
 
 
 def checked_frame(estimator: Any, X: pd.DataFrame, reset: bool) -> pd.DataFrame:

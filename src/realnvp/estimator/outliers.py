@@ -44,6 +44,7 @@ from realnvp.outliers.significance import (
 from realnvp.outliers.statistics import statistics
 from realnvp.tables.frames import as_table
 from realnvp.utils.files import write_atomically
+from realnvp.utils.model_folder import DETECTOR
 from realnvp.utils.serialization import seal, unseal
 
 __all__ = ["RealNVPOutlierDetector"]
@@ -64,8 +65,6 @@ ALPHA = 0.05
 
 IMPOSSIBLE = 1e30
 """Negative log-density of an impossible row, and of one whose density underflows."""
-
-DETECTOR = "detector.safetensors"
 
 PART = 4_096
 """Rows per batch of scores."""
@@ -287,6 +286,13 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
         It is the test of Kolmogorov and Smirnov on all scores: a small shift of all rows, none of
         which is an outlier, is detected, too.
         """
+        return shift_p_value(self.like_held_out(X), self.calibration_scores_)
+
+    def like_held_out(self, X: ArrayLike) -> NDArray:
+        """Return scores that are distributed as :attr:`calibration_scores_` if the rows are.
+
+        They are in another order than the rows, each by one of the fits without some held-out rows.
+        """
         check_is_fitted(self, "calibration_scores_")
         table = self._table(X)
         turns = [np.arange(k, len(table), len(self._members)) for k in range(len(self._members))]
@@ -295,7 +301,7 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
             for member, turn in zip(self._members, turns, strict=True)
             if len(turn)
         ]
-        return shift_p_value(np.concatenate(scores), self.calibration_scores_)
+        return np.concatenate(scores)
 
     def p_values(self, X: ArrayLike) -> NDArray:
         """Return the conformal p-value of each row, ``(N,)``, small for outliers.
@@ -338,7 +344,9 @@ class RealNVPOutlierDetector(OutlierMixin, BaseEstimator):
     # ------------------------------------------------------------------ saving
 
     def save(self, folder: str | Path) -> None:
-        """Write the detector into a folder, without a pickle; :meth:`load` reads it.
+        """Write the detector into a folder, without a pickle.
+
+        :meth:`load` and ``realnvp score FOLDER --data rows.csv`` read it.
 
         The folder holds the rows that it was fitted to: distances are measured to them.
         """

@@ -48,6 +48,11 @@ WEIGHTS = "model.safetensors"
 CALIBRATION = "calibration.safetensors"
 
 
+DETECTOR = "detector.safetensors"
+"""File of a :class:`realnvp.estimator.RealNVPOutlierDetector`, whose flows are folders beside
+it."""
+
+
 FORMAT = 1
 """Version of the settings' format; it grows when earlier versions could not read them. Settings
 without one are of the first."""
@@ -145,6 +150,11 @@ def _read_config(folder: Path) -> tuple[Any, str]:
         FileNotFoundError: if the folder has no saved model.
         ValueError: if the file is not JSON, or too large.
     """
+    if (folder / DETECTOR).is_file():
+        raise ValueError(
+            f"{folder} is a saved RealNVPOutlierDetector, which realnvp score and "
+            "RealNVPOutlierDetector.load read; its densities are the folders flow-0, ... in it"
+        )
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no saved model: {name} is missing")
