@@ -137,7 +137,7 @@ def test_labels_of_a_column(tmp_path):
         load(tmp_path, condition="Smiling")
     write(tmp_path / "attributes.csv", "\n".join(["image,Smiling,Young", *rows, rows[0]]))
     save(GREY[0], tmp_path / "6.png")
-    with pytest.raises(ValueError, match=r"no row for 1 of 7 images: 6\.png"):
+    with pytest.raises(ValueError, match=r"no value of 'Smiling' for 1 of 7 images: 6\.png"):
         load(tmp_path, condition="Smiling")
     (tmp_path / "attributes.csv").unlink()
     with pytest.raises(ValueError, match="must hold one CSV file"):

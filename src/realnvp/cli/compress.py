@@ -57,14 +57,8 @@ def main(argv: list[str]) -> int:
             f"{changed:,} of {len(names):,} images were cropped, resized or converted to the "
             f"{width}x{height} pixels of the model: the file restores these, so keep the originals"
         )
-    started, done = time.monotonic(), 0
+    started = time.monotonic()
     with Bar("compressing", visible=not args.json) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar.update(done / len(split))
-
         content = compress(
             flow,
             split.x[:],  # all of it, where it is in files
@@ -74,7 +68,7 @@ def main(argv: list[str]) -> int:
             verify=not args.no_verify,
             portable=args.portable,
             batch=args.batch_size,
-            progress=advance,
+            progress=bar.adding(len(split)),
         )
     seconds = time.monotonic() - started
     write_atomically(path, content)

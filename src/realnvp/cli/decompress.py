@@ -47,15 +47,9 @@ def main(argv: list[str]) -> int:
             )
         model = header.model
     flow = load(model)
-    started, done = time.monotonic(), 0
+    started = time.monotonic()
     with Bar("decompressing", visible=not args.json) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar.update(min(done / max(header.count, 1), 1.0))
-
-        contents = read_contents(flow, data, progress=advance)
+        contents = read_contents(flow, data, progress=bar.adding(header.count))
     seconds = time.monotonic() - started
     if path.suffix == ".npz":
         _write_array(path, contents, array_names(flow))

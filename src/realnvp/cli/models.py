@@ -22,19 +22,19 @@ def main(argv: list[str]) -> int:
 
     from realnvp.pretrained import cards, quality
 
-    known = {}
-    for name, card in cards().items():
-        known[name] = {**card, "recipe": card["command"].split()[2]}
+    shipped = {
+        name: {**card, "recipe": card["command"].split()[2]} for name, card in cards().items()
+    }
     if args.name is None:
         rows = [
             (name, card["data"], quality(card), f"{card['parameters']:,}")
-            for name, card in known.items()
+            for name, card in shipped.items()
         ]
         columns = ["name", "data", "quality", "parameters"]
-        return tell(args, known, Table("models that come with the package", columns, rows))
-    if args.name not in known:
-        raise ValueError(f"unknown model {args.name!r}: there are {', '.join(known)}")
-    card = known[args.name]
+        return tell(args, shipped, Table("models that come with the package", columns, rows))
+    if args.name not in shipped:
+        raise ValueError(f"unshipped model {args.name!r}: there are {', '.join(shipped)}")
+    card = shipped[args.name]
     facts = [(key, card[key]) for key in ("recipe", "data", "command", "training")]
     facts += [
         ("quality", quality(card)),

@@ -11,12 +11,10 @@ open may be removed meanwhile.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,14 +53,8 @@ SPARE = 1 << 26
 
 
 def default_folder() -> Path:
-    """Return the user's cache folder, following the conventions of the platform."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "realnvp"
+    """Return the cache folder, which is where PyTorch and Hugging Face have theirs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "realnvp"
 
 
 def open_cached(
@@ -107,12 +99,12 @@ def open_cached(
             _check_room(folder, sum(len(parts[i]) for i in missing) * sample)
             _decode([(parts[i], folder / names[i]) for i in missing], read)
             _remove_stale(folder, names)
-        shards, found = _open_shards(folder, names, per_shard)
+        shards, content = _open_shards(folder, names, per_shard)
         images = None
-        if shards and not found.odd:
+        if shards and not content.odd:
             memory = folder / "fingerprints.json"
             images = StoredImages(shards, _digest(names), memory, on_device)
-    return images, found
+    return images, content
 
 
 def _plan(files: Sequence[Path], read: partial[np.ndarray]) -> tuple[int, int]:
@@ -163,11 +155,8 @@ def _lock(folder: Path) -> Iterator[None]:
             if rank() == 0:
                 warn("another process is decoding the same images: waiting for it")
             lock.acquire()
-    except NotImplementedError:  # a network file system without locks
+    except (OSError, NotImplementedError):  # a network file system without locks
         pass
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
     try:
         yield
     finally:
@@ -225,23 +214,23 @@ def _open_shards(
 ) -> tuple[list[ArrayFile], ImageStack]:
     """Return the shards of an entry that hold images, and what all of its files hold."""
     shards: list[ArrayFile] = []
-    found = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
+    content = ImageStack(np.empty((0, 1, 0, 0), np.uint8))
     for i, name in enumerate(names):
         about, first = json.loads((folder / f"{name}.json").read_text()), i * per_shard
-        found.bad |= {first + int(k): (why, remedy) for k, (why, remedy) in about["bad"].items()}
+        content.bad |= {first + int(k): (why, remedy) for k, (why, remedy) in about["bad"].items()}
         sizes = {first + int(k): (wide, high) for k, (wide, high) in about["odd"].items()}
         kept = [first + k for k in about["kept"]]
         if kept:
             shard = ArrayFile(folder / f"{name}.npy")
             if not shards:
-                found.images = np.empty((0, *shard.shape[1:]), np.uint8)
-            if shard.shape[2:] != found.images.shape[2:]:
+                content.images = np.empty((0, *shard.shape[1:]), np.uint8)
+            if shard.shape[2:] != content.images.shape[2:]:
                 sizes |= dict.fromkeys(kept, (shard.shape[3], shard.shape[2]))
             shards.append(shard)
-        size = (found.images.shape[3], found.images.shape[2])
-        found.odd |= {k: other for k, other in sizes.items() if other != size}
-        found.kept += [k for k in kept if k not in found.odd]
-    return shards, found
+        size = (content.images.shape[3], content.images.shape[2])
+        content.odd |= {k: other for k, other in sizes.items() if other != size}
+        content.kept += [k for k in kept if k not in content.odd]
+    return shards, content
 
 
 def _remove_stale(folder: Path, names: Sequence[str]) -> None:

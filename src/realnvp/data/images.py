@@ -269,21 +269,22 @@ def _column(
     if column not in table.columns[1:]:
         others = some_of([*table.columns[1:]], 10) or f"all it has is {table.columns[0]!r}"
         raise ValueError(f"{tables[0]} has no column {column!r}: {others}")
-    known = table[[table.columns[0], column]].drop_duplicates()
-    several = known[known.duplicated(table.columns[0])]
+    values = table[[table.columns[0], column]].drop_duplicates()
+    several = values[values.duplicated(table.columns[0])]
     if len(several):
         raise ValueError(
             f"{tables[0]} has rows for {several.iloc[0, 0]!r} that differ in {column!r}: keep one"
         )
     # Windows paths, too: "cats\\1.jpg" and "./cats/1.jpg" are "cats/1.jpg".
-    rows = {PureWindowsPath(name).as_posix(): value for name, value in known.itertuples(False)}
+    rows = {PureWindowsPath(name).as_posix(): value for name, value in values.itertuples(False)}
     paths = [path.relative_to(folder) for path in files]
     keys = [_row_of(path, rows) for path in paths]
-    missing = [str(path) for path, key in zip(paths, keys, strict=True) if key is None]
+    missing = [str(p) for p, key in zip(paths, keys, strict=True) if not rows.get(key or "")]
     if missing:
         raise ValueError(
-            f"{tables[0]} has no row for {len(missing)} of {len(files)} images: "
-            f"{some_of(missing, _NAMED)}; its first column has {some_of([*rows], 3)}"
+            f"{tables[0]} has no value of {column!r} for {len(missing)} of {len(files)} images: "
+            f"{some_of(missing, _NAMED)}; its first column has {some_of([*rows], 3)}: leave these "
+            "images out, or give them a class, such as unknown"
         )
     first: dict[str | None, Path] = {}
     for path, key in zip(paths, keys, strict=True):
@@ -292,15 +293,7 @@ def _column(
                 f"{tables[0]} has one row, {key!r}, for {first[key]} and {path}: give their paths "
                 f"below {folder}"
             )
-    values = [rows[key] for key in keys if key is not None]
-    empty = [str(path) for path, value in zip(paths, values, strict=True) if not value]
-    if empty:
-        raise ValueError(
-            f"{tables[0]} has no value of {column!r} for {len(empty)} of {len(files)} images: "
-            f"{some_of(empty, _NAMED)}; leave these images out, or give them a class, such as "
-            "unknown"
-        )
-    return np.array(values, dtype=object)
+    return np.array([rows[key] for key in keys if key is not None], dtype=object)
 
 
 def _row_of(path: Path, rows: Collection[str]) -> str | None:
@@ -350,14 +343,14 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
             f"{folder} has a folder for each part ({', '.join(tops)}), which would be mixed: give "
             f"one of them, for example {folder / tops[-1]}"
         )
+    depths = {len(parts) for parts in split.values()}
+    is_labeled = config.condition == "label" and 0 not in depths
     labels, names = None, None
     if config.condition not in (None, "label"):
         values = _column(folder, config.condition, files, optional=categories is not None)
         if values is not None:
             labels, names = parse_labels(values, f"{config.condition!r} of {folder}", categories)
-    elif {len(parts) for parts in split.values()} == {1} and (len(tops) > 1 or categories):
-        labels, names = parse_labels(np.array(inside), f"{folder}", categories)
-    elif config.condition == "label" and all(split.values()) and (len(tops) > 1 or categories):
+    elif (len(tops) > 1 or categories) and (is_labeled or depths == {1}):
         first = np.array([split[name][0] for name in inside])
         labels, names = parse_labels(first, f"{folder}", categories)
 
@@ -368,8 +361,8 @@ def read_folder(folder: Path, config: DataConfig, categories: Sequence[str] | No
         background=config.background,
         crop=config.crop,
     )
-    held = ImageFiles(folder, files, read, labels)
-    return Parts(partial(held.split, config), categories=names)
+    content = ImageFiles(folder, files, read, labels)
+    return Parts(partial(content.split, config), categories=names)
 
 
 def fit_image(

@@ -75,7 +75,14 @@ def check_source(source: str) -> None:
     """
     path = Path(source).expanduser()
     if source not in source_names() and not path.exists():
-        raise _not_found(source, path)
+        if os.sep in source or "/" in source or path.suffix:
+            raise FileNotFoundError(f"there is no file or folder {path.absolute()}")
+        names = source_names()
+        raise ValueError(
+            f"{source!r} is neither a data set nor a file or folder: "
+            f"{did_you_mean(source.lower(), names)}The sets are {some_of(names)}; paths may be "
+            f"{_FILES}"
+        )
 
 
 def load_data(config: DataConfig, known: KnownColumns = NEW_DATA) -> Dataset:
@@ -448,17 +455,6 @@ def _path_parts(config: DataConfig, known: KnownColumns) -> Parts:
     if start.startswith((b"\x1f\x8b", b"\0\0")) or "-ubyte" in name or ".idx" in name:
         return arrays.read_idx_file(path, condition)
     raise ValueError(f"cannot tell what {source} is: data are {_FILES}")
-
-
-def _not_found(source: str, path: Path) -> Exception:
-    names = source_names()
-    hint = did_you_mean(source.lower(), names)
-    if os.sep in source or "/" in source or path.suffix:
-        return FileNotFoundError(f"there is no file or folder {path.absolute()}")
-    return ValueError(
-        f"{source!r} is neither a data set nor a file or folder: {hint}The sets are "
-        f"{some_of(names)}; paths may be {_FILES}"
-    )
 
 
 def _no_table_settings(config: DataConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from math import inf
 
 from rich.console import Console
@@ -130,6 +131,16 @@ class Bar:
     def count(self, done: int, total: int) -> None:
         """Show how many of a total are done; functions take this method as their ``progress``."""
         self.update(done / total)
+
+    def adding(self, total: int) -> Callable[[int], None]:
+        """Return a function that is told how many more of a total are done."""
+        counts: list[int] = []
+
+        def add(count: int) -> None:
+            counts.append(count)
+            self.update(min(sum(counts) / max(total, 1), 1.0))
+
+        return add
 
     def warn(self, text: str) -> None:
         """Print a warning, whether progress is shown or not."""
