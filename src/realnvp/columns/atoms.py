@@ -24,7 +24,7 @@ __all__ = ["between_atoms", "with_atoms"]
 
 
 def with_atoms(
-    low: Tensor, high: Tensor, below: Tensor, own: Tensor, above: Tensor, u: Tensor
+    low: Tensor, high: Tensor, below: Tensor, mass_here: Tensor, above: Tensor, u: Tensor
 ) -> tuple[Tensor, Tensor]:
     r"""Return scores of a mixture with atoms, and the logarithms of their derivatives.
 
@@ -32,7 +32,7 @@ def with_atoms(
         low: smooth scores of the values; of an atom, that of the lower end of its step.
         high: of an atom, the smooth score of the upper end of its step; of others, ``low``.
         below: probability of the atoms below.
-        own: probability of the value itself if it is an atom, else 0.
+        mass_here: probability of the value itself if it is an atom, else 0.
         above: probability of the atoms above.
         u: noise in [0, 1), which spreads an atom over its interval.
 
@@ -43,9 +43,9 @@ def with_atoms(
     >>> with_atoms(zero, zero, zero, zero, zero, zero + 0.5)  # no atoms
     (tensor([0.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
     """
-    rest = torch.log1p(-(below + own + above))
-    mass = own + rest.exp() * (torch.special.ndtr(high) - torch.special.ndtr(low))
-    at = own > 0
+    rest = torch.log1p(-(below + mass_here + above))
+    mass = mass_here + rest.exp() * (torch.special.ndtr(high) - torch.special.ndtr(low))
+    at = mass_here > 0
     lower = torch.logaddexp(
         rest + torch.special.log_ndtr(low), (below + torch.where(at, u * mass, 0.0)).log()
     )

@@ -115,21 +115,21 @@ def date_readings(words: pd.Series, fmt: str | None, zoned: bool) -> list[pd.Ser
     ...  for text in ("31.01.2020", "2020-01-31", "1/31/2020", "1/2/2020", "soon")]
     [1, 1, 1, 2, 0]
     """
-    there = words.dropna().astype(object).str.strip() if words.notna().any() else words.dropna()
-    if not len(there):
+    present = words.dropna().astype(object).str.strip() if words.notna().any() else words.dropna()
+    if not len(present):
         return [pd.to_datetime(words.astype(object))]
-    if fmt is not None and (found := parse_dates(words, fmt)).notna().equals(words.notna()):
-        return [found]
-    if there.str.match(r"\d{4}-\d\d-\d\d").all():
-        found = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=zoned)
-        if found.notna().equals(words.notna()):
-            return [found]
+    if fmt is not None and (dates := parse_dates(words, fmt)).notna().equals(words.notna()):
+        return [dates]
+    if present.str.match(r"\d{4}-\d\d-\d\d").all():
+        dates = pd.to_datetime(words, format="ISO8601", errors="coerce", utc=zoned)
+        if dates.notna().equals(words.notna()):
+            return [dates]
     meanings: list[pd.Series] = []
-    for example in (there.iloc[0], there.iloc[len(there) // 2], there.iloc[-1]):
-        for own in _candidates(example, there):
-            found = parse_dates(words.str.strip(), own)
-            if found.notna().equals(words.notna()) and not any(map(found.equals, meanings)):
-                meanings.append(found)
+    for example in (present.iloc[0], present.iloc[len(present) // 2], present.iloc[-1]):
+        for candidate in _candidates(example, present):
+            dates = parse_dates(words.str.strip(), candidate)
+            if dates.notna().equals(words.notna()) and not any(map(dates.equals, meanings)):
+                meanings.append(dates)
     return meanings
 
 
@@ -239,17 +239,21 @@ def ticks_of(
     stamps = values
     if not types.is_datetime64_any_dtype(values):
         words = date_texts(values)
-        found = date_readings(words, fmt, zone is not None)
-        if len(found) != 1:
+        readings = date_readings(words, fmt, zone is not None)
+        if len(readings) != 1:
             likely = fmt or "%Y-%m-%d"
-            bad = (found[0] != found[1]) if found else parse_dates(words, likely).isna()
+            bad = (readings[0] != readings[1]) if readings else parse_dates(words, likely).isna()
             row = int(np.argmax((bad & values.notna()).to_numpy()))
-            ways = f"may be {found[0][row]:%d %B %Y} or {found[1][row]:%d %B %Y}" if found else ""
+            ways = (
+                f"may be {readings[0][row]:%d %B %Y} or {readings[1][row]:%d %B %Y}"
+                if readings
+                else ""
+            )
             raise ValueError(
                 f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which "
                 f"{ways or 'is not a date'}: write dates in the format of training, {likely}"
             )
-        (stamps,) = found
+        (stamps,) = readings
     if zone is not None:
         local = stamps.dt.tz is None
         stamps = stamps.dt.tz_localize(zone) if local else stamps.dt.tz_convert(zone)
@@ -258,13 +262,13 @@ def ticks_of(
     return wall_clock(stamps.fillna(pd.Timestamp(0, tz=stamps.dt.tz)), where)
 
 
-def wall_clock(there: pd.Series, where: str) -> NDArray:
+def wall_clock(times: pd.Series, where: str) -> NDArray:
     """Return times as nanoseconds since 1970, of local clock time.
 
     Raises:
         ValueError: if a date is too far away for them.
     """
-    local = there.dt.tz_localize(None) if there.dt.tz is not None else there
+    local = times.dt.tz_localize(None) if times.dt.tz is not None else times
     stamps = local.to_numpy()
     days = stamps.astype("datetime64[D]")
     far = (days < FIRST_DAY) | (days > LAST_DAY)

@@ -48,8 +48,10 @@ class Impossible:
 
     def of_rows(self, chosen: Iterable[int]) -> Impossible:
         """Return the same for a table of chosen rows of this one, without the values."""
-        own = set(self.rows)
-        return replace(self, rows=[i for i, row in enumerate(chosen) if row in own], values=[])
+        impossible = set(self.rows)
+        return replace(
+            self, rows=[i for i, row in enumerate(chosen) if row in impossible], values=[]
+        )
 
     def __str__(self) -> str:
         many = "s" * (len(self.rows) > 1)
@@ -67,21 +69,21 @@ Tolerate: TypeAlias = Callable[[list[Impossible]], None]
 """Function that is called with impossible values, instead of an error."""
 
 
-def possible_rows(found: Sequence[Impossible], n: int) -> NDArray:
+def possible_rows(impossible: Sequence[Impossible], n: int) -> NDArray:
     """Return which of ``n`` rows have no impossible value, ``(n,)``."""
     possible = np.ones(n, dtype=bool)
-    for each in found:
+    for each in impossible:
         possible[list(each.rows)] = False
     return possible
 
 
-def missing_instead(found: Sequence[Impossible]) -> str:
+def missing_instead(impossible: Sequence[Impossible]) -> str:
     """Return a warning that impossible values count as missing."""
-    return f"values that the model cannot have count as missing: {impossible_text(found)}"
+    return f"values that the model cannot have count as missing: {impossible_text(impossible)}"
 
 
-def impossible_text(found: Sequence[Impossible]) -> str:
+def impossible_text(impossible: Sequence[Impossible]) -> str:
     """Return a message about impossible values, with the first few columns."""
-    left = len(found) - MOST
+    left = len(impossible) - MOST
     more = f"; and {left:,} more column{'s' * (left > 1)}" if left > 0 else ""
-    return "; ".join(map(str, found[:MOST])) + more
+    return "; ".join(map(str, impossible[:MOST])) + more

@@ -233,9 +233,9 @@ class TableColumns(Fitted, Dequantization):
 
     def marks(self, x: Tensor) -> Tensor:
         """Return where a NaN is not a gap, but the mark of an impossible row: ``(B, D)``."""
-        found = x.isnan()
-        found[:, self._gaps] = False
-        return found
+        marked = x.isnan()
+        marked[:, self._gaps] = False
+        return marked
 
     def snap(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded down to the steps and cells of its columns."""
@@ -312,8 +312,8 @@ class TableColumns(Fitted, Dequantization):
         if self._gaps:
             gap = x[:, self._status] != 0
             x[:, self._gaps] = torch.where(gap, math.nan, x[:, self._gaps])
-            own = -log_normal(z[:, self._gaps])
-            slopes[:, self._gaps] = torch.where(gap, own, slopes[:, self._gaps])
+            log_density = -log_normal(z[:, self._gaps])
+            slopes[:, self._gaps] = torch.where(gap, log_density, slopes[:, self._gaps])
         return x, -slopes.sum(1).to(self._one.dtype)
 
     def differs(self, x: Tensor, v: Tensor) -> Tensor:
@@ -334,11 +334,11 @@ class TableColumns(Fitted, Dequantization):
         These are cells, numbers with a step, gaps, and atoms.
         """
         discrete = [column["kind"] == "cells" or column["step"] for column in self.columns]
-        found = torch.tensor(discrete, device=x.device).expand(x.shape).clone()
-        found[:, self._gaps] |= torch.isnan(x[:, self._gaps])
+        mask = torch.tensor(discrete, device=x.device).expand(x.shape).clone()
+        mask[:, self._gaps] |= torch.isnan(x[:, self._gaps])
         if self._has_atoms:
-            found[:, self._smooth] |= self._find(x[:, self._smooth].double())[1]
-        return found
+            mask[:, self._smooth] |= self._find(x[:, self._smooth].double())[1]
+        return mask
 
     def atom_widths(self, x: Tensor) -> Tensor:
         """Return the factor from the density of atoms to their probability.
@@ -346,11 +346,11 @@ class TableColumns(Fitted, Dequantization):
         ``(B, D) -> (B, D)``: the step for columns with one, and 1 for others; NaN where there is no
         atom.
         """
-        found = torch.full(x.shape, math.nan, dtype=torch.float64, device=x.device)
+        widths = torch.full(x.shape, math.nan, dtype=torch.float64, device=x.device)
         if self._has_atoms:
             at = self._find(x[:, self._smooth].double())[1]
-            found[:, self._smooth] = torch.where(at, self._log_step().exp(), math.nan)
-        return found
+            widths[:, self._smooth] = torch.where(at, self._log_step().exp(), math.nan)
+        return widths
 
     # ------------------------------------------------------------------ details
 
@@ -382,8 +382,8 @@ class TableColumns(Fitted, Dequantization):
 
     @property
     def _bin_map(self) -> BinMap:
-        own = [self.columns[i] for i in self._cells]
-        sizes, ordered = (tuple(column[name] for column in own) for name in ("size", "ordered"))
+        binned = [self.columns[i] for i in self._cells]
+        sizes, ordered = (tuple(column[name] for column in binned) for name in ("size", "ordered"))
         return BinMap(sizes, ordered, self.cell_origin, self.cell_step, self.edges, self.tails)
 
     def _is_stepped(self) -> Tensor:
@@ -418,18 +418,18 @@ class TableColumns(Fitted, Dequantization):
             return self._floored(y), slope
         count = self._counts(v.device)
         starts, stops, masses = self.atom_intervals()
-        found = torch.searchsorted(starts.T.contiguous(), v.T.contiguous(), right=True).T
-        j = (found - 1).clamp(min=0)
-        at = (found > 0) & (v < stops.gather(0, j))
-        below, _, above = self._atom_parts(found, torch.zeros_like(at))
+        position = torch.searchsorted(starts.T.contiguous(), v.T.contiguous(), right=True).T
+        j = (position - 1).clamp(min=0)
+        at = (position > 0) & (v < stops.gather(0, j))
+        below, _, above = self._atom_parts(position, torch.zeros_like(at))
         mixed = count > 0
         s = torch.where(mixed, between_atoms(v, below, above), v)
         y, smooth = self._smooth_map.inverse(s)
         rest = torch.log1p(-self.atom_edges[:, -1])
         between = torch.where(mixed, rest + log_normal(s) - log_normal(v), 0.0) + smooth
-        own = masses.gather(0, j) - log_normal(v) - self._log_step()
+        at_atom = masses.gather(0, j) - log_normal(v) - self._log_step()
         x = torch.where(at, self._atom(j), self._floored(y))
-        return x, torch.where(at, own, between)
+        return x, torch.where(at, at_atom, between)
 
     def atom_intervals(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the scores where each atom begins and ends, and the logarithm of its probability.
@@ -497,23 +497,25 @@ def _checked(
     """Return the validated settings of a column, possibly from an untrusted file, with defaults."""
     if not isinstance(column, Mapping):
         raise ValueError(f"column {index} must be a mapping, got a {type(column).__name__}")
-    found = {
+    settings = {
         "kind": "plain", "step": False, "shape": "linear", "knots": 2, "size": 1, "ordered": False,
         "status": None, "atoms": 0,
     } | dict(column)  # fmt: skip
     where = f"of column {index} of a table"
-    if found["kind"] not in ("plain", "smooth", "cells"):
-        raise ValueError(f"the kind {where} is plain, smooth or cells, got {found['kind']!r}")
-    if found["shape"] not in SHAPES:
-        raise ValueError(f"the shape {where} is one of {', '.join(SHAPES)}, got {found['shape']!r}")
+    if settings["kind"] not in ("plain", "smooth", "cells"):
+        raise ValueError(f"the kind {where} is plain, smooth or cells, got {settings['kind']!r}")
+    if settings["shape"] not in SHAPES:
+        raise ValueError(
+            f"the shape {where} is one of {', '.join(SHAPES)}, got {settings['shape']!r}"
+        )
     for name, least in (("knots", 2), ("size", 1), ("atoms", 0)):
-        value = found[name]
+        value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
             raise ValueError(f"{name} {where} must be {least} to {MOST}, got {value!r}")
     for name in ("step", "ordered"):
-        if not isinstance(found[name], bool):
-            raise ValueError(f"{name} {where} must be true or false, got {found[name]!r}")
-    status = found["status"]
+        if not isinstance(settings[name], bool):
+            raise ValueError(f"{name} {where} must be true or false, got {settings[name]!r}")
+    status = settings["status"]
     if status is not None:
         if (
             not isinstance(status, int)
@@ -528,4 +530,4 @@ def _checked(
             or other.get("status") is not None
         ):
             raise ValueError(f"the status {where} must be a column of cells without gaps")
-    return found
+    return settings

@@ -139,9 +139,9 @@ class Look:
         are_numbers = pd.to_numeric(words.str.strip(), errors="coerce").notna().to_numpy()
         declared = self.declared in ("continuous", "decimal", "integer")
         if declared or (self.declared is None and not are_numbers.all()):
-            found = Notation.of(words)
-            if found is not None:
-                return found
+            written = Notation.of(words)
+            if written is not None:
+                return written
         mixed = 0.5 <= are_numbers.mean() < 1
         # Many different ones are not typing errors: tickets may be numbers and texts.
         slips = words[~are_numbers].nunique() <= max(5, 0.05 * len(words))
@@ -155,8 +155,8 @@ class Look:
                 f"or {self.drop}"
             )
         if are_numbers.all() and self.are_names:  # perhaps codes with zeros in front
-            found = Notation.of(words)
-            return found if found is not None and found.digits else None
+            written = Notation.of(words)
+            return written if written is not None and written.digits else None
         return None
 
     @cached_property

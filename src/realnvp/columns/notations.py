@@ -65,10 +65,10 @@ class Notation:
         """Return how numbers are written, None if a text is not a number, or they differ."""
         words = [word.strip() for word in words]
         brackets = any(word.startswith("(") for word in words)
-        found = [_WORD.fullmatch(_without_brackets(word)) for word in words]
-        if not words or not all(found):
+        candidates = [_WORD.fullmatch(_without_brackets(word)) for word in words]
+        if not words or not all(candidates):
             return None
-        matches = [match for match in found if match]
+        matches = [match for match in candidates if match]
         before, after = matches[0]["before"], matches[0]["after"]
         if not _is_currency(before.strip()) or any(
             (m["before"].strip(), m["after"].strip()) != (before.strip(), after.strip())
@@ -119,7 +119,7 @@ class Notation:
         """
         words = list(words)
         text = np.array([isinstance(word, str) for word in words], dtype=bool)
-        found: dict[bytes, NDArray] = {}
+        meanings: dict[bytes, NDArray] = {}
         for notation, unit in self._notations([word for word in words if isinstance(word, str)]):
             numbers = notation.numbers(words)
             if np.isnan(numbers[text]).any():
@@ -128,8 +128,8 @@ class Notation:
                 return [numbers]
             if not whole or (numbers[text] % 1 == 0).all():
                 for meant in (numbers, *([numbers / 100] if unit == "%" else [])):
-                    found.setdefault(meant.tobytes(), meant)
-        return list(found.values())
+                    meanings.setdefault(meant.tobytes(), meant)
+        return list(meanings.values())
 
     def _notations(self, words: list[str]) -> Iterator[tuple[Notation, str]]:
         """Yield this notation, and others that texts may have, with the unit that they add."""

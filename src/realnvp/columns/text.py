@@ -235,27 +235,29 @@ def _surplus(path: Path, encoding: str, separator: str, names: list[str]) -> str
 
 def _empty_at_the_end(frame: pd.DataFrame) -> int:
     """Return the number of empty rows at the end of a table of several columns without others."""
-    there = np.flatnonzero(frame.notna().any(axis=1))
-    count = len(frame) - 1 - int(there[-1]) if len(there) else 0
-    return count if frame.shape[1] > 1 and len(there) + count == len(frame) else 0
+    filled = np.flatnonzero(frame.notna().any(axis=1))
+    count = len(frame) - 1 - int(filled[-1]) if len(filled) else 0
+    return count if frame.shape[1] > 1 and len(filled) + count == len(frame) else 0
 
 
 def _is_whole(values: pd.Series, padded: bool) -> bool:
     """Return whether the text of a column of numbers has information that the numbers lack."""
     if values.dtype.kind in "iu":
         return padded
-    there = values.dropna()
+    present = values.dropna()
     return (
-        values.dtype.kind == "f" and 0 < len(there) < len(values) and bool((there % 1 == 0).all())
+        values.dtype.kind == "f"
+        and 0 < len(present) < len(values)
+        and bool((present % 1 == 0).all())
     )
 
 
 def _as_written(values: pd.Series, words: pd.Series) -> pd.Series:
     """Return a column of integers as codes, which are text, or as integers with gaps."""
-    there = words.dropna()
-    if there.str.match(r"0\d").any():
-        return words if there.str.fullmatch(r"\d+").all() else values
-    if values.dtype.kind == "f" and there.str.fullmatch(r"[-+]?\d{1,18}").all():
+    present = words.dropna()
+    if present.str.match(r"0\d").any():
+        return words if present.str.fullmatch(r"\d+").all() else values
+    if values.dtype.kind == "f" and present.str.fullmatch(r"[-+]?\d{1,18}").all():
         return values.astype("Int64")
     return values
 

@@ -132,14 +132,14 @@ class Constant(_WithoutFeatures):
             return (values == np.float32(self.value)).to_numpy()
         if not self.dtype.startswith(("datetime64", "timedelta64")):
             return present & (codes_of((self.value,), values) == 0)
-        own = typed_series([self.value], self.dtype)
+        constant = typed_series([self.value], self.dtype)
         try:
             if self.dtype.startswith("timedelta64"):
-                return present & (seconds_of(values) == seconds_of(own)[0]).to_numpy()
-            zone = None if own.dt.tz is None else str(own.dt.tz)
-            return present & (ticks_of(values, None, zone, where) == wall_clock(own, where)[0])
+                return present & (seconds_of(values) == seconds_of(constant)[0]).to_numpy()
+            zone = None if constant.dt.tz is None else str(constant.dt.tz)
+            return present & (ticks_of(values, None, zone, where) == wall_clock(constant, where)[0])
         except ValueError:  # neither dates nor durations, or too far away
-            return same_values(values, pd.Series([own[0]] * len(values)))
+            return same_values(values, pd.Series([constant[0]] * len(values)))
 
     def decode(self, x: NDArray, bounded: bool = True) -> pd.Series:
         values = [self.value] * len(x)
@@ -203,7 +203,7 @@ class Copy(Implied):
 
     @classmethod
     def among(cls, columns: Sequence[Column], frame: pd.DataFrame) -> tuple[Column, ...]:
-        found, first = list(columns), dict[Any, int]()
+        result, first = list(columns), dict[Any, int]()
         for i, column in enumerate(columns):
             if not column.size:
                 continue
@@ -212,8 +212,8 @@ class Copy(Implied):
             j = first.setdefault((column.dtype, int(rows.sum())), i)
             other = frame.iloc[:, j].reset_index(drop=True)
             if j != i and other.equals(values.reset_index(drop=True)):
-                found[i] = cls(column.name, column.dtype, source=j)
-        return tuple(found)
+                result[i] = cls(column.name, column.dtype, source=j)
+        return tuple(result)
 
     @property
     def sources(self) -> tuple[int, ...]:

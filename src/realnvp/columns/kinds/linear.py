@@ -78,7 +78,7 @@ class Linear(Implied):
             j for j, rest in zip(order, left, strict=True) if rest <= DEPENDENT and index[j] in real
         }
         free = [j for j in range(len(index)) if j not in dependent]
-        found = list(columns)
+        result = list(columns)
         for j in sorted(dependent):
             some = np.array(free)
             for _ in range(2):  # a second time without those that make no difference
@@ -86,19 +86,19 @@ class Linear(Implied):
                 keep = np.abs(slopes) > 10 * DEPENDENT
                 some, slopes = some[keep], slopes[keep]
             slopes = slopes * (std[j] / std[some])
-            row = np.zeros(len(found))
+            row = np.zeros(len(result))
             row[[index[k] for k in some]] = slopes
             offset = mean[j] - slopes @ mean[some]
             low, high = np.quantile(X[:, j], [0.25, 0.75])
             # A few huge values, such as fills, make everything else look like rounding.
             scale = min(std[j], high - low) or std[j]
             weights = (float(offset), *row.tolist(), float(10 * DEPENDENT * scale))
-            old = found[index[j]]
+            old = result[index[j]]
             assert isinstance(old, Number)
             column = cls(old.name, old.dtype, False, weights, old.decimals, old.notation)
             if column.agree(X[:, j], X, {i: k for k, i in enumerate(index)}).all():
-                found[index[j]] = column
-        return tuple(found)
+                result[index[j]] = column
+        return tuple(result)
 
     @property
     def sources(self) -> tuple[int, ...]:

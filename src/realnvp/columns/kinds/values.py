@@ -60,12 +60,12 @@ def read_numbers(
 
 
 def _numbers_of_text(values: pd.Series, where: str, notation: str, whole: bool) -> NDArray:
-    known = Notation.from_text(notation) if notation else Notation()
+    expected = Notation.from_text(notation) if notation else Notation()
     if not notation:
         plain = pd.to_numeric(values, errors="coerce")
         if plain.notna().equals(values.notna()):
             return plain.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
-    readings = known.readings(values, whole)
+    readings = expected.readings(values, whole)
     if len(readings) == 1:
         return readings[0]
     written = f"written as in training: {notation or 'such as 1234.5'}"
@@ -77,7 +77,7 @@ def _numbers_of_text(values: pd.Series, where: str, notation: str, whole: bool) 
             f"{where} holds {values.iloc[row]!r} in row {row} (counting from 0), which may be "
             f"{meanings}: it must be {written}"
         )
-    read = known.numbers(values) if notation else pd.to_numeric(values, errors="coerce")
+    read = expected.numbers(values) if notation else pd.to_numeric(values, errors="coerce")
     row = int(np.argmax(np.isnan(np.asarray(read, dtype=np.float64)) & values.notna()))
     raise ValueError(
         f"{where} must hold numbers, as in training, but holds {values.iloc[row]!r} in row {row} "
@@ -96,10 +96,10 @@ def _truths(place: Mapping[Any, int]) -> dict[str, int]:
     >>> found["true"], found["n"], _truths({"f": 0, "m": 1})
     (1, 0, {})
     """
-    own = [str(value).lower() for value in place]
-    if not all(isinstance(value, bool) for value in place) and tuple(sorted(own)) not in _TRUTH:
+    words = [str(value).lower() for value in place]
+    if not all(isinstance(value, bool) for value in place) and tuple(sorted(words)) not in _TRUTH:
         return {}
-    meant = {pair.index(word): i for i, word in enumerate(own) for pair in _TRUTH if word in pair}
+    meant = {pair.index(word): i for i, word in enumerate(words) for pair in _TRUTH if word in pair}
     return {pair[truth]: i for pair in _TRUTH for truth, i in meant.items()}
 
 
@@ -111,19 +111,19 @@ def codes_of(categories: Sequence[Any], values: pd.Series) -> NDArray:
 
     @lru_cache(typed=True, maxsize=None)  # the same texts occur again, and parsing numbers is slow
     def code(value: Any) -> int:
-        known = place.get(value, -1)
-        if known < 0:  # True as text, where another cell is text; a number that was text
-            known = texts.get(str(value), -1)
-        if known < 0 and isinstance(value, str):  # 1.0 is 1
-            known = place.get(pd.to_numeric(value, errors="coerce"), -1)
-        if known < 0:  # True where it was yes
-            known = truths.get(str(value).strip().lower(), -1)
-        return known
+        index = place.get(value, -1)
+        if index < 0:  # True as text, where another cell is text; a number that was text
+            index = texts.get(str(value), -1)
+        if index < 0 and isinstance(value, str):  # 1.0 is 1
+            index = place.get(pd.to_numeric(value, errors="coerce"), -1)
+        if index < 0:  # True where it was yes
+            index = truths.get(str(value).strip().lower(), -1)
+        return index
 
     plain = values.to_numpy(dtype=object)
-    there = values.notna().to_numpy()
+    present = values.notna().to_numpy()
     codes = np.zeros(len(plain))
-    codes[there] = [code(value) for value in plain[there]]
+    codes[present] = [code(value) for value in plain[present]]
     return codes
 
 
